@@ -1,0 +1,30 @@
+"""The fast gradient sign method: one full step."""
+
+from notbugs.attacks.attack import Attack
+from notbugs.attacks.losses import ValueOfLogits, cross_entropy
+from notbugs.engine import AbstractNorm, Last, Linf, Solver, Steepest, Threat
+
+
+def fgsm(
+    eps: float,
+    *,
+    norm: AbstractNorm = Linf(),  # noqa: B008 (frozen, stateless)
+    random_start: bool = False,
+    loss: ValueOfLogits = cross_entropy,
+) -> Attack:
+    """An attack of one step of length `eps` along the steepest direction of the loss.
+
+    x_adv = clamp(x + eps * sign(gradient of loss(x, y)), 0, 1) for Linf, and the
+    normalised gradient in place of the sign for L2.
+
+    - `eps`: pixel units of [0, 1], e.g. 8/255
+    - `random_start`: begin at a uniform point of the ball
+
+    **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 4.
+
+    >>> fgsm(8 / 255).name
+    'FGSM'
+    """
+    threat = Threat(norm, eps)
+    solver = Solver(within=threat.within(), rule=Steepest(norm, eps), max_steps=1, keep=Last())
+    return Attack("FGSM", threat, solver, loss, random_start)

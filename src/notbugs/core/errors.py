@@ -1,0 +1,156 @@
+"""One wording for each kind of bad input.
+
+Every message names the argument, says what was expected and what was received, and
+ends with the remedy, so that a user can mend the call without reading our source.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+PIXEL_TOLERANCE = 1e-6
+
+
+class NotbugsError(Exception):
+    """Base of the errors that are about the state of the world, not about an argument."""
+
+
+class DataError(NotbugsError):
+    """A dataset or weights file is missing, corrupt, truncated or of another kind."""
+
+
+class DownloadError(DataError):
+    """A download failed, or what arrived does not have the expected checksum."""
+
+
+class TrainingError(NotbugsError):
+    """Training cannot go on (a loss that is not finite, a source model at chance)."""
+
+
+class StoreError(NotbugsError):
+    """The store or an output folder cannot be written, is full, or is not ours."""
+
+
+def bad_value(argument: str, expected: str, received: object, remedy: str = "") -> ValueError:
+    """A `ValueError` in the house's wording: argument, expected, received, remedy."""
+    text = f"`{argument}` must {expected}; got {received}."
+    return ValueError(f"{text} {remedy}".rstrip())
+
+
+def bad_type(argument: str, expected: str, received: object, remedy: str = "") -> TypeError:
+    """A `TypeError` in the house's wording: argument, expected, received, remedy."""
+    text = f"`{argument}` must be {expected}; got {type(received).__name__}."
+    return TypeError(f"{text} {remedy}".rstrip())
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """A `ValueError` for a name that is not known, suggesting the nearest known one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return ValueError(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(names)}.")
+
+
+def _first_row(bad: Tensor) -> int:
+    """The index of the first row (first dimension) that holds a true entry."""
+    return int(bad.flatten(1).any(dim=1).nonzero()[0, 0])
+
+
+def check_images(x: Tensor, argument: str = "x") -> None:
+    """Refuses anything but a floating batch `[n, c, h, w]` of finite values in [0, 1].
+
+    A tolerance of 1e-6 allows for rounding. The first bad row is named.
+    """
+    if not isinstance(x, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise bad_type(argument, "a torch.Tensor", x, "Use torch.as_tensor(array).")
+    if not x.is_floating_point():
+        raise bad_type(
+            argument, "a floating tensor in [0, 1]", x, f"Its dtype is {x.dtype}; divide by 255."
+        )
+    if x.ndim != 4 or 0 in x.shape:
+        raise bad_value(
+            argument,
+            "have shape [n, channels, height, width] with no empty dimension",
+            f"shape {tuple(x.shape)}",
+            "Add the missing dimensions with unsqueeze.",
+        )
+    low, high = (float(v) for v in torch.aminmax(x.detach()))
+    if not (low >= -PIXEL_TOLERANCE and high <= 1 + PIXEL_TOLERANCE):
+        _explain_bad_pixels(x.detach(), argument)
+
+
+def _explain_bad_pixels(x: Tensor, argument: str) -> None:
+    finite = torch.isfinite(x)
+    if not bool(finite.all()):
+        raise bad_value(
+            argument,
+            "be finite",
+            f"NaN or infinity, first in row {_first_row(~finite)}",
+            "Remove or repair those images.",
+        )
+    row = _first_row((x < -PIXEL_TOLERANCE) | (x > 1 + PIXEL_TOLERANCE))
+    low, high = (float(v) for v in torch.aminmax(x))
+    remedy = "Pass un-normalised images: the model normalises."
+    if low >= 0 and high > 2:
+        remedy = "The range looks like 0..255: divide by 255."
+    raise bad_value(
+        argument,
+        "lie in [0, 1]",
+        f"min={low:.3g}, max={high:.3g} (first bad row: {row})",
+        remedy,
+    )
+
+
+def check_labels(y: Tensor, *, rows: int, classes: int, argument: str = "y") -> None:
+    """Refuses anything but an integer tensor `[rows]` of values in 0..classes-1."""
+    if not isinstance(y, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise bad_type(argument, "a torch.Tensor of integers", y, "Use torch.as_tensor(list).")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise bad_type(
+            argument, "an integer tensor", y, f"Its dtype is {y.dtype}; pass class indices."
+        )
+    if tuple(y.shape) != (rows,):
+        raise bad_value(
+            argument,
+            f"have shape ({rows},): one class index for each image",
+            f"shape {tuple(y.shape)}",
+            "Pass class indices, not one-hot rows.",
+        )
+    bad = (y < 0) | (y >= classes)
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0, 0])
+        raise bad_value(
+            argument,
+            f"lie in 0..{classes - 1}",
+            f"{int(y[row])} in row {row}",
+            "Labels are class indices counted from 0.",
+        )
+
+
+def check_targets(targets: Tensor, y: Tensor) -> None:
+    """Refuses targets that equal the true label in any row."""
+    same = targets == y
+    if bool(same.any()):
+        raise bad_value(
+            "targets",
+            "differ from `y` in every row",
+            f"the true label in {int(same.sum())} rows, first in row {int(same.nonzero()[0, 0])}",
+            "A targeted attack wants the wanted class, not the true one; "
+            "leave `y` out to allow equality.",
+        )
+
+
+def check_positive(value: float, argument: str, remedy: str = "") -> None:
+    """Refuses a number that is not finite and above zero."""
+    if not (0 < value < float("inf")):
+        raise bad_value(argument, "be a finite number above 0", value, remedy)
+
+
+def check_count(value: int, argument: str, minimum: int = 1, remedy: str = "") -> None:
+    """Refuses anything but an integer of at least `minimum`."""
+    if not isinstance(value, int) or isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise bad_type(argument, "an integer", value, remedy)
+    if value < minimum:
+        raise bad_value(argument, f"be at least {minimum}", value, remedy)

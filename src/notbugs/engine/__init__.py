@@ -1,0 +1,54 @@
+"""The engine: change an input, inside a set, to lower an objective. Imports core only."""
+
+from notbugs.engine.keep import AbstractKeep, Kept, Last, LowestValue, SuccessThenLowest
+from notbugs.engine.norms import L2, NORMS, AbstractNorm, AbstractSize, Linf
+from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
+from notbugs.engine.parameterize import AbstractParameterization, Pixels
+from notbugs.engine.rules import AbstractStepRule, Adam, Momentum, Steepest, StepInfo
+from notbugs.engine.sets import AbstractSet, Ball, BallInBox, Box, Everywhere
+from notbugs.engine.solution import Solution, Status, Trace
+from notbugs.engine.solve import Solver
+from notbugs.engine.start import AbstractStart, AtCenter, FromImages, UniformIn
+from notbugs.engine.stop import AbstractStop, Never, OnSuccess, Plateau
+from notbugs.engine.threat import Threat
+
+__all__ = [
+    "L2",
+    "NORMS",
+    "AbstractKeep",
+    "AbstractNorm",
+    "AbstractObjective",
+    "AbstractParameterization",
+    "AbstractSet",
+    "AbstractSize",
+    "AbstractStart",
+    "AbstractStop",
+    "AbstractStepRule",
+    "Adam",
+    "AtCenter",
+    "Ball",
+    "BallInBox",
+    "Box",
+    "Draw",
+    "Evaluation",
+    "Everywhere",
+    "FromImages",
+    "Kept",
+    "Last",
+    "Linf",
+    "LowestValue",
+    "Momentum",
+    "Never",
+    "OnSuccess",
+    "Pixels",
+    "Plateau",
+    "Solution",
+    "Solver",
+    "Status",
+    "Steepest",
+    "StepInfo",
+    "SuccessThenLowest",
+    "Threat",
+    "Trace",
+    "UniformIn",
+]

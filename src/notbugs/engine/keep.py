@@ -1,0 +1,58 @@
+"""Which of the points seen on the way is returned."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+
+from notbugs.core import rows
+from notbugs.core.types import Images, Mask, Rows
+
+
+class Kept(NamedTuple):
+    """The point held for each row: images, their objective value and their success."""
+
+    x: Images
+    value: Rows
+    success: Mask
+
+
+class AbstractKeep(ABC):
+    """Decides, row by row, whether a new point replaces the one that is held."""
+
+    @abstractmethod
+    def better(self, new: Kept, held: Kept, center: Images) -> Mask:
+        """True where `new` replaces `held`."""
+
+    def update(self, new: Kept, held: Kept | None, center: Images) -> Kept:
+        """The held points after seeing `new`; the first point is always held."""
+        return new if held is None else rows.merge(self.better(new, held, center), new, held)
+
+
+@final
+@dataclass(frozen=True)
+class LowestValue(AbstractKeep):
+    """The point of the lowest objective value."""
+
+    def better(self, new: Kept, held: Kept, center: Images) -> Mask:
+        return (new.value < held.value) | (held.value.isnan() & ~new.value.isnan())
+
+
+@final
+@dataclass(frozen=True)
+class SuccessThenLowest(AbstractKeep):
+    """A successful point before any other, and of two alike the one of the lower value."""
+
+    def better(self, new: Kept, held: Kept, center: Images) -> Mask:
+        lower = LowestValue().better(new, held, center)
+        return torch.where(new.success == held.success, lower, new.success)
+
+
+@final
+@dataclass(frozen=True)
+class Last(AbstractKeep):
+    """The newest point."""
+
+    def better(self, new: Kept, held: Kept, center: Images) -> Mask:
+        return torch.ones_like(new.success)

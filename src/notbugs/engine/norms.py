@@ -1,0 +1,133 @@
+"""Sizes of a perturbation: its norm, the dual norm, steepest directions and projections.
+
+Everything is row by row: `d` has shape [n, ...] and each row is one perturbation. Half
+precision is raised to float32 inside, because a norm of 1e-3 already underflows there.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from notbugs.core import random, rows
+from notbugs.core.types import Images, Keys, Rows
+
+
+class AbstractSize(ABC):
+    """How large a perturbation is, and the nearest one that is not larger than a radius."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def size(self, d: Images) -> Rows:
+        """The size of each row, [n], in pixel units of [0, 1]."""
+
+    @abstractmethod
+    def project(self, d: Images, radius: Rows) -> Images:
+        """argmin over e of ||e - d||_2 subject to size(e) <= radius, row by row."""
+
+    @abstractmethod
+    def project_in_box(self, x: Images, center: Images, radius: Rows) -> Images:
+        """A point of the ball around `center` that also lies in [0, 1].
+
+        The exact projection onto the intersection for Linf. For L2 the ball projection,
+        then the clamp: feasible whenever the centre is in the box, since clamping then
+        moves no coordinate away from the centre, but not always the nearest point.
+        """
+
+
+class AbstractNorm(AbstractSize):
+    """A size that is a norm: it has a dual, steepest directions and a unit ball to sample."""
+
+    @abstractmethod
+    def dual(self, g: Images) -> Rows:
+        """max over size(d) <= 1 of <g, d>, [n]."""
+
+    @abstractmethod
+    def steepest(self, g: Images) -> Images:
+        """argmax over size(d) <= 1 of <g, d>; a zero gradient gives a zero step."""
+
+    @abstractmethod
+    def sample(self, like: Images, radius: Rows, keys: Keys) -> Images:
+        """A point drawn uniformly from the ball of each row's radius, shaped as `like`."""
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+@final
+@dataclass(frozen=True)
+class Linf(AbstractNorm):
+    """The largest absolute change of any channel value."""
+
+    name: ClassVar[str] = "linf"
+
+    def size(self, d: Images) -> Rows:
+        return rows.flatten(_at_least_float32(d)).abs().amax(dim=1)
+
+    def dual(self, g: Images) -> Rows:
+        return rows.flatten(_at_least_float32(g)).abs().sum(dim=1)
+
+    def steepest(self, g: Images) -> Images:
+        return torch.sign(_at_least_float32(g))
+
+    def project(self, d: Images, radius: Rows) -> Images:
+        d = _at_least_float32(d)
+        limit = rows.expand(radius.to(d.dtype), d)
+        return torch.minimum(torch.maximum(d, -limit), limit)
+
+    def project_in_box(self, x: Images, center: Images, radius: Rows) -> Images:
+        limit = rows.expand(radius.to(center.dtype), center)
+        low, high = (center - limit).clamp_(min=0), (center + limit).clamp_(max=1)
+        return torch.minimum(torch.maximum(_at_least_float32(x), low), high)
+
+    def sample(self, like: Images, radius: Rows, keys: Keys) -> Images:
+        like = _at_least_float32(like)
+        u = random.uniform(keys, like.shape[1:], like.dtype)
+        return (2 * u - 1) * rows.expand(radius.to(like.dtype), like)
+
+
+@final
+@dataclass(frozen=True)
+class L2(AbstractNorm):
+    """The Euclidean length of the change over all channel values."""
+
+    name: ClassVar[str] = "l2"
+
+    def size(self, d: Images) -> Rows:
+        return torch.linalg.vector_norm(rows.flatten(_at_least_float32(d)), dim=1)
+
+    def dual(self, g: Images) -> Rows:
+        return self.size(g)
+
+    def steepest(self, g: Images) -> Images:
+        flat = rows.flatten(_at_least_float32(g))
+        # Scaled by the largest entry first: squares of 1e-25 would underflow to zero.
+        largest = flat.abs().amax(dim=1, keepdim=True)
+        scaled = flat / torch.where(largest > 0, largest, 1)
+        length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+        return (scaled / length.clamp_(min=1)).reshape(g.shape)
+
+    def project(self, d: Images, radius: Rows) -> Images:
+        d = _at_least_float32(d)
+        size = self.size(d)
+        shrink = torch.where(size > radius, radius.to(d.dtype) / size.clamp(min=1e-45), 1)
+        return d * rows.expand(shrink, d)
+
+    def project_in_box(self, x: Images, center: Images, radius: Rows) -> Images:
+        return (center + self.project(_at_least_float32(x) - center, radius)).clamp_(0, 1)
+
+    def sample(self, like: Images, radius: Rows, keys: Keys) -> Images:
+        like = _at_least_float32(like)
+        direction = self.steepest(random.normal(keys, like.shape[1:], like.dtype))
+        # The share of the volume within r of the centre is r^d, so r = u^(1/d) is uniform.
+        u = random.scalar(random.fold(keys, "length"), torch.float64)
+        length = u ** (1.0 / like[0].numel()) if like.shape[0] else u
+        return direction * rows.expand(length.to(like.dtype) * radius.to(like.dtype), like)
+
+
+NORMS: dict[str, AbstractNorm] = {"linf": Linf(), "l2": L2()}
+"""The norms by the names used in threats such as `linf:8/255`."""

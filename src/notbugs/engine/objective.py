@@ -1,0 +1,93 @@
+"""What is minimised: one value a row, and whether the row has reached its goal."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+from torch import Tensor
+
+from notbugs.core import random
+from notbugs.core.types import Images, Keys, Mask, Rows, RowTree
+
+
+class Evaluation(NamedTuple):
+    """An objective at some inputs: value [n], success [n] or None, outputs or None."""
+
+    value: Rows
+    success: Mask | None = None
+    outputs: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Per-row randomness for objectives that need it (random transformations, dropout)."""
+
+    keys: Keys
+
+    def at(self, *names: object) -> Keys:
+        """Keys for one purpose, to hand to `notbugs.core.random`."""
+        return random.fold(self.keys, *names)
+
+
+class AbstractObjective(ABC):
+    """A function of a batch that gives one value a row; lower is better.
+
+    It holds no per-row tensor: labels, targets and reference embeddings travel in
+    `context`, so that they are cut with the rows. Objectives add and scale:
+    `distance + 0.1 * penalty` is an objective.
+    """
+
+    is_random: bool = False
+
+    @abstractmethod
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        """The value of each row of `x` [n, ...] and, where there is a goal, its success."""
+
+    def __add__(self, other: "AbstractObjective") -> "AbstractObjective":
+        """The sum of two objectives; a row succeeds when it succeeds in both."""
+        return Sum(self, other)
+
+    def __mul__(self, weight: float) -> "AbstractObjective":
+        """The objective with its value multiplied by a number."""
+        return Scaled(self, weight)
+
+    __rmul__ = __mul__
+
+
+@final
+@dataclass(frozen=True)
+class Sum(AbstractObjective):
+    """first + second."""
+
+    first: AbstractObjective
+    second: AbstractObjective
+
+    def __post_init__(self) -> None:
+        """A sum is random when one of its terms is."""
+        object.__setattr__(self, "is_random", self.first.is_random or self.second.is_random)
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        a, b = self.first(x, context, draw), self.second(x, context, draw)
+        if a.success is not None and b.success is not None:
+            success = a.success & b.success
+        else:
+            success = a.success if b.success is None else b.success
+        outputs = a.outputs if a.outputs is not None else b.outputs
+        return Evaluation(a.value + b.value, success, outputs)
+
+
+@final
+@dataclass(frozen=True)
+class Scaled(AbstractObjective):
+    """weight * objective."""
+
+    objective: AbstractObjective
+    weight: float
+
+    def __post_init__(self) -> None:
+        """A multiple is random when the objective is."""
+        object.__setattr__(self, "is_random", self.objective.is_random)
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        inner = self.objective(x, context, draw)
+        return inner._replace(value=inner.value * self.weight)

@@ -1,0 +1,163 @@
+"""How the next point follows from the gradient."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar, final
+
+import torch
+from torch import Tensor
+
+from notbugs.core import rows
+from notbugs.core.errors import check_count, check_positive, unknown_name
+from notbugs.core.types import Images, Keys, Mask, Rows
+from notbugs.engine.norms import AbstractNorm
+from notbugs.engine.objective import Evaluation
+
+S = TypeVar("S")
+Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What a rule may know at a step: all of it per row, for the rows still at work."""
+
+    step: int
+    max_steps: int
+    value: Rows
+    grad: Tensor | None
+    success: Mask
+    center: Images
+    keys: Keys
+    project: Callable[[Tensor], Tensor]
+    evaluate: Callable[[Tensor], Evaluation]
+
+
+class AbstractStepRule(ABC, Generic[S]):
+    """Gives the next variables; its state is a tree of per-row tensors (or None)."""
+
+    needs_grad: ClassVar[bool] = True
+
+    @abstractmethod
+    def init(self, theta: Tensor, info: StepInfo) -> S:
+        """The state before the first step."""
+
+    @abstractmethod
+    def step(self, theta: Tensor, info: StepInfo, state: S) -> tuple[Tensor, S]:
+        """(next variables before projection, next state)."""
+
+
+def _checked(grad: Tensor | None) -> Tensor:
+    if grad is None:
+        raise RuntimeError("This rule needs a gradient and was given none.")
+    return grad
+
+
+def _scheduled(size: float, schedule: Schedule, info: StepInfo) -> float:
+    done = info.step / info.max_steps
+    if schedule == "constant":
+        return size
+    return size * (1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _check_step(step_size: float, schedule: str) -> None:
+    check_positive(step_size, "step_size")
+    if schedule not in ("constant", "linear", "cosine"):
+        raise unknown_name("schedule", schedule, ("constant", "linear", "cosine"))
+
+
+@final
+@dataclass(frozen=True)
+class Steepest(AbstractStepRule[None]):
+    """theta - step_size * steepest(grad): sign steps for Linf, normalised steps for L2.
+
+    **Source**: Goodfellow et al. 2014 (arXiv 1412.6572) for one Linf step; Madry et al.
+    2017 (arXiv 1706.06083) for many. `schedule` lets the step shrink to zero over the
+    solve, which the papers do not do; "constant" is theirs.
+    """
+
+    norm: AbstractNorm
+    step_size: float
+    schedule: Schedule = "constant"
+
+    def __post_init__(self) -> None:
+        """Refuses a step that is not positive and an unknown schedule."""
+        _check_step(self.step_size, self.schedule)
+
+    def init(self, theta: Tensor, info: StepInfo) -> None:
+        return None
+
+    def step(self, theta: Tensor, info: StepInfo, state: None) -> tuple[Tensor, None]:
+        size = _scheduled(self.step_size, self.schedule, info)
+        return theta.sub(self.norm.steepest(_checked(info.grad)), alpha=size), None
+
+
+@final
+@dataclass(frozen=True)
+class Momentum(AbstractStepRule[Tensor]):
+    """Steepest descent along a decayed sum of gradients, each scaled to unit mean size.
+
+    **Source**: Dong et al. 2018 (arXiv 1710.06081), Algorithm 1, eq. 6-7.
+    """
+
+    norm: AbstractNorm
+    step_size: float
+    decay: float = 1.0
+    schedule: Schedule = "constant"
+
+    def __post_init__(self) -> None:
+        """Refuses a step that is not positive and an unknown schedule."""
+        _check_step(self.step_size, self.schedule)
+
+    def init(self, theta: Tensor, info: StepInfo) -> Tensor:
+        return torch.zeros_like(theta)
+
+    def step(self, theta: Tensor, info: StepInfo, state: Tensor) -> tuple[Tensor, Tensor]:
+        grad = _checked(info.grad)
+        size = rows.flatten(grad).abs().sum(dim=1)
+        velocity = self.decay * state + grad / rows.expand(torch.where(size > 0, size, 1), grad)
+        length = _scheduled(self.step_size, self.schedule, info)
+        return theta.sub(self.norm.steepest(velocity), alpha=length), velocity
+
+
+class AdamState(NamedTuple):
+    """First and second moments of the gradient, each shaped as the variables."""
+
+    mean: Tensor
+    square: Tensor
+
+
+@final
+@dataclass(frozen=True)
+class Adam(AbstractStepRule[AdamState]):
+    """Adam on the variables; each entry has its own step, so rows do not mix.
+
+    **Source**: Kingma & Ba 2014 (arXiv 1412.6980), Algorithm 1.
+    """
+
+    step_size: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    damping: float = 1e-8
+    schedule: Schedule = "constant"
+
+    def __post_init__(self) -> None:
+        """Refuses a step that is not positive and an unknown schedule."""
+        _check_step(self.step_size, self.schedule)
+
+    def init(self, theta: Tensor, info: StepInfo) -> AdamState:
+        return AdamState(torch.zeros_like(theta), torch.zeros_like(theta))
+
+    def step(self, theta: Tensor, info: StepInfo, state: AdamState) -> tuple[Tensor, AdamState]:
+        grad, t = _checked(info.grad), info.step + 1
+        mean = torch.lerp(grad, state.mean, self.beta1)
+        square = torch.lerp(grad * grad, state.square, self.beta2)
+        scale = (square / (1 - self.beta2**t)).sqrt_().add_(self.damping)
+        size = _scheduled(self.step_size, self.schedule, info) / (1 - self.beta1**t)
+        return theta - size * mean / scale, AdamState(mean, square)
+
+
+def check_steps(steps: int) -> None:
+    """Refuses a step budget below one."""
+    check_count(steps, "steps")

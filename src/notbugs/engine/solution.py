@@ -1,0 +1,50 @@
+"""What a solve returns: data, not exceptions."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from torch import Tensor
+
+from notbugs.core.types import Images, Mask, Rows
+from notbugs.engine.rules import StepInfo
+
+
+class Status(IntEnum):
+    """How a row ended."""
+
+    MAX_STEPS = 0
+    STOPPED = 1
+    NOT_FINITE = 2
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The kept point of every row and how it was reached.
+
+    - `x` [n, ...]: the images; `value` [n]: the objective at them; `success` [n]
+    - `status` [n]: a `Status` for each row
+    - `steps` [n]: gradient steps taken; `zero_grads` [n]: steps whose gradient was all zero
+    - `forwards`, `backwards`: passes summed over rows, the final evaluation included
+    """
+
+    x: Images
+    value: Rows
+    success: Mask
+    status: Tensor
+    steps: Tensor
+    zero_grads: Tensor
+    forwards: int
+    backwards: int
+
+
+@dataclass
+class Trace:
+    """An `observe` callback that records the mean value and the successes at every step."""
+
+    value: list[float] = field(default_factory=list[float])
+    succeeded: list[int] = field(default_factory=list[int])
+
+    def __call__(self, info: StepInfo) -> None:
+        """Records one step (this asks the device for two numbers)."""
+        self.value.append(float(info.value.mean()))
+        self.succeeded.append(int(info.success.sum()))

@@ -1,0 +1,305 @@
+"""The one loop: change an input, inside a set, to lower an objective."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from notbugs.core import random, rows
+from notbugs.core.errors import bad_value, check_count
+from notbugs.core.types import Images, Keys, Mask, RowTree
+from notbugs.engine.keep import AbstractKeep, Kept, SuccessThenLowest
+from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
+from notbugs.engine.parameterize import AbstractParameterization, Pixels
+from notbugs.engine.rules import AbstractStepRule, StepInfo
+from notbugs.engine.sets import AbstractSet, Everywhere
+from notbugs.engine.solution import Solution, Status
+from notbugs.engine.start import AbstractStart, AtCenter
+from notbugs.engine.stop import AbstractStop, Never
+
+DROP_WHEN_FINISHED = 0.25
+"""Share of finished rows at which the batch is cut to the rows still at work."""
+
+
+class _Rows(NamedTuple):
+    """Everything that belongs to a row at work, cut and merged together."""
+
+    index: Tensor
+    theta: Tensor
+    center: Images
+    context: Any
+    keys: Keys
+    kept: Kept | None
+    rule: Any
+    stop: Any
+    steps: Tensor
+    zero_grads: Tensor
+    done: Mask
+
+
+@dataclass
+class _Work:
+    """A solve in progress: what to evaluate, and how often it was."""
+
+    objective: AbstractObjective
+    exact: AbstractObjective | None
+    decode: Callable[[Tensor], Images]
+    forwards: int = 0
+    backwards: int = 0
+    finished: list[_Rows] = field(default_factory=list[_Rows])
+
+    def look(self, theta: Tensor, at: _Rows, *names: object) -> Evaluation:
+        """The objective without a gradient, counted."""
+        self.forwards += theta.shape[0]
+        with torch.no_grad():
+            draw = Draw(random.fold(at.keys, *names))
+            return self.objective(self.decode(theta), at.context, draw)
+
+    def slope(self, at: _Rows, step: int) -> tuple[Images, Evaluation, Tensor]:
+        """(images, evaluation, gradient of the summed values) at the current variables."""
+        theta = at.theta.detach().requires_grad_()
+        draw = Draw(random.fold(at.keys, "step", step) if self.objective.is_random else at.keys)
+        with torch.enable_grad():
+            x = self.decode(theta)
+            found = self.objective(x, at.context, draw)
+            (grad,) = torch.autograd.grad(found.value.sum(), theta)
+        self.forwards += theta.shape[0]
+        self.backwards += theta.shape[0]
+        return x.detach(), _detached(found), grad
+
+    def confirmed(self, x: Images, found: Evaluation, at: _Rows) -> Mask:
+        """Success, asked of the exact objective wherever the fast one claims it."""
+        if found.success is None:
+            return torch.zeros_like(at.done)
+        if self.exact is None:
+            return found.success
+        claimed = found.success.nonzero()[:, 0]
+        if not len(claimed):
+            return found.success
+        part = rows.select(at, claimed)
+        self.forwards += len(claimed)
+        with torch.no_grad():
+            truth = self.exact(x[claimed], part.context, Draw(random.fold(part.keys, "fixed")))
+        success = found.success.clone()
+        success[claimed] = truth.success if truth.success is not None else False
+        return success
+
+
+def _detached(found: Evaluation) -> Evaluation:
+    value = found.value.detach()
+    return found._replace(value=value.float() if value.itemsize < 4 else value)
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A recipe to minimise an objective over a set: no tensors and no models in it.
+
+    Solves, for every row i on its own: minimise objective(x_i) subject to x_i in
+    `within`(center_i), by `max_steps` steps of `rule`. A budget of T steps costs T
+    gradient evaluations and one final evaluation. Finished rows freeze at once and are
+    dropped from the batch when enough of them are done.
+    """
+
+    within: AbstractSet
+    rule: AbstractStepRule[Any]
+    max_steps: int
+    parameterization: AbstractParameterization = Pixels()  # noqa: RUF009 (frozen, stateless)
+    keep: AbstractKeep = SuccessThenLowest()  # noqa: RUF009
+    stop: AbstractStop = Never()  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        """Refuses an empty budget, and a set that a parameterisation cannot honour."""
+        check_count(self.max_steps, "max_steps")
+        pixels = isinstance(self.parameterization, Pixels)
+        if not pixels and not isinstance(self.within, Everywhere):
+            raise bad_value(
+                "within",
+                "be Everywhere() unless the parameterisation is Pixels()",
+                repr(self.within),
+                "The decoder enforces the box.",
+            )
+
+    def minimise(
+        self,
+        objective: AbstractObjective,
+        center: Images,
+        context: RowTree | None = None,
+        *,
+        keys: Keys,
+        start: AbstractStart = AtCenter(),  # noqa: B008 (frozen, stateless)
+        exact: AbstractObjective | None = None,
+        observe: Callable[[StepInfo], None] | None = None,
+    ) -> Solution:
+        """The best point found for each row of `center`.
+
+        - `center` [n, ...]: the points the set is built around
+        - `context`: per-row tensors for the objective (labels, targets, embeddings)
+        - `keys` [n]: one random key a row (`notbugs.core.random.row_keys`)
+        - `exact`: an objective asked to confirm each success and to give the final value
+        - `observe`: called with a `StepInfo` at every step, before it is taken
+
+        Neither `center` nor `context` is changed.
+        """
+        if keys.shape != center.shape[:1]:
+            raise bad_value("keys", f"have shape ({center.shape[0]},)", tuple(keys.shape))
+        work = _Work(objective, exact, self.parameterization.decode)
+        with torch.no_grad():
+            at = self._begin(center, context, keys, start)
+            for step in range(self.max_steps):
+                if not len(at.index):
+                    break
+                at = self._step(work, at, step, observe)
+            at = self._look_last(work, at)
+        return self._solution(work, [*work.finished, at])
+
+    def _begin(
+        self, center: Images, context: RowTree | None, keys: Keys, start: AbstractStart
+    ) -> _Rows:
+        n = center.shape[0]
+        center = center.detach()
+        first = self.within.project(start(center, self.within, keys), center)
+        count = torch.zeros(n, dtype=torch.int64, device=center.device)
+        return _Rows(
+            index=torch.arange(n, device=center.device),
+            theta=self.parameterization.encode(first),
+            center=center,
+            context=None if context is None else dict(context),
+            keys=keys.to(center.device),
+            kept=None,
+            rule=None,
+            stop=None,
+            steps=count,
+            zero_grads=count,
+            done=torch.zeros(n, dtype=torch.bool, device=center.device),
+        )
+
+    def _step(
+        self,
+        work: _Work,
+        at: _Rows,
+        step: int,
+        observe: Callable[[StepInfo], None] | None,
+    ) -> _Rows:
+        x, found, grad = self._evaluate(work, at, step)
+        at, success = self._record(work, at, x, found)
+        info = StepInfo(
+            step=step,
+            max_steps=self.max_steps,
+            value=found.value,
+            grad=grad,
+            success=success,
+            center=at.center,
+            keys=at.keys,
+            project=lambda theta: self._project(theta, at.center),
+            evaluate=lambda theta: work.look(theta, at, "probe", step),
+        )
+        if observe is not None:
+            observe(info)
+        if step == 0:
+            at = at._replace(
+                rule=self.rule.init(at.theta, info),
+                stop=None if self.stop.never else self.stop.init(found.value),
+            )
+        at, info = self._freeze(work, at, info)
+        return self._advance(at, info) if len(at.index) else at
+
+    def _evaluate(
+        self, work: _Work, at: _Rows, step: int
+    ) -> tuple[Images, Evaluation, Tensor | None]:
+        if self.rule.needs_grad:
+            return work.slope(at, step)
+        return work.decode(at.theta), _detached(work.look(at.theta, at, "step", step)), None
+
+    def _record(self, work: _Work, at: _Rows, x: Images, found: Evaluation) -> tuple[_Rows, Mask]:
+        """Lets `keep` see the point; a random objective is judged by its fixed draw."""
+        judged = work.look(at.theta, at, "fixed") if work.objective.is_random else found
+        success = work.confirmed(x, judged, at)
+        kept = self.keep.update(Kept(x, judged.value, success), at.kept, at.center)
+        if at.kept is not None and not self.stop.never:
+            kept = rows.merge(at.done, at.kept, kept)
+        return at._replace(kept=kept), success
+
+    def _freeze(self, work: _Work, at: _Rows, info: StepInfo) -> tuple[_Rows, StepInfo]:
+        """Marks finished rows, and cuts them off when there are enough of them."""
+        if self.stop.never:
+            return at, info
+        stopped, state = self.stop.update(info.value, info.success, at.stop)
+        at = at._replace(done=at.done | stopped, stop=state)
+        if int(at.done.sum()) < DROP_WHEN_FINISHED * len(at.index):
+            return at, info
+        gone, left = at.done.nonzero()[:, 0], (~at.done).nonzero()[:, 0]
+        if not len(gone):
+            return at, info
+        work.finished.append(rows.select(at, gone))
+        at = rows.select(at, left)
+        info = replace(
+            info,
+            value=info.value[left],
+            grad=None if info.grad is None else info.grad[left],
+            success=info.success[left],
+            center=at.center,
+            keys=at.keys,
+            project=lambda theta: self._project(theta, at.center),
+            evaluate=lambda theta: work.look(theta, at, "probe", info.step),
+        )
+        return at, info
+
+    def _advance(self, at: _Rows, info: StepInfo) -> _Rows:
+        theta, state = self.rule.step(at.theta, info, at.rule)
+        theta = self._project(theta, at.center)
+        moving = torch.ones_like(at.steps)
+        if not self.stop.never:
+            theta, moving = rows.where(at.done, at.theta, theta), (~at.done).long()
+        flat = moving if info.grad is None else (rows.flatten(info.grad) == 0).all(dim=1).long()
+        zero = at.zero_grads if info.grad is None else at.zero_grads + flat * moving
+        return at._replace(theta=theta, rule=state, steps=at.steps + moving, zero_grads=zero)
+
+    def _project(self, theta: Tensor, center: Images) -> Tensor:
+        if isinstance(self.within, Everywhere):
+            return theta
+        return self.within.project(theta, center)
+
+    def _look_last(self, work: _Work, at: _Rows) -> _Rows:
+        if not len(at.index):
+            return at
+        found = _detached(work.look(at.theta, at, "fixed"))
+        return self._record(work, at, work.decode(at.theta), found)[0]
+
+    def _solution(self, work: _Work, parts: list[_Rows]) -> Solution:
+        parts = [part._replace(rule=None, stop=None) for part in parts if part.kept is not None]
+        order = torch.cat([part.index for part in parts]).argsort()
+        kept = Kept(*(_joined([part.kept for part in parts], i, order) for i in range(3)))
+        if work.exact is not None:
+            kept = _exactly(work, kept, parts, order)
+        done = torch.cat([part.done for part in parts])[order]
+        status = torch.where(done, Status.STOPPED, Status.MAX_STEPS)
+        return Solution(
+            x=kept.x,
+            value=kept.value,
+            success=kept.success,
+            status=torch.where(kept.value.isfinite(), status, Status.NOT_FINITE),
+            steps=torch.cat([part.steps for part in parts])[order],
+            zero_grads=torch.cat([part.zero_grads for part in parts])[order],
+            forwards=work.forwards,
+            backwards=work.backwards,
+        )
+
+
+def _joined(kept: list[Any], column: int, order: Tensor) -> Tensor:
+    return torch.cat([k[column] for k in kept])[order]
+
+
+def _exactly(work: _Work, kept: Kept, parts: list[_Rows], order: Tensor) -> Kept:
+    """The kept points with value and success as the exact objective gives them."""
+    keys = torch.cat([part.keys for part in parts])[order]
+    context: Any = None
+    if parts[0].context is not None:
+        names = parts[0].context
+        context = {k: torch.cat([part.context[k] for part in parts])[order] for k in names}
+    work.forwards += len(keys)
+    with torch.no_grad():
+        truth = work.exact(kept.x, context, Draw(random.fold(keys, "fixed")))  # pyright: ignore
+    success = kept.success if truth.success is None else truth.success
+    return Kept(kept.x, truth.value, success)

@@ -1,0 +1,80 @@
+"""When a row is finished before its last step."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from notbugs.core.errors import check_count
+from notbugs.core.types import Mask, Rows
+
+
+class AbstractStop(ABC):
+    """Decides, row by row, whether to go on. State is a tree of per-row tensors."""
+
+    never: ClassVar[bool] = False
+    """True where no row ever stops: the solver then asks nothing of the device."""
+
+    @abstractmethod
+    def init(self, value: Rows) -> Any:
+        """The state before the first step."""
+
+    @abstractmethod
+    def update(self, value: Rows, success: Mask, state: Any) -> tuple[Mask, Any]:
+        """(finished [n], new state) after an evaluation."""
+
+
+@final
+@dataclass(frozen=True)
+class Never(AbstractStop):
+    """Every row takes all its steps."""
+
+    never: ClassVar[bool] = True
+
+    def init(self, value: Rows) -> None:
+        return None
+
+    def update(self, value: Rows, success: Mask, state: None) -> tuple[Mask, None]:
+        return torch.zeros_like(success), None
+
+
+@final
+@dataclass(frozen=True)
+class OnSuccess(AbstractStop):
+    """A row stops where it first succeeds."""
+
+    def init(self, value: Rows) -> None:
+        return None
+
+    def update(self, value: Rows, success: Mask, state: None) -> tuple[Mask, None]:
+        return success, None
+
+
+@final
+@dataclass(frozen=True)
+class Plateau(AbstractStop):
+    """A row stops when its best value fell by less than `tolerance` (relative) in `patience` steps.
+
+    Source: the usual patience rule of early stopping (Prechelt 1998).
+    """
+
+    patience: int = 20
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Refuses a patience below one step."""
+        check_count(self.patience, "patience")
+
+    def init(self, value: Rows) -> tuple[Tensor, Tensor]:
+        return torch.full_like(value, float("inf")), torch.zeros_like(value, dtype=torch.int64)
+
+    def update(
+        self, value: Rows, success: Mask, state: tuple[Tensor, Tensor]
+    ) -> tuple[Mask, tuple[Tensor, Tensor]]:
+        reference, waited = state
+        fell = value < reference - self.tolerance * reference.abs().nan_to_num(posinf=0.0)
+        reference = torch.where(fell, value, reference)
+        waited = torch.where(fell, 0, waited + 1)
+        return waited >= self.patience, (reference, waited)

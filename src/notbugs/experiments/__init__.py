@@ -1,0 +1,1 @@
+"""Experiments: one file a paper; a frozen config, claims, and a run."""

@@ -1,0 +1,161 @@
+"""Ilyas et al. 2019, "Adversarial Examples Are Not Bugs, They Are Features", end to end.
+
+For each seed: a standard and a robust model; from them D_R, D_NR, D_rand, D_det and
+D_other, and the leakage-only control of the last three; a fresh model trained on each;
+and the same evaluation of all of them on the original test set.
+
+**Source**: arXiv 1905.02175, section 3 and Appendix C. The published numbers beside the
+claims are for CIFAR-10 and ResNet-50; robust accuracies at L2 0.25.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from notbugs.experiments.claims import Claim, Finding, mean, outside_spread
+from notbugs.experiments.config import Config
+from notbugs.experiments.plan import Where, plan
+from notbugs.experiments.results import write_results
+from notbugs.experiments.tables import Numbers
+from notbugs.store import Observer, Store, run_stages
+
+MARGIN = 20.0
+"""Points by which a set must beat its leakage-only control for a feature claim to pass."""
+
+
+def _above(name: str, column: str, threshold: float) -> Callable[[Numbers], Finding | None]:
+    """The set's number, at the largest radius, is at least a threshold."""
+
+    def measure(numbers: Numbers) -> Finding | None:
+        ours = numbers.seeds(name, column)
+        control = numbers.seeds(f"leak:{name}", column) or None
+        rule = f"mean >= {threshold:g}"
+        return Finding(ours, control, mean(ours) >= threshold, rule) if ours else None
+
+    return measure
+
+
+def _below(name: str, column: str, threshold: float) -> Callable[[Numbers], Finding | None]:
+    """The set's number, at the largest radius, is at most a threshold."""
+
+    def measure(numbers: Numbers) -> Finding | None:
+        ours = numbers.seeds(name, column)
+        control = numbers.seeds(f"leak:{name}", column) or None
+        rule = f"mean <= {threshold:g}"
+        return Finding(ours, control, mean(ours) <= threshold, rule) if ours else None
+
+    return measure
+
+
+def _margin(name: str, other: str, column: str, points: float) -> Callable[[Numbers], Finding | None]:
+    """The set's number exceeds another's by a number of points."""
+
+    def measure(numbers: Numbers) -> Finding | None:
+        ours, control = numbers.seeds(name, column), numbers.seeds(other, column)
+        if not ours or not control:
+            return None
+        holds = mean(ours) - mean(control) >= points
+        return Finding(ours, control, holds, f"mean - control >= {points:g}")
+
+    return measure
+
+
+def _beyond_spread(name: str, other: str, column: str) -> Callable[[Numbers], Finding | None]:
+    """The set's number exceeds another's by more than twice the standard error over seeds."""
+
+    def measure(numbers: Numbers) -> Finding | None:
+        ours, control = numbers.seeds(name, column), numbers.seeds(other, column)
+        if not ours or not control:
+            return None
+        differences = [a - b for a, b in zip(ours, control, strict=True)]
+        return Finding(
+            ours, control, outside_spread(differences), "mean difference > 2 standard errors"
+        )
+
+    return measure
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "adv_robust",
+        "Adversarial training makes D_adv more robust than D at eps/2",
+        "82.34 against 8.66 (Table of section 3.1)",
+        _beyond_spread("D_adv", "D", "robust_half_eps"),
+    ),
+    Claim(
+        "r_over_d",
+        "Standard training on D_R gives more robustness at eps/2 than standard training on D",
+        "48.27 against 8.66 (section 3.1)",
+        _beyond_spread("D_R", "D", "robust_half_eps"),
+    ),
+    Claim(
+        "r_over_nr",
+        "D_R is more robust at eps/2 than D_NR by at least 10 points",
+        "48.27 against 0.82 (section 3.1)",
+        _margin("D_R", "D_NR", "robust_half_eps", 10.0),
+    ),
+    Claim(
+        "nr_clean",
+        "Non-robust features suffice for standard accuracy: D_NR reaches 80 % clean",
+        "87.68 (section 3.1)",
+        _above("D_NR", "clean", 80.0),
+    ),
+    Claim(
+        "det_true",
+        "D_det at its largest eps: at least 60 % on true labels it was never shown",
+        "43.7 (section 3.2)",
+        _above("D_det", "clean", 60.0),
+    ),
+    Claim(
+        "det_shifted",
+        "D_det at its largest eps: at most 25 % on the shifted labels it was shown",
+        "not published",
+        _below("D_det", "shifted", 25.0),
+    ),
+    Claim(
+        "rand_margin",
+        f"D_rand beats its leakage-only control by at least {MARGIN:g} points",
+        "63.3; replications without adversarial features reach 75.8-79.5",
+        _margin("D_rand", "leak:D_rand", "clean", MARGIN),
+    ),
+    Claim(
+        "det_margin",
+        f"D_det beats its leakage-only control by at least {MARGIN:g} points",
+        "43.7; replications without adversarial features reach 25-39",
+        _margin("D_det", "leak:D_det", "clean", MARGIN),
+    ),
+    Claim(
+        "other_true",
+        "D_other, with no true label and every perturbation of size eps: at least 50 % clean",
+        "not published",
+        _above("D_other", "clean", 50.0),
+    ),
+    Claim(
+        "other_margin",
+        f"D_other beats its leakage-only control by at least {MARGIN:g} points",
+        "not published",
+        _margin("D_other", "leak:D_other", "clean", MARGIN),
+    ),
+)
+
+
+def run(
+    config: Config,
+    store: Store,
+    *,
+    where: Where,
+    out: Path,
+    workers: int,
+    threads: int = 1,
+    observer: Observer,
+) -> dict[str, Any]:
+    """Runs the experiment, writes `results.json`, models and datasets to `out`, and returns it.
+
+    Stages that the store holds are not computed again; a run killed at any moment goes
+    on where it stood and ends with the same numbers.
+    """
+    whole = plan(config, where)
+    summary = run_stages(
+        whole.targets, store, workers=workers, threads=threads, observer=observer
+    )
+    return write_results(config, whole, store, summary, CLAIMS, out)

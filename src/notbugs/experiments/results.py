@@ -1,0 +1,116 @@
+"""Writes what a run leaves behind: results.json, models, datasets, pictures."""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import notbugs
+from notbugs.core.errors import StoreError
+from notbugs.experiments.claims import Claim
+from notbugs.experiments.claims import row as claim_row
+from notbugs.experiments.config import Config
+from notbugs.experiments.plan import Plan
+from notbugs.experiments.stages import DATASET, MODEL
+from notbugs.experiments.tables import collect
+from notbugs.store import RunSummary, Stage, Store
+
+
+def write_results(
+    config: Config,
+    plan: Plan,
+    store: Store,
+    summary: RunSummary,
+    claims: Sequence[Claim],
+    out: Path,
+) -> dict[str, Any]:
+    """Writes everything of a finished run to `out` and returns the content of results.json."""
+    numbers = collect(plan.rows, store)
+    verdicts = [claim_row(claim, numbers, config.seeds) for claim in claims]
+    result: dict[str, Any] = {
+        "experiment": "ilyas2019",
+        "dataset": plan.title,
+        "preset": config.preset,
+        "conditions": _conditions(config, plan),
+        "claims": [verdict for verdict in verdicts if verdict is not None],
+        "tables": {"sets": numbers.table()},
+        "seconds": summary.seconds_worked,
+        "seconds_total": summary.seconds_worked + summary.seconds_from_store,
+        "seconds_wall": summary.seconds_wall,
+        "versions": _versions(),
+    }
+    _lay_out(plan, store, out)
+    _write(out / "results.json", json.dumps(result, indent=1))
+    return result
+
+
+def _conditions(config: Config, plan: Plan) -> Mapping[str, Any]:
+    return {
+        "data": config.data,
+        "data_digest": plan.digest,
+        "images": dict(plan.images),
+        "classes": list(plan.classes),
+        "threat_eval": f"{config.norm}:{config.eps_eval:g}",
+        "evaluation": f"PGD-{config.eval_steps}, untargeted, step eps/5, random start, one "
+        "restart, original test set",
+        "config": asdict(config),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "notbugs": notbugs.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "machine": platform.machine(),
+        "cores": str(os.cpu_count()),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
+
+
+def _lay_out(plan: Plan, store: Store, out: Path) -> None:
+    """Puts models and datasets under readable names, as links to the store where it can."""
+    for row in plan.rows:
+        fixed = {"D": "standard", "D_adv": "robust"}
+        name = f"{fixed[row.set]}-seed{row.seed}" if row.set in fixed else f"student-{row.file_name}"
+        _place(store, row.model, MODEL, out / "models" / f"{name}.safetensors")
+        if row.data is not None:
+            _place(store, row.data, DATASET, out / "datasets" / f"{row.file_name}.safetensors")
+    _place(store, plan.samples, "samples.safetensors", out / "samples.safetensors")
+
+
+def _place(store: Store, stage: Stage, name: str, target: Path) -> None:
+    entry = store.find(stage.kind, stage.key)
+    if entry is None:
+        raise KeyError(f"The store holds no result for '{stage.label}'.")
+    source = entry.path / name
+    if target.exists() and target.samefile(source):
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise StoreError(f"Cannot write '{target}': {error.strerror}. Free space or use --out.") from error
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(f"Cannot write '{path}': {error.strerror}. Free space or use --out.") from error

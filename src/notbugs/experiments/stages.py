@@ -1,0 +1,260 @@
+"""The producers of the main experiment: what each stage of the graph does in its worker."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from notbugs.core import random
+from notbugs.core.errors import DataError
+from notbugs.data import ImageData, Splits, channel_stats, load, load_source, save, split
+from notbugs.engine import Threat
+from notbugs.experiments.config import recipe_from_json
+from notbugs.features import (
+    InversionSettings,
+    inverted_set,
+    leakage_control,
+    targeted_set,
+)
+from notbugs.judge import accuracy, evaluate, evaluation_pgd
+from notbugs.models import Classifier, build, prepare
+from notbugs.models import load as load_model
+from notbugs.models import save as save_model
+from notbugs.store import StageContext
+from notbugs.training import train
+
+MODEL = "model.safetensors"
+DATASET = "data.safetensors"
+NUMBERS = "numbers.json"
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@lru_cache(maxsize=2)
+def splits(
+    name: str,
+    digest: str,
+    data_dir: str | None,
+    seed: int,
+    train_size: int | None,
+    test_size: int | None,
+) -> Splits:
+    """The seed's split of a dataset, checked to be the data the run was planned with."""
+    source = load_source(name, None if data_dir is None else Path(data_dir))
+    if source.train.digest != digest:
+        raise DataError(
+            f"The files of '{name}' changed while the run was under way. Start it again."
+        )
+    return split(source, seed=seed, train_size=train_size, test_size=test_size)
+
+
+def _splits(context: StageContext) -> Splits:
+    data, settings = context.config["data"], context.settings
+    return splits(
+        data["name"],
+        data["digest"],
+        settings.get("data_dir"),
+        context.config["seed"],
+        data["train_size"],
+        data["test_size"],
+    )
+
+
+def train_model(context: StageContext) -> None:
+    """Trains one model, on the seed's split or on a constructed set, and saves it."""
+    config, parts = context.config, _splits(context)
+    built = context.inputs.get("data")
+    data = load(built / DATASET) if built is not None else parts.train
+    recipe = recipe_from_json(config["recipe"])
+    seed = random.seed_of(config["seed"], config["role"])
+    mean, std = channel_stats(parts.train)
+    model = build(
+        config["architecture"],
+        shape=data.shape,
+        classes=data.classes,
+        seed=seed,
+        mean=mean,
+        std=std,
+        options=config["options"],
+    )
+    model = prepare(model, context.settings.get("device", "cpu"))
+    path = context.work / CHECKPOINT
+    done = train(
+        model,
+        data,
+        recipe,
+        seed=seed,
+        val=parts.val,
+        checkpoint_path=path,
+        progress=context.progress,
+    )
+    path.unlink(missing_ok=True)
+    save_model(model.cpu(), context.work / MODEL, metadata=_model_facts(config, data, done.history))
+
+
+def _model_facts(
+    config: Mapping[str, Any], data: ImageData, history: list[dict[str, float]]
+) -> dict[str, Any]:
+    return {
+        "dataset": config["data"]["name"],
+        "split": {"seed": config["seed"], **config["data"]},
+        "trained_on": data.name,
+        "training_set": dict(data.provenance),
+        "class_names": list(data.class_names),
+        "recipe": config["recipe"],
+        "role": config["role"],
+        "history": history,
+    }
+
+
+def _model(context: StageContext, name: str) -> Classifier:
+    model, _ = load_model(context.inputs[name] / MODEL)
+    return prepare(model, context.settings.get("device", "cpu"))
+
+
+def build_inverted(context: StageContext) -> None:
+    """D_R or D_NR from the seed's training images."""
+    config = context.config
+    made = inverted_set(
+        _model(context, "source"),
+        _splits(context).train,
+        name=config["name"],
+        seed=random.seed_of(config["seed"], "inverted"),
+        settings=InversionSettings(**config["inversion"]),
+        batch_size=config["batch_size"],
+        precision=config["precision"],
+        progress=context.progress,
+    )
+    save(made, context.work / DATASET)
+
+
+def build_targeted(context: StageContext) -> None:
+    """D_rand, D_det or D_other from the seed's training images."""
+    config = context.config
+    made = targeted_set(
+        _model(context, "source"),
+        _splits(context).train,
+        config["kind"],
+        Threat.parse(config["threat"]),
+        seed=random.seed_of(config["seed"], "targets"),
+        steps=config["steps"],
+        step_size=config["step_size"],
+        batch_size=config["batch_size"],
+        precision=config["precision"],
+        progress=context.progress,
+    )
+    save(made, context.work / DATASET)
+
+
+def build_control(context: StageContext) -> None:
+    """The leakage-only control of D_rand, D_det or D_other."""
+    config = context.config
+    made = leakage_control(
+        _splits(context).train,
+        config["kind"],
+        Threat.parse(config["threat"]),
+        seed=random.seed_of(config["seed"], "targets"),
+    )
+    save(made, context.work / DATASET)
+
+
+def measure(context: StageContext) -> None:
+    """A model's row of the table: clean, shifted and robust accuracy on the original test set."""
+    import json
+
+    config, test = context.config, _splits(context).test
+    model = _model(context, "model")
+    threat = Threat.parse(config["threat"])
+    seed = random.seed_of(config["seed"], "measure")
+    half, whole = threat.scaled(0.5), threat
+    verdicts = {}
+    for i, (name, at) in enumerate({"robust_half_eps": half, "robust_eps": whole}.items()):
+        attack = evaluation_pgd(at, steps=config["steps"])
+        verdicts[name] = evaluate(
+            model,
+            test,
+            at,
+            attacks=[attack],
+            seed=seed,
+            batch_size=config["batch_size"],
+            progress=lambda done, i=i: context.progress((i + done) / 2),
+        )
+    shifted = (test.labels + 1) % test.classes
+    built = context.inputs.get("data")
+    data = None if built is None else load(built / DATASET)
+    numbers = {
+        "clean": accuracy(model, test),
+        "shifted": accuracy(model, test, shifted),
+        "robust_half_eps": verdicts["robust_half_eps"].robust,
+        "robust_eps": verdicts["robust_eps"].robust,
+        "zero_gradients": 100 * verdicts["robust_eps"].zero_gradients,
+        "test_images": len(test),
+        **_set_numbers(data),
+    }
+    (context.work / NUMBERS).write_text(json.dumps(numbers, indent=1))
+
+
+def _set_numbers(data: ImageData | None) -> dict[str, float | None]:
+    """What a constructed set is in itself; a set of true images has true labels."""
+    if data is None:
+        return {"true_labels": 100.0, "source_success": None, "distance": None, "images": None}
+    columns = data.columns
+    same = (data.labels == columns["true_labels"]).float().mean()
+    success = columns.get("success")
+    error, distance = columns.get("relative_error"), columns.get("distance")
+    return {
+        "true_labels": 100 * float(same),
+        "source_success": None if success is None else 100 * float(success.float().mean()),
+        "relative_error": None if error is None else float(error.mean()),
+        "distance": None if distance is None else float(distance.mean()),
+        "images": float(len(data)),
+        "dropped": float(str(data.provenance.get("dropped", 0))),
+    }
+
+
+def pick_samples(context: StageContext) -> None:
+    """Pictures for the report: random examples of each set and adversarial examples."""
+    from safetensors.torch import save_file
+
+    config, parts = context.config, _splits(context)
+    order = torch.randperm(len(parts.train), generator=random.generator(config["seed"], "samples"))
+    rows = order[: config["count"]]
+    tensors = {"D.images": parts.train.pixels(rows), "D.labels": parts.train.labels[rows]}
+    for name in config["sets"]:
+        data = load(context.inputs[name] / DATASET)
+        chosen = _rows_of(data, rows)
+        tensors[f"{name}.images"] = data.pixels(chosen)
+        tensors[f"{name}.labels"] = data.labels[chosen]
+        tensors[f"{name}.true_labels"] = data.columns["true_labels"][chosen]
+    tensors |= _adversarial(context, parts.test)
+    save_file({k: v.contiguous() for k, v in tensors.items()}, context.work / "samples.safetensors")
+
+
+def _rows_of(data: ImageData, rows: torch.Tensor) -> torch.Tensor:
+    """Where the training rows went in a constructed set; dropped ones are replaced."""
+    if "distance" not in data.columns:
+        return rows
+    places = {int(r): i for i, r in enumerate(data.columns["source_rows"])}
+    return torch.tensor([places.get(int(r), int(r) % len(data)) for r in rows])
+
+
+def _adversarial(context: StageContext, test: ImageData) -> dict[str, torch.Tensor]:
+    """Test images the standard model gets right, attacked on it and on the robust model."""
+    config = context.config
+    threat = Threat.parse(config["threat"])
+    attack = evaluation_pgd(threat, steps=config["steps"])
+    models = {name: _model(context, name) for name in ("standard", "robust")}
+    device = next(models["standard"].parameters()).device
+    some = test.select(slice(0, 64))
+    x, y = some.pixels().to(device), some.labels.to(device)
+    with torch.no_grad():
+        right = (models["standard"].eval().logits(x).argmax(dim=1) == y).nonzero()[:, 0]
+    x, y = x[right[: config["count"]]], y[right[: config["count"]]]
+    found = {"adv.images": x, "adv.labels": y}
+    for name, model in models.items():
+        result = attack(model, x, y, seed=config["seed"])
+        with torch.no_grad():
+            said = model.eval().logits(result.x_adv).argmax(dim=1)
+        found |= {f"adv.{name}.images": result.x_adv, f"adv.{name}.said": said}
+    return {k: v.cpu() for k, v in found.items()}

@@ -1,0 +1,90 @@
+"""From per-seed numbers to the rows of a table: means and deviations over seeds."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from notbugs.experiments.claims import mean, spread
+from notbugs.experiments.plan import TrainedSet
+from notbugs.experiments.stages import NUMBERS
+from notbugs.store import Store
+
+COLUMNS = (
+    "clean",
+    "shifted",
+    "robust_half_eps",
+    "robust_eps",
+    "true_labels",
+    "source_success",
+    "relative_error",
+    "distance",
+    "planted_robust",
+    "planted_nonrobust",
+    "model_robust",
+    "model_nonrobust",
+)
+ORDER = (
+    "D",
+    "D_adv",
+    "D_R",
+    "D_NR",
+    "D_rand",
+    "leak:D_rand",
+    "D_det",
+    "leak:D_det",
+    "D_other",
+    "leak:D_other",
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The numbers of one trained set for one seed."""
+
+    set: str
+    eps: float | None
+    seed: int
+    values: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """All numbers of a run, by set, radius and seed."""
+
+    rows: tuple[Measured, ...]
+
+    def seeds(self, name: str, column: str) -> list[float]:
+        """The column's value for each seed of a set, at its largest radius; empty if none."""
+        mine = [r for r in self.rows if r.set == name]
+        radii = [r.eps for r in mine if r.eps is not None]
+        largest = max(radii) if radii else None
+        kept = sorted((r for r in mine if r.eps == largest), key=lambda r: r.seed)
+        found = [r.values.get(column) for r in kept]
+        return [v for v in found if v is not None]
+
+    def table(self) -> list[dict[str, object]]:
+        """One row per set and radius: mean and `_std` over seeds of every column."""
+        groups = {(r.set, r.eps) for r in self.rows}
+        ordered = sorted(groups, key=lambda g: (ORDER.index(g[0]), g[1] or 0.0))
+        return [self._row(name, eps) for name, eps in ordered]
+
+    def _row(self, name: str, eps: float | None) -> dict[str, object]:
+        mine = [r for r in self.rows if (r.set, r.eps) == (name, eps)]
+        row: dict[str, object] = {"set": name, "eps": eps}
+        for column in COLUMNS:
+            values = [v for r in mine if (v := r.values.get(column)) is not None]
+            row[column] = mean(values) if values else None
+            row[f"{column}_std"] = spread(values) if values else None
+        return row | {"seeds": len(mine)}
+
+
+def collect(rows: Iterable[TrainedSet], store: Store) -> Numbers:
+    """Reads what the `measure` stages wrote."""
+    found: list[Measured] = []
+    for row in rows:
+        entry = store.find(row.numbers.kind, row.numbers.key)
+        if entry is None:
+            raise KeyError(f"The store holds no numbers for {row.file_name}.")
+        values = json.loads((entry.path / NUMBERS).read_text())
+        found.append(Measured(row.set, row.eps, row.seed, values))
+    return Numbers(tuple(found))

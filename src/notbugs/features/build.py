@@ -1,0 +1,260 @@
+"""The constructed training sets of Ilyas et al.: D_R, D_NR, D_rand, D_det and D_other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from notbugs.attacks import pgd, predicted
+from notbugs.core import random
+from notbugs.core.errors import TrainingError, bad_value
+from notbugs.core.types import Images, Labels
+from notbugs.data import ImageData
+from notbugs.engine import LowestValue, Threat
+from notbugs.features.size import to_size
+from notbugs.features.targets import TargetKind, choose_targets
+from notbugs.judge import accuracy
+from notbugs.models import Classifier, frozen, half
+from notbugs.representations import inversion, invert
+
+Progress = Callable[[float], None]
+
+
+def _silent(fraction: float) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class InversionSettings:
+    """How representations are matched: `steps` normalised L2 steps of length `step_size`.
+
+    With "cosine" the step shrinks to zero over the solve. The paper's settings are 1000
+    constant steps of 0.1 (CIFAR-10).
+    """
+
+    steps: int = 200
+    step_size: float = 0.5
+    schedule: str = "cosine"
+
+
+def inverted_set(
+    model: Classifier,
+    data: ImageData,
+    *,
+    name: str,
+    seed: int,
+    settings: InversionSettings = InversionSettings(),  # noqa: B008 (frozen)
+    batch_size: int = 256,
+    precision: str = "float32",
+    progress: Progress = _silent,
+) -> ImageData:
+    """A set whose images look to `model` like those of `data`, made from unrelated ones.
+
+    For each image x: minimise ||g(x_r) - g(x)||_2 over x_r in [0, 1], where g is the
+    model's embedding and the first x_r is another random image of `data`; the label is
+    that of x. With a robust model this is D_R, with a standard one D_NR: the recipe is
+    the same, only the matched representation differs.
+
+    - `data`: n images with true labels; `name`: "D_R" or "D_NR"
+    - returns n float images; columns: `true_labels`, `source_rows` (where the start came
+      from), `relative_error` (||g(x_r) - g(x)|| / ||g(x)||)
+
+    **Raises** TrainingError when `model` is at chance on `data`.
+    **Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 3.1 and Appendix C.1, eq. 5-6.
+    **Differs from the paper**: the step length may shrink (see `InversionSettings`).
+    """
+    require_skill(model, data)
+    solver = inversion(settings.steps, settings.step_size, schedule=settings.schedule)  # pyright: ignore[reportArgumentType]
+    starts = _other_rows(len(data), seed)
+    keys = random.row_keys(len(data), seed, "invert")
+    device = next(model.parameters()).device
+    embed = half(model.embed, precision)
+    images, errors = [], []
+    with frozen(model):
+        for index in torch.arange(len(data)).split(batch_size):
+            x, start = data.pixels(index).to(device), data.pixels(starts[index]).to(device)
+            with torch.no_grad():
+                wanted = embed(x)
+            found = invert(embed, wanted, start, solver=solver, keys=keys[index].to(device))
+            images.append(found.x.cpu())
+            length = torch.linalg.vector_norm(wanted, dim=1).clamp(min=1e-12)
+            errors.append((found.value / length).cpu())
+            progress(float(index[-1] + 1) / len(data))
+    columns = {
+        "true_labels": data.labels,
+        "source_rows": starts,
+        "relative_error": torch.cat(errors),
+    }
+    facts = {
+        "recipe": name,
+        "source": _origin(data, model),
+        "steps": settings.steps,
+        "step_size": settings.step_size,
+        "schedule": settings.schedule,
+        "seed": seed,
+        "relative_error": float(columns["relative_error"].mean()),
+    }
+    return ImageData(torch.cat(images), data.labels, data.class_names, name, facts, columns)
+
+
+def targeted_set(
+    model: Classifier,
+    data: ImageData,
+    kind: TargetKind,
+    threat: Threat,
+    *,
+    seed: int,
+    steps: int = 100,
+    step_size: float | None = None,
+    batch_size: int = 256,
+    precision: str = "float32",
+    progress: Progress = _silent,
+) -> ImageData:
+    """A set of images pushed towards a wrong class t within `threat`, and labelled t.
+
+    For each image x: x_adv = argmin over the threat of the cross-entropy of `model`
+    towards t, by PGD from x itself. `kind` chooses t (see `choose_targets`): "rand" is
+    D_rand, "det" D_det, "other" D_other. For "other" every perturbation is then brought
+    to norm eps exactly (within 1 %); images that cannot reach it are dropped and counted.
+
+    - `step_size`: pixel units of [0, 1]; None means 2.5 * eps / steps
+    - columns: `true_labels`, `source_rows`, `success` (the model says t), `distance`
+
+    **Raises** TrainingError when `model` is at chance on `data`.
+    **Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 3.2 and Appendix C.2.
+    """
+    require_skill(model, data)
+    targets = choose_targets(kind, data.labels, data.classes, seed=seed)
+    size = 2.5 * threat.eps / steps if step_size is None else step_size
+    made = _pushed(model, data, targets, threat, steps, size, batch_size, precision, progress)
+    name = f"D_{kind}"
+    facts = {
+        "recipe": name,
+        "source": _origin(data, model),
+        "norm": threat.norm.name,
+        "eps": threat.eps,
+        "steps": steps,
+        "step_size": size,
+        "seed": seed,
+        "targets": {"rand": "uniform over all classes", "det": "(y + 1) mod classes"}.get(
+            kind, "uniform over the classes that are not y"
+        ),
+    }
+    if kind == "other":
+        return _exactly_sized(model, data, made, targets, threat, facts, batch_size)
+    return _labelled(model, data, made, targets, threat, name, facts, batch_size)
+
+
+def require_skill(model: Classifier, data: ImageData) -> None:
+    """Refuses a source model that is at chance: its features mean nothing.
+
+    At chance: accuracy within three standard errors of always guessing one class.
+    """
+    share = 100 * float(torch.bincount(data.labels).max()) / len(data)
+    spread = 3 * (share * (100 - share) / len(data)) ** 0.5
+    got = accuracy(model, data)
+    if got <= share + spread:
+        raise TrainingError(
+            f"The source model is at chance on '{data.name}': {got:.1f} % right where always "
+            f"guessing one class gives {share:.1f} %. Its features mean nothing: train it longer "
+            "or with a lower learning rate."
+        )
+
+
+def _pushed(
+    model: Classifier,
+    data: ImageData,
+    targets: Labels,
+    threat: Threat,
+    steps: int,
+    step_size: float,
+    batch_size: int,
+    precision: str,
+    progress: Progress,
+) -> Images:
+    attack = pgd(
+        threat.norm,
+        threat.eps,
+        steps=steps,
+        step_size=step_size,
+        random_start=False,
+        keep=LowestValue(),
+    )
+    device = next(model.parameters()).device
+    keys = random.row_keys(len(data), "targeted-set")
+    made: list[Tensor] = []
+    logits = half(model, precision)
+    with frozen(model):
+        for index in torch.arange(len(data)).split(batch_size):
+            x, t = data.pixels(index).to(device), targets[index].to(device)
+            made.append(attack.craft(logits, x, targets=t, keys=keys[index].to(device)).x.cpu())
+            progress(float(index[-1] + 1) / len(data))
+    return torch.cat(made)
+
+
+def _exactly_sized(
+    model: Classifier,
+    data: ImageData,
+    made: Images,
+    targets: Labels,
+    threat: Threat,
+    facts: dict[str, object],
+    batch_size: int,
+) -> ImageData:
+    """Brings every perturbation to norm eps, and drops the images that cannot reach it."""
+    sized = to_size(data.pixels(), made, threat.norm, threat.eps)
+    dropped = int((~sized.reached).sum())
+    if dropped == len(data):
+        raise bad_value(
+            "threat",
+            "be reachable inside [0, 1]",
+            f"{threat}, which no image reaches",
+            "Use a smaller eps.",
+        )
+    whole = _labelled(
+        model,
+        data,
+        sized.x,
+        targets,
+        threat,
+        "D_other",
+        facts | {"dropped": dropped},
+        batch_size,
+    )
+    return whole.select(sized.reached.nonzero()[:, 0])
+
+
+def _labelled(
+    model: Classifier,
+    data: ImageData,
+    made: Images,
+    targets: Labels,
+    threat: Threat,
+    name: str,
+    facts: dict[str, object],
+    batch_size: int,
+) -> ImageData:
+    """The finished set, with the source model's success measured on what is returned."""
+    device = next(model.parameters()).device
+    with frozen(model), torch.no_grad():
+        said = [predicted(model.logits(part.to(device))).cpu() for part in made.split(batch_size)]
+    columns = {
+        "true_labels": data.labels,
+        "source_rows": torch.arange(len(data)),
+        "success": torch.cat(said) == targets,
+        "distance": threat.norm.size(made - data.pixels()),
+    }
+    return ImageData(made, targets, data.class_names, name, facts, columns)  # pyright: ignore[reportArgumentType]
+
+
+def _other_rows(n: int, seed: int) -> Tensor:
+    """For each row another row, drawn without a fixed point: a random cycle through all."""
+    order = torch.randperm(n, generator=random.generator(seed, "invert-start"))
+    other = torch.empty_like(order)
+    other[order] = order.roll(1)
+    return other
+
+
+def _origin(data: ImageData, model: Classifier) -> dict[str, object]:
+    return {"data": data.name, "digest": data.digest, "architecture": model.architecture}

@@ -1,0 +1,88 @@
+"""The record of an evaluation: per-example facts first, rates derived from them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from notbugs.core.types import Mask
+from notbugs.engine import Threat
+
+
+@dataclass(frozen=True)
+class AttackRecord:
+    """One attack's share in a verdict: rows it was first to break, and its time."""
+
+    name: str
+    broken: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Robustness of a model on a set of images under one threat, counted per example.
+
+    - `right` [n]: classified correctly when clean
+    - `standing` [n]: right when clean AND under every attack and restart
+    - `zero_gradients`: share of the rows attacked whose gradient was exactly zero at
+      half the steps or more, a sign of masking
+    """
+
+    threat: Threat
+    right: Mask
+    standing: Mask
+    attacks: tuple[AttackRecord, ...]
+    seconds: float
+    forwards: int
+    zero_gradients: float
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.right)
+
+    @property
+    def clean(self) -> float:
+        """Clean accuracy in percent."""
+        return 100 * float(self.right.float().mean())
+
+    @property
+    def robust(self) -> float:
+        """Robust accuracy in percent."""
+        return 100 * float(self.standing.float().mean())
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the robust accuracy over images, in percent."""
+        return wilson(int(self.standing.sum()), self.n)
+
+    def as_json(self) -> Mapping[str, object]:
+        """The verdict as plain numbers and lists, percent from 0 to 100."""
+        return {
+            "threat": str(self.threat),
+            "n": self.n,
+            "clean": self.clean,
+            "robust": self.robust,
+            "ci95": list(self.ci95),
+            "attacks": [
+                {"name": a.name, "broken": a.broken, "seconds": a.seconds} for a in self.attacks
+            ],
+            "masking": [
+                {
+                    "check": "zero gradients",
+                    "evidence": f"{self.zero_gradients:.1%} of the attacked images",
+                    "verdict": "suspicious" if self.zero_gradients > 0.05 else "clear",
+                }
+            ],
+            "seconds": self.seconds,
+            "forwards_per_image": self.forwards / max(1, self.n),
+        }
+
+
+def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The Wilson score interval of a rate, in percent (Wilson 1927, JASA 22)."""
+    if n == 0:
+        return 0.0, 100.0
+    p, zz = successes / n, z * z / n
+    middle = (p + zz / 2) / (1 + zz)
+    half = z * math.sqrt(p * (1 - p) / n + zz / (4 * n)) / (1 + zz)
+    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)

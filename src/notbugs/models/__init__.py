@@ -1,0 +1,29 @@
+"""Models: images in [0, 1] in, logits and an embedding out."""
+
+from notbugs.models.classifier import Classifier
+from notbugs.models.fast import half, prepare
+from notbugs.models.frozen import frozen
+from notbugs.models.layers import Body, capture, layer_names
+from notbugs.models.user import load_user_model
+from notbugs.models.weights import load, load_into, read_metadata, save
+from notbugs.models.wrap import wrap
+from notbugs.models.zoo import ARCHITECTURES, build, default_options
+
+__all__ = [
+    "ARCHITECTURES",
+    "Body",
+    "Classifier",
+    "build",
+    "capture",
+    "default_options",
+    "frozen",
+    "half",
+    "layer_names",
+    "load",
+    "load_into",
+    "load_user_model",
+    "prepare",
+    "read_metadata",
+    "save",
+    "wrap",
+]

@@ -1,0 +1,144 @@
+"""The contract every room relies on: images in [0, 1] in, logits and embedding out."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from notbugs.core.errors import bad_value, check_count, check_positive
+from notbugs.core.types import Embeddings, Images, Logits
+from notbugs.models.layers import Body, capture, find_layer
+
+JSON: TypeAlias = bool | int | float | str | Sequence[Any] | Mapping[str, Any] | None
+Shape: TypeAlias = tuple[int, int, int]
+
+
+class Classifier(nn.Module):
+    """A model of images in [0, 1] that normalises inside and shows its embedding.
+
+    Attributes:
+        body: the network, fed with normalised images.
+        shape: (channels, height, width) of the images it takes.
+        classes: k, the number of logits.
+        embedding: dotted name, inside `body`, of the layer whose output is the embedding.
+        architecture: the built-in family it comes from, or None for a foreign module.
+        options: the keyword options that family was built with.
+        mean, std: buffers [1, c, 1, 1]; the body sees (x - mean) / std.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        shape: Shape,
+        classes: int,
+        embedding: str,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        architecture: str | None = None,
+        options: Mapping[str, JSON] = {},
+    ) -> None:
+        """Takes `body` as it is; `mean` and `std` have one entry, or one a channel.
+
+        Raises:
+            ValueError: a bad shape, number of classes, mean or std, or no layer of the
+                name `embedding`. Use `wrap` to also try the module on an image.
+        """
+        super().__init__()
+        check_shape(shape)
+        check_count(classes, "classes", 2, "One class leaves nothing to tell apart.")
+        find_layer(body, embedding, "embedding layer")
+        self.body = body
+        self.shape: Shape = (shape[0], shape[1], shape[2])
+        self.classes = classes
+        self.embedding = embedding
+        self.architecture = architecture
+        self.options: dict[str, JSON] = dict(options)
+        like = next((p for p in body.parameters() if p.is_floating_point()), torch.zeros(()))
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, _per_channel(values, shape[0], name).to(like))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives, and where its images must be."""
+        return self.mean.device
+
+    def forward(self, x: Images) -> Logits:
+        """Logits [n, k] of images [n, c, h, w] in [0, 1].
+
+        Raises:
+            ValueError: images of another shape than the model's.
+        """
+        return self.body(self.normalise(x))
+
+    def logits(self, x: Images) -> Logits:
+        """Logits [n, k] of images [n, c, h, w] in [0, 1]: the same as calling the model."""
+        return self(x)
+
+    def embed(self, x: Images) -> Embeddings:
+        """The embedding [n, d] of images [n, c, h, w] in [0, 1], differentiable.
+
+        Raises:
+            ValueError: images of another shape than the model's.
+        """
+        if isinstance(self.body, Body) and self.embedding == "trunk":
+            return self.body.trunk(self.normalise(x)).flatten(1)
+        return self.both(x)[1]
+
+    def both(self, x: Images) -> tuple[Logits, Embeddings]:
+        """Logits [n, k] and embedding [n, d] from one forward pass.
+
+        Raises:
+            ValueError: images of another shape than the model's.
+        """
+        images = self.normalise(x)
+        if isinstance(self.body, Body) and self.embedding == "trunk":
+            embedding = self.body.trunk(images)
+            return self.body.head(embedding), embedding.flatten(1)
+        with capture(self.body, [self.embedding]) as found:
+            logits = self.body(images)
+        return logits, found[self.embedding].flatten(1)
+
+    def normalise(self, x: Images) -> Images:
+        """What the body sees: (x - mean) / std, of the same shape.
+
+        Raises:
+            ValueError: images of another shape than the model's.
+        """
+        if tuple(x.shape[1:]) != self.shape:
+            raise bad_value(
+                "x",
+                f"have shape (n, {', '.join(map(str, self.shape))}), as the model was built for",
+                f"shape {tuple(x.shape)}",
+                "Resize the images, or use a model of their shape.",
+            )
+        return (x - self.mean) / self.std
+
+
+def check_shape(shape: Shape) -> None:
+    """Refuses anything but three counts (channels, height, width), each at least 1."""
+    if len(shape) != 3:
+        raise bad_value("shape", "be (channels, height, width)", tuple(shape))
+    for size, name in zip(shape, ("channels", "height", "width"), strict=True):
+        check_count(size, f"shape ({name})")
+
+
+def _per_channel(values: Sequence[float], channels: int, name: str) -> Tensor:
+    if len(values) not in (1, channels):
+        raise bad_value(
+            name,
+            f"have one entry, or one for each of the {channels} channels",
+            f"{len(values)} entries",
+        )
+    for value in values:
+        if name == "std":
+            check_positive(value, name, "Images are divided by it.")
+        elif not math.isfinite(value):
+            raise bad_value(name, "be finite", value)
+    row = torch.tensor([float(value) for value in values], dtype=torch.float32)
+    return row.expand(channels).reshape(1, channels, 1, 1).clone()

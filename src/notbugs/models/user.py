@@ -1,0 +1,153 @@
+"""A user's own model: their Python file, their weights, our contract around them."""
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from notbugs.core.errors import bad_type, bad_value, unknown_name
+from notbugs.models.classifier import Classifier, Shape
+from notbugs.models.initial import seeded
+from notbugs.models.safefile import read_tensors
+from notbugs.models.state import put_state, state_of
+from notbugs.models.weights import KEY, load_into
+from notbugs.models.wrap import wrap
+
+_PREFIXES = ("module.", "_orig_mod.")  # left by DataParallel and by torch.compile
+
+
+def load_user_model(
+    spec: str,
+    *,
+    weights: Path | None = None,
+    embedding: str,
+    shape: Shape,
+    classes: int,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    seed: int = 0,
+) -> Classifier:
+    """A classifier from "path/to/file.py:factory", in eval mode on the CPU.
+
+    The file is imported, which runs it, so name only files you trust; its folder can be
+    imported from meanwhile. The factory takes no arguments and returns an `nn.Module`
+    from normalised images to logits; a class of modules will do.
+
+    Args:
+        spec: the file and the factory's name, with a colon between them.
+        weights: a safetensors file: one of ours (whose mean and std then count), or a
+            plain state dict of the module. None keeps the weights the factory gave.
+        embedding: dotted name of the layer that gives the embedding.
+        shape: (channels, height, width) of the images.
+        classes: k, the number of logits.
+        mean: subtracted from the images in [0, 1]: one number, or one a channel.
+        std: the images are then divided by it: one number, or one a channel.
+        seed: seeds the factory's random initial weights; the caller's state is kept.
+
+    Raises:
+        ValueError: no such file or factory, the file or factory fails, or the module does
+            not fit the contract (see `wrap`).
+        TypeError: the factory does not return a module.
+        DataError: the weights are missing, a pickle, corrupt, or of another model.
+    """
+    file, name = _split(spec)
+    with seeded(seed, "init", name), _importable(file.parent):
+        module = _call(_find(_import(file), file, name), spec)
+    plain = None if weights is None else _plain_state(weights)
+    if weights is not None and plain is not None:
+        put_state(module, _without_prefix(plain, state_of(module)), weights)
+    model = wrap(module, shape=shape, classes=classes, embedding=embedding, mean=mean, std=std)
+    if weights is not None and plain is None:
+        load_into(model, weights)
+    return model.eval()
+
+
+def _plain_state(weights: Path) -> dict[str, Tensor] | None:
+    """The tensors of a file that is not one of ours, else None."""
+    tensors, header = read_tensors(weights)
+    return None if KEY in header else tensors
+
+
+def _without_prefix(tensors: dict[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in _PREFIXES:
+        everywhere = all(name.startswith(prefix) for name in tensors)
+        if everywhere and not any(name.startswith(prefix) for name in state):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def _split(spec: str) -> tuple[Path, str]:
+    path, colon, name = spec.rpartition(":")
+    if not colon or not path or not name.isidentifier():
+        raise bad_value(
+            "model", "have the form path/to/file.py:factory", f"'{spec}'", "Name both parts."
+        )
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise bad_value("model", "name a Python file", f"no file '{file}'", "Check the path.")
+    return file.resolve(), name
+
+
+@contextmanager
+def _importable(folder: Path) -> Generator[None, None, None]:
+    entry = str(folder)
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        if entry in sys.path:
+            sys.path.remove(entry)
+
+
+def _import(file: Path) -> ModuleType:
+    digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
+    name = f"notbugs_user_{digest}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise bad_value("model", "name a Python file", f"'{file}'", "Its name must end in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look themselves up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise bad_value(
+            "model",
+            "name a Python file that can be imported",
+            f"{type(error).__name__} from '{file}': {error}",
+            "Run the file by itself to see where.",
+        ) from error
+    return module
+
+
+def _find(module: ModuleType, file: Path, name: str) -> Any:
+    names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+    if name not in vars(module):
+        raise unknown_name(f"factory in {file.name}:", name, names)
+    return vars(module)[name]
+
+
+def _call(factory: Any, spec: str) -> nn.Module:
+    remedy = "Write one, for example: def factory(): return Net(depth=3)."
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise bad_type(f"factory '{spec}'", "a function that makes a module", factory, remedy)
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise bad_value("factory", "take no arguments", f"'{spec}': {error}", remedy) from error
+    try:
+        module = factory()
+    except Exception as error:
+        raise bad_value(
+            "factory", "return a module", f"{type(error).__name__} from '{spec}': {error}", remedy
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise bad_type(f"what '{spec}' returns", "a torch.nn.Module", module, remedy)
+    return module

@@ -1,0 +1,114 @@
+"""Any module made a `Classifier`, after a trial run that finds what does not fit."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from notbugs.core.errors import bad_type, bad_value
+from notbugs.models.classifier import Classifier, Shape
+from notbugs.models.frozen import frozen
+from notbugs.models.layers import find_layer
+
+
+def wrap(
+    module: nn.Module,
+    *,
+    shape: Shape,
+    classes: int,
+    embedding: str,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+) -> Classifier:
+    """A `Classifier` around any module, after trying it on one grey image.
+
+    Args:
+        module: maps normalised images [n, c, h, w] to logits [n, k]. It is used as it is,
+            not copied; its modes and gradients are left as they were.
+        shape: (channels, height, width) of the images.
+        classes: k, the number of logits.
+        embedding: dotted name of the layer that gives the embedding, for example "avgpool".
+        mean: subtracted from the images in [0, 1]: one number, or one a channel.
+        std: the images are then divided by it: one number, or one a channel.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+        >>> model = wrap(net, shape=(1, 8, 8), classes=10, embedding="2")
+        >>> tuple(model.embed(torch.zeros(3, 1, 8, 8)).shape)
+        (3, 16)
+
+    Raises:
+        ValueError: the module fails on an image of that shape, its logits are not finite
+            or not [1, classes], or the embedding layer does not run exactly once.
+        TypeError: the embedding layer returns something other than a tensor.
+    """
+    model = Classifier(
+        module, shape=shape, classes=classes, embedding=embedding, mean=mean, std=std
+    )
+    runs: list[object] = []
+
+    def count(layer: nn.Module, inputs: object, output: object) -> None:
+        runs.append(output)
+
+    handle = find_layer(module, embedding).register_forward_hook(count)
+    try:
+        logits = _try(model)
+    finally:
+        handle.remove()
+    _check_logits(logits, classes)
+    _check_embedding(runs, embedding)
+    return model
+
+
+def _try(model: Classifier) -> object:
+    grey = torch.full((1, *model.shape), 0.5, dtype=model.mean.dtype, device=model.device)
+    with frozen(model), torch.no_grad():
+        try:
+            return model.body(model.normalise(grey))
+        except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+            raise bad_value(
+                "module",
+                f"take images of shape {tuple(grey.shape)}",
+                f"the error '{error}'",
+                "Check `shape`, the order (channels, height, width) first of all.",
+            ) from error
+
+
+def _check_logits(logits: object, classes: int) -> None:
+    got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (1, classes):
+        raise bad_value(
+            "module",
+            f"return logits of shape (1, {classes}) for one image",
+            got,
+            "Check `classes`, and return a plain tensor with the batch first.",
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise bad_value(
+            "module",
+            "return finite logits",
+            "NaN or infinity for a grey image",
+            "Check its weights, and its mean and std.",
+        )
+
+
+def _check_embedding(runs: list[object], name: str) -> None:
+    if len(runs) != 1:
+        raise bad_value(
+            "embedding",
+            "name a layer that runs exactly once in a forward pass",
+            f"'{name}', which ran {len(runs)} times",
+            "Name another layer.",
+        )
+    output = runs[0]
+    if not isinstance(output, Tensor):
+        raise bad_type(
+            f"output of layer '{name}'", "a tensor", output, "Name a layer that returns one."
+        )
+    if output.ndim < 2 or output.shape[0] != 1:
+        raise bad_value(
+            "embedding",
+            "name a layer with the batch first, one row an image",
+            f"'{name}' with output of shape {tuple(output.shape)} for one image",
+            "Name another layer.",
+        )

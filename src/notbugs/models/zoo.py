@@ -1,0 +1,98 @@
+"""The built-in architectures by name, built from a seed of their own."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from notbugs.core.errors import unknown_name
+from notbugs.models.classifier import JSON, Classifier, Shape, check_shape
+from notbugs.models.cnn import cnn
+from notbugs.models.densenet import densenet
+from notbugs.models.inception import inception
+from notbugs.models.initial import seeded
+from notbugs.models.layers import Body
+from notbugs.models.linear import linear
+from notbugs.models.mlp import mlp
+from notbugs.models.resnet import resnet8, resnet18, resnet50
+from notbugs.models.vgg import vgg16
+from notbugs.models.wide import wide
+
+ARCHITECTURES: Mapping[str, Callable[..., Body]] = MappingProxyType(
+    {
+        "linear": linear,
+        "mlp": mlp,
+        "cnn": cnn,
+        "resnet8": resnet8,
+        "resnet18": resnet18,
+        "resnet50": resnet50,
+        "vgg16": vgg16,
+        "densenet": densenet,
+        "inception": inception,
+        "wide": wide,
+    }
+)
+"""Name -> function of (shape, classes, *, options) that makes an initialised body."""
+
+
+def default_options(name: str) -> dict[str, JSON]:
+    """The options of the architecture `name` with their defaults.
+
+    Raises:
+        ValueError: no such architecture; the nearest name is suggested.
+    """
+    if name not in ARCHITECTURES:
+        raise unknown_name("architecture", name, ARCHITECTURES)
+    parameters = inspect.signature(ARCHITECTURES[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def build(
+    name: str,
+    *,
+    shape: Shape,
+    classes: int,
+    seed: int,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    options: Mapping[str, JSON] = {},
+) -> Classifier:
+    """A freshly initialised built-in classifier, on the CPU.
+
+    The same seed gives the same weights; the caller's random state is left untouched.
+
+    Args:
+        name: a key of `ARCHITECTURES`.
+        shape: (channels, height, width) of the images.
+        classes: k, the number of logits.
+        seed: any integer.
+        mean: subtracted from the images in [0, 1]: one number, or one a channel.
+        std: the images are then divided by it: one number, or one a channel.
+        options: keyword options of that architecture; the others keep their defaults.
+
+    Example:
+        >>> model = build("cnn", shape=(1, 8, 8), classes=10, seed=0, options={"width": 8})
+        >>> model.options
+        {'width': 8, 'hidden': 128}
+
+    Raises:
+        ValueError: an unknown architecture or option (the nearest name is suggested), or
+            a value it cannot have.
+    """
+    everything = default_options(name)
+    for option in options:
+        if option not in everything:
+            raise unknown_name(f"option of '{name}'", option, everything)
+    everything.update(options)
+    check_shape(shape)
+    with seeded(seed, "init", name):
+        body = ARCHITECTURES[name](shape, classes, **everything)
+    return Classifier(
+        body,
+        shape=shape,
+        classes=classes,
+        embedding="trunk",
+        mean=mean,
+        std=std,
+        architecture=name,
+        options=everything,
+    )

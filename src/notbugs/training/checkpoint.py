@@ -1,0 +1,83 @@
+"""Exact resume: everything the next epoch depends on, in one safetensors file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from notbugs.core.errors import DataError
+from notbugs.models import safefile
+
+
+@dataclass
+class State:
+    """Where a training stands: epochs done, what was measured, the best weights so far.
+
+    Randomness needs no state: every draw is a function of the seed, the epoch and the row.
+    """
+
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+    best_score: float = float("-inf")
+    best_epoch: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+
+def save(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: State, owner: str
+) -> None:
+    """Writes a checkpoint atomically. `owner` tells which training it belongs to."""
+    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
+    tensors |= {f"best.{k}": v.contiguous() for k, v in state.best.items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        if moments.get("momentum_buffer") is not None:
+            tensors[f"momentum.{number}"] = moments["momentum_buffer"]
+    meta = {
+        "owner": owner,
+        "epoch": state.epoch,
+        "history": state.history,
+        "best_score": state.best_score,
+        "best_epoch": state.best_epoch,
+    }
+    safefile.write_tensors(path, tensors, {"notbugs-checkpoint": json.dumps(meta)})
+
+
+def load(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, owner: str
+) -> State:
+    """Restores model and optimiser and returns the state; a fresh `State` without a file.
+
+    **Raises** DataError for a checkpoint of another training and for a damaged file.
+    """
+    if not path.exists():
+        return State()
+    tensors, metadata = safefile.read_tensors(path)
+    meta = json.loads(metadata.get("notbugs-checkpoint", "{}"))
+    if meta.get("owner") != owner:
+        raise DataError(
+            f"The checkpoint {path} belongs to another model, dataset or recipe. "
+            "Choose another folder, or delete the checkpoint to start anew."
+        )
+    model.load_state_dict(_under("model.", tensors))
+    _restore_momentum(optimiser, _under("momentum.", tensors))
+    return State(
+        epoch=meta["epoch"],
+        history=meta["history"],
+        best_score=meta["best_score"],
+        best_epoch=meta["best_epoch"],
+        best=_under("best.", tensors),
+    )
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _restore_momentum(optimiser: torch.optim.Optimizer, buffers: Mapping[str, Tensor]) -> None:
+    whole: dict[str, Any] = optimiser.state_dict()
+    whole["state"] = {int(k): {"momentum_buffer": v} for k, v in buffers.items()}
+    optimiser.load_state_dict(whole)

@@ -1,0 +1,267 @@
+"""Laws of the one loop, over every rule, set, keep and stop."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from notbugs.core import random
+from notbugs.engine import (
+    L2,
+    AbstractObjective,
+    Adam,
+    BallInBox,
+    Box,
+    Evaluation,
+    Everywhere,
+    FromImages,
+    Last,
+    Linf,
+    LowestValue,
+    Momentum,
+    Never,
+    OnSuccess,
+    Plateau,
+    Solver,
+    Status,
+    Steepest,
+    SuccessThenLowest,
+    Trace,
+    UniformIn,
+)
+
+RULES = {
+    "steepest-linf": Steepest(Linf(), 0.02),
+    "steepest-l2": Steepest(L2(), 0.1),
+    "steepest-l2-cosine": Steepest(L2(), 0.2, "cosine"),
+    "momentum": Momentum(L2(), 0.1),
+    "adam": Adam(0.02),
+}
+SETS = {
+    "linf": BallInBox(Linf(), 0.1),
+    "l2": BallInBox(L2(), 0.5),
+    "box": Box(),
+    "everywhere": Everywhere(),
+}
+STOPS = {"never": Never(), "success": OnSuccess(), "plateau": Plateau(5)}
+
+
+@dataclass(frozen=True)
+class Bowl(AbstractObjective):
+    """||x - goal||^2 with `goal` in the context; reached below a threshold."""
+
+    reach: float = 0.02
+
+    def __call__(self, x, context, draw):
+        value = (x - context["goal"]).square().flatten(1).sum(dim=1)
+        return Evaluation(value, value.detach() < self.reach)
+
+
+@dataclass(frozen=True)
+class Noisy(AbstractObjective):
+    """A bowl whose value is disturbed by the row's own noise."""
+
+    is_random = True
+
+    def __call__(self, x, context, draw):
+        value = (x - context["goal"]).square().flatten(1).sum(dim=1)
+        return Evaluation(value + 0.1 * random.scalar(draw.at("noise"), x.dtype))
+
+
+def problem(n: int = 12) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
+    keys = random.row_keys(n, "problem")
+    center = random.uniform(keys, (1, 3, 3), torch.float64)
+    goal = random.uniform(random.fold(keys, "goal"), (1, 3, 3), torch.float64)
+    # Some rows begin near their goal, so that rows finish at different steps.
+    goal[: n // 2] = (center + 0.05 * (goal - center))[: n // 2]
+    return center, {"goal": goal}, keys
+
+
+def every(test):
+    for name, values in (("rule", RULES), ("within", SETS), ("stop", STOPS)):
+        test = pytest.mark.parametrize(name, values.values(), ids=list(values))(test)
+    return test
+
+
+@every
+def test_feasible_never_worse_than_the_start_and_reported_value_is_true(rule, within, stop):
+    center, context, keys = problem()
+    solver = Solver(within, rule, 25, keep=LowestValue(), stop=stop)
+    found = solver.minimise(Bowl(), center, context, keys=keys)
+    assert float(within.violation(found.x, center).max()) <= 1e-9
+    first = Bowl()(center, context, None).value
+    assert bool((found.value <= first + 1e-12).all())
+    again = Bowl()(found.x, context, None)
+    torch.testing.assert_close(again.value, found.value)
+    assert torch.equal(again.success, found.success)
+
+
+@every
+def test_a_row_does_not_depend_on_its_neighbours(rule, within, stop):
+    center, context, keys = problem()
+    solver = Solver(within, rule, 15, stop=stop)
+    whole = solver.minimise(Bowl(), center, context, keys=keys, start=UniformIn())
+    order = torch.randperm(len(center), generator=random.generator("order"))
+    for half in order.chunk(2):
+        part = solver.minimise(
+            Bowl(), center[half], {"goal": context["goal"][half]}, keys=keys[half], start=UniformIn()
+        )
+        torch.testing.assert_close(part.x, whole.x[half], rtol=0, atol=1e-12)
+        assert torch.equal(part.status, whole.status[half])
+        assert torch.equal(part.steps, whole.steps[half])
+
+
+@every
+def test_same_keys_same_bits_and_inputs_untouched(rule, within, stop):
+    center, context, keys = problem()
+    before = center.clone(), context["goal"].clone()
+    state = torch.get_rng_state()
+    solver = Solver(within, rule, 10, stop=stop)
+    a = solver.minimise(Bowl(), center, context, keys=keys, start=UniformIn())
+    b = solver.minimise(Bowl(), center, context, keys=keys, start=UniformIn())
+    assert torch.equal(a.x, b.x)
+    assert torch.equal(a.value, b.value)
+    assert torch.equal(center, before[0])
+    assert torch.equal(context["goal"], before[1])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("rule", [RULES["adam"], RULES["steepest-l2-cosine"]], ids=["adam", "l2"])
+def test_reaches_the_minimum_of_a_quadratic(rule):
+    center, context, keys = problem()
+    rule = Adam(0.05, schedule="cosine") if isinstance(rule, Adam) else rule
+    found = Solver(Box(), rule, 400, keep=LowestValue()).minimise(
+        Bowl(), center, context, keys=keys
+    )
+    assert float(found.value.max()) < 1e-3
+
+
+@pytest.mark.parametrize(("norm", "expected"), [(Linf(), "sign"), (L2(), "ray")])
+def test_closed_form_of_a_linear_objective(norm, expected):
+    """On <g, x> the best point of a ball away from the box is center - eps * steepest(g)."""
+
+    class Linear(AbstractObjective):
+        def __call__(self, x, context, draw):
+            return Evaluation((x * context["g"]).flatten(1).sum(dim=1))
+
+    g = random.normal(random.row_keys(4, "g"), (1, 3, 3), torch.float64)
+    center = torch.full((4, 1, 3, 3), 0.5, dtype=torch.float64)
+    solver = Solver(BallInBox(norm, 0.2), Steepest(norm, 0.05), 20, keep=LowestValue())
+    found = solver.minimise(Linear(), center, {"g": g}, keys=random.row_keys(4))
+    torch.testing.assert_close(found.x, center - 0.2 * norm.steepest(g))
+    torch.testing.assert_close(
+        found.value, (center * g).flatten(1).sum(dim=1) - 0.2 * norm.dual(g)
+    )
+
+
+def test_budget_is_t_gradients_and_one_final_evaluation():
+    center, context, keys = problem()
+    found = Solver(Box(), RULES["adam"], 7).minimise(Bowl(), center, context, keys=keys)
+    assert found.backwards == 7 * len(center)
+    assert found.forwards == 8 * len(center)
+    assert found.steps.tolist() == [7] * len(center)
+
+
+def test_finished_rows_stop_costing():
+    center, context, keys = problem()
+    solver = Solver(Everywhere(), RULES["steepest-l2"], 40, stop=OnSuccess())
+    found = solver.minimise(Bowl(), center, context, keys=keys)
+    assert found.backwards < 40 * len(center)
+    assert bool((found.status[found.success] == Status.STOPPED).all())
+    assert bool((found.steps[found.success] < 40).all())
+
+
+def test_keep_policies():
+    center, context, keys = problem()
+    far = Steepest(L2(), 3.0)  # overshoots for ever
+    last = Solver(Everywhere(), far, 5, keep=Last()).minimise(Bowl(), center, context, keys=keys)
+    low = Solver(Everywhere(), far, 5, keep=LowestValue()).minimise(
+        Bowl(), center, context, keys=keys
+    )
+    best = Solver(Everywhere(), far, 5, keep=SuccessThenLowest()).minimise(
+        Bowl(0.05), center, context, keys=keys
+    )
+    assert bool((low.value < last.value).all())
+    reached = Bowl(0.05)(center, context, None).success
+    assert bool(best.success[reached].all())
+
+
+def test_nan_rows_are_data_and_do_not_spread():
+    class Broken(AbstractObjective):
+        def __call__(self, x, context, draw):
+            value = x.flatten(1).sum(dim=1)
+            return Evaluation(torch.where(context["bad"], value * float("nan"), value))
+
+    center = torch.rand(4, 1, 2, 2, generator=random.generator("nan"))
+    bad = torch.tensor([False, True, False, False])
+    found = Solver(Box(), Steepest(L2(), 0.1), 5).minimise(
+        Broken(), center, {"bad": bad}, keys=random.row_keys(4)
+    )
+    assert found.status.tolist() == [0, int(Status.NOT_FINITE), 0, 0]
+    assert bool(found.x[~bad].isfinite().all())
+
+
+def test_random_objectives_are_fresh_while_stepping_and_fixed_when_judged():
+    center, context, keys = problem()
+    solver = Solver(Box(), RULES["steepest-l2"], 10, keep=LowestValue())
+    a = solver.minimise(Noisy(), center, context, keys=keys)
+    b = solver.minimise(Noisy(), center[3:5], {"goal": context["goal"][3:5]}, keys=keys[3:5])
+    torch.testing.assert_close(a.value[3:5], b.value)
+    assert (2.0 * Noisy() + Bowl()).is_random
+
+
+def test_exact_objective_confirms_every_success():
+    center, context, keys = problem()
+    strict = Bowl(reach=1e-4)
+    found = Solver(Everywhere(), RULES["steepest-l2"], 30, stop=OnSuccess()).minimise(
+        Bowl(reach=0.5), center, context, keys=keys, exact=strict
+    )
+    assert torch.equal(found.success, strict(found.x, context, None).success)
+    assert not bool(found.success.all())
+
+
+def test_zero_gradients_are_counted():
+    class Flat(AbstractObjective):
+        def __call__(self, x, context, draw):
+            return Evaluation((0 * x).flatten(1).sum(dim=1))
+
+    center = torch.rand(3, 1, 2, 2, generator=random.generator("flat"))
+    found = Solver(Box(), Steepest(L2(), 0.1), 6).minimise(
+        Flat(), center, keys=random.row_keys(3)
+    )
+    assert found.zero_grads.tolist() == [6, 6, 6]
+    assert torch.equal(found.x, center)
+
+
+def test_trace_observes_every_step():
+    center, context, keys = problem()
+    trace = Trace()
+    Solver(Box(), RULES["steepest-l2"], 9).minimise(
+        Bowl(), center, context, keys=keys, observe=trace
+    )
+    assert len(trace.value) == 9
+    assert trace.value[-1] < trace.value[0]
+
+
+def test_objectives_add_and_scale():
+    center, context, _ = problem()
+    a, b = Bowl()(center, context, None), (2 * Bowl() + Bowl())(center, context, None)
+    torch.testing.assert_close(3 * a.value, b.value)
+
+
+def test_impossible_combinations_are_refused():
+    center, context, keys = problem()
+    with pytest.raises(ValueError, match=r"`max_steps` must be at least 1; got 0"):
+        Solver(Box(), RULES["adam"], 0)
+    with pytest.raises(ValueError, match=r"`eps` must be a finite number above 0; got -1"):
+        BallInBox(L2(), -1.0)
+    with pytest.raises(ValueError, match=r"`step_size` must be a finite number above 0; got 0"):
+        Steepest(L2(), 0.0)
+    with pytest.raises(ValueError, match=r"Unknown schedule 'cosin'. Did you mean 'cosine'"):
+        Steepest(L2(), 0.1, "cosin")
+    with pytest.raises(ValueError, match=r"`keys` must have shape \(12,\)"):
+        Solver(Box(), RULES["adam"], 1).minimise(Bowl(), center, context, keys=keys[:3])
+    with pytest.raises(ValueError, match=r"`images` must have the centre's shape"):
+        Solver(Box(), RULES["adam"], 1).minimise(
+            Bowl(), center, context, keys=keys, start=FromImages(center[:2])
+        )

@@ -1,0 +1,134 @@
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from notbugs.core.errors import DataError
+from notbugs.models import load_user_model, save
+
+SOURCE = """
+from dataclasses import dataclass
+from torch import nn
+from beside_this_file import CLASSES
+
+@dataclass
+class Settings:
+    hidden: int = 5
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, Settings().hidden), nn.Linear(5, CLASSES))
+
+def factory():
+    return Net()
+
+def needs(width):
+    return Net()
+
+def number():
+    return 3
+
+def breaks():
+    raise RuntimeError("no luck")
+
+instance = Net()
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    (tmp_path / "beside_this_file.py").write_text("CLASSES = 3\n")
+    monkeypatch.delitem(sys.modules, "beside_this_file", raising=False)
+    path = tmp_path / "my_model.py"
+    path.write_text(SOURCE)
+    return path
+
+
+def user(spec, **others):
+    settings = {"embedding": "1", "shape": (1, 8, 8), "classes": 3} | others
+    return load_user_model(str(spec), **settings)
+
+
+def test_a_users_file_becomes_a_classifier(file):
+    path = list(sys.path)
+    state = torch.get_rng_state()
+    model = user(f"{file}:factory", mean=[0.5])
+    assert sys.path == path
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model(torch.rand(2, 1, 8, 8)).shape == (2, 3)
+    assert model.embed(torch.rand(2, 1, 8, 8)).shape == (2, 5)
+    assert not model.training
+    same, other = user(f"{file}:Net"), user(f"{file}:factory", seed=1)
+    assert same.classes == 3
+    assert not torch.equal(other.body[1].weight, model.body[1].weight)
+    assert torch.equal(user(f"{file}:factory").body[1].weight, model.body[1].weight)
+
+
+def test_our_weights_bring_their_mean(file, tmp_path):
+    model = user(f"{file}:factory", seed=1, mean=[0.25])
+    weights = tmp_path / "w.safetensors"
+    save(model, weights)
+    again = user(f"{file}:factory", weights=weights)
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(again(x), model(x))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+def test_plain_state_dicts_fit_with_or_without_a_prefix(file, tmp_path, prefix):
+    model = user(f"{file}:factory", seed=1)
+    weights = tmp_path / "w.safetensors"
+    save_file({prefix + k: v for k, v in model.body.state_dict().items()}, weights)
+    again = user(f"{file}:factory", weights=weights)
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(again(x), model(x))
+
+
+def test_weights_that_do_not_fit_are_refused(file, tmp_path):
+    pickle = tmp_path / "w.pt"
+    torch.save(nn.Linear(2, 2).state_dict(), pickle)
+    with pytest.raises(DataError, match=r"is a pickle .*convert it once"):
+        user(f"{file}:factory", weights=pickle)
+    other = tmp_path / "w.safetensors"
+    save_file(dict(nn.Linear(2, 2).state_dict()), other)
+    with pytest.raises(DataError, match=r"missing: 1.weight.*unexpected: weight|unexpected: bias"):
+        user(f"{file}:factory", weights=other)
+    with pytest.raises(DataError, match=r"No weights file"):
+        user(f"{file}:factory", weights=tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("factry", ValueError, r"Unknown factory in my_model.py: 'factry'. Did you mean 'factory'"),
+        ("needs", ValueError, r"`factory` must take no arguments; got .*width"),
+        ("number", TypeError, r"must be a torch.nn.Module; got int"),
+        ("breaks", ValueError, r"must return a module; got RuntimeError .* no luck"),
+        ("instance", TypeError, r"must be a function that makes a module; got Net"),
+        ("no-name", ValueError, r"must have the form path/to/file.py:factory"),
+    ],
+)
+def test_factories_that_do_not_fit_are_refused(file, name, error, message):
+    with pytest.raises(error, match=message):
+        user(f"{file}:{name}")
+
+
+def test_files_that_do_not_fit_are_refused(file, tmp_path):
+    with pytest.raises(ValueError, match=r"must have the form path/to/file.py:factory"):
+        user(file)
+    with pytest.raises(ValueError, match=r"must name a Python file; got no file"):
+        user(tmp_path / "none.py:factory")
+    (tmp_path / "text.txt").write_text("hello")
+    with pytest.raises(ValueError, match=r"Its name must end in .py"):
+        user(tmp_path / "text.txt:factory")
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name")
+    before = set(sys.modules)
+    with pytest.raises(ValueError, match=r"can be imported; got ModuleNotFoundError"):
+        user(tmp_path / "broken.py:factory")
+    assert set(sys.modules) == before
+
+
+def test_the_contract_is_checked(file):
+    with pytest.raises(ValueError, match=r"logits of shape \(1, 4\)"):
+        user(f"{file}:factory", classes=4)
