@@ -15,7 +15,9 @@ def test_streams_differ_by_seed_and_name():
     a, b = random.row_keys(4, 0, "a"), random.row_keys(4, 0, "b")
     assert not torch.equal(a, b)
     assert not torch.equal(random.fold(a, 1), random.fold(a, 2))
-    assert not torch.equal(random.uniform(a, (3,)), random.uniform(random.row_keys(4, 1, "a"), (3,)))
+    assert not torch.equal(
+        random.uniform(a, (3,)), random.uniform(random.row_keys(4, 1, "a"), (3,))
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

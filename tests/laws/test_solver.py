@@ -12,6 +12,7 @@ from notbugs.engine import (
     Adam,
     BallInBox,
     Box,
+    Draw,
     Evaluation,
     Everywhere,
     FromImages,
@@ -104,7 +105,11 @@ def test_a_row_does_not_depend_on_its_neighbours(rule, within, stop):
     order = torch.randperm(len(center), generator=random.generator("order"))
     for half in order.chunk(2):
         part = solver.minimise(
-            Bowl(), center[half], {"goal": context["goal"][half]}, keys=keys[half], start=UniformIn()
+            Bowl(),
+            center[half],
+            {"goal": context["goal"][half]},
+            keys=keys[half],
+            start=UniformIn(),
         )
         torch.testing.assert_close(part.x, whole.x[half], rtol=0, atol=1e-12)
         assert torch.equal(part.status, whole.status[half])
@@ -149,9 +154,7 @@ def test_closed_form_of_a_linear_objective(norm, expected):
     solver = Solver(BallInBox(norm, 0.2), Steepest(norm, 0.05), 20, keep=LowestValue())
     found = solver.minimise(Linear(), center, {"g": g}, keys=random.row_keys(4))
     torch.testing.assert_close(found.x, center - 0.2 * norm.steepest(g))
-    torch.testing.assert_close(
-        found.value, (center * g).flatten(1).sum(dim=1) - 0.2 * norm.dual(g)
-    )
+    torch.testing.assert_close(found.value, (center * g).flatten(1).sum(dim=1) - 0.2 * norm.dual(g))
 
 
 def test_budget_is_t_gradients_and_one_final_evaluation():
@@ -226,9 +229,7 @@ def test_zero_gradients_are_counted():
             return Evaluation((0 * x).flatten(1).sum(dim=1))
 
     center = torch.rand(3, 1, 2, 2, generator=random.generator("flat"))
-    found = Solver(Box(), Steepest(L2(), 0.1), 6).minimise(
-        Flat(), center, keys=random.row_keys(3)
-    )
+    found = Solver(Box(), Steepest(L2(), 0.1), 6).minimise(Flat(), center, keys=random.row_keys(3))
     assert found.zero_grads.tolist() == [6, 6, 6]
     assert torch.equal(found.x, center)
 
@@ -244,8 +245,8 @@ def test_trace_observes_every_step():
 
 
 def test_objectives_add_and_scale():
-    center, context, _ = problem()
-    a, b = Bowl()(center, context, None), (2 * Bowl() + Bowl())(center, context, None)
+    center, context, keys = problem()
+    a, b = (f(center, context, Draw(keys)) for f in (Bowl(), 2 * Bowl() + Bowl()))
     torch.testing.assert_close(3 * a.value, b.value)
 
 

@@ -93,7 +93,7 @@ def _explain_bad_pixels(x: Tensor, argument: str) -> None:
     row = _first_row((x < -PIXEL_TOLERANCE) | (x > 1 + PIXEL_TOLERANCE))
     low, high = (float(v) for v in torch.aminmax(x))
     remedy = "Pass un-normalised images: the model normalises."
-    if low >= 0 and high > 2:
+    if low >= 0 and high > 16:
         remedy = "The range looks like 0..255: divide by 255."
     raise bad_value(
         argument,

@@ -36,17 +36,29 @@ def select(tree: T, index: Tensor) -> T:
 
     A tree is a tensor, None, a (named) tuple or a mapping of trees.
     """
-    return _map(tree, lambda leaf: leaf[index])
+
+    def cut(leaf: Tensor) -> Tensor:
+        return leaf[index]
+
+    return _map(tree, cut)
 
 
 def scatter(whole: T, index: Tensor, part: T) -> T:
     """A copy of the tree `whole` whose rows `index` are those of the tree `part`."""
-    return _map2(whole, part, lambda w, p: w.index_copy(0, index, p.to(w.dtype)))
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        return old.index_copy(0, index, new.to(old.dtype))
+
+    return _map2(whole, part, put)
 
 
 def merge(mask: Mask, yes: T, no: T) -> T:
     """Row by row over a whole tree: `yes` where `mask` holds, else `no`."""
-    return _map2(yes, no, lambda a, b: where(mask, a, b))
+
+    def choose(a: Tensor, b: Tensor) -> Tensor:
+        return where(mask, a, b)
+
+    return _map2(yes, no, choose)
 
 
 def _map(tree: Any, f: Any) -> Any:

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar, final
+from typing import ClassVar, Generic, NamedTuple, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from notbugs.engine.norms import AbstractNorm
 from notbugs.engine.objective import Evaluation
 
 S = TypeVar("S")
-Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
+SCHEDULES = ("constant", "linear", "cosine")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _checked(grad: Tensor | None) -> Tensor:
     return grad
 
 
-def _scheduled(size: float, schedule: Schedule, info: StepInfo) -> float:
+def _scheduled(size: float, schedule: str, info: StepInfo) -> float:
     done = info.step / info.max_steps
     if schedule == "constant":
         return size
@@ -63,8 +63,8 @@ def _scheduled(size: float, schedule: Schedule, info: StepInfo) -> float:
 
 def _check_step(step_size: float, schedule: str) -> None:
     check_positive(step_size, "step_size")
-    if schedule not in ("constant", "linear", "cosine"):
-        raise unknown_name("schedule", schedule, ("constant", "linear", "cosine"))
+    if schedule not in SCHEDULES:
+        raise unknown_name("schedule", schedule, SCHEDULES)
 
 
 @final
@@ -79,7 +79,7 @@ class Steepest(AbstractStepRule[None]):
 
     norm: AbstractNorm
     step_size: float
-    schedule: Schedule = "constant"
+    schedule: str = "constant"
 
     def __post_init__(self) -> None:
         """Refuses a step that is not positive and an unknown schedule."""
@@ -104,7 +104,7 @@ class Momentum(AbstractStepRule[Tensor]):
     norm: AbstractNorm
     step_size: float
     decay: float = 1.0
-    schedule: Schedule = "constant"
+    schedule: str = "constant"
 
     def __post_init__(self) -> None:
         """Refuses a step that is not positive and an unknown schedule."""
@@ -140,7 +140,7 @@ class Adam(AbstractStepRule[AdamState]):
     beta1: float = 0.9
     beta2: float = 0.999
     damping: float = 1e-8
-    schedule: Schedule = "constant"
+    schedule: str = "constant"
 
     def __post_init__(self) -> None:
         """Refuses a step that is not positive and an unknown schedule."""

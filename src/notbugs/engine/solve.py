@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ DROP_WHEN_FINISHED = 0.25
 class _Rows(NamedTuple):
     """Everything that belongs to a row at work, cut and merged together."""
 
-    index: Tensor
+    place: Tensor
     theta: Tensor
     center: Images
     context: Any
@@ -85,6 +86,11 @@ class _Work:
         success = found.success.clone()
         success[claimed] = truth.success if truth.success is not None else False
         return success
+
+
+def _probe(work: _Work, at: _Rows, step: int, theta: Tensor) -> Evaluation:
+    """An evaluation that a rule asks for between steps."""
+    return work.look(theta, at, "probe", step)
 
 
 def _detached(found: Evaluation) -> Evaluation:
@@ -148,7 +154,7 @@ class Solver:
         with torch.no_grad():
             at = self._begin(center, context, keys, start)
             for step in range(self.max_steps):
-                if not len(at.index):
+                if not len(at.place):
                     break
                 at = self._step(work, at, step, observe)
             at = self._look_last(work, at)
@@ -162,7 +168,7 @@ class Solver:
         first = self.within.project(start(center, self.within, keys), center)
         count = torch.zeros(n, dtype=torch.int64, device=center.device)
         return _Rows(
-            index=torch.arange(n, device=center.device),
+            place=torch.arange(n, device=center.device),
             theta=self.parameterization.encode(first),
             center=center,
             context=None if context is None else dict(context),
@@ -192,8 +198,8 @@ class Solver:
             success=success,
             center=at.center,
             keys=at.keys,
-            project=lambda theta: self._project(theta, at.center),
-            evaluate=lambda theta: work.look(theta, at, "probe", step),
+            project=partial(self._project, center=at.center),
+            evaluate=partial(_probe, work, at, step),
         )
         if observe is not None:
             observe(info)
@@ -203,7 +209,7 @@ class Solver:
                 stop=None if self.stop.never else self.stop.init(found.value),
             )
         at, info = self._freeze(work, at, info)
-        return self._advance(at, info) if len(at.index) else at
+        return self._advance(at, info) if len(at.place) else at
 
     def _evaluate(
         self, work: _Work, at: _Rows, step: int
@@ -227,7 +233,7 @@ class Solver:
             return at, info
         stopped, state = self.stop.update(info.value, info.success, at.stop)
         at = at._replace(done=at.done | stopped, stop=state)
-        if int(at.done.sum()) < DROP_WHEN_FINISHED * len(at.index):
+        if int(at.done.sum()) < DROP_WHEN_FINISHED * len(at.place):
             return at, info
         gone, left = at.done.nonzero()[:, 0], (~at.done).nonzero()[:, 0]
         if not len(gone):
@@ -241,8 +247,8 @@ class Solver:
             success=info.success[left],
             center=at.center,
             keys=at.keys,
-            project=lambda theta: self._project(theta, at.center),
-            evaluate=lambda theta: work.look(theta, at, "probe", info.step),
+            project=partial(self._project, center=at.center),
+            evaluate=partial(_probe, work, at, info.step),
         )
         return at, info
 
@@ -262,14 +268,14 @@ class Solver:
         return self.within.project(theta, center)
 
     def _look_last(self, work: _Work, at: _Rows) -> _Rows:
-        if not len(at.index):
+        if not len(at.place):
             return at
         found = _detached(work.look(at.theta, at, "fixed"))
         return self._record(work, at, work.decode(at.theta), found)[0]
 
     def _solution(self, work: _Work, parts: list[_Rows]) -> Solution:
         parts = [part._replace(rule=None, stop=None) for part in parts if part.kept is not None]
-        order = torch.cat([part.index for part in parts]).argsort()
+        order = torch.cat([part.place for part in parts]).argsort()
         kept = Kept(*(_joined([part.kept for part in parts], i, order) for i in range(3)))
         if work.exact is not None:
             kept = _exactly(work, kept, parts, order)

@@ -47,7 +47,9 @@ def _below(name: str, column: str, threshold: float) -> Callable[[Numbers], Find
     return measure
 
 
-def _margin(name: str, other: str, column: str, points: float) -> Callable[[Numbers], Finding | None]:
+def _margin(
+    name: str, other: str, column: str, points: float
+) -> Callable[[Numbers], Finding | None]:
     """The set's number exceeds another's by a number of points."""
 
     def measure(numbers: Numbers) -> Finding | None:
@@ -155,7 +157,5 @@ def run(
     on where it stood and ends with the same numbers.
     """
     whole = plan(config, where)
-    summary = run_stages(
-        whole.targets, store, workers=workers, threads=threads, observer=observer
-    )
+    summary = run_stages(whole.targets, store, workers=workers, threads=threads, observer=observer)
     return write_results(config, whole, store, summary, CLAIMS, out)

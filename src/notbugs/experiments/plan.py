@@ -83,7 +83,13 @@ class _Planner:
         self.n = n if config.train_size is None else config.train_size
 
     def stage(
-        self, kind: str, label: str, producer: Any, cost: float, inputs: dict[str, Stage], **own: Any
+        self,
+        kind: str,
+        label: str,
+        producer: Any,
+        cost: float,
+        inputs: dict[str, Stage],
+        **own: Any,
     ) -> Stage:
         config = {"data": self.data, **own}
         return Stage(
@@ -187,7 +193,9 @@ class _Planner:
         robust = self.model("robust", seed, config.robust)
         found = [
             TrainedSet("D", None, seed, None, standard, self.numbers("D", seed, standard, None)),
-            TrainedSet("D_adv", None, seed, None, robust, self.numbers("D_adv", seed, robust, None)),
+            TrainedSet(
+                "D_adv", None, seed, None, robust, self.numbers("D_adv", seed, robust, None)
+            ),
         ]
         for name, source in (("D_R", robust), ("D_NR", standard)):
             found.append(self.student(name, None, seed, self.inverted(name, seed, source)))

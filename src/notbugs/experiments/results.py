@@ -80,7 +80,9 @@ def _lay_out(plan: Plan, store: Store, out: Path) -> None:
     """Puts models and datasets under readable names, as links to the store where it can."""
     for row in plan.rows:
         fixed = {"D": "standard", "D_adv": "robust"}
-        name = f"{fixed[row.set]}-seed{row.seed}" if row.set in fixed else f"student-{row.file_name}"
+        name = (
+            f"{fixed[row.set]}-seed{row.seed}" if row.set in fixed else f"student-{row.file_name}"
+        )
         _place(store, row.model, MODEL, out / "models" / f"{name}.safetensors")
         if row.data is not None:
             _place(store, row.data, DATASET, out / "datasets" / f"{row.file_name}.safetensors")
@@ -102,7 +104,9 @@ def _place(store: Store, stage: Stage, name: str, target: Path) -> None:
         except OSError:  # another file system, or one without links
             shutil.copyfile(source, target)
     except OSError as error:
-        raise StoreError(f"Cannot write '{target}': {error.strerror}. Free space or use --out.") from error
+        raise StoreError(
+            f"Cannot write '{target}': {error.strerror}. Free space or use --out."
+        ) from error
 
 
 def _write(path: Path, text: str) -> None:
@@ -113,4 +117,6 @@ def _write(path: Path, text: str) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise StoreError(f"Cannot write '{path}': {error.strerror}. Free space or use --out.") from error
+        raise StoreError(
+            f"Cannot write '{path}': {error.strerror}. Free space or use --out."
+        ) from error

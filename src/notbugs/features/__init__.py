@@ -3,13 +3,12 @@
 from notbugs.features.build import InversionSettings, inverted_set, require_skill, targeted_set
 from notbugs.features.controls import class_patterns, leakage_control
 from notbugs.features.size import Sized, to_size
-from notbugs.features.targets import TARGET_KINDS, TargetKind, choose_targets
+from notbugs.features.targets import TARGET_KINDS, choose_targets
 
 __all__ = [
     "TARGET_KINDS",
     "InversionSettings",
     "Sized",
-    "TargetKind",
     "choose_targets",
     "class_patterns",
     "inverted_set",

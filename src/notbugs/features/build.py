@@ -13,7 +13,7 @@ from notbugs.core.types import Images, Labels
 from notbugs.data import ImageData
 from notbugs.engine import LowestValue, Threat
 from notbugs.features.size import to_size
-from notbugs.features.targets import TargetKind, choose_targets
+from notbugs.features.targets import choose_targets
 from notbugs.judge import accuracy
 from notbugs.models import Classifier, frozen, half
 from notbugs.representations import inversion, invert
@@ -44,7 +44,7 @@ def inverted_set(
     *,
     name: str,
     seed: int,
-    settings: InversionSettings = InversionSettings(),  # noqa: B008 (frozen)
+    settings: InversionSettings = InversionSettings(),
     batch_size: int = 256,
     precision: str = "float32",
     progress: Progress = _silent,
@@ -65,7 +65,7 @@ def inverted_set(
     **Differs from the paper**: the step length may shrink (see `InversionSettings`).
     """
     require_skill(model, data)
-    solver = inversion(settings.steps, settings.step_size, schedule=settings.schedule)  # pyright: ignore[reportArgumentType]
+    solver = inversion(settings.steps, settings.step_size, schedule=settings.schedule)
     starts = _other_rows(len(data), seed)
     keys = random.row_keys(len(data), seed, "invert")
     device = next(model.parameters()).device
@@ -101,7 +101,7 @@ def inverted_set(
 def targeted_set(
     model: Classifier,
     data: ImageData,
-    kind: TargetKind,
+    kind: str,
     threat: Threat,
     *,
     seed: int,
@@ -245,7 +245,7 @@ def _labelled(
         "success": torch.cat(said) == targets,
         "distance": threat.norm.size(made - data.pixels()),
     }
-    return ImageData(made, targets, data.class_names, name, facts, columns)  # pyright: ignore[reportArgumentType]
+    return ImageData(made, targets, data.class_names, name, facts, columns)
 
 
 def _other_rows(n: int, seed: int) -> Tensor:

@@ -6,7 +6,7 @@ from notbugs.core import random, rows
 from notbugs.core.types import Images, Labels
 from notbugs.data import ImageData
 from notbugs.engine import Threat
-from notbugs.features.targets import TargetKind, choose_targets
+from notbugs.features.targets import choose_targets
 
 
 def class_patterns(
@@ -17,7 +17,7 @@ def class_patterns(
     return noise * rows.expand(threat.eps / threat.norm.size(noise), noise)
 
 
-def leakage_control(data: ImageData, kind: TargetKind, threat: Threat, *, seed: int) -> ImageData:
+def leakage_control(data: ImageData, kind: str, threat: Threat, *, seed: int) -> ImageData:
     """The control of D_rand, D_det or D_other: same targets and labels, no adversary.
 
     Instead of an adversarial perturbation each image gets its target class's fixed random

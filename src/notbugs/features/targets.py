@@ -1,18 +1,15 @@
 """Which wrong label each image gets: the targets of D_rand, D_det and D_other."""
 
-from typing import Literal, TypeAlias
-
 import torch
 
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_labels, unknown_name
 from notbugs.core.types import Labels
 
-TargetKind: TypeAlias = Literal["rand", "det", "other"]
-TARGET_KINDS: tuple[TargetKind, ...] = ("rand", "det", "other")
+TARGET_KINDS = ("rand", "det", "other")
 
 
-def choose_targets(kind: TargetKind, labels: Labels, classes: int, *, seed: int) -> Labels:
+def choose_targets(kind: str, labels: Labels, classes: int, *, seed: int) -> Labels:
     """A target class for every row, [n].
 
     - "rand": uniform over all classes, the true one included (D_rand)

@@ -21,7 +21,6 @@ from notbugs.engine import (
     Solver,
     Steepest,
 )
-from notbugs.engine.rules import Schedule
 
 
 @final
@@ -38,7 +37,7 @@ class EmbeddingDistance(AbstractObjective):
         return Evaluation(torch.linalg.vector_norm(gap, dim=1))
 
 
-def inversion(steps: int, step_size: float, *, schedule: Schedule = "constant") -> Solver:
+def inversion(steps: int, step_size: float, *, schedule: str = "constant") -> Solver:
     """A solver of normalised L2 gradient steps within the pixel box.
 
     **Source**: Ilyas et al. 2019 (arXiv 1905.02175), Appendix C.1; Engstrom et al. 2019

@@ -46,9 +46,7 @@ def save(
     safefile.write_tensors(path, tensors, {"notbugs-checkpoint": json.dumps(meta)})
 
 
-def load(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, owner: str
-) -> State:
+def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, owner: str) -> State:
     """Restores model and optimiser and returns the state; a fresh `State` without a file.
 
     **Raises** DataError for a checkpoint of another training and for a damaged file.

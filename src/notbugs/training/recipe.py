@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from notbugs.core.errors import bad_value, check_count, check_positive, unknown_name
 from notbugs.data import Augment
 
-Decay: TypeAlias = Literal["cosine", "linear", "step", "constant"]
-Select: TypeAlias = Literal["last", "best"]
-Precision: TypeAlias = Literal["float32", "bf16"]
+DECAYS = ("cosine", "linear", "step", "constant")
+SELECTS = ("last", "best")
+PRECISIONS = ("float32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,13 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup: float = 0.05
-    decay: Decay = "cosine"
+    decay: str = "cosine"
     augment: Augment = Augment()  # noqa: RUF009 (frozen)
     adversary: Adversary | None = None
-    select: Select = "last"
+    select: str = "last"
     watch_every: int = 0
     watch_threat: str | None = None
-    precision: Precision = "float32"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         """Refuses settings that cannot train, before any work is done."""
@@ -70,9 +69,9 @@ class Recipe:
         if not 0 <= self.warmup < 1:
             raise bad_value("warmup", "lie in [0, 1)", self.warmup)
         for value, name, known in (
-            (self.decay, "decay", ("cosine", "linear", "step", "constant")),
-            (self.select, "select", ("last", "best")),
-            (self.precision, "precision", ("float32", "bf16")),
+            (self.decay, "decay", DECAYS),
+            (self.select, "select", SELECTS),
+            (self.precision, "precision", PRECISIONS),
         ):
             if value not in known:
                 raise unknown_name(name, value, known)

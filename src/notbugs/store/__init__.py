@@ -1,0 +1,18 @@
+"""Content-addressed results and the graph of stages that fills them. Imports core only."""
+
+from notbugs.store.keys import key_of
+from notbugs.store.run import RunSummary, run_stages
+from notbugs.store.stages import Observer, SilentObserver, Stage, StageContext
+from notbugs.store.store import Entry, Store
+
+__all__ = [
+    "Entry",
+    "Observer",
+    "RunSummary",
+    "SilentObserver",
+    "Stage",
+    "StageContext",
+    "Store",
+    "key_of",
+    "run_stages",
+]

@@ -1,0 +1,42 @@
+"""Content addresses: the same question always has the same key."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from notbugs.core.errors import bad_type, bad_value
+
+
+def canonical(value: Any, where: str = "config") -> Any:
+    """`value` as plain JSON: tuples become lists, whole structure checked.
+
+    **Raises** TypeError or ValueError naming the field that has no canonical form (a
+    path, a tensor, a number that is not finite).
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise bad_value(where, "be finite", value, "NaN and infinity have no fixed key.")
+        return value
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        return {str(name): canonical(inner, f"{where}.{name}") for name, inner in items}
+    if isinstance(value, Sequence):
+        whole = cast("Sequence[Any]", value)
+        return [canonical(inner, f"{where}[{i}]") for i, inner in enumerate(whole)]
+    raise bad_type(where, "made of numbers, strings, lists and mappings", value)
+
+
+def key_of(kind: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """The key of a result: 32 hex digits over kind, producer version, config and input keys."""
+    whole = {
+        "kind": kind,
+        "version": version,
+        "config": canonical(config),
+        "inputs": canonical(inputs, "inputs"),
+    }
+    text = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

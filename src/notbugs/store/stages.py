@@ -1,0 +1,125 @@
+"""A computation as a graph of stages, each with a key that follows from all it depends on."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from notbugs.store.keys import key_of
+
+
+@dataclass
+class StageContext:
+    """What a producer gets: its settings, its inputs' folders, a folder to write to.
+
+    `work` may hold what a killed run left there, a checkpoint for example. `progress`
+    takes the fraction done, 0..1.
+    """
+
+    config: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    work: Path
+    progress: Callable[[float], None]
+
+
+Producer = Callable[[StageContext], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One result and how to make it.
+
+    - `kind` groups results in the store; `label` is what a progress display shows
+    - `producer`: a module-level function, so that a worker process can find it
+    - `version`: raised when the producer changes what it computes
+    - `config`: all that determines the result; `settings`: what does not (a data
+      folder, a device)
+    - `inputs`: the stages whose results it reads; their keys enter this one's
+    - `cost`: relative work, for time left and for the order of work
+    """
+
+    kind: str
+    label: str
+    producer: Producer
+    version: int
+    config: Mapping[str, Any]
+    inputs: Mapping[str, "Stage"] = field(default_factory=dict[str, "Stage"])
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    cost: float = 1.0
+
+    @cached_property
+    def key(self) -> str:
+        """The content address of the result."""
+        return key_of(self.kind, self.version, self.config, self.input_keys)
+
+    @property
+    def input_keys(self) -> dict[str, str]:
+        """The inputs' keys by name."""
+        return {name: stage.key for name, stage in self.inputs.items()}
+
+
+class Observer(Protocol):
+    """Who is told how a run goes on."""
+
+    def planned(self, total: int, cost: float, stored: int) -> None:
+        """Once, before work starts: stages to make, their cost, stages found in the store."""
+
+    def started(self, stage: Stage) -> None:
+        """A worker took the stage up."""
+
+    def progressed(self, stage: Stage, fraction: float) -> None:
+        """A fraction 0..1 of the stage is done."""
+
+    def waiting(self, stage: Stage) -> None:
+        """Another process is making the stage; it is waited for."""
+
+    def finished(self, stage: Stage, seconds: float) -> None:
+        """The stage is in the store."""
+
+
+class SilentObserver:
+    """Says nothing."""
+
+    def planned(self, total: int, cost: float, stored: int) -> None:
+        return None
+
+    def started(self, stage: Stage) -> None:
+        return None
+
+    def progressed(self, stage: Stage, fraction: float) -> None:
+        return None
+
+    def waiting(self, stage: Stage) -> None:
+        return None
+
+    def finished(self, stage: Stage, seconds: float) -> None:
+        return None
+
+
+def in_order(targets: Iterable[Stage]) -> list[Stage]:
+    """All stages that the targets need, each once by key, inputs before what needs them."""
+    found: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.key in found:
+            return
+        for inner in stage.inputs.values():
+            visit(inner)
+        found[stage.key] = stage
+
+    for target in targets:
+        visit(target)
+    return list(found.values())
+
+
+def path_costs(stages: Iterable[Stage]) -> dict[str, float]:
+    """For each key, the cost of the longest chain of stages that begins with it."""
+    ordered = list(stages)
+    longest = {stage.key: stage.cost for stage in ordered}
+    for stage in reversed(ordered):
+        for inner in stage.inputs.values():
+            if inner.key in longest:
+                longest[inner.key] = max(longest[inner.key], inner.cost + longest[stage.key])
+    return longest
