@@ -193,8 +193,8 @@ class Attack:
         if bool(bad.any()):
             row = int(bad.nonzero()[0, 0])
             raise RuntimeError(
-                f"{self.name} left its threat {self.threat} by {float(over[row]):.2e} in row {row}. "
-                "This is a bug in notbugs or a model that returns NaN; please report it."
+                f"{self.name} left its threat {self.threat} by {float(over[row]):.2e} in row "
+                f"{row}. This is a bug in notbugs or a model that returns NaN; please report it."
             )
 
 

@@ -133,7 +133,7 @@ class Solver:
         center: Images,
         context: RowTree | None = None,
         *,
-        keys: Keys,
+        keys: Tensor,
         start: AbstractStart = AtCenter(),  # noqa: B008 (frozen, stateless)
         exact: AbstractObjective | None = None,
         observe: Callable[[StepInfo], None] | None = None,

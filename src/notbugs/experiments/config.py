@@ -1,8 +1,10 @@
 """Settings of the main experiment, and its presets for each dataset and machine size."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from pathlib import Path
+from typing import Any
 
 from notbugs.core.errors import bad_value, check_count, check_positive, unknown_name
 from notbugs.data import Augment
@@ -10,8 +12,12 @@ from notbugs.engine import NORMS
 from notbugs.features import InversionSettings
 from notbugs.training import Adversary, Recipe
 
-Preset: TypeAlias = Literal["smoke", "laptop", "gpu", "paper"]
-PRESETS: tuple[Preset, ...] = ("smoke", "laptop", "gpu", "paper")
+PRESETS = ("smoke", "laptop", "gpu", "paper")
+USER = "user"
+"""The architecture name that stands for a module of the user's own."""
+
+_PLAIN = Recipe(warmup=0.2)
+_ROBUST = replace(_PLAIN, adversary=Adversary("l2:1.5", eps_warmup=0.4))
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,11 @@ class Config:
     norm: str = "l2"
     eps_eval: float = 1.0
     eps_sets: tuple[float, ...] = (0.5, 1.0, 2.0)
-    standard: Recipe = Recipe()  # noqa: RUF009 (frozen)
-    robust: Recipe = Recipe(adversary=Adversary("l2:1.0"))  # noqa: RUF009
-    student: Recipe = Recipe()  # noqa: RUF009
-    inversion: InversionSettings = InversionSettings()  # noqa: RUF009
-    push_steps: int = 100
+    standard: Recipe = _PLAIN
+    robust: Recipe = _ROBUST
+    student: Recipe = _PLAIN
+    inversion: InversionSettings = InversionSettings(steps=60)  # noqa: RUF009 (frozen)
+    push_steps: int = 40
     push_step_size: float | None = None
     eval_steps: int = 20
     batch_size: int = 256
@@ -58,6 +64,35 @@ class Config:
             raise unknown_name("norm", self.norm, NORMS)
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
+
+    def with_epochs(self, epochs: int) -> "Config":
+        """The same with that many epochs for every model."""
+        return replace(
+            self,
+            standard=replace(self.standard, epochs=epochs),
+            robust=replace(self.robust, epochs=epochs),
+            student=replace(self.student, epochs=epochs),
+        )
+
+    def with_threat(self, threat: str) -> "Config":
+        """The same with the robust model trained at that threat."""
+        adversary = replace(self.robust.adversary or Adversary(), threat=threat)
+        return replace(self, robust=replace(self.robust, adversary=adversary))
+
+    def with_architecture(self, name: str) -> "Config":
+        """The same with another built-in architecture at its default size."""
+        return replace(self, architecture=name, options={})
+
+    def with_user_model(self, spec: str, embedding: str) -> "Config":
+        """The same with the user's own module; its file's digest enters every key."""
+        path = Path(spec.rpartition(":")[0])
+        if not path.is_file():
+            raise bad_value("--model", "name a file, as path/to/file.py:factory", f"'{spec}'")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        options = {"spec": str(path.resolve()) + ":" + spec.rpartition(":")[2]}
+        return replace(
+            self, architecture=USER, options={**options, "embedding": embedding, "digest": digest}
+        )
 
 
 def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
@@ -79,18 +114,143 @@ def _digits(config: Config) -> Config:
     return config
 
 
-def _grey(config: Config, eps_eval: float, eps_sets: tuple[float, ...]) -> Config:
-    return replace(config, eps_eval=eps_eval, eps_sets=eps_sets)
+def _mnist(config: Config) -> Config:
+    return replace(_grey(config), eps_eval=2.0, eps_sets=(1.0, 2.0, 4.0)).with_threat("l2:2.0")
 
 
-_BY_DATA: dict[str, Callable[[Config], Config]] = {"digits": _digits}
+def _grey(config: Config) -> Config:
+    """28x28 grey images: a subset and a narrower net on a laptop."""
+    short = replace(config.standard, epochs=15)
+    small = replace(
+        config,
+        seeds=2,
+        train_size=6000,
+        test_size=1000,
+        options={"width": 16, "hidden": 64},
+        standard=short,
+        student=short,
+        robust=replace(config.robust, epochs=15),
+        inversion=InversionSettings(steps=60, step_size=1.0),
+        push_steps=30,
+    )
+    return small.with_threat("l2:1.0")
+
+
+def _cifar(config: Config) -> Config:
+    """32x32 colour images, the paper's own setting made smaller."""
+    crop = Augment(crop_padding=4, flip=True)
+    recipe = replace(config.standard, epochs=20, batch_size=128, augment=crop)
+    small = replace(
+        config,
+        seeds=1,
+        train_size=5000,
+        test_size=1000,
+        options={"width": 24, "hidden": 96},
+        eps_eval=0.5,
+        eps_sets=(0.5, 1.0),
+        standard=recipe,
+        student=recipe,
+        robust=replace(recipe, adversary=config.robust.adversary),
+        inversion=InversionSettings(steps=60, step_size=1.0),
+        push_steps=30,
+    )
+    return small.with_threat("l2:0.5")
+
+
+def _planted(config: Config) -> Config:
+    return replace(config, eps_eval=0.5, eps_sets=(0.5, 1.0)).with_threat("l2:0.5")
+
+
+def _folder(config: Config) -> Config:
+    return replace(config, seeds=2, eps_eval=0.5, eps_sets=(0.5, 1.0)).with_threat("l2:0.5")
+
+
+_BY_DATA: dict[str, Callable[[Config], Config]] = {
+    "digits": _digits,
+    "planted": _planted,
+    "mnist": _mnist,
+    "fashion-mnist": _grey,
+    "cifar10": _cifar,
+    "cifar100": _cifar,
+    "folder": _folder,
+}
+
+
+def _smoke(config: Config) -> Config:
+    """Seconds: every stage runs, nothing is learnt well."""
+    gentle = Adversary(f"{config.norm}:{config.eps_eval / 2!r}", steps=2, eps_warmup=0.5)
+    short = replace(config.standard, epochs=12, batch_size=32, lr=0.1)
+    return replace(
+        config,
+        standard=short,
+        student=replace(short, epochs=4),
+        robust=replace(short, adversary=gentle),
+        seeds=1,
+        train_size=500,
+        test_size=60,
+        eps_sets=config.eps_sets[-1:],
+        options={"width": 8, "hidden": 32},
+        inversion=InversionSettings(steps=5),
+        push_steps=5,
+        eval_steps=3,
+    )
+
+
+def _gpu(config: Config) -> Config:
+    """The whole table on one large GPU: all images, ResNet-18, bf16, one seed."""
+    recipe = replace(config.standard, epochs=24, batch_size=512, lr=0.2, precision="bf16")
+    adversary = replace(config.robust.adversary or Adversary(), steps=3, train_mode=True)
+    return replace(
+        config,
+        seeds=1,
+        train_size=None,
+        test_size=None,
+        architecture="resnet18",
+        options={},
+        standard=recipe,
+        student=recipe,
+        robust=replace(recipe, adversary=adversary),
+        inversion=InversionSettings(steps=100, step_size=1.0),
+        push_steps=40,
+        batch_size=2048,
+        precision="bf16",
+    )
+
+
+def _paper(config: Config) -> Config:
+    """The published settings (Ilyas et al. 2019, Appendix C): ResNet-50, full length."""
+    recipe = replace(config.standard, epochs=150, batch_size=128, lr=0.1, warmup=0.0, decay="step")
+    adversary = Adversary(f"{config.norm}:{config.eps_eval!r}", steps=7, random_start=False)
+    adversary = replace(adversary, step_size=config.eps_eval / 5)
+    return replace(
+        config,
+        seeds=3,
+        train_size=None,
+        test_size=None,
+        architecture="resnet50",
+        options={},
+        standard=recipe,
+        student=recipe,
+        robust=replace(recipe, adversary=adversary),
+        inversion=InversionSettings(steps=1000, step_size=0.1, schedule="constant"),
+        push_steps=100,
+        push_step_size=0.1,
+    )
+
+
+_BY_PRESET: dict[str, Callable[[Config], Config]] = {
+    "smoke": _smoke,
+    "laptop": lambda config: config,
+    "gpu": _gpu,
+    "paper": _paper,
+}
 
 
 def config_for(data: str, preset: str) -> Config:
-    """The settings of a dataset at a preset."""
+    """The settings of a dataset at a preset: "smoke", "laptop", "gpu" or "paper"."""
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     make = _BY_DATA.get(data.split(":")[0])
     if make is None:
         raise unknown_name("dataset", data, _BY_DATA)
-    return make(Config(data=data, preset=preset))
+    return _BY_PRESET[preset](make(Config(data=data, preset=preset)))

@@ -91,7 +91,8 @@ class _Planner:
         inputs: dict[str, Stage],
         **own: Any,
     ) -> Stage:
-        config = {"data": self.data, **own}
+        network = {"architecture": self.config.architecture, "options": dict(self.config.options)}
+        config = {"data": self.data, **network, **own}
         return Stage(
             kind=kind,
             label=label,
@@ -114,8 +115,6 @@ class _Planner:
             seed=seed,
             role=role,
             recipe=recipe_as_json(recipe),
-            architecture=self.config.architecture,
-            options=dict(self.config.options),
         )
 
     def numbers(self, name: str, seed: int, model: Stage, data: Stage | None) -> Stage:
@@ -160,7 +159,7 @@ class _Planner:
             self.n * self.config.push_steps * 3,
             {"source": source},
             seed=seed,
-            kind=kind,
+            target_kind=kind,
             threat=f"{self.config.norm}:{eps!r}",
             steps=self.config.push_steps,
             step_size=self.config.push_step_size,
@@ -169,6 +168,7 @@ class _Planner:
         )
 
     def control(self, kind: str, eps: float, seed: int) -> Stage:
+        # The network does not matter here, but one shape of configuration serves all stages.
         return self.stage(
             "dataset",
             f"build leak:D_{kind} ε={eps:g} · seed {seed}",
@@ -176,7 +176,7 @@ class _Planner:
             self.n,
             {},
             seed=seed,
-            kind=kind,
+            target_kind=kind,
             threat=f"{self.config.norm}:{eps!r}",
         )
 

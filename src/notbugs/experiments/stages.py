@@ -1,17 +1,19 @@
 """The producers of the main experiment: what each stage of the graph does in its worker."""
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from notbugs.core import random
 from notbugs.core.errors import DataError
 from notbugs.data import ImageData, Splits, channel_stats, load, load_source, save, split
 from notbugs.engine import Threat
-from notbugs.experiments.config import recipe_from_json
+from notbugs.experiments.config import USER, recipe_from_json
 from notbugs.features import (
     InversionSettings,
     inverted_set,
@@ -19,7 +21,7 @@ from notbugs.features import (
     targeted_set,
 )
 from notbugs.judge import accuracy, evaluate, evaluation_pgd
-from notbugs.models import Classifier, build, prepare
+from notbugs.models import Classifier, build, load_into, load_user_model, prepare
 from notbugs.models import load as load_model
 from notbugs.models import save as save_model
 from notbugs.store import StageContext
@@ -68,16 +70,7 @@ def train_model(context: StageContext) -> None:
     data = load(built / DATASET) if built is not None else parts.train
     recipe = recipe_from_json(config["recipe"])
     seed = random.seed_of(config["seed"], config["role"])
-    mean, std = channel_stats(parts.train)
-    model = build(
-        config["architecture"],
-        shape=data.shape,
-        classes=data.classes,
-        seed=seed,
-        mean=mean,
-        std=std,
-        options=config["options"],
-    )
+    model = _new_model(config, parts.train, seed)
     model = prepare(model, context.settings.get("device", "cpu"))
     path = context.work / CHECKPOINT
     done = train(
@@ -91,6 +84,30 @@ def train_model(context: StageContext) -> None:
     )
     path.unlink(missing_ok=True)
     save_model(model.cpu(), context.work / MODEL, metadata=_model_facts(config, data, done.history))
+
+
+def _new_model(config: Mapping[str, Any], data: ImageData, seed: int) -> Classifier:
+    mean, std = channel_stats(data)
+    shape, classes, options = data.shape, data.classes, config["options"]
+    if config["architecture"] == USER:
+        return load_user_model(
+            options["spec"],
+            embedding=options["embedding"],
+            shape=shape,
+            classes=classes,
+            mean=mean,
+            std=std,
+            seed=seed,
+        )
+    return build(
+        config["architecture"],
+        shape=shape,
+        classes=classes,
+        seed=seed,
+        mean=mean,
+        std=std,
+        options=options,
+    )
 
 
 def _model_facts(
@@ -109,8 +126,14 @@ def _model_facts(
 
 
 def _model(context: StageContext, name: str) -> Classifier:
-    model, _ = load_model(context.inputs[name] / MODEL)
-    return prepare(model, context.settings.get("device", "cpu"))
+    """An input's model: its weights, in the architecture the configuration names."""
+    path, config = context.inputs[name] / MODEL, context.config
+    if config["architecture"] == USER:
+        model = _new_model(config, _splits(context).train, seed=0)
+        load_into(model, path)
+    else:
+        model, _ = load_model(path)
+    return prepare(model.eval(), context.settings.get("device", "cpu"))
 
 
 def build_inverted(context: StageContext) -> None:
@@ -135,7 +158,7 @@ def build_targeted(context: StageContext) -> None:
     made = targeted_set(
         _model(context, "source"),
         _splits(context).train,
-        config["kind"],
+        config["target_kind"],
         Threat.parse(config["threat"]),
         seed=random.seed_of(config["seed"], "targets"),
         steps=config["steps"],
@@ -152,7 +175,7 @@ def build_control(context: StageContext) -> None:
     config = context.config
     made = leakage_control(
         _splits(context).train,
-        config["kind"],
+        config["target_kind"],
         Threat.parse(config["threat"]),
         seed=random.seed_of(config["seed"], "targets"),
     )
@@ -161,8 +184,6 @@ def build_control(context: StageContext) -> None:
 
 def measure(context: StageContext) -> None:
     """A model's row of the table: clean, shifted and robust accuracy on the original test set."""
-    import json
-
     config, test = context.config, _splits(context).test
     model = _model(context, "model")
     threat = Threat.parse(config["threat"])
@@ -215,8 +236,6 @@ def _set_numbers(data: ImageData | None) -> dict[str, float | None]:
 
 def pick_samples(context: StageContext) -> None:
     """Pictures for the report: random examples of each set and adversarial examples."""
-    from safetensors.torch import save_file
-
     config, parts = context.config, _splits(context)
     order = torch.randperm(len(parts.train), generator=random.generator(config["seed"], "samples"))
     rows = order[: config["count"]]

@@ -55,6 +55,17 @@ class Verdict:
         """The 95 % Wilson interval of the robust accuracy over images, in percent."""
         return wilson(int(self.standing.sum()), self.n)
 
+    @property
+    def masking(self) -> list[dict[str, str]]:
+        """Signs that gradients are masked: one line a check, with evidence and verdict."""
+        return [
+            {
+                "check": "zero gradients",
+                "evidence": f"{self.zero_gradients:.1%} of the attacked images",
+                "verdict": "suspicious" if self.zero_gradients > 0.05 else "clear",
+            }
+        ]
+
     def as_json(self) -> Mapping[str, object]:
         """The verdict as plain numbers and lists, percent from 0 to 100."""
         return {
@@ -66,13 +77,7 @@ class Verdict:
             "attacks": [
                 {"name": a.name, "broken": a.broken, "seconds": a.seconds} for a in self.attacks
             ],
-            "masking": [
-                {
-                    "check": "zero gradients",
-                    "evidence": f"{self.zero_gradients:.1%} of the attacked images",
-                    "verdict": "suspicious" if self.zero_gradients > 0.05 else "clear",
-                }
-            ],
+            "masking": self.masking,
             "seconds": self.seconds,
             "forwards_per_image": self.forwards / max(1, self.n),
         }

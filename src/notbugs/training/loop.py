@@ -80,15 +80,18 @@ def train(
     return Trained(model, state.history, best, time.perf_counter() - began)
 
 
-def attack_of(adversary: Adversary) -> Attack:
-    """The PGD that a recipe's adversary means; the lowest objective on the way is kept."""
-    threat = Threat.parse(adversary.threat)
+def attack_of(adversary: Adversary, strength: float = 1.0) -> Attack:
+    """The PGD that a recipe's adversary means, at a share of its eps.
+
+    The lowest objective on the way is kept.
+    """
+    threat = Threat.parse(adversary.threat).scaled(strength)
     size = adversary.step_size
     return pgd(
         threat.norm,
         threat.eps,
         steps=adversary.steps,
-        step_size=2.5 * threat.eps / adversary.steps if size is None else size,
+        step_size=2.5 * threat.eps / adversary.steps if size is None else strength * size,
         random_start=adversary.random_start,
         keep=LowestValue(),
     )
@@ -110,7 +113,7 @@ class _Training:
         self.device = next(model.parameters()).device
         self.data = DeviceData(data, self.device)
         self.keys = random.row_keys(len(data), seed, "train", device=self.device)
-        self.attack = None if recipe.adversary is None else attack_of(recipe.adversary)
+        self.attack: Attack | None = None
         self.owner = _fingerprint(model, data, recipe, seed)
         self.optimiser = _sgd(model, recipe)
         self.per_epoch = len(data) // recipe.batch_size
@@ -137,6 +140,9 @@ class _Training:
     def _epoch(self, epoch: int, progress: Callable[[float], None]) -> dict[str, float]:
         self.model.train()
         recipe, n = self.recipe, len(self.keys)
+        if recipe.adversary is not None:
+            strength = recipe.adversary.strength(epoch, recipe.epochs)
+            self.attack = attack_of(recipe.adversary, strength)
         losses = torch.zeros((), device=self.device)
         order = batches(n, recipe.batch_size, seed=self.seed, epoch=epoch, drop_last=True)
         rate = recipe.lr
@@ -189,7 +195,7 @@ class _Training:
             few = self.val.select(slice(0, WATCHED_IMAGES))
             attack = evaluation_pgd(threat, steps=10)
             row["val_robust"] = evaluate(self.model, few, threat, attacks=[attack]).robust
-        score = row["val_robust"] if self.attack is not None else row["val_clean"]
+        score = row["val_clean"] if self.recipe.adversary is None else row["val_robust"]
         if self.recipe.select == "best" and score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             state.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
@@ -197,7 +203,8 @@ class _Training:
     def _watched_threat(self) -> Threat | None:
         if self.recipe.watch_threat is not None:
             return Threat.parse(self.recipe.watch_threat)
-        return None if self.attack is None else self.attack.threat
+        adversary = self.recipe.adversary
+        return None if adversary is None else Threat.parse(adversary.threat)
 
 
 def _sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:

@@ -17,21 +17,30 @@ class Adversary:
 
     - `threat`: written `norm:eps`, e.g. "l2:0.5" (pixel units of [0, 1])
     - `steps`; `step_size` None means 2.5 * eps / steps
+    - `eps_warmup`: share of the epochs over which eps (and the step) grows to its full
+      size; a full adversary from the first step can leave small nets at chance
     - `train_mode`: craft with the model in train mode (BatchNorm uses batch statistics
       but its running ones are not updated); eval mode otherwise
 
-    **Source**: Madry et al. 2017 (arXiv 1706.06083), section 2.1.
+    **Source**: Madry et al. 2017 (arXiv 1706.06083), section 2.1. The warm-up is ours.
     """
 
     threat: str = "l2:0.5"
     steps: int = 7
     step_size: float | None = None
     random_start: bool = True
+    eps_warmup: float = 0.0
     train_mode: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses an empty number of steps."""
+        """Refuses an empty number of steps and an endless warm-up."""
         check_count(self.steps, "steps")
+        if not 0 <= self.eps_warmup < 1:
+            raise bad_value("eps_warmup", "lie in [0, 1)", self.eps_warmup)
+
+    def strength(self, epoch: int, epochs: int) -> float:
+        """The share of eps in force in epoch 0..epochs-1."""
+        return min(1.0, (epoch + 1) / (self.eps_warmup * epochs)) if self.eps_warmup else 1.0
 
 
 @dataclass(frozen=True)

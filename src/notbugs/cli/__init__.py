@@ -1,0 +1,50 @@
+"""The command line: `notbugs reproduce | train | attack | evaluate | build | data`."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+import notbugs
+from notbugs.cli.models import AttackCommand, Evaluate, Train
+from notbugs.cli.reproduce import Reproduce
+from notbugs.cli.sets import Build, Data
+from notbugs.core.errors import NotbugsError
+
+Command = (
+    Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[AttackCommand, tyro.conf.subcommand("attack")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; errors that a user can mend are printed without a traceback."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    console, complaints = Console(), Console(stderr=True)
+    if given == ["--version"]:
+        console.print(notbugs.__version__)
+        return
+    command = tyro.cli(
+        Command,  # pyright: ignore[reportArgumentType]
+        prog="notbugs",
+        description="Adversarial examples as features: train, attack, judge, build, reproduce.",
+        args=given,
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+    )
+    try:
+        command.run(console)
+    except KeyboardInterrupt:
+        complaints.print("Stopped. Run the same command again to go on where it stood.")
+        sys.exit(130)
+    except (NotbugsError, ValueError, TypeError, MemoryError) as error:
+        complaints.print("[bold red]error:[/]", end=" ")
+        complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        for note in getattr(error, "__notes__", []):
+            complaints.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)

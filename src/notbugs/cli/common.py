@@ -1,0 +1,134 @@
+"""What several commands need: devices, data, models and output folders."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from notbugs.core.errors import DataError, StoreError, bad_value
+from notbugs.data import ImageData, Source, Splits, load, load_source, split
+from notbugs.models import Classifier, load_user_model, prepare
+from notbugs.models import load as load_model
+
+MARKER = "notbugs-run.json"
+
+
+def device_of(name: str) -> str:
+    """The device to work on: "auto" takes CUDA where it is there.
+
+    **Raises** ValueError when CUDA is asked for and absent.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise bad_value("device", "be available", f"'{name}'", "Use --device cpu.")
+    if name != "cpu" and not name.startswith("cuda"):
+        raise bad_value("device", "be auto, cpu or cuda", f"'{name}'")
+    return name
+
+
+def claim_folder(out: Path, identity: Mapping[str, str]) -> None:
+    """Makes `out` the folder of one run, or refuses it if it holds anything else.
+
+    **Raises** StoreError for a folder of somebody else's files, of another run, or one
+    that cannot be written.
+    """
+    marker = out / MARKER
+    try:
+        if marker.exists():
+            theirs = json.loads(marker.read_text())
+            if theirs != dict(identity):
+                raise StoreError(
+                    f"'{out}' holds another run ({_words(theirs)}); this one is "
+                    f"{_words(identity)}. Choose another folder with --out."
+                )
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise StoreError(
+                f"'{out}' is not empty and not a run of notbugs. Choose an empty folder with "
+                "--out, so that nothing of yours is touched."
+            )
+        marker.write_text(json.dumps(dict(identity)))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"Cannot use '{out}' as output folder: {error}. Choose another with --out."
+        ) from error
+
+
+def _words(identity: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in identity.items())
+
+
+def default_workers(device: str) -> int:
+    """Worker processes: one a core on the CPU; on a GPU this process alone."""
+    return 0 if device.startswith("cuda") else max(1, os.cpu_count() or 1)
+
+
+def open_model(
+    weights: Path | None, model: str | None, embedding: str | None, source: Source | None
+) -> tuple[Classifier, dict[str, Any]]:
+    """A classifier from our weights file, or from a user's file with its own weights."""
+    if model is None:
+        if weights is None:
+            raise bad_value("weights", "be given", None, "Name a .safetensors file, or --model.")
+        return load_model(weights)
+    if embedding is None or source is None:
+        raise bad_value(
+            "--embedding and --data",
+            "be given with --model",
+            f"embedding={embedding}, data={None if source is None else source.name}",
+            "Name the layer whose output is the embedding, and the dataset.",
+        )
+    data = source.train
+    found = load_user_model(
+        model, weights=weights, embedding=embedding, shape=data.shape, classes=data.classes
+    )
+    return found, {}
+
+
+def splits_for(
+    metadata: Mapping[str, Any], data: str | None, data_dir: Path | None, seed: int | None
+) -> Splits:
+    """The split a model was trained on, or the one the user names.
+
+    **Raises** DataError when the weights do not tell and nothing was named.
+    """
+    known: Mapping[str, Any] = metadata.get("split") or {}
+    name = data or metadata.get("dataset")
+    if name is None:
+        raise DataError("The weights do not say which dataset they belong to. Pass --data NAME.")
+    same = name == metadata.get("dataset")
+    source = load_source(name, data_dir)
+    return split(
+        source,
+        seed=seed if seed is not None else int(known.get("seed", 0)),
+        train_size=known.get("train_size") if same else None,
+        test_size=known.get("test_size") if same else None,
+    )
+
+
+def images_for(
+    part: str,
+    metadata: Mapping[str, Any],
+    data: str | None,
+    data_dir: Path | None,
+    seed: int | None,
+    count: int | None,
+) -> ImageData:
+    """A saved set (a .safetensors file) or a part of a named dataset, cut to `count` images."""
+    if data is not None and data.endswith(".safetensors"):
+        found = load(Path(data))
+    else:
+        found = getattr(splits_for(metadata, data, data_dir, seed), part)
+    if count is not None and count < len(found):
+        found = found.select(slice(0, count))
+    return found
+
+
+def moved(model: Classifier, device: str) -> Classifier:
+    """The model on the device that was asked for."""
+    return prepare(model, device_of(device))

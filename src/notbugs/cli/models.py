@@ -1,0 +1,350 @@
+"""`notbugs train`, `evaluate` and `attack`: one model at a time."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from notbugs.attacks import Attack, AttackResult, fgsm, pgd
+from notbugs.cli.common import device_of, images_for, moved, open_model
+from notbugs.cli.progress import bar, duration
+from notbugs.core import random
+from notbugs.core.errors import StoreError, bad_value, unknown_name
+from notbugs.data import ImageData, channel_stats, export_folder, load_source, save, split
+from notbugs.engine import Threat
+from notbugs.experiments.config import config_for, recipe_as_json
+from notbugs.judge import evaluate, evaluation_pgd
+from notbugs.models import Classifier, build, prepare
+from notbugs.models import save as save_model
+from notbugs.training import Adversary, train
+
+RECIPES = ("standard", "pgd")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model and save it with its recipe.
+
+    Examples:
+      notbugs train --out models/plain
+      notbugs train --recipe pgd --threat l2:1.0 --out models/robust
+    """
+
+    out: Path
+    """Folder for model.safetensors (and the checkpoint while it trains)."""
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
+    recipe: str = "standard"
+    """standard, or pgd (adversarial training of Madry et al.)."""
+    threat: str | None = None
+    """With pgd: norm:eps, e.g. l2:1.0 or linf:8/255."""
+    architecture: str | None = None
+    """A built-in architecture; the dataset's default without it."""
+    epochs: int | None = None
+    """Epochs; the dataset's default without it."""
+    train_size: int | None = None
+    """Images to train on (10 % of them held out)."""
+    seed: int = 0
+    """Varies split, weights, order and adversary."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self, console: Console) -> None:
+        """Trains, saves, and prints held-out accuracy."""
+        if self.recipe not in RECIPES:
+            raise unknown_name("recipe", self.recipe, RECIPES)
+        config = config_for(self.data, "laptop")
+        size = self.train_size or config.train_size
+        parts = split(load_source(self.data, self.data_dir), seed=self.seed, train_size=size)
+        recipe = config.robust if self.recipe == "pgd" else config.standard
+        if self.epochs is not None:
+            recipe = replace(recipe, epochs=self.epochs)
+        if self.threat is not None:
+            threat = str(Threat.parse(self.threat))
+            if recipe.adversary is None:
+                raise bad_value("--threat", "come with --recipe pgd", self.threat)
+            recipe = replace(recipe, adversary=replace(recipe.adversary, threat=threat))
+        mean, std = channel_stats(parts.train)
+        architecture = self.architecture or config.architecture
+        model = build(
+            architecture,
+            shape=parts.train.shape,
+            classes=parts.train.classes,
+            seed=random.seed_of(self.seed, self.recipe),
+            mean=mean,
+            std=std,
+            options=config.options if architecture == config.architecture else {},
+        )
+        model = prepare(model, device_of(self.device))
+        checkpoint = self.out / "checkpoint.safetensors"
+        with bar(console, f"train {architecture} on {self.data}") as progress:
+            done = train(
+                model,
+                parts.train,
+                recipe,
+                seed=random.seed_of(self.seed, self.recipe),
+                val=parts.val,
+                checkpoint_path=checkpoint,
+                progress=progress,
+            )
+        facts = {
+            "dataset": self.data,
+            "split": {"seed": self.seed, "train_size": size, "test_size": None},
+            "trained_on": parts.train.name,
+            "class_names": list(parts.train.class_names),
+            "recipe": recipe_as_json(recipe),
+            "history": done.history,
+        }
+        path = self.out / "model.safetensors"
+        save_model(model.cpu(), path, metadata=facts)
+        checkpoint.unlink(missing_ok=True)
+        at = Threat.parse(self._watched(recipe.adversary, config.norm, config.eps_eval))
+        verdict = evaluate(model, parts.val, at, seed=self.seed)
+        console.print(
+            f"Held-out validation ({verdict.n} images): clean {verdict.clean:.1f} %, "
+            f"robust at {at} {verdict.robust:.1f} % (PGD-20). {duration(done.seconds)}."
+        )
+        console.print(f"Model: {path}", soft_wrap=True)
+
+    def _watched(self, adversary: Adversary | None, norm: str, eps: float) -> str:
+        return f"{norm}:{eps}" if adversary is None else adversary.threat
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure clean and robust accuracy: worst case per image over PGD restarts.
+
+    Examples:
+      notbugs evaluate runs/demo/models/robust-seed0.safetensors --threat l2:0.5
+      notbugs evaluate w.safetensors --threat l2:1 --data mnist --model net.py:make --embedding fc1
+    """
+
+    weights: Annotated[Path, tyro.conf.Positional]
+    """A .safetensors file."""
+    threat: str
+    """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
+    data: str | None = None
+    """Another dataset, or a saved set (.safetensors), than the weights name."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie."""
+    model: str | None = None
+    """Your own model: path/to/file.py:factory."""
+    embedding: str | None = None
+    """With --model: the layer whose output is the embedding."""
+    steps: int = 20
+    """PGD steps, of length eps / 5."""
+    restarts: int = 1
+    """Random starts for each image that still stands."""
+    count: int | None = None
+    """Images to evaluate; all test images without it."""
+    seed: int | None = None
+    """Seed of the split and of the attack; the weights' own without it."""
+    json: Path | None = None
+    """Write the verdict to this file."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self, console: Console) -> None:
+        """Evaluates and prints the verdict."""
+        threat = Threat.parse(self.threat)
+        named = self.data if self.model is not None else None
+        source = load_source(named, self.data_dir) if named else None
+        model, facts = open_model(self.weights, self.model, self.embedding, source)
+        data = images_for("test", facts, self.data, self.data_dir, self.seed, self.count)
+        model = moved(model, self.device)
+        attack = evaluation_pgd(threat, steps=self.steps, restarts=self.restarts)
+        with bar(console, f"{attack.name} on {len(data)} images") as progress:
+            verdict = evaluate(
+                model, data, threat, attacks=[attack], seed=self.seed or 0, progress=progress
+            )
+        table = Table(title=f"{data.name}, {verdict.n} images, {threat} (pixel units of [0, 1])")
+        for name in ("clean %", "robust %", "95 % interval", "attack", "seconds"):
+            table.add_column(name, justify="right")
+        low, high = verdict.ci95
+        restarts = f"{attack.name}, {self.restarts} restart{'s' if self.restarts > 1 else ''}"
+        table.add_row(
+            f"{verdict.clean:.2f}",
+            f"{verdict.robust:.2f}",
+            f"{low:.1f} to {high:.1f}",
+            restarts,
+            f"{verdict.seconds:.1f}",
+        )
+        console.print(table)
+        for line in verdict.masking:
+            console.print(f"Masking check: {line['check']}: {line['evidence']}: {line['verdict']}.")
+        if self.json is not None:
+            _write(self.json, json.dumps(verdict.as_json(), indent=1))
+            console.print(f"Verdict: {self.json}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class AttackCommand:
+    """Attack a model's test images and save the adversarial examples.
+
+    Examples:
+      notbugs attack model.safetensors --threat linf:8/255 --method fgsm
+      notbugs attack model.safetensors --threat l2:1 --target 3 --save adv.safetensors --png adv
+    """
+
+    weights: Annotated[Path, tyro.conf.Positional]
+    """A .safetensors file."""
+    threat: str
+    """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
+    method: str = "pgd"
+    """pgd or fgsm."""
+    target: int | None = None
+    """A class to reach: a targeted attack on the images that are not of it."""
+    steps: int = 20
+    """PGD steps."""
+    step_size: float | None = None
+    """Length of a PGD step; 2.5 * eps / steps without it."""
+    restarts: int = 1
+    """Random starts of PGD."""
+    count: int | None = None
+    """Images to attack; all test images without it."""
+    save: Path | None = None
+    """Write the adversarial images, lossless, to this .safetensors file."""
+    png: Path | None = None
+    """Write them as PNG into this folder (rounded; success is checked again)."""
+    data: str | None = None
+    """Another dataset, or a saved set (.safetensors), than the weights name."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie."""
+    model: str | None = None
+    """Your own model: path/to/file.py:factory."""
+    embedding: str | None = None
+    """With --model: the layer whose output is the embedding."""
+    seed: int = 0
+    """Seed of the random starts."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self, console: Console) -> None:
+        """Attacks, prints the rates, saves what was asked for."""
+        threat = Threat.parse(self.threat)
+        named = self.data if self.model is not None else None
+        source = load_source(named, self.data_dir) if named else None
+        model, facts = open_model(self.weights, self.model, self.embedding, source)
+        data = images_for("test", facts, self.data, self.data_dir, None, self.count)
+        model = moved(model, self.device)
+        data, targets = self._aimed(data)
+        attack = self._attack(threat)
+        with bar(console, f"{attack.name} on {len(data)} images") as progress:
+            found = _attacked(attack, model, data, targets, self.seed, progress)
+        x_adv = torch.cat([part.x_adv.cpu() for part in found])
+        success = torch.cat([part.success.cpu() for part in found])
+        wrong = torch.cat([part.already_wrong.cpu() for part in found])
+        distance = torch.cat([part.distance.cpu() for part in found])
+        goal = "misclassified" if self.target is None else f"classified as {self.target}"
+        console.print(
+            f"{attack.name}, {threat} (pixel units of [0, 1]), {len(data)} images: "
+            f"{100 * float(success.float().mean()):.1f} % {goal}; "
+            f"{100 * float(wrong.float().mean()):.1f} % were already wrong; "
+            f"mean {threat.norm.name} distance {float(distance.mean()):.4f}."
+        )
+        if self.save is not None or self.png is not None:
+            self._save(console, model, data, x_adv, success, threat, attack)
+
+    def _aimed(self, data: ImageData) -> tuple[ImageData, torch.Tensor | None]:
+        if self.target is None:
+            return data, None
+        if not 0 <= self.target < data.classes:
+            raise bad_value("--target", f"lie in 0..{data.classes - 1}", self.target)
+        data = data.select((data.labels != self.target).nonzero()[:, 0])
+        return data, torch.full_like(data.labels, self.target)
+
+    def _attack(self, threat: Threat) -> Attack:
+        if self.method == "fgsm":
+            return fgsm(threat.eps, norm=threat.norm)
+        if self.method != "pgd":
+            raise unknown_name("method", self.method, ("pgd", "fgsm"))
+        return pgd(
+            threat.norm,
+            threat.eps,
+            steps=self.steps,
+            step_size=self.step_size,
+            restarts=self.restarts,
+        )
+
+    def _save(
+        self,
+        console: Console,
+        model: Classifier,
+        data: ImageData,
+        x_adv: torch.Tensor,
+        success: torch.Tensor,
+        threat: Threat,
+        attack: Attack,
+    ) -> None:
+        facts = {
+            "recipe": attack.name,
+            "norm": threat.norm.name,
+            "eps": threat.eps,
+            "steps": attack.solver.max_steps,
+            "restarts": attack.restarts,
+            "seed": self.seed,
+            "source": {"data": data.name, "digest": data.digest},
+        }
+        made = ImageData(
+            x_adv, data.labels, data.class_names, f"{data.name}-adv", facts, {"success": success}
+        )
+        if self.save is not None:
+            save(made, self.save)
+            console.print(f"Adversarial images: {self.save}", soft_wrap=True)
+        if self.png is not None:
+            export_folder(made, self.png)
+            self._check_rounded(console, model, made, success)
+
+    def _check_rounded(
+        self, console: Console, model: Classifier, made: ImageData, success: torch.Tensor
+    ) -> None:
+        """8-bit pixels move every value by up to 1/510: the attack may not survive it."""
+        rounded = (made.pixels() * 255).round() / 255
+        device = next(iter(model.buffers())).device
+        with torch.no_grad():
+            said = torch.cat(
+                [model.logits(p.to(device)).argmax(dim=1).cpu() for p in rounded.split(256)]
+            )
+        still = said == self.target if self.target is not None else said != made.labels
+        console.print(
+            f"PNG images: {self.png} ({int(still.sum())} of {int(success.sum())} successes "
+            "hold after rounding to 8 bits)",
+            soft_wrap=True,
+        )
+
+
+def _attacked(
+    attack: Attack,
+    model: Classifier,
+    data: ImageData,
+    targets: torch.Tensor | None,
+    seed: int,
+    progress: object,
+) -> list[AttackResult]:
+    device = next(iter(model.buffers())).device
+    keys = random.row_keys(len(data), seed, "attack")
+    found: list[AttackResult] = []
+    for index in torch.arange(len(data)).split(256):
+        x, y = data.pixels(index).to(device), data.labels[index].to(device)
+        aims = None if targets is None else targets[index].to(device)
+        found.append(attack(model, x, y, targets=aims, keys=keys[index]))
+        if callable(progress):
+            progress((int(index[-1]) + 1) / len(data))
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write '{path}': {error.strerror}. Choose another file."
+        ) from error

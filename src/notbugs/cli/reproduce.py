@@ -1,0 +1,118 @@
+"""`notbugs reproduce`: a paper's experiment by one command."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from notbugs.cli.common import claim_folder, default_workers, device_of
+from notbugs.cli.progress import StageDisplay, duration
+from notbugs.core.errors import bad_value, unknown_name
+from notbugs.experiments import ilyas2019
+from notbugs.experiments.config import Config, config_for
+from notbugs.experiments.plan import Where
+from notbugs.report import print_result, write_report
+from notbugs.store import Store
+
+EXPERIMENTS = ("ilyas2019",)
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Run a paper's experiment: our numbers beside the published ones, with controls.
+
+    Writes report.html, results.json, models and datasets. Run the same command again to
+    go on after an interruption, or to see a finished result at once.
+
+    Examples:
+      notbugs reproduce ilyas2019
+      notbugs reproduce ilyas2019 --data mnist --data-dir ~/data --preset laptop
+      notbugs reproduce ilyas2019 --data folder:photos --seeds 1 --eps 1 2
+    """
+
+    experiment: Annotated[str, tyro.conf.Positional] = "ilyas2019"
+    """The paper: ilyas2019."""
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
+    preset: str = "laptop"
+    """smoke (seconds), laptop (minutes on 2 cores), gpu, or paper."""
+    out: Path | None = None
+    """Output folder; without it runs/EXPERIMENT-DATA-PRESET."""
+    store: Path | None = None
+    """A store to share between runs; without it the run's own folder."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie (else $NOTBUGS_DATA, else downloaded)."""
+    seeds: int | None = None
+    """Number of seeds, 0..N-1."""
+    eps: tuple[float, ...] | None = None
+    """Radii at which D_rand, D_det and D_other are built, pixel units of [0, 1]."""
+    eps_eval: float | None = None
+    """Radius of the robust accuracies in the table."""
+    train_size: int | None = None
+    """Images to train on (10 % of them held out)."""
+    test_size: int | None = None
+    """Test images to evaluate on."""
+    epochs: int | None = None
+    """Epochs of every model."""
+    architecture: str | None = None
+    """A built-in architecture: cnn, resnet18, vgg16, ..."""
+    model: str | None = None
+    """Your own architecture: path/to/file.py:factory."""
+    embedding: str | None = None
+    """With --model: the layer whose output is the embedding."""
+    workers: int | None = None
+    """Worker processes; 0 works in this one. Default: one a core, 0 on a GPU."""
+    threads: int = 1
+    """Torch threads of each worker."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self, console: Console) -> None:
+        """Runs it, prints the tables and says where the report is."""
+        if self.experiment not in EXPERIMENTS:
+            raise unknown_name("experiment", self.experiment, EXPERIMENTS)
+        config, device = self._config(), device_of(self.device)
+        data = self.data.replace("/", "-").replace(":", "-")
+        out = self.out or Path("runs") / f"{self.experiment}-{data}-{self.preset}"
+        claim_folder(out, {"experiment": self.experiment, "data": self.data, "preset": self.preset})
+        store = Store(self.store or out / "store")
+        display = StageDisplay(console)
+        workers = default_workers(device) if self.workers is None else self.workers
+        with display.shown():
+            result = ilyas2019.run(
+                config,
+                store,
+                where=Where(None if self.data_dir is None else str(self.data_dir), device),
+                out=out,
+                workers=workers,
+                threads=self.threads,
+                observer=display,
+            )
+        page = write_report(out)
+        print_result(result, console)
+        console.print(
+            f"Work in this run: {duration(result['seconds'])}; with what came from the store: "
+            f"{duration(result['seconds_total'])}; by the clock: "
+            f"{duration(result['seconds_wall'])}."
+        )
+        console.print(f"Report: {page}", soft_wrap=True)
+
+    def _config(self) -> Config:
+        config = config_for(self.data, self.preset)
+        named = {
+            "seeds": self.seeds,
+            "eps_sets": self.eps,
+            "eps_eval": self.eps_eval,
+            "train_size": self.train_size,
+            "test_size": self.test_size,
+        }
+        config = replace(config, **{k: v for k, v in named.items() if v is not None})
+        if self.epochs is not None:
+            config = config.with_epochs(self.epochs)
+        if self.model is not None:
+            if self.embedding is None:
+                raise bad_value("--embedding", "be given with --model", None)
+            return config.with_user_model(self.model, self.embedding)
+        return config if self.architecture is None else config.with_architecture(self.architecture)

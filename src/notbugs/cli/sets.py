@@ -1,0 +1,216 @@
+"""`notbugs build` and `notbugs data`: constructed sets and datasets."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from notbugs.cli.common import images_for, moved, open_model
+from notbugs.cli.progress import bar
+from notbugs.core.errors import bad_value, unknown_name
+from notbugs.data import (
+    SOURCES,
+    ImageData,
+    export_folder,
+    export_npz,
+    load,
+    load_source,
+    save,
+    summary,
+)
+from notbugs.engine import Threat
+from notbugs.features import InversionSettings, inverted_set, targeted_set
+
+KINDS = ("rand", "det", "other", "robust", "nonrobust")
+WHAT = {
+    "digits": "1,797 grey digits of 8x8 pixels, embedded (the default)",
+    "planted": "synthetic images whose robust and non-robust features are known",
+    "mnist": "70,000 grey digits, 28x28",
+    "fashion-mnist": "70,000 grey pieces of clothing, 28x28",
+    "cifar10": "60,000 colour photographs of 10 classes, 32x32",
+    "cifar100": "60,000 colour photographs of 100 classes, 32x32",
+    "folder:PATH": "your own images, one subfolder for each class",
+}
+
+
+@dataclass(frozen=True)
+class Build:
+    """Build a training set from a model's features.
+
+    rand, det, other: the training images pushed towards a wrong class and labelled so
+    (D_rand, D_det, D_other). robust, nonrobust: images whose embedding matches (D_R with
+    a robust model, D_NR with a standard one).
+
+    Examples:
+      notbugs build det runs/demo/models/standard-seed0.safetensors --threat l2:1 --out d.safetensors
+      notbugs build robust runs/demo/models/robust-seed0.safetensors --out d_r.safetensors
+    """
+
+    kind: Annotated[str, tyro.conf.Positional]
+    """rand, det, other, robust or nonrobust."""
+    weights: Annotated[Path, tyro.conf.Positional]
+    """The source model: a .safetensors file."""
+    out: Path
+    """The .safetensors file to write."""
+    threat: str | None = None
+    """For rand, det and other: norm:eps, e.g. l2:0.5 (pixel units of [0, 1])."""
+    steps: int | None = None
+    """PGD or inversion steps."""
+    step_size: float | None = None
+    """Length of a step."""
+    count: int | None = None
+    """Images to use; all training images without it."""
+    data: str | None = None
+    """Another dataset, or a saved set (.safetensors), than the weights name."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie."""
+    model: str | None = None
+    """Your own model: path/to/file.py:factory."""
+    embedding: str | None = None
+    """With --model: the layer whose output is the embedding."""
+    seed: int = 0
+    """Seed of targets and starts."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self, console: Console) -> None:
+        """Builds the set, saves it, and says what it is."""
+        if self.kind not in KINDS:
+            raise unknown_name("kind", self.kind, KINDS)
+        if self.kind in KINDS[:3] and self.threat is None:
+            raise bad_value("--threat", f"be given for '{self.kind}'", None, "Example: l2:0.5.")
+        named = self.data if self.model is not None else None
+        source = load_source(named, self.data_dir) if named else None
+        model, facts = open_model(self.weights, self.model, self.embedding, source)
+        data = images_for("train", facts, self.data, self.data_dir, None, self.count)
+        model = moved(model, self.device)
+        with bar(console, f"build {self.kind} from {len(data)} images") as progress:
+            if self.threat is not None and self.kind in KINDS[:3]:
+                made = targeted_set(
+                    model,
+                    data,
+                    self.kind,
+                    Threat.parse(self.threat),
+                    seed=self.seed,
+                    steps=self.steps or 100,
+                    step_size=self.step_size,
+                    progress=progress,
+                )
+            else:
+                usual = InversionSettings()
+                made = inverted_set(
+                    model,
+                    data,
+                    name="D_R" if self.kind == "robust" else "D_NR",
+                    seed=self.seed,
+                    settings=InversionSettings(
+                        self.steps or usual.steps, self.step_size or usual.step_size
+                    ),
+                    progress=progress,
+                )
+        save(made, self.out)
+        console.print(f"{made.name}: {len(made)} images. {_quality(made)}")
+        console.print(f"Set: {self.out}", soft_wrap=True)
+
+
+def _quality(made: ImageData) -> str:
+    columns = made.columns
+    if "success" in columns:
+        rate = 100 * float(columns["success"].float().mean())
+        return (
+            f"The source model sees the target class in {rate:.1f} %; mean distance "
+            f"{float(columns['distance'].mean()):.3f}; dropped: {made.provenance.get('dropped', 0)}."
+        )
+    return f"Mean relative representation error {float(columns['relative_error'].mean()):.4f}."
+
+
+@dataclass(frozen=True)
+class ListData:
+    """List the datasets that can be named."""
+
+    def run(self, console: Console) -> None:
+        """Prints a table."""
+        table = Table("name", "what it is", title="Datasets")
+        for name in SOURCES:
+            table.add_row(name, WHAT.get(name, ""))
+        console.print(table)
+
+
+@dataclass(frozen=True)
+class ShowData:
+    """Show what a dataset, or a saved set, holds.
+
+    Examples:
+      notbugs data show digits
+      notbugs data show runs/demo/datasets/D_R-seed0.safetensors
+    """
+
+    name: Annotated[str, tyro.conf.Positional]
+    """A dataset's name or a .safetensors file."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie."""
+
+    def run(self, console: Console) -> None:
+        """Prints the facts and the provenance."""
+        for data in _parts(self.name, self.data_dir):
+            table = Table("fact", "value", title=data.name, show_header=False)
+            for fact, value in summary(data).items():
+                table.add_row(str(fact), str(value))
+            for fact, value in data.provenance.items():
+                table.add_row(f"provenance: {fact}", str(value))
+            console.print(table)
+
+
+@dataclass(frozen=True)
+class ExportData:
+    """Write a dataset, or a saved set, in another format.
+
+    Examples:
+      notbugs data export runs/demo/datasets/D_R-seed0.safetensors --to d_r.npz
+      notbugs data export digits --to digits_png
+    """
+
+    name: Annotated[str, tyro.conf.Positional]
+    """A dataset's name or a .safetensors file."""
+    to: Path
+    """A file ending in .npz or .safetensors, or a folder for PNG images in class folders."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie."""
+
+    def run(self, console: Console) -> None:
+        """Writes it."""
+        data = _parts(self.name, self.data_dir)[0]
+        if self.to.suffix == ".npz":
+            export_npz(data, self.to)
+        elif self.to.suffix == ".safetensors":
+            save(data, self.to)
+        elif self.to.suffix:
+            raise unknown_name("format", self.to.suffix, (".npz", ".safetensors"))
+        else:
+            export_folder(data, self.to)
+        console.print(f"{len(data)} images of {data.name}: {self.to}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Data:
+    """List, show and export datasets."""
+
+    action: (
+        Annotated[ListData, tyro.conf.subcommand("list")]
+        | Annotated[ShowData, tyro.conf.subcommand("show")]
+        | Annotated[ExportData, tyro.conf.subcommand("export")]
+    )
+
+    def run(self, console: Console) -> None:
+        """Does what the action says."""
+        self.action.run(console)
+
+
+def _parts(name: str, data_dir: Path | None) -> list[ImageData]:
+    if name.endswith(".safetensors"):
+        return [load(Path(name))]
+    source = load_source(name, data_dir)
+    return [source.train] if source.test is None else [source.train, source.test]

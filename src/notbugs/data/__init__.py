@@ -1,0 +1,37 @@
+"""Images in, batches out: published sets, planted ones, one's own; splits, files, loaders."""
+
+from notbugs.data.dataset import JSON, ImageData
+from notbugs.data.download import fetch
+from notbugs.data.exchange import export_npz, import_npz, import_torch_lists
+from notbugs.data.files import load, save
+from notbugs.data.loader import Augment, DeviceData, batches, streamed
+from notbugs.data.pictures import Exported, export_folder
+from notbugs.data.planted import Planted
+from notbugs.data.sources import SOURCES, Source, load_source
+from notbugs.data.splits import Splits, split
+from notbugs.data.summary import channel_stats, summary
+
+__all__ = [
+    "JSON",
+    "SOURCES",
+    "Augment",
+    "DeviceData",
+    "Exported",
+    "ImageData",
+    "Planted",
+    "Source",
+    "Splits",
+    "batches",
+    "channel_stats",
+    "export_folder",
+    "export_npz",
+    "fetch",
+    "import_npz",
+    "import_torch_lists",
+    "load",
+    "load_source",
+    "save",
+    "split",
+    "streamed",
+    "summary",
+]

@@ -1,0 +1,162 @@
+"""Labelled images with their history: the one form in which data travels through the house."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from notbugs.core.errors import bad_type, bad_value, check_images, check_labels
+
+JSON: TypeAlias = bool | int | float | str | Sequence[Any] | Mapping[str, Any] | None
+"""What JSON can hold."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images, their labels, and where they come from; checked once, when made.
+
+    Args:
+        images: [n, c, h, w], uint8 (value / 255 is meant) or float32 in [0, 1].
+        labels: int64 [n], class indices in 0..len(class_names)-1.
+        class_names: one name a class, all different.
+        name: of the set: "digits", "cifar10", "D_det".
+        provenance: how the images came about (recipe, source digest, norm, eps, steps,
+            seed); only what JSON holds. A copy is kept, in which tuples become lists.
+        columns: further tensors with one entry a row: "true_labels", "source_rows",
+            "success", "distance".
+
+    Raises:
+        TypeError: a tensor of another dtype.
+        ValueError: another shape, no image, NaN, values outside [0, 1], labels out of
+            range, lengths that differ, or a provenance that JSON cannot hold.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    name: str
+    provenance: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    columns: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    def __post_init__(self) -> None:
+        """Checks every part, so that whoever receives the set need not."""
+        _check_pixels(self.images)
+        _check_names(self.class_names)
+        check_labels(self.labels, rows=len(self), classes=self.classes, argument="labels")
+        if self.labels.dtype != torch.int64:
+            raise bad_type(
+                "labels", "int64", self.labels, f"Its dtype is {self.labels.dtype}; use .long()."
+            )
+        for name, column in self.columns.items():
+            if column.ndim == 0 or len(column) != len(self):
+                raise bad_value(
+                    f"columns['{name}']",
+                    f"have one entry for each of the {len(self)} images",
+                    f"shape {tuple(column.shape)}",
+                )
+        object.__setattr__(self, "provenance", _plain(self.provenance))
+        object.__setattr__(self, "columns", dict(self.columns))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        _, channels, height, width = self.images.shape
+        return (channels, height, width)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes, whether or not each has an image."""
+        return len(self.class_names)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of images, labels and class names, with dtype and shape.
+
+        Name, provenance and columns do not enter: equal data has equal digests.
+        """
+        digest = hashlib.sha256()
+        for tensor in (self.images, self.labels):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(json.dumps(self.class_names).encode())
+        return digest.hexdigest()
+
+    def pixels(self, index: Tensor | slice | None = None) -> Float[Tensor, "m c h w"]:
+        """The images (or the rows `index` of them) as float32 in [0, 1], [m, c, h, w]."""
+        return as_pixels(self.images if index is None else self.images[_on(index, self.images)])
+
+    def select(self, index: Tensor | slice) -> "ImageData":
+        """The rows `index` (integers, a mask or a slice), columns included.
+
+        Raises:
+            ValueError: no row is left.
+        """
+        return replace(
+            self,
+            images=self.images[_on(index, self.images)],
+            labels=self.labels[_on(index, self.labels)],
+            columns={name: c[_on(index, c)] for name, c in self.columns.items()},
+        )
+
+    def with_labels(self, labels: Tensor) -> "ImageData":
+        """The same images under other labels, int64 [n]."""
+        return replace(self, labels=labels)
+
+    def to(self, device: torch.device | str) -> "ImageData":
+        """The same set on another device."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            columns={name: column.to(device) for name, column in self.columns.items()},
+        )
+
+
+def as_pixels(images: Tensor) -> Float[Tensor, "n c h w"]:
+    """uint8 images as float32 in [0, 1] (value / 255); float images as they are."""
+    return images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images
+
+
+def _on(index: Tensor | slice, like: Tensor) -> Tensor | slice:
+    return index if isinstance(index, slice) else index.to(like.device)
+
+
+def _check_pixels(images: Tensor) -> None:
+    if images.dtype not in (torch.uint8, torch.float32):
+        raise bad_type(
+            "images",
+            "uint8 (0..255) or float32 in [0, 1]",
+            images,
+            f"Its dtype is {images.dtype}; use .float() or .to(torch.uint8).",
+        )
+    # uint8 is in range by itself; only its shape can be wrong.
+    if images.dtype == torch.float32:
+        check_images(images, "images")
+    elif images.ndim != 4 or 0 in images.shape:
+        check_images(torch.empty(images.shape), "images")
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    if not names or len(set(names)) != len(names):
+        raise bad_value("class_names", "be at least one name, all different", names)
+
+
+def _plain(provenance: Mapping[str, JSON]) -> dict[str, JSON]:
+    try:
+        return json.loads(json.dumps(dict(provenance), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise bad_value(
+            "provenance",
+            "hold only what JSON can: text, finite numbers, lists, mappings",
+            f"'{error}'",
+            "Convert tensors with .tolist() and paths with str().",
+        ) from error

@@ -1,0 +1,156 @@
+"""Sets in other people's formats: .npz archives, and lists of tensors saved by torch."""
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from notbugs.core.errors import DataError
+from notbugs.data.dataset import JSON, ImageData
+from notbugs.data.writing import write_file
+
+COLUMN = "column_"
+
+
+def export_npz(data: ImageData, path: Path) -> None:
+    """Writes a set as a NumPy archive: `images`, `labels`, `class_names`, `column_*`, `about`.
+
+    Nothing in it is pickled; dtypes are kept; `about` is the name and provenance as JSON.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written.
+    """
+    arrays: dict[str, Any] = {
+        "images": data.images.cpu().numpy(),
+        "labels": data.labels.cpu().numpy(),
+        "class_names": np.array(data.class_names),
+        "about": np.array(json.dumps({"name": data.name, "provenance": data.provenance})),
+    }
+    arrays |= {f"{COLUMN}{name}": column.cpu().numpy() for name, column in data.columns.items()}
+    write_file(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def import_npz(path: Path, *, name: str | None = None) -> ImageData:
+    """A set from a NumPy archive with `images` [n, c, h, w] or [n, h, w] and `labels` [n].
+
+    Images are uint8, or floats in [0, 1] (kept as float32). `class_names` is optional.
+
+    Raises:
+        DataError: the file is missing, corrupt, needs pickle, or holds something else.
+    """
+    arrays = _npz_arrays(path)
+    missing = [key for key in ("images", "labels") if key not in arrays]
+    if missing:
+        raise DataError(
+            f"'{path}' lacks {' and '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}."
+        )
+    try:
+        about: dict[str, Any] = json.loads(str(arrays.get("about", "{}")))
+        columns = {
+            key.removeprefix(COLUMN): torch.from_numpy(array)
+            for key, array in arrays.items()
+            if key.startswith(COLUMN)
+        }
+        names = arrays.get("class_names")
+        return _checked(
+            path,
+            torch.from_numpy(arrays["images"]),
+            torch.from_numpy(arrays["labels"]),
+            None if names is None else [str(n) for n in names],
+            name or about.get("name") or path.stem,
+            about.get("provenance", {"recipe": "import", "file": path.name}),
+            columns,
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"'{path}' does not hold a valid set: {error}") from error
+
+
+def import_torch_lists(
+    images_path: Path,
+    labels_path: Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    name: str = "imported",
+) -> ImageData:
+    """A set from the two files in which Ilyas et al. published theirs (CIFAR_ims, CIFAR_lab).
+
+    Each was written by `torch.save`. Images: one tensor [n, c, h, w], or a list of images
+    [c, h, w] or batches [b, c, h, w]. Labels: one tensor [n], or a list of integers or of
+    tensors [] or [b]. Only tensors, lists and numbers are read (`weights_only=True`);
+    nothing in the files is executed.
+
+    Raises:
+        DataError: a file is missing, corrupt, holds anything else, or the two do not match.
+    """
+    images = _joined(images_path, _torch_load(images_path), 4)
+    labels = _joined(labels_path, _torch_load(labels_path), 1)
+    provenance = {"recipe": "import", "files": [images_path.name, labels_path.name]}
+    try:
+        return _checked(images_path, images, labels, class_names, name, provenance, {})
+    except (TypeError, ValueError) as error:
+        raise DataError(f"'{images_path}' and '{labels_path}' do not match: {error}") from error
+
+
+def _npz_arrays(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(f"No data file '{path}'. Check the path.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"'{path}' is not a sound .npz archive of plain arrays ({error}). "
+            "Pickled objects are never read."
+        ) from error
+
+
+def _torch_load(path: Path) -> Any:
+    if not path.is_file():
+        raise DataError(f"No data file '{path}'. Check the path.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise nearly anything for a bad file
+        raise DataError(
+            f"'{path}' cannot be read as tensors alone: it is corrupt, or a pickle of other "
+            "objects, which notbugs never unpickles. Save a list of tensors with torch.save."
+        ) from error
+
+
+def _joined(path: Path, content: Any, ndim: int) -> Tensor:
+    """One tensor of `ndim` dimensions from a tensor or a list of rows and batches."""
+    try:
+        parts = [content] if isinstance(content, Tensor) else [torch.as_tensor(p) for p in content]
+        return torch.cat([p[None] if p.ndim == ndim - 1 else p for p in parts])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"'{path}' does not hold a tensor or a list of tensors of one shape ({error})."
+        ) from error
+
+
+def _checked(
+    path: Path,
+    images: Tensor,
+    labels: Tensor,
+    class_names: Sequence[str] | None,
+    name: str,
+    provenance: Mapping[str, JSON],
+    columns: Mapping[str, Tensor],
+) -> ImageData:
+    """The set, with images and labels brought to the house's dtypes and four dimensions."""
+    images = images[:, None] if images.ndim == 3 else images
+    images = images.float() if images.is_floating_point() else images
+    if images.ndim == 4 and images.shape[1] > 4 >= images.shape[3]:
+        raise DataError(
+            f"The images in '{path}' have shape {tuple(images.shape)}: the channels seem to "
+            "come last. Transpose them to [n, channels, height, width]."
+        )
+    if not labels.is_floating_point() and labels.dtype != torch.bool:
+        labels = labels.long()
+    if class_names is None:
+        class_names = [str(i) for i in range(int(labels.max()) + 1 if len(labels) else 1)]
+    return ImageData(images, labels, tuple(class_names), name, provenance, columns)

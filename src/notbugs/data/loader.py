@@ -1,0 +1,147 @@
+"""Batches: which rows, on which device, and how disturbed."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from notbugs.core import random
+from notbugs.core.errors import bad_value, check_count, unknown_name
+from notbugs.core.types import Images, Keys
+from notbugs.data.dataset import ImageData, as_pixels
+
+Padding: TypeAlias = Literal["zero", "reflect"]
+
+
+def batches(
+    n: int, batch_size: int, *, seed: int, epoch: int, shuffle: bool = True, drop_last: bool = False
+) -> Iterator[Tensor]:
+    """The row indices of each batch of one epoch, int64 [batch_size] (the last may be shorter).
+
+    The order depends on `seed` and `epoch` alone: any epoch can be started without the
+    ones before it.
+
+    Raises:
+        ValueError: `batch_size` is below 1 or above `n`.
+    """
+    check_count(batch_size, "batch_size")
+    if batch_size > n:
+        raise bad_value(
+            "batch_size",
+            f"not exceed the number of images, {n}",
+            batch_size,
+            f"These are fewer images than a batch: use a batch size of at most {n}, or more "
+            "images.",
+        )
+    order = torch.arange(n)
+    if shuffle:
+        order = torch.randperm(n, generator=random.generator(seed, "order", epoch))
+    whole = n - n % batch_size if drop_last else n
+    return iter(order[:whole].split(batch_size))
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random crops and mirroring, each row by its own key; the default changes nothing.
+
+    Args:
+        crop_padding: pixels of padding on each side, out of which an image of the old size
+            is cut at random; 0: no crop.
+        flip: mirror left and right in half of the cases.
+        padding: "zero" (black) or "reflect".
+    """
+
+    crop_padding: int = 0
+    flip: bool = False
+    padding: Padding = "zero"
+
+    def __post_init__(self) -> None:
+        """Refuses a negative padding and an unknown kind of it."""
+        check_count(self.crop_padding, "crop_padding", 0)
+        if self.padding not in ("zero", "reflect"):
+            raise unknown_name("padding", self.padding, ("zero", "reflect"))
+
+    def __call__(self, images: Images, keys: Keys) -> Images:
+        """The images [n, c, h, w], disturbed; row i depends on `keys[i]` and itself only.
+
+        Raises:
+            ValueError: reflecting more pixels than the images have.
+        """
+        if not (self.crop_padding or self.flip):
+            return images
+        n, _, height, width = images.shape
+        down, across = self._offset(keys, "down"), self._offset(keys, "across")
+        columns = torch.arange(width, device=images.device).expand(n, width)
+        if self.flip:
+            mirrored = random.scalar(random.fold(keys, "flip")) < 0.5
+            columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
+        rows = torch.arange(height, device=images.device) + down[:, None]
+        columns = columns + across[:, None]
+        which = torch.arange(n, device=images.device)[:, None, None]
+        # Indexed so, the channels come last; memory order is left to the consumer.
+        cut = self._padded(images)[which, :, rows[:, :, None], columns[:, None, :]]
+        return cut.permute(0, 3, 1, 2)
+
+    def _offset(self, keys: Keys, name: str) -> Tensor:
+        """Where each row's cut begins in the padded image, [n]."""
+        return random.integers(random.fold(keys, name), 2 * self.crop_padding + 1)
+
+    def _padded(self, images: Images) -> Images:
+        pad = self.crop_padding
+        if not pad:
+            return images
+        if self.padding == "reflect" and pad >= min(images.shape[-2:]):
+            raise bad_value(
+                "crop_padding",
+                "be below the image's height and width when reflecting",
+                f"{pad} for {tuple(images.shape[1:])}",
+                "Lower it or use padding='zero'.",
+            )
+        mode = "reflect" if self.padding == "reflect" else "constant"
+        return F.pad(images, (pad, pad, pad, pad), mode=mode)
+
+
+class DeviceData:
+    """A whole set kept on one device; uint8 stays uint8 until a batch is asked for."""
+
+    def __init__(self, data: ImageData, device: torch.device | str) -> None:
+        self.images = data.images.to(device)
+        self.labels = data.labels.to(device)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, index: Tensor) -> tuple[Float[Tensor, "m c h w"], Tensor]:
+        """The rows `index`: float32 images in [0, 1], [m, c, h, w], and labels [m]."""
+        index = index.to(self.images.device)
+        return as_pixels(self.images[index]), self.labels[index]
+
+
+def streamed(
+    data: ImageData, index_iter: Iterable[Tensor], device: torch.device | str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of a set that does not fit on the device: float32 images in [0, 1], and labels.
+
+    Each batch is on its way, from pinned memory, while the one before it is worked on; uint8
+    images travel as uint8.
+    """
+    device = torch.device(device)
+    waiting: tuple[Tensor, Tensor] | None = None
+    for index in index_iter:
+        rows = index.to(data.images.device)
+        coming = _sent(data.images[rows], device), _sent(data.labels[rows], device)
+        if waiting is not None:
+            yield as_pixels(waiting[0]), waiting[1]
+        waiting = coming
+    if waiting is not None:
+        yield as_pixels(waiting[0]), waiting[1]
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

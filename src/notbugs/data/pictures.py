@@ -1,0 +1,74 @@
+"""Sets as folders of PNG images, to look at and to pass on."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from notbugs.core.errors import bad_value
+from notbugs.data.dataset import ImageData
+from notbugs.data.writing import new_folder
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What rounding to 8 bits did: `changed` of `pixels` values moved, at most by `largest`."""
+
+    images: int
+    pixels: int
+    changed: int
+    largest: float
+
+
+def export_folder(data: ImageData, folder: Path) -> Exported:
+    """Writes each image as a PNG into a folder named for its class, and `labels.csv`.
+
+    PNG holds 8 bits: values are rounded (not truncated), which can weaken a small
+    perturbation, so the result says how many values changed. Folders have the classes'
+    names when these sort in the order of the labels, else the label in front; a class
+    without images gets none. `labels.csv` has the columns file, label, class.
+
+    Raises:
+        ValueError: the images do not have 1, 3 or 4 channels.
+        StoreError: `folder` is there and not empty, cannot be written, or the disk is full.
+    """
+    if data.shape[0] not in (1, 3, 4):
+        raise bad_value(
+            "data", "have 1, 3 or 4 channels", f"{data.shape[0]}", "Use export_npz instead."
+        )
+    whole = data.pixels().cpu()
+    rounded = (whole * 255).round().to(torch.uint8)
+    moved = (rounded.to(torch.float32).div_(255) - whole).abs()
+    names, digits = _folder_names(data.class_names), len(str(len(data) - 1))
+    rows = [("file", "label", "class")]
+    with new_folder(folder) as part:
+        for i, label in enumerate(data.labels.tolist()):
+            file = f"{names[label]}/{i:0{digits}d}.png"
+            (part / names[label]).mkdir(exist_ok=True)
+            # To memory first: Pillow tidies up on its own terms when the disk is full.
+            png = io.BytesIO()
+            _picture(rounded[i]).save(png, format="PNG")
+            (part / file).write_bytes(png.getvalue())
+            rows.append((file, str(label), data.class_names[label]))
+        with (part / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+    return Exported(len(data), whole.numel(), int((moved > 0).sum()), float(moved.max()))
+
+
+def _folder_names(class_names: Sequence[str]) -> list[str]:
+    safe = [re.sub(r"[^\w .+-]+", "_", name).strip(" .") or "_" for name in class_names]
+    if safe == sorted(set(safe)):
+        return safe
+    digits = len(str(len(safe) - 1))
+    return [f"{i:0{digits}d}-{name}" for i, name in enumerate(safe)]
+
+
+def _picture(image: Tensor) -> Image.Image:
+    array = image.permute(1, 2, 0).numpy()
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)

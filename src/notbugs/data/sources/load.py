@@ -1,0 +1,65 @@
+"""Sets by name."""
+
+import os
+from pathlib import Path
+
+from notbugs.core.errors import bad_value, unknown_name
+from notbugs.data.download import cache_folder
+from notbugs.data.planted import Planted
+from notbugs.data.sources.cifar import CIFAR10, CIFAR100, load_cifar
+from notbugs.data.sources.digits import load_digits
+from notbugs.data.sources.folder import load_folder
+from notbugs.data.sources.idx import FASHION, MNIST, load_idx
+from notbugs.data.sources.source import TITLES, Source
+
+FOLDER = "folder:"
+SOURCES = (*TITLES, f"{FOLDER}PATH")
+"""The names that `load_source` knows."""
+
+
+def load_source(
+    name: str, data_dir: Path | None = None, *, download: bool = True, progress: bool = True
+) -> Source:
+    """The set called `name`, from local files where they are, else downloaded and verified.
+
+    Args:
+        name: "digits" and "planted" need no files; "mnist", "fashion-mnist", "cifar10" and
+            "cifar100" are read in their publishers' formats; "folder:PATH" is a folder with
+            one subfolder of images for each class.
+        data_dir: where the files are, or go; None: the environment's NOTBUGS_DATA, else the
+            system's cache. Fashion-MNIST is also found in Debian's folder.
+        download: allow the network; else missing files are an error.
+        progress: show a bar while downloading.
+
+    Raises:
+        ValueError: the name is not known; the nearest one is suggested.
+        DataError: files are missing, truncated, corrupt, or of another set.
+        DownloadError: no mirror delivered, or the checksum is wrong.
+
+    Example:
+        >>> source = load_source("digits")
+        >>> source.train.shape, len(source.train)
+        ((1, 8, 8), 1797)
+    """
+    if name.startswith(FOLDER):
+        if name == FOLDER:
+            raise bad_value("name", "name a folder after 'folder:'", "nothing", "Write its path.")
+        return load_folder(Path(name.removeprefix(FOLDER)))
+    if name == "digits":
+        return load_digits()
+    if name == "planted":
+        return Source(name, Planted().make(), None)
+    for kind in (MNIST, FASHION):
+        if name == kind.name:
+            return load_idx(kind, _folder(data_dir), download=download, progress=progress)
+    for kind in (CIFAR10, CIFAR100):
+        if name == kind.name:
+            return load_cifar(kind, _folder(data_dir), download=download, progress=progress)
+    raise unknown_name("dataset", name, SOURCES)
+
+
+def _folder(data_dir: Path | None) -> Path:
+    if data_dir is not None:
+        return data_dir.expanduser()
+    named = os.environ.get("NOTBUGS_DATA")
+    return Path(named).expanduser() if named else cache_folder()

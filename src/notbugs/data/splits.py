@@ -1,0 +1,135 @@
+"""Training, validation and test images, drawn by a seed."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from notbugs.core import random
+from notbugs.core.errors import DataError, bad_value, check_count
+from notbugs.data.dataset import JSON, ImageData
+from notbugs.data.sources import Source
+
+DEFAULT_TRAIN = {"digits": 1400}
+"""Training images (validation included) of sets without an official test part; else 2/3."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three parts without a common image: to train on, to choose by, to report on."""
+
+    train: ImageData
+    val: ImageData
+    test: ImageData
+
+
+def split(
+    source: Source,
+    *,
+    seed: int,
+    train_size: int | None = None,
+    val_fraction: float = 0.1,
+    test_size: int | None = None,
+) -> Splits:
+    """The seed's training, validation and test images of a source.
+
+    `train_size` images are drawn from the training images, and the last `val_fraction` of
+    them is the validation part. Test images are the official ones; where there are none,
+    all images are shuffled together and the test part is what training leaves over.
+
+    Args:
+        source: what `load_source` gives.
+        seed: decides which images go where.
+        train_size: training and validation images together. None: all, where there is an
+            official test part; else 1,400 of digits, two thirds of other sets.
+        val_fraction: share of `train_size` held out for validation, in (0, 1).
+        test_size: so many test images, drawn by the seed. None: all.
+
+    Raises:
+        ValueError: more images asked for than there are, or no image for a part.
+        DataError: the training part has images of one class only.
+    """
+    n = len(source.train)
+    size = _train_size(source, n, train_size)
+    held_out = _held_out(size, val_fraction)
+    order = _shuffled(n, seed, "split")
+    if source.test is None:
+        whole, pool = source.train, order[size:]
+    else:
+        whole, pool = source.test, torch.arange(len(source.test))
+    if test_size is not None:
+        check_count(test_size, "test_size")
+        _check_enough(test_size, len(pool), "test_size", "test")
+        # What training leaves over is in random order already.
+        drawn = (
+            torch.arange(len(pool)) if source.test is None else _shuffled(len(pool), seed, "test")
+        )
+        pool = pool[drawn[:test_size]]
+    rows = {"train": order[: size - held_out], "val": order[size - held_out : size], "test": pool}
+    facts: dict[str, JSON] = {"source": source.name, "digest": source.train.digest, "seed": seed}
+    facts |= {part: len(index) for part, index in rows.items()}
+    made = Splits(
+        train=_part(source.train, "train", rows["train"], facts),
+        val=_part(source.train, "val", rows["val"], facts),
+        test=_part(whole, "test", rows["test"], facts),
+    )
+    _check_classes(made.train)
+    return made
+
+
+def _train_size(source: Source, n: int, wanted: int | None) -> int:
+    if wanted is not None:
+        check_count(wanted, "train_size", 2, "One image to train on and one to validate.")
+    if source.test is not None:
+        size = n if wanted is None else wanted
+        _check_enough(size, n, "train_size", "training")
+        return size
+    size = min(DEFAULT_TRAIN.get(source.name, n * 2 // 3), n - 1) if wanted is None else wanted
+    if size >= n:
+        raise bad_value(
+            "train_size",
+            f"leave test images: '{source.name}' has {n} images and no official test part",
+            size,
+            f"Use at most {n - 1}.",
+        )
+    return size
+
+
+def _held_out(size: int, fraction: float) -> int:
+    held_out = round(size * fraction)
+    if not 0 < held_out < size:
+        raise bad_value(
+            "val_fraction",
+            f"hold out some of the {size} training images, and not all",
+            f"{fraction}, which holds out {held_out}",
+            "Use a fraction like 0.1, or a larger `train_size`.",
+        )
+    return held_out
+
+
+def _check_enough(wanted: int, available: int, argument: str, part: str) -> None:
+    if wanted > available:
+        raise bad_value(
+            argument,
+            f"not exceed the {available} {part} images there are",
+            wanted,
+            f"Use at most {available}, or leave it out to use all.",
+        )
+
+
+def _check_classes(train: ImageData) -> None:
+    present = train.labels.unique()
+    if len(present) < 2:
+        raise DataError(
+            f"The training part of '{train.name}' has images of one class only "
+            f"('{train.class_names[int(present[0])]}'). Use more images or another seed."
+        )
+
+
+def _shuffled(n: int, seed: int, purpose: str) -> Tensor:
+    return torch.randperm(n, generator=random.generator(seed, purpose))
+
+
+def _part(data: ImageData, part: str, index: Tensor, facts: dict[str, JSON]) -> ImageData:
+    chosen = data.select(index)
+    return replace(chosen, provenance={**chosen.provenance, "split": {"part": part, **facts}})

@@ -1,0 +1,78 @@
+"""Files and folders that appear whole or not at all."""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from notbugs.core.errors import StoreError
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Lets `write` fill a file, which takes its name only when complete.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written. Nothing half written
+            is left, and an older file stays as it was.
+    """
+    part = _beside(path)
+    try:
+        with refusals(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+    finally:
+        # A read-only folder cannot be tidied either; the first error says so.
+        with _quiet():
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Generator[Path, None, None]:
+    """A folder to fill, which takes the name `path` only when the block ends well.
+
+    Raises:
+        StoreError: `path` is there and is not an empty folder, the disk is full, or the
+            folder above cannot be written.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise StoreError(f"'{path}' is already there and not empty. Choose another folder.")
+    part = _beside(path)
+    try:
+        with refusals(path):
+            part.mkdir(parents=True)
+            yield part
+            part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def refusals(path: Path) -> Generator[None, None, None]:
+    """Turns the system's refusal to write into a `StoreError` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        raise StoreError(
+            f"Cannot write '{path}': {why}. Free some space or choose another folder."
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Generator[None, None, None]:
+    try:
+        yield
+    except OSError:
+        return
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
