@@ -58,7 +58,7 @@ def test_select_cuts_images_labels_and_columns(index, rows):
 
 
 def test_select_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="`images` must have shape"):
+    with pytest.raises(ValueError, match=r"`images` must have shape"):
         make().select(slice(0, 0))
 
 
@@ -122,7 +122,10 @@ def test_digest_does_not_depend_on_memory_layout():
         ({"class_names": ("a", "b", "a")}, "all different"),
         ({"columns": {"d": torch.zeros(5)}}, r"`columns\['d'\]` must have one entry for each"),
         ({"columns": {"d": torch.tensor(1)}}, r"`columns\['d'\]` must have one entry for each"),
-        ({"provenance": {"eps": torch.tensor(1)}}, "`provenance` must hold only what JSON can"),
+        (
+            {"provenance": {"made": {"eps": torch.tensor(1)}}},
+            "`provenance` must hold only what JSON can",
+        ),
         ({"provenance": {"eps": math.nan}}, "finite numbers"),
     ],
 )

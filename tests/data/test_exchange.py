@@ -65,20 +65,20 @@ def test_bad_npz(tmp_path, arrays, match):
 
 
 def test_missing_and_truncated_npz(tmp_path):
-    with pytest.raises(DataError, match="No data file"):
+    with pytest.raises(DataError, match=r"No data file"):
         import_npz(tmp_path / "x.npz")
     export_npz(make(), tmp_path / "x.npz")
     whole = (tmp_path / "x.npz").read_bytes()
     for content in (whole[:300], b"", b"PK\x03\x04", np.zeros(3).tobytes()):
         (tmp_path / "x.npz").write_bytes(content)
-        with pytest.raises(DataError, match="is not a sound .npz archive"):
+        with pytest.raises(DataError, match=r"is not a sound .npz archive"):
             import_npz(tmp_path / "x.npz")
 
 
 def test_a_bare_array_is_not_an_archive(tmp_path):
     with (tmp_path / "x.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(DataError, match="is not a sound .npz archive"):
+    with pytest.raises(DataError, match=r"is not a sound .npz archive"):
         import_npz(tmp_path / "x.npz")
 
 
@@ -123,9 +123,9 @@ def test_sorted_names_are_kept(tmp_path):
 
 def test_folder_that_is_not_empty(tmp_path):
     (tmp_path / "note").write_text("mine")
-    with pytest.raises(StoreError, match="already there and not empty. Choose another folder"):
+    with pytest.raises(StoreError, match=r"already there and not empty. Choose another folder"):
         export_folder(make(), tmp_path)
-    with pytest.raises(StoreError, match="already there"):
+    with pytest.raises(StoreError, match=r"already there"):
         export_folder(make(), tmp_path / "note")
     assert [p.name for p in tmp_path.iterdir()] == ["note"]
 
@@ -137,13 +137,13 @@ def test_folder_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(StoreError, match="Cannot write '.*out': the disk is full"):
+    with pytest.raises(StoreError, match=r"Cannot write '.*out': the disk is full"):
         export_folder(make(), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_of_two_channels(tmp_path):
-    with pytest.raises(ValueError, match="1, 3 or 4 channels; got 2. Use export_npz"):
+    with pytest.raises(ValueError, match=r"1, 3 or 4 channels; got 2. Use export_npz"):
         export_folder(make(2), tmp_path / "out")
 
 
@@ -193,14 +193,14 @@ def test_torch_lists_that_are_something_else(tmp_path, content):
     torch.save(LABELS, tmp_path / "y")
     whole = (tmp_path / "x").read_bytes()
     (tmp_path / "x").write_bytes(whole[:200] if content == "truncated" else content)
-    with pytest.raises(DataError, match="cannot be read as tensors alone"):
+    with pytest.raises(DataError, match=r"cannot be read as tensors alone"):
         import_torch_lists(tmp_path / "x", tmp_path / "y")
 
 
 def test_torch_file_with_code_is_not_executed(tmp_path):
     torch.save([_Opened()], tmp_path / "x")
     torch.save(LABELS, tmp_path / "y")
-    with pytest.raises(DataError, match="never unpickles"):
+    with pytest.raises(DataError, match=r"never unpickles"):
         import_torch_lists(tmp_path / "x", tmp_path / "y")
 
 
@@ -224,5 +224,5 @@ def test_torch_lists_of_other_content(tmp_path, images, labels, match):
 
 
 def test_torch_lists_missing(tmp_path):
-    with pytest.raises(DataError, match="No data file '.*x'"):
+    with pytest.raises(DataError, match=r"No data file '.*x'"):
         import_torch_lists(tmp_path / "x", tmp_path / "y")

@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(data, path, full_disk):
 
 def test_a_folder_that_is_a_file_is_refused(data, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="Cannot write .*choose another folder"):
+    with pytest.raises(StoreError, match=r"Cannot write .*choose another folder"):
         save(data, tmp_path / "file" / "set.safetensors")
 
 
@@ -145,7 +145,7 @@ def test_a_pickle_is_named_and_not_opened(path, protocol):
 
     path.parent.mkdir()
     path.write_bytes(pickle.dumps(Bomb(), protocol=protocol))
-    with pytest.raises(DataError, match="is a pickle .*never unpickles untrusted data"):
+    with pytest.raises(DataError, match=r"is a pickle .*never unpickles untrusted data"):
         load(path)
 
 
@@ -153,7 +153,7 @@ def test_a_pickle_is_named_and_not_opened(path, protocol):
 def test_a_torch_file_is_a_pickle(path, zipped):
     path.parent.mkdir()
     torch.save([torch.zeros(3)], path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(DataError, match="is a pickle .*import_torch_lists"):
+    with pytest.raises(DataError, match=r"is a pickle .*import_torch_lists"):
         load(path)
 
 
@@ -161,7 +161,7 @@ def test_an_npz_is_named(path):
     path.parent.mkdir()
     with path.open("wb") as file:
         np.savez(file, images=np.zeros(2))
-    with pytest.raises(DataError, match="it is an .npz file. Read it with import_npz"):
+    with pytest.raises(DataError, match=r"it is an .npz file. Read it with import_npz"):
         load(path)
 
 
@@ -169,21 +169,21 @@ def test_an_npz_is_named(path):
 def test_a_truncated_file(data, path, keep):
     save(data, path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match="it is truncated"):
+    with pytest.raises(DataError, match=r"it is truncated"):
         load(path)
 
 
 def test_another_kind_of_file(path):
     path.parent.mkdir()
     path.write_text("label,pixel\n1,2\n" * 10)
-    with pytest.raises(DataError, match="truncated, corrupt or not a safetensors file"):
+    with pytest.raises(DataError, match=r"truncated, corrupt or not a safetensors file"):
         load(path)
 
 
 def test_safetensors_of_others(path):
     path.parent.mkdir()
     save_file({"weight": torch.zeros(2)}, path)
-    with pytest.raises(DataError, match="not a set that notbugs saved"):
+    with pytest.raises(DataError, match=r"not a set that notbugs saved"):
         load(path)
 
 

@@ -45,8 +45,8 @@ class Build:
     a robust model, D_NR with a standard one).
 
     Examples:
-      notbugs build det runs/demo/models/standard-seed0.safetensors --threat l2:1 --out d.safetensors
-      notbugs build robust runs/demo/models/robust-seed0.safetensors --out d_r.safetensors
+      notbugs build det model.safetensors --threat l2:1 --out d_det.safetensors
+      notbugs build robust robust.safetensors --out d_r.safetensors
     """
 
     kind: Annotated[str, tyro.conf.Positional]
@@ -122,7 +122,8 @@ def _quality(made: ImageData) -> str:
         rate = 100 * float(columns["success"].float().mean())
         return (
             f"The source model sees the target class in {rate:.1f} %; mean distance "
-            f"{float(columns['distance'].mean()):.3f}; dropped: {made.provenance.get('dropped', 0)}."
+            f"{float(columns['distance'].mean()):.3f}; "
+            f"dropped: {made.provenance.get('dropped', 0)}."
         )
     return f"Mean relative representation error {float(columns['relative_error'].mean()):.4f}."
 

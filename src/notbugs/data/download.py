@@ -55,7 +55,7 @@ def fetch(urls: Sequence[str], *, checksum: str, folder: Path, progress: bool = 
             return folder / name
         reasons.append(f"  {url}: {reason}")
     raise DownloadError(
-        f"Could not download {name}:\n" + "\n".join(reasons) + f"\nGet '{name}' on another way "
+        f"Could not download {name}:\n" + "\n".join(reasons) + f"\nGet '{name}' another way "
         f"and put it into '{folder}', or set NOTBUGS_DATA to a folder that holds the set."
     )
 

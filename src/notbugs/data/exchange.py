@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,13 @@ def _npz_arrays(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"No data file '{path}'. Check the path.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy leaves a bad file open; `with` does not.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array")
             return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(
             f"'{path}' is not a sound .npz archive of plain arrays ({error}). "
             "Pickled objects are never read."

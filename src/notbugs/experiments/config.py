@@ -158,7 +158,17 @@ def _cifar(config: Config) -> Config:
 
 
 def _planted(config: Config) -> Config:
-    return replace(config, eps_eval=0.5, eps_sets=(0.5, 1.0)).with_threat("l2:0.5")
+    shorter = replace(config.standard, epochs=15)
+    planted = replace(
+        config,
+        eps_eval=0.5,
+        eps_sets=(0.25, 0.5, 1.0),
+        standard=shorter,
+        student=shorter,
+        robust=replace(config.robust, epochs=15),
+        options={"width": 16, "hidden": 64},
+    )
+    return planted.with_threat("l2:0.75")
 
 
 def _folder(config: Config) -> Config:

@@ -138,6 +138,30 @@ CLAIMS: tuple[Claim, ...] = (
         "not published",
         _margin("D_other", "leak:D_other", "clean", MARGIN),
     ),
+    Claim(
+        "planted_r_robust",
+        "Known truth: in at least 80 % of D_R the robust feature points to the label",
+        "not published (90 % in the original images)",
+        _above("D_R", "planted_robust", 80.0),
+    ),
+    Claim(
+        "planted_r_nonrobust",
+        "Known truth: in at most 35 % of D_R the non-robust feature does (chance: 25 %)",
+        "not published (100 % in the original images)",
+        _below("D_R", "planted_nonrobust", 35.0),
+    ),
+    Claim(
+        "planted_det_nonrobust",
+        "Known truth: in at least 80 % of D_det the non-robust feature points to the label",
+        "not published",
+        _above("D_det", "planted_nonrobust", 80.0),
+    ),
+    Claim(
+        "planted_det_robust",
+        "Known truth: in at most 35 % of D_det the robust feature does",
+        "not published",
+        _below("D_det", "planted_robust", 35.0),
+    ),
 )
 
 

@@ -40,7 +40,7 @@ def write_results(
         "preset": config.preset,
         "conditions": _conditions(config, plan),
         "claims": [verdict for verdict in verdicts if verdict is not None],
-        "tables": {"sets": numbers.table()},
+        "tables": numbers.tables(),
         "seconds": summary.seconds_worked,
         "seconds_total": summary.seconds_worked + summary.seconds_from_store,
         "seconds_wall": summary.seconds_wall,
@@ -77,7 +77,12 @@ def _versions() -> dict[str, str]:
 
 
 def _lay_out(plan: Plan, store: Store, out: Path) -> None:
-    """Puts models and datasets under readable names, as links to the store where it can."""
+    """Puts models and datasets under readable names, as links to the store where it can.
+
+    What an earlier run with other settings left there would not belong to these results.
+    """
+    for folder in ("models", "datasets"):
+        shutil.rmtree(out / folder, ignore_errors=True)
     for row in plan.rows:
         fixed = {"D": "standard", "D_adv": "robust"}
         name = (

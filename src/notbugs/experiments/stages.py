@@ -11,7 +11,16 @@ from safetensors.torch import save_file
 
 from notbugs.core import random
 from notbugs.core.errors import DataError
-from notbugs.data import ImageData, Splits, channel_stats, load, load_source, save, split
+from notbugs.data import (
+    ImageData,
+    Planted,
+    Splits,
+    channel_stats,
+    load,
+    load_source,
+    save,
+    split,
+)
 from notbugs.engine import Threat
 from notbugs.experiments.config import USER, recipe_from_json
 from notbugs.features import (
@@ -20,7 +29,7 @@ from notbugs.features import (
     leakage_control,
     targeted_set,
 )
-from notbugs.judge import accuracy, evaluate, evaluation_pgd
+from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions
 from notbugs.models import Classifier, build, load_into, load_user_model, prepare
 from notbugs.models import load as load_model
 from notbugs.models import save as save_model
@@ -204,7 +213,7 @@ def measure(context: StageContext) -> None:
     shifted = (test.labels + 1) % test.classes
     built = context.inputs.get("data")
     data = None if built is None else load(built / DATASET)
-    numbers = {
+    numbers: dict[str, float | None] = {
         "clean": accuracy(model, test),
         "shifted": accuracy(model, test, shifted),
         "robust_half_eps": verdicts["robust_half_eps"].robust,
@@ -213,6 +222,8 @@ def measure(context: StageContext) -> None:
         "test_images": len(test),
         **_set_numbers(data),
     }
+    if config["data"]["name"] == "planted":
+        numbers |= _planted_numbers(model, data or _splits(context).train, test)
     (context.work / NUMBERS).write_text(json.dumps(numbers, indent=1))
 
 
@@ -232,6 +243,29 @@ def _set_numbers(data: ImageData | None) -> dict[str, float | None]:
         "images": float(len(data)),
         "dropped": float(str(data.provenance.get("dropped", 0))),
     }
+
+
+def _planted_numbers(model: Classifier, data: ImageData, test: ImageData) -> dict[str, float]:
+    """Measured against the known truth: what a set's images carry, and what its model uses.
+
+    The set: percent of its images whose planted feature points to the label. The model:
+    percent of its predictions that follow the feature, over the test images on which the
+    two features disagree.
+    """
+    truth = Planted()
+    robust, nonrobust = test.columns["robust_feature"], test.columns["nonrobust_feature"]
+    torn = test.select((robust != nonrobust).nonzero()[:, 0])
+    said = predictions(model, torn)
+    return {
+        "planted_robust": _share(truth.decode_robust(data.pixels()), data.labels),
+        "planted_nonrobust": _share(truth.decode_nonrobust(data.pixels()), data.labels),
+        "model_robust": _share(said, torn.columns["robust_feature"]),
+        "model_nonrobust": _share(said, torn.columns["nonrobust_feature"]),
+    }
+
+
+def _share(a: torch.Tensor, b: torch.Tensor) -> float:
+    return 100 * float((a == b).float().mean())
 
 
 def pick_samples(context: StageContext) -> None:

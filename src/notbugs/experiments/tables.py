@@ -1,7 +1,7 @@
 """From per-seed numbers to the rows of a table: means and deviations over seeds."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from notbugs.experiments.claims import mean, spread
@@ -18,11 +18,8 @@ COLUMNS = (
     "source_success",
     "relative_error",
     "distance",
-    "planted_robust",
-    "planted_nonrobust",
-    "model_robust",
-    "model_nonrobust",
 )
+PLANTED = ("planted_robust", "planted_nonrobust", "model_robust", "model_nonrobust")
 ORDER = (
     "D",
     "D_adv",
@@ -62,16 +59,23 @@ class Numbers:
         found = [r.values.get(column) for r in kept]
         return [v for v in found if v is not None]
 
-    def table(self) -> list[dict[str, object]]:
+    def tables(self) -> dict[str, list[dict[str, object]]]:
+        """The tables of results.json; "planted" where the truth is known."""
+        found = {"sets": self.table()}
+        if self.seeds("D", PLANTED[0]):
+            found["planted"] = self.table(PLANTED)
+        return found
+
+    def table(self, columns: Sequence[str] = COLUMNS) -> list[dict[str, object]]:
         """One row per set and radius: mean and `_std` over seeds of every column."""
         groups = {(r.set, r.eps) for r in self.rows}
         ordered = sorted(groups, key=lambda g: (ORDER.index(g[0]), g[1] or 0.0))
-        return [self._row(name, eps) for name, eps in ordered]
+        return [self._row(name, eps, columns) for name, eps in ordered]
 
-    def _row(self, name: str, eps: float | None) -> dict[str, object]:
+    def _row(self, name: str, eps: float | None, columns: Sequence[str]) -> dict[str, object]:
         mine = [r for r in self.rows if (r.set, r.eps) == (name, eps)]
         row: dict[str, object] = {"set": name, "eps": eps}
-        for column in COLUMNS:
+        for column in columns:
             values = [v for r in mine if (v := r.values.get(column)) is not None]
             row[column] = mean(values) if values else None
             row[f"{column}_std"] = spread(values) if values else None

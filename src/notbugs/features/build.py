@@ -10,7 +10,7 @@ from notbugs.attacks import pgd, predicted
 from notbugs.core import random
 from notbugs.core.errors import TrainingError, bad_value
 from notbugs.core.types import Images, Labels
-from notbugs.data import ImageData
+from notbugs.data import JSON, ImageData
 from notbugs.engine import LowestValue, Threat
 from notbugs.features.size import to_size
 from notbugs.features.targets import choose_targets
@@ -86,7 +86,7 @@ def inverted_set(
         "source_rows": starts,
         "relative_error": torch.cat(errors),
     }
-    facts = {
+    facts: dict[str, JSON] = {
         "recipe": name,
         "source": _origin(data, model),
         "steps": settings.steps,
@@ -129,7 +129,7 @@ def targeted_set(
     size = 2.5 * threat.eps / steps if step_size is None else step_size
     made = _pushed(model, data, targets, threat, steps, size, batch_size, precision, progress)
     name = f"D_{kind}"
-    facts = {
+    facts: dict[str, JSON] = {
         "recipe": name,
         "source": _origin(data, model),
         "norm": threat.norm.name,
@@ -199,7 +199,7 @@ def _exactly_sized(
     made: Images,
     targets: Labels,
     threat: Threat,
-    facts: dict[str, object],
+    facts: dict[str, JSON],
     batch_size: int,
 ) -> ImageData:
     """Brings every perturbation to norm eps, and drops the images that cannot reach it."""
@@ -232,7 +232,7 @@ def _labelled(
     targets: Labels,
     threat: Threat,
     name: str,
-    facts: dict[str, object],
+    facts: dict[str, JSON],
     batch_size: int,
 ) -> ImageData:
     """The finished set, with the source model's success measured on what is returned."""
@@ -256,5 +256,5 @@ def _other_rows(n: int, seed: int) -> Tensor:
     return other
 
 
-def _origin(data: ImageData, model: Classifier) -> dict[str, object]:
+def _origin(data: ImageData, model: Classifier) -> dict[str, JSON]:
     return {"data": data.name, "digest": data.digest, "architecture": model.architecture}
