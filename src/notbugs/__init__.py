@@ -1,3 +1,73 @@
-"""Adversarial examples as features: which features does a model use, and which of them break?"""
+"""Adversarial examples as features: which features does a model use, and which of them break?
+
+>>> import notbugs as nb
+>>> parts = nb.split(nb.load_source("digits"), seed=0)
+>>> model = nb.build("cnn", shape=parts.train.shape, classes=10, seed=0)
+
+The names below are loaded when they are first used, so that importing the package is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from notbugs.attacks import Attack, AttackResult, fgsm, pgd
+    from notbugs.data import ImageData, load, load_source, save, split
+    from notbugs.engine import L2, Linf, Solver, Threat
+    from notbugs.features import inverted_set, leakage_control, targeted_set
+    from notbugs.judge import evaluate
+    from notbugs.models import Classifier, build, load_model, save_model, wrap
+    from notbugs.training import Adversary, Recipe, train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "L2",
+    "Adversary",
+    "Attack",
+    "AttackResult",
+    "Classifier",
+    "ImageData",
+    "Linf",
+    "Recipe",
+    "Solver",
+    "Threat",
+    "build",
+    "evaluate",
+    "fgsm",
+    "inverted_set",
+    "leakage_control",
+    "load",
+    "load_model",
+    "load_source",
+    "pgd",
+    "save",
+    "save_model",
+    "split",
+    "targeted_set",
+    "train",
+    "wrap",
+]
+
+_ROOMS = {
+    "attacks": ("Attack", "AttackResult", "fgsm", "pgd"),
+    "data": ("ImageData", "load", "load_source", "save", "split"),
+    "engine": ("L2", "Linf", "Solver", "Threat"),
+    "features": ("inverted_set", "leakage_control", "targeted_set"),
+    "judge": ("evaluate",),
+    "models": ("Classifier", "build", "load_model", "save_model", "wrap"),
+    "training": ("Adversary", "Recipe", "train"),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'notbugs' has no attribute '{name}'")
+    found = getattr(import_module(f"notbugs.{_HOME[name]}"), name)
+    globals()[name] = found  # the next look-up does not come here
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

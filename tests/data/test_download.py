@@ -1,10 +1,7 @@
 import hashlib
 import io
 import logging
-import socket
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -16,45 +13,9 @@ CONTENT = bytes(range(256)) * 300
 MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        if self.path.startswith("/gone"):
-            self.send_error(404)
-            return
-        body = CONTENT[:-1] + b"x" if self.path.startswith("/wrong") else CONTENT
-        self.send_response(200)
-        if not self.path.startswith("/unsized"):
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if self.path.startswith("/cut") else body)
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.asked = []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    server.at = f"http://127.0.0.1:{server.server_port}"
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def closed(monkeypatch):
-    """An address at which nobody listens."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return f"http://127.0.0.1:{port}"
+@pytest.fixture(autouse=True)
+def content(server):
+    server.content = CONTENT
 
 
 @pytest.mark.parametrize("where", ["good", "unsized"])

@@ -30,9 +30,8 @@ def cache_folder() -> Path:
 def fetch(urls: Sequence[str], *, checksum: str, folder: Path, progress: bool = True) -> Path:
     """The file at the first of `urls` that delivers it, downloaded into `folder`.
 
-    A file that is there already with the right checksum is not downloaded again; one with
-    another checksum is never overwritten. The file takes its name only when complete and
-    verified.
+    A file that is there already with the right checksum is not downloaded again; a damaged
+    one is replaced. The file takes its name only when complete and verified.
 
     Args:
         urls: the same file on one or more mirrors; its name is the last part of the first.
@@ -41,14 +40,12 @@ def fetch(urls: Sequence[str], *, checksum: str, folder: Path, progress: bool = 
         progress: show a bar.
 
     Raises:
-        DownloadError: no mirror delivered the file with that checksum, or another file
-            has its name.
+        DownloadError: no mirror delivered the file with that checksum.
         StoreError: the disk is full or `folder` cannot be written.
     """
     if not urls:
         raise bad_value("urls", "name at least one address", "none")
     name, reasons = urls[0].rsplit("/", 1)[-1], list[str]()
-    _check_present(folder / name, checksum)
     for url in urls:
         reason = _try(url, name, checksum, folder, progress)
         if reason is None:
@@ -78,18 +75,6 @@ def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
                 (part / member).replace(folder / Path(member).name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _check_present(path: Path, checksum: str) -> None:
-    """Refuses to touch a file of that name that is somebody's own."""
-    import pooch
-
-    method, _, wanted = checksum.partition(":")
-    if path.is_file() and pooch.file_hash(str(path), alg=method) != wanted.lower():
-        raise DownloadError(
-            f"'{path}' is there already, but does not have the publisher's checksum {checksum}. "
-            "It is not overwritten: delete or move it, or choose another folder."
-        )
 
 
 def _extract(archive: Path, members: Sequence[str], into: Path) -> None:

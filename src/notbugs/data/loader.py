@@ -90,7 +90,7 @@ class Augment:
         """Where each row's cut begins in the padded image, [n]."""
         return random.integers(random.fold(keys, name), 2 * self.crop_padding + 1)
 
-    def _padded(self, images: Images) -> Images:
+    def _padded(self, images: Images) -> Float[Tensor, "n c _ _"]:
         pad = self.crop_padding
         if not pad:
             return images

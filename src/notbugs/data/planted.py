@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core import random
@@ -163,7 +164,7 @@ def _high_pass(patterns: Tensor) -> Tensor:
     return torch.fft.ifft2(torch.fft.fft2(patterns) * high).real
 
 
-def _match(images: Images, templates: Images) -> Logits:
+def _match(images: Images, templates: Float[Tensor, "k *chw"]) -> Logits:
     """<x - grey, t> - |t|^2 / 2 for each template t: half the distance, but for a constant."""
     flat = templates.flatten(1).to(images)
     return (images - GREY).flatten(1) @ flat.T - flat.square().sum(dim=1) / 2

@@ -6,6 +6,8 @@ from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body, capture, layer_names
 from notbugs.models.user import load_user_model
 from notbugs.models.weights import load, load_into, read_metadata, save
+from notbugs.models.weights import load as load_model
+from notbugs.models.weights import save as save_model
 from notbugs.models.wrap import wrap
 from notbugs.models.zoo import ARCHITECTURES, build, default_options
 
@@ -21,9 +23,11 @@ __all__ = [
     "layer_names",
     "load",
     "load_into",
+    "load_model",
     "load_user_model",
     "prepare",
     "read_metadata",
     "save",
+    "save_model",
     "wrap",
 ]

@@ -95,7 +95,8 @@ def load_idx(kind: IdxSet, data_dir: Path, *, download: bool, progress: bool) ->
     """The set from the first folder that holds all four files, else downloaded.
 
     Raises:
-        DataError: a file is missing, truncated, corrupt, or of the other set.
+        DataError: a file is missing, truncated, corrupt, or of the other set; files that
+            are not the publisher's are not overwritten, since these may be a variant.
         DownloadError: no mirror delivered a file.
     """
     paths = _find(kind, data_dir) or _download(kind, data_dir, download, progress)
@@ -180,6 +181,7 @@ def _download(kind: IdxSet, data_dir: Path, download: bool, progress: bool) -> l
             f"No {kind.name} in '{data_dir}' (looked in {', '.join(kind.folders)}). Put "
             f"{', '.join(FILES)} (.gz) into '{folder}', or allow the download."
         )
+    _check_untouched(kind, folder)
     return [
         fetch(
             [f"{mirror}{file}.gz" for mirror in kind.mirrors],
@@ -189,3 +191,16 @@ def _download(kind: IdxSet, data_dir: Path, download: bool, progress: bool) -> l
         )
         for file, md5 in zip(FILES, kind.checksums, strict=True)
     ]
+
+
+def _check_untouched(kind: IdxSet, folder: Path) -> None:
+    for file, md5 in zip(FILES, kind.checksums, strict=True):
+        path = folder / f"{file}.gz"
+        if not path.is_file():
+            continue
+        found, _ = with_file(path, lambda raw: hashlib.md5(raw, usedforsecurity=False).hexdigest())
+        if found != md5:
+            raise DataError(
+                f"'{path}' is not the publisher's, and '{folder}' lacks other files of "
+                f"{kind.name}. Put these back, or remove the file to download it."
+            )
