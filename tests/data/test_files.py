@@ -120,7 +120,10 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(data, path, full_disk):
     save(data, path)
     before = sorted(path.parent.iterdir())
     full_disk()
-    with pytest.raises(StoreError, match=r"Cannot write '.*D_det.*': the disk is full. Free some"):
+    with pytest.raises(
+        StoreError,
+        match=r"Cannot write '.*D_det.*': the disk is full \(\d[\d,]* bytes needed\)\. Free",
+    ):
         save(data.with_labels(1 - data.labels), path)
     assert sorted(path.parent.iterdir()) == before
     assert load(path).digest == data.digest

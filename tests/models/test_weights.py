@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from notbugs.core.errors import DataError, StoreError
+from notbugs.data.safefile import read_tensors, write_tensors
 from notbugs.models import build, load, load_into, read_metadata, save, wrap
-from notbugs.models.safefile import read_tensors, write_tensors
 from notbugs.models.weights import KEY
 
 SHAPE = (1, 8, 8)
@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(path, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("notbugs.models.safefile.os.fsync", full)
+    monkeypatch.setattr("notbugs.data.writing.os.fsync", full)
     with pytest.raises(StoreError, match=r"Cannot write .*the disk is full .* Free some space"):
         save(small(seed=1), path)
     assert path.read_bytes() == before

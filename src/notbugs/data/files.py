@@ -1,17 +1,13 @@
 """ImageData in its own file: safetensors with the provenance inside, lossless both ways."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-from torch import Tensor
-
 from notbugs.core.errors import DataError, bad_value
 from notbugs.data.dataset import ImageData
+from notbugs.data.safefile import read_tensors, write_tensors
 from notbugs.data.writing import write_file
 
 KEY = "notbugs.data"
@@ -35,10 +31,7 @@ def save(data: ImageData, path: Path) -> None:
         raise bad_value("path", f"end in {SUFFIX}", f"'{path}'", f"Add {SUFFIX}.")
     tensors = {"images": data.images, "labels": data.labels}
     tensors |= {f"{COLUMN}{name}": column for name, column in data.columns.items()}
-    # Copies: columns may share storage with labels, and selected rows are not contiguous.
-    whole = {k: t.detach().to("cpu", copy=True).contiguous() for k, t in tensors.items()}
-    content = to_bytes(whole, metadata={KEY: json.dumps(_facts(data), sort_keys=True)})
-    write_file(path, lambda file: file.write(content))
+    write_tensors(path, tensors, {KEY: json.dumps(_facts(data), sort_keys=True)})
     recipe = json.dumps(_facts(data) | _figures(data), indent=2) + "\n"
     write_file(path.with_suffix(".json"), lambda file: file.write(recipe.encode()))
 
@@ -50,7 +43,7 @@ def load(path: Path) -> ImageData:
         DataError: the file is missing, truncated, corrupt, a pickle (never opened), or not
             written by `save`.
     """
-    tensors, metadata = _read(path)
+    tensors, metadata = read_tensors(path, what="data")
     facts = _parse(path, metadata)
     columns = {k.removeprefix(COLUMN): t for k, t in tensors.items() if k.startswith(COLUMN)}
     try:
@@ -79,17 +72,6 @@ def _figures(data: ImageData) -> dict[str, Any]:
     return {"images": len(data), "shape": list(data.shape), "digest": data.digest}
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise DataError(f"No data file '{path}'. Check the path.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"Cannot read '{path}': {_looks_like(path, error)}") from error
-
-
 def _parse(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if KEY not in metadata:
         raise DataError(
@@ -106,25 +88,3 @@ def _parse(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
             f"'{path}' has data format {version}; this version reads {FORMAT}. Update notbugs."
         )
     return facts
-
-
-def _looks_like(path: Path, error: Exception) -> str:
-    """What a file that is not safetensors seems to be, and what to do about it."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as unreadable:
-        return f"{unreadable.strerror}. Check its permissions."
-    if start[8:9] == b"{":  # a safetensors header: the file itself is damaged
-        return f"it is truncated or corrupt ({error}). Copy or make it again."
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(name.endswith(".npy") for name in names):
-            return "it is an .npz file. Read it with import_npz."
-    if start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5"):
-        return (
-            "it is a pickle (torch.save writes those); notbugs never unpickles untrusted data. "
-            "Lists of tensors can be read with import_torch_lists."
-        )
-    return f"it is truncated, corrupt or not a safetensors file ({error}). Copy or make it again."

@@ -12,8 +12,10 @@ from typing import BinaryIO
 from notbugs.core.errors import StoreError
 
 
-def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_file(path: Path, write: Callable[[BinaryIO], object], *, size: int | None = None) -> None:
     """Lets `write` fill a file, which takes its name only when complete.
+
+    `size` is the number of bytes that will be written, if known: an error then names it.
 
     Raises:
         StoreError: the disk is full or the folder cannot be written. Nothing half written
@@ -21,7 +23,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     part = _beside(path)
     try:
-        with refusals(path):
+        with refusals(path, size):
             path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("xb") as file:
                 write(file)
@@ -55,14 +57,15 @@ def new_folder(path: Path) -> Generator[Path, None, None]:
 
 
 @contextmanager
-def refusals(path: Path) -> Generator[None, None, None]:
+def refusals(path: Path, size: int | None = None) -> Generator[None, None, None]:
     """Turns the system's refusal to write into a `StoreError` that names the path."""
     try:
         yield
     except OSError as error:
         why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        needed = "" if size is None else f" ({size:,} bytes needed)"
         raise StoreError(
-            f"Cannot write '{path}': {why}. Free some space or choose another folder."
+            f"Cannot write '{path}': {why}{needed}. Free some space or choose another folder."
         ) from error
 
 

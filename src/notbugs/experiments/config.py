@@ -16,8 +16,8 @@ PRESETS = ("smoke", "laptop", "gpu", "paper")
 USER = "user"
 """The architecture name that stands for a module of the user's own."""
 
-_PLAIN = Recipe(warmup=0.2)
-_ROBUST = replace(_PLAIN, adversary=Adversary("l2:1.5", eps_warmup=0.4))
+_PLAIN = Recipe(epochs=30, warmup=0.2)
+_ROBUST = replace(_PLAIN, adversary=Adversary("l2:1.5", steps=5, eps_warmup=0.4))
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _planted(config: Config) -> Config:
         robust=replace(config.robust, epochs=15),
         options={"width": 16, "hidden": 64},
     )
-    return planted.with_threat("l2:0.75")
+    return planted.with_threat("l2:1.0")
 
 
 def _folder(config: Config) -> Config:

@@ -11,7 +11,7 @@ from notbugs.core import random
 from notbugs.core.errors import TrainingError, bad_value
 from notbugs.core.types import Images, Labels
 from notbugs.data import JSON, ImageData
-from notbugs.engine import LowestValue, Threat
+from notbugs.engine import Last, Threat
 from notbugs.features.size import to_size
 from notbugs.features.targets import choose_targets
 from notbugs.judge import accuracy
@@ -114,7 +114,8 @@ def targeted_set(
     """A set of images pushed towards a wrong class t within `threat`, and labelled t.
 
     For each image x: x_adv = argmin over the threat of the cross-entropy of `model`
-    towards t, by PGD from x itself. `kind` chooses t (see `choose_targets`): "rand" is
+    towards t, by PGD from x itself; the last point is taken, as in the paper (the first of
+    zero loss would stop short of eps). `kind` chooses t (see `choose_targets`): "rand" is
     D_rand, "det" D_det, "other" D_other. For "other" every perturbation is then brought
     to norm eps exactly (within 1 %); images that cannot reach it are dropped and counted.
 
@@ -179,7 +180,7 @@ def _pushed(
         steps=steps,
         step_size=step_size,
         random_start=False,
-        keep=LowestValue(),
+        keep=Last(),
     )
     device = next(model.parameters()).device
     keys = random.row_keys(len(data), "targeted-set")

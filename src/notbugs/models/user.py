@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from notbugs.core.errors import bad_type, bad_value, unknown_name
+from notbugs.data.safefile import read_tensors
 from notbugs.models.classifier import Classifier, Shape
 from notbugs.models.initial import seeded
-from notbugs.models.safefile import read_tensors
 from notbugs.models.state import put_state, state_of
 from notbugs.models.weights import KEY, load_into
 from notbugs.models.wrap import wrap

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from notbugs.core.errors import DataError, bad_value
+from notbugs.data.safefile import read_header, read_tensors, write_tensors
 from notbugs.models.classifier import JSON, Classifier
-from notbugs.models.safefile import read_header, read_tensors, write_tensors
 from notbugs.models.state import put_state, state_of
 from notbugs.models.wrap import wrap
 from notbugs.models.zoo import build

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.core.errors import DataError
-from notbugs.models import safefile
+from notbugs.data import safefile
 
 
 @dataclass

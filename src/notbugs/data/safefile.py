@@ -1,0 +1,98 @@
+"""Safetensors files, written whole or not at all, and read with a diagnosis of what is wrong."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from notbugs.core.errors import DataError
+from notbugs.data.writing import write_file
+
+What: TypeAlias = Literal["weights", "data"]
+"""What a file is meant to hold: it decides the remedy that an error ends with."""
+
+PICKLE_REMEDY: Mapping[What, str] = {
+    "weights": (
+        "If you trust the file, convert it once: safetensors.torch.save_file("
+        "torch.load('model.pt', weights_only=True), 'model.safetensors')."
+    ),
+    "data": "Lists of tensors can be read with import_torch_lists.",
+}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file atomically; the folder is created if need be.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written. No file is left
+            half written, and an older one stays as it was.
+    """
+    # Copies: tied tensors share storage, and selected or channels-last ones are not contiguous.
+    whole = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    content = to_bytes(whole, metadata=dict(metadata))
+    write_file(path, lambda file: file.write(content), size=len(content))
+
+
+def read_header(path: Path, *, what: What = "weights") -> dict[str, str]:
+    """The metadata of a safetensors file, without reading its tensors.
+
+    Raises:
+        DataError: the file is missing, a pickle, corrupt or truncated.
+    """
+    return _read(path, what, tensors=False)[1]
+
+
+def read_tensors(path: Path, *, what: What = "weights") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors (on the CPU) and the metadata of a safetensors file.
+
+    Raises:
+        DataError: the file is missing, a pickle, corrupt or truncated.
+    """
+    return _read(path, what, tensors=True)
+
+
+def _read(path: Path, what: What, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise DataError(f"No {what} file '{path}'. Check the path.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys()) if tensors else []
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"Cannot read '{path}': {_looks_like(path, what, error)}") from error
+
+
+def _looks_like(path: Path, what: What, error: Exception) -> str:
+    """What a file that safetensors refused seems to be, and what to do about it."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as unreadable:
+        return f"{unreadable.strerror}. Check its permissions."
+    # A safetensors header has "{" there, and its first bytes can look like a pickle's.
+    if start[8:9] != b"{":
+        if _is_npz(path):
+            reader = " Read it with import_npz." if what == "data" else ""
+            return f"it is an .npz file, not safetensors.{reader}"
+        pickled = start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+        if pickled or start.startswith(b"PK\x03\x04"):
+            return (
+                "it is a pickle (torch.save writes those), not safetensors; "
+                f"notbugs never unpickles untrusted data. {PICKLE_REMEDY[what]}"
+            )
+    return (
+        f"it is truncated, corrupt or not a safetensors file ({error}). "
+        "Copy, download or make it again."
+    )
+
+
+def _is_npz(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".npy") for name in archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):  # not a zip, or a broken one
+        return False

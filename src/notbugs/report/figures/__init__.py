@@ -1,0 +1,9 @@
+"""The figures of a report, one a file."""
+
+from notbugs.report.figures.adversarial import adversarial
+from notbugs.report.figures.bars import bars
+from notbugs.report.figures.crossover import crossover
+from notbugs.report.figures.examples import examples
+from notbugs.report.figures.style import DARK, LIGHT, Theme, png
+
+__all__ = ["DARK", "LIGHT", "Theme", "adversarial", "bars", "crossover", "examples", "png"]

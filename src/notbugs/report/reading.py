@@ -1,0 +1,187 @@
+"""Reads a run's folder: results.json and the sample pictures, checked once, typed after."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from notbugs.core.errors import DataError
+
+RESULTS = "results.json"
+SAMPLES = "samples.safetensors"
+CONTROL = "leak:"
+"""What the name of a leakage-only control begins with, before its set's own name."""
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class SetRow:
+    """One row of a table: a training set at one radius, with means and deviations."""
+
+    name: str
+    eps: float | None
+    seeds: int
+    values: Mapping[str, float | None]
+
+    def mean(self, column: str) -> float | None:
+        """The mean over seeds; None where the column does not apply."""
+        return self.values.get(column)
+
+    def std(self, column: str) -> float | None:
+        """The standard deviation over seeds; None for a single seed."""
+        return self.values.get(f"{column}_std")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the row's numbers, without their deviations."""
+        return tuple(c for c in self.values if not c.endswith("_std"))
+
+    @property
+    def is_control(self) -> bool:
+        """Whether this is the leakage-only control of another set."""
+        return self.name.startswith(CONTROL)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as the report sees it: its results and its sample pictures."""
+
+    result: Mapping[str, Any]
+    sets: tuple[SetRow, ...]
+    planted: tuple[SetRow, ...]
+    classes: tuple[str, ...]
+    samples: Arrays
+
+    @property
+    def title(self) -> str:
+        """The dataset's name as its source gives it."""
+        return str(self.result["dataset"])
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """Under which conditions the numbers hold."""
+        return self.result["conditions"]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The settings of the run."""
+        return self.conditions["config"]
+
+    @property
+    def norm(self) -> str:
+        """The norm of every radius of the run: "l2" or "linf"."""
+        return str(self.config["norm"])
+
+    @property
+    def eps_eval(self) -> float:
+        """The radius of the robust accuracies, in pixel units."""
+        return float(self.config["eps_eval"])
+
+    @property
+    def chance(self) -> float:
+        """Percent that guessing gets right."""
+        return 100.0 / len(self.classes)
+
+    def curve(self, name: str) -> list[SetRow]:
+        """The rows of a set by growing radius."""
+        return sorted((r for r in self.sets if r.name == name), key=lambda r: r.eps or 0.0)
+
+    def at_largest(self) -> list[SetRow]:
+        """One row a set, in the order of the table: the one at its largest radius."""
+        names = dict.fromkeys(r.name for r in self.sets)
+        return [self.curve(name)[-1] for name in names]
+
+
+def read_run(folder: Path) -> Run:
+    """The run whose files lie in `folder`; pictures are optional, results are not.
+
+    Raises:
+        DataError: results.json is missing, damaged or not written by notbugs, or the
+            samples are damaged.
+    """
+    result = read_result(folder / RESULTS)
+    tables = result["tables"]
+    return Run(
+        result=result,
+        sets=tuple(set_row(r) for r in tables["sets"]),
+        planted=tuple(set_row(r) for r in tables.get("planted", [])),
+        classes=tuple(str(c) for c in result["conditions"]["classes"]),
+        samples=_read_samples(folder / SAMPLES),
+    )
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """The content of a results.json of ours.
+
+    Raises:
+        DataError: it is missing, damaged or not ours.
+    """
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"Cannot read '{path}': {error.strerror}. Name the folder that "
+            "`notbugs reproduce` wrote, after its run has ended."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"'{path}' is damaged ({error}). Run the experiment again.") from error
+    missing = _missing(found)
+    if missing:
+        raise DataError(
+            f"'{path}' is not a result of notbugs: it has no {missing}. "
+            "Name the folder that `notbugs reproduce` wrote."
+        )
+    return found
+
+
+def _missing(found: Any) -> str | None:
+    """The first thing that every result of ours has and this one has not."""
+    for trail in (
+        ("experiment",),
+        ("dataset",),
+        ("claims",),
+        ("tables", "sets"),
+        ("conditions", "classes"),
+        ("conditions", "config", "norm"),
+        ("conditions", "config", "eps_eval"),
+    ):
+        inner = found
+        for key in trail:
+            if not isinstance(inner, dict) or key not in inner:
+                return f'"{".".join(trail)}"'
+            inner = cast("dict[str, Any]", inner)[key]
+        if trail[-1] in ("sets", "classes") and not (isinstance(inner, list) and inner):
+            return f'rows in "{".".join(trail)}"'
+    return None
+
+
+def set_row(row: Mapping[str, Any]) -> SetRow:
+    """A row of a table in results.json, with what is not a finite number made None."""
+    values = {k: _number(v) for k, v in row.items() if k not in ("set", "eps", "seeds")}
+    return SetRow(str(row["set"]), _number(row.get("eps")), int(row.get("seeds", 1)), values)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _read_samples(path: Path) -> Arrays:
+    """The pictures by name; nothing where a run kept none."""
+    if not path.is_file():
+        return {}
+    try:
+        return {name: np.asarray(array) for name, array in load_file(path).items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(
+            f"'{path}' is damaged ({error}). Run the same command again to write it anew."
+        ) from error

@@ -1,0 +1,162 @@
+"""What the report calls things: sets, radii, numbers, durations, verdicts."""
+
+from dataclasses import dataclass
+
+from notbugs.report.reading import CONTROL, SetRow
+
+NONE = "–"
+"""Stands where a number does not apply."""
+
+NORM_NAMES = {"l2": "L2", "linf": "L∞", "l1": "L1", "l0": "L0"}
+
+SHORT = {
+    "D": "original",
+    "D_adv": "adversarial\ntraining",
+    "D_R": "robust\nfeatures",
+    "D_NR": "non-robust\nfeatures",
+    "D_rand": "pushed to a\nrandom class",
+    "D_det": "pushed to\nclass y + 1",
+    "D_other": "pushed to\nanother class",
+}
+
+LONG = {
+    "D": "The original training images with their true labels, trained the standard way.",
+    "D_adv": "The same images and labels, trained on attacked images (adversarial training): "
+    "the robust model.",
+    "D_R": "Images made from noise-like starts to look, to the robust model, like a training "
+    "image; true labels. What only a standard model sees is gone.",
+    "D_NR": "Made in the same way, but to match what the standard model sees; true labels.",
+    "D_rand": "Training images changed slightly so that the standard model takes them for a "
+    "randomly drawn class t, and labelled t. One image in {k} keeps its true label by chance.",
+    "D_det": "As D_rand, but t is always the class after the true one (y + 1): to a person, "
+    "every label is wrong, and wrong in the same way.",
+    "D_other": "As D_rand, but t is never the true class, and every change has the full size ε: "
+    "no label is true, and none follows from the image that a person sees.",
+    "leak": "Leakage-only control: the same images, targets and labels, but instead of an "
+    "adversarial change a fixed random pattern for each class. What its student learns "
+    "needs no feature of the standard model.",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a number of the table is headed, explained and printed."""
+
+    head: str
+    help: str
+    percent: bool = True
+
+
+COLUMNS = {
+    "clean": Column("Clean", "accuracy on unchanged test images with their true labels"),
+    "shifted": Column("Shifted", "accuracy if y + 1 counted as the right label"),
+    "robust_half_eps": Column("Robust ε/2", "accuracy under attack at half of ε"),
+    "robust_eps": Column("Robust ε", "accuracy under attack at ε"),
+    "true_labels": Column("True labels", "training labels that are the true class"),
+    "source_success": Column(
+        "Source fooled", "images that the standard model does take for their new label"
+    ),
+    "relative_error": Column(
+        "Match error", "how far the representation stays from its target, relative", percent=False
+    ),
+    "distance": Column("Distance", "mean size of the change, in the norm of ε", percent=False),
+    "planted_robust": Column(
+        "Robust feature", "images whose planted robust feature points to the training label"
+    ),
+    "planted_nonrobust": Column(
+        "Non-robust feature", "images whose planted non-robust feature points to the training label"
+    ),
+    "model_robust": Column(
+        "Model: robust", "predictions that follow the robust feature where the two disagree"
+    ),
+    "model_nonrobust": Column(
+        "Model: non-robust", "predictions that follow the non-robust feature where they disagree"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim's outcome: a mark, words, and a name for styles."""
+
+    mark: str
+    words: str
+    kind: str
+
+
+def verdict(holds: bool | None) -> Verdict:
+    """The outcome in words; None where too few seeds leave it open."""
+    if holds is None:
+        return Verdict(NONE, "undecided", "open")
+    return Verdict("✓", "holds", "yes") if holds else Verdict("✗", "does not hold", "no")
+
+
+def base_name(name: str) -> str:
+    """The set's own name, without the mark of a control."""
+    return name.removeprefix(CONTROL)
+
+
+def math_name(name: str) -> str:
+    """A set's name as matplotlib typesets it; unknown names stay as they are."""
+    stem, _, index = base_name(name).partition("_")
+    if stem != "D" or not all(c.isalnum() for c in index):
+        return base_name(name).replace("$", r"\$")
+    return rf"$D_{{\mathrm{{{index}}}}}$" if index else "$D$"
+
+
+def short_text(name: str) -> str:
+    """A set in a few words; empty for one we do not know."""
+    return SHORT.get(base_name(name), "")
+
+
+def norm_name(norm: str) -> str:
+    """A norm as people write it: L2, L∞."""
+    return NORM_NAMES.get(norm, norm)
+
+
+def eps_text(norm: str, eps: float | None) -> str:
+    """A radius in pixel units; Linf radii on the 8-bit grid as a fraction of 255."""
+    if eps is None:
+        return NONE
+    whole = round(eps * 255, 6)
+    if norm == "linf" and whole == int(whole):
+        return f"{int(whole)}/255"
+    return f"{eps:.4g}"
+
+
+def number(value: float | None, *, percent: bool = True) -> str:
+    """A number for a table: one decimal for percent, three digits else."""
+    if value is None:
+        return NONE
+    return f"{value:.1f}" if percent else f"{value:.3g}"
+
+
+def with_spread(value: float | None, std: float | None, *, percent: bool = True) -> str:
+    """A mean with its deviation, as 62.5 ± 0.9; the mean alone where there is none."""
+    text = number(value, percent=percent)
+    if value is None or std is None:
+        return text
+    return f"{text} ± {number(std, percent=percent)}"
+
+
+def cell(row: SetRow, column: str) -> str:
+    """A row's number in a column, with its deviation."""
+    percent = column_of(column).percent
+    return with_spread(row.mean(column), row.std(column), percent=percent)
+
+
+def column_of(column: str) -> Column:
+    """How a column is shown; one we do not know is shown under its own name."""
+    return COLUMNS.get(column, Column(column, "", percent=False))
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them: 8 s, 2 min 05 s, 1 h 10 min."""
+    if seconds is None:
+        return NONE
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s" if whole else f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
