@@ -164,7 +164,9 @@ def test_an_npz_is_named(path):
     path.parent.mkdir()
     with path.open("wb") as file:
         np.savez(file, images=np.zeros(2))
-    with pytest.raises(DataError, match=r"it is an .npz file. Read it with import_npz"):
+    with pytest.raises(
+        DataError, match=r"it is an .npz file, not safetensors. Read it with import_npz"
+    ):
         load(path)
 
 

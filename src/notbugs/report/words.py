@@ -23,9 +23,10 @@ LONG = {
     "D": "The original training images with their true labels, trained the standard way.",
     "D_adv": "The same images and labels, trained on attacked images (adversarial training): "
     "the robust model.",
-    "D_R": "Images made from noise-like starts to look, to the robust model, like a training "
-    "image; true labels. What only a standard model sees is gone.",
-    "D_NR": "Made in the same way, but to match what the standard model sees; true labels.",
+    "D_R": "Each image starts as an unrelated one and is changed until the robust model "
+    "represents it like a training image, whose true label it gets. Features that only a "
+    "standard model uses are not carried over.",
+    "D_NR": "Made in the same way, but to match the representation of the standard model.",
     "D_rand": "Training images changed slightly so that the standard model takes them for a "
     "randomly drawn class t, and labelled t. One image in {k} keeps its true label by chance.",
     "D_det": "As D_rand, but t is always the class after the true one (y + 1): to a person, "

@@ -1,0 +1,113 @@
+"""A run's tables in the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from notbugs.report.reading import SetRow, set_row
+from notbugs.report.words import (
+    NONE,
+    base_name,
+    eps_text,
+    norm_name,
+    number,
+    verdict,
+    with_spread,
+)
+
+COMPACT = {
+    "clean": "clean",
+    "shifted": "shifted\ny + 1",
+    "robust_half_eps": "robust\nε/2",
+    "robust_eps": "robust\nε",
+}
+STYLES = {"yes": "green", "no": "bold red", "open": "yellow"}
+
+
+def print_result(result: Mapping[str, Any], console: Console) -> None:
+    """Prints the content of results.json: the table of sets, then the claims.
+
+    Numbers are percent of the test images, means ± standard deviation over seeds. The
+    tables fit into 100 columns.
+    """
+    conditions = result["conditions"]
+    console.print(_title(result, conditions))
+    console.print(_sets_table(result))
+    console.print(_claims_table(result))
+    console.print(_counts(result["claims"]))
+
+
+def _title(result: Mapping[str, Any], conditions: Mapping[str, Any]) -> Text:
+    config = conditions["config"]
+    eps = float(config["eps_eval"])
+    norm = str(config["norm"])
+    seeds = max((int(r.get("seeds", 1)) for r in result["tables"]["sets"]), default=1)
+    text = Text(f"{result['experiment']} · {result['dataset']}", style="bold")
+    text.append(
+        f" · percent, mean ± std over {seeds} seed{'s' * (seeds != 1)} · "
+        f"{norm_name(norm)} ε = {eps_text(norm, eps)} · chance "
+        f"{100 / len(conditions['classes']):.3g} %",
+        style="not bold",
+    )
+    return text
+
+
+def _sets_table(result: Mapping[str, Any]) -> Table:
+    norm = str(result["conditions"]["config"]["norm"])
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("trained on", no_wrap=True)
+    table.add_column("built\nat ε", justify="right", no_wrap=True)
+    for head in COMPACT.values():
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("true\nlabels", justify="right", no_wrap=True)
+    table.add_column("source\nfooled", justify="right", no_wrap=True)
+    for values in result["tables"]["sets"]:
+        row = set_row(values)
+        cells = [_short(row, column) for column in COMPACT]
+        rest = [number(row.mean("true_labels")), number(row.mean("source_success"))]
+        style = "dim" if row.is_control else None
+        table.add_row(Text(_name(row)), eps_text(norm, row.eps), *cells, *rest, style=style)
+    return table
+
+
+def _name(row: SetRow) -> str:
+    return f"  control {base_name(row.name)}" if row.is_control else row.name
+
+
+def _short(row: SetRow, column: str) -> str:
+    return with_spread(row.mean(column), row.std(column)).replace(" ± ", " ±")
+
+
+def _claims_table(result: Mapping[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("claim", ratio=3)
+    table.add_column("published", ratio=2)
+    table.add_column("ours", justify="right", no_wrap=True)
+    table.add_column("control", justify="right", no_wrap=True)
+    for claim in result["claims"]:
+        found = verdict(claim["holds"])
+        table.add_row(
+            Text(f"{found.mark} {found.words}", style=STYLES[found.kind]),
+            Text(str(claim["statement"])),
+            Text(str(claim["published"])),
+            with_spread(claim["ours"], claim["std"]).replace(" ± ", " ±"),
+            number(claim["control"]),
+        )
+    return table
+
+
+def _counts(claims: Any) -> Text:
+    kinds = [verdict(c["holds"]).kind for c in claims]
+    text = Text("Claims: ")
+    for kind, words in (("yes", "hold"), ("no", "do not hold"), ("open", "undecided")):
+        if kind == "yes" or kind in kinds:
+            text.append(f"{kinds.count(kind)} {words}", style=STYLES[kind]).append(", ")
+    text.right_crop(2)
+    if "open" in kinds:
+        text.append(f" ({NONE} needs at least 2 seeds)")
+    return text.append(".")
