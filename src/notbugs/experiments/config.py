@@ -16,8 +16,9 @@ PRESETS = ("smoke", "laptop", "gpu", "paper")
 USER = "user"
 """The architecture name that stands for a module of the user's own."""
 
-_PLAIN = Recipe(epochs=30, warmup=0.2)
-_ROBUST = replace(_PLAIN, adversary=Adversary("l2:1.5", steps=5, eps_warmup=0.4))
+# Chosen on the held-out validation images of other seeds (100 to 105), never on test images.
+_PLAIN = Recipe(epochs=30, lr=0.1, warmup=0.2)
+_ROBUST = replace(_PLAIN, lr=0.05, adversary=Adversary("l2:1.5", steps=5, eps_warmup=0.4))
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Config:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     norm: str = "l2"
     eps_eval: float = 1.0
-    eps_sets: tuple[float, ...] = (0.5, 1.0, 2.0)
+    eps_sets: tuple[float, ...] = (0.5, 1.0, 1.5)
     standard: Recipe = _PLAIN
     robust: Recipe = _ROBUST
     student: Recipe = _PLAIN
@@ -115,7 +116,7 @@ def _digits(config: Config) -> Config:
 
 
 def _mnist(config: Config) -> Config:
-    return replace(_grey(config), eps_eval=2.0, eps_sets=(1.0, 2.0, 4.0)).with_threat("l2:2.0")
+    return replace(_grey(config), eps_eval=2.0, eps_sets=(2.0, 4.0)).with_threat("l2:2.0")
 
 
 def _grey(config: Config) -> Config:
@@ -124,12 +125,14 @@ def _grey(config: Config) -> Config:
     small = replace(
         config,
         seeds=2,
-        train_size=6000,
+        train_size=4000,
         test_size=1000,
+        batch_size=64,
         options={"width": 16, "hidden": 64},
         standard=short,
         student=short,
         robust=replace(config.robust, epochs=15),
+        eps_sets=(1.0, 2.0),
         inversion=InversionSettings(steps=60, step_size=1.0),
         push_steps=30,
     )
@@ -139,13 +142,14 @@ def _grey(config: Config) -> Config:
 def _cifar(config: Config) -> Config:
     """32x32 colour images, the paper's own setting made smaller."""
     crop = Augment(crop_padding=4, flip=True)
-    recipe = replace(config.standard, epochs=20, batch_size=128, augment=crop)
+    recipe = replace(config.standard, epochs=20, lr=0.05, augment=crop)
     small = replace(
         config,
         seeds=1,
         train_size=5000,
         test_size=1000,
-        options={"width": 24, "hidden": 96},
+        batch_size=64,
+        options={"width": 16, "hidden": 64},
         eps_eval=0.5,
         eps_sets=(0.5, 1.0),
         standard=recipe,

@@ -17,6 +17,7 @@ COLUMNS = (
     "true_labels",
     "source_success",
     "relative_error",
+    "from_original",
     "distance",
 )
 PLANTED = ("planted_robust", "planted_nonrobust", "model_robust", "model_nonrobust")

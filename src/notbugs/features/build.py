@@ -11,7 +11,7 @@ from notbugs.core import random
 from notbugs.core.errors import TrainingError, bad_value
 from notbugs.core.types import Images, Labels
 from notbugs.data import JSON, ImageData
-from notbugs.engine import Last, Threat
+from notbugs.engine import L2, Last, Threat
 from notbugs.features.size import to_size
 from notbugs.features.targets import choose_targets
 from notbugs.judge import accuracy
@@ -58,7 +58,8 @@ def inverted_set(
 
     - `data`: n images with true labels; `name`: "D_R" or "D_NR"
     - returns n float images; columns: `true_labels`, `source_rows` (where the start came
-      from), `relative_error` (||g(x_r) - g(x)|| / ||g(x)||)
+      from), `relative_error` (||g(x_r) - g(x)|| / ||g(x)||), `from_original`
+      (||x_r - x||_2: near 0, the representation holds the whole image and the set is a copy)
 
     **Raises** TrainingError when `model` is at chance on `data`.
     **Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 3.1 and Appendix C.1, eq. 5-6.
@@ -70,7 +71,7 @@ def inverted_set(
     keys = random.row_keys(len(data), seed, "invert")
     device = next(model.parameters()).device
     embed = half(model.embed, precision)
-    images, errors = [], []
+    images, errors, moved = [], [], []
     with frozen(model):
         for index in torch.arange(len(data)).split(batch_size):
             x, start = data.pixels(index).to(device), data.pixels(starts[index]).to(device)
@@ -80,11 +81,13 @@ def inverted_set(
             images.append(found.x.cpu())
             length = torch.linalg.vector_norm(wanted, dim=1).clamp(min=1e-12)
             errors.append((found.value / length).cpu())
+            moved.append(L2().size(found.x - x).cpu())
             progress(float(index[-1] + 1) / len(data))
     columns = {
         "true_labels": data.labels,
         "source_rows": starts,
         "relative_error": torch.cat(errors),
+        "from_original": torch.cat(moved),
     }
     facts: dict[str, JSON] = {
         "recipe": name,
@@ -94,6 +97,7 @@ def inverted_set(
         "schedule": settings.schedule,
         "seed": seed,
         "relative_error": float(columns["relative_error"].mean()),
+        "from_original": float(columns["from_original"].mean()),
     }
     return ImageData(torch.cat(images), data.labels, data.class_names, name, facts, columns)
 

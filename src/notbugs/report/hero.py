@@ -11,13 +11,15 @@ from notbugs.core.errors import DataError
 from notbugs.data.writing import write_file
 from notbugs.report.figures.bars import draw_bars
 from notbugs.report.figures.crossover import draw_det
-from notbugs.report.figures.examples import draw_examples, sets_with_pictures
-from notbugs.report.figures.style import LIGHT, TITLE, Theme, new_figure, png
+from notbugs.report.figures.examples import draw_examples, sets_with_pictures, size_of
+from notbugs.report.figures.sheet import sheet
+from notbugs.report.figures.style import LIGHT, TITLE, Theme, axes_of, fitted, new_figure, png
 from notbugs.report.reading import SAMPLES, Run, read_run
 
 MOST_BYTES = 200_000
-SHOWN = ("D", "D_R", "D_NR", "D_rand", "D_det", "D_other")
 COLUMNS = 3
+NUMBERS, HEAD = 7.7, 0.3
+"""Inches: the width of the right half, the line above the examples."""
 
 
 def hero(folder: Path, path: Path) -> Path:
@@ -30,7 +32,7 @@ def hero(folder: Path, path: Path) -> Path:
     >>> hero(Path("runs/demo"), Path("docs/result.png"))  # doctest: +SKIP
     """
     run = read_run(folder)
-    if not sets_with_pictures(run, SHOWN):
+    if not sets_with_pictures(run):
         raise DataError(
             f"'{folder / SAMPLES}' holds no pictures of the sets. Run the experiment again."
         )
@@ -41,16 +43,18 @@ def hero(folder: Path, path: Path) -> Path:
 
 def draw_hero(run: Run, theme: Theme = LIGHT) -> Figure:
     """The picture as a figure: examples on the left, numbers on the right."""
-    figure = new_figure(12.0, 7.4, theme)
-    left, right = figure.subfigures(1, 2, width_ratios=[4.3, 7.7], wspace=0.02)
-    for part in (left, right):
-        part.set_facecolor(theme.paper)
-    names = sets_with_pictures(run, SHOWN)
-    draw_examples(left, run, names, _different(run, names), theme)
-    left.suptitle(
-        f"What it was trained on ({run.title})", fontsize=TITLE, color=theme.ink, x=0.02, ha="left"
-    )
-    top, bottom = right.subplots(2, 1, height_ratios=[1.0, 0.92])
+    names = sets_with_pictures(run)
+    chosen = _different(run, names)
+    width, height = size_of(run, names, chosen)
+    height += HEAD
+    figure = new_figure(width + NUMBERS, height, theme)
+    page = sheet(figure, width, height, theme)
+    text = f"What it was trained on ({run.title})"
+    words, size = fitted(text, width - 0.2, TITLE)
+    page.text(0.1, 0.2, words, size=size, color=theme.ink, parse_math=False)
+    draw_examples(page, run, names, chosen, top=HEAD)
+    left = (width + 0.15) / (width + NUMBERS)
+    top, bottom = axes_of(figure, 2, 1, left=left, height_ratios=[1.0, 0.92])
     draw_bars(top, run, theme, controls=False)
     text = "How a model trained on it does on the original test images"
     top.set_title(text, fontsize=TITLE, color=theme.ink, loc="left", pad=24)
@@ -69,11 +73,14 @@ def _different(run: Run, names: Sequence[str]) -> list[int]:
 
 def _small(figure: Figure) -> bytes:
     """A PNG within the limit: fewer colours first, which line art bears, then fewer pixels."""
+    content = b""
     for dpi in (150, 120, 100, 80, 60):
         whole = Image.open(BytesIO(png(figure, dpi))).convert("RGB")
-        for colors in (256, 96):
+        few = whole.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        for image in (whole, few):
             buffer = BytesIO()
-            whole.quantize(colors, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-            if buffer.tell() <= MOST_BYTES:
-                return buffer.getvalue()
-    return buffer.getvalue()  # pyright: ignore[reportPossiblyUnboundVariable]
+            image.save(buffer, "PNG", optimize=True)
+            content = buffer.getvalue()
+            if len(content) <= MOST_BYTES:
+                return content
+    return content

@@ -28,7 +28,7 @@ LONG = {
     "standard model uses are not carried over.",
     "D_NR": "Made in the same way, but to match the representation of the standard model.",
     "D_rand": "Training images changed slightly so that the standard model takes them for a "
-    "randomly drawn class t, and labelled t. One image in {k} keeps its true label by chance.",
+    "randomly drawn class t, and labelled t. About one image in {k} keeps its true label.",
     "D_det": "As D_rand, but t is always the class after the true one (y + 1): to a person, "
     "every label is wrong, and wrong in the same way.",
     "D_other": "As D_rand, but t is never the true class, and every change has the full size ε: "
@@ -137,7 +137,7 @@ def with_spread(value: float | None, std: float | None, *, percent: bool = True)
     text = number(value, percent=percent)
     if value is None or std is None:
         return text
-    return f"{text} ± {number(std, percent=percent)}"
+    return f"{text} ± {std:.1f}" if percent else f"{text} ± {std:.2g}"
 
 
 def cell(row: SetRow, column: str) -> str:

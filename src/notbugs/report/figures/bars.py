@@ -14,6 +14,7 @@ from notbugs.report.figures.style import (
     SMALL,
     TINY,
     Theme,
+    axes_of,
     chance_line,
     legend,
     new_figure,
@@ -31,7 +32,7 @@ CONTROL_GAP, SET_GAP = 0.96, 1.18
 def bars(run: Run, theme: Theme = LIGHT) -> Figure:
     """Accuracy on clean and attacked test images, one group of bars a training set."""
     figure = new_figure(11.0, 4.7, theme)
-    draw_bars(figure.subplots(), run, theme)
+    draw_bars(axes_of(figure, 1, 1), run, theme)
     return figure
 
 
@@ -139,9 +140,7 @@ def _explain(ax: Axes, run: Run, theme: Theme, controls: bool) -> None:
         "robust_half_eps": attack + _half(run),
         "robust_eps": attack + eps_text(run.norm, run.eps_eval),
     }
-    handles = [
-        Patch(color=color, label=texts[column]) for column, color in _inks(theme).items()
-    ]
+    handles = [Patch(color=color, label=texts[column]) for column, color in _inks(theme).items()]
     if controls:
         handles.append(
             Patch(

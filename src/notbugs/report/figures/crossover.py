@@ -13,6 +13,7 @@ from notbugs.report.figures.style import (
     LIGHT,
     TITLE,
     Theme,
+    axes_of,
     chance_line,
     legend,
     new_figure,
@@ -42,8 +43,8 @@ class _Curve:
 
 def crossover(run: Run, theme: Theme = LIGHT) -> Figure:
     """Left: D_det on true and on taught labels. Right: D_rand and D_other on true labels."""
-    figure = new_figure(10.0, 4.6, theme)
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure = new_figure(11.0, 4.7, theme)
+    left, right = axes_of(figure, 1, 2, sharey=True)
     draw_det(left, run, theme)
     draw_others(right, run, theme)
     right.set_ylabel("")

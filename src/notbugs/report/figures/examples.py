@@ -2,56 +2,59 @@
 
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 
-from notbugs.report.figures.style import (
-    LABEL,
-    LIGHT,
-    SMALL,
-    TINY,
-    Theme,
-    fitted,
-    new_figure,
-    show,
-)
+from notbugs.report.figures.sheet import Sheet, sheet
+from notbugs.report.figures.style import LABEL, LIGHT, SMALL, TINY, Theme, new_figure
 from notbugs.report.reading import Run
 from notbugs.report.words import eps_text, math_name, short_text
 
 SHOWN = ("D", "D_R", "D_NR", "D_rand", "D_det", "D_other")
-CELL = 0.95
-"""Width of a picture with its margin, in inches."""
-NAME = 1.35
-"""Width of the names of the sets, in inches."""
 MOST = 8
+NAME, SIDE, GAP, LINE = 1.3, 0.86, 0.14, 0.18
+"""Inches: the column of names, a picture, the gap beside it, a line of text."""
 
 
 def examples(run: Run, theme: Theme = LIGHT) -> Figure:
     """A row of random examples for each set; a column follows one training image."""
     names = sets_with_pictures(run)
-    count = min([MOST, *(len(run.samples[f"{n}.images"]) for n in names)])
-    figure = new_figure(NAME + CELL * count, 0.1 + 1.22 * len(names), theme)
-    draw_examples(figure, run, names, range(count), theme)
+    chosen = range(min([MOST, *(len(run.samples[f"{n}.images"]) for n in names)]))
+    width, height = size_of(run, names, chosen)
+    figure = new_figure(width, height, theme)
+    draw_examples(sheet(figure, width, height, theme), run, names, chosen)
     return figure
 
 
-def sets_with_pictures(run: Run, wanted: Sequence[str] = SHOWN) -> list[str]:
+def sets_with_pictures(run: Run) -> list[str]:
     """The sets of which the run kept pictures."""
-    return [name for name in wanted if f"{name}.images" in run.samples]
+    return [name for name in SHOWN if f"{name}.images" in run.samples]
+
+
+def size_of(run: Run, names: Sequence[str], chosen: Sequence[int]) -> tuple[float, float]:
+    """The width and height in inches that the examples take."""
+    width = 0.15 + NAME + len(chosen) * (SIDE + GAP)
+    return width, 0.1 + sum(_height(run, name, chosen) for name in names)
+
+
+def _height(run: Run, name: str, chosen: Sequence[int]) -> float:
+    """A row's height: a second line of text only where some label is wrong."""
+    pairs = [_labels(run, name, i) for i in chosen]
+    return SIDE + 0.08 + (2 * LINE if any(a != b for a, b in pairs) else LINE)
 
 
 def draw_examples(
-    figure: FigureBase, run: Run, names: Sequence[str], chosen: Sequence[int], theme: Theme
+    page: Sheet, run: Run, names: Sequence[str], chosen: Sequence[int], top: float = 0.05
 ) -> None:
-    """Draws the chosen examples of each set on a given (sub)figure."""
-    widths = [NAME, *[CELL] * len(chosen)]
-    grid = figure.subplots(len(names), len(widths), width_ratios=widths, squeeze=False)
-    for name, (first, *cells) in zip(names, grid, strict=True):
-        _name(first, name, run, theme)
-        for i, ax in zip(chosen, cells, strict=True):
-            show(ax, run.samples[f"{name}.images"][i], theme)
+    """Draws the chosen examples of each set on a sheet, from `top` inches downwards."""
+    for name in names:
+        y = top + LINE
+        top += _height(run, name, chosen)
+        _name(page, run, name, y)
+        for column, i in enumerate(chosen):
+            x = 0.1 + NAME + column * (SIDE + GAP)
+            page.image(run.samples[f"{name}.images"][i], x, y, SIDE)
             label, true = _labels(run, name, i)
-            _caption(ax, run.classes[label], None if true == label else run.classes[true], theme)
+            _label(page, run.classes[label], None if true == label else run.classes[true], x, y)
 
 
 def _labels(run: Run, name: str, i: int) -> tuple[int, int]:
@@ -61,29 +64,22 @@ def _labels(run: Run, name: str, i: int) -> tuple[int, int]:
     return int(labels[i]), int(true[i])
 
 
-def _name(ax: Axes, name: str, run: Run, theme: Theme) -> None:
-    ax.set_axis_off()
-    place = {"ha": "left", "transform": ax.transAxes, "color": theme.ink}
-    ax.text(0.0, 0.56, math_name(name), va="bottom", fontsize=LABEL + 4, **place)
-    place["color"] = theme.faint
+def _name(page: Sheet, run: Run, name: str, y: float) -> None:
     rows = run.curve(name)
     eps = rows[-1].eps if rows else None
     radius = "" if eps is None else f"\nε = {eps_text(run.norm, eps)}"
-    ax.text(0.0, 0.46, short_text(name) + radius, va="top", fontsize=SMALL, **place)
+    ink, faint = page.theme.ink, page.theme.faint
+    page.text(0.1, y + 0.26, math_name(name), size=LABEL + 4, color=ink)
+    words = short_text(name) + radius
+    page.text(0.1, y + 0.36, words, size=SMALL, color=faint, va="top", linespacing=1.2)
 
 
-def _caption(ax: Axes, label: str, true: str | None, theme: Theme) -> None:
+def _label(page: Sheet, label: str, true: str | None, x: float, y: float) -> None:
     """The label above a picture, in a colour if it is wrong, with the true one below."""
-    text, size = fitted(label, CELL - 0.12, LABEL)
-    wrong = true is not None
-    ax.set_title(
-        text,
-        fontsize=size,
-        color=theme.vermillion if wrong else theme.ink,
-        fontweight="bold" if wrong else "normal",
-        pad=3,
-        parse_math=False,
-    )
+    wrong, middle, theme = true is not None, x + SIDE / 2, page.theme
+    color = theme.vermillion if wrong else theme.ink
+    page.caption(middle, y - 0.05, label, width=SIDE + 0.08, color=color, bold=wrong)
     if true is not None:
-        text, size = fitted(f"really: {true}", CELL - 0.06, TINY)
-        ax.set_xlabel(text, fontsize=size, color=theme.faint, labelpad=2, parse_math=False)
+        below = y + SIDE + 0.14
+        words = f"really: {true}"
+        page.caption(middle, below, words, width=SIDE + 0.1, color=theme.faint, size=TINY)

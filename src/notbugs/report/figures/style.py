@@ -1,22 +1,20 @@
 """One look for all figures: inks, a colour-blind-safe palette, sizes, and text that fits."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 
 DPI = 160
 TITLE, LABEL, SMALL, TINY = 11.0, 9.5, 8.5, 7.5
 """Font sizes in points."""
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,16 @@ DARK = Theme(
 
 def new_figure(width: float, height: float, theme: Theme) -> Figure:
     """An empty figure of that size in inches, drawn by Agg, known to no global state."""
-    figure = Figure(figsize=(width, height), facecolor=theme.paper, layout="constrained")
+    figure = Figure(figsize=(width, height), facecolor=theme.paper)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05)  # pyright: ignore[reportOptionalMemberAccess]
     return figure
+
+
+def axes_of(figure: Figure, rows: int, columns: int, *, left: float = 0.0, **grid: Any) -> Any:
+    """A grid of axes that make room for their words, right of a share `left` of the figure."""
+    place = (left, 0.0, 1 - left, 1.0)
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05, rect=place))
+    return figure.subplots(rows, columns, **grid)
 
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:
@@ -106,7 +110,7 @@ def chance_line(ax: Axes, chance: float, theme: Theme) -> None:
     )
 
 
-def legend(ax: Axes | FigureBase, theme: Theme, **place: Any) -> None:
+def legend(ax: Axes, theme: Theme, **place: Any) -> None:
     """A frameless legend in the figure's ink."""
     made = ax.legend(
         frameon=False,
@@ -121,43 +125,30 @@ def legend(ax: Axes | FigureBase, theme: Theme, **place: Any) -> None:
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
     """How wide a line of text gets, in inches."""
+    return _width_at_one_point(text, bold) * size
+
+
+@lru_cache(maxsize=1024)
+def _width_at_one_point(text: str, bold: bool) -> float:
     if not text.strip():
         return 0.0
     font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
-    path = TextPath((0, 0), text.replace("$", "S"), size=size, prop=font, usetex=False)
-    return float(path.get_extents().width) / 72
+    across = TextPath((0, 0), text.replace("$", "S"), size=10, prop=font).vertices[:, 0]
+    return float(across.max() - across.min()) / 720
 
 
-def fitted(text: str, inches: float, size: float, smallest: float = 6.0) -> tuple[str, float]:
-    """The text and font size with which it fits: smaller first, then cut with an ellipsis."""
+def fitted(
+    text: str, inches: float, size: float, smallest: float = 6.0, *, bold: bool = False
+) -> tuple[str, float]:
+    """The text and font size with which it fits: smaller first, then cut in the middle.
+
+    Both ends stay: names of classes often begin, or end, alike.
+    """
     text = " ".join(text.split())
-    while size > smallest and width_of(text, size) > inches:
+    while size > smallest and width_of(text, size, bold=bold) > inches:
         size -= 0.5
-    if width_of(text, size) <= inches:
-        return text, size
-    while len(text) > 1 and width_of(text + "…", size) > inches:
-        text = text[:-1].rstrip()
-    return text + "…", size
-
-
-def picture(image: Array) -> Array:
-    """An image [c, h, w] as matplotlib takes it: [h, w] in grey, else [h, w, 3]."""
-    channels = image.shape[0]
-    if channels in (3, 4):
-        return np.clip(image[:3].transpose(1, 2, 0), 0, 1)
-    return np.clip(image.mean(axis=0), 0, 1)
-
-
-def show(ax: Axes, image: Array, theme: Theme) -> None:
-    """Draws an image [c, h, w] of [0, 1] with its pixels sharp, and a thin frame."""
-    ax.imshow(picture(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    frame(ax, theme)
-
-
-def frame(ax: Axes, theme: Theme) -> None:
-    """No ticks, a thin frame."""
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_color(theme.faint)
-        spine.set_linewidth(0.6)
+    kept, shown = len(text), text
+    while kept > 2 and width_of(shown, size, bold=bold) > inches:
+        kept -= 1
+        shown = f"{text[: (kept + 1) // 2].rstrip()}…{text[-(kept // 2) :].lstrip()}"
+    return shown, size

@@ -1,0 +1,88 @@
+"""A sheet of pictures and words placed by the inch: many images in one quick Axes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from notbugs.report.figures.style import LABEL, Theme, fitted
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Axes whose coordinates are inches from the top left corner of its place."""
+
+    ax: Axes
+    theme: Theme
+
+    def image(self, image: Array, x: float, y: float, side: float) -> None:
+        """Draws an image [c, h, w] of [0, 1] into a square, its pixels sharp, thinly framed."""
+        self._draw(picture(image), x, y, side, cmap="gray", vmin=0, vmax=1)
+
+    def change(self, change: Array, scale: float, x: float, y: float, side: float) -> None:
+        """Draws a change [c, h, w], magnified.
+
+        One channel goes from blue (darker) over white to red; colours stand around grey.
+        """
+        if change.shape[0] in (3, 4):
+            self.image(0.5 + scale * change, x, y, side)
+            return
+        limit = 0.5 / scale
+        values = change.mean(axis=0)
+        self._draw(values, x, y, side, cmap="RdBu_r", vmin=-limit, vmax=limit)
+
+    def text(self, x: float, y: float, text: str, *, size: float, color: str, **style: Any) -> None:
+        """Text of ours, at its baseline's left end unless `style` says otherwise."""
+        self.ax.text(x, y, text, fontsize=size, color=color, **style)
+
+    def caption(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        width: float,
+        color: str,
+        size: float = LABEL,
+        bold: bool = False,
+    ) -> None:
+        """A user's words centred at x, made to fit a width in inches, and never typeset as math."""
+        words, size = fitted(text, width, size, bold=bold)
+        weight = "bold" if bold else "normal"
+        self.text(
+            x, y, words, size=size, color=color, ha="center", fontweight=weight, parse_math=False
+        )
+
+    def _draw(self, values: Array, x: float, y: float, side: float, **look: Any) -> None:
+        height, width = values.shape[:2]
+        w, h = side * min(1, width / height), side * min(1, height / width)
+        left, top = x + (side - w) / 2, y + (side - h) / 2
+        extent = (left, left + w, top + h, top)
+        self.ax.imshow(values, extent=extent, aspect="auto", interpolation="nearest", **look)
+        edge = self.theme.faint
+        self.ax.add_patch(Rectangle((left, top), w, h, fill=False, edgecolor=edge, linewidth=0.7))
+
+
+def sheet(figure: Figure, width: float, height: float, theme: Theme) -> Sheet:
+    """A sheet of that size in inches in the top left corner of a figure."""
+    whole_width, whole_height = (float(v) for v in figure.get_size_inches())
+    share = height / whole_height
+    ax = figure.add_axes((0.0, 1 - share, width / whole_width, share))
+    ax.set_axis_off()
+    ax.set_autoscale_on(False)
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    return Sheet(ax, theme)
+
+
+def picture(image: Array) -> Array:
+    """An image [c, h, w] as matplotlib takes it: [h, w] in grey, else [h, w, 3]."""
+    channels = image.shape[0]
+    if channels in (3, 4):
+        return np.clip(image[:3].transpose(1, 2, 0), 0, 1)
+    return np.clip(image.mean(axis=0), 0, 1)
