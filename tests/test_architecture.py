@@ -62,11 +62,7 @@ def test_imports_point_left(file):
 
 @pytest.mark.parametrize("room", ["core", "engine"])
 def test_the_ground_floor_needs_torch_and_numpy_only(room):
-    outside = {
-        name.split(".")[0]
-        for file in (ROOT / room).rglob("*.py")
-        for name in imports(file)
-    }
+    outside = {name.split(".")[0] for file in (ROOT / room).rglob("*.py") for name in imports(file)}
     standard = set(__import__("sys").stdlib_module_names)
     assert outside - standard <= {"notbugs", "torch", "numpy", "jaxtyping"}
 

@@ -10,7 +10,7 @@ import torch
 
 from notbugs.core.errors import DataError, StoreError, bad_value
 from notbugs.data import ImageData, Source, Splits, load, load_source, split
-from notbugs.models import Classifier, load_user_model, prepare
+from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
 
 MARKER = "notbugs-run.json"
@@ -87,7 +87,17 @@ def open_model(
     found = load_user_model(
         model, weights=weights, embedding=embedding, shape=data.shape, classes=data.classes
     )
-    return found, {}
+    return found, _facts_of(weights)
+
+
+def _facts_of(weights: Path | None) -> dict[str, Any]:
+    """What our own weights say of their split; a plain state dict says nothing."""
+    if weights is None:
+        return {}
+    try:
+        return read_metadata(weights)
+    except DataError:
+        return {}
 
 
 def splits_for(

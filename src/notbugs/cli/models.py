@@ -30,7 +30,7 @@ RECIPES = ("standard", "pgd")
 class Train:
     """Train a model and save it with its recipe.
 
-    Examples:
+    Try:
       notbugs train --out models/plain
       notbugs train --recipe pgd --threat l2:1.0 --out models/robust
     """
@@ -121,7 +121,7 @@ class Train:
 class Evaluate:
     """Measure clean and robust accuracy: worst case per image over PGD restarts.
 
-    Examples:
+    Try:
       notbugs evaluate runs/demo/models/robust-seed0.safetensors --threat l2:0.5
       notbugs evaluate w.safetensors --threat l2:1 --data mnist --model net.py:make --embedding fc1
     """
@@ -188,7 +188,7 @@ class Evaluate:
 class AttackCommand:
     """Attack a model's test images and save the adversarial examples.
 
-    Examples:
+    Try:
       notbugs attack model.safetensors --threat linf:8/255 --method fgsm
       notbugs attack model.safetensors --threat l2:1 --target 3 --save adv.safetensors --png adv
     """

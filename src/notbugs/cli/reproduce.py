@@ -26,7 +26,7 @@ class Reproduce:
     Writes report.html, results.json, models and datasets. Run the same command again to
     go on after an interruption, or to see a finished result at once.
 
-    Examples:
+    Try:
       notbugs reproduce ilyas2019
       notbugs reproduce ilyas2019 --data mnist --data-dir ~/data --preset laptop
       notbugs reproduce ilyas2019 --data folder:photos --seeds 1 --eps 1 2

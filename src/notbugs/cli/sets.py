@@ -44,7 +44,7 @@ class Build:
     (D_rand, D_det, D_other). robust, nonrobust: images whose embedding matches (D_R with
     a robust model, D_NR with a standard one).
 
-    Examples:
+    Try:
       notbugs build det model.safetensors --threat l2:1 --out d_det.safetensors
       notbugs build robust robust.safetensors --out d_r.safetensors
     """
@@ -144,7 +144,7 @@ class ListData:
 class ShowData:
     """Show what a dataset, or a saved set, holds.
 
-    Examples:
+    Try:
       notbugs data show digits
       notbugs data show runs/demo/datasets/D_R-seed0.safetensors
     """
@@ -169,7 +169,7 @@ class ShowData:
 class ExportData:
     """Write a dataset, or a saved set, in another format.
 
-    Examples:
+    Try:
       notbugs data export runs/demo/datasets/D_R-seed0.safetensors --to d_r.npz
       notbugs data export digits --to digits_png
     """

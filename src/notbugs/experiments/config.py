@@ -39,7 +39,7 @@ class Config:
     train_size: int | None = None
     test_size: int | None = None
     architecture: str = "cnn"
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    options: Mapping[str, Any] = field(default_factory=lambda: {"width": 32, "hidden": 24})
     norm: str = "l2"
     eps_eval: float = 1.0
     eps_sets: tuple[float, ...] = (0.5, 1.0, 1.5)

@@ -76,7 +76,7 @@ def _small(figure: Figure) -> bytes:
     content = b""
     for dpi in (150, 120, 100, 80, 60):
         whole = Image.open(BytesIO(png(figure, dpi))).convert("RGB")
-        few = whole.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few = whole.quantize(256, Image.Quantize.MAXCOVERAGE, 3, dither=Image.Dither.NONE)
         for image in (whole, few):
             buffer = BytesIO()
             image.save(buffer, "PNG", optimize=True)

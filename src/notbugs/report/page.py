@@ -12,7 +12,7 @@ from notbugs.data.writing import write_file
 from notbugs.report import figures
 from notbugs.report.command import reproduction
 from notbugs.report.figures import DARK, LIGHT, Theme
-from notbugs.report.figures.adversarial import magnification
+from notbugs.report.figures.adversarial import MODELS, magnification
 from notbugs.report.reading import Run, SetRow, read_run
 from notbugs.report.words import (
     LONG,
@@ -34,8 +34,17 @@ DRAWN = {
     "crossover": figures.crossover,
     "adversarial": figures.adversarial,
 }
+NEEDED = {
+    "examples": ("D.images", "D.labels"),
+    "adversarial": (
+        "adv.images",
+        "adv.labels",
+        *(f"adv.{model}.{what}" for model in MODELS for what in ("images", "said")),
+    ),
+}
+"""The sample tensors without which a figure cannot be drawn."""
 FIRST_CLASSES = 12
-PREFER = ("standard", "robust", "student", "inversion")
+PARTS = ("standard", "robust", "student", "inversion")
 
 
 def write_report(folder: Path) -> Path:
@@ -68,13 +77,9 @@ def _draw(run: Run, theme: Theme) -> dict[str, bytes]:
 
 
 def _possible(run: Run, name: str) -> bool:
-    if name == "examples":
-        return "D.images" in run.samples
-    if name == "adversarial":
-        return "adv.images" in run.samples
-    if name == "crossover":
-        return any(r.eps is not None for r in run.sets)
-    return True
+    if name in NEEDED:
+        return all(key in run.samples for key in NEEDED[name])
+    return name != "crossover" or any(r.eps is not None for r in run.sets)
 
 
 def render(run: Run, light: Mapping[str, bytes], dark: Mapping[str, bytes]) -> str:
@@ -99,7 +104,7 @@ def render(run: Run, light: Mapping[str, bytes], dark: Mapping[str, bytes]) -> s
         recipes=_recipes(run.config),
         again=reproduction(str(run.result["experiment"]), run.config),
         pictures={n: {"light": _embedded(light[n]), "dark": _embedded(dark[n])} for n in light},
-        scale=magnification(run) if "adv.images" in run.samples else None,
+        scale=magnification(run) if "adversarial" in light else None,
     )
 
 
@@ -237,7 +242,7 @@ def _recipes(config: Mapping[str, Any]) -> dict[str, str]:
         "Training of the robust model (D_adv)": config.get("robust"),
         "Training of all other models, on the constructed sets": config.get("student"),
         "Making of D_R and D_NR": config.get("inversion"),
-        "Everything else": {k: v for k, v in config.items() if k not in PREFER},
+        "Everything else": {k: v for k, v in config.items() if k not in PARTS},
     }
     return {
         name: json.dumps(part, indent=1, ensure_ascii=False) for name, part in parts.items() if part

@@ -133,7 +133,7 @@ def read_result(path: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise DataError(f"'{path}' is damaged ({error}). Run the experiment again.") from error
-    missing = _missing(found)
+    missing = _missing(found) or _bad_row(found)
     if missing:
         raise DataError(
             f"'{path}' is not a result of notbugs: it has no {missing}. "
@@ -160,6 +160,14 @@ def _missing(found: Any) -> str | None:
             inner = cast("dict[str, Any]", inner)[key]
         if trail[-1] in ("sets", "classes") and not (isinstance(inner, list) and inner):
             return f'rows in "{".".join(trail)}"'
+    return None
+
+
+def _bad_row(found: Any) -> str | None:
+    """A table whose rows do not name their set."""
+    for name, rows in found["tables"].items():
+        if not all(isinstance(row, dict) and "set" in row for row in rows):
+            return f'"set" in a row of "tables.{name}"'
     return None
 
 

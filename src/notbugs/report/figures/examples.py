@@ -27,7 +27,8 @@ def examples(run: Run, theme: Theme = LIGHT) -> Figure:
 
 def sets_with_pictures(run: Run) -> list[str]:
     """The sets of which the run kept pictures."""
-    return [name for name in SHOWN if f"{name}.images" in run.samples]
+    parts = ("images", "labels")
+    return [n for n in SHOWN if all(f"{n}.{part}" in run.samples for part in parts)]
 
 
 def size_of(run: Run, names: Sequence[str], chosen: Sequence[int]) -> tuple[float, float]:
