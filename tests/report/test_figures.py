@@ -75,8 +75,9 @@ def test_bars_show_deviation_chance_and_controls(run):
     assert len(whiskers(ax)) == 30
     line = next(x for x in ax.get_lines() if str(x.get_label()).startswith("chance"))
     assert line.get_ydata()[0] == 10.0
-    hatched = [c.get_gid() for c in bars_of(ax) if c.patches[0].get_hatch()]
+    hatched = [c.patches[0].get_gid() for c in bars_of(ax) if c.patches[0].get_hatch()]
     assert len(hatched) == 9
+    assert all(name.startswith("leak:") for name in hatched)
     legend = [t.get_text() for t in ax.get_legend().get_texts()]
     assert "under L2 attack, ε = 0.5" in legend
     assert "control: leakage only" in legend

@@ -42,7 +42,7 @@ class Config:
     options: Mapping[str, Any] = field(default_factory=lambda: {"width": 32, "hidden": 24})
     norm: str = "l2"
     eps_eval: float = 1.0
-    eps_sets: tuple[float, ...] = (0.5, 1.0, 1.5)
+    eps_sets: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
     standard: Recipe = _PLAIN
     robust: Recipe = _ROBUST
     student: Recipe = _PLAIN
