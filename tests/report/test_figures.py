@@ -9,7 +9,7 @@ from matplotlib.container import BarContainer
 from notbugs.report.figures import DARK, LIGHT, adversarial, bars, crossover, examples, png
 from notbugs.report.figures.adversarial import magnification
 from notbugs.report.figures.sheet import picture
-from notbugs.report.figures.style import fitted, width_of
+from notbugs.report.figures.style import fitted, printable, width_of
 from notbugs.report.reading import read_run, set_row
 from report.made_run import Made, make_run
 
@@ -252,6 +252,16 @@ def test_the_same_figure_is_the_same_bytes(run):
     assert png(crossover(run), 40) == png(crossover(run), 40)
 
 
-def test_nothing_global_is_touched(run):
+def test_no_figure_stays_in_global_state(run):
     png(bars(run), 40)
-    assert "matplotlib.pyplot" not in sys.modules
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or pyplot.get_fignums() == []
+
+
+def test_names_in_other_scripts_are_drawn_without_a_warning(run):
+    classes = ("猫", "chat", *run.classes[2:])
+    figure = examples(type(run)(run.result, run.sets, (), classes, run.samples))
+    png(figure, 40)
+    said = {t.get_text() for t in words(figure)}
+    assert "猫" not in said
+    assert printable("猫 é ε") == "□ é ε"

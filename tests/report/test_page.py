@@ -41,6 +41,7 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
+        data = data.replace("\xa0", " ")
         self.texts.append(data)
         if self.open and self.rows and {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data

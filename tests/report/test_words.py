@@ -32,7 +32,7 @@ def test_numbers_and_spreads():
     assert with_spread(62.468, 0.908) == "62.5 ± 0.9"
     assert with_spread(62.468, None) == "62.5"
     assert with_spread(None, None) == "–"
-    assert with_spread(0.01589, 0.00116, percent=False) == "0.0159 ± 0.0012"
+    assert with_spread(0.01589, 0.00116, percent=False) == "0.016 ± 0.001"
 
 
 def test_a_cell_knows_what_is_percent():

@@ -61,6 +61,11 @@ COLUMNS = {
         "Match error", "how far the representation stays from its target, relative", percent=False
     ),
     "distance": Column("Distance", "mean size of the change, in the norm of ε", percent=False),
+    "from_original": Column(
+        "From original",
+        "mean L2 distance from the image it represents (near 0: a copy)",
+        percent=False,
+    ),
     "planted_robust": Column(
         "Robust feature", "images whose planted robust feature points to the training label"
     ),
@@ -126,18 +131,14 @@ def eps_text(norm: str, eps: float | None) -> str:
 
 
 def number(value: float | None, *, percent: bool = True) -> str:
-    """A number for a table: one decimal for percent, three digits else."""
-    if value is None:
-        return NONE
-    return f"{value:.1f}" if percent else f"{value:.3g}"
+    """A number for a table: one decimal for percent, three else."""
+    return NONE if value is None else f"{value:.{1 if percent else 3}f}"
 
 
 def with_spread(value: float | None, std: float | None, *, percent: bool = True) -> str:
     """A mean with its deviation, as 62.5 ± 0.9; the mean alone where there is none."""
     text = number(value, percent=percent)
-    if value is None or std is None:
-        return text
-    return f"{text} ± {std:.1f}" if percent else f"{text} ± {std:.2g}"
+    return text if value is None or std is None else f"{text} ± {number(std, percent=percent)}"
 
 
 def cell(row: SetRow, column: str) -> str:

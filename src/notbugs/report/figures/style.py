@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 
@@ -137,6 +137,12 @@ def _width_at_one_point(text: str, bold: bool) -> float:
     return float(across.max() - across.min()) / 720
 
 
+def printable(text: str) -> str:
+    """The text with a box for every character that the figures' font lacks."""
+    font = get_font(findfont(FontProperties(family="DejaVu Sans")))
+    return "".join(c if font.get_char_index(ord(c)) else "□" for c in text)
+
+
 def fitted(
     text: str, inches: float, size: float, smallest: float = 6.0, *, bold: bool = False
 ) -> tuple[str, float]:
@@ -144,7 +150,7 @@ def fitted(
 
     Both ends stay: names of classes often begin, or end, alike.
     """
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     while size > smallest and width_of(text, size, bold=bold) > inches:
         size -= 0.5
     kept, shown = len(text), text
