@@ -73,10 +73,10 @@ class Attack:
     def __call__(
         self,
         model: Classifier,
-        x: Images,
-        y: Labels | None = None,
+        x: Tensor,
+        y: Tensor | None = None,
         *,
-        targets: Labels | None = None,
+        targets: Tensor | None = None,
         seed: int = 0,
         keys: Keys | None = None,
     ) -> AttackResult:
@@ -123,7 +123,7 @@ class Attack:
         return self.solver.minimise(objective, x, context, keys=keys, start=start, observe=observe)
 
     def _check(
-        self, model: Classifier, x: Images, y: Labels | None, targets: Labels | None
+        self, model: Classifier, x: Tensor, y: Tensor | None, targets: Tensor | None
     ) -> None:
         check_images(x)
         for name, labels in (("y", y), ("targets", targets)):

@@ -39,10 +39,10 @@ class Config:
     train_size: int | None = None
     test_size: int | None = None
     architecture: str = "cnn"
-    options: Mapping[str, Any] = field(default_factory=lambda: {"width": 32, "hidden": 24})
+    options: Mapping[str, Any] = field(default_factory=lambda: {"width": 32, "hidden": 64})
     norm: str = "l2"
     eps_eval: float = 1.0
-    eps_sets: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
+    eps_sets: tuple[float, ...] = (0.5, 1.0, 2.0)
     standard: Recipe = _PLAIN
     robust: Recipe = _ROBUST
     student: Recipe = _PLAIN

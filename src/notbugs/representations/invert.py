@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import bad_value, check_images
@@ -51,7 +52,7 @@ def inversion(steps: int, step_size: float, *, schedule: str = "constant") -> So
 
 def invert(
     embed: Callable[[Images], Embeddings],
-    target: Embeddings,
+    target: Tensor,
     start: Images,
     *,
     solver: Solver,
