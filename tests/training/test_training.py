@@ -33,9 +33,10 @@ def same(a, b):
 
 def test_standard_and_adversarial_training_do_what_they_promise():
     plain, robust = small(), small()
-    train(plain, PARTS.train, FAST, seed=0)
+    long = replace(FAST, epochs=20)
+    train(plain, PARTS.train, long, seed=0)
     adversary = Adversary("l2:0.8", steps=3, eps_warmup=0.5)
-    train(robust, PARTS.train, replace(FAST, adversary=adversary), seed=0)
+    train(robust, PARTS.train, replace(long, adversary=adversary), seed=0)
     few, threat = PARTS.test.select(slice(0, 200)), Threat.parse("l2:0.6")
     assert accuracy(plain, few) > 90
     assert accuracy(robust, few) > 75

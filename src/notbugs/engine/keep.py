@@ -27,7 +27,14 @@ class AbstractKeep(ABC):
 
     def update(self, new: Kept, held: Kept | None, center: Images) -> Kept:
         """The held points after seeing `new`; the first point is always held."""
-        return new if held is None else rows.merge(self.better(new, held, center), new, held)
+        if held is None:
+            return new
+        better = self.better(new, held, center)
+        return Kept(
+            rows.where(better, new.x, held.x),
+            torch.where(better, new.value, held.value),
+            torch.where(better, new.success, held.success),
+        )
 
 
 @final
@@ -36,7 +43,8 @@ class LowestValue(AbstractKeep):
     """The point of the lowest objective value."""
 
     def better(self, new: Kept, held: Kept, center: Images) -> Mask:
-        return (new.value < held.value) | (held.value.isnan() & ~new.value.isnan())
+        # Neither not lower nor NaN: so any number is better than a held NaN.
+        return ~((new.value >= held.value) | new.value.isnan())
 
 
 @final

@@ -58,6 +58,12 @@ def _at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def _smallest(x: Tensor) -> float:
+    """The smallest positive number of the tensor's type: a divisor that is never zero."""
+    info = torch.finfo(x.dtype)
+    return info.tiny * info.eps
+
+
 @final
 @dataclass(frozen=True)
 class Linf(AbstractNorm):
@@ -77,12 +83,12 @@ class Linf(AbstractNorm):
     def project(self, d: Images, radius: Rows) -> Images:
         d = _at_least_float32(d)
         limit = rows.expand(radius.to(d.dtype), d)
-        return torch.minimum(torch.maximum(d, -limit), limit)
+        return torch.clamp(d, -limit, limit)
 
     def project_in_box(self, x: Images, center: Images, radius: Rows) -> Images:
         limit = rows.expand(radius.to(center.dtype), center)
-        low, high = (center - limit).clamp_(min=0), (center + limit).clamp_(max=1)
-        return torch.minimum(torch.maximum(_at_least_float32(x), low), high)
+        # One after the other is exact: the two intervals of a channel value overlap.
+        return torch.clamp(_at_least_float32(x), center - limit, center + limit).clamp_(0, 1)
 
     def sample(self, like: Images, radius: Rows, keys: Keys) -> Images:
         like = _at_least_float32(like)
@@ -107,14 +113,14 @@ class L2(AbstractNorm):
         flat = rows.flatten(_at_least_float32(g))
         # Scaled by the largest entry first: squares of 1e-25 would underflow to zero.
         largest = flat.abs().amax(dim=1, keepdim=True)
-        scaled = flat / torch.where(largest > 0, largest, 1)
+        scaled = flat / largest.clamp_(min=_smallest(flat))
         length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
         return (scaled / length.clamp_(min=1)).reshape(g.shape)
 
     def project(self, d: Images, radius: Rows) -> Images:
         d = _at_least_float32(d)
         size = self.size(d)
-        shrink = torch.where(size > radius, radius.to(d.dtype) / size.clamp(min=1e-45), 1)
+        shrink = (radius.to(d.dtype) / size.clamp_(min=_smallest(d))).clamp_(max=1)
         return d * rows.expand(shrink, d)
 
     def project_in_box(self, x: Images, center: Images, radius: Rows) -> Images:

@@ -65,7 +65,8 @@ class _Work:
         with torch.enable_grad():
             x = self.decode(theta)
             found = self.objective(x, at.context, draw)
-            (grad,) = torch.autograd.grad(found.value.sum(), theta)
+            # As the gradient of the sum, two operations shorter.
+            (grad,) = torch.autograd.grad(found.value, theta, torch.ones_like(found.value))
         self.forwards += theta.shape[0]
         self.backwards += theta.shape[0]
         return x.detach(), _detached(found), grad
@@ -91,6 +92,11 @@ class _Work:
 def _probe(work: _Work, at: _Rows, step: int, theta: Tensor) -> Evaluation:
     """An evaluation that a rule asks for between steps."""
     return work.look(theta, at, "probe", step)
+
+
+def _all_zero(grad: Tensor) -> Mask:
+    # Several times faster than (grad == 0).all(dim=1), and also False where there is a NaN.
+    return rows.flatten(grad).abs().amax(dim=1) == 0
 
 
 def _detached(found: Evaluation) -> Evaluation:
@@ -255,12 +261,13 @@ class Solver:
     def _advance(self, at: _Rows, info: StepInfo) -> _Rows:
         theta, state = self.rule.step(at.theta, info, at.rule)
         theta = self._project(theta, at.center)
-        moving = torch.ones_like(at.steps)
+        flat = None if info.grad is None else _all_zero(info.grad)
+        moved: Tensor | int = 1
         if not self.stop.never:
-            theta, moving = rows.where(at.done, at.theta, theta), (~at.done).long()
-        flat = moving if info.grad is None else (rows.flatten(info.grad) == 0).all(dim=1).long()
-        zero = at.zero_grads if info.grad is None else at.zero_grads + flat * moving
-        return at._replace(theta=theta, rule=state, steps=at.steps + moving, zero_grads=zero)
+            moved = ~at.done
+            theta, flat = rows.where(moved, theta, at.theta), None if flat is None else flat & moved
+        zero = at.zero_grads if flat is None else at.zero_grads + flat
+        return at._replace(theta=theta, rule=state, steps=at.steps + moved, zero_grads=zero)
 
     def _project(self, theta: Tensor, center: Images) -> Tensor:
         if isinstance(self.within, Everywhere):

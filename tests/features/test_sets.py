@@ -1,0 +1,157 @@
+"""The constructed sets: what they promise, row by row."""
+
+import pytest
+import torch
+
+from notbugs.core import random
+from notbugs.core.errors import TrainingError
+from notbugs.data import ImageData, load_source, split
+from notbugs.engine import L2, NORMS, Threat
+from notbugs.features import (
+    InversionSettings,
+    choose_targets,
+    class_patterns,
+    inverted_set,
+    leakage_control,
+    targeted_set,
+    to_size,
+)
+from notbugs.judge import predictions
+from notbugs.models import build, frozen
+from notbugs.training import Recipe, train
+
+DATA = split(load_source("digits"), seed=0, train_size=600).train
+
+
+@pytest.fixture(scope="module")
+def model():
+    net = build(
+        "cnn", shape=(1, 8, 8), classes=10, seed=0, options={"width": 8, "hidden": 32}
+    )
+    train(net, DATA, Recipe(epochs=15, batch_size=32, lr=0.1, warmup=0.2), seed=0)
+    return net
+
+
+def test_targets():
+    y = torch.arange(10).repeat(2000)
+    assert torch.equal(choose_targets("det", y, 10, seed=0), (y + 1) % 10)
+    rand, other = (choose_targets(k, y, 10, seed=0) for k in ("rand", "other"))
+    assert float((rand == y).float().mean()) == pytest.approx(0.1, abs=0.01)
+    assert not bool((other == y).any())
+    shifts = torch.bincount((other - y) % 10, minlength=10)[1:] / len(y)
+    assert bool(((shifts - 1 / 9).abs() < 0.01).all())
+    assert not torch.equal(rand, choose_targets("rand", y, 10, seed=1))
+    with pytest.raises(ValueError, match=r"Unknown target kind 'dett'. Did you mean 'det'"):
+        choose_targets("dett", y, 10, seed=0)
+    with pytest.raises(ValueError, match=r"`classes` must be at least 2"):
+        choose_targets("rand", torch.zeros(3, dtype=torch.long), 1, seed=0)
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
+def test_to_size_reaches_eps_inside_the_box_or_says_so(norm):
+    keys = random.row_keys(50, "size")
+    x = random.uniform(keys, (1, 4, 4))
+    x[0], x[1] = 0.0, 0.5
+    d = random.normal(random.fold(keys, "d"), (1, 4, 4))
+    d[0] = -d[0].abs()  # black image, pushed darker: cannot move at all
+    x_adv = (x + 0.1 * d).clamp(0, 1)
+    sized = to_size(x, x_adv, norm, 0.3)
+    assert not bool(sized.reached[0])
+    assert bool(sized.reached[1])
+    reached = sized.reached
+    assert int(reached.sum()) > 40
+    assert bool(((norm.size(sized.x - x)[reached] - 0.3).abs() <= 0.003).all())
+    assert 0 <= float(sized.x.min())
+    assert float(sized.x.max()) <= 1
+    # Nothing is clipped in row 1: its direction is kept.
+    before, after = (x_adv[1] - x[1]).flatten(), (sized.x[1] - x[1]).flatten()
+    assert float(torch.cosine_similarity(before, after, dim=0)) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["rand", "det", "other"])
+def test_targeted_sets(model, kind):
+    threat, images = Threat.parse("l2:1"), DATA.images.clone()
+    made = targeted_set(model, DATA, kind, threat, seed=4, steps=20)
+    rows = made.columns["source_rows"]
+    targets = choose_targets(kind, DATA.labels, 10, seed=4)[rows]
+    assert torch.equal(made.labels, targets)
+    assert torch.equal(made.columns["true_labels"], DATA.labels[rows])
+    moved = L2().size(made.pixels() - DATA.pixels()[rows])
+    torch.testing.assert_close(moved, made.columns["distance"])
+    assert torch.equal(predictions(model, made) == targets, made.columns["success"])
+    assert float(made.columns["success"].float().mean()) > 0.5
+    assert torch.equal(DATA.images, images)
+    if kind == "other":
+        assert bool(((moved - 1).abs() <= 0.01).all())
+        assert len(made) == len(DATA) - made.provenance["dropped"]
+    else:
+        assert bool((moved <= 1 + 1e-5).all())
+        assert len(made) == len(DATA)
+    if kind != "rand":
+        assert not bool((made.labels == made.columns["true_labels"]).any())
+    facts = made.provenance
+    assert facts["norm"] == "l2"
+    assert (facts["eps"], facts["steps"], facts["seed"]) == (1.0, 20, 4)
+    assert facts["source"]["digest"] == DATA.digest
+
+
+def test_targeted_sets_do_not_depend_on_the_batch_and_repeat_to_the_bit(model):
+    few, threat = DATA.select(slice(0, 60)), Threat.parse("l2:1")
+    a = targeted_set(model, few, "det", threat, seed=0, steps=10)
+    b = targeted_set(model, few, "det", threat, seed=0, steps=10)
+    c = targeted_set(model, few, "det", threat, seed=0, steps=10, batch_size=7)
+    assert a.digest == b.digest
+    torch.testing.assert_close(a.images, c.images, atol=1e-4, rtol=0)
+
+
+def test_inverted_sets_match_the_representation_from_an_unrelated_start(model):
+    few = DATA.select(slice(0, 100))
+    made = inverted_set(model, few, name="D_NR", seed=2, settings=InversionSettings(steps=40))
+    starts = made.columns["source_rows"]
+    assert torch.equal(made.labels, few.labels)
+    assert not bool((starts == torch.arange(100)).any())
+    assert sorted(starts.tolist()) == list(range(100))
+    with frozen(model), torch.no_grad():
+        wanted, got, first = (
+            model.embed(x) for x in (few.pixels(), made.pixels(), few.pixels(starts))
+        )
+    error = (got - wanted).norm(dim=1) / wanted.norm(dim=1)
+    torch.testing.assert_close(error, made.columns["relative_error"], atol=1e-4, rtol=1e-3)
+    assert float(error.mean()) < 0.25 * float(((first - wanted).norm(dim=1) / wanted.norm(dim=1)).mean())
+    assert made.provenance["recipe"] == "D_NR"
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
+def test_leakage_controls(norm):
+    threat = Threat(norm, 0.4)
+    made = leakage_control(DATA, "rand", threat, seed=4)
+    targets = choose_targets("rand", DATA.labels, 10, seed=4)
+    patterns = class_patterns(10, DATA.shape, threat, seed=4)
+    torch.testing.assert_close(norm.size(patterns), torch.full((10,), 0.4))
+    alone = targets == DATA.labels
+    assert torch.equal(made.labels, targets)
+    assert torch.equal(made.pixels()[alone], DATA.pixels()[alone])
+    expected = (DATA.pixels() + patterns[targets]).clamp(0, 1)
+    assert torch.equal(made.pixels()[~alone], expected[~alone])
+    assert float(made.columns["distance"].max()) <= 0.4 + 1e-6
+    assert made.name == "leak:D_rand"
+
+
+def test_a_source_at_chance_is_refused():
+    net = build("cnn", shape=(1, 8, 8), classes=10, seed=0, options={"width": 2, "hidden": 4})
+    with pytest.raises(TrainingError, match=r"source model is at chance on 'digits'"):
+        targeted_set(net, DATA, "det", Threat.parse("l2:1"), seed=0)
+    with pytest.raises(TrainingError, match=r"source model is at chance"):
+        inverted_set(net, DATA, name="D_R", seed=0)
+
+
+def test_an_eps_no_image_can_reach(model):
+    few = DATA.select(slice(0, 10))
+    with pytest.raises(ValueError, match=r"reachable inside \[0, 1\]; got l2:50"):
+        targeted_set(model, few, "other", Threat.parse("l2:50"), seed=0, steps=3)
+
+
+def test_one_class_cannot_be_taken_apart():
+    one = ImageData(torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.long), ("a",), "one")
+    with pytest.raises(ValueError, match=r"`classes` must be at least 2"):
+        leakage_control(one, "det", Threat.parse("l2:1"), seed=0)
