@@ -64,3 +64,6 @@ class Last(AbstractKeep):
 
     def better(self, new: Kept, held: Kept, center: Images) -> Mask:
         return torch.ones_like(new.success)
+
+    def update(self, new: Kept, held: Kept | None, center: Images) -> Kept:
+        return new

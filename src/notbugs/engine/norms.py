@@ -5,7 +5,9 @@ precision is raised to float32 inside, because a norm of 1e-3 already underflows
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, final
 
 import torch
@@ -36,6 +38,10 @@ class AbstractSize(ABC):
         then the clamp: feasible whenever the centre is in the box, since clamping then
         moves no coordinate away from the centre, but not always the nearest point.
         """
+
+    def around(self, center: Images, radius: Rows) -> Callable[[Tensor], Tensor]:
+        """`project_in_box` for one centre and radius, which many steps share."""
+        return partial(self.project_in_box, center=center, radius=radius)
 
 
 class AbstractNorm(AbstractSize):
@@ -86,9 +92,16 @@ class Linf(AbstractNorm):
         return torch.clamp(d, -limit, limit)
 
     def project_in_box(self, x: Images, center: Images, radius: Rows) -> Images:
+        return self.around(center, radius)(x)
+
+    def around(self, center: Images, radius: Rows) -> Callable[[Tensor], Tensor]:
         limit = rows.expand(radius.to(center.dtype), center)
-        # One after the other is exact: the two intervals of a channel value overlap.
-        return torch.clamp(_at_least_float32(x), center - limit, center + limit).clamp_(0, 1)
+        low, high = (center - limit).clamp_(min=0), (center + limit).clamp_(max=1)
+
+        def project(x: Tensor) -> Tensor:
+            return torch.clamp(_at_least_float32(x), low, high)
+
+        return project
 
     def sample(self, like: Images, radius: Rows, keys: Keys) -> Images:
         like = _at_least_float32(like)

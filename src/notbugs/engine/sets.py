@@ -1,10 +1,13 @@
 """Where an input may go: a ball around its centre, the pixel box, both, or everywhere."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import torch
+from torch import Tensor
 
 from notbugs.core import random
 from notbugs.core.errors import check_positive
@@ -19,6 +22,10 @@ class AbstractSet(ABC):
     def project(self, x: Images, center: Images) -> Images:
         """A point of the set near `x`; `x` itself when it is already inside."""
 
+    def around(self, center: Images) -> Callable[[Tensor], Tensor]:
+        """`project` for one centre, which many steps share."""
+        return partial(self.project, center=center)
+
     @abstractmethod
     def sample(self, center: Images, keys: Keys) -> Images:
         """A random point of the set, one key a row."""
@@ -30,6 +37,10 @@ class AbstractSet(ABC):
 
 def _radius(center: Images, eps: float) -> Rows:
     return torch.full((center.shape[0],), eps, dtype=center.dtype, device=center.device)
+
+
+def _stay(x: Tensor) -> Tensor:
+    return x
 
 
 @final
@@ -94,6 +105,9 @@ class BallInBox(AbstractSet):
     def project(self, x: Images, center: Images) -> Images:
         return self.norm.project_in_box(x, center, _radius(center, self.eps))
 
+    def around(self, center: Images) -> Callable[[Tensor], Tensor]:
+        return self.norm.around(center, _radius(center, self.eps))
+
     def sample(self, center: Images, keys: Keys) -> Images:
         moved = center + self.norm.sample(center, _radius(center, self.eps), keys)
         return self.project(moved, center)
@@ -110,6 +124,9 @@ class Everywhere(AbstractSet):
 
     def project(self, x: Images, center: Images) -> Images:
         return x
+
+    def around(self, center: Images) -> Callable[[Tensor], Tensor]:
+        return _stay  # also for variables that are not shaped as images
 
     def sample(self, center: Images, keys: Keys) -> Images:
         return center + random.normal(keys, center.shape[1:], center.dtype)

@@ -47,6 +47,7 @@ class _Work:
     objective: AbstractObjective
     exact: AbstractObjective | None
     decode: Callable[[Tensor], Images]
+    project: Callable[[Tensor], Tensor]
     forwards: int = 0
     backwards: int = 0
     finished: list[_Rows] = field(default_factory=list[_Rows])
@@ -156,9 +157,10 @@ class Solver:
         """
         if keys.shape != center.shape[:1]:
             raise bad_value("keys", f"have shape ({center.shape[0]},)", tuple(keys.shape))
-        work = _Work(objective, exact, self.parameterization.decode)
         with torch.no_grad():
             at = self._begin(center, context, keys, start)
+            around = self.within.around(at.center)
+            work = _Work(objective, exact, self.parameterization.decode, around)
             for step in range(self.max_steps):
                 if not len(at.place):
                     break
@@ -204,7 +206,7 @@ class Solver:
             success=success,
             center=at.center,
             keys=at.keys,
-            project=partial(self._project, center=at.center),
+            project=work.project,
             evaluate=partial(_probe, work, at, step),
         )
         if observe is not None:
@@ -246,6 +248,7 @@ class Solver:
             return at, info
         work.finished.append(rows.select(at, gone))
         at = rows.select(at, left)
+        work.project = self.within.around(at.center)
         info = replace(
             info,
             value=info.value[left],
@@ -253,14 +256,14 @@ class Solver:
             success=info.success[left],
             center=at.center,
             keys=at.keys,
-            project=partial(self._project, center=at.center),
+            project=work.project,
             evaluate=partial(_probe, work, at, info.step),
         )
         return at, info
 
     def _advance(self, at: _Rows, info: StepInfo) -> _Rows:
         theta, state = self.rule.step(at.theta, info, at.rule)
-        theta = self._project(theta, at.center)
+        theta = info.project(theta)
         flat = None if info.grad is None else _all_zero(info.grad)
         moved: Tensor | int = 1
         if not self.stop.never:
@@ -268,11 +271,6 @@ class Solver:
             theta, flat = rows.where(moved, theta, at.theta), None if flat is None else flat & moved
         zero = at.zero_grads if flat is None else at.zero_grads + flat
         return at._replace(theta=theta, rule=state, steps=at.steps + moved, zero_grads=zero)
-
-    def _project(self, theta: Tensor, center: Images) -> Tensor:
-        if isinstance(self.within, Everywhere):
-            return theta
-        return self.within.project(theta, center)
 
     def _look_last(self, work: _Work, at: _Rows) -> _Rows:
         if not len(at.place):

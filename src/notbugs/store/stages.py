@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from notbugs.store.keys import key_of
 
@@ -60,6 +60,7 @@ class Stage:
         return {name: stage.key for name, stage in self.inputs.items()}
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Who is told how a run goes on."""
 

@@ -1,0 +1,43 @@
+"""Producers for the store's tests; worker processes import this file by its name."""
+
+import os
+import time
+
+
+def constant(context):
+    (context.work / "value").write_text(str(context.config["value"]))
+    context.progress(1.0)
+
+
+def add(context):
+    total = sum(int((path / "value").read_text()) for path in context.inputs.values())
+    (context.work / "value").write_text(str(total + context.config.get("more", 0)))
+
+
+def count_slowly(context):
+    """Counts to ten, noting how far it came; a killed run goes on from the note."""
+    note, log = context.work / "note", context.settings["log"]
+    for i in range(int(note.read_text()) if note.exists() else 0, 10):
+        with open(log, "a") as file:  # noqa: PTH123
+            file.write(f"{i} {os.getpid()}\n")
+        time.sleep(0.1)
+        note.write_text(str(i + 1))
+        context.progress((i + 1) / 10)
+    note.unlink()
+    (context.work / "value").write_text("10")
+
+
+def refuse(context):
+    raise ValueError("`x` must be better; got worse.")
+
+
+def crash(context):
+    raise KeyError("deep inside")
+
+
+def die(context):
+    os._exit(9)
+
+
+def full(context):
+    raise OSError(28, "No space left on device")
