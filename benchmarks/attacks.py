@@ -1,24 +1,31 @@
 """Our PGD beside foolbox's and torchattacks': strength first, then the time of a step.
 
 benchmarks/setup.sh                                     # once
-benchmarks/.venv/bin/python benchmarks/attacks.py       # about ten minutes on 2 cores
+benchmarks/.venv/bin/python benchmarks/attacks.py       # about fifteen minutes on 2 cores
 benchmarks/.venv/bin/python benchmarks/attacks.py --quick
 """
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
+
+# Threads that wait sleep instead of spinning, so that processor time is work done.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from conditions import conditions
 from contenders import PLAIN, contenders
-from measure import Spread, passes, ratios, step_ratio, strength, times
+from measure import Spread, passes, ratios, slopes, strength, times
 from peers import Setting
 from subjects import Subject, subjects
 from table import write
 
-REPEATS = 7
-SEEDS = 5
+ROUNDS = 7
+"""Timed rounds, at least."""
+SECONDS = 30.0
+"""Rounds go on for so long for each model and threat."""
+SEEDS = 3
 STEPS = (20, 100)
 CROSSING = 2.5
 """step_size = CROSSING * eps / steps, for all alike."""
@@ -33,7 +40,8 @@ def main() -> None:
     wanted = parser.parse_args()
     torch.set_num_threads(wanted.threads)
     before = conditions(wanted.threads)
-    seeds, repeats = (2, 5) if wanted.quick else (SEEDS, REPEATS)
+    seeds = range(1 if wanted.quick else SEEDS)
+    rounds, seconds = (5, 3.0) if wanted.quick else (ROUNDS, SECONDS)
     found: dict[str, Any] = {"strength": [], "speed": [], "models": {}}
     for subject in subjects(wanted.quick):
         if wanted.only not in subject.name:
@@ -41,14 +49,15 @@ def main() -> None:
         found["models"][subject.name] = described(subject)
         for norm, eps in subject.threats:
             if not subject.speed_only:
-                found["strength"] += compared(subject, norm, eps, range(seeds), wanted.quick)
-            found["speed"] += clocked(subject, norm, eps, repeats)
+                found["strength"] += compared(subject, norm, eps, seeds, wanted.quick)
+            found["speed"] += clocked(subject, norm, eps, rounds, seconds)
     found["conditions"] = before | {
         "load_average_after": conditions(wanted.threads)["load_average"],
         "quick": wanted.quick,
-        "repeats": repeats,
-        "seeds": list(range(seeds)),
+        "fewest_rounds": rounds,
+        "seeds": list(seeds),
         "restarts": 1,
+        "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
         "step_size": f"{CROSSING} * eps / steps",
     }
     print(write(found, wanted.out, "attacks-quick" if wanted.quick else "attacks"))
@@ -98,8 +107,7 @@ def compared(
                     "contender": name,
                     "images": len(subject.x),
                     "seeds": len(used),
-                    "success": Spread.of(one.rates),
-                    "mean_success": sum(one.rates) / len(one.rates),
+                    "success": Spread.extremes(one.rates),
                     # Rows that fell to one of the two and not to the other, a seed.
                     "only_it": float((one.success & ~mine).sum()) / len(used),
                     "only_notbugs": float((mine & ~one.success).sum()) / len(used),
@@ -109,34 +117,40 @@ def compared(
     return table
 
 
-def clocked(subject: Subject, norm: str, eps: float, repeats: int) -> list[dict[str, Any]]:
+def clocked(
+    subject: Subject, norm: str, eps: float, rounds: int, seconds: float
+) -> list[dict[str, Any]]:
     """Passes and time of each contender, with a random start: one row of the table each."""
     few, many = subject.timed
     x, y = subject.x[: subject.batch], subject.y[: subject.batch]
     # One step size for both lengths: the slope between them is the cost of a step.
     made = {n: contenders(Setting(norm, eps, n, CROSSING * eps / many, True)) for n in (few, many)}
     crafts = {name: {few: made[few][name], many: made[many][name]} for name in made[few]}
-    seconds = times(crafts, subject.model, x, y, repeats=repeats, loops=subject.loops)
+    took = times(crafts, subject.model, x, y, fewest=rounds, budget=seconds)
+    base = took[PLAIN]
     table: list[dict[str, Any]] = []
-    for name in crafts:
+    for name, mine in took.items():
         counted = passes(crafts[name][few], subject.model, x, y)
         table.append(
             {
                 "model": subject.name,
                 "norm": norm,
                 "eps": eps,
+                "step_size": CROSSING * eps / many,
                 "contender": name,
                 "batch": len(x),
                 "steps": [few, many],
+                "rounds": len(mine[few].cpu),
                 "forwards_per_image": counted.forwards,
                 "backwards_per_image": counted.backwards,
-                "microseconds_per_image_step": Spread.of(
-                    [1e6 * t / (len(x) * many) for t in seconds[name][many]]
+                "microseconds_per_image_step": Spread.quartiles(
+                    [1e6 * s / len(x) for s in slopes(mine)]
                 ),
-                "ratio_few": ratios(seconds[name][few], seconds[PLAIN][few]),
-                "ratio_many": ratios(seconds[name][many], seconds[PLAIN][many]),
-                "ratio_step": step_ratio(seconds[name], seconds[PLAIN]),
-                "seconds": {str(n): seconds[name][n] for n in (few, many)},
+                "ratio_few": ratios(mine[few].cpu, base[few].cpu),
+                "ratio_many": ratios(mine[many].cpu, base[many].cpu),
+                "ratio_many_wall": ratios(mine[many].wall, base[many].wall),
+                "ratio_step": ratios(slopes(mine), slopes(base)),
+                "seconds": {str(n): mine[n] for n in (few, many)},
             }
         )
     return table

@@ -4,13 +4,15 @@ import gc
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from peers import Craft, Setting
 from torch import Tensor, nn
 
 from notbugs.engine import NORMS, BallInBox
+
+MOST_ROUNDS = 100
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,35 @@ class Strength:
 
 @dataclass(frozen=True)
 class Spread:
-    """A median with its lowest and highest value over the repeats."""
+    """A middle value between a low and a high one, of `n` repeats."""
 
-    median: float
+    middle: float
     low: float
     high: float
+    n: int
 
     @classmethod
-    def of(cls, values: list[float]) -> "Spread":
-        return cls(statistics.median(values), min(values), max(values))
+    def quartiles(cls, values: list[float]) -> "Spread":
+        """The median between the quartiles: a stalled round does not move it."""
+        low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(middle, low, high, len(values))
+
+    @classmethod
+    def extremes(cls, values: list[float]) -> "Spread":
+        """The mean between the lowest and the highest."""
+        return cls(statistics.fmean(values), min(values), max(values), len(values))
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds of each round: on the clock, and of processor time summed over threads.
+
+    Processor time leaves out what other processes took, so that its ratios hold on a busy
+    machine; it needs threads that sleep while they wait (see `attacks.py`).
+    """
+
+    wall: list[float] = field(default_factory=list[float])
+    cpu: list[float] = field(default_factory=list[float])
 
 
 def passes(craft: Craft, model: nn.Module, x: Tensor, y: Tensor) -> Passes:
@@ -90,52 +112,48 @@ def times(
     x: Tensor,
     y: Tensor,
     *,
-    repeats: int,
-    loops: int,
-) -> dict[str, dict[int, list[float]]]:
-    """Seconds a call, by contender and number of steps, one entry a round.
+    fewest: int,
+    budget: float,
+) -> dict[str, dict[int, Took]]:
+    """Time of a call, by contender and number of steps, one entry a round.
 
     A round times every contender once at every number of steps; the next round starts with
-    another contender, so that a slow moment of the machine and a warm cache fall on all. One
-    round before the first warms up and is not counted. `loops` calls are timed together.
+    another contender, so that a slow moment of the machine falls on all. One round before the
+    first warms up and is not counted. Rounds go on for `budget` seconds, `fewest` at least.
     """
     names = list(crafts)
-    seconds = {name: {steps: [] for steps in crafts[name]} for name in names}
-    gc.collect()
+    took = {name: {steps: Took() for steps in crafts[name]} for name in names}
+    for name in names:
+        for craft in crafts[name].values():
+            _timed(craft, model, x, y, Took())
     gc.disable()
-    try:
-        for turn in range(-1, repeats):
-            for i in range(len(names)):
-                name = names[(i + turn) % len(names)]
-                for steps, craft in crafts[name].items():
-                    took = _timed(craft, model, x, y, loops if turn >= 0 else 1)
-                    if turn >= 0:
-                        seconds[name][steps].append(took)
-            gc.collect()
-    finally:
-        gc.enable()
-    return seconds
-
-
-def _timed(craft: Craft, model: nn.Module, x: Tensor, y: Tensor, loops: int) -> float:
-    began = time.perf_counter()
-    for _ in range(loops):
-        craft(model, x, y)
-    took = (time.perf_counter() - began) / loops
-    model.zero_grad(set_to_none=True)  # foolbox leaves gradients on the parameters
+    began, turn = time.perf_counter(), 0
+    while turn < fewest or (time.perf_counter() - began < budget and turn < MOST_ROUNDS):
+        for i in range(len(names)):
+            name = names[(i + turn) % len(names)]
+            for steps, craft in crafts[name].items():
+                _timed(craft, model, x, y, took[name][steps])
+        gc.collect()
+        turn += 1
+    gc.enable()
     return took
+
+
+def _timed(craft: Craft, model: nn.Module, x: Tensor, y: Tensor, took: Took) -> None:
+    wall, cpu = time.perf_counter(), time.process_time()
+    craft(model, x, y)
+    took.cpu.append(time.process_time() - cpu)
+    took.wall.append(time.perf_counter() - wall)
+    model.zero_grad(set_to_none=True)  # foolbox leaves gradients on the parameters
 
 
 def ratios(mine: list[float], base: list[float]) -> Spread:
     """Round by round, how many times the base's time was needed."""
-    return Spread.of([a / b for a, b in zip(mine, base, strict=True)])
+    return Spread.quartiles([a / b for a, b in zip(mine, base, strict=True)])
 
 
-def step_ratio(mine: Mapping[int, list[float]], base: Mapping[int, list[float]]) -> Spread:
-    """As `ratios`, for one more step: the slope between the fewest and the most steps."""
-    few, many = min(mine), max(mine)
-
-    def slopes(seconds: Mapping[int, list[float]]) -> list[float]:
-        return [b - a for a, b in zip(seconds[few], seconds[many], strict=True)]
-
-    return ratios(slopes(mine), slopes(base))
+def slopes(took: Mapping[int, Took]) -> list[float]:
+    """Processor seconds of one more step, round by round."""
+    few, many = min(took), max(took)
+    pairs = zip(took[few].cpu, took[many].cpu, strict=True)
+    return [(b - a) / (many - few) for a, b in pairs]

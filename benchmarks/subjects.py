@@ -19,7 +19,6 @@ class Subject:
     - `threats`: (norm, eps), eps in pixel units of [0, 1]
     - `x`, `y`: all images of the strength measurement; none: speed only
     - `timed`: (fewest, most) steps, and `batch` images, of the time measurement
-    - `loops`: calls timed together
     """
 
     name: str
@@ -30,7 +29,6 @@ class Subject:
     threats: tuple[tuple[str, float], ...]
     timed: tuple[int, int]
     batch: int = 128
-    loops: int = 1
     speed_only: bool = False
 
 
@@ -51,7 +49,6 @@ def subjects(quick: bool) -> list[Subject]:
             y,
             weak,
             timed,
-            loops=3,
         ),
         Subject(
             "cnn",
@@ -98,8 +95,8 @@ def _resnet() -> Subject:
         model.eval(),
         x,
         y,
-        (("linf", 8 / 255), ("l2", 0.5)),
-        (2, 6),
+        (("linf", 8 / 255),),
+        (2, 5),
         batch=64,
         speed_only=True,
     )

@@ -47,7 +47,8 @@ def _conditions(given: dict[str, Any]) -> str:
         f"{given['commit']}{dirty}.\n\n"
         f"All contenders: untargeted, cross-entropy, step size {given['step_size']}, "
         f"{given['restarts']} restart, seeds {given['seeds']} where the start is random, "
-        f"{given['repeats']} timed rounds after one that warms up.\n"
+        f"at least {given['fewest_rounds']} timed rounds after one that warms up, contenders in "
+        f"turn; OMP_WAIT_POLICY={given['omp_wait_policy']}.\n"
     )
 
 
@@ -74,7 +75,7 @@ def _strength(found: list[dict[str, Any]]) -> str:
             row["model"],
             f"{row['norm']}:{row['eps']:.3g}",
             row["steps"],
-            f"random, {row['seeds']} seeds" if row["random_start"] else "at the image",
+            f"random, n={row['seeds']}" if row["random_start"] else "at the image",
             row["contender"],
             _rate(row),
             ""
@@ -93,49 +94,63 @@ def _strength(found: list[dict[str, Any]]) -> str:
     )
 
 
+def _apart(row: dict[str, Any]) -> str:
+    if row["contender"] == "notbugs":
+        return ""
+    return f"{row['only_it']:.3g} / {row['only_notbugs']:.3g}"
+
+
 def _rate(row: dict[str, Any]) -> str:
     spread: Spread = row["success"]
-    if row["seeds"] == 1:
-        return f"{row['mean_success']:.1f}"
-    return f"{row['mean_success']:.1f} ({spread.low:.1f} to {spread.high:.1f})"
+    if spread.n == 1:
+        return f"{spread.middle:.1f}"
+    return f"{spread.middle:.1f} ({spread.low:.1f} to {spread.high:.1f})"
 
 
 def _speed(found: list[dict[str, Any]]) -> str:
     heads = (
         "model",
         "threat",
-        "batch",
         "contender",
         "passes an image",
-        "us an image-step",
-        "call, fewest steps",
-        "call, most steps",
+        "µs an image-step",
         "one more step",
+        "short call",
+        "long call",
+        "long call, wall",
     )
     rows = [
         (
-            row["model"],
+            f"{row['model']}, batch {row['batch']}",
             f"{row['norm']}:{row['eps']:.3g}",
-            row["batch"],
             row["contender"],
-            f"{row['forwards_per_image']:g} f + {row['backwards_per_image']:g} b "
-            f"at {row['steps'][0]} steps",
-            f"{row['microseconds_per_image_step'].median:.2f}",
-            f"{_times(row['ratio_few'])} at {row['steps'][0]}",
-            f"{_times(row['ratio_many'])} at {row['steps'][1]}",
+            f"{row['forwards_per_image']:g} f + {row['backwards_per_image']:g} b",
+            f"{row['microseconds_per_image_step'].middle:.2f}",
             _times(row["ratio_step"]),
+            f"{_times(row['ratio_few'])}",
+            f"{_times(row['ratio_many'])}",
+            _times(row["ratio_many_wall"]),
         )
         for row in found
     ]
+    return "## Speed\n\n" + _how(found) + "\n\n" + _table(heads, rows)
+
+
+def _how(found: list[dict[str, Any]]) -> str:
+    calls = {row["model"]: (*row["steps"], row["rounds"]) for row in found}
+    listed = "; ".join(f"{m}: {few} and {many}, n={n}" for m, (few, many, n) in calls.items())
     return (
-        "## Speed\n\nTime as a multiple of the plain loop's in the same round: median (lowest "
-        "to highest round). The whole call includes what a contender checks and verifies; "
-        "one more step is the slope between the two numbers of steps.\n\n" + _table(heads, rows)
+        "Time as a multiple of the plain loop's in the same round: median (quartiles). It is "
+        "processor time, summed over threads, but for the last column, which is on the clock "
+        "and suffers from whatever else the machine was doing. A call includes all that a "
+        "contender checks and verifies; one more step is the slope between the two calls. "
+        "Passes are counted at the short call. Steps of the short and the long call, and "
+        f"rounds (of the last threat): {listed}."
     )
 
 
 def _times(spread: Spread) -> str:
-    return f"{spread.median:.2f} ({spread.low:.2f} to {spread.high:.2f})"
+    return f"{spread.middle:.2f} ({spread.low:.2f} to {spread.high:.2f})"
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:

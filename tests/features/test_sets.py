@@ -25,9 +25,7 @@ DATA = split(load_source("digits"), seed=0, train_size=600).train
 
 @pytest.fixture(scope="module")
 def model():
-    net = build(
-        "cnn", shape=(1, 8, 8), classes=10, seed=0, options={"width": 8, "hidden": 32}
-    )
+    net = build("cnn", shape=(1, 8, 8), classes=10, seed=0, options={"width": 8, "hidden": 32})
     train(net, DATA, Recipe(epochs=15, batch_size=32, lr=0.1, warmup=0.2), seed=0)
     return net
 
@@ -117,7 +115,9 @@ def test_inverted_sets_match_the_representation_from_an_unrelated_start(model):
         )
     error = (got - wanted).norm(dim=1) / wanted.norm(dim=1)
     torch.testing.assert_close(error, made.columns["relative_error"], atol=1e-4, rtol=1e-3)
-    assert float(error.mean()) < 0.25 * float(((first - wanted).norm(dim=1) / wanted.norm(dim=1)).mean())
+    assert float(error.mean()) < 0.25 * float(
+        ((first - wanted).norm(dim=1) / wanted.norm(dim=1)).mean()
+    )
     assert made.provenance["recipe"] == "D_NR"
 
 

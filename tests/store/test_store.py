@@ -171,7 +171,9 @@ def test_kill_9_then_the_same_command_goes_on_where_it_stood(tmp_path):
     command, log = slow_script(tmp_path)
     victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while (not log.exists() or len(log.read_text().splitlines()) < 3) and time.monotonic() < deadline:
+    while (
+        not log.exists() or len(log.read_text().splitlines()) < 3
+    ) and time.monotonic() < deadline:
         time.sleep(0.02)
     victim.send_signal(signal.SIGKILL)
     victim.wait()

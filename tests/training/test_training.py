@@ -104,7 +104,9 @@ def test_bad_settings_are_explained():
     data = PARTS.train.select(slice(0, 50))
     with pytest.raises(TrainingError, match=r"loss became (nan|inf) in epoch 1.*Lower `lr`"):
         train(small(), PARTS.train, replace(FAST, lr=1e12, warmup=0.0), seed=0)
-    with pytest.raises(ValueError, match=r"not exceed the 50 training images; got 64.*Fewer images"):
+    with pytest.raises(
+        ValueError, match=r"not exceed the 50 training images; got 64.*Fewer images"
+    ):
         train(small(), data, replace(FAST, batch_size=64), seed=0)
     with pytest.raises(ValueError, match=r"`val` must be given with select='best'"):
         train(small(), data, replace(FAST, select="best", watch_every=1), seed=0)
