@@ -59,7 +59,7 @@ def test_to_size_reaches_eps_inside_the_box_or_says_so(norm):
     reached = sized.reached
     assert int(reached.sum()) > 40
     assert bool(((norm.size(sized.x - x)[reached] - 0.3).abs() <= 0.003).all())
-    assert 0 <= float(sized.x.min())
+    assert float(sized.x.min()) >= 0
     assert float(sized.x.max()) <= 1
     # Nothing is clipped in row 1: its direction is kept.
     before, after = (x_adv[1] - x[1]).flatten(), (sized.x[1] - x[1]).flatten()

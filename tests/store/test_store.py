@@ -13,7 +13,7 @@ from notbugs.core.errors import StoreError
 from notbugs.store import SilentObserver, Stage, Store, key_of, run_stages
 
 sys.path.insert(0, str(Path(__file__).parent))
-import makers  # noqa: E402  (workers find it through PYTHONPATH)
+import makers
 
 HERE = str(Path(__file__).parent)
 
