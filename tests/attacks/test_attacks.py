@@ -161,7 +161,7 @@ BAD = [
     (lambda m: pgd(L2(), -1.0), r"`eps` must be a finite number above 0"),
     (lambda m: pgd(Linf(), 8.0), r"Write linf:8/255"),
     (lambda m: pgd(L2(), 0.1, restarts=0), r"`restarts` must be at least 1"),
-    (lambda m: pgd(L2(), 0.1, steps=0, step_size=0.1), r"`max_steps` must be at least 1"),
+    (lambda m: pgd(L2(), 0.1, steps=0, step_size=0.1), r"`steps` must be at least 1"),
     (lambda m: pgd(L2(), 0.1, step_size=0.0), r"`step_size` must be a finite number above 0"),
 ]
 

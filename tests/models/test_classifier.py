@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from notbugs.models import Classifier, build, capture, layer_names, prepare, wrap
+from notbugs.models import Classifier, build, capture, half, layer_names, prepare, wrap
 
 SHAPE = (1, 8, 8)
 
@@ -195,3 +195,13 @@ def test_prepare_moves_the_model_itself():
     assert model.body.trunk[2].weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(model(x), before)
     assert model.device == torch.device("cpu")
+
+
+def test_half_lowers_the_precision_and_returns_float32():
+    model = build("mlp", shape=SHAPE, classes=3, seed=0, options={"width": 16})
+    x = torch.rand(4, *SHAPE)
+    assert half(model, "float32") is model
+    lowered = half(model.embed, "bf16")(x)
+    assert lowered.dtype == torch.float32
+    assert not torch.equal(lowered, model.embed(x))
+    torch.testing.assert_close(lowered, model.embed(x), rtol=0.05, atol=0.05)

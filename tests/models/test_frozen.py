@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from notbugs.core.random import generator
 from notbugs.models import build, frozen
 
 
@@ -90,6 +91,9 @@ def test_train_mode_normalises_by_the_batch():
 )
 def test_other_buffers_come_back_too(net):
     net.train()
+    with torch.no_grad():  # other weights, for which spectral norm's vectors have not converged
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator("weights")))
     before = state(net)
     with frozen(net, training=True):
         net(torch.rand(4, 2, 6, 6))

@@ -1,9 +1,17 @@
 """Attacks: thin compositions of the engine, one method a file."""
 
-from notbugs.attacks.attack import Attack, AttackResult
+from notbugs.attacks.attack import Attack
 from notbugs.attacks.fgsm import fgsm
-from notbugs.attacks.losses import Away, Towards, cross_entropy, margin, predicted
+from notbugs.attacks.losses import (
+    Away,
+    Towards,
+    cross_entropy,
+    margin,
+    predicted,
+    predicted_clean,
+)
 from notbugs.attacks.pgd import pgd
+from notbugs.attacks.result import AttackResult
 
 __all__ = [
     "Attack",
@@ -15,4 +23,5 @@ __all__ = [
     "margin",
     "pgd",
     "predicted",
+    "predicted_clean",
 ]

@@ -6,49 +6,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from notbugs.attacks.losses import Away, Towards, ValueOfLogits, cross_entropy, predicted
-from notbugs.core import random, rows
-from notbugs.core.errors import bad_value, check_count, check_images, check_labels, check_targets
-from notbugs.core.types import Images, Keys, Labels, Mask, Rows
+from notbugs.attacks.losses import (
+    Away,
+    Towards,
+    ValueOfLogits,
+    cross_entropy,
+    predicted,
+    predicted_clean,
+)
+from notbugs.attacks.result import AttackResult, better
+from notbugs.core import random
+from notbugs.core.errors import (
+    bad_value,
+    check_count,
+    check_images,
+    check_labels,
+    check_targets,
+)
+from notbugs.core.types import Images, Keys, Labels
 from notbugs.engine import AtCenter, Solution, Solver, StepInfo, Threat, UniformIn
 from notbugs.models import Classifier, frozen
 
 FEASIBLE = 1e-5
 """Relative tolerance on the radius when a result is verified (float32 rounding of a norm)."""
-
-
-@dataclass(frozen=True)
-class AttackResult:
-    """What an attack found, verified on the model that was passed in.
-
-    - `x_adv` [n, c, h, w]: in [0, 1] and within the threat of `x`
-    - `success` [n]: misclassified (untargeted) or classified as the target (targeted)
-    - `already_wrong` [n]: the clean image was misclassified (False when `y` is not known)
-    - `distance` [n]: size of x_adv - x in the threat's norm, pixel units of [0, 1]
-    - `loss` [n]: the attack's objective at `x_adv` (lower is better for the attacker)
-    - `queries` [n]: forward passes spent on each row, an average over the batch
-    - `zero_grads` [n]: steps at which the gradient was exactly zero
-    """
-
-    x_adv: Images
-    success: Mask
-    already_wrong: Mask
-    distance: Rows
-    loss: Rows
-    queries: float
-    zero_grads: Tensor
-    forwards: int
-    backwards: int
-
-    @property
-    def attack_success_rate(self) -> float:
-        """Share of rows on which the attack reached its goal, 0..1."""
-        return float(self.success.float().mean())
-
-    @property
-    def robust_accuracy(self) -> float:
-        """Share of rows that were right and stayed so, 0..1 (untargeted attacks)."""
-        return float((~(self.success | self.already_wrong)).float().mean())
 
 
 @dataclass(frozen=True)
@@ -83,21 +63,27 @@ class Attack:
         """Attacks every row of `x` and returns a verified `AttackResult`.
 
         - `x` [n, c, h, w] in [0, 1]
-        - `y` [n]: true classes; needed without `targets`
+        - `y` [n]: true classes, integers; needed without `targets`
         - `targets` [n]: wanted classes: a targeted attack. With both, no target may
           equal its row's `y`; pass `targets` alone to allow it.
         - `seed` or `keys` [n]: randomness; row i of seed s is the same in any batch
           only through `keys` (see `notbugs.core.random.row_keys`)
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
-        label, or targets equal to labels. The model's modes, parameters and gradients
-        are left as they were.
+        label, targets equal to labels, or a model that gives NaN for a clean image.
+        The model's modes, parameters and gradients are left as they were.
         """
         self._check(model, x, y, targets)
+        x = x.detach()
+        # Losses index by int64; labels of any integer type are welcome.
+        y, targets = (None if v is None else v.long() for v in (y, targets))
         keys = random.row_keys(len(x), seed, "attack") if keys is None else keys
+        if keys.shape != x.shape[:1]:
+            raise bad_value("keys", f"have shape ({len(x)},)", tuple(keys.shape), "One key a row.")
         with frozen(model):
-            best, extra = self._restarts(model, x, y, targets, keys.to(x.device))
-            return self._verified(model, x, y, targets, best, extra)
+            clean = predicted_clean(model, x)
+            best, cost = self._restarts(model, x, y, targets, keys.to(x.device))
+            return self._verified(model, x, y, targets, clean, best, cost)
 
     def craft(
         self,
@@ -126,6 +112,13 @@ class Attack:
         self, model: Classifier, x: Tensor, y: Tensor | None, targets: Tensor | None
     ) -> None:
         check_images(x)
+        if torch.promote_types(x.dtype, model.mean.dtype) != model.mean.dtype:
+            raise bad_value(
+                "x",
+                f"be no finer than the model's {model.mean.dtype}",
+                f"{x.dtype}",
+                f"Use x.to({model.mean.dtype}), or model.to({x.dtype}).",
+            )
         for name, labels in (("y", y), ("targets", targets)):
             if labels is not None:
                 check_labels(labels, rows=len(x), classes=model.classes, argument=name)
@@ -154,7 +147,7 @@ class Attack:
                 model, x[left], part_y, targets=part_t, keys=random.fold(keys[left], restart)
             )
             forwards, backwards = forwards + again.forwards, backwards + again.backwards
-            best = _better(best, again, left)
+            best = better(best, again, left)
         return best, (forwards, backwards)
 
     def _verified(
@@ -163,25 +156,24 @@ class Attack:
         x: Images,
         y: Labels | None,
         targets: Labels | None,
+        clean: Labels,
         best: Solution,
         cost: tuple[int, int],
     ) -> AttackResult:
         x_adv = self.threat.within().project(best.x.to(x.dtype), x)
         with torch.no_grad():
             after = predicted(model.logits(x_adv))
-            wrong = torch.zeros_like(best.success)
-            if y is not None:
-                wrong = predicted(model.logits(x)) != y
+        wrong = torch.zeros_like(best.success) if y is None else clean != y
         success = after == targets if targets is not None else after != y
         self._check_feasible(x, x_adv)
-        forwards = cost[0] + len(x) * (2 if y is not None else 1)
+        forwards = cost[0] + 2 * len(x)
         return AttackResult(
             x_adv=x_adv,
             success=success,
             already_wrong=wrong,
             distance=self.threat.norm.size(x_adv - x),
             loss=best.value,
-            queries=forwards / max(1, len(x)),
+            queries=forwards / len(x),
             zero_grads=best.zero_grads,
             forwards=forwards,
             backwards=cost[1],
@@ -196,23 +188,3 @@ class Attack:
                 f"{self.name} left its threat {self.threat} by {float(over[row]):.2e} in row "
                 f"{row}. This is a bug in notbugs or a model that returns NaN; please report it."
             )
-
-
-def _better(best: Solution, again: Solution, left: Tensor) -> Solution:
-    """`best` with the rows `left` replaced where the new restart did better."""
-    old = rows.select((best.x, best.value, best.success, best.status, best.zero_grads), left)
-    new = (again.x, again.value, again.success, again.status, again.zero_grads)
-    improved = torch.where(again.success == old[2], again.value < old[1], again.success)
-    merged = rows.merge(improved, new, old)
-    whole = (best.x, best.value, best.success, best.status, best.zero_grads)
-    x, value, success, status, zero = rows.scatter(whole, left, merged)
-    return Solution(
-        x=x,
-        value=value,
-        success=success,
-        status=status,
-        steps=best.steps.index_add(0, left, again.steps),
-        zero_grads=zero,
-        forwards=best.forwards,
-        backwards=best.backwards,
-    )

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from notbugs.core.types import Images, Logits, Rows, RowTree
+from notbugs.core.errors import bad_value
+from notbugs.core.types import Images, Labels, Logits, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation
 
 ValueOfLogits: TypeAlias = Callable[[Logits, Tensor], Rows]
@@ -70,6 +71,23 @@ def _column(context: RowTree | None, name: str) -> Tensor:
     return context[name]
 
 
-def predicted(logits: Logits) -> Tensor:
+def predicted_clean(logits: Callable[[Images], Logits], x: Images) -> Labels:
+    """The predicted class of each clean image, [n], computed without gradients.
+
+    **Raises** ValueError where the model gives NaN: what breaks such a model says nothing.
+    """
+    with torch.no_grad():
+        classes = predicted(logits(x))
+    if bool((classes < 0).any()):
+        raise bad_value(
+            "model",
+            "give finite logits for clean images",
+            f"NaN, first in row {int((classes < 0).nonzero()[0, 0])}",
+            "Its weights may come from a training that diverged: load or train another.",
+        )
+    return classes
+
+
+def predicted(logits: Logits) -> Labels:
     """The predicted class of each row, [n]; a row of NaN counts as class -1."""
     return torch.where(logits.isnan().any(dim=1), -1, logits.argmax(dim=1))

@@ -2,6 +2,7 @@
 
 from notbugs.attacks.attack import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
+from notbugs.core.errors import check_count
 from notbugs.engine import (
     AbstractNorm,
     Never,
@@ -44,10 +45,13 @@ def pgd(
     **Differs from the paper**: the best point on the way is returned, not the last one;
     pass `keep=Last()` for the paper's.
 
+    **Raises** ValueError for `eps`, `steps`, `step_size` or `restarts` that are not above 0.
+
     >>> from notbugs.engine import L2
     >>> pgd(L2(), 0.5, steps=20, step_size=0.1).name
     'PGD-20'
     """
+    check_count(steps, "steps")
     threat = Threat(norm, eps)
     size = 2.5 * eps / steps if step_size is None else step_size
     solver = Solver(

@@ -1,12 +1,12 @@
 """The evaluation: worst case per example over attacks and restarts."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from notbugs.attacks import Attack, pgd, predicted
+from notbugs.attacks import Attack, pgd, predicted_clean
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, check_labels
 from notbugs.core.types import Images, Keys, Labels, Mask
@@ -47,14 +47,14 @@ def evaluate(
     - `seed`: row i of the data has its own random stream, whatever the batch size
     - `progress`: called with the fraction done, 0..1
 
-    **Raises** ValueError when the data does not fit the model or an attack has another
-    threat.
+    **Raises** ValueError when the data does not fit the model, the model gives NaN for a
+    clean image, there is no attack, or an attack has another threat.
     """
     check_count(batch_size, "batch_size")
     check_fits(model, data)
     chosen = [evaluation_pgd(threat)] if attacks is None else list(attacks)
-    _check_threats(chosen, threat)
-    began, device = time.perf_counter(), next(iter(model.buffers())).device
+    _check_attacks(chosen, threat)
+    began, device = time.perf_counter(), model.device
     keys = random.row_keys(len(data), seed, "evaluate")
     tally = _Tally(len(data), chosen)
     for index in torch.arange(len(data)).split(batch_size):
@@ -76,38 +76,48 @@ def accuracy(
 def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -> Tensor:
     """The predicted class of every image, [n], on the CPU; the model is left as it was."""
     check_fits(model, data)
-    device = next(iter(model.buffers())).device
-    with frozen(model), torch.no_grad():
+    check_count(batch_size, "batch_size")
+    with frozen(model):
         parts = [
-            predicted(model.logits(data.pixels(index).to(device))).cpu()
+            predicted_clean(model, data.pixels(index).to(model.device)).cpu()
             for index in torch.arange(len(data)).split(batch_size)
         ]
     return torch.cat(parts)
 
 
-def check_fits(model: Classifier, data: ImageData) -> None:
+def check_fits(model: Classifier, data: ImageData, argument: str = "data") -> None:
     """Refuses data whose images or classes are not the model's."""
     if tuple(data.shape) != tuple(model.shape):
         raise bad_value(
-            "data",
+            argument,
             f"hold images of the model's shape {tuple(model.shape)}",
             f"{tuple(data.shape)} in '{data.name}'",
-            "Evaluate on the dataset the model was made for, or resize the images.",
+            "Use the dataset the model was made for, or resize the images.",
         )
     if data.classes != model.classes:
         raise bad_value(
-            "data",
+            argument,
             f"have the model's {model.classes} classes",
             f"{data.classes} in '{data.name}'",
-            "Evaluate on the dataset the model was made for.",
+            "Use the dataset the model was made for.",
         )
 
 
-def _check_threats(attacks: Iterable[Attack], threat: Threat) -> None:
+def _check_attacks(attacks: Sequence[Attack], threat: Threat) -> None:
+    if not attacks:
+        raise bad_value(
+            "attacks",
+            "hold at least one attack",
+            "none",
+            "Leave it out for PGD-20; clean accuracy alone is `accuracy(model, data)`.",
+        )
     for attack in attacks:
         if attack.threat != threat:
             raise bad_value(
-                "attacks", f"all have the threat {threat}", f"{attack.name} with {attack.threat}"
+                "attacks",
+                f"all have the threat {threat}",
+                f"{attack.name} with {attack.threat}",
+                "Evaluate each threat on its own.",
             )
 
 
@@ -125,8 +135,8 @@ class _Tally:
         self.flat = 0
 
     def batch(self, model: Classifier, index: Tensor, x: Images, y: Labels, keys: Keys) -> None:
-        with frozen(model), torch.no_grad():
-            right = predicted(model.logits(x)) == y
+        with frozen(model):
+            right = predicted_clean(model, x) == y
         self.forwards += len(x)
         self.right[index] = right.cpu()
         standing = right.clone()

@@ -54,6 +54,7 @@ def capture(module: nn.Module, names: Sequence[str]) -> Generator[dict[str, Tens
     exception.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
         >>> with capture(net, ["0"]) as found:
         ...     _ = net(torch.zeros(1, 2))

@@ -72,7 +72,7 @@ def build(
     Example:
         >>> model = build("cnn", shape=(1, 8, 8), classes=10, seed=0, options={"width": 8})
         >>> model.options
-        {'width': 8, 'hidden': 128}
+        {'width': 8, 'hidden': 64}
 
     Raises:
         ValueError: an unknown architecture or option (the nearest name is suggested), or

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core import rows
-from notbugs.core.errors import bad_value, check_images
+from notbugs.core.errors import bad_value, check_count, check_images
 from notbugs.core.types import Embeddings, Images, Keys, Rows, RowTree
 from notbugs.engine import (
     L2,
@@ -34,8 +34,15 @@ class EmbeddingDistance(AbstractObjective):
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         if context is None:
             raise KeyError("This objective needs the per-row tensor 'embedding' in its context.")
-        gap = self.embed(x) - context["embedding"]
-        return Evaluation(torch.linalg.vector_norm(gap, dim=1))
+        found, wanted = self.embed(x), context["embedding"]
+        if found.shape != wanted.shape:  # would broadcast
+            raise bad_value(
+                "target",
+                f"have shape {tuple(found.shape)}, as the embeddings have",
+                f"shape {tuple(wanted.shape)}",
+                "Compute it with the same `embed`.",
+            )
+        return Evaluation(torch.linalg.vector_norm(found - wanted, dim=1))
 
 
 def inversion(steps: int, step_size: float, *, schedule: str = "constant") -> Solver:
@@ -45,6 +52,7 @@ def inversion(steps: int, step_size: float, *, schedule: str = "constant") -> So
     (arXiv 1906.00945), section 3. `schedule="cosine"` shrinks the step, which reaches a
     given distance in far fewer steps than the papers' constant one.
     """
+    check_count(steps, "steps")
     return Solver(
         within=Box(), rule=Steepest(L2(), step_size, schedule), max_steps=steps, keep=LowestValue()
     )
@@ -65,10 +73,16 @@ def invert(
 
     The solution's `value` is the distance reached; `relative_error` puts it in units of
     the target's norm.
+
+    **Raises** ValueError for start images outside [0, 1] and for targets that are not finite
+    or not one embedding a start image.
     """
     check_images(start, "start")
     if len(target) != len(start):
         raise bad_value("target", f"have {len(start)} rows, one a start image", len(target))
+    if not bool(target.isfinite().all()):
+        row = int((~rows.flatten(target).isfinite()).any(dim=1).nonzero()[0, 0])
+        raise bad_value("target", "be finite", f"NaN or infinity, first in row {row}")
     return solver.minimise(
         EmbeddingDistance(embed),
         start,

@@ -1,5 +1,6 @@
 """Exact resume: everything the next epoch depends on, in one safetensors file."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.core.errors import DataError
-from notbugs.data import safefile
+from notbugs.data import ImageData, safefile
+from notbugs.models import Classifier
+from notbugs.training.recipe import Recipe
 
 
 @dataclass
@@ -25,6 +28,16 @@ class State:
     best_score: float = float("-inf")
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+
+def owner_of(
+    model: Classifier, data: ImageData, recipe: Recipe, seed: int, val: ImageData | None
+) -> str:
+    """A digest of all that a training's end depends on; `val` is None where it is not watched."""
+    shapes = [(k, tuple(v.shape)) for k, v in model.state_dict().items()]
+    facts = (model.architecture, shapes, data.digest, recipe, seed)
+    text = repr(facts if val is None else (*facts, val.digest))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save(

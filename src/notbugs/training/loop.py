@@ -1,6 +1,6 @@
 """The training loop: standard or adversarial, resumable, watched on held-out data."""
 
-import hashlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from notbugs.judge import accuracy, check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, frozen, half
 from notbugs.training import checkpoint
 from notbugs.training.checkpoint import State
+from notbugs.training.draws import own_draws
 from notbugs.training.recipe import Adversary, Recipe
 
 CHECKPOINT_SECONDS = 10.0
@@ -62,8 +63,12 @@ def train(
     being finite; DataError for a checkpoint of another training.
     """
     check_fits(model, data)
+    if val is not None:
+        check_fits(model, val, "val")
     if recipe.select == "best" and val is None:
-        raise bad_value("val", "be given with select='best'", None)
+        raise bad_value(
+            "val", "be given with select='best'", None, "Hold some training images out."
+        )
     if recipe.batch_size > len(data):
         raise bad_value(
             "batch_size",
@@ -114,14 +119,16 @@ class _Training:
         self.data = DeviceData(data, self.device)
         self.keys = random.row_keys(len(data), seed, "train", device=self.device)
         self.attack: Attack | None = None
-        self.owner = _fingerprint(model, data, recipe, seed)
+        watched = val if recipe.watch_every else None
+        self.owner = checkpoint.owner_of(model, data, recipe, seed, watched)
         self.optimiser = _sgd(model, recipe)
         self.per_epoch = len(data) // recipe.batch_size
 
     def run(self, progress: Callable[[float], None]) -> State:
         state, saved = self._resumed(), time.perf_counter()
         for epoch in range(state.epoch, self.recipe.epochs):
-            row = self._epoch(epoch, progress)
+            with own_draws(self.device, self.seed, "layers", epoch):
+                row = self._epoch(epoch, progress)
             state.epoch = epoch + 1
             self._watch(state, row)
             state.history.append(row)
@@ -130,6 +137,7 @@ class _Training:
                 saved = time.perf_counter()
         if self.path is not None:
             checkpoint.save(self.path, self.model, self.optimiser, state, self.owner)
+        progress(1.0)
         return state
 
     def _resumed(self) -> State:
@@ -153,13 +161,20 @@ class _Training:
             if i % 8 == 0:
                 progress((step + 1) / (recipe.epochs * self.per_epoch))
         mean = float(losses) / self.per_epoch
-        if not mean < float("inf"):
-            raise TrainingError(
-                f"The training loss became {mean} in epoch {epoch + 1} at learning rate "
-                f"{rate:.3g}. Lower `lr` or raise `warmup`; the data itself was checked to be "
-                "finite."
-            )
+        if not math.isfinite(mean):
+            raise _diverged(f"loss became {mean}", epoch, rate)
+        if not self._sound(last=epoch + 1 == recipe.epochs):
+            raise _diverged("left weights or logits that are NaN or infinite", epoch, rate)
         return {"epoch": float(epoch + 1), "loss": mean, "lr": rate}
+
+    def _sound(self, *, last: bool) -> bool:
+        """Whether the weights are finite, and at the end, with no next loss to tell, the logits."""
+        sound = all(bool(p.isfinite().all()) for p in self.model.parameters())
+        if sound and last:
+            few, _ = self.data.batch(torch.arange(self.recipe.batch_size))
+            with frozen(self.model), torch.no_grad():
+                sound = bool(self.model(few).isfinite().all())
+        return sound
 
     def _step(self, epoch: int, index: Tensor, rate: float) -> Tensor:
         x, y = self.data.batch(index)
@@ -218,7 +233,8 @@ def _sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     )
 
 
-def _fingerprint(model: Classifier, data: ImageData, recipe: Recipe, seed: int) -> str:
-    shapes = [(k, tuple(v.shape)) for k, v in model.state_dict().items()]
-    text = repr((model.architecture, shapes, data.digest, recipe, seed))
-    return hashlib.sha256(text.encode()).hexdigest()
+def _diverged(what: str, epoch: int, rate: float) -> TrainingError:
+    return TrainingError(
+        f"The training {what} in epoch {epoch + 1} at learning rate {rate:.3g}. "
+        "Lower `lr` or raise `warmup`; the data itself was checked to be finite."
+    )

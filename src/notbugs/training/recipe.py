@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from notbugs.core.errors import bad_value, check_count, check_positive, unknown_name
 from notbugs.data import Augment
+from notbugs.engine import Threat
 
 DECAYS = ("cosine", "linear", "step", "constant")
 SELECTS = ("last", "best")
@@ -33,8 +34,11 @@ class Adversary:
     train_mode: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses an empty number of steps and an endless warm-up."""
+        """Refuses a threat that cannot be read, empty steps and an endless warm-up."""
+        Threat.parse(self.threat)
         check_count(self.steps, "steps")
+        if self.step_size is not None:
+            check_positive(self.step_size, "step_size", "None means 2.5 * eps / steps.")
         if not 0 <= self.eps_warmup < 1:
             raise bad_value("eps_warmup", "lie in [0, 1)", self.eps_warmup)
 
@@ -75,6 +79,11 @@ class Recipe:
         check_count(self.epochs, "epochs")
         check_count(self.batch_size, "batch_size")
         check_positive(self.lr, "lr")
+        check_count(self.watch_every, "watch_every", 0, "0 means never.")
+        if not 0 <= self.momentum < 1:
+            raise bad_value("momentum", "lie in [0, 1)", self.momentum)
+        if not 0 <= self.weight_decay < float("inf"):
+            raise bad_value("weight_decay", "be a finite number of at least 0", self.weight_decay)
         if not 0 <= self.warmup < 1:
             raise bad_value("warmup", "lie in [0, 1)", self.warmup)
         for value, name, known in (
@@ -84,6 +93,8 @@ class Recipe:
         ):
             if value not in known:
                 raise unknown_name(name, value, known)
+        if self.watch_threat is not None:
+            Threat.parse(self.watch_threat)
         if self.select == "best" and self.watch_every < 1:
             raise bad_value("watch_every", "be at least 1 with select='best'", self.watch_every)
 

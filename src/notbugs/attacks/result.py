@@ -1,0 +1,67 @@
+"""What an attack gives back, and how two restarts are joined."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from notbugs.core import rows
+from notbugs.core.types import Images, Mask, Rows
+from notbugs.engine import Solution
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What an attack found, verified on the model that was passed in.
+
+    - `x_adv` [n, c, h, w]: in [0, 1] and within the threat of `x`
+    - `success` [n]: misclassified (untargeted) or classified as the target (targeted)
+    - `already_wrong` [n]: the clean image was misclassified (False when `y` is not known)
+    - `distance` [n]: size of x_adv - x in the threat's norm, pixel units of [0, 1]
+    - `loss` [n]: the attack's objective at `x_adv` (lower is better for the attacker)
+    - `queries`: forward passes spent on a row, averaged over the batch
+    - `zero_grads` [n]: steps at which the gradient was exactly zero, in the restart kept
+    - `forwards`, `backwards`: passes summed over rows and restarts
+    """
+
+    x_adv: Images
+    success: Mask
+    already_wrong: Mask
+    distance: Rows
+    loss: Rows
+    queries: float
+    zero_grads: Tensor
+    forwards: int
+    backwards: int
+
+    @property
+    def attack_success_rate(self) -> float:
+        """Share of rows on which the attack reached its goal, 0..1."""
+        return float(self.success.float().mean())
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of rows that were right and stayed so, 0..1 (untargeted attacks)."""
+        return float((~(self.success | self.already_wrong)).float().mean())
+
+
+def better(best: Solution, again: Solution, left: Tensor) -> Solution:
+    """`best` with the rows `left` replaced where the new restart did better."""
+    old = rows.select((best.x, best.value, best.success, best.status, best.zero_grads), left)
+    new = (again.x, again.value, again.success, again.status, again.zero_grads)
+    # Lower, or a number where there was a NaN.
+    lower = ~((again.value >= old[1]) | again.value.isnan())
+    improved = torch.where(again.success == old[2], lower, again.success)
+    merged = rows.merge(improved, new, old)
+    whole = (best.x, best.value, best.success, best.status, best.zero_grads)
+    x, value, success, status, zero = rows.scatter(whole, left, merged)
+    return Solution(
+        x=x,
+        value=value,
+        success=success,
+        status=status,
+        steps=best.steps.index_add(0, left, again.steps),
+        zero_grads=zero,
+        forwards=best.forwards,
+        backwards=best.backwards,
+    )

@@ -1,0 +1,165 @@
+"""What the judge counts, whom it shows to whom, and what it refuses."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from notbugs.attacks import Attack, fgsm, pgd
+from notbugs.core import random
+from notbugs.data import ImageData
+from notbugs.engine import L2, Linf, Threat
+from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions, wilson
+from notbugs.models import build, wrap
+
+THREAT = Threat.parse("linf:0.05")
+N = 30
+
+
+def net(name="cnn", **options):
+    """A small net that names several classes, and images of which it gets two in three right."""
+    options = options or {"width": 4, "hidden": 8}
+    model = build(name, shape=(1, 8, 8), classes=5, seed=1, options=options)
+    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
+    model.eval()
+    with torch.no_grad():
+        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
+        y = model.logits(x).argmax(dim=1)
+    y[::3] = (y[::3] + 1) % 5
+    return model, ImageData(x, y, tuple("abcde"), "noise")
+
+
+class Spy:
+    """A loss that counts the rows it is shown."""
+
+    def __init__(self):
+        self.rows = []
+
+    def __call__(self, logits, classes):
+        self.rows.append(len(classes))
+        return nn.functional.cross_entropy(logits, classes, reduction="none")
+
+
+def test_later_attacks_see_only_what_still_stands():
+    model, data = net()
+    spy = Spy()
+    second = pgd(Linf(), 0.05, steps=1, loss=spy)
+    first = evaluate(model, data, THREAT, attacks=[evaluation_pgd(THREAT)])
+    assert 0 < int(first.standing.sum()) < int(first.right.sum()) == 20
+    both = evaluate(model, data, THREAT, attacks=[evaluation_pgd(THREAT), second])
+    assert set(spy.rows) == {int(first.standing.sum())}
+    assert both.attacks[0].broken == first.attacks[0].broken
+    assert bool((both.standing <= first.standing).all())
+
+
+def test_an_attack_with_nothing_left_to_do_is_not_run():
+    model, data = net()
+    spy, wide = Spy(), Threat.parse("linf:0.9")
+    attacks = [pgd(Linf(), 0.9, steps=40, restarts=5), pgd(Linf(), 0.9, loss=spy)]
+    verdict = evaluate(model, data, wide, attacks=attacks)
+    assert verdict.robust == 0.0
+    assert spy.rows == []
+    assert [a.broken for a in verdict.attacks] == [20, 0]
+    wrong = data.with_labels((predictions(model, data) + 1) % 5)
+    verdict = evaluate(model, wrong, wide, attacks=[pgd(Linf(), 0.9, loss=spy)])
+    assert (verdict.clean, verdict.robust, spy.rows) == (0.0, 0.0, [])
+
+
+@pytest.mark.parametrize("norm", ["linf:0.03", "l2:0.1"])
+def test_a_net_is_judged_alike_in_batches_of_any_size(norm):
+    model, data = net()
+    threat = Threat.parse(norm)
+    attacks = [evaluation_pgd(threat, steps=3, restarts=2), fgsm(threat.eps, norm=threat.norm)]
+    verdicts = [evaluate(model, data, threat, attacks=attacks, batch_size=b) for b in (30, 7, 1)]
+    assert 0 < int(verdicts[0].standing.sum()) < 20
+    for other in verdicts[1:]:
+        assert torch.equal(other.right, verdicts[0].right)
+        assert torch.equal(other.standing, verdicts[0].standing)
+        assert [a.broken for a in other.attacks] == [a.broken for a in verdicts[0].attacks]
+
+
+def test_masking_fires_when_the_logits_are_scaled_until_the_gradient_is_zero():
+    model, data = net()
+    assert evaluate(model, data, THREAT).masking[0]["verdict"] == "clear"
+    with torch.no_grad():
+        model.body.head.weight.mul_(1e6)
+        model.body.head.bias.mul_(1e6)
+    verdict = evaluate(model, data, THREAT)
+    assert verdict.zero_gradients > 0.5
+    assert verdict.masking[0]["verdict"] == "suspicious"
+
+
+def test_the_model_is_left_in_its_own_mode():
+    model, data = net("resnet8", width=2)
+    model.train()
+    model.body.head.eval()
+    flags = [m.training for m in model.modules()]
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    evaluate(model, data, THREAT, attacks=[evaluation_pgd(THREAT, steps=2)])
+    accuracy(model, data)
+    assert [m.training for m in model.modules()] == flags
+    assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_progress_ends_at_one_and_the_cost_is_counted():
+    model, data = net()
+    seen = []
+    attack = replace(pgd(Linf(), 0.05, steps=3), name="three")
+    verdict = evaluate(model, data, THREAT, attacks=[attack], batch_size=8, progress=seen.append)
+    assert seen == pytest.approx([8 / 30, 16 / 30, 24 / 30, 1.0])
+    # One look at all 30; 3 + 1 steps and 2 verifications for the 20 that were right.
+    assert verdict.forwards == 30 + 20 * (3 + 1 + 2)
+    assert verdict.attacks[0].name == "three"
+    assert verdict.as_json()["forwards_per_image"] == 5.0
+
+
+def test_the_yardstick_is_the_stated_one():
+    attack = evaluation_pgd(Threat(L2(), 1.0))
+    assert isinstance(attack, Attack)
+    assert (attack.solver.max_steps, attack.restarts, attack.random_start) == (20, 1, True)
+    assert attack.solver.rule.step_size == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 5), (1, 7), (50, 100), (199, 200), (13, 13)])
+def test_wilson_agrees_with_scipy(k, n):
+    low, high = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
+    assert wilson(k, n) == pytest.approx((100 * low, 100 * high), abs=2e-3)
+
+
+def test_no_image_no_knowledge():
+    assert wilson(0, 0) == (0.0, 100.0)
+
+
+def test_a_model_that_gives_nan_is_refused_not_scored():
+    model, data = net()
+    with torch.no_grad():
+        model.body.head.weight[0, 0] = float("nan")
+    for call in (evaluate, lambda m, d, _: accuracy(m, d)):
+        with pytest.raises(ValueError, match=r"`model` must give finite logits.*diverged"):
+            call(model, data, THREAT)
+
+
+def test_what_cannot_be_judged_is_refused():
+    model, data = net()
+    with pytest.raises(ValueError, match=r"`attacks` must hold at least one attack; got none"):
+        evaluate(model, data, THREAT, attacks=[])
+    with pytest.raises(ValueError, match=r"threat linf:0.05; got PGD-20 with l2:0.05.*its own"):
+        evaluate(model, data, THREAT, attacks=[pgd(L2(), 0.05)])
+    for call in (evaluate, lambda m, d, _, **kw: accuracy(m, d, **kw)):
+        with pytest.raises(ValueError, match=r"`batch_size` must be at least 1; got 0"):
+            call(model, data, THREAT, batch_size=0)
+    with pytest.raises(ValueError, match=r"`labels` must have shape \(30,\)"):
+        accuracy(model, data, data.labels[:4])
+    with pytest.raises(ValueError, match=r"`labels` must lie in 0..4; got 6 in row 0"):
+        accuracy(model, data, data.labels + 5)
+
+
+def test_a_wrapped_module_is_judged_like_a_built_one():
+    model, data = net()
+    wrapped = wrap(model.body, shape=(1, 8, 8), classes=5, embedding="trunk")
+    assert torch.equal(
+        evaluate(model, data, THREAT).standing, evaluate(wrapped, data, THREAT).standing
+    )
