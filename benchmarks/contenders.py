@@ -14,6 +14,8 @@ from notbugs.attacks import pgd
 from notbugs.engine import NORMS
 
 PLAIN = "plain loop"
+FROZEN = "foolbox, model frozen"
+NEAR = "plain loop, torchattacks' start"
 
 
 def contenders(setting: Setting) -> dict[str, Craft]:
@@ -23,13 +25,24 @@ def contenders(setting: Setting) -> dict[str, Craft]:
         PLAIN: plain(setting),
         "notbugs": ours(setting),
         "foolbox": foolbox,
-        "foolbox, model frozen": _on_frozen(foolbox),
+        FROZEN: _on_frozen(foolbox),
         "torchattacks": peers.torchattacks_pgd(setting),
     }
 
 
-def plain(setting: Setting) -> Craft:
-    """What one would write by hand: frozen parameters, no checks, the last point returned."""
+def in_strength(setting: Setting) -> dict[str, Craft]:
+    """As `contenders`, for strength: freezing changes nothing there, but the start does."""
+    made = {name: craft for name, craft in contenders(setting).items() if name != FROZEN}
+    if setting.random_start and setting.norm == "l2":
+        made[NEAR] = plain(setting, near=True)
+    return made
+
+
+def plain(setting: Setting, *, near: bool = False) -> Craft:
+    """What one would write by hand: frozen parameters, no checks, the last point returned.
+
+    `near`: an L2 start as torchattacks draws it, of uniform length, not uniform in the ball.
+    """
     step, eps = setting.step_size, setting.eps
 
     def climb_linf(x: Tensor, grad: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -46,7 +59,7 @@ def plain(setting: Setting) -> Craft:
         climb: Callable[..., Tensor] = climb_linf if linf else climb_l2
         x_adv = x
         if setting.random_start:
-            x_adv = (x + _noise(x, setting)).clamp(0, 1)
+            x_adv = (x + _noise(x, setting, near)).clamp(0, 1)
         with _frozen(model):
             for _ in range(setting.steps):
                 x_adv = x_adv.detach().requires_grad_()
@@ -101,9 +114,9 @@ def _lengths(d: Tensor) -> Tensor:
     return torch.linalg.vector_norm(d.flatten(1), dim=1)[:, None, None, None]
 
 
-def _noise(x: Tensor, setting: Setting) -> Tensor:
+def _noise(x: Tensor, setting: Setting, near: bool) -> Tensor:
     if setting.norm == "linf":
         return torch.empty_like(x).uniform_(-setting.eps, setting.eps)
     direction = torch.randn_like(x)
-    radius = torch.rand(len(x)) ** (1 / x[0].numel())
+    radius = torch.rand(len(x)) ** (1 if near else 1 / x[0].numel())
     return setting.eps * radius[:, None, None, None] * direction / _lengths(direction)

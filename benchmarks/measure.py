@@ -52,9 +52,11 @@ class Spread:
         return cls(middle, low, high, len(values))
 
     @classmethod
-    def extremes(cls, values: list[float]) -> "Spread":
-        """The mean between the lowest and the highest."""
-        return cls(statistics.fmean(values), min(values), max(values), len(values))
+    def mean(cls, values: list[float]) -> "Spread":
+        """The mean, between one standard error less and more."""
+        n, middle = len(values), statistics.fmean(values)
+        error = statistics.stdev(values) / n**0.5 if n > 1 else 0.0
+        return cls(middle, middle - error, middle + error, n)
 
 
 @dataclass(frozen=True)

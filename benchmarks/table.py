@@ -46,7 +46,7 @@ def _conditions(given: dict[str, Any]) -> str:
         f"not times); Python {given['python']}, {versions}; notbugs at commit "
         f"{given['commit']}{dirty}.\n\n"
         f"All contenders: untargeted, cross-entropy, step size {given['step_size']}, "
-        f"{given['restarts']} restart, seeds {given['seeds']} where the start is random, "
+        f"{given['restarts']} restart, random starts from seeds 0, 1, ... (as many as n), "
         f"at least {given['fewest_rounds']} timed rounds after one that warms up, contenders in "
         f"turn; OMP_WAIT_POLICY={given['omp_wait_policy']}.\n"
     )
@@ -78,33 +78,31 @@ def _strength(found: list[dict[str, Any]]) -> str:
             f"random, n={row['seeds']}" if row["random_start"] else "at the image",
             row["contender"],
             _rate(row),
-            ""
-            if row["contender"] == "notbugs"
-            else f"{row['only_it']:g} / {row['only_notbugs']:g}",
+            _apart(row),
         )
         for row in found
     ]
     worst = max(row["violation"] for row in found)
     return (
         "## Strength\n\nSuccess in percent of the images that the model had right, judged by "
-        "this benchmark from the returned images: mean (lowest to highest seed). The last "
-        "column counts images, a seed: those that fell to this contender and not to notbugs, "
-        f"and the other way round. No result left its threat by more than {worst:.1e}.\n\n"
-        + _table(heads, rows)
+        "this benchmark from the returned images: mean ± standard error over n random starts. The "
+        "last column counts images, where all contenders start alike: those that fell to this "
+        f"one and not to notbugs, and the other way round. No result left its threat by more "
+        f"than {worst:.1e}.\n\n" + _table(heads, rows)
     )
 
 
 def _apart(row: dict[str, Any]) -> str:
-    if row["contender"] == "notbugs":
+    if row["contender"] == "notbugs" or row["random_start"]:
         return ""
-    return f"{row['only_it']:.3g} / {row['only_notbugs']:.3g}"
+    return f"{row['only_it']:g} / {row['only_notbugs']:g}"
 
 
 def _rate(row: dict[str, Any]) -> str:
     spread: Spread = row["success"]
     if spread.n == 1:
-        return f"{spread.middle:.1f}"
-    return f"{spread.middle:.1f} ({spread.low:.1f} to {spread.high:.1f})"
+        return f"{spread.middle:.2f}"
+    return f"{spread.middle:.2f} ± {spread.high - spread.middle:.2f}"
 
 
 def _speed(found: list[dict[str, Any]]) -> str:

@@ -5,7 +5,7 @@ import torch
 
 from notbugs.core import random
 from notbugs.core.errors import TrainingError
-from notbugs.data import ImageData, load_source, split
+from notbugs.data import ImageData, load, load_source, save, split
 from notbugs.engine import L2, NORMS, Threat
 from notbugs.features import (
     InversionSettings,
@@ -93,13 +93,115 @@ def test_targeted_sets(model, kind):
     assert facts["source"]["digest"] == DATA.digest
 
 
-def test_targeted_sets_do_not_depend_on_the_batch_and_repeat_to_the_bit(model):
-    few, threat = DATA.select(slice(0, 60)), Threat.parse("l2:1")
-    a = targeted_set(model, few, "det", threat, seed=0, steps=10)
-    b = targeted_set(model, few, "det", threat, seed=0, steps=10)
-    c = targeted_set(model, few, "det", threat, seed=0, steps=10, batch_size=7)
-    assert a.digest == b.digest
-    torch.testing.assert_close(a.images, c.images, atol=1e-4, rtol=0)
+def made_in_batches(model, kind, batch_size, seed=0):
+    few = DATA.select(slice(0, 60))
+    if kind == "D_NR":
+        short = InversionSettings(steps=10)
+        return inverted_set(model, few, name=kind, seed=seed, settings=short, batch_size=batch_size)
+    threat = Threat.parse("l2:1")
+    return targeted_set(model, few, kind, threat, seed=seed, steps=10, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("kind", ["rand", "det", "other", "D_NR"])
+def test_sets_do_not_depend_on_the_batch_and_repeat_to_the_bit(model, kind):
+    state = {name: t.clone() for name, t in model.state_dict().items()}
+    grads = [p.grad for p in model.parameters()]
+    a, again, cut = (made_in_batches(model, kind, size) for size in (256, 256, 7))
+    assert a.digest == again.digest
+    assert a.provenance == again.provenance
+    assert torch.equal(a.labels, cut.labels)
+    torch.testing.assert_close(a.images, cut.images, atol=1e-5, rtol=0)
+    if kind != "det":  # whose targets and start points are fixed
+        assert made_in_batches(model, kind, 256, seed=1).digest != a.digest
+    assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items())
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(p.grad is g for p, g in zip(model.parameters(), grads, strict=True))
+
+
+def test_the_recipe_is_complete(model):
+    pushed = targeted_set(model, DATA, "rand", Threat.parse("linf:0.1"), seed=3, steps=5)
+    origin = {"data": DATA.name, "digest": DATA.digest, "architecture": "cnn"}
+    assert pushed.provenance == {
+        "recipe": "D_rand", "source": origin, "norm": "linf", "eps": 0.1, "steps": 5,
+        "step_size": 0.05, "seed": 3, "targets": "uniform over all classes",
+    }  # fmt: skip
+    settings = InversionSettings(steps=3, step_size=0.2, schedule="constant")
+    inverted = inverted_set(model, DATA, name="D_R", seed=3, settings=settings)
+    facts = dict(inverted.provenance)
+    assert facts.pop("relative_error") == pytest.approx(
+        float(inverted.columns["relative_error"].mean())
+    )
+    assert facts.pop("from_original") > 0
+    assert facts == {
+        "recipe": "D_R", "source": origin, "steps": 3, "step_size": 0.2,
+        "schedule": "constant", "seed": 3,
+    }  # fmt: skip
+    control = leakage_control(DATA, "det", Threat.parse("l2:0.5"), seed=3)
+    assert control.provenance == {
+        "recipe": "leak:D_det", "source": {"data": DATA.name, "digest": DATA.digest},
+        "norm": "l2", "eps": 0.5, "seed": 3,
+    }  # fmt: skip
+
+
+def test_sets_survive_their_file(model, tmp_path):
+    made = made_in_batches(model, "other", 256)
+    save(made, tmp_path / "made.safetensors")
+    back = load(tmp_path / "made.safetensors")
+    assert back.digest == made.digest
+    assert back.provenance == made.provenance
+    assert all(torch.equal(back.columns[k], column) for k, column in made.columns.items())
+
+
+def test_dropped_images_are_counted_and_the_columns_stay_aligned(model):
+    """At L2 4.5, of at most 8 for black images pushed to white: some cannot get there."""
+    few = DATA.select(slice(0, 40))
+    threat = Threat.parse("l2:4.5")
+    made = targeted_set(model, few, "other", threat, seed=0, steps=5)
+    assert made.provenance["dropped"] == 40 - len(made) > 0
+    rows = made.columns["source_rows"]
+    assert torch.equal(made.columns["true_labels"], few.labels[rows])
+    moved = L2().size(made.pixels() - few.pixels(rows))
+    assert bool(((moved - 4.5).abs() <= 0.045).all())
+    assert torch.equal(predictions(model, made) == made.labels, made.columns["success"])
+    assert not bool((made.labels == made.columns["true_labels"]).any())
+
+
+def test_progress_goes_up_to_one(model):
+    heard = []
+    few = DATA.select(slice(0, 20))
+    targeted_set(
+        model, few, "det", Threat.parse("l2:1"), seed=0, steps=2, batch_size=6,
+        progress=heard.append,
+    )  # fmt: skip
+    assert heard == sorted(heard)
+    assert (len(heard), heard[-1]) == (4, 1.0)
+
+
+def test_bad_arguments_are_explained(model):
+    threat = Threat.parse("l2:1")
+    with pytest.raises(ValueError, match=r"`steps` must be at least 1; got 0"):
+        targeted_set(model, DATA, "det", threat, seed=0, steps=0)
+    with pytest.raises(ValueError, match=r"`step_size` must be a finite number above 0; got 0"):
+        targeted_set(model, DATA, "det", threat, seed=0, step_size=0.0)
+    with pytest.raises(ValueError, match=r"`batch_size` must be at least 1; got 0"):
+        targeted_set(model, DATA, "det", threat, seed=0, batch_size=0)
+    with pytest.raises(ValueError, match=r"`batch_size` must be at least 1; got 0"):
+        inverted_set(model, DATA, name="D_R", seed=0, batch_size=0)
+    with pytest.raises(ValueError, match=r"Unknown target kind 'othr'. Did you mean 'other'"):
+        targeted_set(model, DATA, "othr", threat, seed=0)
+    misspelt = InversionSettings(schedule="cosin")
+    with pytest.raises(ValueError, match=r"Unknown schedule 'cosin'. Did you mean 'cosine'"):
+        inverted_set(model, DATA, name="D_R", seed=0, settings=misspelt)
+    with pytest.raises(ValueError, match=r"`steps` must be at least 1; got 0"):
+        inverted_set(model, DATA, name="D_R", seed=0, settings=InversionSettings(steps=0))
+    large = ImageData(torch.rand(4, 1, 9, 9), torch.arange(4), tuple("abcdefghij"), "large")
+    with pytest.raises(ValueError, match=r"images of the model's shape \(1, 8, 8\)"):
+        targeted_set(model, large, "det", threat, seed=0)
+
+
+def test_targets_out_of_range_are_named():
+    with pytest.raises(ValueError, match=r"`labels` must lie in 0..2; got 3 in row 1"):
+        choose_targets("other", torch.tensor([0, 3]), 3, seed=0)
 
 
 def test_inverted_sets_match_the_representation_from_an_unrelated_start(model):
@@ -135,6 +237,19 @@ def test_leakage_controls(norm):
     assert torch.equal(made.pixels()[~alone], expected[~alone])
     assert float(made.columns["distance"].max()) <= 0.4 + 1e-6
     assert made.name == "leak:D_rand"
+    assert torch.equal(made.columns["true_labels"], DATA.labels)
+    assert leakage_control(DATA, "rand", threat, seed=4).digest == made.digest
+    assert leakage_control(DATA, "rand", threat, seed=5).digest != made.digest
+
+
+@pytest.mark.parametrize("kind", ["det", "other"])
+def test_controls_without_true_labels(kind):
+    """The patterns are those of the seed, whatever the kind: only the targets differ."""
+    threat = Threat.parse("l2:0.5")
+    made = leakage_control(DATA, kind, threat, seed=4)
+    assert not bool((made.labels == DATA.labels).any())
+    pattern = class_patterns(10, DATA.shape, threat, seed=4)[made.labels]
+    assert torch.equal(made.pixels(), (DATA.pixels() + pattern).clamp(0, 1))
 
 
 def test_a_source_at_chance_is_refused():

@@ -129,6 +129,13 @@ def test_wilson_agrees_with_scipy(k, n):
     assert wilson(k, n) == pytest.approx((100 * low, 100 * high), abs=2e-3)
 
 
+def test_rates_are_counts_divided_not_rounded_in_float32():
+    model, data = net()
+    verdict = evaluate(model, data, THREAT)
+    assert verdict.clean == accuracy(model, data) == 100 * 20 / 30
+    assert verdict.robust == 100 * int(verdict.standing.sum()) / 30
+
+
 def test_no_image_no_knowledge():
     assert wilson(0, 0) == (0.0, 100.0)
 

@@ -41,3 +41,12 @@ def die(context):
 
 def full(context):
     raise OSError(28, "No space left on device")
+
+
+def misread(context):
+    (context.work.parent.parent.parent.parent / "no-such-data.idx").read_bytes()
+
+
+def break_own_file(context):
+    (context.work / "value").mkdir()
+    (context.work / "value").write_text("x")

@@ -7,20 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import makers
 import pytest
 
 from notbugs.core.errors import StoreError
 from notbugs.store import SilentObserver, Stage, Store, key_of, run_stages
 
-sys.path.insert(0, str(Path(__file__).parent))
-import makers
-
 HERE = str(Path(__file__).parent)
-
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", HERE)
 
 
 def stage(producer, label="a stage", inputs=None, settings=None, cost=1.0, **config):

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         complaints.print("Stopped. Run the same command again to go on where it stood.")
         sys.exit(130)
-    except (NotbugsError, ValueError, TypeError, MemoryError) as error:
+    except (NotbugsError, ValueError, TypeError, OSError, MemoryError) as error:
         complaints.print("[bold red]error:[/]", end=" ")
         complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
         for note in getattr(error, "__notes__", []):

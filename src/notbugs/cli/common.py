@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from notbugs.core.errors import DataError, StoreError, bad_value
+from notbugs.core.errors import DataError, StoreError, bad_value, check_count
 from notbugs.data import ImageData, Source, Splits, load, load_source, split
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
@@ -47,12 +47,14 @@ def claim_folder(out: Path, identity: Mapping[str, str]) -> None:
                 )
             return
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
+        part = out / f".{MARKER}"
+        if any(entry != part for entry in out.iterdir()):
             raise StoreError(
                 f"'{out}' is not empty and not a run of notbugs. Choose an empty folder with "
                 "--out, so that nothing of yours is touched."
             )
-        marker.write_text(json.dumps(dict(identity)))
+        part.write_text(json.dumps(dict(identity)))
+        part.replace(marker)  # whole or not at all, so that a kill here does no harm
     except (OSError, ValueError) as error:
         raise StoreError(
             f"Cannot use '{out}' as output folder: {error}. Choose another with --out."
@@ -130,6 +132,8 @@ def images_for(
     count: int | None,
 ) -> ImageData:
     """A saved set (a .safetensors file) or a part of a named dataset, cut to `count` images."""
+    if count is not None:
+        check_count(count, "--count")
     if data is not None and data.endswith(".safetensors"):
         found = load(Path(data))
     else:

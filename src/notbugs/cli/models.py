@@ -61,7 +61,7 @@ class Train:
         if self.recipe not in RECIPES:
             raise unknown_name("recipe", self.recipe, RECIPES)
         config = config_for(self.data, "laptop")
-        size = self.train_size or config.train_size
+        size = config.train_size if self.train_size is None else self.train_size
         parts = split(load_source(self.data, self.data_dir), seed=self.seed, train_size=size)
         recipe = config.robust if self.recipe == "pgd" else config.standard
         if self.epochs is not None:
@@ -313,6 +313,7 @@ class AttackCommand:
                 [model.logits(p.to(device)).argmax(dim=1).cpu() for p in rounded.split(256)]
             )
         still = said == self.target if self.target is not None else said != made.labels
+        still &= success
         console.print(
             f"PNG images: {self.png} ({int(still.sum())} of {int(success.sum())} successes "
             "hold after rounding to 8 bits)",

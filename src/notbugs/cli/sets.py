@@ -95,7 +95,7 @@ class Build:
                     self.kind,
                     Threat.parse(self.threat),
                     seed=self.seed,
-                    steps=self.steps or 100,
+                    steps=100 if self.steps is None else self.steps,
                     step_size=self.step_size,
                     progress=progress,
                 )
@@ -107,7 +107,8 @@ class Build:
                     name="D_R" if self.kind == "robust" else "D_NR",
                     seed=self.seed,
                     settings=InversionSettings(
-                        self.steps or usual.steps, self.step_size or usual.step_size
+                        usual.steps if self.steps is None else self.steps,
+                        usual.step_size if self.step_size is None else self.step_size,
                     ),
                     progress=progress,
                 )

@@ -61,6 +61,8 @@ class Config:
             check_positive(eps, "eps_sets")
         if not self.eps_sets:
             raise bad_value("eps_sets", "hold at least one radius", "none")
+        if len(set(self.eps_sets)) < len(self.eps_sets):  # would count as further seeds
+            raise bad_value("eps_sets", "hold each radius once", self.eps_sets)
         if self.norm not in NORMS:
             raise unknown_name("norm", self.norm, NORMS)
         if self.preset not in PRESETS:

@@ -79,10 +79,12 @@ def _versions() -> dict[str, str]:
 def _lay_out(plan: Plan, store: Store, out: Path) -> None:
     """Puts models and datasets under readable names, as links to the store where it can.
 
-    What an earlier run with other settings left there would not belong to these results.
+    What an earlier run with other settings left there would not belong to these results;
+    files with other names are somebody else's and stay.
     """
     for folder in ("models", "datasets"):
-        shutil.rmtree(out / folder, ignore_errors=True)
+        for old in (out / folder).glob("*-seed*.safetensors"):
+            old.unlink()
     for row in plan.rows:
         fixed = {"D": "standard", "D_adv": "robust"}
         name = (

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from notbugs.core import random
 from notbugs.core.errors import DataError
@@ -18,6 +17,7 @@ from notbugs.data import (
     channel_stats,
     load,
     load_source,
+    safefile,
     save,
     split,
 )
@@ -290,7 +290,7 @@ def pick_samples(context: StageContext) -> None:
         tensors[f"{name}.labels"] = data.labels[chosen]
         tensors[f"{name}.true_labels"] = data.columns["true_labels"][chosen]
     tensors |= _adversarial(context, parts.test)
-    save_file({k: v.contiguous() for k, v in tensors.items()}, context.work / "samples.safetensors")
+    safefile.write_tensors(context.work / "samples.safetensors", tensors, {})
 
 
 def _rows_of(data: ImageData, rows: torch.Tensor) -> torch.Tensor:

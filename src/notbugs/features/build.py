@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.attacks import pgd, predicted
 from notbugs.core import random
-from notbugs.core.errors import TrainingError, bad_value
+from notbugs.core.errors import TrainingError, bad_value, check_count
 from notbugs.core.types import Images, Labels
 from notbugs.data import JSON, ImageData
 from notbugs.engine import L2, Last, Threat
@@ -61,10 +61,12 @@ def inverted_set(
       from), `relative_error` (||g(x_r) - g(x)|| / ||g(x)||), `from_original`
       (||x_r - x||_2: near 0, the representation holds the whole image and the set is a copy)
 
-    **Raises** TrainingError when `model` is at chance on `data`.
+    **Raises** TrainingError when `model` is at chance on `data`; ValueError when they do not
+    fit each other, or a step or batch is not positive.
     **Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 3.1 and Appendix C.1, eq. 5-6.
     **Differs from the paper**: the step length may shrink (see `InversionSettings`).
     """
+    check_count(batch_size, "batch_size")
     require_skill(model, data)
     solver = inversion(settings.steps, settings.step_size, schedule=settings.schedule)
     starts = _other_rows(len(data), seed)
@@ -126,9 +128,13 @@ def targeted_set(
     - `step_size`: pixel units of [0, 1]; None means 2.5 * eps / steps
     - columns: `true_labels`, `source_rows`, `success` (the model says t), `distance`
 
-    **Raises** TrainingError when `model` is at chance on `data`.
+    **Raises** TrainingError when `model` is at chance on `data`; ValueError when they do not
+    fit each other, `kind` is unknown, no image can reach eps ("other"), or a step or batch
+    is not positive.
     **Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 3.2 and Appendix C.2.
     """
+    check_count(steps, "steps")
+    check_count(batch_size, "batch_size")
     require_skill(model, data)
     targets = choose_targets(kind, data.labels, data.classes, seed=seed)
     size = 2.5 * threat.eps / steps if step_size is None else step_size

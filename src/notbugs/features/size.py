@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 
 from notbugs.core import rows
+from notbugs.core.errors import bad_value, check_images, check_positive
 from notbugs.core.types import Images, Mask, Rows
 from notbugs.engine import AbstractNorm
 
@@ -28,7 +29,16 @@ def to_size(x: Images, x_adv: Images, norm: AbstractNorm, eps: float) -> Sized:
     grows with s (a clamped pixel stops, none turns back), so s is bracketed by doubling
     and found by bisection. A row that cannot come within 1 % of eps, because its pixels
     saturate or its delta is zero, is marked as not reached.
+
+    - `x`, `x_adv` [n, c, h, w] in [0, 1]; `eps` in pixel units of [0, 1]
+
+    **Raises** ValueError for images outside [0, 1], two shapes, or an eps that is not positive.
     """
+    check_images(x)
+    check_images(x_adv, "x_adv")
+    if x_adv.shape != x.shape:  # would broadcast
+        raise bad_value("x_adv", f"have the shape of `x`, {tuple(x.shape)}", tuple(x_adv.shape))
+    check_positive(eps, "eps")
     delta = x_adv - x
     delta = delta / rows.expand(norm.size(delta).clamp(min=1e-12), delta)
     low = torch.zeros(len(x), dtype=x.dtype, device=x.device)

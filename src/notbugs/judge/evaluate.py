@@ -70,7 +70,8 @@ def accuracy(
     """Percent of images classified as `labels` (by default the data's own)."""
     labels = data.labels if labels is None else labels
     check_labels(labels, rows=len(data), classes=model.classes, argument="labels")
-    return 100 * float((predictions(model, data, batch_size=batch_size) == labels).float().mean())
+    right = predictions(model, data, batch_size=batch_size) == labels.cpu()
+    return 100 * int(right.sum()) / len(data)
 
 
 def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -> Tensor:

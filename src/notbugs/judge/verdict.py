@@ -43,12 +43,12 @@ class Verdict:
     @property
     def clean(self) -> float:
         """Clean accuracy in percent."""
-        return 100 * float(self.right.float().mean())
+        return 100 * int(self.right.sum()) / max(1, self.n)
 
     @property
     def robust(self) -> float:
         """Robust accuracy in percent."""
-        return 100 * float(self.standing.float().mean())
+        return 100 * int(self.standing.sum()) / max(1, self.n)
 
     @property
     def ci95(self) -> tuple[float, float]:

@@ -13,7 +13,7 @@ def canonical(value: Any, where: str = "config") -> Any:
     """`value` as plain JSON: tuples become lists, whole structure checked.
 
     **Raises** TypeError or ValueError naming the field that has no canonical form (a
-    path, a tensor, a number that is not finite).
+    path, a tensor, bytes, a number that is not finite, a name that is not a string).
     """
     if value is None or isinstance(value, (bool, int, str)):
         return value
@@ -23,11 +23,17 @@ def canonical(value: Any, where: str = "config") -> Any:
         return value
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value).items()
-        return {str(name): canonical(inner, f"{where}.{name}") for name, inner in items}
-    if isinstance(value, Sequence):
+        return {_name(name, where): canonical(inner, f"{where}.{name}") for name, inner in items}
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
         whole = cast("Sequence[Any]", value)
         return [canonical(inner, f"{where}[{i}]") for i, inner in enumerate(whole)]
     raise bad_type(where, "made of numbers, strings, lists and mappings", value)
+
+
+def _name(name: Any, where: str) -> str:
+    if not isinstance(name, str):  # 1 and "1" would become one name
+        raise bad_type(where, "named by strings throughout", name)
+    return name
 
 
 def key_of(kind: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

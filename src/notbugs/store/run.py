@@ -2,14 +2,16 @@
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any
 
-from notbugs.core.errors import NotbugsError, StoreError
+from notbugs.core.errors import NotbugsError, StoreError, check_count
 from notbugs.store.stages import Observer, Stage, in_order, path_costs
 from notbugs.store.store import Store
 from notbugs.store.worker import Job, job_of, make, serve
@@ -17,13 +19,28 @@ from notbugs.store.worker import Job, job_of, make, serve
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did: seconds of work by it, and by earlier runs for what was found."""
+    """What a run did: stages made and found, and the seconds of work behind both.
+
+    Found is what an earlier run left in the store, and what another process finished
+    while this one waited for it.
+    """
 
     made: int
     found: int
     seconds_worked: float
     seconds_from_store: float
     seconds_wall: float
+
+
+@dataclass
+class _Done:
+    """The seconds of every finished stage, apart by who did the work."""
+
+    made: list[float] = field(default_factory=list[float])
+    found: list[float] = field(default_factory=list[float])
+
+    def add(self, seconds: float, fresh: bool) -> None:
+        (self.made if fresh else self.found).append(seconds)
 
 
 class _Graph:
@@ -36,6 +53,7 @@ class _Graph:
         self.left = {s.key: s for s in self.all if s.key in needed and s.key not in self.found}
         self.running: set[str] = set()
         self.rank = path_costs(self.left.values())
+        self.done = _Done(found=[entry.seconds for entry in self.found.values()])
 
     def _needed(self, targets: Sequence[Stage]) -> set[str]:
         """Targets and whatever unfinished stages need; inputs of finished ones are not asked."""
@@ -58,6 +76,12 @@ class _Graph:
         ]
         return max(ready, key=lambda s: self.rank[s.key]) if ready else None
 
+    def finish(self, stage: Stage, seconds: float, fresh: bool) -> None:
+        """Notes a stage as done, by this run or (not `fresh`) by another."""
+        self.running.discard(stage.key)
+        del self.left[stage.key]
+        self.done.add(seconds, fresh)
+
 
 def run_stages(
     targets: Sequence[Stage],
@@ -73,19 +97,28 @@ def run_stages(
     - `threads`: torch threads of each worker
 
     The error of a stage is raised here, with the stage's label as a note; finished work
-    stays in the store. **Raises** NotbugsError when a worker dies.
+    stays in the store. **Raises** ValueError for `workers` below 0 or `threads` below 1,
+    StoreError when a worker dies or the store cannot be written.
     """
+    check_count(workers, "workers", 0, "0 works in this process.")
+    check_count(threads, "threads")
     graph, began = _Graph(targets, store), time.perf_counter()
     observer.planned(len(graph.left), sum(s.cost for s in graph.left.values()), len(graph.found))
-    wanted = {s.key for s in in_order(targets)}
-    earlier = sum(entry.seconds for key, entry in graph.found.items() if key in wanted)
-    made, found = len(graph.left), len(graph.found)
     crew = _Crew(store, min(workers, len(graph.left)), threads)
-    worked = 0.0
     with crew.at_work() if workers else _nobody():
         while graph.left:
-            worked += crew.advance(graph, observer) if workers else _here(graph, store, observer)
-    return RunSummary(made, found, worked, earlier, time.perf_counter() - began)
+            if workers:
+                crew.advance(graph, observer)
+            else:
+                _here(graph, store, observer)
+    done = graph.done
+    return RunSummary(
+        made=len(done.made),
+        found=len(done.found),
+        seconds_worked=sum(done.made),
+        seconds_from_store=sum(done.found),
+        seconds_wall=time.perf_counter() - began,
+    )
 
 
 @contextmanager
@@ -93,8 +126,8 @@ def _nobody() -> Generator[None, None, None]:
     yield
 
 
-def _here(graph: _Graph, store: Store, observer: Observer) -> float:
-    """Makes one stage in this process; the seconds it took."""
+def _here(graph: _Graph, store: Store, observer: Observer) -> None:
+    """Makes one stage in this process."""
     stage = graph.next()
     if stage is None:
         raise RuntimeError("The graph of stages has a cycle.")
@@ -109,9 +142,8 @@ def _here(graph: _Graph, store: Store, observer: Observer) -> float:
     except Exception as error:
         error.add_note(f"While: {stage.label}")
         raise
-    del graph.left[stage.key]
+    graph.finish(stage, entry.seconds, fresh)
     observer.finished(stage, entry.seconds)
-    return entry.seconds if fresh else 0.0
 
 
 class _Worker:
@@ -130,7 +162,10 @@ class _Worker:
     def begin(self, stage: Stage) -> None:
         job: Job = job_of(stage)
         self.stage = stage
-        self.pipe.send(job)
+        try:
+            self.pipe.send(job)
+        except OSError as error:  # it died between two stages
+            raise _dead(self, stage) from error
 
 
 class _Crew:
@@ -142,7 +177,7 @@ class _Crew:
 
     @contextmanager
     def at_work(self) -> Generator[None, None, None]:
-        with _environment(self.threads):
+        with _environment(self.threads), _interrupts_ignored():
             self.workers = [_Worker(self.store, self.threads) for _ in range(self.size)]
         try:
             yield
@@ -153,8 +188,8 @@ class _Crew:
                 worker.process.join()
                 worker.pipe.close()
 
-    def advance(self, graph: _Graph, observer: Observer) -> float:
-        """Gives idle workers something to do, then hears from the others; seconds worked."""
+    def advance(self, graph: _Graph, observer: Observer) -> None:
+        """Gives idle workers something to do, then hears from the others."""
         for worker in self.workers:
             if worker.stage is None and (stage := graph.next()) is not None:
                 graph.running.add(stage.key)
@@ -164,13 +199,15 @@ class _Crew:
         if not busy:
             raise RuntimeError("The graph of stages has a cycle.")
         heard = connection.wait([w.pipe for w in busy], timeout=1.0)
-        return sum(_hear(w, graph, observer) for w in busy if w.pipe in heard)
+        for worker in busy:
+            if worker.pipe in heard:
+                _hear(worker, graph, observer)
 
 
-def _hear(worker: _Worker, graph: _Graph, observer: Observer) -> float:
+def _hear(worker: _Worker, graph: _Graph, observer: Observer) -> None:
     stage = worker.stage
     if stage is None:
-        return 0.0
+        return
     try:
         word, value = worker.pipe.recv()
     except (EOFError, ConnectionResetError) as error:
@@ -182,13 +219,9 @@ def _hear(worker: _Worker, graph: _Graph, observer: Observer) -> float:
     elif word == "failed":
         raise _failure(stage, *value)
     elif word == "done":
-        seconds, fresh = value
         worker.stage = None
-        graph.running.discard(stage.key)
-        del graph.left[stage.key]
-        observer.finished(stage, seconds)
-        return seconds if fresh else 0.0
-    return 0.0
+        graph.finish(stage, *value)
+        observer.finished(stage, value[0])
 
 
 def _dead(worker: _Worker, stage: Stage) -> StoreError:
@@ -223,3 +256,21 @@ def _environment(threads: int) -> Generator[None, None, None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_ignored() -> Generator[None, None, None]:
+    """Workers started in here ignore Ctrl-C all their life: this process alone hears it.
+
+    A process inherits what its parent ignores; so not even one that is still importing
+    prints a traceback. Only a main thread may set this.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

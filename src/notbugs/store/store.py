@@ -18,6 +18,7 @@ from notbugs.store.keys import canonical
 
 MARKER = "notbugs-store.json"
 META = "meta.json"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class Store:
             lock.parent.mkdir(parents=True, exist_ok=True)
             handle = lock.open("w")
         with handle:
-            _acquire(handle.fileno(), on_wait)
             with _explained(self.root):
+                _acquire(handle.fileno(), on_wait)
                 work.mkdir(parents=True, exist_ok=True)
             yield work
 
@@ -131,7 +132,8 @@ def _claim(root: Path) -> None:
         probe.unlink()
         return
     root.mkdir(parents=True, exist_ok=True)
-    if any(not entry.name.startswith(".") for entry in root.iterdir()):
+    others = any(not entry.name.startswith(".") for entry in root.iterdir())
+    if others and not (root / MARKER).exists():  # another process may just have claimed it
         raise StoreError(
             f"'{root}' is not empty and not a notbugs store. Choose an empty folder, "
             "so that nothing of yours is touched."
@@ -150,9 +152,17 @@ def _explained(root: Path) -> Generator[None, None, None]:
         raise explained(error, root) from error
 
 
+def concerns(error: OSError, root: Path) -> bool:
+    """Whether an operating-system error is about this store: no space, or a file of its own."""
+    if error.errno in _NO_SPACE:
+        return True
+    names = (error.filename, error.filename2)
+    return any(isinstance(name, str) and Path(name).is_relative_to(root) for name in names)
+
+
 def explained(error: OSError, root: Path) -> StoreError:
     """The `StoreError` that an operating-system error on this store amounts to."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in _NO_SPACE:
         return StoreError(
             f"No space left for '{root}'. Free some, or choose another disk with --store; "
             "finished work is kept and a new run goes on from it."

@@ -5,6 +5,7 @@ import os
 import pickle
 import platform
 import shutil
+import signal
 import threading
 import time
 import traceback
@@ -16,7 +17,7 @@ from typing import Any
 
 from notbugs.core.errors import StoreError
 from notbugs.store.stages import Stage, StageContext
-from notbugs.store.store import Entry, Store, explained
+from notbugs.store.store import Entry, Store, concerns, explained
 
 PROGRESS_SECONDS = 0.2
 
@@ -71,6 +72,8 @@ def make(
         try:
             getattr(importlib.import_module(module), name)(context)
         except OSError as error:
+            if not concerns(error, store.root):
+                raise
             raise explained(error, store.root) from error
         entry = store.complete(
             job.kind,
@@ -109,6 +112,7 @@ def _throttled(progress: Callable[[float], None]) -> Callable[[float], None]:
 
 def serve(root: str, threads: int, pipe: "connection.Connection[Any, Any]") -> None:
     """A worker's life: makes jobs until told to stop, and dies with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends its workers
     _die_with_parent()
     _set_threads(threads)
     store = Store(Path(root))
@@ -121,8 +125,6 @@ def serve(root: str, threads: int, pipe: "connection.Connection[Any, Any]") -> N
                 lambda: pipe.send(("waiting", None)),
             )
             pipe.send(("done", (entry.seconds, made)))
-        except KeyboardInterrupt:
-            return
         except BaseException as error:
             pipe.send(("failed", (_portable(error), traceback.format_exc())))
 
@@ -130,7 +132,7 @@ def serve(root: str, threads: int, pipe: "connection.Connection[Any, Any]") -> N
 def _next(pipe: "connection.Connection[Any, Any]") -> Job | None:
     try:
         return pipe.recv()
-    except (EOFError, KeyboardInterrupt):
+    except EOFError:
         return None
 
 
