@@ -234,6 +234,18 @@ def test_zero_gradients_are_counted():
     assert torch.equal(found.x, center)
 
 
+def test_nan_gradients_count_as_zero_ones():
+    """A row that cannot move must show, or masked gradients would pass for robustness."""
+
+    class Rough(AbstractObjective):
+        def __call__(self, x, context, draw):
+            return Evaluation((x.detach() + (x - x.detach()).abs().sqrt()).flatten(1).sum(dim=1))
+
+    center = torch.rand(3, 1, 2, 2, generator=random.generator("rough"))
+    found = Solver(Box(), Steepest(L2(), 0.1), 4).minimise(Rough(), center, keys=random.row_keys(3))
+    assert found.zero_grads.tolist() == [4, 4, 4]
+
+
 def test_trace_observes_every_step():
     center, context, keys = problem()
     trace = Trace()

@@ -96,8 +96,9 @@ def _probe(work: _Work, at: _Rows, step: int, theta: Tensor) -> Evaluation:
 
 
 def _all_zero(grad: Tensor) -> Mask:
-    # Several times faster than (grad == 0).all(dim=1), and also False where there is a NaN.
-    return rows.flatten(grad).abs().amax(dim=1) == 0
+    # Several times faster than (grad == 0).all(dim=1). A row with a NaN counts as well: it
+    # cannot move either, and a model with such gradients must not pass for a robust one.
+    return ~(rows.flatten(grad).abs().amax(dim=1) > 0)
 
 
 def _detached(found: Evaluation) -> Evaluation:
