@@ -1,7 +1,6 @@
 """The command line as a user meets it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ import torch
 from PIL import Image
 
 from notbugs.cli import main
+from notbugs.data import load_source, split
+from notbugs.models import load as load_model
 
 COMMANDS = ["reproduce", "train", "attack", "evaluate", "build", "data"]
 
@@ -29,6 +30,8 @@ def refused(capsys, *arguments):
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert said.startswith("error:")
+    lines = said.splitlines()
+    assert all(line.startswith("  While: ") for line in lines[1:]), said
     return said
 
 
@@ -60,6 +63,29 @@ def test_evaluate_writes_its_verdict(trained, tmp_path, capsys):
     assert f"{verdict['robust']:.2f}" in said
     assert verdict["robust"] <= verdict["clean"]
     assert verdict["clean"] > 60
+    assert set(verdict) == {
+        "threat", "n", "clean", "robust", "ci95", "attacks", "masking", "seconds",
+        "forwards_per_image",
+    }  # fmt: skip
+    low, high = verdict["ci95"]
+    assert 0 <= low <= verdict["robust"] <= high <= 100
+    (attack,) = verdict["attacks"]
+    assert set(attack) == {"name", "broken", "seconds"}
+    assert attack["broken"] == round(verdict["clean"] - verdict["robust"])  # of 100 images
+    assert {frozenset(line) for line in verdict["masking"]} == {
+        frozenset({"check", "evidence", "verdict"})
+    }
+    assert 0 < verdict["forwards_per_image"] <= 2 + 21
+
+
+def test_the_verdict_repeats_and_restarts_only_lower_it(trained, tmp_path):
+    said = []
+    for name, restarts in (("a", 1), ("b", 1), ("c", 3)):
+        path = tmp_path / f"{name}.json"
+        call("evaluate", trained, "--threat", "l2:0.5", "--count", 100, "--restarts", restarts,
+             "--json", path)  # fmt: skip
+        said.append(json.loads(path.read_text())["robust"])
+    assert said[0] == said[1] >= said[2]
 
 
 def test_attack_saves_and_checks_after_rounding(trained, tmp_path, capsys):
@@ -160,6 +186,10 @@ def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
     mixed = pictures(tmp_path / "mixed", {"a": (4, 4), "b": (5, 4)})
     single = pictures(tmp_path / "single", {"a": (4, 4)})
     out = ("--out", tmp_path / "new")
+    new = ("--out", tmp_path / "new.safetensors")
+    _, facts = load_model(trained)
+    parts = split(load_source("digits"), seed=0, train_size=facts["split"]["train_size"])
+    first = int(parts.test.labels[0])  # the only image is already of the target class
     cases = [
         (("evaluate", trained, "--threat", "linf:8"), "Write linf:8/255"),
         (("evaluate", trained, "--threat", "l2:0"), "above 0"),
@@ -169,9 +199,49 @@ def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
         (("evaluate", tmp_path / "none.safetensors", "--threat", "l2:1"), "none.safetensors"),
         (("evaluate", trained, "--threat", "l2:1", "--data", "planted"), "shape"),
         (("attack", trained, "--threat", "l2:1", "--method", "pdg"), "Did you mean 'pgd'"),
+        (("evaluate", trained, "--threat", "l2:1", "--count", 0), "`--count` must be at least 1"),
+        (("evaluate", trained, "--threat", "l2:1", "--count", "-5"), "at least 1; got -5"),
+        (("evaluate", trained, "--threat", "l2:1", "--steps", 0), "`steps` must be at least 1"),
+        (("evaluate", trained, "--threat", "l2:1", "--restarts", 0), "`restarts` must be at least"),
+        (
+            ("evaluate", trained, "--threat", "l2:1", "--json", tmp_path / "file" / "v.json"),
+            "Cannot write",
+        ),
+        (("evaluate", trained, "--threat", "l2:1", "--model", "net.py:make"), "--embedding"),
+        (
+            (
+                "evaluate",
+                trained,
+                "--threat",
+                "l2:1",
+                "--model",
+                "no.py:make",
+                "--embedding",
+                "1",
+                "--data",
+                "digits",
+            ),
+            "no.py",
+        ),
+        (("attack", trained, "--threat", "l2:1", "--save", tmp_path / "a.pt"), ".safetensors"),
         (("attack", trained, "--threat", "l2:1", "--target", 10), "lie in 0..9"),
+        (("attack", trained, "--threat", "l2:1", "--target", first, "--count", 1), "image"),
         (("build", "robst", trained, *out), "Did you mean 'robust'"),
         (("build", "det", trained, *out), "--threat"),
+        (("build", "det", trained, *new, "--threat", "l2:1", "--steps", 0), "`steps` must be at"),
+        (("build", "robust", trained, *new, "--steps", 0), "`steps` must be at least 1"),
+        (("build", "robust", trained, *new, "--step-size", 0), "`step_size` must be a finite"),
+        (("train", "--train-size", 0, *out), "`train_size` must be at least 2"),
+        (("train", "--epochs", 0, *out), "`epochs` must be at least 1"),
+        (("train", "--out", tmp_path / "file", "--epochs", 1, "--train-size", 100), "Cannot write"),
+        (("data", "export", "digits", "--to", tmp_path / "d.zip"), "Unknown format '.zip'"),
+        (("data", "export", "digits", "--to", tmp_path / "file" / "d.npz"), "Cannot write"),
+        (("data", "export", "digits", "--to", tmp_path / "mine"), "not empty"),
+        (("reproduce", "--workers", "-1", *out, "--preset", "smoke"), "`workers` must be at least"),
+        (("reproduce", "--threads", 0, *out, "--preset", "smoke"), "`threads` must be at least 1"),
+        (("reproduce", "--eps", 1, 1, *out), "each radius once"),
+        (("reproduce", "--train-size", 5000, *out, "--preset", "smoke"), "leave test images"),
+        (("reproduce", "--model", "net.py:make", *out), "--embedding"),
         (("train", "--recipe", "pdg", *out), "Did you mean 'pgd'"),
         (("train", "--architecture", "resnet19", *out), "Did you mean 'resnet18'"),
         (("train", "--threat", "l2:1", *out), "--recipe pgd"),
@@ -197,34 +267,72 @@ def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
 
 
-def test_a_folder_holds_one_run(tmp_path, capsys):
-    out = tmp_path / "run"
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "finished"
     call("reproduce", "--preset", "smoke", "--workers", 0, "--out", out)
-    said = refused(capsys, "reproduce", "--data", "planted", "--preset", "smoke", "--out", out)
+    return out
+
+
+def test_a_folder_holds_one_run(finished, capsys):
+    capsys.readouterr()
+    said = refused(capsys, "reproduce", "--data", "planted", "--preset", "smoke", "--out", finished)
     assert "holds another run" in said
     assert "ilyas2019" in said
 
 
-def test_python_dash_m_and_kill_9_in_mid_run(tmp_path):
+def test_the_same_command_again_shows_the_result_at_once(finished, capsys):
+    before = json.loads((finished / "results.json").read_text())
+    capsys.readouterr()
+    call("reproduce", "--preset", "smoke", "--workers", 0, "--out", finished)
+    said = capsys.readouterr().out
+    assert "0 stages to do, 29 found in the store" in said
+    assert "Work in this run: 0 s" in said
+    assert (finished / "report.html").stat().st_size > 10_000
+    assert json.loads((finished / "results.json").read_text())["tables"] == before["tables"]
+
+
+def test_a_shared_store_spares_the_work(finished, tmp_path, capsys):
+    capsys.readouterr()
+    call("reproduce", "--preset", "smoke", "--workers", 0, "--out", tmp_path / "other", "--store",
+         finished / "store")  # fmt: skip
+    assert "Work in this run: 0 s" in capsys.readouterr().out
+    assert (tmp_path / "other" / "models" / "student-D_R-seed0.safetensors").exists()
+
+
+def test_the_weights_of_a_run_need_nothing_else(finished, capsys):
+    table = json.loads((finished / "results.json").read_text())["tables"]["sets"]
+    row = next(r for r in table if r["set"] == "D_adv")
+    capsys.readouterr()
+    call("evaluate", finished / "models" / "robust-seed0.safetensors", "--threat", "l2:0.5")
+    said = capsys.readouterr().out
+    assert "60 images" in said  # the run's own test part
+    assert f"{row['clean']:.2f}" in said
+
+
+def test_version(capsys):
+    call("--version")
+    assert capsys.readouterr().out.strip()[0].isdigit()
+
+
+def test_python_dash_m_and_kill_9_in_mid_run(finished, tmp_path):
     """A run killed at any moment ends, when repeated, with the numbers of an undisturbed one."""
-
-    def command(out):
-        return [sys.executable, "-m", "notbugs", "reproduce", "--preset", "smoke", "--workers", "2",
-                "--out", str(out)]  # fmt: skip
-
-    victim = subprocess.Popen(
-        command(tmp_path / "a"), stdout=subprocess.DEVNULL, env=dict(os.environ)
-    )
+    out = tmp_path / "a"
+    command = [sys.executable, "-m", "notbugs", "reproduce", "--preset", "smoke", "--workers", "2",
+               "--out", str(out)]  # fmt: skip
+    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while len(list((tmp_path / "a").glob("store/*/*/meta.json"))) < 4:
+    while len(list(out.glob("store/*/*/meta.json"))) < 4:
         assert time.monotonic() < deadline
         assert victim.poll() is None
         time.sleep(0.02)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    assert not (tmp_path / "a" / "results.json").exists()
-    for out in ("a", "b"):
-        subprocess.run(command(tmp_path / out), check=True, stdout=subprocess.DEVNULL, timeout=240)
-    a, b = (json.loads((tmp_path / out / "results.json").read_text()) for out in ("a", "b"))
+    assert not (out / "results.json").exists()
+    made = len(list(out.glob("store/*/*/meta.json")))
+    again = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
+    assert f"{29 - made} stages to do, {made} found in the store" in again.stdout
+    a, b = (json.loads((folder / "results.json").read_text()) for folder in (out, finished))
     assert a["tables"] == b["tables"]
     assert a["claims"] == b["claims"]

@@ -1,23 +1,17 @@
-"""The main experiment: claims, tables, settings, and a whole run in miniature."""
+"""The main experiment, a whole run in miniature: what it writes, and that it repeats."""
 
 import json
 from dataclasses import replace
 
 import pytest
 
-from notbugs.core.errors import StoreError
-from notbugs.data import load
+from notbugs.core.errors import DataError, StoreError
+from notbugs.data import load, load_source, split
 from notbugs.experiments import ilyas2019
-from notbugs.experiments.claims import Claim, Finding, outside_spread, row
-from notbugs.experiments.config import (
-    PRESETS,
-    Config,
-    config_for,
-    recipe_as_json,
-    recipe_from_json,
-)
+from notbugs.experiments.config import config_for
 from notbugs.experiments.plan import Where
-from notbugs.experiments.tables import Measured, Numbers
+from notbugs.experiments.stages import splits
+from notbugs.judge import accuracy
 from notbugs.models import load as load_model
 from notbugs.store import SilentObserver, Store
 
@@ -27,80 +21,8 @@ SETS = {
 }  # fmt: skip
 
 
-def test_a_margin_must_exceed_twice_its_standard_error():
-    assert outside_spread([5.0, 5.0, 5.0]) is True
-    assert outside_spread([3.0, -3.0, 3.0, -3.0]) is False
-    assert outside_spread([-5.0, -5.1]) is False
-    assert outside_spread([5.0]) is None
-    # mean 2, deviation 2, standard error 2 / sqrt(4) = 1: exactly twice is not beyond.
-    values = [2 - 3**0.5, 2 + 3**0.5, 2 - 3**0.5, 2 + 3**0.5]
-    assert outside_spread([v - 0.01 for v in values]) is False
-    assert outside_spread([v + 0.01 for v in values]) is True
-
-
-def numbers():
-    rows = [
-        Measured("D", None, s, {"clean": 90.0 + s, "robust_half_eps": 10.0, "source_success": None})
-        for s in (0, 1, 2)
-    ]
-    rows += [
-        Measured("D_det", eps, s, {"clean": 10 * eps + s, "shifted": 5.0})
-        for eps in (1.0, 4.0)
-        for s in (0, 1, 2)
-    ]
-    return Numbers(tuple(rows))
-
-
-def test_tables_hold_means_deviations_and_nulls():
-    table = numbers().table()
-    assert [(r["set"], r["eps"]) for r in table] == [("D", None), ("D_det", 1.0), ("D_det", 4.0)]
-    assert table[0]["clean"] == pytest.approx(91.0)
-    assert table[0]["clean_std"] == pytest.approx(1.0)
-    assert table[0]["source_success"] is None
-    assert table[0]["source_success_std"] is None
-    assert table[0]["seeds"] == 3
-    assert numbers().seeds("D_det", "clean") == [40.0, 41.0, 42.0]
-    assert numbers().seeds("D_R", "clean") == []
-
-
-def test_claims_are_decided_by_their_inequality():
-    claims = {c.id: c for c in ilyas2019.CLAIMS}
-    shifted = row(claims["det_shifted"], numbers(), 3)
-    assert (shifted["holds"], shifted["ours"], shifted["control"]) == (True, 5.0, None)
-    assert row(claims["det_true"], numbers(), 3)["holds"] is False
-    assert row(claims["r_over_d"], numbers(), 3) is None
-    undecided = Claim("x", "s", "p", lambda _: Finding([1.0], None, None, "rule"))
-    assert row(undecided, None, 1)["holds"] is None
-    assert row(undecided, None, 1)["std"] is None
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize(
-    "data", ["digits", "planted", "mnist", "fashion-mnist", "cifar10", "folder:x"]
-)
-def test_every_setting_survives_json(data, preset):
-    config = config_for(data, preset)
-    for recipe in (config.standard, config.robust, config.student):
-        assert recipe_from_json(json.loads(json.dumps(recipe_as_json(recipe)))) == recipe
-    assert config.robust.adversary is not None
-    assert config.seeds >= 1
-
-
-def test_bad_settings_are_explained():
-    with pytest.raises(ValueError, match=r"Unknown dataset 'digitz'. Did you mean 'digits'"):
-        config_for("digitz", "laptop")
-    with pytest.raises(ValueError, match=r"Unknown preset 'labtop'. Did you mean 'laptop'"):
-        config_for("digits", "labtop")
-    with pytest.raises(ValueError, match=r"`seeds` must be at least 1; got 0"):
-        Config("digits", "laptop", seeds=0)
-    with pytest.raises(ValueError, match=r"`eps_sets` must be a finite number above 0; got -1"):
-        Config("digits", "laptop", eps_sets=(-1.0,))
-    with pytest.raises(ValueError, match=r"`eps_sets` must hold at least one radius"):
-        Config("digits", "laptop", eps_sets=())
-
-
-def smoke(folder, workers=0, **changes):
-    config = replace(config_for("digits", "smoke"), **changes)
+def smoke(folder, workers=0, data="digits", **changes):
+    config = replace(config_for(data, "smoke"), **changes)
     return ilyas2019.run(
         config,
         Store(folder / "store"),
@@ -156,6 +78,29 @@ def test_models_and_sets_lie_there_with_their_recipes(finished):
     assert made.provenance["eps"] == 2.0
     assert made.provenance["norm"] == "l2"
     assert (folder / "datasets" / "leak-D_rand-eps2-seed0.safetensors").exists()
+    students = [f"student-{p.stem}.safetensors" for p in (folder / "datasets").iterdir()]
+    own = ["standard-seed0.safetensors", "robust-seed0.safetensors"]
+    assert sorted(p.name for p in (folder / "models").iterdir()) == sorted(students + own)
+
+
+def test_the_table_is_what_the_files_say(finished):
+    """Accuracy and labels, taken again from the model and the set that lie in the folder."""
+    folder, result = finished
+    row = next(r for r in result["tables"]["sets"] if r["set"] == "D_det")
+    model, facts = load_model(folder / "models" / "student-D_det-eps2-seed0.safetensors")
+    kept = facts["split"]
+    sizes = {name: kept[name] for name in ("train_size", "test_size")}
+    parts = split(load_source("digits"), seed=kept["seed"], **sizes)
+    assert accuracy(model, parts.test) == pytest.approx(row["clean"])
+    assert accuracy(model, parts.test, (parts.test.labels + 1) % 10) == pytest.approx(
+        row["shifted"]
+    )
+    made = load(folder / "datasets" / "D_det-eps2-seed0.safetensors")
+    assert made.provenance["source"]["digest"] == parts.train.digest
+    assert 100 * float(made.columns["success"].float().mean()) == pytest.approx(
+        row["source_success"]
+    )
+    assert facts["training_set"] == dict(made.provenance)
 
 
 def test_a_second_run_does_nothing_and_says_the_same(finished):
@@ -165,6 +110,49 @@ def test_a_second_run_does_nothing_and_says_the_same(finished):
     assert second["seconds_total"] == pytest.approx(first["seconds_total"])
     assert second["tables"] == first["tables"]
     assert second["claims"] == first["claims"]
+
+
+def test_more_seeds_add_to_what_is_there_and_leave_other_files_alone(finished, tmp_path):
+    folder, first = finished
+    (tmp_path / "store").symlink_to(folder / "store")
+    (tmp_path / "models").mkdir()
+    own = [tmp_path / "models" / name for name in ("mine.safetensors", "notes.txt")]
+    for path in own:
+        path.write_text("mine")
+    both = smoke(tmp_path, seeds=2)
+    ours, theirs = both["tables"]["sets"], first["tables"]["sets"]
+    assert [(r["set"], r["eps"]) for r in ours] == [(r["set"], r["eps"]) for r in theirs]
+    for now, before in zip(ours, theirs, strict=True):
+        assert now["seeds"] == 2
+        # With two values a and b the mean is a + (b - a) / 2 and the deviation |b - a| / sqrt 2.
+        assert abs(now["clean"] - before["clean"]) == pytest.approx(now["clean_std"] / 2**0.5)
+    assert any(r["clean_std"] > 0 for r in ours)
+    assert 0 < both["seconds"] < both["seconds_total"]
+    assert {c["seeds"] for c in both["claims"]} == {2}
+    assert all(c["holds"] is not None for c in both["claims"])
+    assert (tmp_path / "models" / "standard-seed1.safetensors").exists()
+    smoke(tmp_path)  # one seed again: the second one's files would not be of this result
+    assert not list(tmp_path.glob("*/*-seed1.safetensors"))
+    assert [path.read_text() for path in own] == ["mine", "mine"]
+
+
+def test_on_planted_data_the_truth_is_told_beside(tmp_path):
+    result = smoke(tmp_path, data="planted")
+    truth = {r["set"]: r for r in result["tables"]["planted"]}
+    assert set(truth) == SETS
+    assert truth["D"]["planted_nonrobust"] > 99
+    assert 80 < truth["D"]["planted_robust"] < 97
+    for r in truth.values():
+        assert all(0 <= r[c] <= 100 for c in ("model_robust", "model_nonrobust"))
+    ids = {c["id"] for c in result["claims"]}
+    assert {i for i in ids if i.startswith("planted_")} == {
+        "planted_r_robust", "planted_r_nonrobust", "planted_det_nonrobust", "planted_det_robust",
+    }  # fmt: skip
+
+
+def test_data_that_change_under_way_are_noticed():
+    with pytest.raises(DataError, match=r"files of 'digits' changed while the run was under way"):
+        splits("digits", "0" * 64, None, 0, None, None)
 
 
 def test_elsewhere_and_in_two_processes_the_numbers_are_the_same(finished, tmp_path):

@@ -50,3 +50,22 @@ def misread(context):
 def break_own_file(context):
     (context.work / "value").mkdir()
     (context.work / "value").write_text("x")
+
+
+def fail_at_first(context):
+    """Gives up after a while, the first time only; a checkpoint tells the times apart."""
+    note = context.work / "note"
+    time.sleep(0.2)
+    if not note.exists():
+        note.write_text("tried")
+        raise ValueError("not yet")
+    note.unlink()
+    (context.work / "value").write_text("1")
+
+
+def full_in_other_words(context):
+    raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def leave(context):
+    os._exit(1)

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from notbugs.core.errors import bad_value
 from notbugs.store.keys import key_of
 
 
@@ -48,6 +49,16 @@ class Stage:
     inputs: Mapping[str, "Stage"] = field(default_factory=dict[str, "Stage"])
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     cost: float = 1.0
+
+    def __post_init__(self) -> None:
+        name = getattr(self.producer, "__qualname__", "")
+        if not name.isidentifier():  # a lambda, a method, a partial, a function in a function
+            raise bad_value(
+                "producer",
+                "be a function on a module's top level",
+                name or repr(self.producer),
+                "A worker process finds it by its name; what varies belongs in `config`.",
+            )
 
     @cached_property
     def key(self) -> str:

@@ -1,10 +1,6 @@
 """Content-addressed results: resume instead of recompute."""
 
-import contextlib
-import errno
-import fcntl
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -14,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from notbugs.core.errors import StoreError
+from notbugs.store.disk import acquire, claim, disk_errors, settle
 from notbugs.store.keys import canonical
 
-MARKER = "notbugs-store.json"
 META = "meta.json"
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -50,8 +45,8 @@ class Store:
         **Raises** StoreError when the folder holds something else or cannot be written.
         """
         self.root = root
-        with _explained(root):
-            _claim(root)
+        with disk_errors(root):
+            claim(root)
 
     def find(self, kind: str, key: str) -> Entry | None:
         """The finished result, or None. One with unreadable facts counts as absent."""
@@ -76,12 +71,12 @@ class Store:
         """Holds the key's lock and gives its partial folder; `on_wait` is called while waiting."""
         work = self.root / "partial" / kind / key
         lock = self.root / "locks" / f"{kind}-{key}"
-        with _explained(self.root):
+        with disk_errors(self.root):
             lock.parent.mkdir(parents=True, exist_ok=True)
             handle = lock.open("w")
         with handle:
-            with _explained(self.root):
-                _acquire(handle.fileno(), on_wait)
+            with disk_errors(self.root):
+                acquire(handle.fileno(), on_wait)
                 work.mkdir(parents=True, exist_ok=True)
             yield work
 
@@ -109,12 +104,10 @@ class Store:
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         final = self.root / kind / key
-        with _explained(self.root):
+        with disk_errors(self.root):
             final.parent.mkdir(parents=True, exist_ok=True)
-            with (work / META).open("w") as file:
-                json.dump(meta, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
+            (work / META).write_text(json.dumps(meta, indent=1))
+            settle(work)
             if final.exists():  # a damaged one: `find` did not accept it
                 final.rename(self.root / "partial" / f"damaged-{key}-{secrets.token_hex(3)}")
             work.rename(final)
@@ -122,60 +115,3 @@ class Store:
         if entry is None:
             raise StoreError(f"The result just written to '{final}' cannot be read back.")
         return entry
-
-
-def _claim(root: Path) -> None:
-    """Makes the folder a store, unless it is somebody else's."""
-    if (root / MARKER).exists():
-        probe = root / f".probe-{secrets.token_hex(4)}"
-        probe.touch()
-        probe.unlink()
-        return
-    root.mkdir(parents=True, exist_ok=True)
-    others = any(not entry.name.startswith(".") for entry in root.iterdir())
-    if others and not (root / MARKER).exists():  # another process may just have claimed it
-        raise StoreError(
-            f"'{root}' is not empty and not a notbugs store. Choose an empty folder, "
-            "so that nothing of yours is touched."
-        )
-    part = root / f".{MARKER}.{secrets.token_hex(4)}"
-    part.write_text(json.dumps({"notbugs-store": 1}))
-    part.replace(root / MARKER)
-
-
-@contextmanager
-def _explained(root: Path) -> Generator[None, None, None]:
-    """Operating-system errors as a `StoreError` that names the folder and a remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise explained(error, root) from error
-
-
-def concerns(error: OSError, root: Path) -> bool:
-    """Whether an operating-system error is about this store: no space, or a file of its own."""
-    if error.errno in _NO_SPACE:
-        return True
-    names = (error.filename, error.filename2)
-    return any(isinstance(name, str) and Path(name).is_relative_to(root) for name in names)
-
-
-def explained(error: OSError, root: Path) -> StoreError:
-    """The `StoreError` that an operating-system error on this store amounts to."""
-    if error.errno in _NO_SPACE:
-        return StoreError(
-            f"No space left for '{root}'. Free some, or choose another disk with --store; "
-            "finished work is kept and a new run goes on from it."
-        )
-    return StoreError(
-        f"Cannot write to '{root}': {error.strerror or error}. Choose a folder you may write to."
-    )
-
-
-def _acquire(descriptor: int, on_wait: Callable[[], None]) -> None:
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        on_wait()
-        time.sleep(0.2)

@@ -1,6 +1,9 @@
 """Where a stage is made: in this process, or in a worker that dies with its parent."""
 
+import contextlib
+import errno
 import importlib
+import json
 import os
 import pickle
 import platform
@@ -15,11 +18,13 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
 
-from notbugs.core.errors import StoreError
+from notbugs.core.errors import NotbugsError, StoreError
+from notbugs.store.disk import concerns, explained, is_full
 from notbugs.store.stages import Stage, StageContext
-from notbugs.store.store import Entry, Store, concerns, explained
+from notbugs.store.store import Entry, Store
 
 PROGRESS_SECONDS = 0.2
+ATTEMPTS = "attempt-seconds.json"
 
 
 @dataclass(frozen=True)
@@ -53,28 +58,21 @@ def make(
     job: Job,
     progress: Callable[[float], None],
     waiting: Callable[[], None],
-) -> tuple[Entry, bool]:
-    """(the finished entry, whether this call made it); another process may have been first."""
+) -> tuple[Entry, float | None]:
+    """(the finished entry, the seconds this call worked); None: another process made it."""
     with store.working(job.kind, job.key, waiting) as work:
         found = store.find(job.kind, job.key)
         if found is not None:
             shutil.rmtree(work, ignore_errors=True)
-            return found, False
-        began = time.perf_counter()
-        context = StageContext(
-            config=job.config,
-            settings=job.settings,
-            inputs={name: _input(store, *address) for name, address in job.inputs.items()},
-            work=work,
-            progress=_throttled(progress),
-        )
-        module, name = job.producer
+            return found, None
+        earlier, began = _earlier_seconds(work), time.perf_counter()
         try:
-            getattr(importlib.import_module(module), name)(context)
-        except OSError as error:
-            if not concerns(error, store.root):
-                raise
-            raise explained(error, store.root) from error
+            _produce(store, job, work, _throttled(progress))
+        except BaseException:
+            _note_seconds(work, earlier + time.perf_counter() - began)
+            raise
+        worked = time.perf_counter() - began
+        (work / ATTEMPTS).unlink(missing_ok=True)
         entry = store.complete(
             job.kind,
             job.key,
@@ -82,10 +80,47 @@ def make(
             config=job.config,
             version=job.version,
             inputs={n: key for n, (_, key) in job.inputs.items()},
-            seconds=time.perf_counter() - began,
+            seconds=earlier + worked,
             machine={"platform": platform.platform(), "cores": str(os.cpu_count())},
         )
-        return entry, True
+        return entry, worked
+
+
+def _produce(store: Store, job: Job, work: Path, progress: Callable[[float], None]) -> None:
+    """Calls the producer; its error is the store's where the disk is the reason."""
+    context = StageContext(
+        config=job.config,
+        settings=job.settings,
+        inputs={name: _input(store, *address) for name, address in job.inputs.items()},
+        work=work,
+        progress=progress,
+    )
+    module, name = job.producer
+    try:
+        getattr(importlib.import_module(module), name)(context)
+    except OSError as error:
+        if not concerns(error, store.root):
+            raise
+        raise explained(error, store.root) from error
+    except NotbugsError:
+        raise
+    except Exception as error:  # some writers tell of a full disk in errors of their own
+        if not is_full(error):
+            raise
+        raise explained(OSError(errno.ENOSPC, str(error)), store.root) from error
+
+
+def _earlier_seconds(work: Path) -> float:
+    """What earlier attempts that ended in an error took; a killed one left no note."""
+    try:
+        return float(json.loads((work / ATTEMPTS).read_text()))
+    except (OSError, ValueError, TypeError):
+        return 0.0
+
+
+def _note_seconds(work: Path, seconds: float) -> None:
+    with contextlib.suppress(OSError):  # the error under way matters more
+        (work / ATTEMPTS).write_text(json.dumps(seconds))
 
 
 def _input(store: Store, kind: str, key: str) -> Path:
@@ -118,13 +153,13 @@ def serve(root: str, threads: int, pipe: "connection.Connection[Any, Any]") -> N
     store = Store(Path(root))
     while (job := _next(pipe)) is not None:
         try:
-            entry, made = make(
+            entry, worked = make(
                 store,
                 job,
                 lambda fraction: pipe.send(("progress", fraction)),
                 lambda: pipe.send(("waiting", None)),
             )
-            pipe.send(("done", (entry.seconds, made)))
+            pipe.send(("done", (entry.seconds, worked)))
         except BaseException as error:
             pipe.send(("failed", (_portable(error), traceback.format_exc())))
 

@@ -1,0 +1,116 @@
+"""The store's dealings with the disk: whose folder it is, locks, flushing, what went wrong."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from notbugs.core.errors import StoreError
+
+MARKER = "notbugs-store.json"
+FORMAT = 1
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def claim(root: Path) -> None:
+    """Makes the folder a store, unless it is somebody else's."""
+    if not (root / MARKER).exists():
+        _mark(root)
+        return
+    _check_format(root / MARKER)
+    probe = root / f".probe-{secrets.token_hex(4)}"
+    probe.touch()
+    probe.unlink()
+
+
+def _mark(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    others = any(not entry.name.startswith(".") for entry in root.iterdir())
+    if others and not (root / MARKER).exists():  # another process may just have claimed it
+        raise StoreError(
+            f"'{root}' is not empty and not a notbugs store. Choose an empty folder, "
+            "so that nothing of yours is touched."
+        )
+    part = root / f".{MARKER}.{secrets.token_hex(4)}"
+    part.write_text(json.dumps({"format": FORMAT}))
+    part.replace(root / MARKER)
+
+
+def _check_format(marker: Path) -> None:
+    """Refuses a store that a later version laid out; a marker without a number is format 1."""
+    try:
+        number = json.loads(marker.read_text()).get("format", 1)
+    except (ValueError, AttributeError) as error:
+        raise StoreError(
+            f"'{marker}' is damaged. If its folder is a notbugs store, delete that one file and "
+            f'write {{"format": {FORMAT}}} in its place; else choose another folder.'
+        ) from error
+    if number != FORMAT:
+        raise StoreError(
+            f"'{marker.parent}' is a store of format {number}; this version reads {FORMAT}. "
+            "Update notbugs or choose another folder."
+        )
+
+
+@contextmanager
+def disk_errors(root: Path) -> Generator[None, None, None]:
+    """Operating-system errors as a `StoreError` that names the folder and a remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise explained(error, root) from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the error says that the disk or the quota is full, in any library's words."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in NO_SPACE
+    return any(os.strerror(number) in str(error) for number in NO_SPACE)
+
+
+def concerns(error: OSError, root: Path) -> bool:
+    """Whether an operating-system error is about this store: no space, or a file of its own."""
+    if is_full(error):
+        return True
+    names = (error.filename, error.filename2)
+    return any(isinstance(name, str) and Path(name).is_relative_to(root) for name in names)
+
+
+def explained(error: OSError, root: Path) -> StoreError:
+    """The `StoreError` that an operating-system error on this store amounts to."""
+    if is_full(error):
+        return StoreError(
+            f"No space left for '{root}'. Free some, or choose another disk with --store; "
+            "finished work is kept and a new run goes on from it."
+        )
+    return StoreError(
+        f"Cannot write to '{root}': {error.strerror or error}. Choose a folder you may write to."
+    )
+
+
+def acquire(descriptor: int, on_wait: Callable[[], None]) -> None:
+    """Locks the open file, calling `on_wait` again and again while another process holds it."""
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        on_wait()
+        time.sleep(0.2)
+
+
+def settle(folder: Path) -> None:
+    """Brings all that lies in the folder to the disk itself: it outlives a power cut."""
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            continue
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,111 @@
+"""Claims and tables: decided and averaged by hand-made numbers."""
+
+import pytest
+
+from notbugs.experiments import ilyas2019
+from notbugs.experiments.claims import Claim, Finding, outside_spread, row
+from notbugs.experiments.tables import Measured, Numbers
+
+CLAIMS = {c.id: c for c in ilyas2019.CLAIMS}
+
+
+def test_a_margin_must_exceed_twice_its_standard_error():
+    assert outside_spread([5.0, 5.0, 5.0]) is True
+    assert outside_spread([3.0, -3.0, 3.0, -3.0]) is False
+    assert outside_spread([-5.0, -5.1]) is False
+    assert outside_spread([5.0]) is None
+    # mean 2, deviation 2, standard error 2 / sqrt(4) = 1: exactly twice is not beyond.
+    values = [2 - 3**0.5, 2 + 3**0.5, 2 - 3**0.5, 2 + 3**0.5]
+    assert outside_spread([v - 0.01 for v in values]) is False
+    assert outside_spread([v + 0.01 for v in values]) is True
+
+
+def numbers():
+    rows = [
+        Measured("D", None, s, {"clean": 90.0 + s, "robust_half_eps": 10.0, "source_success": None})
+        for s in (0, 1, 2)
+    ]
+    rows += [
+        Measured("D_det", eps, s, {"clean": 10 * eps + s, "shifted": 5.0})
+        for eps in (1.0, 4.0)
+        for s in (0, 1, 2)
+    ]
+    return Numbers(tuple(rows))
+
+
+def test_tables_hold_means_deviations_and_nulls():
+    table = numbers().table()
+    assert [(r["set"], r["eps"]) for r in table] == [("D", None), ("D_det", 1.0), ("D_det", 4.0)]
+    assert table[0]["clean"] == pytest.approx(91.0)
+    assert table[0]["clean_std"] == pytest.approx(1.0)
+    assert table[0]["source_success"] is None
+    assert table[0]["source_success_std"] is None
+    assert table[0]["seeds"] == 3
+    assert numbers().seeds("D_det", "clean") == [40.0, 41.0, 42.0]
+    assert numbers().seeds("D_R", "clean") == []
+
+
+def test_claims_are_decided_by_their_inequality():
+    claims = {c.id: c for c in ilyas2019.CLAIMS}
+    shifted = row(claims["det_shifted"], numbers(), 3)
+    assert (shifted["holds"], shifted["ours"], shifted["control"]) == (True, 5.0, None)
+    assert row(claims["det_true"], numbers(), 3)["holds"] is False
+    assert row(claims["r_over_d"], numbers(), 3) is None
+    undecided = Claim("x", "s", "p", lambda _: Finding([1.0], None, None, "rule"))
+    assert row(undecided, None, 1)["holds"] is None
+    assert row(undecided, None, 1)["std"] is None
+
+
+def made(**columns):
+    """Numbers of sets by "set.column", one value a seed."""
+    rows = []
+    for place, values in columns.items():
+        name, column = place.split("__")
+        eps = 1.0 if "_det" in name or "_other" in name or "_rand" in name else None
+        name = name.replace("leak_", "leak:")
+        rows += [Measured(name, eps, s, {column: v}) for s, v in enumerate(values)]
+    return Numbers(tuple(rows))
+
+
+@pytest.mark.parametrize(
+    ("claim", "numbers", "holds"),
+    [
+        ("r_over_nr", made(D_R__robust_half_eps=[40.0], D_NR__robust_half_eps=[30.0]), True),
+        ("r_over_nr", made(D_R__robust_half_eps=[40.0], D_NR__robust_half_eps=[30.1]), False),
+        ("r_over_nr", made(D_R__robust_half_eps=[40.0]), None),
+        ("nr_clean", made(D_NR__clean=[79.0, 81.0]), True),
+        ("nr_clean", made(D_NR__clean=[79.0, 80.9]), False),
+        ("det_true", made(D_det__clean=[60.0]), True),
+        ("det_shifted", made(D_det__shifted=[25.0]), True),
+        ("det_shifted", made(D_det__shifted=[25.1]), False),
+        ("other_true", made(D_other__clean=[49.9]), False),
+        ("other_margin", made(D_other__clean=[60.0], leak_D_other__clean=[40.0]), True),
+        ("other_margin", made(D_other__clean=[60.0], leak_D_other__clean=[40.1]), False),
+        ("rand_margin", made(D_rand__clean=[60.0]), None),
+        ("det_margin", made(D_det__clean=[60.0], leak_D_det__clean=[1.0]), True),
+        ("planted_r_robust", made(D_R__clean=[90.0]), None),
+        ("planted_det_nonrobust", made(D_det__planted_nonrobust=[80.0]), True),
+    ],
+)
+def test_each_inequality_at_its_border(claim, numbers, holds):
+    found = row(CLAIMS[claim], numbers, 1)
+    assert (None if found is None else found["holds"]) is holds
+
+
+def test_margins_over_seeds_are_paired():
+    """Seeds differ by far more than the sets do; within each seed D_R wins by 2 or so."""
+    d, r = [10.0, 30.0, 50.0], [12.0, 32.1, 51.9]
+    found = row(CLAIMS["r_over_d"], made(D__robust_half_eps=d, D_R__robust_half_eps=r), 3)
+    assert found["holds"] is True
+    assert (found["ours"], found["control"]) == (pytest.approx(32.0), pytest.approx(30.0))
+    assert found["per_seed"] == r
+    one = row(CLAIMS["r_over_d"], made(D__robust_half_eps=d[:1], D_R__robust_half_eps=r[:1]), 1)
+    assert (one["holds"], one["std"]) == (None, None)
+
+
+def test_tables_keep_the_order_of_the_report():
+    names = ("leak:D_other", "D_R", "D_other", "D_adv", "D_rand", "D")
+    numbers = Numbers(tuple(Measured(name, None, 0, {"clean": 1.0}) for name in names))
+    order = [r["set"] for r in numbers.table()]
+    assert order == ["D", "D_adv", "D_R", "D_rand", "D_other", "leak:D_other"]
+    assert set(numbers.tables()) == {"sets"}
