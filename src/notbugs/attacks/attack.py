@@ -1,54 +1,113 @@
-"""An attack: a solver, a loss and a number of restarts; its result is verified, not believed."""
+"""What every attack shares: checks at the door, and a result verified on the model itself."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from notbugs.attacks.losses import (
-    Away,
-    Towards,
-    ValueOfLogits,
-    cross_entropy,
-    predicted,
-    predicted_clean,
-)
-from notbugs.attacks.result import AttackResult, better
+from notbugs.attacks.losses import predicted, predicted_clean
+from notbugs.attacks.result import AttackResult
 from notbugs.core import random
 from notbugs.core.errors import (
     bad_value,
-    check_count,
     check_images,
     check_labels,
     check_targets,
 )
-from notbugs.core.types import Images, Keys, Labels
-from notbugs.engine import AtCenter, Solution, Solver, StepInfo, Threat, UniformIn
+from notbugs.core.types import Images, Keys, Labels, Logits
+from notbugs.engine import AbstractSet, AbstractSize, Box, Solution, Threat
 from notbugs.models import Classifier, frozen
+from notbugs.models.standin import faster
 
 FEASIBLE = 1e-5
 """Relative tolerance on the radius when a result is verified (float32 rounding of a norm)."""
 
 
 @dataclass(frozen=True)
-class Attack:
+class Victim:
+    """A model under attack, held still.
+
+    - `logits`: images [n, c, h, w] in [0, 1] -> logits [n, k]; perhaps in low precision
+    - `exact`: the original model's logits where `logits` is a faster stand-in, else None
+    - `model`: the original, for what else an attack may need (its embedding)
+    """
+
+    logits: Callable[[Images], Logits]
+    exact: Callable[[Images], Logits] | None
+    model: Classifier
+
+    @property
+    def true_logits(self) -> Callable[[Images], Logits]:
+        """The original model's logits."""
+        return self.logits if self.exact is None else self.exact
+
+
+@dataclass(frozen=True)
+class Case:
+    """The rows to attack: images, what is known of them, and their randomness.
+
+    At least one of `y` (true classes) and `targets` is given; with `targets` the attack
+    wants those. All have one entry a row.
+    """
+
+    x: Images
+    y: Labels | None
+    targets: Labels | None
+    keys: Keys
+
+    def select(self, index: Tensor) -> "Case":
+        """The rows `index`."""
+        y, targets = (None if v is None else v[index] for v in (self.y, self.targets))
+        return Case(self.x[index], y, targets, self.keys[index])
+
+    def again(self, *names: object) -> "Case":
+        """The same rows with fresh randomness for the named purpose."""
+        return Case(self.x, self.y, self.targets, random.fold(self.keys, *names))
+
+
+@dataclass(frozen=True)
+class AbstractAttack(ABC):
     """A method with its settings: frozen, printable, free of models and tensors.
 
-    `random_start` draws the first point uniformly from the ball; every restart draws
-    anew. A restart keeps the first success, else the lowest objective.
+    A subclass gives `size` and `find`; `threat` is None for a minimum-norm method.
+    Calling it checks the arguments, holds the model still, and verifies what `find`
+    returned on the original model in its own precision.
     """
 
     name: str
-    threat: Threat
-    solver: Solver
-    loss: ValueOfLogits = cross_entropy
-    random_start: bool = True
-    restarts: int = 1
+    threat: Threat | None
 
-    def __post_init__(self) -> None:
-        """Refuses an empty number of restarts."""
-        check_count(self.restarts, "restarts")
+    gains_from_speed: ClassVar[bool] = True
+    """Whether a low-precision stand-in of the model may propose successes."""
+
+    @property
+    def needs_grad(self) -> bool:
+        """Whether the model must be differentiable."""
+        return True
+
+    @property
+    @abstractmethod
+    def size(self) -> AbstractSize:
+        """What the distance in the result is measured in."""
+
+    @property
+    def passes(self) -> int:
+        """About how many forward passes a row costs: to choose a fast path, and estimate."""
+        return 100
+
+    def check_classes(self, classes: int) -> None:
+        """Refuses a number of classes that the method is not defined for."""
+
+    @abstractmethod
+    def find(self, victim: Victim, case: Case) -> Solution:
+        """The best point of each row as the solver sees it, unverified."""
+
+    def within(self) -> AbstractSet:
+        """The set of allowed results around each image."""
+        return Box() if self.threat is None else self.threat.within()
 
     def __call__(
         self,
@@ -59,6 +118,7 @@ class Attack:
         targets: Tensor | None = None,
         seed: int = 0,
         keys: Keys | None = None,
+        fast: bool = True,
     ) -> AttackResult:
         """Attacks every row of `x` and returns a verified `AttackResult`.
 
@@ -68,9 +128,12 @@ class Attack:
           equal its row's `y`; pass `targets` alone to allow it.
         - `seed` or `keys` [n]: randomness; row i of seed s is the same in any batch
           only through `keys` (see `notbugs.core.random.row_keys`)
+        - `fast`: let a cheaper stand-in of the model (folded norms, channels-last, bf16)
+          do the work where it pays; every success is confirmed by the model itself
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
-        label, targets equal to labels, or a model that gives NaN for a clean image.
+        label, targets equal to labels, a model that gives NaN for a clean image, logits
+        of another shape than (n, classes), or a model without gradients.
         The model's modes, parameters and gradients are left as they were.
         """
         self._check(model, x, y, targets)
@@ -80,33 +143,20 @@ class Attack:
         keys = random.row_keys(len(x), seed, "attack") if keys is None else keys
         if keys.shape != x.shape[:1]:
             raise bad_value("keys", f"have shape ({len(x)},)", tuple(keys.shape), "One key a row.")
+        case = Case(x, y, targets, keys.to(x.device))
         with frozen(model):
             clean = predicted_clean(model, x)
-            best, cost = self._restarts(model, x, y, targets, keys.to(x.device))
-            return self._verified(model, x, y, targets, clean, best, cost)
-
-    def craft(
-        self,
-        model: Callable[[Images], Tensor],
-        x: Images,
-        y: Labels | None = None,
-        *,
-        targets: Labels | None = None,
-        keys: Keys,
-        observe: Callable[[StepInfo], None] | None = None,
-    ) -> Solution:
-        """One restart as the solver returns it: no checks, no verification, no mode change.
-
-        For training loops, which call it under `frozen(model)` themselves.
-        """
-        if targets is not None:
-            objective, context = Towards(model, self.loss), {"targets": targets}
-        elif y is not None:
-            objective, context = Away(model, self.loss), {"y": y}
-        else:
-            raise bad_value("y", "be given without `targets`", None)
-        start = UniformIn() if self.random_start else AtCenter()
-        return self.solver.minimise(objective, x, context, keys=keys, start=start, observe=observe)
+            if self.needs_grad:
+                check_gradients(model, x[:1], self.name)
+            stand_in = None
+            if fast and self.gains_from_speed:
+                stand_in = faster(model, x, self.passes)
+            victim = Victim(
+                model.logits if stand_in is None else stand_in,
+                None if stand_in is None else model.logits,
+                model,
+            )
+            return self._verified(model, case, clean, self.find(victim, case))
 
     def _check(
         self, model: Classifier, x: Tensor, y: Tensor | None, targets: Tensor | None
@@ -126,65 +176,56 @@ class Attack:
             check_targets(targets, y)
         if y is None and targets is None:
             raise bad_value("y", "be given", None, "Pass true labels, or `targets`.")
-
-    def _restarts(
-        self,
-        model: Classifier,
-        x: Images,
-        y: Labels | None,
-        targets: Labels | None,
-        keys: Keys,
-    ) -> tuple[Solution, tuple[int, int]]:
-        """The best of all restarts; later ones only see the rows that still stand."""
-        best = self.craft(model, x, y, targets=targets, keys=keys)
-        forwards, backwards = best.forwards, best.backwards
-        for restart in range(1, self.restarts):
-            left = (~best.success).nonzero()[:, 0]
-            if not len(left):
-                break
-            part_y, part_t = (None if v is None else v[left] for v in (y, targets))
-            again = self.craft(
-                model, x[left], part_y, targets=part_t, keys=random.fold(keys[left], restart)
-            )
-            forwards, backwards = forwards + again.forwards, backwards + again.backwards
-            best = better(best, again, left)
-        return best, (forwards, backwards)
+        self.check_classes(model.classes)
 
     def _verified(
-        self,
-        model: Classifier,
-        x: Images,
-        y: Labels | None,
-        targets: Labels | None,
-        clean: Labels,
-        best: Solution,
-        cost: tuple[int, int],
+        self, model: Classifier, case: Case, clean: Labels, best: Solution
     ) -> AttackResult:
-        x_adv = self.threat.within().project(best.x.to(x.dtype), x)
+        x, y, targets = case.x, case.y, case.targets
+        x_adv = self.within().project(best.x.to(x.dtype), x)
         with torch.no_grad():
             after = predicted(model.logits(x_adv))
         wrong = torch.zeros_like(best.success) if y is None else clean != y
         success = after == targets if targets is not None else after != y
         self._check_feasible(x, x_adv)
-        forwards = cost[0] + 2 * len(x)
+        forwards = best.forwards + 2 * len(x)
         return AttackResult(
             x_adv=x_adv,
             success=success,
             already_wrong=wrong,
-            distance=self.threat.norm.size(x_adv - x),
+            distance=self.size.size(x_adv - x),
             loss=best.value,
             queries=forwards / len(x),
             zero_grads=best.zero_grads,
+            steps=best.steps,
             forwards=forwards,
-            backwards=cost[1],
+            backwards=best.backwards,
         )
 
     def _check_feasible(self, x: Images, x_adv: Images) -> None:
-        over = self.threat.within().violation(x_adv, x)
-        bad = ~(over <= FEASIBLE * max(1.0, self.threat.eps))
+        over = self.within().violation(x_adv, x)
+        eps = 1.0 if self.threat is None else self.threat.eps
+        bad = ~(over <= FEASIBLE * max(1.0, eps))
         if bool(bad.any()):
             row = int(bad.nonzero()[0, 0])
             raise RuntimeError(
-                f"{self.name} left its threat {self.threat} by {float(over[row]):.2e} in row "
-                f"{row}. This is a bug in notbugs or a model that returns NaN; please report it."
+                f"{self.name} left its set by {float(over[row]):.2e} in row {row} "
+                f"(threat: {self.threat}). This is a bug in notbugs or a model that returns "
+                "NaN; please report it."
             )
+
+
+def check_gradients(model: Classifier, x: Images, method: str) -> None:
+    """Refuses a model whose logits cannot be differentiated by the image.
+
+    **Raises** ValueError, which advises Square.
+    """
+    with torch.enable_grad():
+        logits = model.logits(x.detach().clone().requires_grad_())
+    if not logits.requires_grad:
+        raise bad_value(
+            "model",
+            f"give logits that can be differentiated by the image, for {method}",
+            "logits without gradients",
+            "Use square(norm, eps), which needs none, or remove no_grad/detach from the model.",
+        )

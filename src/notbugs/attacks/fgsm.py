@@ -1,6 +1,6 @@
 """The fast gradient sign method: one full step."""
 
-from notbugs.attacks.attack import Attack
+from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
 from notbugs.engine import AbstractNorm, Last, Linf, Solver, Steepest, Threat
 

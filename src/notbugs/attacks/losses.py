@@ -65,6 +65,83 @@ class Towards(AbstractObjective):
         return Evaluation(self.loss(z, targets), z.detach().argmax(dim=1) == targets, z)
 
 
+@final
+@dataclass(frozen=True)
+class AwayThrough(AbstractObjective):
+    """Untargeted by way of a class: minimise loss(logits(x), y, targets); success where not y.
+
+    Context: `y` [n], the true classes, and `targets` [n], the classes aimed at. Any wrong
+    prediction is a success: this is how the targeted parts of an ensemble break a row.
+    """
+
+    logits: Callable[[Images], Logits]
+    loss: "PairwiseLoss"
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        z, y, targets = self.logits(x), _column(context, "y"), _column(context, "targets")
+        return Evaluation(self.loss(z, y, targets), z.detach().argmax(dim=1) != y, z)
+
+
+@final
+@dataclass(frozen=True)
+class Averaged(AbstractObjective):
+    """The mean of an objective over passes of a model that is random in itself.
+
+    A row succeeds where it does in more than half of the passes.
+
+    **Source**: Athalye et al. 2018 (arXiv 1707.07397), expectation over transformation.
+    """
+
+    objective: AbstractObjective
+    samples: int
+
+    def __post_init__(self) -> None:
+        """An average is random when its objective draws from the rows' own streams."""
+        object.__setattr__(self, "is_random", self.objective.is_random)
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        found = [self.objective(x, context, Draw(draw.at(i))) for i in range(self.samples)]
+        value = torch.stack([f.value for f in found]).mean(dim=0)
+        wins = [f.success for f in found if f.success is not None]
+        success = torch.stack(wins).float().mean(dim=0) > 0.5 if wins else None
+        return Evaluation(value, success, found[0].outputs)
+
+
+def averaged(objective: AbstractObjective, samples: int) -> AbstractObjective:
+    """The objective itself for one sample, else its average."""
+    return objective if samples == 1 else Averaged(objective, samples)
+
+
+PairwiseLoss: TypeAlias = Callable[[Logits, Tensor, Tensor], Rows]
+"""(logits [n, k], true classes [n], targets [n]) -> value to minimise, [n]."""
+
+
+def difference(logits: Logits, y: Tensor, targets: Tensor) -> Rows:
+    """The true class's logit minus the target's, [n]. Negative: the true class has lost."""
+    return (logits.gather(1, y[:, None]) - logits.gather(1, targets[:, None]))[:, 0]
+
+
+def dlr(logits: Logits, classes: Tensor) -> Rows:
+    """Difference of logits ratio, [n]: -(z_y - largest other) / (z_first - z_third).
+
+    High: far from the class; the scale of the logits cancels. At least 3 classes.
+
+    **Source**: Croce & Hein 2020 (arXiv 2003.01690), equation 6.
+    """
+    top = logits.topk(3, dim=1).values
+    return margin(logits, classes) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def targeted_dlr(logits: Logits, y: Tensor, targets: Tensor) -> Rows:
+    """(z_y - z_t) / (z_first - (z_third + z_fourth) / 2), [n], to minimise. At least 4 classes.
+
+    **Source**: Croce & Hein 2020 (arXiv 2003.01690), equation 7.
+    """
+    top = logits.topk(4, dim=1).values
+    scale = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
+    return difference(logits, y, targets) / (scale + 1e-12)
+
+
 def _column(context: RowTree | None, name: str) -> Tensor:
     if context is None or name not in context:
         raise KeyError(f"This objective needs the per-row tensor '{name}' in its context.")

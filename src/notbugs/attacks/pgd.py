@@ -1,6 +1,6 @@
 """Projected gradient descent inside a ball, and its one-step ancestor FGSM's many-step form."""
 
-from notbugs.attacks.attack import Attack
+from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
 from notbugs.core.errors import check_count
 from notbugs.engine import (

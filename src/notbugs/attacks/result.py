@@ -21,6 +21,7 @@ class AttackResult:
     - `loss` [n]: the attack's objective at `x_adv` (lower is better for the attacker)
     - `queries`: forward passes spent on a row, averaged over the batch
     - `zero_grads` [n]: steps at which the gradient was exactly zero, in the restart kept
+    - `steps` [n]: steps taken, over all restarts
     - `forwards`, `backwards`: passes summed over rows and restarts
     """
 
@@ -31,6 +32,7 @@ class AttackResult:
     loss: Rows
     queries: float
     zero_grads: Tensor
+    steps: Tensor
     forwards: int
     backwards: int
 
@@ -62,6 +64,6 @@ def better(best: Solution, again: Solution, left: Tensor) -> Solution:
         status=status,
         steps=best.steps.index_add(0, left, again.steps),
         zero_grads=zero,
-        forwards=best.forwards,
-        backwards=best.backwards,
+        forwards=best.forwards + again.forwards,
+        backwards=best.backwards + again.backwards,
     )

@@ -262,11 +262,11 @@ class AttackCommand:
 
     def _attack(self, threat: Threat) -> Attack:
         if self.method == "fgsm":
-            return fgsm(threat.eps, norm=threat.norm)
+            return fgsm(threat.eps, norm=threat.as_norm("FGSM"))
         if self.method != "pgd":
             raise unknown_name("method", self.method, ("pgd", "fgsm"))
         return pgd(
-            threat.norm,
+            threat.as_norm("PGD"),
             threat.eps,
             steps=self.steps,
             step_size=self.step_size,

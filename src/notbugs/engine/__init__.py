@@ -1,20 +1,33 @@
 """The engine: change an input, inside a set, to lower an objective. Imports core only."""
 
-from notbugs.engine.keep import AbstractKeep, Kept, Last, LowestValue, SuccessThenLowest
-from notbugs.engine.norms import L2, NORMS, AbstractNorm, AbstractSize, Linf
+from notbugs.engine.apgd import APGD
+from notbugs.engine.keep import (
+    AbstractKeep,
+    Kept,
+    Last,
+    LowestValue,
+    SmallestSuccess,
+    SuccessThenLowest,
+)
+from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf
 from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, Adam, Momentum, Steepest, StepInfo
 from notbugs.engine.sets import AbstractSet, Ball, BallInBox, Box, Everywhere
 from notbugs.engine.solution import Solution, Status, Trace
 from notbugs.engine.solve import Solver
+from notbugs.engine.sparse import L0, L1
 from notbugs.engine.start import AbstractStart, AtCenter, FromImages, UniformIn
 from notbugs.engine.stop import AbstractStop, Never, OnSuccess, Plateau
-from notbugs.engine.threat import Threat
+from notbugs.engine.threat import NORMS, SIZES, Threat
 
 __all__ = [
+    "APGD",
+    "L0",
+    "L1",
     "L2",
     "NORMS",
+    "SIZES",
     "AbstractKeep",
     "AbstractNorm",
     "AbstractObjective",
@@ -42,6 +55,7 @@ __all__ = [
     "OnSuccess",
     "Pixels",
     "Plateau",
+    "SmallestSuccess",
     "Solution",
     "Solver",
     "Status",

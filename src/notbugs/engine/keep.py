@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 
 from notbugs.core import rows
 from notbugs.core.types import Images, Mask, Rows
+from notbugs.engine.norms import AbstractSize
 
 
 class Kept(NamedTuple):
@@ -20,6 +21,9 @@ class Kept(NamedTuple):
 
 class AbstractKeep(ABC):
     """Decides, row by row, whether a new point replaces the one that is held."""
+
+    confirms: ClassVar[bool] = False
+    """Whether each kept success is confirmed by the exact objective, not only the last."""
 
     @abstractmethod
     def better(self, new: Kept, held: Kept, center: Images) -> Mask:
@@ -55,6 +59,25 @@ class SuccessThenLowest(AbstractKeep):
     def better(self, new: Kept, held: Kept, center: Images) -> Mask:
         lower = LowestValue().better(new, held, center)
         return torch.where(new.success == held.success, lower, new.success)
+
+
+@final
+@dataclass(frozen=True)
+class SmallestSuccess(AbstractKeep):
+    """The success nearest to the centre; before the first, the point of the lowest value.
+
+    With it an `exact` objective is asked at every point that would be kept as a success,
+    because minimum-norm methods walk along the boundary, where rounding decides.
+    """
+
+    size: AbstractSize
+    confirms: ClassVar[bool] = True
+
+    def better(self, new: Kept, held: Kept, center: Images) -> Mask:
+        nearer = self.size.size(new.x - center) < self.size.size(held.x - center)
+        lower = LowestValue().better(new, held, center)
+        both = new.success & held.success
+        return torch.where(both, nearer, new.success | (lower & ~held.success))
 
 
 @final

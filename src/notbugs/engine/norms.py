@@ -43,9 +43,13 @@ class AbstractSize(ABC):
         """`project_in_box` for one centre and radius, which many steps share."""
         return partial(self.project_in_box, center=center, radius=radius)
 
+    @abstractmethod
+    def sample(self, like: Images, radius: Rows, keys: Keys) -> Images:
+        """A random point of the ball of each row's radius, shaped as `like`."""
+
 
 class AbstractNorm(AbstractSize):
-    """A size that is a norm: it has a dual, steepest directions and a unit ball to sample."""
+    """A size that is a norm: it has a dual and steepest directions, and samples uniformly."""
 
     @abstractmethod
     def dual(self, g: Images) -> Rows:
@@ -55,12 +59,9 @@ class AbstractNorm(AbstractSize):
     def steepest(self, g: Images) -> Images:
         """argmax over size(d) <= 1 of <g, d>; a zero gradient gives a zero step."""
 
-    @abstractmethod
-    def sample(self, like: Images, radius: Rows, keys: Keys) -> Images:
-        """A point drawn uniformly from the ball of each row's radius, shaped as `like`."""
 
-
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` itself, or raised to float32 where it is of half precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -78,16 +79,16 @@ class Linf(AbstractNorm):
     name: ClassVar[str] = "linf"
 
     def size(self, d: Images) -> Rows:
-        return rows.flatten(_at_least_float32(d)).abs().amax(dim=1)
+        return rows.flatten(at_least_float32(d)).abs().amax(dim=1)
 
     def dual(self, g: Images) -> Rows:
-        return rows.flatten(_at_least_float32(g)).abs().sum(dim=1)
+        return rows.flatten(at_least_float32(g)).abs().sum(dim=1)
 
     def steepest(self, g: Images) -> Images:
-        return torch.sign(_at_least_float32(g))
+        return torch.sign(at_least_float32(g))
 
     def project(self, d: Images, radius: Rows) -> Images:
-        d = _at_least_float32(d)
+        d = at_least_float32(d)
         limit = rows.expand(radius.to(d.dtype), d)
         return torch.clamp(d, -limit, limit)
 
@@ -99,12 +100,12 @@ class Linf(AbstractNorm):
         low, high = (center - limit).clamp_(min=0), (center + limit).clamp_(max=1)
 
         def project(x: Tensor) -> Tensor:
-            return torch.clamp(_at_least_float32(x), low, high)
+            return torch.clamp(at_least_float32(x), low, high)
 
         return project
 
     def sample(self, like: Images, radius: Rows, keys: Keys) -> Images:
-        like = _at_least_float32(like)
+        like = at_least_float32(like)
         u = random.uniform(keys, like.shape[1:], like.dtype)
         return (2 * u - 1) * rows.expand(radius.to(like.dtype), like)
 
@@ -117,13 +118,13 @@ class L2(AbstractNorm):
     name: ClassVar[str] = "l2"
 
     def size(self, d: Images) -> Rows:
-        return torch.linalg.vector_norm(rows.flatten(_at_least_float32(d)), dim=1)
+        return torch.linalg.vector_norm(rows.flatten(at_least_float32(d)), dim=1)
 
     def dual(self, g: Images) -> Rows:
         return self.size(g)
 
     def steepest(self, g: Images) -> Images:
-        flat = rows.flatten(_at_least_float32(g))
+        flat = rows.flatten(at_least_float32(g))
         # Scaled by the largest entry first: squares of 1e-25 would underflow to zero.
         largest = flat.abs().amax(dim=1, keepdim=True)
         scaled = flat / largest.clamp_(min=_smallest(flat))
@@ -131,22 +132,18 @@ class L2(AbstractNorm):
         return (scaled / length.clamp_(min=1)).reshape(g.shape)
 
     def project(self, d: Images, radius: Rows) -> Images:
-        d = _at_least_float32(d)
+        d = at_least_float32(d)
         size = self.size(d)
         shrink = (radius.to(d.dtype) / size.clamp_(min=_smallest(d))).clamp_(max=1)
         return d * rows.expand(shrink, d)
 
     def project_in_box(self, x: Images, center: Images, radius: Rows) -> Images:
-        return (center + self.project(_at_least_float32(x) - center, radius)).clamp_(0, 1)
+        return (center + self.project(at_least_float32(x) - center, radius)).clamp_(0, 1)
 
     def sample(self, like: Images, radius: Rows, keys: Keys) -> Images:
-        like = _at_least_float32(like)
+        like = at_least_float32(like)
         direction = self.steepest(random.normal(keys, like.shape[1:], like.dtype))
         # The share of the volume within r of the centre is r^d, so r = u^(1/d) is uniform.
         u = random.scalar(random.fold(keys, "length"), torch.float64)
         length = u ** (1.0 / like[0].numel()) if like.shape[0] else u
         return direction * rows.expand(length.to(like.dtype) * radius.to(like.dtype), like)
-
-
-NORMS: dict[str, AbstractNorm] = {"linf": Linf(), "l2": L2()}
-"""The norms by the names used in threats such as `linf:8/255`."""

@@ -21,7 +21,11 @@ SCHEDULES = ("constant", "linear", "cosine")
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What a rule may know at a step: all of it per row, for the rows still at work."""
+    """What a rule may know at a step: all of it per row, for the rows still at work.
+
+    `outputs` [n, k] are the objective's, None where it has none; `jacobian` [n, k, ...]
+    holds the gradient of each of them for a rule with `needs_jacobian`, else None.
+    """
 
     step: int
     max_steps: int
@@ -32,12 +36,15 @@ class StepInfo:
     keys: Keys
     project: Callable[[Tensor], Tensor]
     evaluate: Callable[[Tensor], Evaluation]
+    outputs: Tensor | None = None
+    jacobian: Tensor | None = None
 
 
 class AbstractStepRule(ABC, Generic[S]):
     """Gives the next variables; its state is a tree of per-row tensors (or None)."""
 
     needs_grad: ClassVar[bool] = True
+    needs_jacobian: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, theta: Tensor, info: StepInfo) -> S:
@@ -48,7 +55,8 @@ class AbstractStepRule(ABC, Generic[S]):
         """(next variables before projection, next state)."""
 
 
-def _checked(grad: Tensor | None) -> Tensor:
+def given(grad: Tensor | None) -> Tensor:
+    """The gradient (or the Jacobian) that a rule asked for."""
     if grad is None:
         raise RuntimeError("This rule needs a gradient and was given none.")
     return grad
@@ -90,7 +98,7 @@ class Steepest(AbstractStepRule[None]):
 
     def step(self, theta: Tensor, info: StepInfo, state: None) -> tuple[Tensor, None]:
         size = _scheduled(self.step_size, self.schedule, info)
-        return theta.sub(self.norm.steepest(_checked(info.grad)), alpha=size), None
+        return theta.sub(self.norm.steepest(given(info.grad)), alpha=size), None
 
 
 @final
@@ -114,7 +122,7 @@ class Momentum(AbstractStepRule[Tensor]):
         return torch.zeros_like(theta)
 
     def step(self, theta: Tensor, info: StepInfo, state: Tensor) -> tuple[Tensor, Tensor]:
-        grad = _checked(info.grad)
+        grad = given(info.grad)
         size = rows.flatten(grad).abs().sum(dim=1)
         velocity = self.decay * state + grad / rows.expand(torch.where(size > 0, size, 1), grad)
         length = _scheduled(self.step_size, self.schedule, info)
@@ -150,7 +158,7 @@ class Adam(AbstractStepRule[AdamState]):
         return AdamState(torch.zeros_like(theta), torch.zeros_like(theta))
 
     def step(self, theta: Tensor, info: StepInfo, state: AdamState) -> tuple[Tensor, AdamState]:
-        grad, t = _checked(info.grad), info.step + 1
+        grad, t = given(info.grad), info.step + 1
         mean = torch.lerp(grad, state.mean, self.beta1)
         square = torch.lerp(grad * grad, state.square, self.beta2)
         scale = (square / (1 - self.beta2**t)).sqrt_().add_(self.damping)

@@ -12,7 +12,7 @@ from torch import Tensor
 from notbugs.core import random
 from notbugs.core.errors import check_positive
 from notbugs.core.types import Images, Keys, Rows
-from notbugs.engine.norms import AbstractNorm
+from notbugs.engine.norms import AbstractSize
 
 
 class AbstractSet(ABC):
@@ -48,7 +48,7 @@ def _stay(x: Tensor) -> Tensor:
 class Ball(AbstractSet):
     """{x : norm(x - center) <= eps}; `eps` in pixel units of [0, 1]."""
 
-    norm: AbstractNorm
+    norm: AbstractSize
     eps: float
 
     def __post_init__(self) -> None:
@@ -91,11 +91,11 @@ class BallInBox(AbstractSet):
     """{x : norm(x - center) <= eps and 0 <= x <= 1}; `eps` in pixel units of [0, 1].
 
     The projection is the norm's `project_in_box`: always feasible when the centre lies
-    in the box, and the exact projection for Linf. For L2 it is the ball projection
-    followed by the clamp.
+    in the box, and the exact projection for Linf, L1 and L0. For L2 it is the ball
+    projection followed by the clamp.
     """
 
-    norm: AbstractNorm
+    norm: AbstractSize
     eps: float
 
     def __post_init__(self) -> None:

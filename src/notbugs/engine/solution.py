@@ -37,6 +37,18 @@ class Solution:
     backwards: int
 
 
+def joined(whole: Solution, part: Solution, index: Tensor) -> Solution:
+    """`whole` with its rows `index` replaced by those of `part`; steps and passes add up."""
+    names = ("x", "value", "success", "status", "zero_grads")
+    new = {n: getattr(whole, n).index_copy(0, index, getattr(part, n)) for n in names}
+    return Solution(
+        **new,
+        steps=whole.steps.index_add(0, index, part.steps),
+        forwards=whole.forwards + part.forwards,
+        backwards=whole.backwards + part.backwards,
+    )
+
+
 @dataclass
 class Trace:
     """An `observe` callback that records the mean value and the successes at every step."""

@@ -16,7 +16,7 @@ from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, StepInfo
 from notbugs.engine.sets import AbstractSet, Everywhere
-from notbugs.engine.solution import Solution, Status
+from notbugs.engine.solution import Solution, Status, joined
 from notbugs.engine.start import AbstractStart, AtCenter
 from notbugs.engine.stop import AbstractStop, Never
 
@@ -59,26 +59,36 @@ class _Work:
             draw = Draw(random.fold(at.keys, *names))
             return self.objective(self.decode(theta), at.context, draw)
 
-    def slope(self, at: _Rows, step: int) -> tuple[Images, Evaluation, Tensor]:
-        """(images, evaluation, gradient of the summed values) at the current variables."""
+    def slope(self, at: _Rows, step: int, jacobian: bool) -> "_Slope":
+        """The objective at the current variables with the gradient of each row's value.
+
+        With `jacobian`, that of every output as well, at one backward pass each.
+        """
         theta = at.theta.detach().requires_grad_()
         draw = Draw(random.fold(at.keys, "step", step) if self.objective.is_random else at.keys)
         with torch.enable_grad():
             x = self.decode(theta)
             found = self.objective(x, at.context, draw)
             # As the gradient of the sum, two operations shorter.
-            (grad,) = torch.autograd.grad(found.value, theta, torch.ones_like(found.value))
+            (grad,) = torch.autograd.grad(
+                found.value, theta, torch.ones_like(found.value), retain_graph=jacobian
+            )
+            each = _jacobian(found.outputs, theta) if jacobian else None
         self.forwards += theta.shape[0]
-        self.backwards += theta.shape[0]
-        return x.detach(), _detached(found), grad
+        self.backwards += theta.shape[0] * (1 if each is None else 1 + each.shape[1])
+        return _Slope(x.detach(), _detached(found), grad, each)
 
-    def confirmed(self, x: Images, found: Evaluation, at: _Rows) -> Mask:
-        """Success, asked of the exact objective wherever the fast one claims it."""
+    def confirmed(self, x: Images, found: Evaluation, at: _Rows, solver: "Solver") -> Mask:
+        """Success, asked of the exact objective wherever a row would stop or be kept on it."""
         if found.success is None:
             return torch.zeros_like(at.done)
-        if self.exact is None:
-            return found.success
-        claimed = found.success.nonzero()[:, 0]
+        if self.exact is None or (solver.stop.never and not solver.keep.confirms):
+            return found.success  # the kept points are asked at the end
+        wanted = found.success & ~at.done
+        if solver.keep.confirms and at.kept is not None:
+            new = Kept(x, found.value, found.success)
+            wanted = wanted & solver.keep.better(new, at.kept, at.center)
+        claimed = wanted.nonzero()[:, 0]
         if not len(claimed):
             return found.success
         part = rows.select(at, claimed)
@@ -88,6 +98,28 @@ class _Work:
         success = found.success.clone()
         success[claimed] = truth.success if truth.success is not None else False
         return success
+
+
+class _Slope(NamedTuple):
+    """What one gradient evaluation gives."""
+
+    x: Images
+    found: Evaluation
+    grad: Tensor | None = None
+    jacobian: Tensor | None = None
+
+
+def _jacobian(outputs: Tensor | None, theta: Tensor) -> Tensor:
+    if outputs is None:
+        raise RuntimeError("This rule needs an objective with outputs, and it gave none.")
+    last = outputs.shape[1] - 1
+    return torch.stack(
+        [
+            torch.autograd.grad(outputs[:, k].sum(), theta, retain_graph=k < last)[0]
+            for k in range(last + 1)
+        ],
+        dim=1,
+    )
 
 
 def _probe(work: _Work, at: _Rows, step: int, theta: Tensor) -> Evaluation:
@@ -103,7 +135,8 @@ def _all_zero(grad: Tensor) -> Mask:
 
 def _detached(found: Evaluation) -> Evaluation:
     value = found.value.detach()
-    return found._replace(value=value.float() if value.itemsize < 4 else value)
+    outputs = None if found.outputs is None else found.outputs.detach()
+    return found._replace(value=value.float() if value.itemsize < 4 else value, outputs=outputs)
 
 
 @dataclass(frozen=True)
@@ -167,7 +200,19 @@ class Solver:
                     break
                 at = self._step(work, at, step, observe)
             at = self._look_last(work, at)
-        return self._solution(work, [*work.finished, at])
+            found = self._solution(work, [*work.finished, at])
+            if exact is None:
+                return found
+            found, refuted = self._exactly(work, exact, found, center, context, keys)
+        if not bool(refuted.any()):
+            return found
+        # Fast successes that the exact objective does not share: these rows go on without it.
+        left = refuted.nonzero()[:, 0]
+        rest = rows.select(None if context is None else dict(context), left)
+        again = self.minimise(
+            exact, center[left], rest, keys=keys[left.to(keys.device)], start=start.select(left)
+        )
+        return joined(found, again, left)
 
     def _begin(
         self, center: Images, context: RowTree | None, keys: Keys, start: AbstractStart
@@ -197,40 +242,40 @@ class Solver:
         step: int,
         observe: Callable[[StepInfo], None] | None,
     ) -> _Rows:
-        x, found, grad = self._evaluate(work, at, step)
-        at, success = self._record(work, at, x, found)
+        slope = self._evaluate(work, at, step)
+        at, success = self._record(work, at, slope.x, slope.found)
         info = StepInfo(
             step=step,
             max_steps=self.max_steps,
-            value=found.value,
-            grad=grad,
+            value=slope.found.value,
+            grad=slope.grad,
             success=success,
             center=at.center,
             keys=at.keys,
             project=work.project,
             evaluate=partial(_probe, work, at, step),
+            outputs=slope.found.outputs,
+            jacobian=slope.jacobian,
         )
         if observe is not None:
             observe(info)
         if step == 0:
             at = at._replace(
                 rule=self.rule.init(at.theta, info),
-                stop=None if self.stop.never else self.stop.init(found.value),
+                stop=None if self.stop.never else self.stop.init(info.value),
             )
         at, info = self._freeze(work, at, info)
         return self._advance(at, info) if len(at.place) else at
 
-    def _evaluate(
-        self, work: _Work, at: _Rows, step: int
-    ) -> tuple[Images, Evaluation, Tensor | None]:
+    def _evaluate(self, work: _Work, at: _Rows, step: int) -> _Slope:
         if self.rule.needs_grad:
-            return work.slope(at, step)
-        return work.decode(at.theta), _detached(work.look(at.theta, at, "step", step)), None
+            return work.slope(at, step, self.rule.needs_jacobian)
+        return _Slope(work.decode(at.theta), _detached(work.look(at.theta, at, "step", step)))
 
     def _record(self, work: _Work, at: _Rows, x: Images, found: Evaluation) -> tuple[_Rows, Mask]:
         """Lets `keep` see the point; a random objective is judged by its fixed draw."""
         judged = work.look(at.theta, at, "fixed") if work.objective.is_random else found
-        success = work.confirmed(x, judged, at)
+        success = work.confirmed(x, judged, at, self)
         kept = self.keep.update(Kept(x, judged.value, success), at.kept, at.center)
         if at.kept is not None and not self.stop.never:
             kept = rows.merge(at.done, at.kept, kept)
@@ -253,12 +298,14 @@ class Solver:
         info = replace(
             info,
             value=info.value[left],
-            grad=None if info.grad is None else info.grad[left],
+            grad=rows.select(info.grad, left),
             success=info.success[left],
             center=at.center,
             keys=at.keys,
             project=work.project,
             evaluate=partial(_probe, work, at, info.step),
+            outputs=rows.select(info.outputs, left),
+            jacobian=rows.select(info.jacobian, left),
         )
         return at, info
 
@@ -283,8 +330,6 @@ class Solver:
         parts = [part._replace(rule=None, stop=None) for part in parts if part.kept is not None]
         order = torch.cat([part.place for part in parts]).argsort()
         kept = Kept(*(_joined([part.kept for part in parts], i, order) for i in range(3)))
-        if work.exact is not None:
-            kept = _exactly(work, kept, parts, order)
         done = torch.cat([part.done for part in parts])[order]
         status = torch.where(done, Status.STOPPED, Status.MAX_STEPS)
         return Solution(
@@ -298,20 +343,23 @@ class Solver:
             backwards=work.backwards,
         )
 
+    def _exactly(
+        self,
+        work: _Work,
+        exact: AbstractObjective,
+        found: Solution,
+        center: Images,
+        context: RowTree | None,
+        keys: Keys,
+    ) -> tuple[Solution, Mask]:
+        """(the solution as the exact objective sees it, the rows whose success it denies)."""
+        draw = Draw(random.fold(keys.to(center.device), "fixed"))
+        truth = _detached(exact(found.x, None if context is None else dict(context), draw))
+        success = found.success if truth.success is None else truth.success
+        denied = found.success & ~success
+        forwards = work.forwards + len(center)
+        return replace(found, value=truth.value, success=success, forwards=forwards), denied
+
 
 def _joined(kept: list[Any], column: int, order: Tensor) -> Tensor:
     return torch.cat([k[column] for k in kept])[order]
-
-
-def _exactly(work: _Work, kept: Kept, parts: list[_Rows], order: Tensor) -> Kept:
-    """The kept points with value and success as the exact objective gives them."""
-    keys = torch.cat([part.keys for part in parts])[order]
-    context: Any = None
-    if parts[0].context is not None:
-        names = parts[0].context
-        context = {k: torch.cat([part.context[k] for part in parts])[order] for k in names}
-    work.forwards += len(keys)
-    with torch.no_grad():
-        truth = work.exact(kept.x, context, Draw(random.fold(keys, "fixed")))  # pyright: ignore
-    success = kept.success if truth.success is None else truth.success
-    return Kept(kept.x, truth.value, success)

@@ -5,17 +5,27 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from notbugs.core.errors import bad_value, check_positive, unknown_name
-from notbugs.engine.norms import NORMS, AbstractNorm
+from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf
 from notbugs.engine.sets import BallInBox
+from notbugs.engine.sparse import L0, L1
+
+NORMS: dict[str, AbstractNorm] = {"linf": Linf(), "l2": L2(), "l1": L1()}
+"""The norms by name: those along which a gradient has a steepest direction."""
+
+SIZES: dict[str, AbstractSize] = {**NORMS, "l0": L0()}
+"""The sizes by the names used in threats such as `linf:8/255`."""
 
 _FORM = re.compile(r"^(?P<norm>[a-z0-9]+):(?P<eps>[-+0-9.eE]+(/[0-9.]+)?)$")
 
 
 @dataclass(frozen=True)
 class Threat:
-    """All x' in [0, 1] with norm(x' - x) <= eps; `eps` in pixel units of [0, 1]."""
+    """All x' in [0, 1] with norm(x' - x) <= eps.
 
-    norm: AbstractNorm
+    `eps` is in pixel units of [0, 1]; for L0 it is a number of pixels.
+    """
+
+    norm: AbstractSize
     eps: float
 
     def __post_init__(self) -> None:
@@ -28,6 +38,8 @@ class Threat:
                 f"{self.eps:g}, which looks like the 0-255 scale",
                 f"Write linf:{self.eps:g}/255.",
             )
+        if self.norm.name == "l0" and (self.eps < 1 or self.eps != int(self.eps)):
+            raise bad_value("eps", "be a whole number of pixels for l0", f"{self.eps:g}")
 
     @classmethod
     def parse(cls, text: str) -> "Threat":
@@ -37,13 +49,27 @@ class Threat:
             raise bad_value(
                 "threat", "be written norm:eps", f"'{text}'", "Examples: linf:8/255, l2:0.5."
             )
-        if match["norm"] not in NORMS:
-            raise unknown_name("norm", match["norm"], NORMS)
-        return cls(NORMS[match["norm"]], _number(match["eps"], text))
+        if match["norm"] not in SIZES:
+            raise unknown_name("norm", match["norm"], SIZES)
+        return cls(SIZES[match["norm"]], _number(match["eps"], text))
 
     def within(self) -> BallInBox:
         """The set of allowed inputs around each image."""
         return BallInBox(self.norm, self.eps)
+
+    def as_norm(self, method: str) -> AbstractNorm:
+        """The threat's norm, for a method that needs steepest directions.
+
+        **Raises** ValueError for L0, which has none.
+        """
+        if not isinstance(self.norm, AbstractNorm):
+            raise bad_value(
+                "threat",
+                f"have one of the norms {', '.join(NORMS)} for {method}",
+                str(self),
+                "For few changed pixels use fmn(L0()) or cw_l0().",
+            )
+        return self.norm
 
     def scaled(self, factor: float) -> "Threat":
         """The same norm with the radius multiplied by `factor`."""

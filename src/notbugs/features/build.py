@@ -185,7 +185,7 @@ def _pushed(
     progress: Progress,
 ) -> Images:
     attack = pgd(
-        threat.norm,
+        threat.as_norm("PGD"),
         threat.eps,
         steps=steps,
         step_size=step_size,
@@ -214,7 +214,7 @@ def _exactly_sized(
     batch_size: int,
 ) -> ImageData:
     """Brings every perturbation to norm eps, and drops the images that cannot reach it."""
-    sized = to_size(data.pixels(), made, threat.norm, threat.eps)
+    sized = to_size(data.pixels(), made, threat.as_norm("this set"), threat.eps)
     dropped = int((~sized.reached).sum())
     if dropped == len(data):
         raise bad_value(

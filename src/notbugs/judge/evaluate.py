@@ -19,7 +19,7 @@ from notbugs.models import Classifier, frozen
 def evaluation_pgd(threat: Threat, *, steps: int = 20, restarts: int = 1) -> Attack:
     """The house's fixed yardstick: untargeted PGD, step eps / 5, random start."""
     return pgd(
-        threat.norm,
+        threat.as_norm("PGD"),
         threat.eps,
         steps=steps,
         step_size=threat.eps / 5,
@@ -163,8 +163,8 @@ class _Tally:
         found = attack(model, x[left], y[left], keys=random.fold(keys[left], "attack", i))
         self.forwards += found.forwards
         self.attacked += len(left)
-        steps = attack.solver.max_steps
-        self.flat += int((found.zero_grads * 2 >= steps).sum())
+        flat = (found.zero_grads * 2 >= found.steps) & (found.zero_grads > 0)
+        self.flat += int(flat.sum())
         self.broken[i] += int(found.success.sum())
         standing[left[found.success]] = False
 

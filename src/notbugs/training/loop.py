@@ -93,7 +93,7 @@ def attack_of(adversary: Adversary, strength: float = 1.0) -> Attack:
     threat = Threat.parse(adversary.threat).scaled(strength)
     size = adversary.step_size
     return pgd(
-        threat.norm,
+        threat.as_norm("PGD"),
         threat.eps,
         steps=adversary.steps,
         step_size=2.5 * threat.eps / adversary.steps if size is None else strength * size,

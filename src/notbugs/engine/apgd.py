@@ -1,0 +1,122 @@
+"""Auto-PGD: a step rule that sets its own step size from the progress it makes."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from notbugs.core import rows
+from notbugs.core.errors import check_positive
+from notbugs.core.types import Mask, Rows
+from notbugs.engine.norms import AbstractNorm
+from notbugs.engine.rules import AbstractStepRule, StepInfo, given
+
+MOMENTUM = 0.75
+FIRST, SHRINK, LEAST = 0.22, 0.03, 0.06
+"""Shares of the budget: the first interval between checkpoints, its decrease, its least."""
+
+
+def checkpoints(steps: int) -> frozenset[int]:
+    """The steps at which the step size is reconsidered (Croce & Hein 2020, section 3.2)."""
+    length, shrink, least = (max(int(share * steps), 1) for share in (FIRST, SHRINK, LEAST))
+    found: list[int] = []
+    at = length
+    while at <= steps:
+        found.append(at)
+        length = max(length - shrink, least)
+        at += length
+    return frozenset(found)
+
+
+class APGDState(NamedTuple):
+    """What a row remembers between steps."""
+
+    before: Tensor
+    best: Tensor
+    best_grad: Tensor
+    best_value: Rows
+    value: Rows
+    step_size: Rows
+    fell: Tensor
+    mark_value: Rows
+    reduced: Mask
+
+
+@final
+@dataclass(frozen=True)
+class APGD(AbstractStepRule[APGDState]):
+    """Steepest steps with momentum; the step halves, back at the best point, when stuck.
+
+    A row's step size starts at 2 `eps`. At each checkpoint it halves, and the row goes
+    on from its best point, when the objective fell in at most `rho` of the steps since
+    the last checkpoint, or when neither the step size nor the best value has changed.
+
+    **Source**: Croce & Hein 2020 (arXiv 2003.01690), Algorithm 1, for Linf and L2.
+    """
+
+    norm: AbstractNorm
+    eps: float
+    rho: float = 0.75
+
+    def __post_init__(self) -> None:
+        """Refuses a radius that is not positive."""
+        check_positive(self.eps, "eps")
+
+    def init(self, theta: Tensor, info: StepInfo) -> APGDState:
+        return APGDState(
+            before=theta,
+            best=theta,
+            best_grad=given(info.grad),
+            best_value=info.value,
+            value=info.value,
+            step_size=torch.full_like(info.value, 2 * self.eps),
+            fell=torch.zeros_like(info.value, dtype=torch.int64),
+            mark_value=info.value,
+            reduced=torch.ones_like(info.value, dtype=torch.bool),
+        )
+
+    def step(self, theta: Tensor, info: StepInfo, state: APGDState) -> tuple[Tensor, APGDState]:
+        grad = given(info.grad)
+        if info.step:
+            state = self._seen(theta, grad, info, state)
+            theta, grad, state = self._reconsidered(theta, grad, info, state)
+        size = rows.expand(state.step_size, theta)
+        ahead = info.project(theta - size * self.norm.steepest(grad))
+        after = ahead
+        if info.step:
+            after = theta + MOMENTUM * (ahead - theta) + (1 - MOMENTUM) * (theta - state.before)
+        return after, state._replace(before=theta)
+
+    def _seen(self, theta: Tensor, grad: Tensor, info: StepInfo, state: APGDState) -> APGDState:
+        better = info.value < state.best_value
+        return state._replace(
+            best=rows.where(better, theta, state.best),
+            best_grad=rows.where(better, grad, state.best_grad),
+            best_value=torch.where(better, info.value, state.best_value),
+            fell=state.fell + (info.value < state.value),
+            value=info.value,
+        )
+
+    def _reconsidered(
+        self, theta: Tensor, grad: Tensor, info: StepInfo, state: APGDState
+    ) -> tuple[Tensor, Tensor, APGDState]:
+        marks = checkpoints(info.max_steps)
+        if info.step not in marks:
+            return theta, grad, state
+        length = info.step - max((m for m in marks if m < info.step), default=0)
+        stuck = state.fell <= self.rho * length
+        stuck |= ~state.reduced & (state.best_value >= state.mark_value)
+        theta = rows.where(stuck, state.best, theta)
+        grad = rows.where(stuck, state.best_grad, grad)
+        return (
+            theta,
+            grad,
+            state._replace(
+                value=torch.where(stuck, state.best_value, state.value),
+                step_size=torch.where(stuck, state.step_size / 2, state.step_size),
+                fell=torch.zeros_like(state.fell),
+                mark_value=state.best_value,
+                reduced=stuck,
+            ),
+        )
