@@ -98,8 +98,10 @@ class AbstractAttack(ABC):
         """About how many forward passes a row costs: to choose a fast path, and estimate."""
         return 100
 
-    def check_classes(self, classes: int) -> None:
-        """Refuses a number of classes that the method is not defined for."""
+    @property
+    def least_classes(self) -> int:
+        """The fewest classes that the method is defined for."""
+        return 2
 
     @abstractmethod
     def find(self, victim: Victim, case: Case) -> Solution:
@@ -176,7 +178,13 @@ class AbstractAttack(ABC):
             check_targets(targets, y)
         if y is None and targets is None:
             raise bad_value("y", "be given", None, "Pass true labels, or `targets`.")
-        self.check_classes(model.classes)
+        if model.classes < self.least_classes:
+            raise bad_value(
+                "model",
+                f"have at least {self.least_classes} classes for {self.name}",
+                model.classes,
+                "Its loss is undefined for fewer: use loss=margin or cross_entropy.",
+            )
 
     def _verified(
         self, model: Classifier, case: Case, clean: Labels, best: Solution

@@ -10,6 +10,7 @@ from notbugs.attacks.losses import (
     ValueOfLogits,
     averaged,
     cross_entropy,
+    dlr,
 )
 from notbugs.attacks.result import better
 from notbugs.core.errors import bad_value, check_count
@@ -61,6 +62,10 @@ class Attack(AbstractAttack):
     @property
     def passes(self) -> int:
         return self.solver.max_steps * self.restarts * self.samples
+
+    @property
+    def least_classes(self) -> int:
+        return 3 if self.loss is dlr else 2
 
     def find(self, victim: Victim, case: Case) -> Solution:
         """The best of all restarts; later ones only see the rows that still stand."""

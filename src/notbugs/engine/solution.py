@@ -3,9 +3,12 @@
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import torch
 from torch import Tensor
 
+from notbugs.core import rows
 from notbugs.core.types import Images, Mask, Rows
+from notbugs.engine.norms import AbstractSize
 from notbugs.engine.rules import StepInfo
 
 
@@ -46,6 +49,22 @@ def joined(whole: Solution, part: Solution, index: Tensor) -> Solution:
         steps=whole.steps.index_add(0, index, part.steps),
         forwards=whole.forwards + part.forwards,
         backwards=whole.backwards + part.backwards,
+    )
+
+
+def nearer(best: Solution, again: Solution, center: Images, size: AbstractSize) -> Solution:
+    """Of two solutions, row by row: a success before none, then the smaller distance."""
+    old, new = size.size(best.x - center), size.size(again.x - center)
+    lower = ~((again.value >= best.value) | again.value.isnan())
+    both = best.success & again.success
+    better = torch.where(both, new < old, again.success | (lower & ~best.success))
+    names = ("x", "value", "success", "status", "zero_grads")
+    merged = {n: rows.where(better, getattr(again, n), getattr(best, n)) for n in names}
+    return Solution(
+        **merged,
+        steps=best.steps + again.steps,
+        forwards=best.forwards + again.forwards,
+        backwards=best.backwards + again.backwards,
     )
 
 
