@@ -166,7 +166,8 @@ def _cifar(config: Config) -> Config:
 
 
 def _planted(config: Config) -> Config:
-    shorter = replace(config.standard, epochs=15)
+    # At 0.1 one of 54 students diverged, on the leakage control of seed 2.
+    shorter = replace(config.standard, epochs=15, lr=0.05)
     planted = replace(
         config,
         eps_eval=0.5,
@@ -180,7 +181,10 @@ def _planted(config: Config) -> Config:
 
 
 def _folder(config: Config) -> Config:
-    return replace(config, seeds=2, eps_eval=0.5, eps_sets=(0.5, 1.0)).with_threat("l2:0.5")
+    """Images that nobody has seen: the gentler learning rate."""
+    gentle = replace(config.standard, lr=0.05)
+    config = replace(config, standard=gentle, student=gentle, seeds=2)
+    return replace(config, eps_eval=0.5, eps_sets=(0.5, 1.0)).with_threat("l2:0.5")
 
 
 _BY_DATA: dict[str, Callable[[Config], Config]] = {
