@@ -7,7 +7,7 @@ import pytest
 from notbugs.data import Planted, load_source, split
 from notbugs.engine import Threat
 from notbugs.features import InversionSettings, inverted_set, targeted_set
-from notbugs.judge import evaluate
+from notbugs.judge import evaluate, evaluation_pgd
 from notbugs.models import build
 from notbugs.training import Adversary, Recipe, train
 
@@ -53,5 +53,7 @@ def test_d_det_has_the_reverse(models):
 
 def test_the_two_models_use_different_features(models):
     few = PARTS.test.select(slice(0, 300))
-    verdicts = {k: evaluate(m, few, Threat.parse("l2:0.5")) for k, m in models.items()}
+    threat = Threat.parse("l2:0.5")
+    pgd = [evaluation_pgd(threat)]
+    verdicts = {k: evaluate(m, few, threat, attacks=pgd) for k, m in models.items()}
     assert verdicts["robust"].robust > verdicts["standard"].robust + 50

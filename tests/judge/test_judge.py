@@ -10,10 +10,11 @@ from notbugs.attacks import pgd
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.engine import Linf, Threat
-from notbugs.judge import accuracy, evaluate, predictions, wilson
+from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions, wilson
 from notbugs.models import wrap
 
 THREAT = Threat.parse("linf:0.1")
+PGD = [evaluation_pgd(THREAT)]
 
 
 def rows_of_two(n=40):
@@ -34,7 +35,7 @@ def threshold(scale=50.0):
 
 def test_robust_means_right_when_clean_and_under_attack():
     data, model = rows_of_two(), threshold()
-    verdict = evaluate(model, data, THREAT)
+    verdict = evaluate(model, data, THREAT, attacks=PGD)
     margin = (data.images[:, 0, 0, 0] - 0.5).abs()
     right = torch.ones(40, dtype=torch.bool)
     right[-4:] = False
@@ -65,13 +66,15 @@ def test_attacks_are_joined_per_example_not_averaged():
 
 def test_the_verdict_does_not_depend_on_the_batch_size():
     data, model = rows_of_two(), threshold()
-    whole = evaluate(model, data, THREAT, batch_size=40)
-    small = evaluate(model, data, THREAT, batch_size=7)
+    whole = evaluate(model, data, THREAT, attacks=PGD, batch_size=40)
+    small = evaluate(model, data, THREAT, attacks=PGD, batch_size=7)
     assert torch.equal(whole.standing, small.standing)
 
 
 def test_verdict_as_json():
-    words = json.loads(json.dumps(evaluate(threshold(), rows_of_two(), THREAT).as_json()))
+    words = json.loads(
+        json.dumps(evaluate(threshold(), rows_of_two(), THREAT, attacks=PGD).as_json())
+    )
     assert set(words) == {
         "threat", "n", "clean", "robust", "ci95", "attacks", "masking", "seconds",
         "forwards_per_image",
@@ -82,8 +85,11 @@ def test_verdict_as_json():
 
 
 def test_masking_shows_on_a_saturated_model_only():
-    assert evaluate(threshold(50.0), rows_of_two(), THREAT).masking[0]["verdict"] == "clear"
-    found = evaluate(threshold(1e6), rows_of_two(), THREAT)
+    assert (
+        evaluate(threshold(50.0), rows_of_two(), THREAT, attacks=PGD).masking[0]["verdict"]
+        == "clear"
+    )
+    found = evaluate(threshold(1e6), rows_of_two(), THREAT, attacks=PGD)
     assert found.masking[0]["verdict"] == "suspicious"
 
 
@@ -105,9 +111,9 @@ def test_what_does_not_fit_is_refused():
     data, model = rows_of_two(), threshold()
     other = ImageData(torch.rand(3, 1, 3, 3), torch.tensor([0, 1, 0]), ("a", "b"), "other")
     with pytest.raises(ValueError, match=r"model's shape \(1, 2, 2\); got \(1, 3, 3\) in 'other'"):
-        evaluate(model, other, THREAT)
+        evaluate(model, other, THREAT, attacks=PGD)
     three = ImageData(data.images, data.labels, ("a", "b", "c"), "three")
     with pytest.raises(ValueError, match=r"model's 2 classes; got 3 in 'three'"):
-        evaluate(model, three, THREAT)
+        evaluate(model, three, THREAT, attacks=PGD)
     with pytest.raises(ValueError, match=r"`attacks` must all have the threat linf:0.1"):
         evaluate(model, data, THREAT, attacks=[pgd(Linf(), 0.2)])

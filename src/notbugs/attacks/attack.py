@@ -81,7 +81,7 @@ class AbstractAttack(ABC):
     threat: Threat | None
 
     gains_from_speed: ClassVar[bool] = True
-    """Whether a low-precision stand-in of the model may propose successes."""
+    """Whether the stand-in of the model may be of low precision."""
 
     @property
     def needs_grad(self) -> bool:
@@ -151,8 +151,8 @@ class AbstractAttack(ABC):
             if self.needs_grad:
                 check_gradients(model, x[:1], self.name)
             stand_in = None
-            if fast and self.gains_from_speed:
-                stand_in = faster(model, x, self.passes)
+            if fast:
+                stand_in = faster(model, x, self.passes, low=self.gains_from_speed)
             victim = Victim(
                 model.logits if stand_in is None else stand_in,
                 None if stand_in is None else model.logits,

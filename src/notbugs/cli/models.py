@@ -106,7 +106,7 @@ class Train:
         save_model(model.cpu(), path, metadata=facts)
         checkpoint.unlink(missing_ok=True)
         at = Threat.parse(self._watched(recipe.adversary, config.norm, config.eps_eval))
-        verdict = evaluate(model, parts.val, at, seed=self.seed)
+        verdict = evaluate(model, parts.val, at, attacks=[evaluation_pgd(at)], seed=self.seed)
         console.print(
             f"Held-out validation ({verdict.n} images): clean {verdict.clean:.1f} %, "
             f"robust at {at} {verdict.robust:.1f} % (PGD-20). {duration(done.seconds)}."

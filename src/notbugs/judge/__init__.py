@@ -1,6 +1,7 @@
 """The judge: how robust a model is, counted per example."""
 
-from notbugs.judge.evaluate import accuracy, check_fits, evaluate, evaluation_pgd, predictions
+from notbugs.judge.evaluate import accuracy, check_fits, evaluate, predictions
+from notbugs.judge.standard import evaluation_pgd, standard_attacks
 from notbugs.judge.verdict import AttackRecord, Verdict, wilson
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "evaluate",
     "evaluation_pgd",
     "predictions",
+    "standard_attacks",
     "wilson",
 ]

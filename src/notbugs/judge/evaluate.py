@@ -2,30 +2,22 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from notbugs.attacks import Attack, pgd, predicted_clean
+from notbugs.attacks import AbstractAttack, predicted_clean
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, check_labels
-from notbugs.core.types import Images, Keys, Labels, Mask
+from notbugs.core.types import Labels
 from notbugs.data import ImageData
 from notbugs.engine import Threat
-from notbugs.judge.verdict import AttackRecord, Verdict
+from notbugs.judge.ledger import Ledger, identity
+from notbugs.judge.standard import standard_attacks
+from notbugs.judge.verdict import Verdict
 from notbugs.models import Classifier, frozen
-
-
-def evaluation_pgd(threat: Threat, *, steps: int = 20, restarts: int = 1) -> Attack:
-    """The house's fixed yardstick: untargeted PGD, step eps / 5, random start."""
-    return pgd(
-        threat.as_norm("PGD"),
-        threat.eps,
-        steps=steps,
-        step_size=threat.eps / 5,
-        restarts=restarts,
-        stop_on_success=True,
-    )
 
 
 def evaluate(
@@ -33,35 +25,45 @@ def evaluate(
     data: ImageData,
     threat: Threat,
     *,
-    attacks: Sequence[Attack] | None = None,
+    attacks: Sequence[AbstractAttack] | None = None,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
+    fast: bool = True,
     progress: Callable[[float], None] = lambda fraction: None,
+    save_to: Path | None = None,
 ) -> Verdict:
     """Clean and robust accuracy of `model` on `data` under `threat`.
 
     An image counts as robust when it is classified correctly as it is and under every
-    attack and restart. Later attacks only see the images that still stand. Without
-    `attacks`: PGD-20 with step eps / 5 and one random start.
+    attack and restart. Each attack runs over the whole set and only sees the images that
+    still stand. Without `attacks`: the standard evaluation (`standard_attacks`).
 
     - `seed`: row i of the data has its own random stream, whatever the batch size
+    - `batch_size`: images a batch; None takes 128 on a CPU and 1,024 on a GPU
+    - `fast`: let attacks work on a cheaper stand-in; every success is confirmed by the
+      model itself, and False leaves stand-ins out altogether
     - `progress`: called with the fraction done, 0..1
+    - `save_to`: a file that keeps the state after every batch; the same call goes on from
+      it, and it is removed at the end
 
     **Raises** ValueError when the data does not fit the model, the model gives NaN for a
-    clean image, there is no attack, or an attack has another threat.
+    clean image, there is no attack, or an attack has another threat; StoreError where
+    `save_to` is of another evaluation.
     """
-    check_count(batch_size, "batch_size")
+    size = (128 if model.device.type == "cpu" else 1024) if batch_size is None else batch_size
+    check_count(size, "batch_size")
     check_fits(model, data)
-    chosen = [evaluation_pgd(threat)] if attacks is None else list(attacks)
+    chosen = standard_attacks(threat) if attacks is None else list(attacks)
     _check_attacks(chosen, threat)
-    began, device = time.perf_counter(), model.device
-    keys = random.row_keys(len(data), seed, "evaluate")
-    tally = _Tally(len(data), chosen)
-    for index in torch.arange(len(data)).split(batch_size):
-        x, y = data.pixels(index).to(device), data.labels[index].to(device)
-        tally.batch(model, index, x, y, keys[index].to(device))
-        progress((int(index[-1]) + 1) / len(data))
-    return tally.verdict(threat, time.perf_counter() - began)
+    ledger = Ledger.opened(
+        save_to, lambda: identity(model, data, threat, chosen, seed), len(chosen)
+    )
+    if not ledger.right:
+        said = predictions(model, data, batch_size=max(size, 256))
+        ledger.begin((said == data.labels.cpu()).tolist())
+    _Run(model, data, chosen, seed, size, fast, progress, ledger).all()
+    ledger.close()
+    return ledger.verdict(threat, [attack.name for attack in chosen])
 
 
 def accuracy(
@@ -104,13 +106,13 @@ def check_fits(model: Classifier, data: ImageData, argument: str = "data") -> No
         )
 
 
-def _check_attacks(attacks: Sequence[Attack], threat: Threat) -> None:
+def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:
     if not attacks:
         raise bad_value(
             "attacks",
             "hold at least one attack",
             "none",
-            "Leave it out for PGD-20; clean accuracy alone is `accuracy(model, data)`.",
+            "Leave it out for the standard evaluation; clean accuracy alone is `accuracy(model, data)`.",
         )
     for attack in attacks:
         if attack.threat != threat:
@@ -122,63 +124,50 @@ def _check_attacks(attacks: Sequence[Attack], threat: Threat) -> None:
             )
 
 
-class _Tally:
-    """Per-example bookkeeping over batches."""
+@dataclass(frozen=True)
+class _Run:
+    """An evaluation under way."""
 
-    def __init__(self, n: int, attacks: Sequence[Attack]) -> None:
-        self.attacks = attacks
-        self.right = torch.zeros(n, dtype=torch.bool)
-        self.standing = torch.zeros(n, dtype=torch.bool)
-        self.broken = [0] * len(attacks)
-        self.spent = [0.0] * len(attacks)
-        self.forwards = 0
-        self.attacked = 0
-        self.flat = 0
+    model: Classifier
+    data: ImageData
+    attacks: Sequence[AbstractAttack]
+    seed: int
+    batch_size: int
+    fast: bool
+    progress: Callable[[float], None]
+    ledger: Ledger
 
-    def batch(self, model: Classifier, index: Tensor, x: Images, y: Labels, keys: Keys) -> None:
-        with frozen(model):
-            right = predicted_clean(model, x) == y
-        self.forwards += len(x)
-        self.right[index] = right.cpu()
-        standing = right.clone()
-        for i, attack in enumerate(self.attacks):
-            began = time.perf_counter()
-            self._attack(attack, i, model, x, y, keys, standing)
-            self.spent[i] += time.perf_counter() - began
-        self.standing[index] = standing.cpu()
+    def all(self) -> None:
+        """Every attack that is left to run, on the rows that still stand."""
+        keys = random.row_keys(len(self.data), self.seed, "evaluate")
+        share = _shares(self.attacks)
+        for i in range(self.ledger.attack, len(self.attacks)):
+            rows = torch.tensor(self.ledger.to_attack(i), dtype=torch.int64)
+            for done, index in enumerate(batches := rows.split(self.batch_size)):
+                self._batch(i, index, keys[index])
+                self.progress(sum(share[:i]) + share[i] * (done + 1) / len(batches))
+            self.ledger.attack = i + 1
+        self.progress(1.0)
 
-    def _attack(
-        self,
-        attack: Attack,
-        i: int,
-        model: Classifier,
-        x: Images,
-        y: Labels,
-        keys: Keys,
-        standing: Mask,
-    ) -> None:
-        left = standing.nonzero()[:, 0]
-        if not len(left):
+    def _batch(self, i: int, index: Tensor, keys: Tensor) -> None:
+        if not len(index):
             return
-        found = attack(model, x[left], y[left], keys=random.fold(keys[left], "attack", i))
-        self.forwards += found.forwards
-        self.attacked += len(left)
+        began, device = time.perf_counter(), self.model.device
+        x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
+        keys = random.fold(keys, "attack", i).to(device)
+        found = self.attacks[i](self.model, x, y, keys=keys, fast=self.fast)
         flat = (found.zero_grads * 2 >= found.steps) & (found.zero_grads > 0)
-        self.flat += int(flat.sum())
-        self.broken[i] += int(found.success.sum())
-        standing[left[found.success]] = False
+        self.ledger.note(
+            i,
+            index.tolist(),
+            found.success.tolist(),
+            seconds=time.perf_counter() - began,
+            forwards=found.forwards,
+            flat=int(flat.sum()),
+        )
 
-    def verdict(self, threat: Threat, seconds: float) -> Verdict:
-        records = tuple(
-            AttackRecord(a.name, b, s)
-            for a, b, s in zip(self.attacks, self.broken, self.spent, strict=True)
-        )
-        return Verdict(
-            threat=threat,
-            right=self.right,
-            standing=self.standing,
-            attacks=records,
-            seconds=seconds,
-            forwards=self.forwards,
-            zero_gradients=self.flat / max(1, self.attacked),
-        )
+
+def _shares(attacks: Sequence[AbstractAttack]) -> list[float]:
+    """What part of the whole each attack is, if all images stand to the end."""
+    passes = [attack.passes for attack in attacks]
+    return [p / sum(passes) for p in passes]

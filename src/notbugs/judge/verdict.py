@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from notbugs.core.types import Mask
 from notbugs.engine import Threat
 
@@ -23,6 +25,7 @@ class Verdict:
 
     - `right` [n]: classified correctly when clean
     - `standing` [n]: right when clean AND under every attack and restart
+    - `broken_by` [n]: index in `attacks` of the one that broke the row; -1 where none did
     - `zero_gradients`: share of the rows attacked whose gradient was exactly zero at
       half the steps or more, a sign of masking
     """
@@ -30,6 +33,7 @@ class Verdict:
     threat: Threat
     right: Mask
     standing: Mask
+    broken_by: Tensor
     attacks: tuple[AttackRecord, ...]
     seconds: float
     forwards: int

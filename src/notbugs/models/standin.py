@@ -44,15 +44,16 @@ class _Made:
     logits: LogitsOf | None
 
 
-_KNOWN: "weakref.WeakKeyDictionary[nn.Module, _Made]" = weakref.WeakKeyDictionary()
+_KNOWN: "weakref.WeakKeyDictionary[nn.Module, dict[bool, _Made]]" = weakref.WeakKeyDictionary()
 _FLOPS: dict[str, float] = {}
 
 
-def faster(model: Classifier, x: Images, passes: int) -> LogitsOf | None:
+def faster(model: Classifier, x: Images, passes: int, *, low: bool = True) -> LogitsOf | None:
     """Logits by a cheaper copy of `model`, or None where the model itself does best.
 
     - `x` [n, c, h, w]: images the job is about; some of them serve to measure and compare
     - `passes`: forward-and-backward passes the job takes for each image
+    - `low`: allow bf16, where the processor computes with it
 
     The choice among the copies is made by timing them once for each kind of model, batch
     size, machine and torch version, and kept on disk, so that a machine repeats itself.
@@ -63,12 +64,12 @@ def faster(model: Classifier, x: Images, passes: int) -> LogitsOf | None:
         return None
     if work(model, x[:1]) * 3 * passes * len(x) < WORTHWHILE:
         return None
-    made = _KNOWN.get(model)
-    state = _state(model)
+    known = _KNOWN.setdefault(model, {})
+    made, state = known.get(low), _state(model)
     if made is None or made.state != state:
-        precision = _chosen(model, x)
+        precision = _chosen(model, x, low)
         stand_in = None if precision is None else copy_of(model, precision)
-        made = _KNOWN[model] = _Made(state, precision, stand_in)
+        made = known[low] = _Made(state, precision, stand_in)
     if made.precision is None or made.logits is None:
         return None
     return made.logits if agrees(model, made.logits, x[:ROWS], made.precision) else None
@@ -116,10 +117,11 @@ def structure(model: Classifier) -> str:
     return f"{model.shape}{kinds}{parts}"
 
 
-def _chosen(model: Classifier, x: Images) -> str | None:
+def _chosen(model: Classifier, x: Images, low: bool) -> str | None:
     """The best kind of copy, timed or remembered; None: the model itself."""
     question = [
         structure(model),
+        low,
         min(len(x), ROWS),
         str(x.device) if x.device.type == "cpu" else torch.cuda.get_device_name(x.device),
         torch.get_num_threads(),
@@ -128,14 +130,14 @@ def _chosen(model: Classifier, x: Images) -> str | None:
     known = recall(json.dumps(question))
     if known is not None:
         return None if known == "none" else known
-    best = _timed(model, x[:ROWS])
+    best = _timed(model, x[:ROWS], low)
     remember(json.dumps(question), "none" if best is None else best)
     return best
 
 
-def _timed(model: Classifier, x: Images) -> str | None:
+def _timed(model: Classifier, x: Images, low: bool) -> str | None:
     found: dict[str | None, float] = {None: GAIN * _seconds(model.logits, x)}
-    for precision in ("float32", "bf16") if _has_bf16(x.device) else ("float32",):
+    for precision in ("float32", "bf16") if low and _has_bf16(x.device) else ("float32",):
         try:
             logits = copy_of(model, precision)
             if agrees(model, logits, x, precision):

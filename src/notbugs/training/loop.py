@@ -209,7 +209,8 @@ class _Training:
         if threat is not None:
             few = self.val.select(slice(0, WATCHED_IMAGES))
             attack = evaluation_pgd(threat, steps=10)
-            row["val_robust"] = evaluate(self.model, few, threat, attacks=[attack]).robust
+            verdict = evaluate(self.model, few, threat, attacks=[attack], fast=False)
+            row["val_robust"] = verdict.robust
         score = row["val_clean"] if self.recipe.adversary is None else row["val_robust"]
         if self.recipe.select == "best" and score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch

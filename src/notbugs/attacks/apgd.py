@@ -1,0 +1,82 @@
+"""Auto-PGD: projected gradient descent that sets its own step size."""
+
+from notbugs.attacks.fixed import Attack
+from notbugs.attacks.losses import ValueOfLogits, cross_entropy, targeted_dlr
+from notbugs.attacks.sweep import Sweep
+from notbugs.core.errors import check_count
+from notbugs.engine import APGD, AbstractNorm, Never, OnSuccess, Solver, Threat
+
+
+def apgd(
+    norm: AbstractNorm,
+    eps: float,
+    *,
+    steps: int = 100,
+    restarts: int = 1,
+    loss: ValueOfLogits = cross_entropy,
+    rho: float = 0.75,
+    stop_on_success: bool = True,
+    samples: int = 1,
+) -> Attack:
+    """An attack by steps with momentum whose size halves where progress stalls.
+
+    - `norm`: L2() or Linf()
+    - `eps`: pixel units of [0, 1], e.g. 8/255
+    - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
+    - `restarts`: tries with fresh starts, for the rows that still stand
+    - `loss`: `cross_entropy`, or `dlr` (at least 3 classes), which no scaling of the
+      logits can hide; any (logits, classes) -> [n] that rises away from the class
+    - `rho`: a step size is kept while the loss rises in more than this share of steps
+    - `stop_on_success`: a row stops at its first success
+    - `samples`: passes averaged for a model that is random in itself
+
+    **Source**: Croce & Hein 2020 (arXiv 2003.01690), Algorithm 1.
+
+    **Raises** ValueError for `eps`, `steps` or `restarts` that are not above 0.
+
+    >>> from notbugs.engine import Linf
+    >>> apgd(Linf(), 8 / 255).name
+    'APGD-100'
+    """
+    threat, solver = _parts(norm, eps, steps, rho, stop_on_success)
+    return Attack(f"APGD-{steps}", threat, solver, loss, True, restarts, samples)
+
+
+def apgd_targeted(
+    norm: AbstractNorm,
+    eps: float,
+    *,
+    steps: int = 100,
+    targets_tried: int = 9,
+    rho: float = 0.75,
+    stop_on_success: bool = True,
+    samples: int = 1,
+) -> Sweep:
+    """An untargeted attack: APGD on the targeted DLR loss, class after class.
+
+    - `eps`: pixel units of [0, 1]
+    - `steps`: gradient steps for each class tried
+    - `targets_tried`: the likeliest wrong classes, each tried on what still stands
+    - `rho`, `stop_on_success`, `samples`: as in `apgd`
+
+    **Source**: Croce & Hein 2020 (arXiv 2003.01690), section 4 and equation 7.
+    **Differs from the paper**: with fewer than 4 classes the loss is undefined and the
+    plain difference of the two logits takes its place.
+
+    >>> from notbugs.engine import L2
+    >>> apgd_targeted(L2(), 0.5).name
+    'APGD-T-100'
+    """
+    threat, solver = _parts(norm, eps, steps, rho, stop_on_success)
+    name = f"APGD-T-{steps}"
+    return Sweep(name, threat, norm, solver, targeted_dlr, targets_tried, True, samples)
+
+
+def _parts(
+    norm: AbstractNorm, eps: float, steps: int, rho: float, stops: bool
+) -> tuple[Threat, Solver]:
+    check_count(steps, "steps")
+    threat = Threat(norm, eps)
+    rule = APGD(norm, eps, rho)
+    stop = OnSuccess() if stops else Never()
+    return threat, Solver(within=threat.within(), rule=rule, max_steps=steps, stop=stop)

@@ -1,0 +1,68 @@
+"""FAB: a step rule that walks along the decision boundary, drawn to the centre."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from notbugs.core import rows
+from notbugs.core.errors import bad_value
+from notbugs.engine.hyperplane import onto_hyperplane
+from notbugs.engine.norms import AbstractNorm
+from notbugs.engine.rules import AbstractStepRule, StepInfo, given
+
+
+@final
+@dataclass(frozen=True)
+class FAB(AbstractStepRule[None]):
+    """A step to the linearised boundary, partly from the point and partly from the centre.
+
+    The value must be below 0 exactly where a row is adversarial. With p and q the nearest
+    points to the iterate and to the centre c, in the box, at which the linearised value
+    is 0:
+
+        x <- (1 - a) (x + overshoot (p - x)) + a (c + overshoot (q - c)),
+        a = min(|p - x| / (|p - x| + |q - c|), most_bias).
+
+    An adversarial iterate is first drawn to the centre: c + backward (x - c).
+
+    **Source**: Croce & Hein 2019 (arXiv 1907.02044), Algorithm 1 and section 2.3.
+    **Differs from the paper**: the point drawn back is not evaluated again; its step uses
+    the linearisation at the adversarial point, which lies next to the boundary. So a
+    step costs one forward and one backward pass instead of two forwards and a backward.
+    """
+
+    norm: AbstractNorm
+    most_bias: float = 0.1
+    overshoot: float = 1.05
+    backward: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Refuses shares outside [0, 1] and an overshoot below 1."""
+        for name in ("most_bias", "backward"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise bad_value(name, "lie in [0, 1]", getattr(self, name))
+        if not 1 <= self.overshoot < float("inf"):
+            raise bad_value("overshoot", "be a finite number of at least 1", self.overshoot)
+
+    def init(self, theta: Tensor, info: StepInfo) -> None:
+        return None
+
+    def step(self, theta: Tensor, info: StepInfo, state: None) -> tuple[Tensor, None]:
+        grad, center = given(info.grad), info.center.to(theta.dtype)
+        # Scaled to entries of at most 1, so that no product under- or overflows.
+        largest = rows.flatten(grad).abs().amax(dim=1).clamp(min=torch.finfo(grad.dtype).tiny)
+        grad, value = grad / rows.expand(largest, grad), info.value / largest
+        from_here = rows.where(info.value < 0, torch.lerp(center, theta, self.backward), theta)
+        points = torch.cat([from_here, center])
+        moved = points - theta.repeat(2, *([1] * (theta.ndim - 1)))
+        normal = grad.repeat(2, *([1] * (theta.ndim - 1)))
+        rest = -value.repeat(2) - rows.total(normal * moved)
+        move = onto_hyperplane(points, normal, rest, self.norm)
+        here, there = self.norm.size(move).chunk(2)
+        bias = rows.expand(
+            (here / (here + there).clamp(min=1e-12)).clamp(max=self.most_bias), theta
+        )
+        from_point, from_center = (points + self.overshoot * move).chunk(2)
+        return torch.lerp(from_point, from_center, bias), None

@@ -1,0 +1,138 @@
+"""Square: a step rule without gradients that repaints one random square at a time."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from notbugs.core import random, rows
+from notbugs.core.errors import bad_value, check_positive
+from notbugs.core.types import Images, Keys, Rows
+from notbugs.engine.norms import AbstractNorm, Linf
+from notbugs.engine.pyramid import mass, of_norm, placed, pyramids
+from notbugs.engine.rules import AbstractStepRule, StepInfo
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""Steps of a budget of 10,000 after which the area of the squares halves (section 5)."""
+
+
+BEYOND_L1 = 3.0
+"""How many radii long an L1 candidate is before its projection onto the ball in the box."""
+
+
+class SquareState(NamedTuple):
+    """The best point of each row so far and its value."""
+
+    best: Tensor
+    value: Rows
+
+
+@final
+@dataclass(frozen=True)
+class Square(AbstractStepRule[SquareState]):
+    """Random search: a change of one square of the image, kept where the value falls.
+
+    For Linf every channel of the square moves to a corner of the ball, center +- eps. For
+    L2 and L1 the square gets a bump with the part of the radius that it had, what a
+    second square gives up, and what was not used. `p_init` is the share of the image
+    that the first squares cover; it halves nine times over the budget. An L1 candidate is
+    stretched beyond the ball, because the box cuts much of it away before the projection.
+
+    **Source**: Andriushchenko et al. 2019 (arXiv 1912.00049), Algorithms 1-3, and for L1
+    Croce & Hein 2021 (arXiv 2103.01208), section 5.
+    **Differs from the paper**: a Linf square that would change nothing is painted with the
+    opposite signs (the paper's code draws again); for L2 the squares have odd sides;
+    L1 candidates are three radii long (measured: the robust accuracy at 800 queries falls
+    from 62 to 50 % against one radius).
+    """
+
+    norm: AbstractNorm
+    eps: float
+    p_init: float = 0.8
+
+    needs_grad: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Refuses a radius that is not positive and a share outside (0, 1]."""
+        check_positive(self.eps, "eps")
+        if not 0 < self.p_init <= 1:
+            raise bad_value("p_init", "lie in (0, 1]: a share of the image's area", self.p_init)
+
+    def init(self, theta: Tensor, info: StepInfo) -> SquareState:
+        return SquareState(theta, info.value)
+
+    def step(self, theta: Tensor, info: StepInfo, state: SquareState) -> tuple[Tensor, SquareState]:
+        best, value = state
+        if info.step:
+            # Neither not lower nor NaN: so any number is better than a NaN at the start.
+            lower = ~((info.value >= value) | info.value.isnan())
+            best = rows.where(lower, theta, best)
+            value = torch.where(lower, info.value, value)
+        keys = random.fold(info.keys, "square", info.step)
+        area = share(info.step, info.max_steps, self.p_init) * best[0, 0].numel()
+        paint = self._corners if isinstance(self.norm, Linf) else self._bumps
+        return paint(best, info, keys, area), SquareState(best, value)
+
+    def _corners(self, best: Images, info: StepInfo, keys: Keys, area: float) -> Images:
+        side = max(round(area**0.5), 1)
+        u = random.uniform(keys, (2 + best.shape[1],))
+        inside, _, _ = spots(u[:, 0], u[:, 1], best, side)
+        move = torch.where(u[:, 2:] < 0.5, -self.eps, self.eps)[:, :, None, None].to(best.dtype)
+        after = torch.where(inside, info.project(info.center + move), best)
+        idle = ~rows.flatten(after != best).any(dim=1)
+        other = torch.where(inside, info.project(info.center - move), best)
+        return rows.where(idle, other, after)
+
+    def _bumps(self, best: Images, info: StepInfo, keys: Keys, area: float) -> Images:
+        # Odd, so that the bump has a centre, and at least 3.
+        side = max(round(area**0.5), 3) | 1
+        c, limit = best.shape[1], min(best.shape[2:])
+        side = min(side, limit if limit % 2 else max(limit - 1, 1))
+        u = random.uniform(keys, (5 + c,))
+        to, row, column = spots(u[:, 0], u[:, 1], best, side)
+        gives, _, _ = spots(u[:, 2], u[:, 3], best, side)
+        sign = torch.where(u[:, 5:] < 0.5, -1.0, 1.0)[:, :, None, None].to(best.dtype)
+        bump = placed(pyramids(side, side, best), row, column, u[:, 4] < 0.5)
+        return self._refilled(best - info.center, to, gives, sign * bump) + info.center
+
+    def _refilled(self, delta: Images, to: Tensor, gives: Tensor, bump: Images) -> Images:
+        """`delta` with a bump in the square `to`, fed from the square `gives`."""
+        norm, weight = self.norm, mass(delta, self.norm)
+        left = (self.eps_mass() - weight.sum(dim=(1, 2, 3), keepdim=True)).clamp_(min=0)
+        left = left / delta.shape[1] + (weight * (to | gives)).sum(dim=(2, 3), keepdim=True)
+        held = of_norm((weight * to).sum(dim=(2, 3), keepdim=True), norm)
+        new = bump + delta * to / held.clamp_(min=1e-12)
+        length = of_norm(mass(new, norm).sum(dim=(2, 3), keepdim=True), norm)
+        new = new * (of_norm(left, norm) / length.clamp_(min=1e-12))
+        # Outside the first square the new part is zero.
+        after = torch.where(to, new, delta * ~gives)
+        length = self.eps * (BEYOND_L1 if norm.name == "l1" else 1.0)
+        return after * rows.expand(length / norm.size(after).clamp(min=1e-12), after)
+
+    def eps_mass(self) -> float:
+        """The radius as the sum of entries that `mass` gives."""
+        return self.eps if self.norm.name == "l1" else self.eps**2
+
+
+def share(step: int, steps: int, p_init: float) -> float:
+    """The share of the image that a square covers: `p_init`, halved along the budget."""
+    at = step * 10_000 // steps
+    return p_init / 2 ** sum(at > mark for mark in HALVINGS)
+
+
+def spots(u: Rows, v: Rows, like: Images, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(mask [n, 1, h, w] of a square of each row, its row offsets [n, h], columns [n, w]).
+
+    `u` and `v` in [0, 1) say where: any place at which the square lies inside the image.
+    An offset counts from the square's edge; the square covers the offsets 0..side-1.
+    """
+    row, down = _along(u, like.shape[2], side)
+    column, across = _along(v, like.shape[3], side)
+    return (down[:, None, :, None] & across[:, None, None, :]), row, column
+
+
+def _along(u: Rows, length: int, side: int) -> tuple[Tensor, Tensor]:
+    first = (u * max(length - side + 1, 1)).to(torch.int64)
+    offset = torch.arange(length, device=u.device) - first[:, None]
+    return offset, (offset >= 0) & (offset < side)

@@ -1,0 +1,147 @@
+"""The books of an evaluation, row by row, kept on disk while it runs."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from notbugs.attacks import AbstractAttack
+from notbugs.core.errors import StoreError
+from notbugs.data import ImageData
+from notbugs.data.writing import write_file
+from notbugs.engine import Threat
+from notbugs.judge.verdict import AttackRecord, Verdict
+from notbugs.models import Classifier
+
+
+def identity(
+    model: Classifier,
+    data: ImageData,
+    threat: Threat,
+    attacks: Sequence[AbstractAttack],
+    seed: int,
+) -> str:
+    """A digest of all that an evaluation's result depends on."""
+    digest = hashlib.sha256(f"{data.digest}{threat}{seed}".encode())
+    for attack in attacks:
+        digest.update(repr(attack).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass
+class Ledger:
+    """Which rows were right, which attack broke which, and what that cost.
+
+    `attack` is the index of the attack under way; `seen` [attacks][rows] lists the rows
+    each one was shown, so that an evaluation goes on where it stopped.
+    """
+
+    seconds: list[float]
+    flat: int = 0
+    attacked: int = 0
+    forwards: int = 0
+    attack: int = 0
+    right: list[bool] = field(default_factory=list[bool])
+    broken_by: list[int] = field(default_factory=list[int])
+    seen: list[list[int]] = field(default_factory=list[list[int]])
+    _path: Path | None = None
+    _identity: str = ""
+
+    @classmethod
+    def opened(cls, path: Path | None, identify: Callable[[], str], attacks: int) -> "Ledger":
+        """A fresh ledger, or the one at `path`.
+
+        **Raises** StoreError where that is damaged or of another evaluation.
+        """
+        fresh = cls([0.0] * attacks, seen=[[] for _ in range(attacks)])
+        if path is None:
+            return fresh
+        fresh._path, fresh._identity = path, identify()
+        if not path.exists():
+            return fresh
+        try:
+            kept = json.loads(path.read_text())
+            same = kept.pop("identity") == fresh._identity
+            found = cls(**kept) if same else fresh
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"'{path}' is not the saved state of an evaluation, or is damaged. "
+                "Delete it to begin anew, or choose another file."
+            ) from error
+        if not same:
+            raise StoreError(
+                f"'{path}' is the state of another evaluation (other weights, data, threat, "
+                "attacks or seed). Delete it to begin anew, or choose another file."
+            )
+        found._path, found._identity = path, fresh._identity
+        return found
+
+    def begin(self, right: list[bool]) -> None:
+        """Notes which images are classified correctly as they are."""
+        self.right, self.broken_by = right, [-1] * len(right)
+        self.forwards += len(right)
+        self._save()
+
+    def to_attack(self, attack: int) -> list[int]:
+        """The rows that still stand and that this attack has not seen."""
+        seen = set(self.seen[attack])
+        pairs = zip(self.right, self.broken_by, strict=True)
+        return [i for i, (r, b) in enumerate(pairs) if r and b < 0 and i not in seen]
+
+    def note(
+        self,
+        attack: int,
+        rows: list[int],
+        success: list[bool],
+        *,
+        seconds: float,
+        forwards: int,
+        flat: int,
+    ) -> None:
+        """Enters what an attack did to some rows; `flat` counts those without gradients."""
+        for row, broken in zip(rows, success, strict=True):
+            if broken:
+                self.broken_by[row] = attack
+        self.seen[attack] += rows
+        self.attack = attack
+        self.seconds[attack] += seconds
+        self.forwards += forwards
+        self.attacked += len(rows)
+        self.flat += flat
+        self._save()
+
+    def close(self) -> None:
+        """Removes the file: the evaluation is complete."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        if self._path is None:
+            return
+        kept = {k: v for k, v in asdict(self).items() if not k.startswith("_")}
+        text = json.dumps({"identity": self._identity, **kept})
+        write_file(self._path, lambda file: file.write(text.encode()))
+
+    def verdict(self, threat: Threat, names: Sequence[str]) -> Verdict:
+        """The ledger as a verdict."""
+        right, broken_by = torch.tensor(self.right), torch.tensor(self.broken_by)
+        records = tuple(
+            AttackRecord(name, self.broken_by.count(i), self.seconds[i])
+            for i, name in enumerate(names)
+        )
+        return Verdict(
+            threat=threat,
+            right=right,
+            standing=right & (broken_by < 0),
+            broken_by=broken_by,
+            attacks=records,
+            seconds=sum(self.seconds),
+            forwards=self.forwards,
+            zero_gradients=self.flat / max(1, self.attacked),
+        )

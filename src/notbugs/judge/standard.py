@@ -1,0 +1,43 @@
+"""The standard evaluation: an ensemble of attacks that fail for different reasons."""
+
+from notbugs.attacks import AbstractAttack, pgd
+from notbugs.attacks.apgd import apgd, apgd_targeted
+from notbugs.attacks.fab import fab
+from notbugs.attacks.fixed import Attack
+from notbugs.attacks.square import square
+from notbugs.engine import Threat
+
+
+def standard_attacks(threat: Threat, *, samples: int = 1) -> list[AbstractAttack]:
+    """The attacks of AutoAttack's standard version, in its order.
+
+    APGD on the cross-entropy (100 steps), APGD on the targeted DLR loss (9 classes of
+    100 steps), targeted FAB (9 classes of 100 steps) and Square (5,000 queries), each
+    on the images that still stand.
+
+    - `samples`: passes averaged in the gradients of a model that is random in itself
+
+    **Source**: Croce & Hein 2020 (arXiv 2003.01690), section 4 and Table 2; for L1 with
+    the settings of Croce & Hein 2021 (arXiv 2103.01208).
+
+    **Raises** ValueError for L0, which has no gradient steps.
+    """
+    norm, eps = threat.as_norm("the standard evaluation"), threat.eps
+    return [
+        apgd(norm, eps, steps=100, samples=samples),
+        apgd_targeted(norm, eps, steps=100, samples=samples),
+        fab(norm, eps, steps=100),
+        square(norm, eps, steps=5000),
+    ]
+
+
+def evaluation_pgd(threat: Threat, *, steps: int = 20, restarts: int = 1) -> Attack:
+    """The experiments' fixed yardstick: untargeted PGD, step eps / 5, random start."""
+    return pgd(
+        threat.as_norm("PGD"),
+        threat.eps,
+        steps=steps,
+        step_size=threat.eps / 5,
+        restarts=restarts,
+        stop_on_success=True,
+    )
