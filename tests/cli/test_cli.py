@@ -55,7 +55,8 @@ def trained(tmp_path_factory):
 
 def test_evaluate_writes_its_verdict(trained, tmp_path, capsys):
     path = tmp_path / "verdict.json"
-    call("evaluate", trained, "--threat", "l2:0.5", "--count", 100, "--json", path)
+    call("evaluate", trained, "--threat", "l2:0.5", "--count", 100, "--method", "pgd",
+         "--json", path)  # fmt: skip
     said = capsys.readouterr().out
     verdict = json.loads(path.read_text())
     assert verdict["threat"] == "l2:0.5"
@@ -82,10 +83,25 @@ def test_the_verdict_repeats_and_restarts_only_lower_it(trained, tmp_path):
     said = []
     for name, restarts in (("a", 1), ("b", 1), ("c", 3)):
         path = tmp_path / f"{name}.json"
-        call("evaluate", trained, "--threat", "l2:0.5", "--count", 100, "--restarts", restarts,
+        call("evaluate", trained, "--threat", "l2:0.5", "--count", 100, "--method", "pgd", "--restarts", restarts,
              "--json", path)  # fmt: skip
         said.append(json.loads(path.read_text())["robust"])
     assert said[0] == said[1] >= said[2]
+
+
+def test_the_standard_evaluation_says_what_it_costs_and_what_each_attack_broke(
+    trained, tmp_path, capsys
+):
+    path = tmp_path / "verdict.json"
+    call("evaluate", trained, "--threat", "l2:1.5", "--count", 12, "--json", path)
+    said = capsys.readouterr().out
+    verdict = json.loads(path.read_text())
+    names = ["APGD-100", "APGD-T-100", "FAB-T-100", "Square-5000"]
+    assert [attack["name"] for attack in verdict["attacks"]] == names
+    assert all(name in said for name in names)
+    assert "At most about" in said
+    broken = sum(attack["broken"] for attack in verdict["attacks"])
+    assert verdict["clean"] - verdict["robust"] == pytest.approx(100 * broken / 12)
 
 
 def test_attack_saves_and_checks_after_rounding(trained, tmp_path, capsys):
@@ -161,6 +177,8 @@ def test_a_model_of_ones_own(tmp_path, capsys):
         2,
         "--data",
         "digits",
+        "--method",
+        "pgd",
     )
     assert "60 images" in capsys.readouterr().out  # the run's own test split, not another one
     said = refused(capsys, "evaluate", weights, "--threat", "l2:1", "--model", spec, "--embedding",
@@ -193,6 +211,8 @@ def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
     cases = [
         (("evaluate", trained, "--threat", "linf:8"), "Write linf:8/255"),
         (("evaluate", trained, "--threat", "l2:0"), "above 0"),
+        (("evaluate", trained, "--threat", "l2:1", "--steps", 9), "come with --method pgd"),
+        (("evaluate", trained, "--threat", "l2:1", "--method", "pdg"), "Did you mean 'pgd'"),
         (("evaluate", trained, "--threat", "l2;1"), "norm:eps"),
         (("evaluate", tmp_path / "model.pt", "--threat", "l2:1"), "pickle"),
         (("evaluate", tmp_path / "short.safetensors", "--threat", "l2:1"), "truncated"),
@@ -201,8 +221,14 @@ def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
         (("attack", trained, "--threat", "l2:1", "--method", "pdg"), "Did you mean 'pgd'"),
         (("evaluate", trained, "--threat", "l2:1", "--count", 0), "`--count` must be at least 1"),
         (("evaluate", trained, "--threat", "l2:1", "--count", "-5"), "at least 1; got -5"),
-        (("evaluate", trained, "--threat", "l2:1", "--steps", 0), "`steps` must be at least 1"),
-        (("evaluate", trained, "--threat", "l2:1", "--restarts", 0), "`restarts` must be at least"),
+        (
+            ("evaluate", trained, "--threat", "l2:1", "--method", "pgd", "--steps", 0),
+            "`steps` must be at least 1",
+        ),
+        (
+            ("evaluate", trained, "--threat", "l2:1", "--method", "pgd", "--restarts", 0),
+            "`restarts` must be at least",
+        ),
         (
             ("evaluate", trained, "--threat", "l2:1", "--json", tmp_path / "file" / "v.json"),
             "Cannot write",
@@ -228,7 +254,10 @@ def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
         (("attack", trained, "--threat", "l2:1", "--target", first, "--count", 1), "image"),
         (("build", "robst", trained, *out), "Did you mean 'robust'"),
         (("build", "det", trained, *out), "--threat"),
-        (("build", "det", trained, *new, "--threat", "l2:1", "--steps", 0), "`steps` must be at"),
+        (
+            ("build", "det", trained, *new, "--threat", "l2:1", "--method", "pgd", "--steps", 0),
+            "`steps` must be at",
+        ),
         (("build", "robust", trained, *new, "--steps", 0), "`steps` must be at least 1"),
         (("build", "robust", trained, *new, "--step-size", 0), "`step_size` must be a finite"),
         (("train", "--train-size", 0, *out), "`train_size` must be at least 2"),

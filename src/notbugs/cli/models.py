@@ -1,6 +1,7 @@
 """`notbugs train`, `evaluate` and `attack`: one model at a time."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,15 +11,23 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from notbugs.attacks import Attack, AttackResult, fgsm, pgd
+from notbugs.attacks import AbstractAttack, Attack, AttackResult, fgsm, pgd
 from notbugs.cli.common import device_of, images_for, moved, open_model
 from notbugs.cli.progress import bar, duration
 from notbugs.core import random
 from notbugs.core.errors import StoreError, bad_value, unknown_name
 from notbugs.data import ImageData, channel_stats, export_folder, load_source, save, split
+from notbugs.data.download import cache_folder
 from notbugs.engine import Threat
 from notbugs.experiments.config import config_for, recipe_as_json
-from notbugs.judge import evaluate, evaluation_pgd
+from notbugs.judge import (
+    Verdict,
+    estimate,
+    evaluate,
+    evaluation_pgd,
+    identity,
+    standard_attacks,
+)
 from notbugs.models import Classifier, build, prepare
 from notbugs.models import save as save_model
 from notbugs.training import Adversary, train
@@ -119,7 +128,9 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure clean and robust accuracy: worst case per image over PGD restarts.
+    """Measure clean and robust accuracy: worst case per image over an ensemble of attacks.
+
+    The state is saved after every batch: the same command goes on where it was stopped.
 
     Try:
       notbugs evaluate runs/demo/models/robust-seed0.safetensors --threat l2:0.5
@@ -138,10 +149,18 @@ class Evaluate:
     """Your own model: path/to/file.py:factory."""
     embedding: str | None = None
     """With --model: the layer whose output is the embedding."""
-    steps: int = 20
-    """PGD steps, of length eps / 5."""
-    restarts: int = 1
-    """Random starts for each image that still stands."""
+    method: str = "standard"
+    """standard (the ensemble of AutoAttack's standard version) or pgd (quick, weaker)."""
+    steps: int | None = None
+    """With pgd: steps, of length eps / 5; 20 without it."""
+    restarts: int | None = None
+    """With pgd: random starts for each image that still stands; 1 without it."""
+    samples: int = 1
+    """With standard: passes averaged in each gradient, for a model that is random."""
+    fast: bool = True
+    """Let attacks work on a faster stand-in; each success is confirmed by the model itself."""
+    batch_size: int | None = None
+    """Images at once; 128 on a CPU and 1,024 on a GPU without it."""
     count: int | None = None
     """Images to evaluate; all test images without it."""
     seed: int | None = None
@@ -159,29 +178,60 @@ class Evaluate:
         model, facts = open_model(self.weights, self.model, self.embedding, source)
         data = images_for("test", facts, self.data, self.data_dir, self.seed, self.count)
         model = moved(model, self.device)
-        attack = evaluation_pgd(threat, steps=self.steps, restarts=self.restarts)
-        with bar(console, f"{attack.name} on {len(data)} images") as progress:
+        attacks, seed = self._attacks(threat), self.seed or 0
+        worst = estimate(model, data, attacks, fast=self.fast)
+        console.print(f"At most about {duration(worst)}, if every image stands to the end.")
+        state = _state_file(identity(model, data, threat, attacks, seed))
+        if state.exists():
+            console.print("Going on from where this evaluation was stopped.")
+        with bar(console, f"{self.method} on {len(data)} images") as progress:
             verdict = evaluate(
-                model, data, threat, attacks=[attack], seed=self.seed or 0, progress=progress
+                model,
+                data,
+                threat,
+                attacks=attacks,
+                seed=seed,
+                batch_size=self.batch_size,
+                fast=self.fast,
+                progress=progress,
+                save_to=state,
             )
-        table = Table(title=f"{data.name}, {verdict.n} images, {threat} (pixel units of [0, 1])")
-        for name in ("clean %", "robust %", "95 % interval", "attack", "seconds"):
-            table.add_column(name, justify="right")
-        low, high = verdict.ci95
-        restarts = f"{attack.name}, {self.restarts} restart{'s' if self.restarts > 1 else ''}"
-        table.add_row(
-            f"{verdict.clean:.2f}",
-            f"{verdict.robust:.2f}",
-            f"{low:.1f} to {high:.1f}",
-            restarts,
-            f"{verdict.seconds:.1f}",
-        )
-        console.print(table)
+        self._print(console, data, verdict)
         for line in verdict.masking:
             console.print(f"Masking check: {line['check']}: {line['evidence']}: {line['verdict']}.")
         if self.json is not None:
             _write(self.json, json.dumps(verdict.as_json(), indent=1))
             console.print(f"Verdict: {self.json}", soft_wrap=True)
+
+    def _attacks(self, threat: Threat) -> Sequence[AbstractAttack]:
+        chosen = {"steps": self.steps, "restarts": self.restarts}
+        given = {name: value for name, value in chosen.items() if value is not None}
+        if self.method == "standard":
+            for name, value in given.items():
+                raise bad_value(f"--{name}", "come with --method pgd", value)
+            return standard_attacks(threat, samples=self.samples)
+        if self.method != "pgd":
+            raise unknown_name("method", self.method, ("standard", "pgd"))
+        return [evaluation_pgd(threat, **given)]
+
+    def _print(self, console: Console, data: ImageData, verdict: Verdict) -> None:
+        low, high = verdict.ci95
+        table = Table(
+            title=f"{data.name}, {verdict.n} images, {verdict.threat} (pixel units of [0, 1])"
+        )
+        for name in ("", "broken", "standing %", "seconds"):
+            table.add_column(name, justify="left" if not name else "right")
+        standing = int(verdict.right.sum())
+        table.add_row("clean", str(verdict.n - standing), f"{verdict.clean:.2f}", "")
+        for attack in verdict.attacks:
+            standing -= attack.broken
+            share = 100 * standing / verdict.n
+            table.add_row(attack.name, str(attack.broken), f"{share:.2f}", f"{attack.seconds:.1f}")
+        console.print(table)
+        console.print(
+            f"Robust accuracy {verdict.robust:.2f} % (95 % interval over images: "
+            f"{low:.1f} to {high:.1f}); {verdict.forwards / verdict.n:.0f} forward passes an image."
+        )
 
 
 @dataclass(frozen=True)
@@ -339,6 +389,11 @@ def _attacked(
         if callable(progress):
             progress((int(index[-1]) + 1) / len(data))
     return found
+
+
+def _state_file(name: str) -> Path:
+    """Where an evaluation keeps its state: by what it is, so that it finds its own again."""
+    return cache_folder() / "evaluations" / f"{name[:32]}.json"
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import os
 import secrets
 import shutil
 import tarfile
@@ -21,7 +22,10 @@ TIMEOUT = 30.0
 
 
 def cache_folder() -> Path:
-    """Where downloads go when no folder is named: the system's cache, `notbugs` in it."""
+    """Where downloads go when no folder is named: NOTBUGS_CACHE, else the system's cache."""
+    named = os.environ.get("NOTBUGS_CACHE")
+    if named:
+        return Path(named).expanduser()
     import pooch
 
     return Path(pooch.os_cache("notbugs"))

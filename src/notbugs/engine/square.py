@@ -75,14 +75,17 @@ class Square(AbstractStepRule[SquareState]):
         return paint(best, info, keys, area), SquareState(best, value)
 
     def _corners(self, best: Images, info: StepInfo, keys: Keys, area: float) -> Images:
-        side = max(round(area**0.5), 1)
+        side = min(max(round(area**0.5), 1), *best.shape[2:])
         u = random.uniform(keys, (2 + best.shape[1],))
-        inside, _, _ = spots(u[:, 0], u[:, 1], best, side)
-        move = torch.where(u[:, 2:] < 0.5, -self.eps, self.eps)[:, :, None, None].to(best.dtype)
-        after = torch.where(inside, info.project(info.center + move), best)
-        idle = ~rows.flatten(after != best).any(dim=1)
-        other = torch.where(inside, info.project(info.center - move), best)
-        return rows.where(idle, other, after)
+        place = window(u[:, 0], u[:, 1], best, side)[:, None].expand(-1, best.shape[1], -1)
+        # The pixels of the square alone: late in the budget there are few of them.
+        old, center = (v.flatten(2).gather(2, place) for v in (best, info.center))
+        down, up = (center - self.eps).clamp_(min=0), (center + self.eps).clamp_(max=1)
+        low = (u[:, 2:] < 0.5)[:, :, None]
+        new = torch.where(low, down, up)
+        idle = (new == old).flatten(1).all(dim=1)[:, None, None]
+        new = torch.where(low ^ idle, down, up)
+        return best.flatten(2).scatter(2, place, new.to(best.dtype)).reshape(best.shape)
 
     def _bumps(self, best: Images, info: StepInfo, keys: Keys, area: float) -> Images:
         # Odd, so that the bump has a centre, and at least 3.
@@ -132,7 +135,18 @@ def spots(u: Rows, v: Rows, like: Images, side: int) -> tuple[Tensor, Tensor, Te
     return (down[:, None, :, None] & across[:, None, None, :]), row, column
 
 
+def window(u: Rows, v: Rows, like: Images, side: int) -> Tensor:
+    """The pixels of a square of each row, [n, side * side], counted along the flat image."""
+    h, w = like.shape[2:]
+    at = torch.arange(side, device=u.device)
+    down, across = _first(u, h, side)[:, None] + at, _first(v, w, side)[:, None] + at
+    return (down[:, :, None] * w + across[:, None, :]).flatten(1)
+
+
+def _first(u: Rows, length: int, side: int) -> Tensor:
+    return (u * max(length - side + 1, 1)).to(torch.int64)
+
+
 def _along(u: Rows, length: int, side: int) -> tuple[Tensor, Tensor]:
-    first = (u * max(length - side + 1, 1)).to(torch.int64)
-    offset = torch.arange(length, device=u.device) - first[:, None]
+    offset = torch.arange(length, device=u.device) - _first(u, length, side)[:, None]
     return offset, (offset >= 0) & (offset < side)

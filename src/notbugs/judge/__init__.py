@@ -1,6 +1,8 @@
 """The judge: how robust a model is, counted per example."""
 
+from notbugs.judge.estimate import estimate
 from notbugs.judge.evaluate import accuracy, check_fits, evaluate, predictions
+from notbugs.judge.ledger import identity
 from notbugs.judge.standard import evaluation_pgd, standard_attacks
 from notbugs.judge.verdict import AttackRecord, Verdict, wilson
 
@@ -9,8 +11,10 @@ __all__ = [
     "Verdict",
     "accuracy",
     "check_fits",
+    "estimate",
     "evaluate",
     "evaluation_pgd",
+    "identity",
     "predictions",
     "standard_attacks",
     "wilson",

@@ -112,7 +112,7 @@ def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:
             "attacks",
             "hold at least one attack",
             "none",
-            "Leave it out for the standard evaluation; clean accuracy alone is `accuracy(model, data)`.",
+            "Leave it out for the standard evaluation; for clean accuracy use `accuracy`.",
         )
     for attack in attacks:
         if attack.threat != threat:

@@ -8,6 +8,8 @@ import platform
 import secrets
 from pathlib import Path
 
+from notbugs.data.download import cache_folder
+
 _HERE: dict[str, str] = {}
 
 
@@ -34,8 +36,6 @@ def remember(question: str, answer: str) -> None:
 
 
 def _file(question: str) -> Path:
-    root = os.environ.get("NOTBUGS_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    folder = Path(root) if root else Path.home() / ".cache"
     machine = f"{platform.machine()}{platform.processor()}{os.cpu_count()}"
     name = hashlib.sha256(f"{machine}\x1f{question}".encode()).hexdigest()[:24]
-    return folder / "notbugs" / "choices" / f"{name}.json"
+    return cache_folder() / "choices" / f"{name}.json"

@@ -18,7 +18,7 @@ SOURCES = (*TITLES, f"{FOLDER}PATH")
 
 
 def load_source(
-    name: str, data_dir: Path | None = None, *, download: bool = True, progress: bool = True
+    name: str, data_dir: Path | str | None = None, *, download: bool = True, progress: bool = True
 ) -> Source:
     """The set called `name`, from local files where they are, else downloaded and verified.
 
@@ -58,8 +58,8 @@ def load_source(
     raise unknown_name("dataset", name, SOURCES)
 
 
-def _folder(data_dir: Path | None) -> Path:
+def _folder(data_dir: Path | str | None) -> Path:
     if data_dir is not None:
-        return data_dir.expanduser()
+        return Path(data_dir).expanduser()
     named = os.environ.get("NOTBUGS_DATA")
     return Path(named).expanduser() if named else cache_folder()

@@ -1,0 +1,162 @@
+"""Universal perturbation: one change that fools a model on most images at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from notbugs.attacks.attack import check_gradients
+from notbugs.attacks.losses import ValueOfLogits, cross_entropy, predicted, predicted_clean
+from notbugs.core import random
+from notbugs.core.errors import bad_value, check_count, check_images, check_labels, check_positive
+from notbugs.core.types import Images, Labels, Logits
+from notbugs.engine import AbstractNorm, Threat
+from notbugs.models import Classifier, frozen
+
+
+@dataclass(frozen=True)
+class Universal:
+    """One perturbation for all images.
+
+    - `delta` [1, c, h, w]: within the threat; added to an image, which is then clamped
+    - `fooling_rate`: share of the images it was made from whose prediction it changes, or
+      with a target, that it sends to the target, 0..1
+    - `forwards`, `backwards`: passes spent, summed over images
+    """
+
+    delta: Tensor
+    fooling_rate: float
+    threat: Threat
+    forwards: int
+    backwards: int
+
+    def apply(self, x: Images) -> Images:
+        """`x` [n, c, h, w] with the perturbation, in [0, 1]."""
+        return (x + self.delta.to(x)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """What the perturbation is made for: a model, labels to leave, or a class to reach."""
+
+    logits: Callable[[Images], Logits]
+    loss: ValueOfLogits
+    most: float
+    target: int | None
+
+    def gradient(self, delta: Tensor, x: Images, y: Labels) -> Tensor:
+        """The gradient of the loss to minimise, summed over a batch, [1, c, h, w]."""
+        leaf = delta.detach().requires_grad_()
+        with torch.enable_grad():
+            z = self.logits((x + leaf).clamp(0, 1))
+            if self.target is None:
+                value = -self.loss(z, y).clamp(max=self.most)
+            else:
+                value = self.loss(z, torch.full_like(y, self.target))
+            return torch.autograd.grad(value.sum(), leaf)[0]
+
+    def reached(self, delta: Tensor, x: Images, y: Labels) -> Tensor:
+        after = predicted(self.logits((x + delta).clamp(0, 1)))
+        return after != y if self.target is None else after == self.target
+
+
+def universal(
+    model: Classifier,
+    x: Tensor,
+    norm: AbstractNorm,
+    eps: float,
+    *,
+    y: Tensor | None = None,
+    target: int | None = None,
+    epochs: int = 10,
+    batch: int = 128,
+    step_size: float | None = None,
+    loss: ValueOfLogits = cross_entropy,
+    most_loss: float = 9.0,
+    seed: int = 0,
+) -> Universal:
+    """One perturbation that fools `model` on as many rows of `x` as it can.
+
+    Approximates: maximise over norm(d) <= eps the sum over images of
+    min(loss(logits(clamp(x + d)), y), most_loss), by projected steepest steps on batches.
+    The limit keeps images that have fallen from taking the whole gradient.
+
+    - `x` [n, c, h, w] in [0, 1]: the images it is made from; test it on others
+    - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, eps / 5. Steps shrink
+      linearly to zero over the epochs.
+    - `y` [n]: classes to leave; without it, the model's own predictions, as in the
+      definition of the fooling rate
+    - `target`: a class to send every image to; the loss is then minimised, without limit
+    - `epochs`, `batch`: passes over the images, images for one step
+    - `most_loss`: nats with the default loss
+    - `seed`: of the order of the images
+
+    The perturbation of the best fooling rate at the end of an epoch is returned. The
+    images are one problem together here, so the result does depend on the whole batch.
+
+    **Source**: Shafahi et al. 2018 (arXiv 1811.11304), section 3 (equation 3 and Algorithm
+    1); the problem is from Moosavi-Dezfooli et al. 2016 (arXiv 1610.08401).
+    **Differs from the paper**: steepest steps of the norm that shrink over the epochs, not
+    SGD or Adam with a constant rate; the best epoch is returned; images are clamped.
+
+    **Raises** ValueError for images outside [0, 1], labels or a target out of range,
+    `eps`, `step_size`, `most_loss`, `epochs` or `batch` not above 0.
+    """
+    threat = Threat(norm, eps)
+    _check(model, x, y, target, epochs, batch)
+    size = eps / 5 if step_size is None else step_size
+    check_positive(size, "step_size")
+    check_positive(most_loss, "most_loss")
+    x = x.detach()
+    with frozen(model), torch.no_grad():
+        check_gradients(model, x[:1], "universal")
+        said = predicted_clean(model, x)
+        goal = _Goal(model.logits, loss, most_loss, target)
+        classes = said if y is None else y.long()
+        return _made(goal, threat, norm, x, classes, epochs, batch, size, seed)
+
+
+def _check(
+    model: Classifier, x: Tensor, y: Tensor | None, target: int | None, epochs: int, batch: int
+) -> None:
+    check_images(x)
+    if y is not None:
+        check_labels(y, rows=len(x), classes=model.classes)
+    if target is not None and not 0 <= target < model.classes:
+        raise bad_value("target", f"lie in 0..{model.classes - 1}", target)
+    check_count(epochs, "epochs")
+    check_count(batch, "batch")
+
+
+def _made(
+    goal: _Goal,
+    threat: Threat,
+    norm: AbstractNorm,
+    x: Images,
+    y: Labels,
+    epochs: int,
+    batch: int,
+    step_size: float,
+    seed: int,
+) -> Universal:
+    best = delta = torch.zeros_like(x[:1])
+    radius = delta.new_full((1,), threat.eps)
+    rate = _rate(goal, best, x, y, batch)
+    for epoch in range(epochs):
+        length = step_size * (1 - epoch / epochs)
+        order = torch.randperm(len(x), generator=random.generator(seed, "universal", epoch))
+        for part in order.to(x.device).split(batch):
+            grad = goal.gradient(delta, x[part], y[part])
+            delta = norm.project(delta - length * norm.steepest(grad), radius)
+        reached = _rate(goal, delta, x, y, batch)
+        if reached > rate:
+            best, rate = delta, reached
+    # Clean predictions, the rate of no change, and for each epoch its steps and its rate.
+    forwards = len(x) * (2 * epochs + 2)
+    return Universal(best, rate, threat, forwards, len(x) * epochs)
+
+
+def _rate(goal: _Goal, delta: Tensor, x: Images, y: Labels, batch: int) -> float:
+    parts = [goal.reached(delta, a, b) for a, b in zip(x.split(batch), y.split(batch), strict=True)]
+    return float(torch.cat(parts).float().mean())
