@@ -83,8 +83,8 @@ def test_the_verdict_repeats_and_restarts_only_lower_it(trained, tmp_path):
     said = []
     for name, restarts in (("a", 1), ("b", 1), ("c", 3)):
         path = tmp_path / f"{name}.json"
-        call("evaluate", trained, "--threat", "l2:0.5", "--count", 100, "--method", "pgd", "--restarts", restarts,
-             "--json", path)  # fmt: skip
+        call("evaluate", trained, "--threat", "l2:0.5", "--count", 100, "--method", "pgd",
+             "--restarts", restarts, "--json", path)  # fmt: skip
         said.append(json.loads(path.read_text())["robust"])
     assert said[0] == said[1] >= said[2]
 

@@ -1,0 +1,154 @@
+"""The standard evaluation: its ensemble, its books on disk, and what stops it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from notbugs.attacks import pgd
+from notbugs.attacks.apgd import apgd, apgd_targeted
+from notbugs.attacks.fab import fab
+from notbugs.attacks.square import square
+from notbugs.core import random
+from notbugs.core.errors import StoreError
+from notbugs.data import ImageData
+from notbugs.engine import L1, L2, Linf, Threat
+from notbugs.judge import estimate, evaluate, identity, standard_attacks
+from notbugs.models import build
+
+N = 24
+
+
+def net(seed=1):
+    model = build("cnn", shape=(1, 8, 8), classes=5, seed=seed, options={"width": 4, "hidden": 8})
+    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
+    model.eval()
+    with torch.no_grad():
+        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
+        y = model.logits(x).argmax(dim=1)
+    return model, ImageData(x, y, tuple("abcde"), "noise")
+
+
+def quick(threat):
+    """The four attacks with short budgets."""
+    norm, eps = threat.norm, threat.eps
+    return [
+        apgd(norm, eps, steps=5),
+        apgd_targeted(norm, eps, steps=5, targets_tried=4),
+        fab(norm, eps, steps=5, targets_tried=4),
+        square(norm, eps, steps=20),
+    ]
+
+
+@pytest.mark.parametrize("norm", [Linf(), L2(), L1()], ids=lambda n: n.name)
+def test_the_ensemble_is_that_of_the_standard(norm):
+    made = standard_attacks(Threat(norm, 0.5))
+    assert [a.name for a in made] == ["APGD-100", "APGD-T-100", "FAB-T-100", "Square-5000"]
+    assert [a.passes for a in made] == [100, 900, 900, 5000]
+    assert [a.needs_grad for a in made] == [True, True, True, False]
+    assert all(a.threat == Threat(norm, 0.5) for a in made)
+
+
+def test_the_ensemble_needs_a_norm():
+    with pytest.raises(ValueError, match=r"for the standard evaluation; got l0:3"):
+        standard_attacks(Threat.parse("l0:3"))
+
+
+@pytest.mark.parametrize("text", ["linf:0.03", "l2:0.12", "l1:0.5"])
+def test_it_is_no_weaker_than_each_of_its_attacks_and_the_books_add_up(text):
+    model, data = net()
+    threat = Threat.parse(text)
+    attacks = quick(threat)
+    verdict = evaluate(model, data, threat, attacks=attacks, batch_size=10)
+    keys = random.row_keys(N, 0, "evaluate")
+    fell = torch.zeros(N, dtype=torch.bool)
+    for i, attack in enumerate(attacks):
+        found = attack(model, data.pixels(), data.labels, keys=random.fold(keys, "attack", i))
+        fell |= found.success
+    assert torch.equal(verdict.standing, ~fell)
+    assert 0 < int(fell.sum()) < N
+    for i, record in enumerate(verdict.attacks):
+        assert record.broken == int((verdict.broken_by == i).sum())
+    assert torch.equal(verdict.broken_by >= 0, fell)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_verdict(tmp_path):
+    model, data = net()
+    threat = Threat.parse("l2:0.12")
+    whole = evaluate(model, data, threat, attacks=quick(threat), batch_size=5)
+    state = tmp_path / "state.json"
+    for stop_at in (1, 2, 1):
+        calls = []
+
+        def interrupt(fraction, calls=calls, stop_at=stop_at):
+            calls.append(fraction)
+            if len(calls) == stop_at:
+                raise Interrupted
+
+        with pytest.raises(Interrupted):
+            evaluate(model, data, threat, attacks=quick(threat), batch_size=5, save_to=state,
+                     progress=interrupt)  # fmt: skip
+        assert state.exists()
+    again = evaluate(model, data, threat, attacks=quick(threat), batch_size=5, save_to=state)
+    assert torch.equal(again.broken_by, whole.broken_by)
+    assert torch.equal(again.right, whole.right)
+    assert again.forwards == whole.forwards
+    assert not state.exists()
+
+
+def test_the_state_of_another_evaluation_or_a_damaged_one_is_refused(tmp_path):
+    model, data = net()
+    threat = Threat.parse("l2:0.12")
+    state = tmp_path / "state.json"
+
+    def stop(fraction):
+        raise Interrupted
+
+    def run(**changes):
+        options = {"attacks": quick(threat), "save_to": state, "progress": stop, **changes}
+        with pytest.raises(Interrupted):
+            evaluate(model, data, threat, **options)
+
+    run()
+    with pytest.raises(StoreError, match=r"state of another evaluation .*Delete it to begin anew"):
+        run(seed=1)
+    with pytest.raises(StoreError, match=r"state of another evaluation"):
+        run(attacks=[pgd(L2(), 0.12)])
+    state.write_text("{half")
+    with pytest.raises(StoreError, match=r"not the saved state of an evaluation, or is damaged"):
+        run()
+    assert state.read_text() == "{half"
+
+
+def test_the_identity_changes_with_all_that_matters():
+    model, data = net()
+    threat = Threat.parse("l2:0.12")
+    attacks = quick(threat)
+    base = identity(model, data, threat, attacks, 0)
+    assert identity(model, data, threat, quick(threat), 0) == base
+    others = [
+        identity(net(seed=2)[0], data, threat, attacks, 0),
+        identity(model, data.select(slice(0, 9)), threat, attacks, 0),
+        identity(model, data, threat, attacks[:2], 0),
+        identity(model, data, threat, [replace(attacks[0], restarts=2), *attacks[1:]], 0),
+        identity(model, data, threat, attacks, 1),
+    ]
+    assert len({base, *others}) == 6
+
+
+def test_the_estimate_grows_with_the_work():
+    model, data = net()
+    short, long = pgd(Linf(), 0.1, steps=10), pgd(Linf(), 0.1, steps=1000)
+    assert 0 < estimate(model, data, [short]) < estimate(model, data, [long])
+
+
+def test_the_verdict_can_be_written(tmp_path):
+    model, data = net()
+    threat = Threat.parse("l2:0.12")
+    words = evaluate(model, data, threat, attacks=quick(threat)).as_json()
+    assert json.loads(json.dumps(words))["attacks"][3]["name"] == "Square-20"
