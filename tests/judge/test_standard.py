@@ -73,7 +73,7 @@ def test_it_is_no_weaker_than_each_of_its_attacks_and_the_books_add_up(text):
     assert torch.equal(verdict.broken_by >= 0, fell)
 
 
-class Interrupted(Exception):
+class StopNowError(Exception):
     pass
 
 
@@ -88,9 +88,9 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_verdict(tmp_path):
         def interrupt(fraction, calls=calls, stop_at=stop_at):
             calls.append(fraction)
             if len(calls) == stop_at:
-                raise Interrupted
+                raise StopNowError
 
-        with pytest.raises(Interrupted):
+        with pytest.raises(StopNowError):
             evaluate(model, data, threat, attacks=quick(threat), batch_size=5, save_to=state,
                      progress=interrupt)  # fmt: skip
         assert state.exists()
@@ -107,11 +107,11 @@ def test_the_state_of_another_evaluation_or_a_damaged_one_is_refused(tmp_path):
     state = tmp_path / "state.json"
 
     def stop(fraction):
-        raise Interrupted
+        raise StopNowError
 
     def run(**changes):
         options = {"attacks": quick(threat), "save_to": state, "progress": stop, **changes}
-        with pytest.raises(Interrupted):
+        with pytest.raises(StopNowError):
             evaluate(model, data, threat, **options)
 
     run()
