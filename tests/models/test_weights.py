@@ -234,3 +234,11 @@ def test_weights_of_another_model_are_refused_and_the_model_unchanged(path):
         load_into(model, path)
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    model = build("linear", shape=(1, 2, 2), classes=2, seed=0)
+    save(model, str(tmp_path / "m.safetensors"), metadata={"a": 1})
+    again, facts = load(str(tmp_path / "m.safetensors"))
+    assert facts["a"] == 1
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))

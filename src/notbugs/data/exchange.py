@@ -18,7 +18,7 @@ from notbugs.data.writing import write_file
 COLUMN = "column_"
 
 
-def export_npz(data: ImageData, path: Path) -> None:
+def export_npz(data: ImageData, path: Path | str) -> None:
     """Writes a set as a NumPy archive: `images`, `labels`, `class_names`, `column_*`, `about`.
 
     Nothing in it is pickled; dtypes are kept; `about` is the name and provenance as JSON.
@@ -26,6 +26,7 @@ def export_npz(data: ImageData, path: Path) -> None:
     Raises:
         StoreError: the disk is full or the folder cannot be written.
     """
+    path = Path(path)
     arrays: dict[str, Any] = {
         "images": data.images.cpu().numpy(),
         "labels": data.labels.cpu().numpy(),
@@ -36,7 +37,7 @@ def export_npz(data: ImageData, path: Path) -> None:
     write_file(path, lambda file: np.savez_compressed(file, **arrays))
 
 
-def import_npz(path: Path, *, name: str | None = None) -> ImageData:
+def import_npz(path: Path | str, *, name: str | None = None) -> ImageData:
     """A set from a NumPy archive with `images` [n, c, h, w] or [n, h, w] and `labels` [n].
 
     Images are uint8, or floats in [0, 1] (kept as float32). `class_names` is optional.
@@ -44,6 +45,7 @@ def import_npz(path: Path, *, name: str | None = None) -> ImageData:
     Raises:
         DataError: the file is missing, corrupt, needs pickle, or holds something else.
     """
+    path = Path(path)
     arrays = _npz_arrays(path)
     missing = [key for key in ("images", "labels") if key not in arrays]
     if missing:
@@ -72,8 +74,8 @@ def import_npz(path: Path, *, name: str | None = None) -> ImageData:
 
 
 def import_torch_lists(
-    images_path: Path,
-    labels_path: Path,
+    images_path: Path | str,
+    labels_path: Path | str,
     *,
     class_names: Sequence[str] | None = None,
     name: str = "imported",
@@ -88,6 +90,7 @@ def import_torch_lists(
     Raises:
         DataError: a file is missing, corrupt, holds anything else, or the two do not match.
     """
+    images_path, labels_path = Path(images_path), Path(labels_path)
     images = _joined(images_path, _torch_load(images_path), 4)
     labels = _joined(labels_path, _torch_load(labels_path), 1)
     provenance = {"recipe": "import", "files": [images_path.name, labels_path.name]}

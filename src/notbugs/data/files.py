@@ -16,7 +16,7 @@ COLUMN = "column."
 SUFFIX = ".safetensors"
 
 
-def save(data: ImageData, path: Path) -> None:
+def save(data: ImageData, path: Path | str) -> None:
     """Writes a set to `path` (.safetensors), and its recipe beside it as readable .json.
 
     The safetensors file is complete by itself: the .json repeats its name, classes,
@@ -27,6 +27,7 @@ def save(data: ImageData, path: Path) -> None:
         StoreError: the disk is full or the folder cannot be written. Nothing half written
             is left, and an older file stays as it was.
     """
+    path = Path(path)
     if path.suffix != SUFFIX:
         raise bad_value("path", f"end in {SUFFIX}", f"'{path}'", f"Add {SUFFIX}.")
     tensors = {"images": data.images, "labels": data.labels}
@@ -36,13 +37,14 @@ def save(data: ImageData, path: Path) -> None:
     write_file(path.with_suffix(".json"), lambda file: file.write(recipe.encode()))
 
 
-def load(path: Path) -> ImageData:
+def load(path: Path | str) -> ImageData:
     """The set that `save` wrote to `path`, on the CPU.
 
     Raises:
         DataError: the file is missing, truncated, corrupt, a pickle (never opened), or not
             written by `save`.
     """
+    path = Path(path)
     tensors, metadata = read_tensors(path, what="data")
     facts = _parse(path, metadata)
     columns = {k.removeprefix(COLUMN): t for k, t in tensors.items() if k.startswith(COLUMN)}

@@ -26,7 +26,7 @@ class Exported:
     largest: float
 
 
-def export_folder(data: ImageData, folder: Path) -> Exported:
+def export_folder(data: ImageData, folder: Path | str) -> Exported:
     """Writes each image as a PNG into a folder named for its class, and `labels.csv`.
 
     PNG holds 8 bits: values are rounded (not truncated), which can weaken a small
@@ -38,6 +38,7 @@ def export_folder(data: ImageData, folder: Path) -> Exported:
         ValueError: the images do not have 1, 3 or 4 channels.
         StoreError: `folder` is there and not empty, cannot be written, or the disk is full.
     """
+    folder = Path(folder)
     if data.shape[0] not in (1, 3, 4):
         raise bad_value(
             "data", "have 1, 3 or 4 channels", f"{data.shape[0]}", "Use export_npz instead."

@@ -28,7 +28,7 @@ RESERVED = (
 )
 
 
-def save(model: Classifier, path: Path, *, metadata: Mapping[str, JSON] = {}) -> None:
+def save(model: Classifier, path: Path | str, *, metadata: Mapping[str, JSON] = {}) -> None:
     """Writes the model to a safetensors file, atomically.
 
     The file describes the model (architecture, options, shape, classes, embedding, mean,
@@ -43,6 +43,7 @@ def save(model: Classifier, path: Path, *, metadata: Mapping[str, JSON] = {}) ->
         ValueError: `metadata` is not JSON, or uses a name the description needs.
         StoreError: the disk is full, or the folder cannot be written.
     """
+    path = Path(path)
     taken = [name for name in RESERVED if name in metadata]
     if taken:
         raise bad_value(
@@ -55,16 +56,17 @@ def save(model: Classifier, path: Path, *, metadata: Mapping[str, JSON] = {}) ->
     write_tensors(path, state_of(model), {KEY: text})
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path | str) -> dict[str, Any]:
     """What `save` wrote beside the weights: the model's description and the caller's metadata.
 
     Raises:
         DataError: the file is missing, a pickle, corrupt, or not written by `save`.
     """
+    path = Path(path)
     return _parse(path, read_header(path))
 
 
-def load(path: Path, module: nn.Module | None = None) -> tuple[Classifier, dict[str, Any]]:
+def load(path: Path | str, module: nn.Module | None = None) -> tuple[Classifier, dict[str, Any]]:
     """The classifier a file holds, on the CPU in eval mode, and its metadata.
 
     Args:
@@ -75,6 +77,7 @@ def load(path: Path, module: nn.Module | None = None) -> tuple[Classifier, dict[
         DataError: the file is missing, a pickle, corrupt, not written by `save`, needs
             `module`, or holds the weights of another model.
     """
+    path = Path(path)
     tensors, header = read_tensors(path)
     metadata = _parse(path, header)
     try:
@@ -87,13 +90,14 @@ def load(path: Path, module: nn.Module | None = None) -> tuple[Classifier, dict[
     return model.eval(), metadata
 
 
-def load_into(model: Classifier, path: Path) -> dict[str, Any]:
+def load_into(model: Classifier, path: Path | str) -> dict[str, Any]:
     """Puts a file's weights (mean and std among them) into `model`; returns its metadata.
 
     Raises:
         DataError: the file is missing, a pickle, corrupt, not written by `save`, or holds
             the weights of another model. The model is then unchanged.
     """
+    path = Path(path)
     tensors, header = read_tensors(path)
     metadata = _parse(path, header)
     theirs = (metadata["architecture"], metadata["shape"], metadata["classes"])

@@ -22,7 +22,7 @@ NUMBERS, HEAD = 7.7, 0.3
 """Inches: the width of the right half, the line above the examples."""
 
 
-def hero(folder: Path, path: Path) -> Path:
+def hero(folder: Path | str, path: Path | str) -> Path:
     """Writes one wide picture of a run to `path`, a PNG of at most 200 kB; returns `path`.
 
     Raises:
@@ -31,6 +31,7 @@ def hero(folder: Path, path: Path) -> Path:
 
     >>> hero(Path("runs/demo"), Path("docs/result.png"))  # doctest: +SKIP
     """
+    folder, path = Path(folder), Path(path)
     run = read_run(folder)
     if not sets_with_pictures(run):
         raise DataError(

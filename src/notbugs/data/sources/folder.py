@@ -21,7 +21,7 @@ MODES = {"1": "L", "P": "RGB", "L": "L", "RGB": "RGB", "RGBA": "RGBA"}
 """Pillow's modes that hold 8-bit grey or colour, and the one they are read as."""
 
 
-def load_folder(folder: Path) -> Source:
+def load_folder(folder: Path | str) -> Source:
     """The images in `folder`, one subfolder a class; classes and files sorted by name.
 
     All images must have one size and one number of channels (grey 1, RGB 3, RGBA 4). A
@@ -33,6 +33,7 @@ def load_folder(folder: Path) -> Source:
         DataError: no or one class folder, an empty one, mixed sizes or channels, a file
             that is no sound image; the message names it.
     """
+    folder = Path(folder)
     folder = folder.expanduser()
     name = f"folder:{folder}"
     if not folder.is_dir():
