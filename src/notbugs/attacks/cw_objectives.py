@@ -1,0 +1,189 @@
+"""The seven objectives that Carlini and Wagner compared, towards a class and away from one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log
+from typing import TypeAlias, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from notbugs.attacks.losses import cross_entropy, margin
+from notbugs.core import rows
+from notbugs.core.types import Images, Logits, Mask, Rows, RowTree
+from notbugs.engine import AbstractObjective, Draw, Evaluation
+
+RELATIVE_DOUBT = 1e-5
+"""Rounding of logits relative to the largest, with room to spare."""
+
+ValueOfClass: TypeAlias = Callable[[Logits, Tensor], Rows]
+
+
+@dataclass(frozen=True)
+class ObjectiveForm:
+    """One of f1..f7 in its two forms: (logits [n, k], classes [n]) -> value [n].
+
+    `towards` is for a wanted class, `away` for the class to leave; `bends` says whether
+    the value stops falling at the boundary, so that no confidence can be asked of it.
+    """
+
+    towards: ValueOfClass
+    away: ValueOfClass
+    bends: bool = False
+
+
+def _bits(logits: Logits, classes: Tensor) -> Rows:
+    return cross_entropy(logits, classes) / log(2)
+
+
+def _lead(logits: Logits, classes: Tensor) -> Rows:
+    """The class's probability minus the largest other one, [n]."""
+    return -margin(logits.softmax(dim=1), classes)
+
+
+def _own(logits: Logits, classes: Tensor) -> Rows:
+    return logits.softmax(dim=1).gather(1, classes[:, None])[:, 0]
+
+
+def _minus_log_others(logits: Logits, classes: Tensor) -> Rows:
+    """-log of the probability that all other classes share, [n]; exact where it is tiny."""
+    others = logits.scatter(1, classes[:, None], float("-inf"))
+    return logits.logsumexp(dim=1) - others.logsumexp(dim=1)
+
+
+def _strongest_other(logits: Logits, classes: Tensor) -> Tensor:
+    return logits.scatter(1, classes[:, None], float("-inf")).argmax(dim=1)
+
+
+def _f1_towards(z: Logits, t: Tensor) -> Rows:
+    return _bits(z, t) - 1
+
+
+def _f1_away(z: Logits, y: Tensor) -> Rows:
+    return 1 - _bits(z, y)
+
+
+def _f2_towards(z: Logits, t: Tensor) -> Rows:
+    return (-_lead(z, t)).relu()
+
+
+def _f2_away(z: Logits, y: Tensor) -> Rows:
+    return _lead(z, y).relu()
+
+
+def _f3_towards(z: Logits, t: Tensor) -> Rows:
+    return F.softplus(-_lead(z, t)) - log(2)
+
+
+def _f3_away(z: Logits, y: Tensor) -> Rows:
+    return F.softplus(_lead(z, y)) - log(2)
+
+
+def _f4_towards(z: Logits, t: Tensor) -> Rows:
+    return (0.5 - _own(z, t)).relu()
+
+
+def _f4_away(z: Logits, y: Tensor) -> Rows:
+    return _f4_towards(z, _strongest_other(z, y))
+
+
+def _f5_towards(z: Logits, t: Tensor) -> Rows:
+    return cross_entropy(z, t) - log(2)
+
+
+def _f5_away(z: Logits, y: Tensor) -> Rows:
+    return _minus_log_others(z, y) - log(2)
+
+
+def _f6_away(z: Logits, y: Tensor) -> Rows:
+    return -margin(z, y)
+
+
+def _f7_towards(z: Logits, t: Tensor) -> Rows:
+    return F.softplus(margin(z, t)) - log(2)
+
+
+def _f7_away(z: Logits, y: Tensor) -> Rows:
+    return F.softplus(-margin(z, y)) - log(2)
+
+
+CW_OBJECTIVES: dict[str, ObjectiveForm] = {
+    "f1": ObjectiveForm(_f1_towards, _f1_away),
+    "f2": ObjectiveForm(_f2_towards, _f2_away, bends=True),
+    "f3": ObjectiveForm(_f3_towards, _f3_away),
+    "f4": ObjectiveForm(_f4_towards, _f4_away, bends=True),
+    "f5": ObjectiveForm(_f5_towards, _f5_away),
+    "f6": ObjectiveForm(margin, _f6_away),
+    "f7": ObjectiveForm(_f7_towards, _f7_away),
+}
+"""The paper's f1..f7 by name, Z the logits, F the softmax, t the wanted class, y the one to leave.
+
+| name | towards t | away from y |
+|---|---|---|
+| f1 | -log2 F_t - 1 | 1 + log2 F_y |
+| f2 | (max other F - F_t)+ | (F_y - max other F)+ |
+| f3 | softplus(max other F - F_t) - log 2 | softplus(F_y - max other F) - log 2 |
+| f4 | (1/2 - F_t)+ | (1/2 - max other F)+ |
+| f5 | -log(2 F_t) | -log(2 (1 - F_y)) |
+| f6 | max other Z - Z_t | Z_y - max other Z |
+| f7 | softplus(max other Z - Z_t) - log 2 | softplus(Z_y - max other Z) - log 2 |
+
+f6 gets its floor at minus the confidence where it is used (`goal`).
+
+**Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section IV-A; they choose f6.
+**Differs from the paper**: it prints one form of each; the other is ours. f1 is read with
+the sign that makes it fall towards the goal and with logarithms of base 2, for which it is
+zero at F = 1/2. f5's argument is 2 F_t (printed: 2 F_t - 2).
+"""
+
+
+def goal(form: str, logits: Logits, y: Tensor | None, targets: Tensor | None, k: float) -> Rows:
+    """The objective `form` of each row with confidence `k` (its floor for f6), [n]."""
+    f = CW_OBJECTIVES[form]
+    if targets is not None:
+        value = f.towards(logits, targets)
+    elif y is not None:
+        value = f.away(logits, y)
+    else:
+        raise KeyError("A Carlini-Wagner objective needs 'targets' or 'y' in its context.")
+    return torch.maximum(value, -(k + 2 * doubt(logits.detach()))) if form == "f6" else value
+
+
+def doubt(logits: Logits) -> Rows:
+    """The lead below which rounding decides a class, [n]: a batch of another size may differ."""
+    return RELATIVE_DOUBT * logits.abs().amax(dim=1)
+
+
+def reached(logits: Logits, y: Tensor | None, targets: Tensor | None, k: float) -> Mask:
+    """Whether the goal class leads (or `y` is led) by `k` logits and beyond doubt, [n]."""
+    if targets is not None:
+        return -margin(logits, targets) > k + doubt(logits)
+    if y is None:
+        raise KeyError("A Carlini-Wagner objective needs 'targets' or 'y' in its context.")
+    return margin(logits, y) > k + doubt(logits)
+
+
+@final
+@dataclass(frozen=True)
+class SquaredDistancePlus(AbstractObjective):
+    """||x' - x||_2^2 + c * f(x'): the penalised problem; success asks for the confidence.
+
+    Context, per row: `x` the images, `c` the constants, `y` or `targets`, and perhaps
+    `free` [n, 1, h, w], False at the pixels that must keep their value in `x`.
+    """
+
+    logits: Callable[[Images], Logits]
+    form: str = "f6"
+    confidence: float = 0.0
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        given = {} if context is None else context
+        y, targets = given.get("y"), given.get("targets")
+        if "free" in given:
+            x = torch.where(given["free"], x, given["x"])
+        z = self.logits(x)
+        z = z.float() if z.itemsize < 4 else z
+        distance = rows.total((x - given["x"]).square())
+        value = distance + given["c"] * goal(self.form, z, y, targets, self.confidence)
+        return Evaluation(value, reached(z.detach(), y, targets, self.confidence), z)

@@ -1,0 +1,113 @@
+"""DeepFool: steps to the nearest boundary of the linearised model until the class changes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+from notbugs.attacks.cw_objectives import doubt
+from notbugs.attacks.losses import margin
+from notbugs.attacks.minimum import MinimumNorm
+from notbugs.core.errors import bad_value, check_count
+from notbugs.core.types import Images, Labels, Logits, RowTree
+from notbugs.engine import (
+    L2,
+    AbstractNorm,
+    AbstractObjective,
+    Box,
+    Draw,
+    Evaluation,
+    OnSuccess,
+    SmallestSuccess,
+    Solver,
+)
+from notbugs.engine.deepfool import NearestBoundary
+
+
+@final
+@dataclass(frozen=True)
+class Rivals(AbstractObjective):
+    """minus the margin; the outputs are the strongest rivals' logits minus the own, sorted.
+
+    Context: `y` [n], the true classes. At most `candidates` outputs, so that a step of a
+    model of many classes stays affordable.
+    """
+
+    logits: Callable[[Images], Logits]
+    candidates: int
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        if context is None or "y" not in context:
+            raise KeyError("DeepFool's objective needs the per-row tensor 'y' in its context.")
+        z, y = self.logits(x), context["y"]
+        z = z.float() if z.itemsize < 4 else z
+        own = z.gather(1, y[:, None])
+        others = z.scatter(1, y[:, None], float("-inf"))
+        count = min(self.candidates, z.shape[1] - 1)
+        gaps = others.topk(count, dim=1).values - own
+        return Evaluation(-gaps[:, 0], gaps.detach()[:, 0] > doubt(z.detach()), gaps)
+
+
+@dataclass(frozen=True)
+class DeepFool(MinimumNorm):
+    """See `deepfool`."""
+
+    candidates: int = 10
+
+    def objective(
+        self, logits: Callable[[Images], Logits], y: Labels | None, targets: Labels | None
+    ) -> tuple[AbstractObjective, RowTree]:
+        """(the rivals' leads, the true classes)."""
+        if targets is not None:
+            raise bad_value(
+                "targets",
+                "be left out for DeepFool, which goes to the nearest class",
+                f"{len(targets)} targets",
+                "Use cw_l2() or ddn() for targeted attacks of least distance.",
+            )
+        if y is None:
+            raise bad_value("y", "be given", None)
+        return Rivals(logits, self.candidates), {"y": y}
+
+
+def deepfool(
+    norm: AbstractNorm = L2(),  # noqa: B008 (frozen, stateless)
+    *,
+    steps: int = 50,
+    overshoot: float = 0.02,
+    candidates: int = 10,
+) -> DeepFool:
+    """An untargeted attack that steps to the nearest linearised boundary until it is crossed.
+
+    At each step, with f_k = Z_k - Z_y and w_k its gradient, for the closest class l in
+    |f_k| / ||w_k||_dual:
+
+        x' <- x' + (1 + overshoot) * |f_l| / ||w_l||_dual * steepest(w_l)
+
+    A row stops at its first success, after 2 or 3 steps as a rule. It costs one backward
+    pass a candidate and step, and one more.
+
+    - `norm`: L2() as in the paper, Linf(), or L1()
+    - `steps`: at most
+    - `overshoot`: how far beyond the boundary, as a share of the step
+    - `candidates`: how many of the other classes are considered, the strongest first
+
+    **Source**: Moosavi-Dezfooli et al. 2015 (arXiv 1511.04599), Algorithm 2; candidates
+    and the overshoot inside the loop as in the authors' code.
+    **Differs from the paper**: every step is clamped to the pixel box; candidates are the
+    strongest at the current point; the class to leave is `y`, not the model's own.
+
+    **Raises** ValueError for counts below 1, a negative overshoot, or targets.
+
+    >>> deepfool(steps=30).name
+    'DeepFool-30'
+    """
+    check_count(steps, "steps")
+    check_count(candidates, "candidates")
+    solver = Solver(
+        within=Box(),
+        rule=NearestBoundary(norm, overshoot),
+        max_steps=steps,
+        keep=SmallestSuccess(norm),
+        stop=OnSuccess(),
+    )
+    return DeepFool(f"DeepFool-{steps}", None, norm, solver, margin, candidates)

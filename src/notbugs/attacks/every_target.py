@@ -1,0 +1,101 @@
+"""A targeted attack at every target: its easiest, average and hardest case."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from notbugs.attacks.attack import AbstractAttack
+from notbugs.core import random
+from notbugs.core.errors import check_images, check_labels
+from notbugs.core.types import Images, Keys, Labels, Mask, Rows
+from notbugs.models import Classifier
+
+
+@dataclass(frozen=True)
+class EveryTarget:
+    """What a targeted attack needs for each class of each row.
+
+    - `distance` [n, k]: to the class; infinite where it was not reached, and at `y`
+    - `success` [n, k]: whether the class was reached; False at `y`
+    - `best`, `average`, `worst` [n]: least, mean and largest distance over the targets of a
+      row. The mean is over the targets reached; the worst is infinite unless all were.
+    - `x_best` [n, c, h, w]: the adversarial image of the best case
+    - `forwards`, `backwards`: passes summed over rows and targets
+    """
+
+    distance: Tensor
+    success: Tensor
+    best: Rows
+    average: Rows
+    worst: Rows
+    x_best: Images
+    forwards: int
+    backwards: int
+
+    @property
+    def attack_success_rate(self) -> tuple[float, float, float]:
+        """Shares of rows, 0..1: any target reached; of targets, mean; all targets reached."""
+        reached = self.success.sum(dim=1)
+        targets = max(self.success.shape[1] - 1, 1)
+        return (
+            float((reached > 0).float().mean()),
+            float((reached / targets).mean()),
+            float((reached == targets).float().mean()),
+        )
+
+
+def best_average_worst(
+    attack: AbstractAttack,
+    model: Classifier,
+    x: Images,
+    y: Labels,
+    *,
+    seed: int = 0,
+    keys: Keys | None = None,
+) -> EveryTarget:
+    """The distances at which `attack` reaches each wrong class, and their extremes, per row.
+
+    - `attack`: a minimum-norm attack that takes targets, e.g. `cw_l2()`; with one of a
+      fixed budget the distances say little, the success rates are what counts
+    - `x` [n, c, h, w] in [0, 1]; `y` [n]: the true classes, never a target
+    - `seed` or `keys` [n]: randomness, as for a call of the attack; each target has its own
+
+    The cost is k - 1 calls of the attack.
+
+    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section III-D: best, average and
+    worst case.
+    **Differs from the paper**: the average is over all targets, not over one drawn at
+    random, whose expectation it is.
+
+    **Raises** ValueError for images or labels out of range, and what the attack raises.
+    """
+    check_images(x)
+    check_labels(y, rows=len(x), classes=model.classes)
+    y = y.long()
+    keys = random.row_keys(len(x), seed, "attack") if keys is None else keys
+    distance = torch.full((len(x), model.classes), float("inf"), device=x.device)
+    success = torch.zeros_like(distance, dtype=torch.bool)
+    best, x_best = distance[:, 0].clone(), x.detach().clone()
+    forwards = backwards = 0
+    for shift in range(1, model.classes):
+        targets = (y + shift) % model.classes
+        found = attack(model, x, y, targets=targets, keys=random.fold(keys, "target", shift))
+        reached = torch.where(found.success, found.distance.float(), float("inf"))
+        distance.scatter_(1, targets[:, None], reached[:, None])
+        success.scatter_(1, targets[:, None], found.success[:, None])
+        nearer = reached < best
+        x_best[nearer], best = found.x_adv[nearer], torch.minimum(best, reached)
+        forwards, backwards = forwards + found.forwards, backwards + found.backwards
+    average, worst = _over_targets(distance, success)
+    return EveryTarget(distance, success, best, average, worst, x_best, forwards, backwards)
+
+
+def _over_targets(distance: Tensor, success: Tensor) -> tuple[Rows, Rows]:
+    """(mean over the targets reached, largest if all were, else infinity)."""
+    count = success.sum(dim=1)
+    total = torch.where(success, distance, 0).sum(dim=1)
+    mean = torch.where(count > 0, total / count.clamp(min=1), float("inf"))
+    largest = torch.where(success, distance, 0).amax(dim=1)
+    every: Mask = count == success.shape[1] - 1
+    return mean, torch.where(every, largest, float("inf"))

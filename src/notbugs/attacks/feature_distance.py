@@ -1,0 +1,122 @@
+"""An attack on a classifier's embedding: it is driven as far from the clean one as it goes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.latent import code_distance
+from notbugs.attacks.result import better
+from notbugs.core.errors import bad_value, check_count
+from notbugs.core.types import Images, RowTree
+from notbugs.engine import (
+    APGD,
+    AbstractNorm,
+    AbstractObjective,
+    AbstractSize,
+    Draw,
+    Evaluation,
+    Solution,
+    Solver,
+    Threat,
+    UniformIn,
+)
+
+
+@final
+@dataclass(frozen=True)
+class FeaturesAway(AbstractObjective):
+    """-||embedding(x) - clean embedding||_2 of each row; success where the prediction is not y.
+
+    Context: `embedding` [n, d], of the clean images, and `y` [n], the true classes.
+    """
+
+    both: Callable[[Images], tuple[Tensor, Tensor]]
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        if context is None or not {"embedding", "y"} <= set(context):
+            raise KeyError("This objective needs 'embedding' and 'y' in its context.")
+        logits, found = self.both(x)
+        success = logits.detach().argmax(dim=1) != context["y"]
+        return Evaluation(-code_distance(found, context["embedding"]), success)
+
+
+@final
+@dataclass(frozen=True)
+class FeatureDistance(AbstractAttack):
+    """A solver that drives the embedding away from the clean one; see `feature_distance`."""
+
+    name: str
+    threat: Threat
+    solver: Solver
+    restarts: int = 1
+
+    @property
+    def size(self) -> AbstractSize:
+        return self.threat.norm
+
+    @property
+    def passes(self) -> int:
+        return self.solver.max_steps * self.restarts
+
+    def find(self, victim: Victim, case: Case) -> Solution:
+        """The best of all restarts; later ones only see the rows that still stand."""
+        if case.targets is not None or case.y is None:
+            raise bad_value(
+                "targets",
+                f"be left out for {self.name}, which has no class to go to",
+                "targets",
+                "Go to the embedding of an image of that class: "
+                "latent(model.embed, x, model.embed(other), norm, eps).",
+            )
+        with torch.no_grad():
+            clean = victim.model.embed(case.x)
+        best = self._once(victim, case, clean)
+        for restart in range(1, self.restarts):
+            left = (~best.success).nonzero()[:, 0]
+            if not len(left):
+                break
+            again = self._once(victim, case.select(left).again(restart), clean[left])
+            best = better(best, again, left)
+        return replace(best, forwards=best.forwards + len(case.x))
+
+    def _once(self, victim: Victim, case: Case, clean: Tensor) -> Solution:
+        assert case.y is not None
+        context = {"embedding": clean, "y": case.y}
+        # From a random point: at the image itself the distance has no slope.
+        return self.solver.minimise(
+            FeaturesAway(victim.model.both), case.x, context, keys=case.keys, start=UniformIn()
+        )
+
+
+def feature_distance(
+    norm: AbstractNorm, eps: float, steps: int = 100, *, restarts: int = 1
+) -> FeatureDistance:
+    """An attack that needs no label to climb: it moves the embedding away from the clean one.
+
+    Maximises ||embed(x') - embed(x)||_2 subject to norm(x' - x) <= eps and 0 <= x' <= 1 by
+    Auto-PGD. Of the points on the way a misclassified one is returned before any other.
+    To move towards a given embedding use `latent(model.embed, ...)`.
+
+    - `eps`: pixel units of [0, 1]
+    - `steps`: gradient steps of each restart, from a random point of the ball
+    - `restarts`: tries with fresh starts, for the rows that still stand
+
+    **Source**: Naseer et al. 2018 (arXiv 1811.09020): the distance of features as the loss.
+    **Differs from the paper**: the distance of the model's embedding layer alone; Auto-PGD.
+
+    **Raises** ValueError for `eps`, `steps` or `restarts` that are not above 0, and when it
+    is called with targets.
+
+    >>> from notbugs.engine import Linf
+    >>> feature_distance(Linf(), 8 / 255).name
+    'Feature-distance-100'
+    """
+    check_count(steps, "steps")
+    check_count(restarts, "restarts")
+    threat = Threat(norm, eps)
+    solver = Solver(within=threat.within(), rule=APGD(norm, eps), max_steps=steps)
+    return FeatureDistance(f"Feature-distance-{steps}", threat, solver, restarts)

@@ -1,0 +1,58 @@
+"""FMN: the nearest misclassified image in any of four sizes from one short run."""
+
+from notbugs.attacks.losses import ValueOfLogits
+from notbugs.attacks.minimum import MinimumNorm
+from notbugs.attacks.smooth import smooth_margin
+from notbugs.core.errors import check_count
+from notbugs.engine import AbstractSize, Box, SmallestSuccess, Solver
+from notbugs.engine.fmn import FMN
+
+FIRST_STEP = {"l0": 0.3, "l1": 1.0, "l2": 1.0, "linf": 3.0}
+"""First step by size, in L2 pixel units: what did best with 100 steps on MNIST."""
+
+
+def fmn(
+    norm: AbstractSize,
+    steps: int = 100,
+    *,
+    step_size: float | None = None,
+    shrink: float = 0.05,
+    loss: ValueOfLogits = smooth_margin,
+) -> MinimumNorm:
+    """An attack whose ball shrinks on the rows that it has broken and grows on the others.
+
+    Approximates: minimise norm(x' - x) subject to x' misclassified (or classified as the
+    target) and 0 <= x' <= 1, for L0 (pixels), L1, L2 or Linf.
+
+    - `norm`: what is minimised
+    - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
+    - `step_size`: length of the first step, in L2 pixel units whatever the norm; falls to
+      a hundredth. Without it 1 for L1 and L2, 3 for Linf and 0.3 for L0.
+    - `shrink`: share by which the radius first changes; falls to a fiftieth
+    - `loss`: must be below 0 where a row stands and above 0 where it is broken, as `margin` is
+
+    **Source**: Pintor et al. 2021 (arXiv 2102.12827), Algorithm 1; shrink 0.05 and the
+    cosine schedules as in section 3.
+    **Differs from the paper**:
+
+    - The loss is the margin, but its gradient is that of the log-odds: it does not settle
+      on the class that is nearest at first. With 100 steps on a MNIST network the mean L2
+      fell by 3 %, the mean L1 by 6 %.
+    - While a row stands, its radius grows at every step by `shrink` at least, and the
+      linear estimate of what is missing counts only entries that can still move within the
+      box. The paper's estimate starts anew from the clamped change at each step; where many
+      pixels are at 0 or 1 it is too small for ever, and such rows are never broken.
+    - After a success the radius shrinks from the smaller of radius and nearest success.
+    - L0 counts pixels, not channel values, and its first radius is the linear estimate too.
+
+    **Raises** ValueError for `steps` or `step_size` that are not above 0, and for a
+    `shrink` outside (0, 1).
+
+    >>> from notbugs.engine import Linf
+    >>> fmn(Linf(), 50).name
+    'FMN-linf-50'
+    """
+    check_count(steps, "steps")
+    size = FIRST_STEP.get(norm.name, 1.0) if step_size is None else step_size
+    solver = Solver(Box(), FMN(norm, size, shrink), steps, keep=SmallestSuccess(norm))
+    return MinimumNorm(f"FMN-{norm.name}-{steps}", None, norm, solver, loss)

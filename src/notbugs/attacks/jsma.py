@@ -1,0 +1,132 @@
+"""JSMA: two features at a time, chosen by a saliency map, are set to their extreme."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+
+from notbugs.attacks.attack import Case, Victim
+from notbugs.attacks.cw_objectives import doubt
+from notbugs.attacks.losses import margin
+from notbugs.attacks.minimum import MinimumNorm
+from notbugs.core.errors import bad_value, unknown_name
+from notbugs.core.types import Images, Labels, Logits, RowTree
+from notbugs.engine import (
+    L0,
+    AbstractObjective,
+    Box,
+    Draw,
+    Evaluation,
+    OnSuccess,
+    SmallestSuccess,
+    Solution,
+    Solver,
+)
+from notbugs.engine.either import Either
+from notbugs.engine.saliency import LogitPair, ProbabilityPair
+from notbugs.engine.stalled import Stalled
+
+VARIANTS = ("Z", "F")
+
+
+@final
+@dataclass(frozen=True)
+class TargetAndRest(AbstractObjective):
+    """minus the target's logit (Z) or probability (F); for Z the rest's sum is the output.
+
+    Context: `targets` [n], and perhaps `y` [n], which any other prediction satisfies.
+    """
+
+    logits: Callable[[Images], Logits]
+    variant: str
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        if context is None or "targets" not in context:
+            raise KeyError("JSMA needs the per-row tensor 'targets' in its context.")
+        z, targets = self.logits(x), context["targets"]
+        z = z.float() if z.itemsize < 4 else z
+        seen = z.detach()
+        lead = margin(seen, context["y"]) if "y" in context else -margin(seen, targets)
+        scores = z if self.variant == "Z" else z.softmax(dim=1)
+        own = scores.gather(1, targets[:, None])
+        rest = scores.sum(dim=1, keepdim=True) - own if self.variant == "Z" else None
+        return Evaluation(-own[:, 0], lead > doubt(seen), rest)
+
+
+@dataclass(frozen=True)
+class JSMA(MinimumNorm):
+    """See `jsma`."""
+
+    variant: str = "Z"
+    share: float = 0.145
+
+    def find(self, victim: Victim, case: Case) -> Solution:
+        """The first success, within the share of features of these images."""
+        if case.targets is None:
+            if case.y is None:
+                raise bad_value("y", "be given without `targets`", None)
+            with torch.no_grad():
+                z = victim.true_logits(case.x)
+            rival = z.scatter(1, case.y[:, None], float("-inf")).argmax(dim=1)
+            given = {"targets": rival, "y": case.y}
+        else:
+            given = {"targets": case.targets}
+        steps = max(1, int(self.share * case.x[0].numel() / 2))
+        solver = replace(self.solver, max_steps=steps)
+        objective, _ = self.objective(victim.true_logits, case.y, given["targets"])
+        found = solver.minimise(objective, case.x, given, keys=case.keys)
+        extra = len(case.x) if case.targets is None else 0
+        return replace(found, forwards=found.forwards + extra)
+
+    def objective(
+        self, logits: Callable[[Images], Logits], y: Labels | None, targets: Labels | None
+    ) -> tuple[AbstractObjective, RowTree]:
+        """(what is minimised, its per-row context)."""
+        if targets is None:
+            raise bad_value("targets", "be given", None)
+        return TargetAndRest(logits, self.variant), {"targets": targets}
+
+
+def jsma(variant: str = "F", *, change: float = 1.0, share: float = 0.145) -> JSMA:
+    """An attack that changes two features a step, those of the largest saliency, to the end.
+
+    A feature is one channel value of one pixel. With alpha the gradient of the target's
+    score and beta that of the sum of all others, each step changes the pair
+
+        argmax over p, q of -(alpha_p + alpha_q) * (beta_p + beta_q)
+
+    of those whose first sum is positive and second negative, until the target is predicted.
+
+    - `variant`: "Z" takes the scores from the logits, "F" from the probabilities; F costs
+      one backward pass a step, Z two
+    - `change`: what a step adds to a feature, in pixel units; -1 darkens
+    - `share`: 0..1, of the features, changed at most (the steps are half as many)
+
+    A row gives up early when no such pair is left. With targets, the row succeeds at its
+    target. Without, it aims at the class that comes second on the clean image, and any
+    wrong prediction is a success.
+
+    **Source**: Papernot et al. 2015 (arXiv 1511.07528), Algorithms 2 and 3; the variants'
+    names are Carlini & Wagner's (arXiv 1608.04644, section III-B).
+    **Differs from the paper**: the untargeted form is ours; a feature changed leaves the
+    search when it is at its end, not at once, which is the same for a change of 1.
+
+    **Raises** ValueError for an unknown variant, and numbers out of range.
+
+    >>> jsma("Z").name
+    'JSMA-Z'
+    """
+    if variant not in VARIANTS:
+        raise unknown_name("variant", variant, VARIANTS)
+    if not 0 < share <= 1:
+        raise bad_value("share", "lie in (0, 1]", share)
+    rule = LogitPair(change) if variant == "Z" else ProbabilityPair(change)
+    solver = Solver(
+        within=Box(),
+        rule=rule,
+        max_steps=1,
+        keep=SmallestSuccess(L0()),
+        stop=Either(OnSuccess(), Stalled()),
+    )
+    return JSMA(f"JSMA-{variant}", None, L0(), solver, margin, variant, share)

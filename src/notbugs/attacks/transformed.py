@@ -1,0 +1,179 @@
+"""Attacks through transformed images: the gradient is of a transformed copy, not the image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import torch
+
+from notbugs.attacks.fixed import Attack
+from notbugs.attacks.losses import ValueOfLogits, cross_entropy
+from notbugs.attacks.mim import check_decay
+from notbugs.attacks.transforms import Blurred, Resized
+from notbugs.core.errors import check_count
+from notbugs.core.types import Images, Keys, Labels, Logits, RowTree
+from notbugs.engine import (
+    AbstractKeep,
+    AbstractNorm,
+    AbstractObjective,
+    Draw,
+    Evaluation,
+    Momentum,
+    Solver,
+    SuccessThenLowest,
+    Threat,
+)
+
+Transform: TypeAlias = Callable[[Images, Keys], Images]
+"""(images [n, c, h, w], one key a row) -> transformed images, differentiable."""
+
+
+@final
+@dataclass(frozen=True)
+class Transformed(AbstractObjective):
+    """The mean of an objective over random transformations of the image.
+
+    The transformed value only gives the direction: where no gradient is asked for, that is
+    when the solver judges a point, it is the objective of the image itself.
+    """
+
+    objective: AbstractObjective
+    transform: Transform
+    samples: int = 1
+    is_random: bool = True
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        if not torch.is_grad_enabled():
+            return self.objective(x, context, draw)
+        keys = [draw.at("transform", i) for i in range(self.samples)]
+        found = [self.objective(self.transform(x, k), context, Draw(k)) for k in keys]
+        value = torch.stack([f.value for f in found]).mean(dim=0)
+        return Evaluation(value, found[0].success, found[0].outputs)
+
+
+@final
+@dataclass(frozen=True)
+class TransformedAttack(Attack):
+    """An `Attack` whose gradients pass through a transformation of the image.
+
+    `draws` transformations are averaged at each step.
+    """
+
+    transform: Transform = Resized()  # noqa: RUF009 (frozen, stateless)
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses an empty number of draws, as well as what `Attack` refuses."""
+        super().__post_init__()
+        check_count(self.draws, "draws")
+
+    @property
+    def passes(self) -> int:
+        return super().passes * (self.draws + 1)
+
+    def objective(
+        self, logits: Callable[[Images], Logits], y: Labels | None, targets: Labels | None
+    ) -> tuple[AbstractObjective, RowTree]:
+        """(the objective through the transformation, its per-row context)."""
+        inner, context = super().objective(logits, y, targets)
+        return Transformed(inner, self.transform, self.draws), context
+
+
+def di_fgsm(
+    norm: AbstractNorm,
+    eps: float,
+    steps: int = 20,
+    *,
+    step_size: float | None = None,
+    decay: float = 0.0,
+    probability: float = 0.5,
+    smallest: float = 0.9,
+    draws: int = 1,
+    loss: ValueOfLogits = cross_entropy,
+    keep: AbstractKeep = SuccessThenLowest(),  # noqa: B008 (frozen, stateless)
+) -> TransformedAttack:
+    """An attack on randomly shrunk and padded copies of the image, so that it transfers.
+
+    x <- project(x + step_size * steepest(gradient of the loss of T(x))), with a fresh T for
+    each row and step. Success is judged on the image itself.
+
+    - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, 1.25 * eps / steps
+    - `steps`: gradient steps; each costs one more forward pass, of the untransformed image
+    - `decay`: momentum as in `mim`; 1 gives the paper's M-DI2-FGSM
+    - `probability`: share of the steps at which a row is transformed, 0..1
+    - `smallest`: smallest side of the shrunk image as a share of the whole, in (0, 1]
+    - `draws`: transformations averaged at each step
+
+    **Source**: Xie et al. 2018 (arXiv 1803.06978), Algorithm 1: 299 of 330 pixels.
+    **Differs from the paper**: the image shrinks within its own size, where the paper's
+    grows, because most models take only one size; sides are equal shares of height and
+    width; bilinear resizing; the best point on the way is returned (`keep=Last()`: the last).
+
+    **Raises** ValueError for `eps`, `steps`, `step_size` or `draws` that are not above 0,
+    a negative `decay`, and `probability` or `smallest` out of their range.
+
+    >>> from notbugs.engine import Linf
+    >>> di_fgsm(Linf(), 15 / 255, decay=1.0).name
+    'DI-FGSM-20'
+    """
+    solver = _solver(norm, eps, steps, step_size, decay, keep)
+    resized = Resized(probability, smallest)
+    return TransformedAttack(
+        f"DI-FGSM-{steps}", Threat(norm, eps), solver, loss, False, transform=resized, draws=draws
+    )
+
+
+def ti_fgsm(
+    norm: AbstractNorm,
+    eps: float,
+    steps: int = 10,
+    *,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    radius: int = 7,
+    probability: float = 0.0,
+    smallest: float = 0.9,
+    draws: int = 1,
+    loss: ValueOfLogits = cross_entropy,
+    keep: AbstractKeep = SuccessThenLowest(),  # noqa: B008 (frozen, stateless)
+) -> TransformedAttack:
+    """An attack along gradients blurred by a Gaussian, so that it holds when the image moves.
+
+    x <- project(x + step_size * steepest(g)), g <- decay * g + W * gradient / ||.||_1.
+
+    - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, 1.25 * eps / steps
+    - `decay`: momentum as in `mim`; 0 for the paper's TI-FGSM without it
+    - `radius`: half the side of the kernel, in pixels: 2 radius + 1 a side, deviation
+      radius / sqrt(3). The paper's 7 is for images of 299 pixels; smaller ones want less.
+    - `probability`, `smallest`, `draws`: as in `di_fgsm`; 0.5 gives the paper's TI-DIM
+
+    **Source**: Dong et al. 2019 (arXiv 1904.02884), equations 7-8 and section 3.2.
+    **Differs from the paper**: the steps add up to 1.25 eps, not eps; the best point on the
+    way is returned (`keep=Last()`: the last).
+
+    **Raises** ValueError as `di_fgsm`, and for a `radius` below 1.
+
+    >>> from notbugs.engine import Linf
+    >>> ti_fgsm(Linf(), 16 / 255, radius=2).name
+    'TI-FGSM-10'
+    """
+    solver = _solver(norm, eps, steps, step_size, decay, keep)
+    blurred = Blurred(radius, Resized(probability, smallest))
+    return TransformedAttack(
+        f"TI-FGSM-{steps}", Threat(norm, eps), solver, loss, False, transform=blurred, draws=draws
+    )
+
+
+def _solver(
+    norm: AbstractNorm,
+    eps: float,
+    steps: int,
+    step_size: float | None,
+    decay: float,
+    keep: AbstractKeep,
+) -> Solver:
+    check_count(steps, "steps")
+    check_decay(decay)
+    size = 1.25 * eps / steps if step_size is None else step_size
+    within = Threat(norm, eps).within()
+    return Solver(within=within, rule=Momentum(norm, size, decay), max_steps=steps, keep=keep)

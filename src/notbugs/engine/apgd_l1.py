@@ -1,0 +1,102 @@
+"""Auto-PGD within an L1 ball: steps as sparse as the best change so far asks for."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from notbugs.core import rows
+from notbugs.core.errors import check_positive
+from notbugs.core.types import Rows
+from notbugs.engine.rules import AbstractStepRule, StepInfo, given
+
+CHECK = 0.04
+"""Share of the budget between two checkpoints."""
+FIRST_SHARE = 0.2
+"""Share of the entries that the first steps change."""
+THINNING = 1.5
+"""How many times fewer entries a step changes than the best change does."""
+SPARSER = 0.95
+"""A best change with fewer than this share of the entries it had counts as sparser."""
+REDUCTION, LEAST = 1.5, 0.1
+"""Divisor of the step size where nothing gets sparser, and its least share of the first."""
+
+
+class APGDL1State(NamedTuple):
+    """What a row remembers: its best point, the entries that a step changes, its step size."""
+
+    best: Tensor
+    best_grad: Tensor
+    best_value: Rows
+    entries: Rows
+    changed: Rows
+    step_size: Rows
+
+
+def largest(grad: Tensor, entries: Rows) -> Tensor:
+    """The sign of the `entries` largest entries of each row (equals of the last too), else 0."""
+    size = rows.flatten(grad).abs()
+    last = (entries.round().long() - 1).clamp(0, size.shape[1] - 1)
+    level = size.sort(dim=1, descending=True).values.gather(1, last[:, None])
+    return rows.flatten(grad).sign().masked_fill_(size < level, 0).reshape(grad.shape)
+
+
+@final
+@dataclass(frozen=True)
+class APGDL1(AbstractStepRule[APGDL1State]):
+    """A step of length `step` in L1, spread evenly over the largest entries of the gradient.
+
+    Every 4 % of the budget the entries of a step become two thirds of those that the best
+    change uses. A row whose best change got sparser (by 5 %) goes back to it, with the
+    first step size `eps`; elsewhere the step shrinks by a third, down to `eps` / 10.
+
+    **Source**: Croce & Hein 2021 (arXiv 2103.01208), Algorithm 1 and section 3.
+    """
+
+    eps: float
+
+    def __post_init__(self) -> None:
+        """Refuses a radius that is not positive."""
+        check_positive(self.eps, "eps")
+
+    def init(self, theta: Tensor, info: StepInfo) -> APGDL1State:
+        number = torch.full_like(info.value, float(theta[0].numel()))
+        return APGDL1State(
+            best=theta,
+            best_grad=given(info.grad),
+            best_value=info.value,
+            entries=FIRST_SHARE * number,
+            changed=number,
+            step_size=torch.full_like(info.value, self.eps),
+        )
+
+    def step(self, theta: Tensor, info: StepInfo, state: APGDL1State) -> tuple[Tensor, APGDL1State]:
+        grad = given(info.grad)
+        better = info.value < state.best_value
+        state = state._replace(
+            best=rows.where(better, theta, state.best),
+            best_grad=rows.where(better, grad, state.best_grad),
+            best_value=torch.where(better, info.value, state.best_value),
+        )
+        if info.step and info.step % max(int(CHECK * info.max_steps), 1) == 0:
+            theta, grad, state = self._reconsidered(theta, grad, info, state)
+        toward = largest(grad, state.entries)
+        count = rows.flatten(toward).abs().sum(dim=1).clamp_(min=1)
+        return theta - rows.expand(state.step_size / count, theta) * toward, state
+
+    def _reconsidered(
+        self, theta: Tensor, grad: Tensor, info: StepInfo, state: APGDL1State
+    ) -> tuple[Tensor, Tensor, APGDL1State]:
+        changed = rows.flatten(state.best != info.center).sum(dim=1).to(info.value.dtype)
+        sparser = changed < SPARSER * state.changed
+        smaller = (state.step_size / REDUCTION).clamp(min=LEAST * self.eps)
+        return (
+            rows.where(sparser, state.best, theta),
+            rows.where(sparser, state.best_grad, grad),
+            state._replace(
+                entries=changed / THINNING,
+                changed=changed,
+                step_size=torch.where(sparser, self.eps, smaller),
+            ),
+        )

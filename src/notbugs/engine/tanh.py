@@ -1,0 +1,39 @@
+"""The change of variables that keeps every pixel in the box by itself."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from notbugs.core.errors import bad_value
+from notbugs.core.types import Images
+from notbugs.engine.parameterize import AbstractParameterization
+
+
+@final
+@dataclass(frozen=True)
+class Tanh(AbstractParameterization):
+    """x = (tanh(w) + 1) / 2: any real w is an image within [0, 1].
+
+    A pixel at exactly 0 or 1 would have an infinite w and never move. So `encode` draws
+    2x - 1 towards zero by the factor 1 - `inset`; an image comes back within `inset` / 2
+    of itself. Distances belong to the original image, never to the decoded one.
+
+    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section V-B, "change of variables".
+    """
+
+    inset: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Refuses an inset that float32 cannot tell from none, or that blurs the image."""
+        if not (1e-7 <= self.inset < 0.5):
+            raise bad_value("inset", "lie in [1e-7, 0.5)", self.inset, "The paper's code has 1e-6.")
+
+    def encode(self, x: Images) -> Tensor:
+        """The variables of `x`; half precision is raised to float32."""
+        wide = x.float() if x.itemsize < 4 else x
+        return torch.atanh((2 * wide - 1).clamp(-1, 1) * (1 - self.inset))
+
+    def decode(self, theta: Tensor) -> Images:
+        return torch.tanh(theta).add(1).mul(0.5)

@@ -1,0 +1,116 @@
+"""Models that hide their gradients, each by one trick: what the masking diagnosis must find."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from notbugs.attacks.transforms import Resized
+from notbugs.core.errors import check_count, check_positive
+from notbugs.models import Classifier
+
+
+class _Behind(nn.Module):
+    """A classifier with something in front of it, and its logits multiplied."""
+
+    def __init__(
+        self, model: Classifier, front: Callable[[Tensor], Tensor] | None, scale: float
+    ) -> None:
+        super().__init__()
+        self.model, self.front, self.scale = model, front, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.model(x if self.front is None else self.front(x))
+
+
+def _behind(
+    model: Classifier, front: Callable[[Tensor], Tensor] | None, scale: float = 1.0
+) -> Classifier:
+    return Classifier(
+        _Behind(model, front, scale),
+        shape=model.shape,
+        classes=model.classes,
+        embedding=f"model.body.{model.embedding}",
+    ).to(model.mean)
+
+
+def saturated_model(model: Classifier, scale: float = 1000.0) -> Classifier:
+    """The same predictions from logits multiplied by `scale`: the cross-entropy is flat.
+
+    **Source**: what a net trained at temperature `scale` does when tested at 1; Papernot et
+    al. 2015 (arXiv 1511.04508), broken by Carlini & Wagner 2016 (arXiv 1608.04644).
+    """
+    check_positive(scale, "scale")
+    return _behind(model, None, scale)
+
+
+def quantised_model(model: Classifier, levels: int = 8) -> Classifier:
+    """The model on pixels rounded to `levels` values: no gradient passes the rounding.
+
+    **Source**: Xu et al. 2017 (arXiv 1704.01155), bit depth reduction.
+    """
+    check_count(levels, "levels", 2, "One level leaves nothing to see.")
+
+    def front(x: Tensor) -> Tensor:
+        return (x * (levels - 1)).round() / (levels - 1)
+
+    return _behind(model, front)
+
+
+def noisy_model(model: Classifier, deviation: float = 0.1) -> Classifier:
+    """The model on images with Gaussian noise, drawn anew in every pass.
+
+    `deviation`: pixel units of [0, 1]. The noise is from torch's global generator, as it
+    is in the defences that this one stands for.
+    """
+    check_positive(deviation, "deviation")
+
+    def front(x: Tensor) -> Tensor:
+        return x + deviation * torch.randn_like(x)
+
+    return _behind(model, front)
+
+
+def resizing_model(model: Classifier, smallest: float = 0.8) -> Classifier:
+    """The model on images shrunk to a random size and padded, drawn anew in every pass.
+
+    **Source**: Xie et al. 2017 (arXiv 1711.01991), within the image's own size.
+    """
+    resized = Resized(1.0, smallest)
+
+    def front(x: Tensor) -> Tensor:
+        keys = torch.randint(2**62, (len(x),), device=x.device)
+        return resized(x, keys)
+
+    return _behind(model, front)
+
+
+def wavy_model(model: Classifier, levels: int = 17, height: float = 0.03) -> Classifier:
+    """The model on pixels bent so that slopes point the right way at the images alone.
+
+    x + `height` * sin(2 pi (levels - 1) x): at images of `levels` grey values the slope is
+    right, half a level on it is reversed. One long step crosses the waves, short ones get
+    stuck in the first. 8-bit images have 256 levels; scikit-learn's digits 17.
+
+    The slope is reversed where 2 pi (levels - 1) height > 1.
+    """
+    check_count(levels, "levels", 2)
+    check_positive(height, "height")
+
+    def front(x: Tensor) -> Tensor:
+        return x + height * torch.sin(2 * math.pi * (levels - 1) * x)
+
+    return _behind(model, front)
+
+
+def scrambled_model(model: Classifier) -> Classifier:
+    """The same predictions with a gradient of another function: it arrives upside down.
+
+    It stands for a backward pass that was written by hand, and wrong.
+    """
+
+    def front(x: Tensor) -> Tensor:
+        return x.detach() + (x - x.detach()).flip(2, 3)
+
+    return _behind(model, front)

@@ -1,0 +1,71 @@
+"""The masking diagnosis: is a model robust, or are its gradients of no use to attacks?"""
+
+import torch
+from torch import Tensor
+
+from notbugs.core import random
+from notbugs.core.errors import bad_value, check_count
+from notbugs.data import ImageData
+from notbugs.engine import Threat
+from notbugs.judge.evaluate import check_fits, predictions
+from notbugs.judge.probes import Probes, joined, probe
+from notbugs.judge.signs import Check, verdicts
+from notbugs.models import Classifier, frozen
+
+
+def diagnose(
+    model: Classifier,
+    data: ImageData,
+    threat: Threat,
+    *,
+    seed: int = 0,
+    count: int = 100,
+    batch_size: int = 50,
+    surrogate: Classifier | None = None,
+) -> list[Check]:
+    """One entry for each sign that the model hides its gradients instead of being robust.
+
+    "suspicious" says that attacks by gradient overstate the robustness: believe the
+    smallest accuracy of any attack, and adapt one to the model. "clear" is no proof. The
+    checks and their thresholds are the functions of `notbugs.judge.signs`.
+
+    - `seed`: chooses the images and the attacks' randomness
+    - `count`: images looked at, of those that the model classifies correctly; about 550
+      forward and 150 backward passes each, eight times that for a model random in itself
+    - `surrogate`: another model of the same data, whose adversarial examples are tried
+      on this one, together with Square, as the attack without gradients
+
+    **Source**: Athalye et al. 2018 (arXiv 1802.00420), section 3.1; Carlini et al. 2019
+    (arXiv 1902.06705), section 5. The thresholds are ours.
+
+    **Raises** ValueError for data that does not fit, a threat without gradient steps (L0),
+    and a model that classifies no image correctly.
+    """
+    check_count(count, "count")
+    check_count(batch_size, "batch_size")
+    check_fits(model, data)
+    if surrogate is not None:
+        check_fits(surrogate, data)
+    chosen = _chosen(model, data, seed, count)
+    keys = random.row_keys(len(data), seed, "diagnose")
+    parts: list[Probes] = []
+    with frozen(model), frozen(model if surrogate is None else surrogate):
+        for index in chosen.split(batch_size):
+            x, y = data.pixels(index).to(model.device), data.labels[index].to(model.device)
+            on = keys[index].to(model.device)
+            parts.append(probe(model, x, y, threat, on, surrogate))
+    return verdicts(joined(parts))
+
+
+def _chosen(model: Classifier, data: ImageData, seed: int, count: int) -> Tensor:
+    """At most `count` rows that the model classifies correctly, at random."""
+    right = (predictions(model, data) == data.labels.cpu()).nonzero()[:, 0]
+    if not len(right):
+        raise bad_value(
+            "model",
+            "classify at least one image correctly",
+            f"none of {len(data)} right",
+            "Robustness says nothing of it; check labels and normalisation.",
+        )
+    order = torch.randperm(len(right), generator=random.generator(seed, "diagnose"))
+    return right[order[:count]].sort().values

@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from notbugs.attacks.cw_l0 import cw_l0
+from notbugs.core import random
+from notbugs.models import build, wrap
+
+N = 4
+
+
+class Weighted(torch.nn.Module):
+    """Two classes; the logits' difference is the sum of weighted pixels, less a bias a half."""
+
+    def __init__(self):
+        super().__init__()
+        self.flat, self.layer = torch.nn.Flatten(), torch.nn.Linear(16, 2)
+        with torch.no_grad():
+            self.layer.weight.zero_()
+            self.layer.weight[1] = torch.linspace(1, 0.1, 16)
+            self.layer.bias.copy_(torch.tensor([0.0, -1.5]))
+
+    def forward(self, x):
+        return self.layer(self.flat(x))
+
+
+def net():
+    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
+    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
+    with torch.no_grad():
+        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
+        return model, x, model.logits(x).argmax(dim=1)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_the_fewest_pixels_of_a_linear_model(targeted):
+    model = wrap(Weighted(), shape=(1, 4, 4), classes=2, embedding="flat")
+    x = torch.full((3, 1, 4, 4), 0.0)
+    x[1], x[2] = 0.05, 0.1
+    y = torch.zeros(3, dtype=torch.int64)
+    # Greedily to 1, the heaviest first: the exact answer for a linear model.
+    w = torch.linspace(1, 0.1, 16)
+    room = ((1 - x.flatten(1)) * w).cumsum(dim=1) + (x.flatten(1) * w).sum(dim=1, keepdim=True)
+    fewest = (room <= 1.5).sum(dim=1) + 1
+    found = cw_l0(50, initial_c=1.0, growth=10.0, largest_c=1e3)(
+        model, x, y, targets=1 - y if targeted else None
+    )
+    assert bool(found.success.all())
+    assert bool((found.distance <= fewest + 1).all())
+    assert bool((found.distance >= fewest).all())
+
+
+def test_a_net_falls_to_few_pixels_and_the_rest_is_untouched():
+    model, x, y = net()
+    found = cw_l0(25, growth=10.0, largest_c=1e3)(model, x, y)
+    assert found.attack_success_rate == 1
+    assert float(found.distance.mean()) < 8
+    assert bool(((found.x_adv != x).flatten(1).sum(dim=1) == found.distance).all())
+    assert found.backwards > 0
+    assert bool((found.steps > 0).all())
+
+
+def test_a_row_does_not_depend_on_its_neighbours():
+    model, x, y = net()
+    keys, attack = random.row_keys(N, "keys"), cw_l0(12, growth=10.0, largest_c=20.0)
+    whole = attack(model, x, y, keys=keys)
+    for part in torch.arange(N).flip(0).split(2):
+        again = attack(model, x[part], y[part], keys=keys[part])
+        # A count can move by one where rounding decides a rank.
+        assert int((again.distance - whole.distance[part]).abs().max()) <= 1
+        assert torch.equal(again.success, whole.success[part])
+
+
+def test_images_that_need_no_change_are_returned_as_they_are():
+    model, x, y = net()
+    found = cw_l0(5)(model, x, (y + 1) % 5)
+    assert bool((found.distance == 0).all())
+    assert found.backwards == 0
+
+
+def test_bad_options_are_refused():
+    with pytest.raises(ValueError, match="steps"):
+        cw_l0(0)
+    with pytest.raises(ValueError, match="growth"):
+        cw_l0(growth=0.5)
+    with pytest.raises(ValueError, match="largest_c"):
+        cw_l0(initial_c=10.0, largest_c=1.0)
+    with pytest.raises(ValueError, match="objective"):
+        cw_l0(objective="f0")

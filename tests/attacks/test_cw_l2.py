@@ -1,0 +1,189 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from notbugs.attacks.bracket import UNBOUNDED, Bracket
+from notbugs.attacks.cw_l2 import cw_l2
+from notbugs.attacks.cw_objectives import CW_OBJECTIVES, goal, reached
+from notbugs.core import random
+from notbugs.engine.tanh import Tanh
+from notbugs.models import build, wrap
+
+N = 6
+EACH_FORM = pytest.mark.parametrize("form", CW_OBJECTIVES)
+
+
+class Linear(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.flat, self.layer = nn.Flatten(), nn.Linear(16, classes)
+        with torch.no_grad():
+            self.layer.weight.copy_(random.normal(random.row_keys(classes, "w"), (16,)))
+            self.layer.bias.zero_()
+
+    def forward(self, x):
+        return self.layer(self.flat(x))
+
+
+def linear(classes=3):
+    return wrap(Linear(classes), shape=(1, 4, 4), classes=classes, embedding="flat")
+
+
+def grey(n=N):
+    return 0.4 + 0.2 * random.uniform(random.row_keys(n, "grey"), (1, 4, 4))
+
+
+def nearest(model, x, y, targets=None):
+    """Closed form: the L2 distance to the nearest other class (to the target) of a linear model."""
+    w = model.body.layer.weight
+    with torch.no_grad():
+        z = model.logits(x)
+        gap = z.gather(1, y[:, None]) - z
+        apart = torch.linalg.vector_norm(w[y][:, None] - w[None], dim=2)
+        d = torch.where(apart > 0, gap / apart, math.inf)
+    return d.amin(dim=1) if targets is None else d.gather(1, targets[:, None])[:, 0]
+
+
+def net():
+    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
+    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
+    with torch.no_grad():
+        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
+        return model, x, model.logits(x).argmax(dim=1)
+
+
+def test_tanh_gives_an_image_back_and_leaves_no_pixel_frozen():
+    x = torch.linspace(0, 1, 12).reshape(1, 1, 3, 4)
+    w = Tanh().encode(x).requires_grad_()
+    torch.testing.assert_close(Tanh().decode(w), x, atol=1e-6, rtol=0)
+    (grad,) = torch.autograd.grad(Tanh().decode(w).sum(), w)
+    assert bool((grad > 0).all())
+    assert bool(w.isfinite().all())
+    far = Tanh().decode(torch.tensor([[-100.0, 100.0]]))
+    assert far.tolist() == [[0.0, 1.0]]
+    with pytest.raises(ValueError, match="inset"):
+        Tanh(0.0)
+
+
+def test_the_bracket_grows_until_something_works_then_halves():
+    b = Bracket.around(0.01, torch.zeros(3))
+    b = b.narrowed(torch.tensor([False, False, True]))
+    torch.testing.assert_close(b.c, torch.tensor([0.1, 0.1, 0.005]))
+    b = b.narrowed(torch.tensor([False, True, False]))
+    torch.testing.assert_close(b.c, torch.tensor([1.0, 0.055, 0.0075]))
+    torch.testing.assert_close(b.last().c, torch.tensor([1.0, 0.1, 0.01]))
+    assert float(b.high[0]) == UNBOUNDED
+
+
+@EACH_FORM
+def test_objectives_say_where_the_goal_is_and_are_finite_far_out(form):
+    z = torch.tensor([[3.0, -1.0, -2.0], [-9.0, -3.0, -2.0], [80.0, -40.0, 0.0]])
+    classes = torch.tensor([0, 0, 0])
+    near, away = goal(form, z, None, classes, 0.0), goal(form, z, classes, None, 0.0)
+    assert bool((near[[0, 2]] <= 0).all())
+    assert bool(near[1] > 0)
+    assert bool((away[[0, 2]] > 0).all())
+    assert bool(away[1] <= 0)
+    leaf = z.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(goal(form, leaf, None, classes, 0.0).sum(), leaf)
+    assert bool(grad.isfinite().all())
+
+
+def test_objectives_against_their_formulas():
+    z, t = random.normal(random.row_keys(6, "z"), (4,)), torch.tensor([0, 1, 2, 3, 0, 1])
+    p = z.softmax(dim=1)
+    own, best = p.gather(1, t[:, None])[:, 0], p.scatter(1, t[:, None], -1).amax(dim=1)
+    wanted = {
+        "f1": -own.log2() - 1,
+        "f2": (best - own).relu(),
+        "f3": F.softplus(best - own) - math.log(2),
+        "f4": (0.5 - own).relu(),
+        "f5": -(2 * own).log(),
+    }
+    for form, value in wanted.items():
+        torch.testing.assert_close(goal(form, z, None, t, 0.0), value)
+    torch.testing.assert_close(goal("f5", z, t, None, 0.0), -(2 * (1 - own)).log())
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_a_linear_model_is_broken_at_its_distance(targeted):
+    # Towards a target of several classes, a third class can bind: no closed form.
+    model, x = linear(2 if targeted else 3), grey()
+    with torch.no_grad():
+        y = model.logits(x).argmax(dim=1)
+    targets = 1 - y if targeted else None
+    found = cw_l2(60, search_steps=6, initial_c=0.1)(model, x, y, targets=targets)
+    best = nearest(model, x, y, None if targets is None else targets)
+    assert bool(found.success.all())
+    small = best < 0.8  # the box binds further out
+    assert int(small.sum()) > N / 4
+    ratio = (found.distance / best)[small]
+    assert float(ratio.min()) > 0.999
+    assert float(ratio.max()) < 1.05
+
+
+@EACH_FORM
+def test_every_objective_breaks_a_net(form):
+    model, x, y = net()
+    found = cw_l2(40, search_steps=4, initial_c=0.1, objective=form)(model, x, y)
+    assert found.attack_success_rate > (0.6 if form == "f4" else 0.9)  # F = 1/2 is far here
+    assert bool((found.distance[found.success] < 3).all())
+
+
+def test_confidence_is_part_of_success():
+    model, x = linear(), grey()
+    y = model.logits(x).detach().argmax(dim=1)
+    plain, sure = (
+        cw_l2(40, search_steps=4, initial_c=0.1, confidence=k)(model, x, y) for k in (0.0, 2.0)
+    )
+    with torch.no_grad():
+        assert bool(reached(model.logits(sure.x_adv), y, None, 2.0 - 1e-4)[sure.success].all())
+    assert sure.attack_success_rate > 0.9
+    assert bool((sure.distance > plain.distance).all())
+
+
+def test_images_that_need_no_change_are_returned_as_they_are():
+    model, x, y = net()
+    wrong = (y + 1) % 5
+    found = cw_l2(20, search_steps=2)(model, x, wrong)
+    assert bool((found.x_adv == x).all())
+    assert found.backwards == 0
+    half = torch.where(torch.arange(N) < N // 2, wrong, y)
+    found = cw_l2(20, search_steps=2)(model, x, half)
+    assert bool((found.distance[: N // 2] == 0).all())
+    assert bool((found.distance[N // 2 :] > 0).all())
+    assert found.backwards > 0
+
+
+def test_early_abort_saves_gradients_and_loses_little():
+    model, x, y = net()
+    long = cw_l2(100, search_steps=3, initial_c=0.1, abort_early=False)(model, x, y)
+    short = cw_l2(100, search_steps=3, initial_c=0.1)(model, x, y)
+    assert short.backwards < 0.9 * long.backwards == 0.9 * 300 * N
+    assert float(short.distance.mean()) < 1.02 * float(long.distance.mean())
+
+
+def test_a_row_does_not_depend_on_its_neighbours():
+    model, x, y = net()
+    keys, attack = random.row_keys(N, "keys"), cw_l2(25, search_steps=3, initial_c=0.1)
+    whole = attack(model, x, y, keys=keys)
+    for part in torch.arange(N).flip(0).split(7):
+        again = attack(model, x[part], y[part], keys=keys[part])
+        torch.testing.assert_close(again.distance, whole.distance[part], atol=1e-4, rtol=1e-3)
+        assert torch.equal(again.success, whole.success[part])
+
+
+def test_bad_options_are_refused():
+    with pytest.raises(ValueError, match="steps"):
+        cw_l2(0)
+    with pytest.raises(ValueError, match="initial_c"):
+        cw_l2(initial_c=0.0)
+    with pytest.raises(ValueError, match="f6"):
+        cw_l2(objective="f8")
+    with pytest.raises(ValueError, match="confidence"):
+        cw_l2(confidence=-1.0)
+    with pytest.raises(ValueError, match="flat past the boundary"):
+        cw_l2(objective="f2", confidence=1.0)

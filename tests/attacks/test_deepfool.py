@@ -1,0 +1,117 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from notbugs.attacks.deepfool import deepfool
+from notbugs.core import random
+from notbugs.engine import L1, L2, Linf
+from notbugs.models import build, wrap
+
+N = 16
+EACH_NORM = pytest.mark.parametrize("norm", [L2(), Linf()], ids=["l2", "linf"])
+
+
+class Linear(nn.Module):
+    def __init__(self, classes=4):
+        super().__init__()
+        self.flat, self.layer = nn.Flatten(), nn.Linear(16, classes)
+        with torch.no_grad():
+            self.layer.weight.copy_(random.normal(random.row_keys(classes, "w"), (16,)))
+            self.layer.bias.zero_()
+
+    def forward(self, x):
+        return self.layer(self.flat(x))
+
+
+def linear(classes=4):
+    return wrap(Linear(classes), shape=(1, 4, 4), classes=classes, embedding="flat")
+
+
+def grey():
+    return 0.45 + 0.1 * random.uniform(random.row_keys(N, "grey"), (1, 4, 4))
+
+
+def net():
+    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
+    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
+    with torch.no_grad():
+        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
+        return model, x, model.logits(x).argmax(dim=1)
+
+
+def said(model, x):
+    with torch.no_grad():
+        return model.logits(x).argmax(dim=1)
+
+
+@EACH_NORM
+@pytest.mark.parametrize("classes", [2, 4])
+def test_one_step_reaches_the_nearest_boundary_of_a_linear_model(norm, classes):
+    model, x = linear(classes), grey()
+    y, w = said(model, x), model.body.layer.weight.detach()
+    with torch.no_grad():
+        z = model.logits(x)
+    dual = norm.dual((w[y][:, None] - w[None]).reshape(-1, 1, 4, 4)).reshape(N, classes)
+    gap = z.gather(1, y[:, None]) - z
+    best = torch.where(dual > 0, gap / dual, math.inf).amin(dim=1)
+    found = deepfool(norm)(model, x, y)
+    assert bool(found.success.all())
+    inside = ((found.x_adv > 0) & (found.x_adv < 1)).flatten(1).all(dim=1)
+    assert int(inside.sum()) >= N / 4
+    torch.testing.assert_close(found.distance[inside], 1.02 * best[inside], rtol=1e-4, atol=1e-6)
+    assert bool((found.steps[inside] == 1).all())
+
+
+@EACH_NORM
+def test_a_net_falls_in_few_steps_near_its_boundary(norm):
+    model, x, y = net()
+    found = deepfool(norm)(model, x, y)
+    assert found.attack_success_rate == 1
+    assert float(found.steps.float().median()) <= 4
+    back = x + 0.9 * (found.x_adv - x)
+    assert float((said(model, back) == y).float().mean()) > 0.8
+
+
+def test_fewer_candidates_cost_fewer_gradients():
+    model, x, y = net()
+    few, all_of_them = deepfool(candidates=1)(model, x, y), deepfool()(model, x, y)
+    assert few.attack_success_rate == 1
+    assert few.backwards / int(few.steps.sum() + N) <= 2
+    assert few.backwards < all_of_them.backwards
+    assert float(few.distance.mean()) > 0.99 * float(all_of_them.distance.mean())
+
+
+def test_a_row_does_not_depend_on_its_neighbours():
+    model, x, y = net()
+    keys, attack = random.row_keys(N, "keys"), deepfool()
+    whole = attack(model, x, y, keys=keys)
+    for part in torch.arange(N).flip(0).split(5):
+        again = attack(model, x[part], y[part], keys=keys[part])
+        torch.testing.assert_close(again.x_adv, whole.x_adv[part], atol=1e-5, rtol=0)
+        assert torch.equal(again.success, whole.success[part])
+
+
+def test_a_flat_model_stays_where_it_is_and_wrong_rows_are_untouched():
+    model, x = linear(), grey()
+    wrong = (said(model, x) + 1) % 4
+    assert bool((deepfool()(model, x, wrong).distance == 0).all())
+    with torch.no_grad():
+        model.body.layer.weight.zero_()
+        model.body.layer.bias.copy_(torch.arange(4.0))
+    found = deepfool(steps=3)(model, x, said(model, x))
+    assert not bool(found.success.any())
+    assert bool((found.x_adv == x).all())
+    assert bool((found.zero_grads == 3).all())
+
+
+def test_bad_options_are_refused():
+    model, x = linear(), grey()
+    y = said(model, x)
+    with pytest.raises(ValueError, match="nearest class"):
+        deepfool()(model, x, y, targets=(y + 1) % 4)
+    with pytest.raises(ValueError, match="overshoot"):
+        deepfool(overshoot=-0.1)
+    with pytest.raises(ValueError, match="candidates"):
+        deepfool(L1(), candidates=0)

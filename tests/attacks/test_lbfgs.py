@@ -1,0 +1,87 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from notbugs.attacks.lbfgs import lbfgs
+from notbugs.core import random
+from notbugs.models import build, wrap
+
+N = 5
+
+
+class Linear(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.flat, self.layer = nn.Flatten(), nn.Linear(16, classes)
+        with torch.no_grad():
+            self.layer.weight.copy_(random.normal(random.row_keys(classes, "w"), (16,)))
+            self.layer.bias.zero_()
+
+    def forward(self, x):
+        return self.layer(self.flat(x))
+
+
+def net():
+    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
+    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
+    with torch.no_grad():
+        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
+        return model, x, model.logits(x).argmax(dim=1)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_a_linear_model_is_broken_at_its_distance(targeted):
+    classes = 2 if targeted else 3
+    model = wrap(Linear(classes), shape=(1, 4, 4), classes=classes, embedding="flat")
+    x = 0.4 + 0.2 * random.uniform(random.row_keys(N, "grey"), (1, 4, 4))
+    w = model.body.layer.weight.detach()
+    with torch.no_grad():
+        z = model.logits(x)
+    y = z.argmax(dim=1)
+    apart = torch.linalg.vector_norm(w[y][:, None] - w[None], dim=2)
+    best = torch.where(apart > 0, (z.gather(1, y[:, None]) - z) / apart, math.inf).amin(dim=1)
+    found = lbfgs()(model, x, y, targets=1 - y if targeted else None)
+    assert bool(found.success.all())
+    inside = ((found.x_adv > 0) & (found.x_adv < 1)).flatten(1).all(dim=1)
+    assert int(inside.sum()) >= 2
+    ratio = (found.distance / best)[inside]
+    assert float(ratio.min()) > 0.999
+    assert float(ratio.max()) < 1.05
+
+
+def test_a_net_falls_and_wrong_rows_are_untouched():
+    model, x, y = net()
+    found = lbfgs(20, search_steps=7)(model, x, y)
+    assert found.attack_success_rate == 1
+    assert bool((found.distance < 1).all())
+    assert found.steps.shape == found.zero_grads.shape == (N,)
+    free = lbfgs(20)(model, x, (y + 1) % 5)
+    assert bool((free.distance == 0).all())
+    assert free.backwards == N
+
+
+def test_a_row_does_not_depend_on_its_neighbours():
+    model, x, y = net()
+    whole = lbfgs(10, search_steps=4)(model, x, y)
+    part = torch.tensor([3, 0])
+    again = lbfgs(10, search_steps=4)(model, x[part], y[part])
+    assert torch.equal(again.x_adv, whole.x_adv[part])
+    assert torch.equal(again.success, whole.success[part])
+
+
+def test_rows_that_never_fall_keep_their_best_try():
+    model, x, y = net()
+    found = lbfgs(2, search_steps=1, initial_c=1e-6)(model, x, y)
+    assert not bool(found.success.any())
+    assert bool(found.loss.isfinite().all())
+
+
+def test_bad_options_are_refused():
+    with pytest.raises(ValueError, match="steps"):
+        lbfgs(0)
+    with pytest.raises(ValueError, match="search_steps"):
+        lbfgs(search_steps=0)
+    with pytest.raises(ValueError, match="initial_c"):
+        lbfgs(initial_c=-1.0)

@@ -1,0 +1,187 @@
+"""DDN, FMN and ALMA: near the exact distance on linear models, all rows broken on a network."""
+
+import pytest
+import torch
+from torch import nn
+
+from notbugs.attacks import cross_entropy, margin
+from notbugs.attacks.alma import alma
+from notbugs.attacks.ddn import ddn
+from notbugs.attacks.fmn import fmn
+from notbugs.attacks.smooth import smooth_margin
+from notbugs.core import random
+from notbugs.engine import L0, L1, L2, NORMS, Linf
+from notbugs.models import build, wrap
+
+N = 20
+METHODS = [ddn(60), alma(60), *(fmn(size, 60) for size in (L0(), L1(), L2(), Linf()))]
+EACH = pytest.mark.parametrize("attack", METHODS, ids=[m.name for m in METHODS])
+
+
+def linear(classes=2, side=4, weights="w"):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(side * side, classes))
+    with torch.no_grad():
+        model[1].weight.copy_(random.normal(random.row_keys(classes, weights), (side * side,)))
+        model[1].bias.zero_()
+    return wrap(model, shape=(1, side, side), classes=classes, embedding="0")
+
+
+def said(model, x):
+    with torch.no_grad():
+        return model.logits(x).argmax(dim=1)
+
+
+def net():
+    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
+    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
+    with torch.no_grad():
+        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
+    return model, x, said(model, x)
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
+def test_fmn_finds_the_exact_distance_of_a_linear_model(norm):
+    model = linear()
+    x = 0.5 + 0.02 * (random.uniform(random.row_keys(N, "x"), (1, 4, 4)) - 0.5)
+    w = model.body[1].weight.detach()
+    with torch.no_grad():
+        # A fifth of the margin is left, so that the box does not bind in any norm.
+        model.body[1].bias.sub_(0.8 * model.logits(x).mean(dim=0))
+        z = model.logits(x)
+    exact = (z[:, 0] - z[:, 1]).abs() / norm.dual((w[1] - w[0]).reshape(1, 1, 4, 4))
+    assert float(exact.max()) < 0.45
+    found = fmn(norm, 100)(model, x, z.argmax(dim=1))
+    assert found.attack_success_rate == 1
+    assert bool((found.distance <= 1.05 * exact).all())
+    assert bool((found.distance >= exact * 0.999).all())
+
+
+@pytest.mark.parametrize("attack", [ddn(200), alma(200)], ids=["ddn", "alma"])
+def test_it_finds_the_exact_distance_of_a_linear_model(attack):
+    model = linear()
+    x = 0.5 + 0.02 * (random.uniform(random.row_keys(N, "x"), (1, 4, 4)) - 0.5)
+    w = model.body[1].weight.detach()
+    with torch.no_grad():
+        z = model.logits(x)
+    exact = (z[:, 0] - z[:, 1]).abs() / (w[1] - w[0]).norm()
+    found = attack(model, x, z.argmax(dim=1))
+    assert found.attack_success_rate == 1
+    assert bool((found.distance <= 1.05 * exact).all())
+
+
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+@pytest.mark.parametrize("attack", [ddn(60), alma(60), fmn(L2(), 60)], ids=lambda a: a.name)
+def test_the_scale_of_the_logits_hardly_matters(attack, scale):
+    model, x, y = net()
+    before = attack(model, x, y)
+    with torch.no_grad():
+        model.body.head.weight.mul_(scale)
+        model.body.head.bias.mul_(scale)
+    after = attack(model, x, y)
+    assert after.attack_success_rate == 1
+    assert float(after.distance.mean()) <= 1.15 * float(before.distance.mean())
+
+
+def test_fmn_l0_counts_the_fewest_pixels_of_a_linear_model():
+    model = linear()
+    x = random.uniform(random.row_keys(N, "x"), (1, 4, 4))
+    with torch.no_grad():
+        z = model.logits(x)
+    y = z.argmax(dim=1)
+    w = (model.body[1].weight[1] - model.body[1].weight[0]).detach() * (1 - 2 * y[:, None])
+    gain = torch.where(w > 0, (1 - x.flatten(1)), x.flatten(1)) * w.abs()
+    most = gain.sort(dim=1, descending=True).values.cumsum(dim=1)
+    fewest = (most < (z[:, 0] - z[:, 1]).abs()[:, None]).sum(dim=1) + 1
+    found = fmn(L0(), 100)(model, x, y)
+    broken = fewest <= 16
+    assert torch.equal(found.success, broken)
+    assert bool((found.distance >= fewest)[broken].all())
+    assert float((found.distance == fewest)[broken].float().mean()) > 0.8
+
+
+@EACH
+def test_every_row_of_a_network_is_broken(attack):
+    model, x, y = net()
+    found = attack(model, x, y)
+    assert found.attack_success_rate == 1
+    assert not bool(found.already_wrong.any())
+    torch.testing.assert_close(found.distance, attack.size.size(found.x_adv - x))
+    assert found.backwards == 60 * N
+
+
+@EACH
+def test_targets_are_what_it_reaches(attack):
+    model, x, y = net()
+    targets = y.roll(1)
+    want = targets != y
+    x, y, targets = x[want], y[want], targets[want]
+    found = attack(model, x, y, targets=targets)
+    assert found.attack_success_rate == 1
+    assert torch.equal(said(model, found.x_adv), targets)
+    assert float(attack(model, x, y).distance.sum()) <= 1.01 * float(found.distance.sum())
+
+
+@EACH
+def test_a_row_wrong_from_the_start_has_distance_zero(attack):
+    model, x, y = net()
+    found = attack(model, x, (y + 1) % 5)
+    assert bool(found.already_wrong.all())
+    assert float(found.distance.max()) == 0
+
+
+@EACH
+def test_rows_do_not_know_their_neighbours(attack):
+    model, x, y = net()
+    keys = random.row_keys(N, "keys")
+    whole = attack(model, x, y, keys=keys)
+    for rows in torch.arange(N).flip(0).split(7):
+        part = attack(model, x[rows], y[rows], keys=keys[rows])
+        torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-4, rtol=0)
+
+
+@EACH
+def test_pixels_at_the_edges_of_the_box_do_not_save_a_row(attack):
+    model, x, _ = net()
+    x = (x > 0.5).float()
+    found = attack(model, x, said(model, x))
+    assert found.attack_success_rate == 1
+
+
+def test_the_smooth_margin_points_along_cross_entropy_and_does_not_vanish():
+    z = (8 * random.normal(random.row_keys(6, "z"), (4,))).requires_grad_()
+    y = torch.arange(6) % 4
+    (a,) = torch.autograd.grad(smooth_margin(z, y).sum(), z)
+    (b,) = torch.autograd.grad(cross_entropy(z, y).sum(), z)
+    torch.testing.assert_close(nn.functional.normalize(a), nn.functional.normalize(b))
+    torch.testing.assert_close(smooth_margin(z, y), margin(z, y))
+    sure = torch.tensor([[500.0, 0.0, 1.0]], requires_grad=True)
+    (grad,) = torch.autograd.grad(smooth_margin(sure, torch.tensor([0])).sum(), sure)
+    assert float(grad.abs().sum()) == pytest.approx(2)
+
+
+def test_they_work_with_two_classes_and_other_losses():
+    model = linear()
+    x = random.uniform(random.row_keys(N, "x"), (1, 4, 4))
+    assert alma(40)(model, x, said(model, x)).attack_success_rate > 0.8
+    for loss in (cross_entropy, margin):
+        assert ddn(40, loss=loss)(model, x, said(model, x)).attack_success_rate > 0.8
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ddn(0), "`steps` must be at least 1"),
+        (lambda: ddn(radius=0), "`radius` must be a finite number above 0"),
+        (lambda: ddn(step_size=-1), "`step_size` must be a finite number above 0"),
+        (lambda: ddn(shrink=1), "`shrink` must lie strictly between 0 and 1; got 1"),
+        (lambda: alma(0), "`steps` must be at least 1"),
+        (lambda: alma(first=0), "`first` must be a finite number above 0"),
+        (lambda: alma(memory=1), r"`memory` must lie in \[0, 1\); got 1"),
+        (lambda: fmn(L2(), 0), "`steps` must be at least 1"),
+        (lambda: fmn(L2(), step_size=0), "`step_size` must be a finite number above 0"),
+        (lambda: fmn(L2(), shrink=0), "`shrink` must lie strictly between 0 and 1; got 0"),
+    ],
+)
+def test_bad_options_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

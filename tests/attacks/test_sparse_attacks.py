@@ -1,0 +1,164 @@
+"""EAD and APGD-L1: sparse changes, near the exact distance on linear models."""
+
+import pytest
+import torch
+from torch import nn
+
+from notbugs.attacks import pgd
+from notbugs.attacks.apgd_l1 import apgd_l1
+from notbugs.attacks.ead import ead
+from notbugs.core import random
+from notbugs.engine import L1
+from notbugs.engine.apgd_l1 import largest
+from notbugs.models import build, wrap
+
+N = 20
+
+
+def linear(side=4):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(side * side, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(random.normal(random.row_keys(2, "w"), (side * side,)))
+        model[1].bias.zero_()
+    return wrap(model, shape=(1, side, side), classes=2, embedding="0")
+
+
+def said(model, x):
+    with torch.no_grad():
+        return model.logits(x).argmax(dim=1)
+
+
+def net():
+    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
+    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
+    with torch.no_grad():
+        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
+    return model, x, said(model, x)
+
+
+def exact_l1(model, x, y):
+    """The least L1 change within the box that breaks a linear model: the best pixels first."""
+    w = (model.body[1].weight[1] - model.body[1].weight[0]).detach() * (1 - 2 * y[:, None])
+    room = torch.where(w > 0, 1 - x.flatten(1), x.flatten(1))
+    with torch.no_grad():
+        z = model.logits(x)
+    order = w.abs().argsort(dim=1, descending=True)
+    slope, room = w.abs().gather(1, order), room.gather(1, order)
+    left = (z[:, 0] - z[:, 1]).abs()[:, None] - (slope * room).cumsum(dim=1) + slope * room
+    return torch.minimum((left / slope).clamp(min=0), room).sum(dim=1), (slope * room).sum(dim=1)
+
+
+def linear_case():
+    model = linear()
+    x = 0.1 + 0.8 * random.uniform(random.row_keys(40, "x"), (1, 4, 4))
+    y = said(model, x)
+    exact, _ = exact_l1(model, x, y)
+    return model, x, y, exact
+
+
+def test_ead_is_near_the_exact_l1_distance_of_a_linear_model():
+    model, x, y, exact = linear_case()
+    found = ead(200, search_steps=8)(model, x, y)
+    assert found.attack_success_rate == 1
+    ratio = found.distance / exact
+    assert float(ratio.min()) > 0.999
+    assert float(ratio.median()) < 1.1
+
+
+def test_apgd_l1_breaks_a_linear_model_where_the_distance_allows():
+    model, x, y, exact = linear_case()
+    eps = float(exact.median())
+    found = apgd_l1(eps, steps=100)(model, x, y)
+    assert not bool(found.success[exact > 1.001 * eps].any())
+    assert bool(found.success[exact < 0.97 * eps].all())
+
+
+def test_apgd_l1_is_stronger_than_pgd_in_l1():
+    model, x, y = net()
+    eps = 0.3
+    sparse = apgd_l1(eps, steps=40, stop_on_success=False)(model, x, y)
+    plain = pgd(L1(), eps, steps=40)(model, x, y)
+    assert float(sparse.loss.sum()) <= float(plain.loss.sum())
+    assert int(sparse.success.sum()) >= int(plain.success.sum())
+    assert bool((sparse.distance <= eps * (1 + 1e-5)).all())
+
+
+def test_ead_breaks_every_row_of_a_network_and_reaches_targets():
+    model, x, y = net()
+    found = ead(40, search_steps=5)(model, x, y)
+    assert found.attack_success_rate == 1
+    torch.testing.assert_close(found.distance, L1().size(found.x_adv - x))
+    targets = y.roll(1)
+    want = targets != y
+    aimed = ead(40, search_steps=5)(model, x[want], targets=targets[want])
+    assert aimed.attack_success_rate == 1
+    assert torch.equal(said(model, aimed.x_adv), targets[want])
+
+
+def test_ead_counts_its_passes_and_leaves_wrong_rows_alone():
+    model, x, y = net()
+    wrong = torch.arange(N) % 2 == 0
+    claimed = torch.where(wrong, (y + 1) % 5, y)
+    found = ead(10, search_steps=3)(model, x, claimed)
+    assert float(found.distance[wrong].max()) == 0
+    assert found.backwards == 30 * int((~wrong).sum())
+    assert torch.equal(found.steps, torch.where(wrong, 0, 30))
+
+
+def test_more_shrinking_gives_sparser_changes():
+    model, x, y = net()
+    few, many = (
+        ead(40, search_steps=5, shrink=s, decision="en")(model, x, y).x_adv for s in (0.05, 0.0)
+    )
+    assert int((few != x).sum()) < 0.5 * int((many != x).sum())
+
+
+def test_confidence_is_a_margin_that_success_must_have():
+    model, x, y = net()
+    found = ead(40, search_steps=5, confidence=0.2)(model, x, y)
+    with torch.no_grad():
+        z = model.logits(found.x_adv)
+    own = z.gather(1, y[:, None])[:, 0]
+    assert bool((z.amax(dim=1) - own >= 0.2 - 1e-5)[found.success].all())
+    assert bool(found.success.any())
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [ead(15, search_steps=4), ead(15, search_steps=4, decision="en"), apgd_l1(0.2, steps=30)],
+    ids=["ead-l1", "ead-en", "apgd-l1"],
+)
+def test_rows_do_not_know_their_neighbours(attack):
+    model, x, y = net()
+    keys = random.row_keys(N, "keys")
+    whole = attack(model, x, y, keys=keys)
+    for rows in torch.arange(N).flip(0).split(7):
+        part = attack(model, x[rows], y[rows], keys=keys[rows])
+        torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-4, rtol=0)
+
+
+def test_a_step_goes_along_the_largest_entries():
+    grad = torch.tensor([[[[3.0, -1.0], [0.5, -4.0]]], [[[0.0, 0.0], [0.0, 2.0]]]])
+    got = largest(grad, torch.tensor([2.0, 3.0]))
+    want = torch.tensor([[[[1.0, 0.0], [0.0, -1.0]]], [[[0.0, 0.0], [0.0, 1.0]]]])
+    assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ead(0), "`steps` must be at least 1"),
+        (lambda: ead(search_steps=0), "`search_steps` must be at least 1"),
+        (lambda: ead(step_size=0), "`step_size` must be a finite number above 0"),
+        (lambda: ead(initial_c=-1), "`initial_c` must be a finite number above 0"),
+        (lambda: ead(shrink=-1), "`shrink` must be a finite number of at least 0; got -1"),
+        (lambda: ead(confidence=-1), "`confidence` must be a finite number of at least 0"),
+        (lambda: ead(decision="l2"), "Unknown decision 'l2'"),
+        (lambda: apgd_l1(0), "`eps` must be a finite number above 0"),
+        (lambda: apgd_l1(1, steps=0), "`steps` must be at least 1"),
+        (lambda: apgd_l1(1, restarts=0), "`restarts` must be at least 1"),
+    ],
+)
+def test_bad_options_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

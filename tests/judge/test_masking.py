@@ -1,0 +1,177 @@
+"""Each sign of masked gradients shows where it must, and only there."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from notbugs.core import random
+from notbugs.data import ImageData, load_source, split
+from notbugs.engine import Threat
+from notbugs.judge import accuracy
+from notbugs.judge.masked_models import (
+    noisy_model,
+    quantised_model,
+    resizing_model,
+    saturated_model,
+    scrambled_model,
+    wavy_model,
+)
+from notbugs.judge.masking import diagnose
+from notbugs.judge.signs import beats, counts
+from notbugs.models import build
+from notbugs.training import Adversary, Recipe, train
+
+PARTS = split(load_source("digits"), seed=0, train_size=700)
+SLOW = pytest.mark.slow
+THREATS = ("linf:0.15", "l2:0.8", pytest.param("l1:5", marks=SLOW))
+ORDER = [
+    "zero gradients",
+    "loss rises with steps",
+    "one step against many",
+    "black box against white box",
+    "accuracy at a very large eps",
+    "two passes agree",
+    "saturated logits",
+]
+ZERO, RISES, ONE_STEP, BLACK_BOX, LARGE, PASSES, SATURATED = ORDER
+MASKED = {
+    "saturated": (saturated_model, {SATURATED}),
+    "barely saturated": (lambda m: saturated_model(m, 30.0), {SATURATED}),
+    "quantised": (quantised_model, {ZERO, RISES, BLACK_BOX, LARGE}),
+    "wavy": (wavy_model, {ONE_STEP, BLACK_BOX}),
+    "scrambled": (scrambled_model, {RISES, BLACK_BOX}),
+}
+
+
+def trained(adversary=None):
+    options = {"width": 8, "hidden": 32}
+    model = build("cnn", shape=(1, 8, 8), classes=10, seed=0, options=options)
+    recipe = Recipe(epochs=12, batch_size=32, lr=0.1, warmup=0.2, adversary=adversary)
+    return train(model, PARTS.train, recipe, seed=0).model
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def robust():
+    return trained(Adversary("linf:0.1", steps=3, eps_warmup=0.5))
+
+
+def found(model, threat="linf:0.15", count=50, **options):
+    entries = diagnose(model, PARTS.test, Threat.parse(threat), count=count, **options)
+    assert [e["check"] for e in entries] == ORDER
+    assert {e["verdict"] for e in entries} <= {"suspicious", "clear"}
+    return {e["check"]: e["evidence"] for e in entries if e["verdict"] == "suspicious"}
+
+
+@pytest.mark.parametrize("threat", THREATS)
+def test_nothing_shows_on_honest_models(plain, robust, threat):
+    assert accuracy(plain, PARTS.test) > 80
+    assert accuracy(robust, PARTS.test) > 80
+    assert found(plain, threat) == {}
+    assert found(robust, threat) == {}
+
+
+@pytest.mark.parametrize(("trick", "signs"), MASKED.values(), ids=list(MASKED))
+def test_each_trick_shows_its_signs_and_no_other(plain, trick, signs):
+    assert set(found(trick(plain))) == signs
+
+
+@pytest.mark.parametrize("trick", [noisy_model, pytest.param(resizing_model, marks=SLOW)])
+def test_a_random_model_shows_that_and_nothing_else(plain, trick):
+    with torch.random.fork_rng():  # such models draw from the global generator
+        torch.random.manual_seed(0)
+        assert set(found(trick(plain), count=16)) == {PASSES}
+
+
+@SLOW
+@pytest.mark.parametrize("trick", ["saturated", "quantised", "scrambled"])
+def test_the_signs_show_on_a_robust_model_too(robust, trick):
+    make, signs = MASKED[trick]
+    assert set(found(make(robust))) >= signs - {BLACK_BOX}
+
+
+def test_a_model_without_any_gradient_is_diagnosed(plain):
+    class Detached(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return self.inner(x).detach()
+
+    model = noisy_model(plain)
+    model.body = Detached(plain)
+    assert set(found(model)) == {ZERO, RISES, BLACK_BOX, LARGE}
+
+
+def test_a_surrogate_joins_the_black_box(plain, robust):
+    """Examples made on the bare model break the rounded one as well."""
+    masked = quantised_model(plain, 16)
+    alone = found(masked, "linf:0.08")[BLACK_BOX]
+    joined = found(masked, "linf:0.08", surrogate=plain)[BLACK_BOX]
+
+    def share(text):
+        return float(text.split(") ")[1].split("%")[0])
+
+    assert share(joined) >= share(alone)
+
+
+def test_the_verdict_repeats_and_does_not_depend_on_batches_or_change_the_model(plain):
+    before = {k: v.clone() for k, v in plain.state_dict().items()}
+    grads = [p.grad for p in plain.parameters()]
+    plain.train()
+    threat, data = Threat.parse("linf:0.05"), PARTS.test
+    whole = diagnose(plain, data, threat, seed=3, count=10)
+    assert whole == diagnose(plain, data, threat, seed=3, count=10, batch_size=7)
+    assert whole != diagnose(plain, data, threat, seed=4, count=10)
+    assert plain.training
+    plain.eval()
+    assert all(torch.equal(v, before[k]) for k, v in plain.state_dict().items())
+    assert all(p.requires_grad for p in plain.parameters())
+    assert all(p.grad is g for p, g in zip(plain.parameters(), grads, strict=True))
+
+
+def test_thresholds_ask_for_more_than_chance():
+    def mask(n, of=100):
+        return torch.arange(of) < n
+
+    assert not counts(mask(5))
+    assert counts(mask(6))
+    assert not counts(mask(1, 10))  # one odd image is no sign
+    assert beats(mask(20), mask(10))
+    assert not beats(mask(14), mask(10))  # below 5 %
+    either = random.scalar(random.row_keys(100, "coin")) < 0.5
+    assert not beats(either, ~either)
+    assert not beats(mask(10), mask(20))
+
+
+def test_bad_arguments_are_named(plain):
+    threat, data = Threat.parse("linf:0.1"), PARTS.test
+    with pytest.raises(ValueError, match="`count` must be at least 1"):
+        diagnose(plain, data, threat, count=0)
+    with pytest.raises(ValueError, match="for the masking diagnosis"):
+        diagnose(plain, data, Threat.parse("l0:3"))
+    wrong = replace(data, labels=(_said(plain, data) + 1) % 10)
+    with pytest.raises(ValueError, match="`model` must classify at least one image correctly"):
+        diagnose(plain, wrong, threat)
+    other = ImageData(torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]), ("a", "b"), "small")
+    with pytest.raises(ValueError, match="`data` must hold images of the model's shape"):
+        diagnose(plain, other, threat)
+    for make, match in (
+        (lambda: saturated_model(plain, 0.0), "`scale` must be"),
+        (lambda: quantised_model(plain, 1), "`levels` must be at least 2"),
+        (lambda: noisy_model(plain, -1.0), "`deviation` must be"),
+        (lambda: wavy_model(plain, height=0.0), "`height` must be"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            make()
+
+
+def _said(model, data):
+    with torch.no_grad():
+        return model.logits(data.pixels()).argmax(dim=1)
