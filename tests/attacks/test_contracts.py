@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from notbugs.attacks import Attack, cross_entropy, fgsm, margin, pgd, predicted
+from notbugs.attacks import Attack, cross_entropy, dlr, fgsm, margin, pgd, predicted, square
 from notbugs.core import random
-from notbugs.engine import L2, NORMS, Last, Linf
+from notbugs.engine import L2, NORMS, Last, Linf, Threat
 from notbugs.models import build, frozen, wrap
 
 EACH_NORM = pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
@@ -248,3 +248,34 @@ def test_a_model_that_gives_nan_is_refused(attack):
         attack(broken, X, Y)
     with pytest.raises(ValueError, match=r"`model` must give finite logits"):
         attack(broken, X, targets=Y)
+
+
+def test_what_a_method_is_not_defined_for_is_refused():
+    model, x = model_of(), images(4)
+    with pytest.raises(ValueError, match=r"at least 3 classes for PGD-2; got 2.*margin"):
+        pgd(Linf(), 0.1, steps=2, loss=dlr)(model, x, torch.zeros(4, dtype=torch.int64))
+    model, x, y = net()
+    with pytest.raises(ValueError, match=r"`loss` must be defined for targets; got dlr"):
+        pgd(Linf(), 0.1, steps=2, loss=dlr)(model, x, targets=(y + 1) % 5)
+    with pytest.raises(ValueError, match=r"float32 or float64; got torch.bfloat16.*model.float"):
+        pgd(Linf(), 0.1, steps=2)(model.bfloat16(), x.bfloat16(), y)
+    with pytest.raises(ValueError, match=r"one of the norms linf, l2, l1 for PGD; got l0:3"):
+        Threat.parse("l0:3").as_norm("PGD")
+
+
+def test_a_model_without_gradients_is_sent_to_square():
+    model, x, y = net()
+    blind = wrap(Blind(model.body), shape=(1, 8, 8), classes=5, embedding="inner")
+    with pytest.raises(ValueError, match=r"can be differentiated .* for PGD-2.*Use square"):
+        pgd(Linf(), 0.1, steps=2)(blind, x, y)
+    assert square(Linf(), 0.3, steps=30)(blind, x, y).attack_success_rate > 0
+
+
+class Blind(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        with torch.no_grad():
+            return self.inner(x)

@@ -58,7 +58,7 @@ def linear_case():
 
 def test_ead_is_near_the_exact_l1_distance_of_a_linear_model():
     model, x, y, exact = linear_case()
-    found = ead(200, search_steps=8)(model, x, y)
+    found = ead(80, search_steps=6)(model, x, y)
     assert found.attack_success_rate == 1
     ratio = found.distance / exact
     assert float(ratio.min()) > 0.999

@@ -116,7 +116,8 @@ def test_more_seeds_add_to_what_is_there_and_leave_other_files_alone(finished, t
     folder, first = finished
     (tmp_path / "store").symlink_to(folder / "store")
     (tmp_path / "models").mkdir()
-    own = [tmp_path / "models" / name for name in ("mine.safetensors", "notes.txt")]
+    names = ("mine.safetensors", "my-net-seed1.safetensors", "notes.txt")
+    own = [tmp_path / "models" / name for name in names]
     for path in own:
         path.write_text("mine")
     both = smoke(tmp_path, seeds=2)
@@ -132,8 +133,8 @@ def test_more_seeds_add_to_what_is_there_and_leave_other_files_alone(finished, t
     assert all(c["holds"] is not None for c in both["claims"])
     assert (tmp_path / "models" / "standard-seed1.safetensors").exists()
     smoke(tmp_path)  # one seed again: the second one's files would not be of this result
-    assert not list(tmp_path.glob("*/*-seed1.safetensors"))
-    assert [path.read_text() for path in own] == ["mine", "mine"]
+    assert [p.name for p in tmp_path.glob("*/*-seed1.safetensors")] == ["my-net-seed1.safetensors"]
+    assert [path.read_text() for path in own] == ["mine", "mine", "mine"]
 
 
 def test_on_planted_data_the_truth_is_told_beside(tmp_path):

@@ -1,12 +1,15 @@
 """The standard evaluation: its ensemble, its books on disk, and what stops it."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
-from notbugs.attacks import pgd
+from notbugs.attacks import hop_skip_jump, pgd
 from notbugs.attacks.apgd import apgd, apgd_targeted
 from notbugs.attacks.fab import fab
 from notbugs.attacks.square import square
@@ -14,7 +17,10 @@ from notbugs.core import random
 from notbugs.core.errors import StoreError
 from notbugs.data import ImageData
 from notbugs.engine import L1, L2, Linf, Threat
-from notbugs.judge import estimate, evaluate, identity, standard_attacks
+from notbugs.engine.apgd_l1 import APGDL1
+from notbugs.judge import diagnose, estimate, evaluate, identity, standard_attacks
+from notbugs.judge.ledger import described
+from notbugs.judge.masked_models import quantised_model
 from notbugs.models import build
 
 N = 24
@@ -139,6 +145,55 @@ def test_the_identity_changes_with_all_that_matters():
         identity(model, data, threat, attacks, 1),
     ]
     assert len({base, *others}) == 6
+
+
+def test_another_process_finds_its_own_evaluation_again():
+    """Functions print with their address: an identity must not depend on it."""
+    code = (
+        "from notbugs.judge import standard_attacks; from notbugs.judge.ledger import described;"
+        "from notbugs.engine import Threat; from notbugs.attacks import hop_skip_jump;"
+        "import torch; from notbugs.engine import L2;"
+        "made = [*standard_attacks(Threat.parse('l2:1')), hop_skip_jump(L2(), images="
+        "torch.zeros(1, 1, 2, 2))]; print([described(a) for a in made])"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        ).stdout
+        for seed in (1, 2)
+    ]
+    assert said[0] == said[1]
+    assert "cross_entropy" in said[0]
+    assert "0x" not in said[0]
+    first, second = (hop_skip_jump(L2(), images=torch.full((1, 1, 2, 2), v)) for v in (0.1, 0.2))
+    assert described(first) != described(second)
+
+
+def test_for_l1_the_steps_are_sparse():
+    made = standard_attacks(Threat.parse("l1:2"))
+    assert all(isinstance(a.solver.rule, APGDL1) for a in made[:2])
+
+
+def test_no_gradient_anywhere_is_noticed_however_many_targets_are_tried():
+    model, data = net()
+    blind = quantised_model(model, levels=3)
+    threat = Threat.parse("linf:0.02")
+    attacks = [apgd_targeted(Linf(), 0.02, steps=5, targets_tried=4)]
+    verdict = evaluate(blind, data, threat, attacks=attacks)
+    assert verdict.zero_gradients > 0.8  # all but what the random start alone breaks
+    assert verdict.masking[0]["verdict"] == "suspicious"
+
+
+def test_the_standard_verdict_brings_the_diagnosis():
+    model, data = net()
+    threat = Threat.parse("l2:0.12")
+    verdict = evaluate(model, data, threat, attacks=quick(threat), diagnosis=True)
+    assert [dict(c) for c in verdict.masking] == [dict(c) for c in diagnose(model, data, threat)]
+    assert len(verdict.masking) == 7
 
 
 def test_the_estimate_grows_with_the_work():

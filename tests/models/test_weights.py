@@ -241,4 +241,6 @@ def test_a_path_may_be_a_string(tmp_path):
     save(model, str(tmp_path / "m.safetensors"), metadata={"a": 1})
     again, facts = load(str(tmp_path / "m.safetensors"))
     assert facts["a"] == 1
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True)
+    )

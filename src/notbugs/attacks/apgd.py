@@ -5,6 +5,7 @@ from notbugs.attacks.losses import ValueOfLogits, cross_entropy, targeted_dlr
 from notbugs.attacks.sweep import Sweep
 from notbugs.core.errors import check_count
 from notbugs.engine import APGD, AbstractNorm, Never, OnSuccess, Solver, Threat
+from notbugs.engine.apgd_l1 import APGDL1
 
 
 def apgd(
@@ -20,7 +21,7 @@ def apgd(
 ) -> Attack:
     """An attack by steps with momentum whose size halves where progress stalls.
 
-    - `norm`: L2() or Linf()
+    - `norm`: L1(), L2() or Linf(); for L1 the steps are sparse (`apgd_l1`)
     - `eps`: pixel units of [0, 1], e.g. 8/255
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
     - `restarts`: tries with fresh starts, for the rows that still stand
@@ -30,7 +31,8 @@ def apgd(
     - `stop_on_success`: a row stops at its first success
     - `samples`: passes averaged for a model that is random in itself
 
-    **Source**: Croce & Hein 2020 (arXiv 2003.01690), Algorithm 1.
+    **Source**: Croce & Hein 2020 (arXiv 2003.01690), Algorithm 1; for L1 Croce & Hein 2021
+    (arXiv 2103.01208), Algorithm 1.
 
     **Raises** ValueError for `eps`, `steps` or `restarts` that are not above 0.
 
@@ -77,6 +79,6 @@ def _parts(
 ) -> tuple[Threat, Solver]:
     check_count(steps, "steps")
     threat = Threat(norm, eps)
-    rule = APGD(norm, eps, rho)
+    rule = APGDL1(eps) if norm.name == "l1" else APGD(norm, eps, rho)
     stop = OnSuccess() if stops else Never()
     return threat, Solver(within=threat.within(), rule=rule, max_steps=steps, stop=stop)

@@ -30,8 +30,9 @@ def apgd_l1(
     - `samples`: passes averaged for a model that is random in itself
 
     **Source**: Croce & Hein 2021 (arXiv 2103.01208), Algorithm 1 and section 3.
-    **Differs from the paper**: no schedule of larger radii. With 100 steps on a MNIST
-    network, going from 3 eps by 2 eps to eps broke as many rows or fewer.
+    **Differs from the paper**: no schedule of larger radii. Going from 3 eps by 2 eps to
+    eps in the same 100 steps changed the number of broken rows by -4 to +2 of 64, on two
+    MNIST networks at three radii each.
 
     **Raises** ValueError for `eps`, `steps`, `restarts` or `samples` that are not above 0.
 

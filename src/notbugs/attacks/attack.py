@@ -164,6 +164,13 @@ class AbstractAttack(ABC):
         self, model: Classifier, x: Tensor, y: Tensor | None, targets: Tensor | None
     ) -> None:
         check_images(x)
+        if model.mean.dtype not in (torch.float32, torch.float64):
+            raise bad_value(
+                "model",
+                "compute in float32 or float64",
+                f"{model.mean.dtype}",
+                "Use model.float(); on hardware that has bf16 the attack takes it by itself.",
+            )
         if torch.promote_types(x.dtype, model.mean.dtype) != model.mean.dtype:
             raise bad_value(
                 "x",

@@ -96,7 +96,9 @@ class CarliniWagnerLinf(AbstractAttack):
         c = torch.where(worked, at.c, at.c * self.growth)
         limit = torch.where(worked, limit, at.limit)
         done = (c > self.largest_c) | (limit < self.least)
-        return _Search(c, limit, rows.where(worked, found.x, at.x), done)
+        # No limit binds before the first success: such a row goes on from where it came to.
+        further = worked | (at.limit >= FIRST_LIMIT)
+        return _Search(c, limit, rows.where(further, found.x, at.x), done)
 
     def _kept(self, found: Solution, best: Solution, broken: Mask, left: Tensor) -> Solution:
         use = found.success | ~broken

@@ -101,6 +101,13 @@ class Attack(AbstractAttack):
         self, logits: Callable[[Images], Logits], y: Labels | None, targets: Labels | None
     ) -> tuple[AbstractObjective, RowTree]:
         """(what is minimised, its per-row context)."""
+        if targets is not None and self.loss is dlr:
+            raise bad_value(
+                "loss",
+                "be defined for targets",
+                "dlr, which is constant where the target ranks third",
+                "Use margin or cross_entropy; apgd_targeted for the targeted DLR loss.",
+            )
         if targets is not None:
             return averaged(Towards(logits, self.loss), self.samples), {"targets": targets}
         if y is not None:

@@ -36,12 +36,12 @@ def fmn(
     **Differs from the paper**:
 
     - The loss is the margin, but its gradient is that of the log-odds: it does not settle
-      on the class that is nearest at first. With 100 steps on a MNIST network the mean L2
-      fell by 3 %, the mean L1 by 6 %.
-    - While a row stands, its radius grows at every step by `shrink` at least, and the
-      linear estimate of what is missing counts only entries that can still move within the
-      box. The paper's estimate starts anew from the clamped change at each step; where many
-      pixels are at 0 or 1 it is too small for ever, and such rows are never broken.
+      on the class that is nearest at first. With 100 steps the mean distance fell by 3 %
+      in L2 and 6 % in L1 on one MNIST network, by 1 % and 2 % on another.
+    - While a row stands, its radius grows at every step by `shrink` at least. The paper's
+      starts anew at each step from the length that clamping to the box has left of the
+      change; in L2, on images with many pixels at 0 or 1, it may then never reach the
+      boundary: it broke 23 of 64 rows on a MNIST network, and all 64 with the growth.
     - After a success the radius shrinks from the smaller of radius and nearest success.
     - L0 counts pixels, not channel values, and its first radius is the linear estimate too.
 

@@ -97,8 +97,8 @@ def latent(
     row by row; the nearest point on the way is returned, never one farther than `x`.
 
     - `encoder`: differentiable, images [n, c, h, w] to a tensor [n, ...]. A module (or
-      the module of a method) is held still in eval mode meanwhile; one that is random in itself should be passed
-      as its mean.
+      the module of a method) is held still in eval mode meanwhile; one that is random in
+      itself should be passed as its mean.
     - `target`: what the encoder should give, in its output's shape. To reach another
       image's code pass `encoder(other)`; to reach its reconstruction pass the whole
       autoencoder as `encoder` and the other image as `target`.

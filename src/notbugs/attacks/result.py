@@ -20,7 +20,7 @@ class AttackResult:
     - `distance` [n]: size of x_adv - x in the threat's norm, pixel units of [0, 1]
     - `loss` [n]: the attack's objective at `x_adv` (lower is better for the attacker)
     - `queries`: forward passes spent on a row, averaged over the batch
-    - `zero_grads` [n]: steps at which the gradient was exactly zero, in the restart kept
+    - `zero_grads` [n]: steps at which the gradient was exactly zero, over all restarts
     - `steps` [n]: steps taken, over all restarts
     - `forwards`, `backwards`: passes summed over rows and restarts
     """
@@ -56,14 +56,14 @@ def better(best: Solution, again: Solution, left: Tensor) -> Solution:
     improved = torch.where(again.success == old[2], lower, again.success)
     merged = rows.merge(improved, new, old)
     whole = (best.x, best.value, best.success, best.status, best.zero_grads)
-    x, value, success, status, zero = rows.scatter(whole, left, merged)
+    x, value, success, status, _ = rows.scatter(whole, left, merged)
     return Solution(
         x=x,
         value=value,
         success=success,
         status=status,
         steps=best.steps.index_add(0, left, again.steps),
-        zero_grads=zero,
+        zero_grads=best.zero_grads.index_add(0, left, again.zero_grads),
         forwards=best.forwards + again.forwards,
         backwards=best.backwards + again.backwards,
     )

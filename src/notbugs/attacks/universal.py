@@ -58,7 +58,8 @@ class _Goal:
 
     def reached(self, delta: Tensor, x: Images, y: Labels) -> Tensor:
         after = predicted(self.logits((x + delta).clamp(0, 1)))
-        return after != y if self.target is None else after == self.target
+        before = predicted(self.logits(x))
+        return after != before if self.target is None else after == self.target
 
 
 def universal(

@@ -195,6 +195,7 @@ class Evaluate:
                 fast=self.fast,
                 progress=progress,
                 save_to=state,
+                diagnosis=self.method == "standard",
             )
         self._print(console, data, verdict)
         for line in verdict.masking:

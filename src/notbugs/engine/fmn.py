@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.core.errors import bad_value, check_positive
 from notbugs.core.types import Images, Rows
-from notbugs.engine.nearest import cosine, free
+from notbugs.engine.nearest import cosine
 from notbugs.engine.norms import L2, AbstractNorm, AbstractSize
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 
@@ -54,7 +54,7 @@ class FMN(AbstractStepRule[FMNState]):
 
     def step(self, theta: Tensor, info: StepInfo, state: FMNState) -> tuple[Tensor, FMNState]:
         grad = given(info.grad)
-        state = self._resized(theta, free(grad, theta), info, state)
+        state = self._resized(theta, grad, info, state)
         length = cosine(self.step_size, LAST_STEP * self.step_size, info)
         ahead = theta.sub(L2().steepest(grad), alpha=length)
         return self.size.project_in_box(ahead, info.center, state.radius), state

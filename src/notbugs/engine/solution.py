@@ -42,11 +42,12 @@ class Solution:
 
 def joined(whole: Solution, part: Solution, index: Tensor) -> Solution:
     """`whole` with its rows `index` replaced by those of `part`; steps and passes add up."""
-    names = ("x", "value", "success", "status", "zero_grads")
+    names = ("x", "value", "success", "status")
     new = {n: getattr(whole, n).index_copy(0, index, getattr(part, n)) for n in names}
     return Solution(
         **new,
         steps=whole.steps.index_add(0, index, part.steps),
+        zero_grads=whole.zero_grads.index_add(0, index, part.zero_grads),
         forwards=whole.forwards + part.forwards,
         backwards=whole.backwards + part.backwards,
     )
@@ -58,11 +59,12 @@ def nearer(best: Solution, again: Solution, center: Images, size: AbstractSize) 
     lower = ~((again.value >= best.value) | again.value.isnan())
     both = best.success & again.success
     better = torch.where(both, new < old, again.success | (lower & ~best.success))
-    names = ("x", "value", "success", "status", "zero_grads")
+    names = ("x", "value", "success", "status")
     merged = {n: rows.where(better, getattr(again, n), getattr(best, n)) for n in names}
     return Solution(
         **merged,
         steps=best.steps + again.steps,
+        zero_grads=best.zero_grads + again.zero_grads,
         forwards=best.forwards + again.forwards,
         backwards=best.backwards + again.backwards,
     )

@@ -16,7 +16,8 @@ PRESETS = ("smoke", "laptop", "gpu", "paper")
 USER = "user"
 """The architecture name that stands for a module of the user's own."""
 
-# Chosen on the held-out validation images of other seeds (100 to 105), never on test images.
+# Chosen on the held-out validation images of other seeds (100 to 105). Digits has no official
+# test part and each seed splits it anew, so those images are test images of seeds 0 to 2 too.
 _PLAIN = Recipe(epochs=30, lr=0.1, warmup=0.2)
 _ROBUST = replace(
     _PLAIN, lr=0.05, watch_every=5, adversary=Adversary("l2:1.5", steps=5, eps_warmup=0.4)
@@ -158,7 +159,7 @@ def _cifar(config: Config) -> Config:
         eps_sets=(0.5, 1.0),
         standard=recipe,
         student=recipe,
-        robust=replace(recipe, adversary=config.robust.adversary),
+        robust=replace(recipe, watch_every=5, adversary=config.robust.adversary),
         inversion=InversionSettings(steps=60, step_size=1.0),
         push_steps=30,
     )
@@ -206,7 +207,7 @@ def _smoke(config: Config) -> Config:
         config,
         standard=short,
         student=replace(short, epochs=4),
-        robust=replace(short, adversary=gentle),
+        robust=replace(short, watch_every=5, adversary=gentle),
         seeds=1,
         train_size=500,
         test_size=60,
@@ -231,7 +232,7 @@ def _gpu(config: Config) -> Config:
         options={},
         standard=recipe,
         student=recipe,
-        robust=replace(recipe, adversary=adversary),
+        robust=replace(recipe, watch_every=5, adversary=adversary),
         inversion=InversionSettings(steps=100, step_size=1.0),
         push_steps=40,
         batch_size=2048,
@@ -253,7 +254,7 @@ def _paper(config: Config) -> Config:
         options={},
         standard=recipe,
         student=recipe,
-        robust=replace(recipe, adversary=adversary),
+        robust=replace(recipe, watch_every=5, adversary=adversary),
         inversion=InversionSettings(steps=1000, step_size=0.1, schedule="constant"),
         push_steps=100,
         push_step_size=0.1,

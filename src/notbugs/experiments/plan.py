@@ -75,7 +75,7 @@ class _Planner:
         )
         self.data = {
             "name": config.data,
-            "digest": self.source.train.digest,
+            "digest": stages.digest_of(self.source),
             "train_size": config.train_size,
             "test_size": config.test_size,
         }

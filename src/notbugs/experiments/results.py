@@ -17,7 +17,7 @@ from notbugs.core.errors import StoreError
 from notbugs.experiments.claims import Claim
 from notbugs.experiments.claims import row as claim_row
 from notbugs.experiments.config import Config
-from notbugs.experiments.plan import Plan
+from notbugs.experiments.plan import Plan, TrainedSet
 from notbugs.experiments.stages import DATASET, MODEL
 from notbugs.experiments.tables import collect
 from notbugs.store import RunSummary, Stage, Store
@@ -64,6 +64,10 @@ def _conditions(config: Config, plan: Plan) -> Mapping[str, Any]:
     }
 
 
+LIST = "notbugs-files.json"
+"""The models and datasets that a run has laid out."""
+
+
 def _versions() -> dict[str, str]:
     return {
         "notbugs": notbugs.__version__,
@@ -79,21 +83,40 @@ def _versions() -> dict[str, str]:
 def _lay_out(plan: Plan, store: Store, out: Path) -> None:
     """Puts models and datasets under readable names, as links to the store where it can.
 
-    What an earlier run with other settings left there would not belong to these results;
-    files with other names are somebody else's and stay.
+    What an earlier run with other settings left there would not belong to these results
+    and goes, by the list that it kept; every other file is somebody else's and stays.
     """
-    for folder in ("models", "datasets"):
-        for old in (out / folder).glob("*-seed*.safetensors"):
-            old.unlink()
+    for old in _listed(out):
+        old.unlink(missing_ok=True)
+    wanted = [f"{folder}/{name}.safetensors" for folder, name in _names(plan)]
+    (out / LIST).write_text(json.dumps(sorted(wanted), indent=1))
     for row in plan.rows:
-        fixed = {"D": "standard", "D_adv": "robust"}
-        name = (
-            f"{fixed[row.set]}-seed{row.seed}" if row.set in fixed else f"student-{row.file_name}"
-        )
-        _place(store, row.model, MODEL, out / "models" / f"{name}.safetensors")
+        _place(store, row.model, MODEL, out / "models" / f"{_model_name(row)}.safetensors")
         if row.data is not None:
             _place(store, row.data, DATASET, out / "datasets" / f"{row.file_name}.safetensors")
     _place(store, plan.samples, "samples.safetensors", out / "samples.safetensors")
+
+
+def _names(plan: Plan) -> list[tuple[str, str]]:
+    """(folder, file name without suffix) of every model and dataset of a run."""
+    models = [("models", _model_name(row)) for row in plan.rows]
+    return models + [("datasets", row.file_name) for row in plan.rows if row.data is not None]
+
+
+def _model_name(row: TrainedSet) -> str:
+    fixed = {"D": "standard", "D_adv": "robust"}
+    return f"{fixed[row.set]}-seed{row.seed}" if row.set in fixed else f"student-{row.file_name}"
+
+
+def _listed(out: Path) -> list[Path]:
+    """The files an earlier run says it put there; none outside the two folders."""
+    try:
+        names = json.loads((out / LIST).read_text())
+    except (OSError, ValueError):
+        return []
+    places = [out / str(name) for name in names]
+    allowed = {out / "models", out / "datasets"}
+    return [p for p in places if p.parent in allowed and p.suffix == ".safetensors"]
 
 
 def _place(store: Store, stage: Stage, name: str, target: Path) -> None:

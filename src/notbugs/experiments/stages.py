@@ -21,6 +21,7 @@ from notbugs.data import (
     save,
     split,
 )
+from notbugs.data.sources.source import Source
 from notbugs.engine import Threat
 from notbugs.experiments.config import USER, recipe_from_json
 from notbugs.features import (
@@ -42,6 +43,12 @@ NUMBERS = "numbers.json"
 CHECKPOINT = "checkpoint.safetensors"
 
 
+def digest_of(source: Source) -> str:
+    """The digest of the training part and, where there is one, of the official test part."""
+    test = "" if source.test is None else source.test.digest
+    return f"{source.train.digest}{test}"
+
+
 @lru_cache(maxsize=2)
 def splits(
     name: str,
@@ -53,7 +60,7 @@ def splits(
 ) -> Splits:
     """The seed's split of a dataset, checked to be the data the run was planned with."""
     source = load_source(name, None if data_dir is None else Path(data_dir))
-    if source.train.digest != digest:
+    if digest_of(source) != digest:
         raise DataError(
             f"The files of '{name}' changed while the run was under way. Start it again."
         )

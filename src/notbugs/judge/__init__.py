@@ -1,8 +1,10 @@
 """The judge: how robust a model is, counted per example."""
 
+from notbugs.judge.accuracy import accuracy, check_fits, predictions
 from notbugs.judge.estimate import estimate
-from notbugs.judge.evaluate import accuracy, check_fits, evaluate, predictions
+from notbugs.judge.evaluate import evaluate
 from notbugs.judge.ledger import identity
+from notbugs.judge.masking import diagnose
 from notbugs.judge.standard import evaluation_pgd, standard_attacks
 from notbugs.judge.verdict import AttackRecord, Verdict, wilson
 
@@ -11,6 +13,7 @@ __all__ = [
     "Verdict",
     "accuracy",
     "check_fits",
+    "diagnose",
     "estimate",
     "evaluate",
     "evaluation_pgd",

@@ -2,22 +2,23 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from notbugs.attacks import AbstractAttack, predicted_clean
+from notbugs.attacks import AbstractAttack
 from notbugs.core import random
-from notbugs.core.errors import bad_value, check_count, check_labels
-from notbugs.core.types import Labels
+from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData
 from notbugs.engine import Threat
+from notbugs.judge.accuracy import check_fits, predictions
 from notbugs.judge.ledger import Ledger, identity
+from notbugs.judge.masking import diagnose
 from notbugs.judge.standard import standard_attacks
 from notbugs.judge.verdict import Verdict
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier
 
 
 def evaluate(
@@ -31,6 +32,7 @@ def evaluate(
     fast: bool = True,
     progress: Callable[[float], None] = lambda fraction: None,
     save_to: Path | None = None,
+    diagnosis: bool | None = None,
 ) -> Verdict:
     """Clean and robust accuracy of `model` on `data` under `threat`.
 
@@ -45,6 +47,9 @@ def evaluate(
     - `progress`: called with the fraction done, 0..1
     - `save_to`: a file that keeps the state after every batch; the same call goes on from
       it, and it is removed at the end
+
+    - `diagnosis`: add the masking diagnosis (`diagnose`) to the verdict; None does so for
+      the standard evaluation alone
 
     **Raises** ValueError when the data does not fit the model, the model gives NaN for a
     clean image, there is no attack, or an attack has another threat; StoreError where
@@ -63,47 +68,11 @@ def evaluate(
         ledger.begin((said == data.labels.cpu()).tolist())
     _Run(model, data, chosen, seed, size, fast, progress, ledger).all()
     ledger.close()
-    return ledger.verdict(threat, [attack.name for attack in chosen])
-
-
-def accuracy(
-    model: Classifier, data: ImageData, labels: Labels | None = None, *, batch_size: int = 1024
-) -> float:
-    """Percent of images classified as `labels` (by default the data's own)."""
-    labels = data.labels if labels is None else labels
-    check_labels(labels, rows=len(data), classes=model.classes, argument="labels")
-    right = predictions(model, data, batch_size=batch_size) == labels.cpu()
-    return 100 * int(right.sum()) / len(data)
-
-
-def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -> Tensor:
-    """The predicted class of every image, [n], on the CPU; the model is left as it was."""
-    check_fits(model, data)
-    check_count(batch_size, "batch_size")
-    with frozen(model):
-        parts = [
-            predicted_clean(model, data.pixels(index).to(model.device)).cpu()
-            for index in torch.arange(len(data)).split(batch_size)
-        ]
-    return torch.cat(parts)
-
-
-def check_fits(model: Classifier, data: ImageData, argument: str = "data") -> None:
-    """Refuses data whose images or classes are not the model's."""
-    if tuple(data.shape) != tuple(model.shape):
-        raise bad_value(
-            argument,
-            f"hold images of the model's shape {tuple(model.shape)}",
-            f"{tuple(data.shape)} in '{data.name}'",
-            "Use the dataset the model was made for, or resize the images.",
-        )
-    if data.classes != model.classes:
-        raise bad_value(
-            argument,
-            f"have the model's {model.classes} classes",
-            f"{data.classes} in '{data.name}'",
-            "Use the dataset the model was made for.",
-        )
+    verdict = ledger.verdict(threat, [attack.name for attack in chosen])
+    wanted = attacks is None if diagnosis is None else diagnosis
+    if not wanted or not bool(verdict.right.any()):
+        return verdict
+    return replace(verdict, diagnosis=tuple(diagnose(model, data, threat, seed=seed)))
 
 
 def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:

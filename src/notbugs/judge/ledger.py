@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -27,11 +28,25 @@ def identity(
     """A digest of all that an evaluation's result depends on."""
     digest = hashlib.sha256(f"{data.digest}{threat}{seed}".encode())
     for attack in attacks:
-        digest.update(repr(attack).encode())
+        digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def described(part: object) -> str:
+    """A text that is the same in every process: functions by name, tensors by content."""
+    if isinstance(part, torch.Tensor):
+        content = part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        return f"tensor:{tuple(part.shape)}:{hashlib.sha256(content).hexdigest()}"
+    if is_dataclass(part) and not isinstance(part, type):
+        inner = [f"{f.name}={described(getattr(part, f.name))}" for f in fields(part)]
+        return f"{type(part).__module__}.{type(part).__qualname__}({', '.join(inner)})"
+    if isinstance(part, (tuple, list)):
+        return f"({', '.join(described(p) for p in cast('Sequence[object]', part))})"
+    name = getattr(part, "__qualname__", None)
+    return repr(part) if name is None else f"{getattr(part, '__module__', '')}.{name}"
 
 
 @dataclass

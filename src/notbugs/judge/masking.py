@@ -7,7 +7,7 @@ from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData
 from notbugs.engine import Threat
-from notbugs.judge.evaluate import check_fits, predictions
+from notbugs.judge.accuracy import check_fits, predictions
 from notbugs.judge.probes import Probes, joined, probe
 from notbugs.judge.signs import Check, verdicts
 from notbugs.models import Classifier, frozen

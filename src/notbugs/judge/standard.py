@@ -18,7 +18,7 @@ def standard_attacks(threat: Threat, *, samples: int = 1) -> list[AbstractAttack
     - `samples`: passes averaged in the gradients of a model that is random in itself
 
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), section 4 and Table 2; for L1 with
-    the settings of Croce & Hein 2021 (arXiv 2103.01208).
+    the sparse steps of Croce & Hein 2021 (arXiv 2103.01208).
 
     **Raises** ValueError for L0, which has no gradient steps.
     """

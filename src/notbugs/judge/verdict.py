@@ -28,6 +28,7 @@ class Verdict:
     - `broken_by` [n]: index in `attacks` of the one that broke the row; -1 where none did
     - `zero_gradients`: share of the rows attacked whose gradient was exactly zero at
       half the steps or more, a sign of masking
+    - `diagnosis`: what `diagnose` found, where it was asked
     """
 
     threat: Threat
@@ -38,6 +39,7 @@ class Verdict:
     seconds: float
     forwards: int
     zero_gradients: float
+    diagnosis: tuple[Mapping[str, str], ...] = ()
 
     @property
     def n(self) -> int:
@@ -60,8 +62,10 @@ class Verdict:
         return wilson(int(self.standing.sum()), self.n)
 
     @property
-    def masking(self) -> list[dict[str, str]]:
+    def masking(self) -> list[Mapping[str, str]]:
         """Signs that gradients are masked: one line a check, with evidence and verdict."""
+        if self.diagnosis:
+            return list(self.diagnosis)
         return [
             {
                 "check": "zero gradients",

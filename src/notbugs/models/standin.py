@@ -24,7 +24,7 @@ from notbugs.models.choices import recall, remember
 from notbugs.models.classifier import Classifier
 
 WORTHWHILE = 2e10
-"""Floating-point operations of a job below which no stand-in is looked for (about a second)."""
+"""Floating-point operations for `ROWS` images below which none is looked for (a second)."""
 ROWS = 64
 """Images of the measurement."""
 GAIN = 0.9
@@ -62,7 +62,7 @@ def faster(model: Classifier, x: Images, passes: int, *, low: bool = True) -> Lo
     """
     if model.mean.dtype != torch.float32 or model.training:
         return None
-    if work(model, x[:1]) * 3 * passes * len(x) < WORTHWHILE:
+    if work(model, x[:1]) * 3 * passes * ROWS < WORTHWHILE:
         return None
     known = _KNOWN.setdefault(model, {})
     made, state = known.get(low), _state(model)
@@ -122,7 +122,6 @@ def _chosen(model: Classifier, x: Images, low: bool) -> str | None:
     question = [
         structure(model),
         low,
-        min(len(x), ROWS),
         str(x.device) if x.device.type == "cpu" else torch.cuda.get_device_name(x.device),
         torch.get_num_threads(),
         torch.__version__,
@@ -130,7 +129,7 @@ def _chosen(model: Classifier, x: Images, low: bool) -> str | None:
     known = recall(json.dumps(question))
     if known is not None:
         return None if known == "none" else known
-    best = _timed(model, x[:ROWS], low)
+    best = _timed(model, _enough(x), low)
     remember(json.dumps(question), "none" if best is None else best)
     return best
 
@@ -145,6 +144,11 @@ def _timed(model: Classifier, x: Images, low: bool) -> str | None:
         except (RuntimeError, TypeError, NotImplementedError):
             continue  # a module that cannot be copied, or works in float32 alone
     return min(found, key=lambda name: found[name])
+
+
+def _enough(x: Images) -> Images:
+    """`ROWS` images, repeated where there are fewer: the choice is not the batch's."""
+    return x.repeat(-(-ROWS // len(x)), 1, 1, 1)[:ROWS]
 
 
 def _seconds(logits: LogitsOf, x: Images) -> float:

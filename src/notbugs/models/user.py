@@ -95,20 +95,30 @@ def _split(spec: str) -> tuple[Path, str]:
     return file.resolve(), name
 
 
+_OWN = "notbugs_user_"
+"""How the modules that hold a user's factory are called."""
+
+
 @contextmanager
 def _importable(folder: Path) -> Generator[None, None, None]:
-    entry = str(folder)
+    entry, before = str(folder), set(sys.modules)
     sys.path.insert(0, entry)
+    importlib.invalidate_caches()
     try:
         yield
     finally:
         if entry in sys.path:
             sys.path.remove(entry)
+        # Else another folder's model would be given this one's helpers of the same name.
+        for name in set(sys.modules) - before:
+            origin = getattr(sys.modules[name], "__file__", None)
+            if origin and Path(origin).is_relative_to(folder) and not name.startswith(_OWN):
+                del sys.modules[name]
 
 
 def _import(file: Path) -> ModuleType:
     digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
-    name = f"notbugs_user_{digest}_{file.stem}"
+    name = f"{_OWN}{digest}_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise bad_value("model", "name a Python file", f"'{file}'", "Its name must end in .py.")

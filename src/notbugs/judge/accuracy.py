@@ -1,0 +1,50 @@
+"""What a model says of images, and whether the two fit each other."""
+
+import torch
+from torch import Tensor
+
+from notbugs.attacks import predicted_clean
+from notbugs.core.errors import bad_value, check_count, check_labels
+from notbugs.core.types import Labels
+from notbugs.data import ImageData
+from notbugs.models import Classifier, frozen
+
+
+def accuracy(
+    model: Classifier, data: ImageData, labels: Labels | None = None, *, batch_size: int = 1024
+) -> float:
+    """Percent of images classified as `labels` (by default the data's own)."""
+    labels = data.labels if labels is None else labels
+    check_labels(labels, rows=len(data), classes=model.classes, argument="labels")
+    right = predictions(model, data, batch_size=batch_size) == labels.cpu()
+    return 100 * int(right.sum()) / len(data)
+
+
+def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -> Tensor:
+    """The predicted class of every image, [n], on the CPU; the model is left as it was."""
+    check_fits(model, data)
+    check_count(batch_size, "batch_size")
+    with frozen(model):
+        parts = [
+            predicted_clean(model, data.pixels(index).to(model.device)).cpu()
+            for index in torch.arange(len(data)).split(batch_size)
+        ]
+    return torch.cat(parts)
+
+
+def check_fits(model: Classifier, data: ImageData, argument: str = "data") -> None:
+    """Refuses data whose images or classes are not the model's."""
+    if tuple(data.shape) != tuple(model.shape):
+        raise bad_value(
+            argument,
+            f"hold images of the model's shape {tuple(model.shape)}",
+            f"{tuple(data.shape)} in '{data.name}'",
+            "Use the dataset the model was made for, or resize the images.",
+        )
+    if data.classes != model.classes:
+        raise bad_value(
+            argument,
+            f"have the model's {model.classes} classes",
+            f"{data.classes} in '{data.name}'",
+            "Use the dataset the model was made for.",
+        )
