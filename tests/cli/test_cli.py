@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 from notbugs.cli import main
+from notbugs.cli.methods import METHODS, attack_named
 from notbugs.data import load_source, split
+from notbugs.engine import Threat
 from notbugs.models import load as load_model
 
 COMMANDS = ["reproduce", "train", "attack", "evaluate", "build", "data"]
@@ -102,6 +104,18 @@ def test_the_standard_evaluation_says_what_it_costs_and_what_each_attack_broke(
     assert "At most about" in said
     broken = sum(attack["broken"] for attack in verdict["attacks"])
     assert verdict["clean"] - verdict["robust"] == pytest.approx(100 * broken / 12)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_runs_by_its_name(name, trained, capsys):
+    norm = METHODS[name].norms[-1]
+    eps = {"linf": "0.1", "l2": "0.5", "l1": "2", "l0": "3"}[norm]
+    steps = [] if "steps" not in METHODS[name].takes else ["--steps", 4]
+    call("attack", trained, "--threat", f"{norm}:{eps}", "--method", name, "--count", 4, *steps)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "4 images" in said
+    nearest = attack_named(name, Threat.parse(f"{norm}:{eps}")).threat is None
+    assert nearest or "nearest successes" not in said
 
 
 def test_attack_saves_and_checks_after_rounding(trained, tmp_path, capsys):
@@ -219,6 +233,11 @@ def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
         (("evaluate", tmp_path / "none.safetensors", "--threat", "l2:1"), "none.safetensors"),
         (("evaluate", trained, "--threat", "l2:1", "--data", "planted"), "shape"),
         (("attack", trained, "--threat", "l2:1", "--method", "pdg"), "Did you mean 'pgd'"),
+        (("attack", trained, "--threat", "l1:1", "--method", "cw"), "that cw supports; got l1:1"),
+        (
+            ("attack", trained, "--threat", "l2:1", "--method", "cw", "--restarts", 2),
+            "`--restarts` must be an option of cw",
+        ),
         (("evaluate", trained, "--threat", "l2:1", "--count", 0), "`--count` must be at least 1"),
         (("evaluate", trained, "--threat", "l2:1", "--count", "-5"), "at least 1; got -5"),
         (

@@ -11,8 +11,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from notbugs.attacks import AbstractAttack, Attack, AttackResult, fgsm, pgd
+from notbugs.attacks import AbstractAttack, AttackResult
 from notbugs.cli.common import device_of, images_for, moved, open_model
+from notbugs.cli.methods import attack_named
 from notbugs.cli.progress import bar, duration
 from notbugs.core import random
 from notbugs.core.errors import StoreError, bad_value, unknown_name
@@ -163,8 +164,8 @@ class Evaluate:
     """Images at once; 128 on a CPU and 1,024 on a GPU without it."""
     count: int | None = None
     """Images to evaluate; all test images without it."""
-    seed: int | None = None
-    """Seed of the split and of the attack; the weights' own without it."""
+    seed: int = 0
+    """Seed of the attacks' randomness; the images are the split's own."""
     json: Path | None = None
     """Write the verdict to this file."""
     device: str = "auto"
@@ -176,9 +177,9 @@ class Evaluate:
         named = self.data if self.model is not None else None
         source = load_source(named, self.data_dir) if named else None
         model, facts = open_model(self.weights, self.model, self.embedding, source)
-        data = images_for("test", facts, self.data, self.data_dir, self.seed, self.count)
+        data = images_for("test", facts, self.data, self.data_dir, None, self.count)
         model = moved(model, self.device)
-        attacks, seed = self._attacks(threat), self.seed or 0
+        attacks, seed = self._attacks(threat), self.seed
         worst = estimate(model, data, attacks, fast=self.fast)
         console.print(f"At most about {duration(worst)}, if every image stands to the end.")
         state = _state_file(identity(model, data, threat, attacks, seed))
@@ -242,6 +243,7 @@ class AttackCommand:
     Try:
       notbugs attack model.safetensors --threat linf:8/255 --method fgsm
       notbugs attack model.safetensors --threat l2:1 --target 3 --save adv.safetensors --png adv
+      notbugs attack model.safetensors --threat l2:0.5 --method cw
     """
 
     weights: Annotated[Path, tyro.conf.Positional]
@@ -249,15 +251,17 @@ class AttackCommand:
     threat: str
     """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
     method: str = "pgd"
-    """pgd or fgsm."""
+    """Within the threat: fgsm, pgd, bim, least-likely, mim, di, ti, apgd, apgd-targeted, fab,
+    square. The nearest success in the threat's norm: fab-nearest, fmn, deepfool, ddn, alma, cw,
+    cw-linf, cw-l0, ead, lbfgs, hop-skip-jump."""
     target: int | None = None
     """A class to reach: a targeted attack on the images that are not of it."""
-    steps: int = 20
-    """PGD steps."""
+    steps: int | None = None
+    """Steps (queries of square); the method's default without it."""
     step_size: float | None = None
-    """Length of a PGD step; 2.5 * eps / steps without it."""
-    restarts: int = 1
-    """Random starts of PGD."""
+    """Length of a step; the method's default without it (pgd: 2.5 * eps / steps)."""
+    restarts: int | None = None
+    """Random starts for each image that still stands."""
     count: int | None = None
     """Images to attack; all test images without it."""
     save: Path | None = None
@@ -300,6 +304,13 @@ class AttackCommand:
             f"{100 * float(wrong.float().mean()):.1f} % were already wrong; "
             f"mean {threat.norm.name} distance {float(distance.mean()):.4f}."
         )
+        if attack.threat is None and bool(success.any()):
+            near = distance[success]
+            share = 100 * float((near <= threat.eps).sum()) / len(data)
+            console.print(
+                f"Distance of the nearest successes: median {float(near.median()):.4f}, largest "
+                f"{float(near.max()):.4f}; {share:.1f} % of the images fall within {threat}."
+            )
         if self.save is not None or self.png is not None:
             self._save(console, model, data, x_adv, success, threat, attack)
 
@@ -311,14 +322,10 @@ class AttackCommand:
         data = data.select((data.labels != self.target).nonzero()[:, 0])
         return data, torch.full_like(data.labels, self.target)
 
-    def _attack(self, threat: Threat) -> Attack:
-        if self.method == "fgsm":
-            return fgsm(threat.eps, norm=threat.as_norm("FGSM"))
-        if self.method != "pgd":
-            raise unknown_name("method", self.method, ("pgd", "fgsm"))
-        return pgd(
-            threat.as_norm("PGD"),
-            threat.eps,
+    def _attack(self, threat: Threat) -> AbstractAttack:
+        return attack_named(
+            self.method,
+            threat,
             steps=self.steps,
             step_size=self.step_size,
             restarts=self.restarts,
@@ -332,14 +339,13 @@ class AttackCommand:
         x_adv: torch.Tensor,
         success: torch.Tensor,
         threat: Threat,
-        attack: Attack,
+        attack: AbstractAttack,
     ) -> None:
         facts = {
             "recipe": attack.name,
             "norm": threat.norm.name,
             "eps": threat.eps,
-            "steps": attack.solver.max_steps,
-            "restarts": attack.restarts,
+            "attack": repr(attack),
             "seed": self.seed,
             "source": {"data": data.name, "digest": data.digest},
         }
@@ -373,7 +379,7 @@ class AttackCommand:
 
 
 def _attacked(
-    attack: Attack,
+    attack: AbstractAttack,
     model: Classifier,
     data: ImageData,
     targets: torch.Tensor | None,
