@@ -180,6 +180,8 @@ class Evaluate:
         data = images_for("test", facts, self.data, self.data_dir, None, self.count)
         model = moved(model, self.device)
         attacks, seed = self._attacks(threat), self.seed
+        if self.json is not None:
+            _check_writable(self.json)
         worst = estimate(model, data, attacks, fast=self.fast)
         console.print(f"At most about {duration(worst)}, if every image stands to the end.")
         state = _state_file(identity(model, data, threat, attacks, seed))
@@ -401,6 +403,20 @@ def _attacked(
 def _state_file(name: str) -> Path:
     """Where an evaluation keeps its state: by what it is, so that it finds its own again."""
     return cache_folder() / "evaluations" / f"{name[:32]}.json"
+
+
+def _check_writable(path: Path) -> None:
+    """Refuses a file that cannot be written before hours are spent on its content."""
+    there = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write '{path}': {error.strerror}. Choose another file."
+        ) from error
+    if not there:
+        path.unlink()
 
 
 def _write(path: Path, text: str) -> None:

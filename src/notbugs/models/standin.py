@@ -146,7 +146,7 @@ def _timed(model: Classifier, x: Images, low: bool) -> str | None:
     return min(found, key=lambda name: found[name])
 
 
-def _enough(x: Images) -> Images:
+def _enough(x: Images) -> Tensor:
     """`ROWS` images, repeated where there are fewer: the choice is not the batch's."""
     return x.repeat(-(-ROWS // len(x)), 1, 1, 1)[:ROWS]
 
