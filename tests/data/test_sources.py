@@ -87,6 +87,7 @@ def test_without_folder_the_cache_is_used(tmp_path, monkeypatch):
     import pooch
 
     monkeypatch.delenv("NOTBUGS_DATA", raising=False)
+    monkeypatch.delenv("NOTBUGS_CACHE")  # the tests' own
     monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / name)
     fill(tmp_path / "notbugs" / "mnist", idx_files())
     assert len(load_source("mnist", download=False).train) == 20

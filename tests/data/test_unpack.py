@@ -52,5 +52,8 @@ def test_what_was_unpacked_replaces_older_files(tmp_path: Path):
     assert files == {"a": b"new", "other": b"kept"}
 
 
-def test_the_cache_has_our_name():
+def test_the_cache_has_our_name_unless_a_variable_names_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("NOTBUGS_CACHE", str(tmp_path / "here"))
+    assert cache_folder() == tmp_path / "here"
+    monkeypatch.delenv("NOTBUGS_CACHE")
     assert cache_folder().name == "notbugs"
