@@ -240,7 +240,8 @@ def test_who_waits_for_another_process_says_so_and_does_not_count_its_work(tmp_p
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
 sys.path.insert(0, {here!r})
 import makers
 from pathlib import Path
