@@ -8,15 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from notbugs.attacks.losses import predicted, predicted_clean
+from notbugs.attacks.door import check_call, check_classes, check_gradients, predicted_clean
+from notbugs.attacks.losses import predicted
 from notbugs.attacks.result import AttackResult
 from notbugs.core import random
-from notbugs.core.errors import (
-    bad_value,
-    check_images,
-    check_labels,
-    check_targets,
-)
+from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Keys, Labels, Logits
 from notbugs.engine import AbstractSet, AbstractSize, Box, Solution, Threat
 from notbugs.models import Classifier, frozen
@@ -134,11 +130,13 @@ class AbstractAttack(ABC):
           do the work where it pays; every success is confirmed by the model itself
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
-        label, targets equal to labels, a model that gives NaN for a clean image, logits
-        of another shape than (n, classes), or a model without gradients.
+        label, targets equal to labels, logits that are not finite on a clean image or not
+        of shape (n, classes), a model of too few classes for the loss, or one without
+        gradients. TypeError for a module that is no `Classifier`.
         The model's modes, parameters and gradients are left as they were.
         """
-        self._check(model, x, y, targets)
+        check_call(model, x, y, targets)
+        check_classes(model.classes, self.least_classes, self.name)
         x = x.detach()
         # Losses index by int64; labels of any integer type are welcome.
         y, targets = (None if v is None else v.long() for v in (y, targets))
@@ -159,39 +157,6 @@ class AbstractAttack(ABC):
                 model,
             )
             return self._verified(model, case, clean, self.find(victim, case))
-
-    def _check(
-        self, model: Classifier, x: Tensor, y: Tensor | None, targets: Tensor | None
-    ) -> None:
-        check_images(x)
-        if model.mean.dtype not in (torch.float32, torch.float64):
-            raise bad_value(
-                "model",
-                "compute in float32 or float64",
-                f"{model.mean.dtype}",
-                "Use model.float(); on hardware that has bf16 the attack takes it by itself.",
-            )
-        if torch.promote_types(x.dtype, model.mean.dtype) != model.mean.dtype:
-            raise bad_value(
-                "x",
-                f"be no finer than the model's {model.mean.dtype}",
-                f"{x.dtype}",
-                f"Use x.to({model.mean.dtype}), or model.to({x.dtype}).",
-            )
-        for name, labels in (("y", y), ("targets", targets)):
-            if labels is not None:
-                check_labels(labels, rows=len(x), classes=model.classes, argument=name)
-        if y is not None and targets is not None:
-            check_targets(targets, y)
-        if y is None and targets is None:
-            raise bad_value("y", "be given", None, "Pass true labels, or `targets`.")
-        if model.classes < self.least_classes:
-            raise bad_value(
-                "model",
-                f"have at least {self.least_classes} classes for {self.name}",
-                model.classes,
-                "Its loss is undefined for fewer: use loss=margin or cross_entropy.",
-            )
 
     def _verified(
         self, model: Classifier, case: Case, clean: Labels, best: Solution
@@ -228,19 +193,3 @@ class AbstractAttack(ABC):
                 f"(threat: {self.threat}). This is a bug in notbugs or a model that returns "
                 "NaN; please report it."
             )
-
-
-def check_gradients(model: Classifier, x: Images, method: str) -> None:
-    """Refuses a model whose logits cannot be differentiated by the image.
-
-    **Raises** ValueError, which advises Square.
-    """
-    with torch.enable_grad():
-        logits = model.logits(x.detach().clone().requires_grad_())
-    if not logits.requires_grad:
-        raise bad_value(
-            "model",
-            f"give logits that can be differentiated by the image, for {method}",
-            "logits without gradients",
-            "Use square(norm, eps), which needs none, or remove no_grad/detach from the model.",
-        )

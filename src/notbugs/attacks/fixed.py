@@ -4,16 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
-from notbugs.attacks.losses import (
-    Away,
-    Towards,
-    ValueOfLogits,
-    averaged,
-    cross_entropy,
-    dlr,
-)
+from notbugs.attacks.losses import ValueOfLogits, aimed, averaged, cross_entropy, least_classes
 from notbugs.attacks.result import better
-from notbugs.core.errors import bad_value, check_count
+from notbugs.core.errors import check_count
 from notbugs.core.types import Images, Keys, Labels, Logits, RowTree
 from notbugs.engine import (
     AbstractObjective,
@@ -65,7 +58,7 @@ class Attack(AbstractAttack):
 
     @property
     def least_classes(self) -> int:
-        return 3 if self.loss is dlr else 2
+        return least_classes(self.loss)
 
     def find(self, victim: Victim, case: Case) -> Solution:
         """The best of all restarts; later ones only see the rows that still stand."""
@@ -101,18 +94,8 @@ class Attack(AbstractAttack):
         self, logits: Callable[[Images], Logits], y: Labels | None, targets: Labels | None
     ) -> tuple[AbstractObjective, RowTree]:
         """(what is minimised, its per-row context)."""
-        if targets is not None and self.loss is dlr:
-            raise bad_value(
-                "loss",
-                "be defined for targets",
-                "dlr, which is constant where the target ranks third",
-                "Use margin or cross_entropy; apgd_targeted for the targeted DLR loss.",
-            )
-        if targets is not None:
-            return averaged(Towards(logits, self.loss), self.samples), {"targets": targets}
-        if y is not None:
-            return averaged(Away(logits, self.loss), self.samples), {"y": y}
-        raise bad_value("y", "be given without `targets`", None)
+        objective, context = aimed(logits, self.loss, y, targets)
+        return averaged(objective, self.samples), context
 
     def _start(self) -> AbstractStart:
         return UniformIn() if self.random_start else AtCenter()

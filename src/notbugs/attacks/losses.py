@@ -148,23 +148,37 @@ def _column(context: RowTree | None, name: str) -> Tensor:
     return context[name]
 
 
-def predicted_clean(logits: Callable[[Images], Logits], x: Images) -> Labels:
-    """The predicted class of each clean image, [n], computed without gradients.
-
-    **Raises** ValueError where the model gives NaN: what breaks such a model says nothing.
-    """
-    with torch.no_grad():
-        classes = predicted(logits(x))
-    if bool((classes < 0).any()):
-        raise bad_value(
-            "model",
-            "give finite logits for clean images",
-            f"NaN, first in row {int((classes < 0).nonzero()[0, 0])}",
-            "Its weights may come from a training that diverged: load or train another.",
-        )
-    return classes
-
-
 def predicted(logits: Logits) -> Labels:
     """The predicted class of each row, [n]; a row of NaN counts as class -1."""
     return torch.where(logits.isnan().any(dim=1), -1, logits.argmax(dim=1))
+
+
+def least_classes(loss: object) -> int:
+    """The fewest classes that a loss of this module is defined for."""
+    return 3 if loss is dlr else 2
+
+
+def check_aimed(loss: object) -> None:
+    """Refuses a loss that cannot lead to a target."""
+    if loss is dlr:
+        raise bad_value(
+            "loss",
+            "be defined for targets",
+            "dlr, which is constant where the target ranks third",
+            "Use margin or cross_entropy; apgd_targeted for the targeted DLR loss.",
+        )
+
+
+def aimed(
+    logits: Callable[[Images], Logits],
+    loss: ValueOfLogits,
+    y: Labels | None,
+    targets: Labels | None,
+) -> tuple[AbstractObjective, RowTree]:
+    """(`Towards` the targets where there are any, else `Away` from `y`; its context)."""
+    if targets is not None:
+        check_aimed(loss)
+        return Towards(logits, loss), {"targets": targets}
+    if y is None:
+        raise bad_value("y", "be given without `targets`", None)
+    return Away(logits, loss), {"y": y}

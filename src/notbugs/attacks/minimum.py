@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
-from notbugs.attacks.losses import Away, Towards, ValueOfLogits, cross_entropy
+from notbugs.attacks.losses import ValueOfLogits, aimed, cross_entropy, least_classes
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
@@ -52,6 +52,10 @@ class MinimumNorm(AbstractAttack):
     def passes(self) -> int:
         return self.solver.max_steps
 
+    @property
+    def least_classes(self) -> int:
+        return least_classes(self.loss)
+
     def find(self, victim: Victim, case: Case) -> Solution:
         """The nearest success seen on the way from the image itself."""
         objective, context = self.objective(victim.logits, case.y, case.targets)
@@ -64,8 +68,4 @@ class MinimumNorm(AbstractAttack):
         self, logits: Callable[[Images], Logits], y: Labels | None, targets: Labels | None
     ) -> tuple[AbstractObjective, RowTree]:
         """(what is minimised, its per-row context)."""
-        if targets is not None:
-            return Towards(logits, self.loss), {"targets": targets}
-        if y is not None:
-            return Away(logits, self.loss), {"y": y}
-        raise bad_value("y", "be given without `targets`", None)
+        return aimed(logits, self.loss, y, targets)

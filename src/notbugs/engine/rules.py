@@ -12,7 +12,7 @@ from torch import Tensor
 from notbugs.core import rows
 from notbugs.core.errors import check_count, check_positive, unknown_name
 from notbugs.core.types import Images, Keys, Mask, Rows
-from notbugs.engine.norms import AbstractNorm
+from notbugs.engine.norms import AbstractNorm, check_norm
 from notbugs.engine.objective import Evaluation
 
 S = TypeVar("S")
@@ -90,7 +90,8 @@ class Steepest(AbstractStepRule[None]):
     schedule: str = "constant"
 
     def __post_init__(self) -> None:
-        """Refuses a step that is not positive and an unknown schedule."""
+        """Refuses a size without directions, a step not above 0 and an unknown schedule."""
+        check_norm(self.norm)
         _check_step(self.step_size, self.schedule)
 
     def init(self, theta: Tensor, info: StepInfo) -> None:
@@ -115,7 +116,8 @@ class Momentum(AbstractStepRule[Tensor]):
     schedule: str = "constant"
 
     def __post_init__(self) -> None:
-        """Refuses a step that is not positive and an unknown schedule."""
+        """Refuses a size without directions, a step not above 0 and an unknown schedule."""
+        check_norm(self.norm)
         _check_step(self.step_size, self.schedule)
 
     def init(self, theta: Tensor, info: StepInfo) -> Tensor:

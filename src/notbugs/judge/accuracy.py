@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks import predicted_clean
+from notbugs.attacks.door import check_classifier
 from notbugs.core.errors import bad_value, check_count, check_labels
 from notbugs.core.types import Labels
 from notbugs.data import ImageData
@@ -14,6 +15,7 @@ def accuracy(
     model: Classifier, data: ImageData, labels: Labels | None = None, *, batch_size: int = 1024
 ) -> float:
     """Percent of images classified as `labels` (by default the data's own)."""
+    check_fits(model, data)
     labels = data.labels if labels is None else labels
     check_labels(labels, rows=len(data), classes=model.classes, argument="labels")
     right = predictions(model, data, batch_size=batch_size) == labels.cpu()
@@ -33,7 +35,8 @@ def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -
 
 
 def check_fits(model: Classifier, data: ImageData, argument: str = "data") -> None:
-    """Refuses data whose images or classes are not the model's."""
+    """Refuses data whose images or classes are not the model's, and what is no model."""
+    check_classifier(model)
     if tuple(data.shape) != tuple(model.shape):
         raise bad_value(
             argument,

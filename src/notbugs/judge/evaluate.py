@@ -55,11 +55,14 @@ def evaluate(
     clean image, there is no attack, or an attack has another threat; StoreError where
     `save_to` is of another evaluation.
     """
+    check_fits(model, data)
     size = (128 if model.device.type == "cpu" else 1024) if batch_size is None else batch_size
     check_count(size, "batch_size")
-    check_fits(model, data)
     chosen = standard_attacks(threat) if attacks is None else list(attacks)
     _check_attacks(chosen, threat)
+    wanted = attacks is None if diagnosis is None else diagnosis
+    if wanted:
+        threat.as_norm("the masking diagnosis")  # refused before the work, not after it
     ledger = Ledger.opened(
         save_to, lambda: identity(model, data, threat, chosen, seed), len(chosen)
     )
@@ -69,7 +72,6 @@ def evaluate(
     _Run(model, data, chosen, seed, size, fast, progress, ledger).all()
     ledger.close()
     verdict = ledger.verdict(threat, [attack.name for attack in chosen])
-    wanted = attacks is None if diagnosis is None else diagnosis
     if not wanted or not bool(verdict.right.any()):
         return verdict
     return replace(verdict, diagnosis=tuple(diagnose(model, data, threat, seed=seed)))
@@ -84,6 +86,13 @@ def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:
             "Leave it out for the standard evaluation; for clean accuracy use `accuracy`.",
         )
     for attack in attacks:
+        if attack.threat is None:
+            raise bad_value(
+                "attacks",
+                f"all have the threat {threat}",
+                f"{attack.name}, which looks for the nearest success at any distance",
+                "Call it by itself, or use fab(norm, eps), which stops at the radius.",
+            )
         if attack.threat != threat:
             raise bad_value(
                 "attacks",
