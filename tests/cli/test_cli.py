@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -385,3 +386,40 @@ def test_python_dash_m_and_kill_9_in_mid_run(finished, tmp_path):
     a, b = (json.loads((folder / "results.json").read_text()) for folder in (out, finished))
     assert a["tables"] == b["tables"]
     assert a["claims"] == b["claims"]
+
+
+def test_an_evaluation_killed_in_the_middle_ends_with_the_same_verdict(trained, tmp_path):
+    options = ["evaluate", str(trained), "--threat", "l2:0.5", "--method", "pgd", "--steps", "30",
+               "--restarts", "2", "--count", "60", "--batch-size", "3"]  # fmt: skip
+    call(*options, "--json", tmp_path / "whole.json")
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    path, cache = tmp_path / "resumed.json", tmp_path / "cache"
+    command = [sys.executable, "-m", "notbugs", *options, "--json", str(path)]
+    env = {**os.environ, "NOTBUGS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env)
+    try:
+        deadline = time.monotonic() + 120
+        while rows_seen(cache) < 6:
+            assert time.monotonic() < deadline
+            assert victim.poll() is None
+            time.sleep(0.01)
+    finally:
+        victim.kill()  # SIGKILL: nothing of it can clean up
+        victim.wait()
+    left = rows_seen(cache)
+    assert 6 <= left < round(whole["clean"] * 0.6)  # of 60
+    assert not path.exists()
+    again = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+    assert "Going on from where this evaluation was stopped." in again.stdout
+    assert rows_seen(cache) == 0  # the state is gone at the end
+    resumed = json.loads(path.read_text())
+    assert 0 < whole["attacks"][0]["broken"] < 60
+    for verdict in (whole, resumed):
+        del verdict["seconds"], verdict["attacks"][0]["seconds"]
+    assert resumed == whole
+
+
+def rows_seen(cache):
+    """Rows in the books of the only evaluation under way; 0 where there is none."""
+    states = list(cache.glob("evaluations/*.json"))
+    return len(json.loads(states[0].read_text())["seen"][0]) if states else 0
