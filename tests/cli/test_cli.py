@@ -82,6 +82,18 @@ def test_evaluate_writes_its_verdict(trained, tmp_path, capsys):
     assert 0 < verdict["forwards_per_image"] <= 2 + 21
 
 
+def test_samples_are_for_random_models_and_said(trained, tmp_path, capsys):
+    path = tmp_path / "verdict.json"
+    call("evaluate", trained, "--threat", "l2:0.5", "--count", 20, "--method", "pgd", "--steps", 2,
+         "--samples", 3, "--json", path)  # fmt: skip
+    said = " ".join(capsys.readouterr().out.split())
+    assert "attacked on the average of 3 passes, and judged by the majority of as many" in said
+    assert json.loads(path.read_text())["samples"] == 3
+    assert "`--samples` must be at least 1; got 0" in refused(
+        capsys, "evaluate", trained, "--threat", "l2:0.5", "--method", "pgd", "--samples", 0
+    )
+
+
 def test_the_verdict_repeats_and_restarts_only_lower_it(trained, tmp_path):
     said = []
     for name, restarts in (("a", 1), ("b", 1), ("c", 3)):

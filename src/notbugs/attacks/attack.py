@@ -3,17 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from notbugs.attacks.door import check_call, check_classes, check_gradients, predicted_clean
+from notbugs.attacks.door import check_call, check_classes, check_gradients, predicted_clean, share
 from notbugs.attacks.losses import predicted
 from notbugs.attacks.result import AttackResult
 from notbugs.core import random
-from notbugs.core.errors import bad_value
-from notbugs.core.types import Images, Keys, Labels, Logits
+from notbugs.core.errors import bad_value, check_count
+from notbugs.core.types import Images, Keys, Labels, Logits, Mask
 from notbugs.engine import AbstractSet, AbstractSize, Box, Solution, Threat
 from notbugs.models import Classifier, frozen
 from notbugs.models.standin import faster
@@ -95,6 +96,15 @@ class AbstractAttack(ABC):
         return 100
 
     @property
+    def votes(self) -> int:
+        """Passes of the model whose majority decides: more than one where it is random."""
+        return 1
+
+    def averaging(self, samples: int) -> "AbstractAttack":
+        """This attack by the average of at least `samples` passes, where it has such a form."""
+        return self
+
+    @property
     def least_classes(self) -> int:
         """The fewest classes that the method is defined for."""
         return 2
@@ -117,6 +127,7 @@ class AbstractAttack(ABC):
         seed: int = 0,
         keys: Keys | None = None,
         fast: bool = True,
+        votes: int | None = None,
     ) -> AttackResult:
         """Attacks every row of `x` and returns a verified `AttackResult`.
 
@@ -128,6 +139,8 @@ class AbstractAttack(ABC):
           only through `keys` (see `notbugs.core.random.row_keys`)
         - `fast`: let a cheaper stand-in of the model (folded norms, channels-last, bf16)
           do the work where it pays; every success is confirmed by the model itself
+        - `votes`: passes of a model that is random in itself; what is said of a row holds
+          in more than half of them. None takes as many as the attack averages.
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
         label, targets equal to labels, logits that are not finite on a clean image or not
@@ -144,8 +157,10 @@ class AbstractAttack(ABC):
         if keys.shape != x.shape[:1]:
             raise bad_value("keys", f"have shape ({len(x)},)", tuple(keys.shape), "One key a row.")
         case = Case(x, y, targets, keys.to(x.device))
+        votes = self.votes if votes is None else votes
+        check_count(votes, "votes")
         with frozen(model):
-            clean = predicted_clean(model, x)
+            wrong = wrong_clean(model, x, y, votes)
             if self.needs_grad:
                 check_gradients(model, x[:1], self.name)
             stand_in = None
@@ -156,19 +171,24 @@ class AbstractAttack(ABC):
                 None if stand_in is None else model.logits,
                 model,
             )
-            return self._verified(model, case, clean, self.find(victim, case))
+            return self._verified(model, case, wrong, self.find(victim, case), votes)
 
     def _verified(
-        self, model: Classifier, case: Case, clean: Labels, best: Solution
+        self, model: Classifier, case: Case, wrong: Mask, best: Solution, votes: int
     ) -> AttackResult:
         x, y, targets = case.x, case.y, case.targets
         x_adv = self.within().project(best.x.to(x.dtype), x)
-        with torch.no_grad():
-            after = predicted(model.logits(x_adv))
-        wrong = torch.zeros_like(best.success) if y is None else clean != y
-        success = after == targets if targets is not None else after != y
+
+        def said(x: Images) -> Labels:
+            return predicted(model.logits(x))
+
+        if targets is not None:
+            success = share(said, x_adv, targets, votes) > 0.5
+        else:
+            assert y is not None
+            success = share(said, x_adv, y, votes) < 0.5
         self._check_feasible(x, x_adv)
-        forwards = best.forwards + 2 * len(x)
+        forwards = best.forwards + 2 * votes * len(x)
         return AttackResult(
             x_adv=x_adv,
             success=success,
@@ -193,3 +213,13 @@ class AbstractAttack(ABC):
                 f"(threat: {self.threat}). This is a bug in notbugs or a model that returns "
                 "NaN; please report it."
             )
+
+
+def wrong_clean(model: Classifier, x: Images, y: Labels | None, votes: int) -> Mask:
+    """Which clean images are not classified as `y` in more than half of `votes` passes, [n].
+
+    False where `y` is not known; the model is checked all the same.
+    """
+    if y is None:
+        return torch.zeros_like(predicted_clean(model, x), dtype=torch.bool)
+    return ~(share(partial(predicted_clean, model), x, y, votes) > 0.5)

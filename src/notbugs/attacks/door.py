@@ -1,10 +1,12 @@
 """What every attack asks of a model, and of the call, before it does any work."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from notbugs.core.errors import bad_type, bad_value, check_images, check_labels, check_targets
-from notbugs.core.types import Images, Labels
+from notbugs.core.types import Images, Labels, Rows
 from notbugs.models import Classifier
 
 
@@ -84,6 +86,16 @@ def predicted_clean(model: Classifier, x: Images) -> Labels:
         logits = model.logits(x)
     check_logits(logits, (len(x), model.classes))
     return logits.argmax(dim=1)
+
+
+def share(said: Callable[[Images], Labels], x: Images, classes: Labels, passes: int = 1) -> Rows:
+    """The share of `passes` in which each row is said to be of `classes`, [n], 0..1.
+
+    - `said`: images to predicted classes; asked again in every pass, for a random model
+    """
+    with torch.no_grad():
+        votes = [said(x) == classes for _ in range(passes)]
+    return torch.stack(votes).float().mean(dim=0)
 
 
 def check_logits(logits: object, wanted: tuple[int, int]) -> None:

@@ -1,7 +1,7 @@
 """Attacks of a fixed budget: one solver, one objective, any number of restarts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.losses import ValueOfLogits, aimed, averaged, cross_entropy, least_classes
@@ -13,6 +13,8 @@ from notbugs.engine import (
     AbstractSize,
     AbstractStart,
     AtCenter,
+    Never,
+    OnSuccess,
     Solution,
     Solver,
     StepInfo,
@@ -55,6 +57,16 @@ class Attack(AbstractAttack):
     @property
     def passes(self) -> int:
         return self.solver.max_steps * self.restarts * self.samples
+
+    @property
+    def votes(self) -> int:
+        return self.samples
+
+    def averaging(self, samples: int) -> "Attack":
+        """The attack on the average of at least `samples` passes, run to its end."""
+        if samples == 1:
+            return self
+        return replace(self, samples=max(self.samples, samples), solver=tireless(self.solver))
 
     @property
     def least_classes(self) -> int:
@@ -105,6 +117,20 @@ class Attack(AbstractAttack):
         exact = None
         if victim.exact is not None:
             exact, _ = self.objective(victim.exact, case.y, case.targets)
-        return self.solver.minimise(
+        found = self.solver.minimise(
             objective, case.x, context, keys=case.keys, start=self._start(), exact=exact
         )
+        return counted(found, self.samples)
+
+
+def counted(found: Solution, samples: int) -> Solution:
+    """A solution whose every pass was an average of `samples` of the model's."""
+    if samples == 1:
+        return found
+    forwards, backwards = samples * found.forwards, samples * found.backwards
+    return replace(found, forwards=forwards, backwards=backwards)
+
+
+def tireless(solver: Solver) -> Solver:
+    """The solver without a stop at the first success, which may be a random model's luck."""
+    return replace(solver, stop=Never()) if isinstance(solver.stop, OnSuccess) else solver

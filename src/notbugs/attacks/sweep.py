@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.fixed import counted, tireless
 from notbugs.attacks.losses import (
     Away,
     AwayThrough,
@@ -83,9 +84,14 @@ class Sweep(AbstractAttack):
         return self.solver.max_steps * max(self.targets_tried, 1) * self.samples
 
     @property
-    def least_classes(self) -> int:
-        """Two: a loss that needs more is replaced where the model has fewer."""
-        return 2
+    def votes(self) -> int:
+        return self.samples
+
+    def averaging(self, samples: int) -> "Sweep":
+        """The attack on the average of at least `samples` passes, run to its end."""
+        if samples == 1:
+            return self
+        return replace(self, samples=max(self.samples, samples), solver=tireless(self.solver))
 
     def find(self, victim: Victim, case: Case) -> Solution:
         """The best of all classes tried; with a threat, later ones see what still stands."""
@@ -118,7 +124,7 @@ class Sweep(AbstractAttack):
 
     def _once(self, victim: Victim, case: Case, targets: Tensor | None) -> Solution:
         context = self._context(case, targets)
-        return self.solver.minimise(
+        found = self.solver.minimise(
             self._objective(victim.logits, case, targets, victim.model.classes),
             case.x,
             context,
@@ -128,6 +134,7 @@ class Sweep(AbstractAttack):
             if victim.exact is None
             else self._objective(victim.exact, case, targets, victim.model.classes),
         )
+        return counted(found, self.samples)
 
     def _context(self, case: Case, targets: Tensor | None) -> RowTree:
         known = {"y": case.y, "targets": targets, "center": case.x}

@@ -16,7 +16,7 @@ from notbugs.cli.common import device_of, images_for, moved, open_model
 from notbugs.cli.methods import attack_named
 from notbugs.cli.progress import bar, duration
 from notbugs.core import random
-from notbugs.core.errors import StoreError, bad_value, unknown_name
+from notbugs.core.errors import StoreError, bad_value, check_count, unknown_name
 from notbugs.data import ImageData, channel_stats, export_folder, load_source, save, split
 from notbugs.data.download import cache_folder
 from notbugs.engine import Threat
@@ -157,7 +157,7 @@ class Evaluate:
     restarts: int | None = None
     """With pgd: random starts for each image that still stands; 1 without it."""
     samples: int = 1
-    """With standard: passes averaged in each gradient, for a model that is random."""
+    """For a model that is random: passes that attacks average, and whose majority decides."""
     fast: bool = True
     """Let attacks work on a faster stand-in; each success is confirmed by the model itself."""
     batch_size: int | None = None
@@ -184,7 +184,7 @@ class Evaluate:
             _check_writable(self.json)
         worst = estimate(model, data, attacks, fast=self.fast)
         console.print(f"At most about {duration(worst)}, if every image stands to the end.")
-        state = _state_file(identity(model, data, threat, attacks, seed))
+        state = _state_file(identity(model, data, threat, attacks, seed, self.samples))
         if state.exists():
             console.print("Going on from where this evaluation was stopped.")
         with bar(console, f"{self.method} on {len(data)} images") as progress:
@@ -199,6 +199,7 @@ class Evaluate:
                 progress=progress,
                 save_to=state,
                 diagnosis=self.method == "standard",
+                samples=self.samples,
             )
         self._print(console, data, verdict)
         for line in verdict.masking:
@@ -216,7 +217,8 @@ class Evaluate:
             return standard_attacks(threat, samples=self.samples)
         if self.method != "pgd":
             raise unknown_name("method", self.method, ("standard", "pgd"))
-        return [evaluation_pgd(threat, **given)]
+        check_count(self.samples, "--samples")
+        return [evaluation_pgd(threat, **given).averaging(self.samples)]
 
     def _print(self, console: Console, data: ImageData, verdict: Verdict) -> None:
         low, high = verdict.ci95
@@ -236,6 +238,11 @@ class Evaluate:
             f"Robust accuracy {verdict.robust:.2f} % (95 % interval over images: "
             f"{low:.1f} to {high:.1f}); {verdict.forwards / verdict.n:.0f} forward passes an image."
         )
+        if verdict.samples > 1:
+            console.print(
+                f"The model is taken as random: attacked on the average of {verdict.samples} "
+                "passes, and judged by the majority of as many."
+            )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from torch import Tensor
 from notbugs.attacks import predicted_clean
 from notbugs.attacks.door import check_classifier
 from notbugs.core.errors import bad_value, check_count, check_labels
-from notbugs.core.types import Labels
+from notbugs.core.types import Labels, Mask
 from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen
 
@@ -18,8 +18,16 @@ def accuracy(
     check_fits(model, data)
     labels = data.labels if labels is None else labels
     check_labels(labels, rows=len(data), classes=model.classes, argument="labels")
-    right = predictions(model, data, batch_size=batch_size) == labels.cpu()
+    right = correct(model, data, labels, batch_size=batch_size)
     return 100 * int(right.sum()) / len(data)
+
+
+def correct(
+    model: Classifier, data: ImageData, labels: Labels, *, batch_size: int, samples: int = 1
+) -> Mask:
+    """Which images are classified as `labels` in more than half of `samples` passes, [n]."""
+    said = [predictions(model, data, batch_size=batch_size) for _ in range(samples)]
+    return (torch.stack(said) == labels.cpu()).float().mean(dim=0) > 0.5
 
 
 def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -> Tensor:

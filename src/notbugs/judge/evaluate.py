@@ -13,9 +13,9 @@ from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData
 from notbugs.engine import Threat
-from notbugs.judge.accuracy import check_fits, predictions
+from notbugs.judge.accuracy import check_fits, correct
 from notbugs.judge.ledger import Ledger, identity
-from notbugs.judge.masking import diagnose
+from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.standard import standard_attacks
 from notbugs.judge.verdict import Verdict
 from notbugs.models import Classifier
@@ -33,6 +33,7 @@ def evaluate(
     progress: Callable[[float], None] = lambda fraction: None,
     save_to: Path | None = None,
     diagnosis: bool | None = None,
+    samples: int = 1,
 ) -> Verdict:
     """Clean and robust accuracy of `model` on `data` under `threat`.
 
@@ -47,9 +48,11 @@ def evaluate(
     - `progress`: called with the fraction done, 0..1
     - `save_to`: a file that keeps the state after every batch; the same call goes on from
       it, and it is removed at the end
-
     - `diagnosis`: add the masking diagnosis (`diagnose`) to the verdict; None does so for
       the standard evaluation alone
+    - `samples`: for a model that is random in itself, passes whose average the attacks
+      follow, and whose majority says whether an image is right or broken. The verdict's
+      "two passes agree" tells where it is needed.
 
     **Raises** ValueError when the data does not fit the model, the model gives NaN for a
     clean image, there is no attack, or an attack has another threat; StoreError where
@@ -58,23 +61,27 @@ def evaluate(
     check_fits(model, data)
     size = (128 if model.device.type == "cpu" else 1024) if batch_size is None else batch_size
     check_count(size, "batch_size")
-    chosen = standard_attacks(threat) if attacks is None else list(attacks)
+    check_count(samples, "samples")
+    chosen = standard_attacks(threat, samples=samples) if attacks is None else list(attacks)
+    chosen = [attack.averaging(samples) for attack in chosen]
     _check_attacks(chosen, threat)
     wanted = attacks is None if diagnosis is None else diagnosis
     if wanted:
         threat.as_norm("the masking diagnosis")  # refused before the work, not after it
     ledger = Ledger.opened(
-        save_to, lambda: identity(model, data, threat, chosen, seed), len(chosen)
+        save_to, lambda: identity(model, data, threat, chosen, seed, samples), len(chosen)
     )
     if not ledger.right:
-        said = predictions(model, data, batch_size=max(size, 256))
-        ledger.begin((said == data.labels.cpu()).tolist())
-    _Run(model, data, chosen, seed, size, fast, progress, ledger).all()
+        right = correct(model, data, data.labels, batch_size=max(size, 256), samples=samples)
+        ledger.begin(right.tolist(), passes=samples)
+    _Run(model, data, chosen, seed, size, fast, progress, ledger, samples).all()
     ledger.close()
     verdict = ledger.verdict(threat, [attack.name for attack in chosen])
+    verdict = replace(verdict, samples=samples, repeats=repeats(model, data, samples=samples))
     if not wanted or not bool(verdict.right.any()):
         return verdict
-    return replace(verdict, diagnosis=tuple(diagnose(model, data, threat, seed=seed)))
+    found = diagnose(model, data, threat, seed=seed, samples=samples)
+    return replace(verdict, diagnosis=tuple(found))
 
 
 def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:
@@ -114,6 +121,7 @@ class _Run:
     fast: bool
     progress: Callable[[float], None]
     ledger: Ledger
+    samples: int
 
     def all(self) -> None:
         """Every attack that is left to run, on the rows that still stand."""
@@ -133,7 +141,9 @@ class _Run:
         began, device = time.perf_counter(), self.model.device
         x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
         keys = random.fold(keys, "attack", i).to(device)
-        found = self.attacks[i](self.model, x, y, keys=keys, fast=self.fast)
+        attack = self.attacks[i]
+        votes = max(self.samples, attack.votes)
+        found = attack(self.model, x, y, keys=keys, fast=self.fast, votes=votes)
         flat = (found.zero_grads * 2 >= found.steps) & (found.zero_grads > 0)
         self.ledger.note(
             i,

@@ -24,9 +24,11 @@ def identity(
     threat: Threat,
     attacks: Sequence[AbstractAttack],
     seed: int,
+    samples: int = 1,
 ) -> str:
     """A digest of all that an evaluation's result depends on."""
-    digest = hashlib.sha256(f"{data.digest}{threat}{seed}".encode())
+    votes = "" if samples == 1 else f" by {samples} passes"
+    digest = hashlib.sha256(f"{data.digest}{threat}{seed}{votes}".encode())
     for attack in attacks:
         digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
@@ -97,10 +99,10 @@ class Ledger:
         found._path, found._identity = path, fresh._identity
         return found
 
-    def begin(self, right: list[bool]) -> None:
-        """Notes which images are classified correctly as they are."""
+    def begin(self, right: list[bool], passes: int = 1) -> None:
+        """Notes which images are classified correctly as they are, seen in so many passes."""
         self.right, self.broken_by = right, [-1] * len(right)
-        self.forwards += len(right)
+        self.forwards += len(right) * passes
         self._save()
 
     def to_attack(self, attack: int) -> list[int]:

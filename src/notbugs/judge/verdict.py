@@ -29,6 +29,8 @@ class Verdict:
     - `zero_gradients`: share of the rows attacked whose gradient was exactly zero at
       half the steps or more, a sign of masking
     - `diagnosis`: what `diagnose` found, where it was asked
+    - `samples`: passes whose majority decided each entry; above 1 for a random model
+    - `repeats`: whether two passes agree, as in the diagnosis
     """
 
     threat: Threat
@@ -40,6 +42,8 @@ class Verdict:
     forwards: int
     zero_gradients: float
     diagnosis: tuple[Mapping[str, str], ...] = ()
+    samples: int = 1
+    repeats: Mapping[str, str] | None = None
 
     @property
     def n(self) -> int:
@@ -71,7 +75,8 @@ class Verdict:
                 "check": "zero gradients",
                 "evidence": f"{self.zero_gradients:.1%} of the attacked images",
                 "verdict": "suspicious" if self.zero_gradients > 0.05 else "clear",
-            }
+            },
+            *([] if self.repeats is None else [self.repeats]),
         ]
 
     def as_json(self) -> Mapping[str, object]:
@@ -88,6 +93,7 @@ class Verdict:
             "masking": self.masking,
             "seconds": self.seconds,
             "forwards_per_image": self.forwards / max(1, self.n),
+            **({} if self.samples == 1 else {"samples": self.samples}),
         }
 
 
