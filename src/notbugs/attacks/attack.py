@@ -104,6 +104,10 @@ class AbstractAttack(ABC):
         """This attack by the average of at least `samples` passes, where it has such a form."""
         return self
 
+    def thorough(self) -> "AbstractAttack":
+        """This attack without giving up on a row before its budget is spent."""
+        return self
+
     @property
     def least_classes(self) -> int:
         """The fewest classes that the method is defined for."""

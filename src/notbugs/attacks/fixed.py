@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.losses import ValueOfLogits, aimed, averaged, cross_entropy, least_classes
 from notbugs.attacks.result import better
+from notbugs.attacks.stopping import unyielding
 from notbugs.core.errors import check_count
 from notbugs.core.types import Images, Keys, Labels, Logits, RowTree
 from notbugs.engine import (
@@ -67,6 +68,9 @@ class Attack(AbstractAttack):
         if samples == 1:
             return self
         return replace(self, samples=max(self.samples, samples), solver=tireless(self.solver))
+
+    def thorough(self) -> "Attack":
+        return replace(self, solver=unyielding(self.solver))
 
     @property
     def least_classes(self) -> int:
@@ -132,5 +136,6 @@ def counted(found: Solution, samples: int) -> Solution:
 
 
 def tireless(solver: Solver) -> Solver:
-    """The solver without a stop at the first success, which may be a random model's luck."""
+    """The solver without a stop at a success, which may be a random model's luck, or before."""
+    solver = unyielding(solver)
     return replace(solver, stop=Never()) if isinstance(solver.stop, OnSuccess) else solver

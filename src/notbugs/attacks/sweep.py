@@ -20,6 +20,7 @@ from notbugs.attacks.losses import (
     targeted_dlr,
 )
 from notbugs.attacks.result import better
+from notbugs.attacks.stopping import unyielding
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
@@ -92,6 +93,9 @@ class Sweep(AbstractAttack):
         if samples == 1:
             return self
         return replace(self, samples=max(self.samples, samples), solver=tireless(self.solver))
+
+    def thorough(self) -> "Sweep":
+        return replace(self, solver=unyielding(self.solver))
 
     def find(self, victim: Victim, case: Case) -> Solution:
         """The best of all classes tried; with a threat, later ones see what still stands."""
@@ -183,4 +187,6 @@ class Inside(AbstractObjective):
         if found.success is None:
             return found
         size = self.threat.norm.size(x.detach() - context["center"])
-        return found._replace(success=found.success & (size <= self.threat.eps))
+        # How far the nearest misclassified point is outside the threat, in radii.
+        gap = torch.where(found.success, size / self.threat.eps - 1, float("inf"))
+        return found._replace(success=found.success & (size <= self.threat.eps), gap=gap)

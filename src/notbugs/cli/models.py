@@ -238,6 +238,13 @@ class Evaluate:
             f"Robust accuracy {verdict.robust:.2f} % (95 % interval over images: "
             f"{low:.1f} to {high:.1f}); {verdict.forwards / verdict.n:.0f} forward passes an image."
         )
+        checked = sum(attack.checked for attack in verdict.attacks)
+        if checked:
+            fallen = sum(attack.fallen for attack in verdict.attacks)
+            console.print(
+                f"Attacks give up on images that progress too slowly: {checked} of those were "
+                f"attacked to the end as a check, and {fallen} of them fell."
+            )
         if verdict.samples > 1:
             console.print(
                 f"The model is taken as random: attacked on the average of {verdict.samples} "

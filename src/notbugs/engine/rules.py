@@ -24,7 +24,8 @@ class StepInfo:
     """What a rule may know at a step: all of it per row, for the rows still at work.
 
     `outputs` [n, k] are the objective's, None where it has none; `jacobian` [n, k, ...]
-    holds the gradient of each of them for a rule with `needs_jacobian`, else None.
+    holds the gradient of each of them for a rule with `needs_jacobian`, else None. `gap`
+    [n] is the objective's, None where its value says how far success is.
     """
 
     step: int
@@ -38,6 +39,7 @@ class StepInfo:
     evaluate: Callable[[Tensor], Evaluation]
     outputs: Tensor | None = None
     jacobian: Tensor | None = None
+    gap: Rows | None = None
 
 
 class AbstractStepRule(ABC, Generic[S]):

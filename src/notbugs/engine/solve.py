@@ -256,13 +256,14 @@ class Solver:
             evaluate=partial(_probe, work, at, step),
             outputs=slope.found.outputs,
             jacobian=slope.jacobian,
+            gap=slope.found.gap,
         )
         if observe is not None:
             observe(info)
         if step == 0:
             at = at._replace(
                 rule=self.rule.init(at.theta, info),
-                stop=None if self.stop.never else self.stop.init(info.value),
+                stop=None if self.stop.never else self.stop.init(info),
             )
         at, info = self._freeze(work, at, info)
         return self._advance(at, info) if len(at.place) else at
@@ -285,7 +286,7 @@ class Solver:
         """Marks finished rows, and cuts them off when there are enough of them."""
         if self.stop.never:
             return at, info
-        stopped, state = self.stop.update(info.value, info.success, at.stop)
+        stopped, state = self.stop.update(info, at.stop)
         at = at._replace(done=at.done | stopped, stop=state)
         if int(at.done.sum()) < DROP_WHEN_FINISHED * len(at.place):
             return at, info
@@ -305,6 +306,7 @@ class Solver:
             project=work.project,
             evaluate=partial(_probe, work, at, info.step),
             outputs=rows.select(info.outputs, left),
+            gap=rows.select(info.gap, left),
             jacobian=rows.select(info.jacobian, left),
         )
         return at, info

@@ -55,18 +55,18 @@ def described(part: object) -> str:
 class Ledger:
     """Which rows were right, which attack broke which, and what that cost.
 
-    `attack` is the index of the attack under way; `seen` [attacks][rows] lists the rows
-    each one was shown, so that an evaluation goes on where it stopped.
+    `seen` lists the rows that each stage of an attack was shown, so that an evaluation goes
+    on where it stopped; `checked` those on which giving up was checked.
     """
 
     seconds: list[float]
     flat: int = 0
     attacked: int = 0
     forwards: int = 0
-    attack: int = 0
     right: list[bool] = field(default_factory=list[bool])
     broken_by: list[int] = field(default_factory=list[int])
-    seen: list[list[int]] = field(default_factory=list[list[int]])
+    seen: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    checked: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     _path: Path | None = None
     _identity: str = ""
 
@@ -76,7 +76,7 @@ class Ledger:
 
         **Raises** StoreError where that is damaged or of another evaluation.
         """
-        fresh = cls([0.0] * attacks, seen=[[] for _ in range(attacks)])
+        fresh = cls([0.0] * attacks)
         if path is None:
             return fresh
         fresh._path, fresh._identity = path, identify()
@@ -105,11 +105,22 @@ class Ledger:
         self.forwards += len(right) * passes
         self._save()
 
-    def to_attack(self, attack: int) -> list[int]:
-        """The rows that still stand and that this attack has not seen."""
-        seen = set(self.seen[attack])
+    def to_attack(self, attack: int, stage: str = "") -> list[int]:
+        """The rows that still stand and that this stage of the attack has not seen."""
+        seen = set(self.seen.get(f"{attack}{stage}", ()))
         pairs = zip(self.right, self.broken_by, strict=True)
         return [i for i, (r, b) in enumerate(pairs) if r and b < 0 and i not in seen]
+
+    def check(self, attack: int, choose: Callable[[list[int]], list[int]]) -> list[int]:
+        """The rows on which this attack is checked: chosen once among those that stand."""
+        name = str(attack)
+        if name not in self.checked:
+            self.checked[name] = choose(self.to_attack(attack, "checked"))
+        return self.checked[name]
+
+    def fallen(self, attack: int) -> int:
+        """How many of the rows on which this attack was checked fell."""
+        return sum(self.broken_by[row] >= 0 for row in self.checked.get(str(attack), ()))
 
     def note(
         self,
@@ -117,6 +128,7 @@ class Ledger:
         rows: list[int],
         success: list[bool],
         *,
+        stage: str = "",
         seconds: float,
         forwards: int,
         flat: int,
@@ -125,8 +137,7 @@ class Ledger:
         for row, broken in zip(rows, success, strict=True):
             if broken:
                 self.broken_by[row] = attack
-        self.seen[attack] += rows
-        self.attack = attack
+        self.seen.setdefault(f"{attack}{stage}", []).extend(rows)
         self.seconds[attack] += seconds
         self.forwards += forwards
         self.attacked += len(rows)
@@ -149,7 +160,13 @@ class Ledger:
         """The ledger as a verdict."""
         right, broken_by = torch.tensor(self.right), torch.tensor(self.broken_by)
         records = tuple(
-            AttackRecord(name, self.broken_by.count(i), self.seconds[i])
+            AttackRecord(
+                name,
+                self.broken_by.count(i),
+                self.seconds[i],
+                len(self.checked.get(str(i), ())),
+                self.fallen(i),
+            )
             for i, name in enumerate(names)
         )
         return Verdict(

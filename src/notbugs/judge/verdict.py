@@ -12,11 +12,17 @@ from notbugs.engine import Threat
 
 @dataclass(frozen=True)
 class AttackRecord:
-    """One attack's share in a verdict: rows it was first to break, and its time."""
+    """One attack's share in a verdict: rows it was first to break, and its time.
+
+    `checked` of the rows that it gave up were attacked to the end, and `fallen` of those
+    fell; if any did, all were.
+    """
 
     name: str
     broken: int
     seconds: float
+    checked: int = 0
+    fallen: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,11 @@ class Verdict:
             "ci95": list(self.ci95),
             "attacks": [
                 {"name": a.name, "broken": a.broken, "seconds": a.seconds} for a in self.attacks
+            ],
+            "given_up": [
+                {"name": a.name, "checked": a.checked, "fallen": a.fallen}
+                for a in self.attacks
+                if a.checked
             ],
             "masking": self.masking,
             "seconds": self.seconds,
