@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from notbugs.attacks.losses import cross_entropy, margin
+from notbugs.attacks.losses import cross_entropy, doubt, margin
 from notbugs.core import rows
 from notbugs.core.types import Images, Logits, Mask, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation
-
-RELATIVE_DOUBT = 1e-5
-"""Rounding of logits relative to the largest, with room to spare."""
 
 ValueOfClass: TypeAlias = Callable[[Logits, Tensor], Rows]
 
@@ -148,11 +145,6 @@ def goal(form: str, logits: Logits, y: Tensor | None, targets: Tensor | None, k:
     else:
         raise KeyError("A Carlini-Wagner objective needs 'targets' or 'y' in its context.")
     return torch.maximum(value, -(k + 2 * doubt(logits.detach()))) if form == "f6" else value
-
-
-def doubt(logits: Logits) -> Rows:
-    """The lead below which rounding decides a class, [n]: a batch of another size may differ."""
-    return RELATIVE_DOUBT * logits.abs().amax(dim=1)
 
 
 def reached(logits: Logits, y: Tensor | None, targets: Tensor | None, k: float) -> Mask:

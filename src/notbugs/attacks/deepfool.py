@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from notbugs.attacks.cw_objectives import doubt
-from notbugs.attacks.losses import margin
+from notbugs.attacks.losses import doubt, margin
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.latent import code_distance
+from notbugs.attacks.losses import lost
 from notbugs.attacks.result import better
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, RowTree
@@ -29,7 +30,7 @@ from notbugs.engine import (
 @final
 @dataclass(frozen=True)
 class FeaturesAway(AbstractObjective):
-    """-||embedding(x) - clean embedding||_2 of each row; success where the prediction is not y.
+    """-||embedding(x) - clean embedding||_2 of each row; success where another class leads.
 
     Context: `embedding` [n, d], of the clean images, and `y` [n], the true classes.
     """
@@ -40,7 +41,7 @@ class FeaturesAway(AbstractObjective):
         if context is None or not {"embedding", "y"} <= set(context):
             raise KeyError("This objective needs 'embedding' and 'y' in its context.")
         logits, found = self.both(x)
-        success = logits.detach().argmax(dim=1) != context["y"]
+        success = lost(logits, context["y"])
         return Evaluation(-code_distance(found, context["embedding"]), success)
 
 

@@ -7,8 +7,7 @@ from typing import final
 import torch
 
 from notbugs.attacks.attack import Case, Victim
-from notbugs.attacks.cw_objectives import doubt
-from notbugs.attacks.losses import margin
+from notbugs.attacks.losses import doubt, margin
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.core.types import Images, Labels, Logits, RowTree

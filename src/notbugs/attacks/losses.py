@@ -9,11 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from notbugs.core.errors import bad_value
-from notbugs.core.types import Images, Labels, Logits, Rows, RowTree
+from notbugs.core.types import Images, Labels, Logits, Mask, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation
 
 ValueOfLogits: TypeAlias = Callable[[Logits, Tensor], Rows]
 """(logits [n, k], class indices [n]) -> how strongly each row is held in that class, [n]."""
+
+ROUNDINGS = 84.0
+"""Roundings of the largest logit within which a lead is in doubt; 1e-5 of it in float32."""
 
 
 def cross_entropy(logits: Logits, classes: Tensor) -> Rows:
@@ -33,10 +36,36 @@ def margin(logits: Logits, classes: Tensor) -> Rows:
     return others.amax(dim=1) - own
 
 
+def doubt(logits: Logits) -> Rows:
+    """The lead within which rounding decides the class, [n]: 1e-5 of the largest logit.
+
+    The same image in a batch of another size goes through other sums: its logits were seen
+    to move by 1e-6 of the largest in float32. In float64 the bound shrinks with its
+    rounding. TF32 kernels, where the caller allows them, may move logits by more.
+    """
+    kind = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return ROUNDINGS * torch.finfo(kind).eps * logits.abs().amax(dim=1)
+
+
+def lost(logits: Logits, y: Labels, doubts: float = 1.0) -> Mask:
+    """Rows in which another class leads `y` by more than so many `doubt`s, [n].
+
+    A row of NaN counts too.
+    """
+    seen = logits.detach()
+    return ~(margin(seen, y) <= doubts * doubt(seen))
+
+
+def won(logits: Logits, targets: Labels, doubts: float = 1.0) -> Mask:
+    """Rows in which the target leads all other classes by more than so many `doubt`s, [n]."""
+    seen = logits.detach()
+    return -margin(seen, targets) > doubts * doubt(seen)
+
+
 @final
 @dataclass(frozen=True)
 class Away(AbstractObjective):
-    """Untargeted: minimise -loss(logits(x), y); success where the prediction is not y.
+    """Untargeted: minimise -loss(logits(x), y); success where another class leads (`lost`).
 
     Context: `y` [n], the true classes.
     """
@@ -46,13 +75,13 @@ class Away(AbstractObjective):
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         z, y = self.logits(x), _column(context, "y")
-        return Evaluation(-self.loss(z, y), z.detach().argmax(dim=1) != y, z)
+        return Evaluation(-self.loss(z, y), lost(z, y), z)
 
 
 @final
 @dataclass(frozen=True)
 class Towards(AbstractObjective):
-    """Targeted: minimise loss(logits(x), targets); success where the prediction is the target.
+    """Targeted: minimise loss(logits(x), targets); success where the target leads (`won`).
 
     Context: `targets` [n], the wanted classes.
     """
@@ -62,7 +91,7 @@ class Towards(AbstractObjective):
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         z, targets = self.logits(x), _column(context, "targets")
-        return Evaluation(self.loss(z, targets), z.detach().argmax(dim=1) == targets, z)
+        return Evaluation(self.loss(z, targets), won(z, targets), z)
 
 
 @final
@@ -79,7 +108,7 @@ class AwayThrough(AbstractObjective):
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         z, y, targets = self.logits(x), _column(context, "y"), _column(context, "targets")
-        return Evaluation(self.loss(z, y, targets), z.detach().argmax(dim=1) != y, z)
+        return Evaluation(self.loss(z, y, targets), lost(z, y), z)
 
 
 @final

@@ -15,7 +15,8 @@ class AttackResult:
     """What an attack found, verified on the model that was passed in.
 
     - `x_adv` [n, c, h, w]: in [0, 1] and within the threat of `x`
-    - `success` [n]: misclassified (untargeted) or classified as the target (targeted)
+    - `success` [n]: misclassified (untargeted) or classified as the target (targeted), by
+      more than the rounding that differs between batches
     - `already_wrong` [n]: the clean image was misclassified (False when `y` is not known)
     - `distance` [n]: size of x_adv - x in the threat's norm, pixel units of [0, 1]
     - `loss` [n]: the attack's objective at `x_adv` (lower is better for the attacker)
