@@ -44,7 +44,8 @@ def doubt(logits: Logits) -> Rows:
     rounding. TF32 kernels, where the caller allows them, may move logits by more.
     """
     kind = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    return ROUNDINGS * torch.finfo(kind).eps * logits.abs().amax(dim=1)
+    low, high = logits.aminmax(dim=1)
+    return ROUNDINGS * torch.finfo(kind).eps * torch.maximum(high, -low)
 
 
 def lost(logits: Logits, y: Labels, doubts: float = 1.0) -> Mask:
@@ -53,7 +54,9 @@ def lost(logits: Logits, y: Labels, doubts: float = 1.0) -> Mask:
     A row of NaN counts too.
     """
     seen = logits.detach()
-    return ~(margin(seen, y) <= doubts * doubt(seen))
+    # No margin: it takes twice the time, at every step, and differs only where `y` leads.
+    lead = seen.amax(dim=1) - seen.gather(1, y[:, None]).squeeze(1)
+    return ~(lead <= doubts * doubt(seen))
 
 
 def won(logits: Logits, targets: Labels, doubts: float = 1.0) -> Mask:
