@@ -12,7 +12,7 @@ from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.bracket import Bracket
-from notbugs.attacks.cw_l2 import context
+from notbugs.attacks.cw_common import context
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, reached
 from notbugs.core.errors import check_count, check_positive
 from notbugs.core.types import Images, Logits
