@@ -10,7 +10,7 @@ from torch import Tensor
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.latent import code_distance
 from notbugs.attacks.losses import lost
-from notbugs.attacks.result import better
+from notbugs.attacks.result import restarted
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, RowTree
 from notbugs.engine import (
@@ -75,13 +75,11 @@ class FeatureDistance(AbstractAttack):
             )
         with torch.no_grad():
             clean = victim.model.embed(case.x)
-        best = self._once(victim, case, clean)
-        for restart in range(1, self.restarts):
-            left = (~best.success).nonzero()[:, 0]
-            if not len(left):
-                break
-            again = self._once(victim, case.select(left).again(restart), clean[left])
-            best = better(best, again, left)
+
+        def again(restart: int, left: Tensor) -> Solution:
+            return self._once(victim, case.select(left).again(restart), clean[left])
+
+        best = restarted(self._once(victim, case, clean), self.restarts, again)
         return replace(best, forwards=best.forwards + len(case.x))
 
     def _once(self, victim: Victim, case: Case, clean: Tensor) -> Solution:

@@ -1,6 +1,6 @@
 """Attack losses as objectives: what is climbed is separate from what counts as a success."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
@@ -133,10 +133,14 @@ class Averaged(AbstractObjective):
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         found = [self.objective(x, context, Draw(draw.at(i))) for i in range(self.samples)]
-        value = torch.stack([f.value for f in found]).mean(dim=0)
         wins = [f.success for f in found if f.success is not None]
         success = torch.stack(wins).float().mean(dim=0) > 0.5 if wins else None
-        return Evaluation(value, success, found[0].outputs)
+        return mean(found)._replace(success=success)
+
+
+def mean(found: Sequence[Evaluation]) -> Evaluation:
+    """The mean of the values, [n]; success and outputs are those of the first."""
+    return found[0]._replace(value=torch.stack([f.value for f in found]).mean(dim=0))
 
 
 def averaged(objective: AbstractObjective, samples: int) -> AbstractObjective:

@@ -1,5 +1,6 @@
 """What an attack gives back, and how two restarts are joined."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +47,20 @@ class AttackResult:
     def robust_accuracy(self) -> float:
         """Share of rows that were right and stayed so, 0..1 (untargeted attacks)."""
         return float((~(self.success | self.already_wrong)).float().mean())
+
+
+def restarted(first: Solution, restarts: int, again: Callable[[int, Tensor], Solution]) -> Solution:
+    """The best of `first` and of restarts 1, 2, ..., which only see the rows that still stand.
+
+    - `again`: (number of the restart, rows [m] that still stand) -> their solution
+    """
+    best = first
+    for restart in range(1, restarts):
+        left = (~best.success).nonzero()[:, 0]
+        if not len(left):
+            break
+        best = better(best, again(restart, left), left)
+    return best
 
 
 def better(best: Solution, again: Solution, left: Tensor) -> Solution:

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import Case, Victim
 from notbugs.attacks.fixed import counted, tireless
 from notbugs.attacks.losses import (
     Away,
@@ -19,17 +19,16 @@ from notbugs.attacks.losses import (
     margin,
     targeted_dlr,
 )
+from notbugs.attacks.minimum import BySolver
 from notbugs.attacks.result import better
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
     AbstractObjective,
-    AbstractSize,
     AtCenter,
     Draw,
     Evaluation,
     Solution,
-    Solver,
     Threat,
     UniformIn,
 )
@@ -37,7 +36,7 @@ from notbugs.engine.solution import nearer
 
 
 @dataclass(frozen=True)
-class Sweep(AbstractAttack):
+class Sweep(BySolver):
     """A solver run towards each of the `targets_tried` likeliest wrong classes.
 
     Minimises loss(logits(x'), y, t) for t in the order of the clean logits; any wrong
@@ -57,10 +56,6 @@ class Sweep(AbstractAttack):
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), section 4, for both of its uses.
     """
 
-    name: str
-    threat: Threat | None
-    norm: AbstractSize
-    solver: Solver
     loss: PairwiseLoss = difference
     targets_tried: int = 9
     random_start: bool = False
@@ -72,16 +67,8 @@ class Sweep(AbstractAttack):
         check_count(self.samples, "samples")
 
     @property
-    def size(self) -> AbstractSize:
-        return self.norm
-
-    @property
-    def needs_grad(self) -> bool:
-        return self.solver.rule.needs_grad
-
-    @property
     def passes(self) -> int:
-        return self.solver.max_steps * max(self.targets_tried, 1) * self.samples
+        return super().passes * max(self.targets_tried, 1) * self.samples
 
     @property
     def votes(self) -> int:
