@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from notbugs.attacks.losses import cross_entropy, doubt, margin
+from notbugs.attacks.losses import cross_entropy, doubt, fine, margin
 from notbugs.core import rows
 from notbugs.core.types import Images, Logits, Mask, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation
@@ -174,8 +174,7 @@ class SquaredDistancePlus(AbstractObjective):
         y, targets = given.get("y"), given.get("targets")
         if "free" in given:
             x = torch.where(given["free"], x, given["x"])
-        z = self.logits(x)
-        z = z.float() if z.itemsize < 4 else z
+        z = fine(self.logits(x))
         distance = rows.total((x - given["x"]).square())
         value = distance + given["c"] * goal(self.form, z, y, targets, self.confidence)
         return Evaluation(value, reached(z.detach(), y, targets, self.confidence), z)

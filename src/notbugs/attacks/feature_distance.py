@@ -9,7 +9,7 @@ from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.latent import code_distance
-from notbugs.attacks.losses import lost
+from notbugs.attacks.losses import column, lost
 from notbugs.attacks.result import restarted
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, RowTree
@@ -38,11 +38,9 @@ class FeaturesAway(AbstractObjective):
     both: Callable[[Images], tuple[Tensor, Tensor]]
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        if context is None or not {"embedding", "y"} <= set(context):
-            raise KeyError("This objective needs 'embedding' and 'y' in its context.")
+        clean, y = column(context, "embedding"), column(context, "y")
         logits, found = self.both(x)
-        success = lost(logits, context["y"])
-        return Evaluation(-code_distance(found, context["embedding"]), success)
+        return Evaluation(-code_distance(found, clean), lost(logits, y))
 
 
 @final

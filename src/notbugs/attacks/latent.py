@@ -8,6 +8,7 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor, nn
 
+from notbugs.attacks.losses import column
 from notbugs.attacks.result import restarted
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_count, check_images
@@ -40,9 +41,7 @@ class CodeDistance(AbstractObjective):
     encoder: Encoder
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        if context is None or "code" not in context:
-            raise KeyError("This objective needs the per-row tensor 'code' in its context.")
-        return Evaluation(code_distance(self.encoder(x), context["code"]))
+        return Evaluation(code_distance(self.encoder(x), column(context, "code")))
 
 
 def code_distance(found: Tensor, wanted: Tensor) -> Rows:

@@ -19,11 +19,14 @@ ROUNDINGS = 84.0
 """Roundings of the largest logit within which a lead is in doubt; 1e-5 of it in float32."""
 
 
+def fine(logits: Logits) -> Logits:
+    """The logits in at least float32."""
+    return logits.float() if logits.itemsize < 4 else logits
+
+
 def cross_entropy(logits: Logits, classes: Tensor) -> Rows:
     """-log softmax(logits) at the given classes, [n] (nats). High: far from the class."""
-    return F.cross_entropy(
-        logits.float() if logits.itemsize < 4 else logits, classes, reduction="none"
-    )
+    return F.cross_entropy(fine(logits), classes, reduction="none")
 
 
 def margin(logits: Logits, classes: Tensor) -> Rows:
@@ -77,7 +80,7 @@ class Away(AbstractObjective):
     loss: ValueOfLogits = cross_entropy
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z, y = self.logits(x), _column(context, "y")
+        z, y = self.logits(x), column(context, "y")
         return Evaluation(-self.loss(z, y), lost(z, y), z)
 
 
@@ -93,7 +96,7 @@ class Towards(AbstractObjective):
     loss: ValueOfLogits = cross_entropy
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z, targets = self.logits(x), _column(context, "targets")
+        z, targets = self.logits(x), column(context, "targets")
         return Evaluation(self.loss(z, targets), won(z, targets), z)
 
 
@@ -110,7 +113,7 @@ class AwayThrough(AbstractObjective):
     loss: "PairwiseLoss"
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z, y, targets = self.logits(x), _column(context, "y"), _column(context, "targets")
+        z, y, targets = self.logits(x), column(context, "y"), column(context, "targets")
         return Evaluation(self.loss(z, y, targets), lost(z, y), z)
 
 
@@ -178,7 +181,8 @@ def targeted_dlr(logits: Logits, y: Tensor, targets: Tensor) -> Rows:
     return difference(logits, y, targets) / (scale + 1e-12)
 
 
-def _column(context: RowTree | None, name: str) -> Tensor:
+def column(context: RowTree | None, name: str) -> Tensor:
+    """The per-row tensor `name` of a context, or a KeyError that names it."""
     if context is None or name not in context:
         raise KeyError(f"This objective needs the per-row tensor '{name}' in its context.")
     return context[name]

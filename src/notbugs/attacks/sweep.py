@@ -15,6 +15,7 @@ from notbugs.attacks.losses import (
     PairwiseLoss,
     Towards,
     averaged,
+    column,
     difference,
     margin,
     targeted_dlr,
@@ -164,10 +165,9 @@ class Inside(AbstractObjective):
         object.__setattr__(self, "is_random", self.objective.is_random)
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        if context is None or "center" not in context:
-            raise KeyError("This objective needs the per-row tensor 'center' in its context.")
+        center = column(context, "center")
         found = self.objective(x, context, draw)
         if found.success is None:
             return found
-        size = self.threat.norm.size(x.detach() - context["center"])
+        size = self.threat.norm.size(x.detach() - center)
         return found._replace(success=found.success & (size <= self.threat.eps))

@@ -56,7 +56,8 @@ class Ledger:
     """Which rows were right, which attack broke which, and what that cost.
 
     `attack` is the index of the attack under way; `seen` [attacks][rows] lists the rows
-    each one was shown, so that an evaluation goes on where it stopped.
+    each one was shown, so that an evaluation goes on where it stopped. `attacked` counts
+    the pairs of a row and an attack, and `flat` those of them without gradients.
     """
 
     seconds: list[float]
