@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from judge.conftest import PARTS
+from nets import PARTS
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.engine import Threat

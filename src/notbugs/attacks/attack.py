@@ -3,14 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from notbugs.attacks.door import check_call, check_classes, check_gradients, predicted_clean, share
-from notbugs.attacks.losses import predicted
+from notbugs.attacks.losses import lost, won
 from notbugs.attacks.result import AttackResult
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
@@ -21,6 +20,8 @@ from notbugs.models.standin import faster
 
 FEASIBLE = 1e-5
 """Relative tolerance on the radius when a result is verified (float32 rounding of a norm)."""
+VERIFIED = 0.5
+"""Doubts by which a verified success leads: fewer than on the way, so that none is lost again."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class AbstractAttack(ABC):
 
     A subclass gives `size` and `find`; `threat` is None for a minimum-norm method.
     Calling it checks the arguments, holds the model still, and verifies what `find`
-    returned on the original model in its own precision.
+    returned on the original model in its own precision: a success must lead by more than
+    rounding (`losses.doubt`), so that it holds in a batch of another size.
     """
 
     name: str
@@ -183,14 +185,14 @@ class AbstractAttack(ABC):
         x, y, targets = case.x, case.y, case.targets
         x_adv = self.within().project(best.x.to(x.dtype), x)
 
-        def said(x: Images) -> Labels:
-            return predicted(model.logits(x))
-
-        if targets is not None:
-            success = share(said, x_adv, targets, votes) > 0.5
-        else:
+        def reached(x: Images) -> Mask:
+            logits = model.logits(x)
+            if targets is not None:
+                return won(logits, targets, VERIFIED)
             assert y is not None
-            success = share(said, x_adv, y, votes) < 0.5
+            return lost(logits, y, VERIFIED)
+
+        success = share(reached, x_adv, votes) > 0.5
         self._check_feasible(x, x_adv)
         forwards = best.forwards + 2 * votes * len(x)
         return AttackResult(
@@ -226,4 +228,8 @@ def wrong_clean(model: Classifier, x: Images, y: Labels | None, votes: int) -> M
     """
     if y is None:
         return torch.zeros_like(predicted_clean(model, x), dtype=torch.bool)
-    return ~(share(partial(predicted_clean, model), x, y, votes) > 0.5)
+
+    def right(x: Images) -> Mask:
+        return predicted_clean(model, x) == y
+
+    return ~(share(right, x, votes) > 0.5)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core.errors import bad_type, bad_value, check_images, check_labels, check_targets
-from notbugs.core.types import Images, Labels, Rows
+from notbugs.core.types import Images, Labels, Mask, Rows
 from notbugs.models import Classifier
 
 
@@ -88,13 +88,13 @@ def predicted_clean(model: Classifier, x: Images) -> Labels:
     return logits.argmax(dim=1)
 
 
-def share(said: Callable[[Images], Labels], x: Images, classes: Labels, passes: int = 1) -> Rows:
-    """The share of `passes` in which each row is said to be of `classes`, [n], 0..1.
+def share(asked: Callable[[Images], Mask], x: Images, passes: int = 1) -> Rows:
+    """The share of `passes` in which `asked` is true of each row of `x`, [n], 0..1.
 
-    - `said`: images to predicted classes; asked again in every pass, for a random model
+    It is asked again in every pass, for a model that is random in itself.
     """
     with torch.no_grad():
-        votes = [said(x) == classes for _ in range(passes)]
+        votes = [asked(x) for _ in range(passes)]
     return torch.stack(votes).float().mean(dim=0)
 
 

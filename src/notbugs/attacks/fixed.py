@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.losses import ValueOfLogits, aimed, averaged, cross_entropy, least_classes
-from notbugs.attacks.result import better
+from notbugs.attacks.result import restarted
 from notbugs.attacks.stopping import unyielding
 from notbugs.core.errors import check_count
 from notbugs.core.types import Images, Keys, Labels, Logits, RowTree
@@ -78,14 +80,11 @@ class Attack(AbstractAttack):
 
     def find(self, victim: Victim, case: Case) -> Solution:
         """The best of all restarts; later ones only see the rows that still stand."""
-        best = self._once(victim, case)
-        for restart in range(1, self.restarts):
-            left = (~best.success).nonzero()[:, 0]
-            if not len(left):
-                break
-            again = self._once(victim, case.select(left).again(restart))
-            best = better(best, again, left)
-        return best
+
+        def again(restart: int, left: Tensor) -> Solution:
+            return self._once(victim, case.select(left).again(restart))
+
+        return restarted(self._once(victim, case), self.restarts, again)
 
     def craft(
         self,

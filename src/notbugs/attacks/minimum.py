@@ -14,31 +14,15 @@ from notbugs.engine import (
     SmallestSuccess,
     Solution,
     Solver,
-    Threat,
 )
 
 
 @dataclass(frozen=True)
-class MinimumNorm(AbstractAttack):
-    """A solver within the pixel box that keeps, for each row, the nearest success.
+class BySolver(AbstractAttack):
+    """An attack by one solver whose distances are measured in `norm`."""
 
-    Approximates: minimise norm(x' - x) subject to x' misclassified (or classified as the
-    target) and 0 <= x' <= 1. A row that is wrong from the start has distance 0; one that
-    was never broken has `success` False and its best try as `x_adv`.
-    """
-
-    name: str
-    threat: Threat | None
     norm: AbstractSize
     solver: Solver
-    loss: ValueOfLogits = cross_entropy
-
-    gains_from_speed: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Refuses a solver that would keep another point than the nearest."""
-        if self.solver.keep != SmallestSuccess(self.norm):
-            raise bad_value("solver", "keep SmallestSuccess(norm)", repr(self.solver.keep))
 
     @property
     def size(self) -> AbstractSize:
@@ -51,6 +35,25 @@ class MinimumNorm(AbstractAttack):
     @property
     def passes(self) -> int:
         return self.solver.max_steps
+
+
+@dataclass(frozen=True)
+class MinimumNorm(BySolver):
+    """A solver within the pixel box that keeps, for each row, the nearest success.
+
+    Approximates: minimise norm(x' - x) subject to x' misclassified (or classified as the
+    target) and 0 <= x' <= 1. A row that is wrong from the start has distance 0; one that
+    was never broken has `success` False and its best try as `x_adv`.
+    """
+
+    loss: ValueOfLogits = cross_entropy
+
+    gains_from_speed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Refuses a solver that would keep another point than the nearest."""
+        if self.solver.keep != SmallestSuccess(self.norm):
+            raise bad_value("solver", "keep SmallestSuccess(norm)", repr(self.solver.keep))
 
     @property
     def least_classes(self) -> int:

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import Case, Victim
 from notbugs.attacks.fixed import counted, tireless
 from notbugs.attacks.losses import (
     Away,
@@ -15,22 +15,22 @@ from notbugs.attacks.losses import (
     PairwiseLoss,
     Towards,
     averaged,
+    column,
     difference,
     margin,
     targeted_dlr,
 )
+from notbugs.attacks.minimum import BySolver
 from notbugs.attacks.result import better
 from notbugs.attacks.stopping import unyielding
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
     AbstractObjective,
-    AbstractSize,
     AtCenter,
     Draw,
     Evaluation,
     Solution,
-    Solver,
     Threat,
     UniformIn,
 )
@@ -38,7 +38,7 @@ from notbugs.engine.solution import nearer
 
 
 @dataclass(frozen=True)
-class Sweep(AbstractAttack):
+class Sweep(BySolver):
     """A solver run towards each of the `targets_tried` likeliest wrong classes.
 
     Minimises loss(logits(x'), y, t) for t in the order of the clean logits; any wrong
@@ -58,10 +58,6 @@ class Sweep(AbstractAttack):
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), section 4, for both of its uses.
     """
 
-    name: str
-    threat: Threat | None
-    norm: AbstractSize
-    solver: Solver
     loss: PairwiseLoss = difference
     targets_tried: int = 9
     random_start: bool = False
@@ -73,16 +69,8 @@ class Sweep(AbstractAttack):
         check_count(self.samples, "samples")
 
     @property
-    def size(self) -> AbstractSize:
-        return self.norm
-
-    @property
-    def needs_grad(self) -> bool:
-        return self.solver.rule.needs_grad
-
-    @property
     def passes(self) -> int:
-        return self.solver.max_steps * max(self.targets_tried, 1) * self.samples
+        return super().passes * max(self.targets_tried, 1) * self.samples
 
     @property
     def votes(self) -> int:
@@ -181,12 +169,11 @@ class Inside(AbstractObjective):
         object.__setattr__(self, "is_random", self.objective.is_random)
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        if context is None or "center" not in context:
-            raise KeyError("This objective needs the per-row tensor 'center' in its context.")
+        center = column(context, "center")
         found = self.objective(x, context, draw)
         if found.success is None:
             return found
-        size = self.threat.norm.size(x.detach() - context["center"])
+        size = self.threat.norm.size(x.detach() - center)
         # How far the nearest misclassified point is outside the threat, in radii.
         gap = torch.where(found.success, size / self.threat.eps - 1, float("inf"))
         return found._replace(success=found.success & (size <= self.threat.eps), gap=gap)

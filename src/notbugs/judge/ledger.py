@@ -56,7 +56,8 @@ class Ledger:
     """Which rows were right, which attack broke which, and what that cost.
 
     `seen` lists the rows that each stage of an attack was shown, so that an evaluation goes
-    on where it stopped; `checked` those on which giving up was checked.
+    on where it stopped; `checked` those on which giving up was checked. `attacked` counts
+    the pairs of a row and an attack, and `flat` those of them without gradients.
     """
 
     seconds: list[float]

@@ -32,8 +32,8 @@ class Verdict:
     - `right` [n]: classified correctly when clean
     - `standing` [n]: right when clean AND under every attack and restart
     - `broken_by` [n]: index in `attacks` of the one that broke the row; -1 where none did
-    - `zero_gradients`: share of the rows attacked whose gradient was exactly zero at
-      half the steps or more, a sign of masking
+    - `zero_gradients`: of all pairs of an image and an attack that it was shown to, the
+      share in which the gradient was exactly zero at half the steps or more, a sign of masking
     - `diagnosis`: what `diagnose` found, where it was asked
     - `samples`: passes whose majority decided each entry; above 1 for a random model
     - `repeats`: whether two passes agree, as in the diagnosis
@@ -79,7 +79,7 @@ class Verdict:
         return [
             {
                 "check": "zero gradients",
-                "evidence": f"{self.zero_gradients:.1%} of the attacked images",
+                "evidence": f"in {self.zero_gradients:.1%} of the images, attack by attack",
                 "verdict": "suspicious" if self.zero_gradients > 0.05 else "clear",
             },
             *([] if self.repeats is None else [self.repeats]),
