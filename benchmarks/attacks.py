@@ -7,18 +7,21 @@ benchmarks/.venv/bin/python benchmarks/attacks.py --quick            # all suite
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Threads that wait sleep instead of spinning, so that processor time is work done.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import evaluation_suite
 import pgd_report
 import pgd_suite
 import torch
 from conditions import conditions
 from table import write
 
-SUITES = ("pgd",)
+SUITES = ("pgd", "evaluation")
 
 
 def main() -> None:
@@ -27,19 +30,42 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="minutes: smaller and fewer of all")
     parser.add_argument("--threads", type=int, default=2, help="torch's threads (default: 2)")
     parser.add_argument("--only", default="", help="pgd: only models whose name contains this")
+    parser.add_argument(
+        "--weights", type=Path, help="evaluation: a model saved by notbugs (default: trains one)"
+    )
+    parser.add_argument("--images", type=int, help="evaluation: how many (default: 128)")
+    parser.add_argument(
+        "--threats", nargs="+", default=["linf:0.15"], help="evaluation (default: linf:0.15)"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     wanted = parser.parse_args()
     torch.set_num_threads(wanted.threads)
     for suite in SUITES if wanted.suite == "all" else (wanted.suite,):
         before = conditions(wanted.threads)
-        found = pgd_suite.measured(quick=wanted.quick, only=wanted.only)
+        found, markdown = run(suite, wanted)
         found["conditions"] = before | {
             "load_average_after": conditions(wanted.threads)["load_average"],
             "quick": wanted.quick,
             "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
         }
         name = f"{suite}-quick" if wanted.quick else suite
-        print(write(found, pgd_report.markdown(found), wanted.out, name))
+        print(write(found, markdown(found), wanted.out, name))
+
+
+def run(
+    suite: str, wanted: argparse.Namespace
+) -> tuple[dict[str, Any], Callable[[dict[str, Any]], str]]:
+    """(what the suite measured, what makes its report of that)."""
+    quick = wanted.quick
+    if suite == "pgd":
+        return pgd_suite.measured(quick=quick, only=wanted.only), pgd_report.markdown
+    found = evaluation_suite.measured(
+        quick=quick,
+        weights=wanted.weights,
+        images=wanted.images or (8 if quick else 128),
+        threats=wanted.threats,
+    )
+    return found, evaluation_suite.markdown
 
 
 if __name__ == "__main__":

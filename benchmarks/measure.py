@@ -4,7 +4,7 @@ import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,24 +171,31 @@ def slopes(took: Mapping[int, Took]) -> list[float]:
     return [(b - a) / (many - few) for a, b in pairs]
 
 
-def peak_mib(call: Callable[[], object]) -> float | None:
-    """How far resident memory rises above where it was during a call; None but on Linux, glibc.
+class Peak:
+    """How far resident memory rises above where it was, in the block: `mib`, or None.
 
     Memory that was freed earlier is given back to the system first, or it would be used again
     unseen. What libraries hold back from earlier calls (oneDNN's scratch space) stays unseen.
+    Known on Linux with glibc alone.
     """
-    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if not reset.exists() or trim is None:
-        return None
 
-    def kib(name: str) -> int:
-        line = next(one for one in status.read_text().splitlines() if one.startswith(name))
-        return int(line.split()[1])
+    mib: float | None = None
+    _before: int | None = None
 
-    gc.collect()
-    trim(0)
-    before = kib("VmRSS")
-    reset.write_text("5")  # the high-water mark starts anew
-    call()
-    return (kib("VmHWM") - before) / 1024
+    def __enter__(self) -> "Peak":
+        reset, trim = Path("/proc/self/clear_refs"), getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if reset.exists() and trim is not None:
+            gc.collect()
+            trim(0)
+            self._before = _kib("VmRSS")
+            reset.write_text("5")  # the high-water mark starts anew
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._before is not None:
+            self.mib = (_kib("VmHWM") - self._before) / 1024
+
+
+def _kib(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(one for one in lines if one.startswith(name)).split()[1])

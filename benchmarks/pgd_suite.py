@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import subjects
 import torch
 from craft import Craft, Setting
-from measure import Spread, Took, passes, peak_mib, ratios, seeded, slopes, times
+from measure import Peak, Spread, Took, passes, ratios, seeded, slopes, times
 from pgd_contenders import OURS, PLAIN, in_strength, in_time, plain
 from subjects import Subject
 from torch import Tensor
@@ -147,6 +147,8 @@ def clocked(
     table: list[dict[str, Any]] = []
     for name, mine in took.items():
         craft = crafts[name][length]
+        with Peak() as memory:
+            craft(model, x, y)
         counted = passes(craft, model, x, y)
         table.append(
             {
@@ -164,12 +166,11 @@ def clocked(
                 "microseconds_per_image_gradient": Spread.quartiles(
                     [1e6 * s / (len(x) * counted.backwards) for s in mine[length].cpu]
                 ),
-                "peak_mib": peak_mib(lambda craft=craft: craft(model, x, y)),
+                "peak_mib": memory.mib,
                 **_ratios(mine, took, length),
                 "seconds": {str(n): mine[n] for n in case.lengths},
             }
         )
-        model.zero_grad(set_to_none=True)
     return table
 
 
