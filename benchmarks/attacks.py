@@ -15,13 +15,14 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import evaluation_suite
+import minimum_suite
 import pgd_report
 import pgd_suite
 import torch
 from conditions import conditions
 from table import write
 
-SUITES = ("pgd", "evaluation")
+SUITES = ("pgd", "minimum", "evaluation")
 
 
 def main() -> None:
@@ -29,11 +30,17 @@ def main() -> None:
     parser.add_argument("--suite", choices=(*SUITES, "all"), default="all")
     parser.add_argument("--quick", action="store_true", help="minutes: smaller and fewer of all")
     parser.add_argument("--threads", type=int, default=2, help="torch's threads (default: 2)")
-    parser.add_argument("--only", default="", help="pgd: only models whose name contains this")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="only models (pgd) or methods (minimum) with this in the name",
+    )
     parser.add_argument(
         "--weights", type=Path, help="evaluation: a model saved by notbugs (default: trains one)"
     )
-    parser.add_argument("--images", type=int, help="evaluation: how many (default: 128)")
+    parser.add_argument(
+        "--images", type=int, help="minimum and evaluation: how many (default: 64 and 128)"
+    )
     parser.add_argument(
         "--threats", nargs="+", default=["linf:0.15"], help="evaluation (default: linf:0.15)"
     )
@@ -59,6 +66,10 @@ def run(
     quick = wanted.quick
     if suite == "pgd":
         return pgd_suite.measured(quick=quick, only=wanted.only), pgd_report.markdown
+    if suite == "minimum":
+        images = wanted.images or (8 if quick else 64)
+        found = minimum_suite.measured(quick=quick, only=wanted.only, images=images)
+        return found, minimum_suite.markdown
     found = evaluation_suite.measured(
         quick=quick,
         weights=wanted.weights,
