@@ -33,11 +33,12 @@ TARGETS = (
 
 def markdown(found: dict[str, Any]) -> str:
     """The report: conditions, models, targets, strength, speed."""
-    parts = (_targets(found["speed"]), _strength(found["strength"]), _speed(found["speed"]))
+    parts = (targets(found["speed"]), _strength(found["strength"]), _speed(found["speed"]))
     return document("PGD beside its peers", found, parts)
 
 
-def _targets(speed: list[dict[str, Any]]) -> str:
+def targets(speed: list[dict[str, Any]]) -> str:
+    """What was wanted, what was measured, and whether that is enough."""
     by_name = {(row["model"], row["norm"], row["contender"]): row for row in speed}
     rows: list[tuple[object, ...]] = []
     for target in TARGETS:

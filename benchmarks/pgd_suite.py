@@ -1,6 +1,6 @@
 """PGD: equal success at a fixed budget first, then the time of a call and of a step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import subjects
@@ -92,31 +92,36 @@ def fallen(subject: Subject, x_adv: Tensor) -> Tensor:
 
 
 def compared(subject: Subject, norm: str, eps: float, case: Case) -> list[dict[str, Any]]:
-    """Success of each contender at each start: one row of the table each."""
-    table: list[dict[str, Any]] = []
+    """Success of each contender, at the image and at random starts: one row each."""
+    steps, table = case.lengths[0], list[dict[str, Any]]()
     for random_start in (False, True):
-        steps = case.lengths[0]
         setting = Setting(norm, eps, steps, CROSSING * eps / steps, random_start)
         seeds = range(case.seeds if random_start else 1)
-        fell, violation = {}, {}
-        for name, craft in in_strength(setting).items():
-            fell[name], violation[name] = _strength(subject, craft, setting, seeds)
-        mine = fell["notbugs"]
-        for name, one in fell.items():
-            rates = (100 * one.float().mean(dim=1)).tolist()
-            table.append(
-                {
-                    "model": subject.name,
-                    **vars(setting),
-                    "contender": name,
-                    "images": len(subject.y),
-                    "success": Spread.mean(rates),
-                    "success_of_seeds": rates,
-                    "only_it": int((one & ~mine).sum()) / len(seeds),
-                    "only_notbugs": int((mine & ~one).sum()) / len(seeds),
-                    "violation": violation[name],
-                }
-            )
+        table += compared_rows(subject, setting, in_strength(setting), seeds)
+    return table
+
+
+def compared_rows(
+    subject: Subject, setting: Setting, crafts: Mapping[str, Craft], seeds: range
+) -> list[dict[str, Any]]:
+    """Success of `crafts`, one of which is "notbugs", on the same images and seeds."""
+    found = {name: _strength(subject, craft, setting, seeds) for name, craft in crafts.items()}
+    mine, table = found["notbugs"][0], list[dict[str, Any]]()
+    for name, (fell, violation) in found.items():
+        rates = (100 * fell.double().mean(dim=1)).tolist()
+        table.append(
+            {
+                "model": subject.name,
+                **vars(setting),
+                "contender": name,
+                "images": len(subject.y),
+                "success": Spread.mean(rates),
+                "success_of_seeds": rates,
+                "only_it": int((fell & ~mine).sum()) / len(seeds),
+                "only_notbugs": int((mine & ~fell).sum()) / len(seeds),
+                "violation": violation,
+            }
+        )
     return table
 
 
