@@ -36,6 +36,9 @@ def main() -> None:
         help="only models (pgd) or methods (minimum) with this in the name",
     )
     parser.add_argument(
+        "--rounds", type=int, help="pgd and minimum: timed rounds, at least (default: 5 and 3)"
+    )
+    parser.add_argument(
         "--weights", type=Path, help="evaluation: a model saved by notbugs (default: trains one)"
     )
     parser.add_argument(
@@ -64,11 +67,12 @@ def run(
 ) -> tuple[dict[str, Any], Callable[[dict[str, Any]], str]]:
     """(what the suite measured, what makes its report of that)."""
     quick = wanted.quick
+    narrowed = {"only": wanted.only, "rounds": wanted.rounds}
     if suite == "pgd":
-        return pgd_suite.measured(quick=quick, only=wanted.only), pgd_report.markdown
+        return pgd_suite.measured(quick=quick, **narrowed), pgd_report.markdown
     if suite == "minimum":
         images = wanted.images or (8 if quick else 64)
-        found = minimum_suite.measured(quick=quick, only=wanted.only, images=images)
+        found = minimum_suite.measured(quick=quick, images=images, **narrowed)
         return found, minimum_suite.markdown
     found = evaluation_suite.measured(
         quick=quick,

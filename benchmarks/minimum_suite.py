@@ -18,10 +18,10 @@ NEARER = 0.01
 """A relative difference in distance from which one of two counts as nearer."""
 
 
-def measured(*, quick: bool, only: str, images: int) -> dict[str, Any]:
+def measured(*, quick: bool, only: str, images: int, rounds: int | None) -> dict[str, Any]:
     """Every method on the same images, which the model has right."""
     subject = subjects.small_cnn(quick).right(images)
-    rounds = 1 if quick else ROUNDS
+    rounds = rounds or (1 if quick else ROUNDS)
     chosen = [method for method in methods(quick) if only in method.name]
     return {
         "models": {subject.name: subject.described()},

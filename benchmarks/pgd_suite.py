@@ -46,12 +46,13 @@ QUICK = (
     Case(subjects.mnist_cnn, ("linf",), (5,), 32, 2),
     Case(subjects.cifar_resnet, ("linf",), (5,), 16, 1),
 )
-FEWEST, SECONDS = {False: 7, True: 2}, {False: 20.0, True: 1.0}
+ROUNDS, SECONDS = {False: 5, True: 2}, {False: 20.0, True: 1.0}
 """Timed rounds at least, and how long they go on for each model and norm; full or quick."""
 
 
-def measured(*, quick: bool, only: str = "") -> dict[str, Any]:
-    """Everything of the suite, as plain values and `Spread`s."""
+def measured(*, quick: bool, only: str, rounds: int | None) -> dict[str, Any]:
+    """Everything of the suite, as plain values and `Spread`s; `rounds` at least are timed."""
+    fewest = rounds or ROUNDS[quick]
     found: dict[str, Any] = {"models": {}, "strength": [], "speed": []}
     for case in QUICK if quick else FULL:
         subject = case.make(quick)
@@ -62,12 +63,12 @@ def measured(*, quick: bool, only: str = "") -> dict[str, Any]:
         for norm in case.norms:
             eps = halving_eps(subject, norm, case.lengths[0])
             found["strength"] += compared(subject, norm, eps, case)
-            found["speed"] += clocked(subject, norm, eps, case, FEWEST[quick], SECONDS[quick])
+            found["speed"] += clocked(subject, norm, eps, case, fewest, SECONDS[quick])
     found["settings"] = {
         "step_size": f"{CROSSING} * eps / steps",
         "restarts": 1,
         "eps": "where about half of the images fall to the plain loop at the shorter length",
-        "fewest_rounds": FEWEST[quick],
+        "fewest_rounds": fewest,
         "seconds_of_rounds": SECONDS[quick],
     }
     return found
@@ -153,8 +154,7 @@ def clocked(
     for name, mine in took.items():
         craft = crafts[name][length]
         with Peak() as memory:
-            craft(model, x, y)
-        counted = passes(craft, model, x, y)
+            counted = passes(craft, model, x, y)
         table.append(
             {
                 "model": subject.name,
