@@ -29,6 +29,7 @@ class Case(NamedTuple):
     - `seeds`: random starts of the strength measurement
     """
 
+    name: str
     make: Callable[[bool], Subject]
     norms: tuple[str, ...]
     lengths: tuple[int, ...]
@@ -37,14 +38,14 @@ class Case(NamedTuple):
 
 
 FULL = (
-    Case(subjects.linear, ("linf", "l2"), (20, 100), 128, 20),
-    Case(subjects.mnist_cnn, ("linf", "l2"), (20,), 128, 10),
-    Case(subjects.cifar_resnet, ("linf",), (20,), 128, 3),
+    Case("linear", subjects.linear, ("linf", "l2"), (20, 100), 128, 20),
+    Case("cnn", subjects.mnist_cnn, ("linf", "l2"), (20,), 128, 10),
+    Case("resnet20", subjects.cifar_resnet, ("linf",), (20,), 128, 3),
 )
 QUICK = (
-    Case(subjects.linear, ("linf", "l2"), (5, 20), 128, 3),
-    Case(subjects.mnist_cnn, ("linf",), (5,), 32, 2),
-    Case(subjects.cifar_resnet, ("linf",), (5,), 16, 1),
+    Case("linear", subjects.linear, ("linf", "l2"), (5, 20), 128, 3),
+    Case("cnn", subjects.mnist_cnn, ("linf",), (5,), 32, 2),
+    Case("resnet20", subjects.cifar_resnet, ("linf",), (5,), 16, 1),
 )
 ROUNDS, SECONDS = {False: 5, True: 2}, {False: 20.0, True: 1.0}
 """Timed rounds at least, and how long they go on for each model and norm; full or quick."""
@@ -55,10 +56,9 @@ def measured(*, quick: bool, only: str, rounds: int | None) -> dict[str, Any]:
     fewest = rounds or ROUNDS[quick]
     found: dict[str, Any] = {"models": {}, "strength": [], "speed": []}
     for case in QUICK if quick else FULL:
-        subject = case.make(quick)
-        if only not in subject.name:
+        if only not in case.name:  # before it is trained
             continue
-        subject = subject.right(case.images)
+        subject = case.make(quick).right(case.images)
         found["models"][subject.name] = subject.described()
         for norm in case.norms:
             eps = halving_eps(subject, norm, case.lengths[0])
@@ -143,8 +143,9 @@ def clocked(
     subject: Subject, norm: str, eps: float, case: Case, fewest: int, seconds: float
 ) -> list[dict[str, Any]]:
     """Passes, time and memory of each contender, with a random start: one row each."""
-    # One step size for all lengths: the slope between them is the cost of a step.
-    size = CROSSING * eps / max(case.lengths)
+    # One step size for all lengths, so that the slope between them is the cost of a step: that of
+    # the shorter, at which half of the images fall.
+    size = CROSSING * eps / case.lengths[0]
     made = {n: in_time(Setting(norm, eps, n, size, True)) for n in case.lengths}
     crafts = {name: {n: made[n][name] for n in case.lengths} for name in made[case.lengths[0]]}
     model, x, y = subject.model, subject.x, subject.y
