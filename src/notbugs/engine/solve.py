@@ -10,6 +10,7 @@ from torch import Tensor
 
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_count
+from notbugs.core.memory import keep_freed_memory
 from notbugs.core.types import Images, Keys, Mask, RowTree
 from notbugs.engine.keep import AbstractKeep, Kept, SuccessThenLowest
 from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
@@ -189,6 +190,7 @@ class Solver:
 
         Neither `center` nor `context` is changed.
         """
+        keep_freed_memory()
         if keys.shape != center.shape[:1]:
             raise bad_value("keys", f"have shape ({center.shape[0]},)", tuple(keys.shape))
         with torch.no_grad():

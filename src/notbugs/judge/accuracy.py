@@ -6,6 +6,7 @@ from torch import Tensor
 from notbugs.attacks import predicted_clean
 from notbugs.attacks.door import check_classifier
 from notbugs.core.errors import bad_value, check_count, check_labels
+from notbugs.core.memory import keep_freed_memory
 from notbugs.core.types import Labels, Mask
 from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen
@@ -34,6 +35,7 @@ def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -
     """The predicted class of every image, [n], on the CPU; the model is left as it was."""
     check_fits(model, data)
     check_count(batch_size, "batch_size")
+    keep_freed_memory()
     with frozen(model):
         parts = [
             predicted_clean(model, data.pixels(index).to(model.device)).cpu()
