@@ -26,4 +26,5 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     wanted = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _MOST), (_TOP_PAD, 64 << 20))
-    return all([mallopt(name, value) for name, value in wanted])
+    done = [bool(mallopt(name, value)) for name, value in wanted]
+    return all(done)
