@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import ClassVar, TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -47,8 +47,7 @@ def doubt(logits: Logits) -> Rows:
     rounding. TF32 kernels, where the caller allows them, may move logits by more.
     """
     kind = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    low, high = logits.aminmax(dim=1)
-    return ROUNDINGS * torch.finfo(kind).eps * torch.maximum(high, -low)
+    return logits.abs().amax(dim=1) * (ROUNDINGS * torch.finfo(kind).eps)
 
 
 def lost(logits: Logits, y: Labels, doubts: float = 1.0) -> Mask:
@@ -68,9 +67,21 @@ def won(logits: Logits, targets: Labels, doubts: float = 1.0) -> Mask:
     return -margin(seen, targets) > doubts * doubt(seen)
 
 
+class OfLogits(AbstractObjective):
+    """An objective whose success is read off the logits, its outputs."""
+
+    separates: ClassVar[bool] = True
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        found = self.values(x, context, draw)
+        if found.outputs is None:
+            raise RuntimeError("An objective of logits gives them as its outputs.")
+        return found._replace(success=self.success_of(found.outputs, context))
+
+
 @final
 @dataclass(frozen=True)
-class Away(AbstractObjective):
+class Away(OfLogits):
     """Untargeted: minimise -loss(logits(x), y); success where another class leads (`lost`).
 
     Context: `y` [n], the true classes.
@@ -79,14 +90,17 @@ class Away(AbstractObjective):
     logits: Callable[[Images], Logits]
     loss: ValueOfLogits = cross_entropy
 
-    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z, y = self.logits(x), column(context, "y")
-        return Evaluation(-self.loss(z, y), lost(z, y), z)
+    def values(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        z = self.logits(x)
+        return Evaluation(-self.loss(z, column(context, "y")), None, z)
+
+    def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
+        return lost(outputs, column(context, "y"))
 
 
 @final
 @dataclass(frozen=True)
-class Towards(AbstractObjective):
+class Towards(OfLogits):
     """Targeted: minimise loss(logits(x), targets); success where the target leads (`won`).
 
     Context: `targets` [n], the wanted classes.
@@ -95,14 +109,17 @@ class Towards(AbstractObjective):
     logits: Callable[[Images], Logits]
     loss: ValueOfLogits = cross_entropy
 
-    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z, targets = self.logits(x), column(context, "targets")
-        return Evaluation(self.loss(z, targets), won(z, targets), z)
+    def values(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        z = self.logits(x)
+        return Evaluation(self.loss(z, column(context, "targets")), None, z)
+
+    def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
+        return won(outputs, column(context, "targets"))
 
 
 @final
 @dataclass(frozen=True)
-class AwayThrough(AbstractObjective):
+class AwayThrough(OfLogits):
     """Untargeted by way of a class: minimise loss(logits(x), y, targets); success where not y.
 
     Context: `y` [n], the true classes, and `targets` [n], the classes aimed at. Any wrong
@@ -112,9 +129,12 @@ class AwayThrough(AbstractObjective):
     logits: Callable[[Images], Logits]
     loss: "PairwiseLoss"
 
-    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+    def values(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         z, y, targets = self.logits(x), column(context, "y"), column(context, "targets")
-        return Evaluation(self.loss(z, y, targets), lost(z, y), z)
+        return Evaluation(self.loss(z, y, targets), None, z)
+
+    def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
+        return lost(outputs, column(context, "y"))
 
 
 @final

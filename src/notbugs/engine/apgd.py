@@ -1,7 +1,7 @@
 """Auto-PGD: a step rule that sets its own step size from the progress it makes."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -58,6 +58,8 @@ class APGD(AbstractStepRule[APGDState]):
     norm: AbstractNorm
     eps: float
     rho: float = 0.75
+
+    needs_success: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuses a size without directions, and a radius that is not positive."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 from torch import Tensor
 
@@ -42,6 +42,16 @@ class AbstractObjective(ABC):
     """
 
     is_random: bool = False
+    separates: ClassVar[bool] = False
+    """Whether success follows from outputs and context: it may then be asked for later."""
+
+    def values(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        """As a call; without the success where `separates`."""
+        return self(x, context, draw)
+
+    def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
+        """The success [n] of rows with these outputs, where `separates`."""
+        raise NotImplementedError
 
     @abstractmethod
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:

@@ -47,6 +47,8 @@ class AbstractStepRule(ABC, Generic[S]):
 
     needs_grad: ClassVar[bool] = True
     needs_jacobian: ClassVar[bool] = False
+    needs_success: ClassVar[bool] = True
+    """False where a step follows from values and gradients alone."""
 
     @abstractmethod
     def init(self, theta: Tensor, info: StepInfo) -> S:
@@ -91,6 +93,8 @@ class Steepest(AbstractStepRule[None]):
     step_size: float
     schedule: str = "constant"
 
+    needs_success: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         """Refuses a size without directions, a step not above 0 and an unknown schedule."""
         check_norm(self.norm)
@@ -116,6 +120,8 @@ class Momentum(AbstractStepRule[Tensor]):
     step_size: float
     decay: float = 1.0
     schedule: str = "constant"
+
+    needs_success: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuses a size without directions, a step not above 0 and an unknown schedule."""
@@ -153,6 +159,8 @@ class Adam(AbstractStepRule[AdamState]):
     beta2: float = 0.999
     damping: float = 1e-8
     schedule: str = "constant"
+
+    needs_success: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuses a step that is not positive and an unknown schedule."""

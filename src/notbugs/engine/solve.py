@@ -12,10 +12,11 @@ from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.memory import keep_freed_memory
 from notbugs.core.types import Images, Keys, Mask, RowTree
+from notbugs.engine import blocks
 from notbugs.engine.keep import AbstractKeep, Kept, SuccessThenLowest
 from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
-from notbugs.engine.rules import AbstractStepRule, StepInfo
+from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 from notbugs.engine.sets import AbstractSet, Everywhere
 from notbugs.engine.solution import Solution, Status, joined
 from notbugs.engine.start import AbstractStart, AtCenter
@@ -60,16 +61,20 @@ class _Work:
             draw = Draw(random.fold(at.keys, *names))
             return self.objective(self.decode(theta), at.context, draw)
 
-    def slope(self, at: _Rows, step: int, jacobian: bool) -> "_Slope":
+    def slope(
+        self, at: _Rows, step: int, jacobian: bool = False, values_alone: bool = False
+    ) -> "_Slope":
         """The objective at the current variables with the gradient of each row's value.
 
-        With `jacobian`, that of every output as well, at one backward pass each.
+        With `jacobian`, that of every output as well, at one backward pass each. With
+        `values_alone`, perhaps without success.
         """
+        objective = self.objective.values if values_alone else self.objective
         theta = at.theta.detach().requires_grad_()
         draw = Draw(random.fold(at.keys, "step", step) if self.objective.is_random else at.keys)
         with torch.enable_grad():
             x = self.decode(theta)
-            found = self.objective(x, at.context, draw)
+            found = objective(x, at.context, draw)
             # As the gradient of the sum, two operations shorter.
             (grad,) = torch.autograd.grad(
                 found.value, theta, torch.ones_like(found.value), retain_graph=jacobian
@@ -126,12 +131,6 @@ def _jacobian(outputs: Tensor | None, theta: Tensor) -> Tensor:
 def _probe(work: _Work, at: _Rows, step: int, theta: Tensor) -> Evaluation:
     """An evaluation that a rule asks for between steps."""
     return work.look(theta, at, "probe", step)
-
-
-def _all_zero(grad: Tensor) -> Mask:
-    # Several times faster than (grad == 0).all(dim=1). A row with a NaN counts as well: it
-    # cannot move either, and a model with such gradients must not pass for a robust one.
-    return ~(rows.flatten(grad).abs().amax(dim=1) > 0)
 
 
 def _detached(found: Evaluation) -> Evaluation:
@@ -197,10 +196,13 @@ class Solver:
             at = self._begin(center, context, keys, start)
             around = self.within.around(at.center)
             work = _Work(objective, exact, self.parameterization.decode, around)
-            for step in range(self.max_steps):
-                if not len(at.place):
-                    break
-                at = self._step(work, at, step, observe)
+            if observe is None and self._in_blocks(work, at):
+                at = self._steps_in_blocks(work, at)
+            else:
+                for step in range(self.max_steps):
+                    if not len(at.place):
+                        break
+                    at = self._step(work, at, step, observe)
             at = self._look_last(work, at)
             found = self._solution(work, [*work.finished, at])
             if exact is None:
@@ -270,6 +272,62 @@ class Solver:
         at, info = self._freeze(work, at, info)
         return self._advance(at, info) if len(at.place) else at
 
+    def _in_blocks(self, work: _Work, at: _Rows) -> bool:
+        """Whether nothing on the way asks for success, so that it can be entered later."""
+        objective = work.objective
+        return (
+            self.stop.never
+            and isinstance(self.keep, SuccessThenLowest)
+            and self.rule.needs_grad
+            and not (self.rule.needs_success or self.rule.needs_jacobian)
+            and objective.separates
+            and not objective.is_random
+            and blocks.pays(at.theta)
+        )
+
+    def _steps_in_blocks(self, work: _Work, at: _Rows) -> _Rows:
+        """All steps; what was seen is entered block by block, with the same result."""
+        seen: list[_Slope] = []
+        unknown = at.done
+        for step in range(self.max_steps):
+            slope = work.slope(at, step, values_alone=True)
+            seen.append(slope)
+            info = StepInfo(
+                step=step,
+                max_steps=self.max_steps,
+                value=slope.found.value,
+                grad=slope.grad,
+                success=unknown,
+                center=at.center,
+                keys=at.keys,
+                project=work.project,
+                evaluate=partial(_probe, work, at, step),
+            )
+            rule = at.rule if step else self.rule.init(at.theta, info)
+            theta, rule = self.rule.step(at.theta, info, rule)
+            at = at._replace(theta=work.project(theta), rule=rule)
+            if len(seen) == blocks.STEPS or step + 1 == self.max_steps:
+                at, seen = self._enter(work, at, seen), []
+        return at
+
+    def _enter(self, work: _Work, at: _Rows, seen: list[_Slope]) -> _Rows:
+        """Enters what the steps of a block have seen."""
+        b, n = len(seen), len(at.place)
+        every = torch.arange(n, device=at.place.device).repeat(b)
+        outputs = torch.cat([given(slope.found.outputs) for slope in seen])
+        success = work.objective.success_of(outputs, rows.select(at.context, every))
+        new = blocks.best(
+            torch.stack([slope.x for slope in seen]),
+            torch.stack([slope.found.value for slope in seen]),
+            success.reshape(b, n),
+        )
+        zero = blocks.all_zero(torch.cat([given(slope.grad) for slope in seen]))
+        return at._replace(
+            kept=self.keep.update(new, at.kept, at.center),
+            steps=at.steps + b,
+            zero_grads=at.zero_grads + zero.reshape(b, n).sum(dim=0),
+        )
+
     def _evaluate(self, work: _Work, at: _Rows, step: int) -> _Slope:
         if self.rule.needs_grad:
             return work.slope(at, step, self.rule.needs_jacobian)
@@ -316,7 +374,7 @@ class Solver:
     def _advance(self, at: _Rows, info: StepInfo) -> _Rows:
         theta, state = self.rule.step(at.theta, info, at.rule)
         theta = info.project(theta)
-        flat = None if info.grad is None else _all_zero(info.grad)
+        flat = None if info.grad is None else blocks.all_zero(info.grad)
         moved: Tensor | int = 1
         if not self.stop.never:
             moved = ~at.done

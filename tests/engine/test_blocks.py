@@ -1,0 +1,53 @@
+"""Entering several steps at once changes nothing but the time."""
+
+import pytest
+import torch
+
+from notbugs import attacks
+from notbugs.core import random
+from notbugs.engine import L2, Kept, Linf, SuccessThenLowest, blocks
+from notbugs.models import build
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        attacks.pgd(Linf(), 0.1, steps=37),
+        attacks.pgd(L2(), 0.4, steps=5, loss=attacks.margin, restarts=2),
+        attacks.mim(Linf(), 0.1, 20),
+        attacks.apgd(L2(), 0.4, steps=33, stop_on_success=False),
+    ],
+    ids=lambda attack: attack.name,
+)
+@pytest.mark.parametrize("targeted", [False, True])
+def test_the_result_is_that_of_step_by_step(attack, targeted, monkeypatch):
+    model = build("mlp", shape=(1, 6, 6), classes=4, seed=2).eval()
+    x = random.uniform(random.row_keys(30, "blocks"), (1, 6, 6))
+    with torch.no_grad():
+        y = model.logits(x).argmax(dim=1)
+    given = {"targets": (y + 1) % 4} if targeted else {"y": y}
+    small = attack(model, x, seed=3, **given)
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks, "SMALL", 0)
+        plain = attack(model, x, seed=3, **given)
+    for name in ("x_adv", "success", "loss", "zero_grads", "steps"):
+        assert torch.equal(getattr(small, name), getattr(plain, name)), name
+    assert (small.forwards, small.backwards) == (plain.forwards, plain.backwards)
+    assert small.attack_success_rate > 0
+
+
+def test_the_best_of_a_block_is_what_would_be_kept_one_by_one():
+    b, n = 9, 400
+    value = random.uniform(random.row_keys(b, "v"), (n,)).mul(5).floor()  # many ties
+    value[random.uniform(random.row_keys(b, "nan"), (n,)) < 0.2] = float("nan")
+    value[:, 7] = float("nan")
+    success = random.uniform(random.row_keys(b, "s"), (n,)) < 0.3
+    success &= ~value.isnan()
+    x = torch.arange(b * n, dtype=torch.float32).reshape(b, n, 1)
+    kept = None
+    for i in range(b):
+        kept = SuccessThenLowest().update(Kept(x[i], value[i], success[i]), kept, x[0])
+    found = blocks.best(x, value, success)
+    assert torch.equal(found.x, kept.x)
+    assert torch.equal(found.success, kept.success)
+    torch.testing.assert_close(found.value, kept.value, rtol=0, atol=0, equal_nan=True)
