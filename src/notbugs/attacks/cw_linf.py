@@ -84,7 +84,9 @@ class CarliniWagnerLinf(AbstractAttack):
     def _solve(self, problem: WithinLimit, case: Case, at: _Search, turn: int) -> Solution:
         given = {**context(case, at.c), "limit": at.limit}
         keys, start = case.again("limit", turn).keys, FromImages(at.x)
-        found = self.solver.minimise(problem, case.x, given, keys=keys, start=start)
+        found = self.solver.minimise(
+            problem, case.x, given, keys=keys, start=start, observe=case.observe
+        )
         return replace(found, x=rounded(found.x, self.levels)) if self.levels else found
 
     def _next(self, found: Solution, x: Images, at: _Search) -> _Search:

@@ -123,5 +123,11 @@ class Attack(AbstractAttack):
         if victim.exact is not None:
             exact, _ = self.objective(victim.exact, case.y, case.targets)
         return self.solver.minimise(
-            objective, case.x, context, keys=case.keys, start=self._start(), exact=exact
+            objective,
+            case.x,
+            context,
+            keys=case.keys,
+            start=self._start(),
+            exact=exact,
+            observe=case.observe,
         )

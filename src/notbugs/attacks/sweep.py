@@ -127,6 +127,7 @@ class Sweep(AbstractAttack):
             exact=None
             if victim.exact is None
             else self._objective(victim.exact, case, targets, victim.model.classes),
+            observe=case.observe,
         )
 
     def _context(self, case: Case, targets: Tensor | None) -> RowTree:

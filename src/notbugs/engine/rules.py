@@ -25,6 +25,7 @@ class StepInfo:
 
     `outputs` [n, k] are the objective's, None where it has none; `jacobian` [n, k, ...]
     holds the gradient of each of them for a rule with `needs_jacobian`, else None.
+    `place` [n] says which row of the batch each is, for observers.
     """
 
     step: int
@@ -38,6 +39,7 @@ class StepInfo:
     evaluate: Callable[[Tensor], Evaluation]
     outputs: Tensor | None = None
     jacobian: Tensor | None = None
+    place: Tensor | None = None
 
 
 class AbstractStepRule(ABC, Generic[S]):
