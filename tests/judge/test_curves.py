@@ -77,6 +77,9 @@ def test_a_curve_steps_down_at_each_distance_and_ends_at_the_unbroken():
     assert curve.ci95[1] == wilson(3, 6)
     at = [found.robust_accuracy(eps) for eps in (0, 0.099, 0.1, 0.2, 0.3, 1e9)]
     assert at == pytest.approx([100 * k / 6 for k in (5, 5, 3, 3, 2, 2)])
+    uneven = Distances("A", "l2", torch.ones(60) > 0, (1 + torch.arange(60).double()) / 7)
+    for eps, standing in zip(uneven.curve().eps, uneven.curve().standing, strict=True):
+        assert 100 * standing / 60 == pytest.approx(uneven.robust_accuracy(eps))
     assert found.unbroken == 2
     assert found.ordered.tolist() == [0.1, 0.1, 0.3, INF, INF]
 

@@ -90,7 +90,7 @@ class Distances:
         eps = [0.0, *radii.unique().tolist()]
         far = self.ordered
         # Those with a distance of exactly eps are broken within it.
-        standing = len(far) - torch.searchsorted(far, torch.tensor(eps).to(far), right=True)
+        standing = len(far) - torch.searchsorted(far, far.new_tensor(eps), right=True)
         counts = tuple(int(count) for count in standing)
         return AccuracyCurve(self.attack, self.norm, self.n, tuple(eps), counts, exact=True)
 
