@@ -25,8 +25,9 @@ def draw_losses(
         plain_axes(ax, theme)
     percent_axis(bottom, theme, "succeeded (%)")
     top.set_ylabel("objective (the attack lowers it)", color=theme.ink, fontsize=LABEL)
+    several = any(len(curve.runs) > 1 for curve in curves.values())
     bottom.set_xlabel(
-        "steps taken\nline: mean over images, band: quartiles",
+        "steps taken\nline: mean over images, band: quartiles" + " of try 1" * several,
         color=theme.ink,
         fontsize=LABEL,
         linespacing=1.4,
