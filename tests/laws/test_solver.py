@@ -47,6 +47,9 @@ SETS = {
 STOPS = {"never": Never(), "success": OnSuccess(), "plateau": Plateau(5)}
 
 
+INF = float("inf")
+
+
 @dataclass(frozen=True)
 class Bowl(AbstractObjective):
     """||x - goal||^2 with `goal` in the context; reached below a threshold."""
@@ -278,6 +281,21 @@ def test_rows_that_finish_keep_their_last_value_in_the_trace():
     part = rows.select(dict(context), torch.tensor([3, 1]))
     solver.minimise(Bowl(), center[[3, 1]], part, keys=keys[[3, 1]], observe=alone)
     torch.testing.assert_close(alone.runs[0].values, run.values[:, [3, 1]])
+
+
+def test_rows_whose_success_is_refuted_are_traced_again_by_their_places():
+    center, context, keys = problem()
+    trace, reach = Trace(), 1.0
+    first = Bowl()(center, context, Draw(keys)).value
+    Solver(Box(), Steepest(L2(), 1e-6), 3).minimise(
+        Bowl(reach=INF), center, context, keys=keys, exact=Bowl(reach=reach), observe=trace
+    )
+    denied = (first >= reach).nonzero()[:, 0].tolist()
+    assert 0 < len(denied) < len(center)
+    whole, again = trace.runs
+    assert whole.rows.tolist() == list(range(len(center)))
+    assert again.rows.tolist() == denied
+    torch.testing.assert_close(again.values[0], whole.values[0, denied])
 
 
 def test_a_random_objective_is_traced_as_it_is_judged():

@@ -135,6 +135,18 @@ def test_histograms_count_every_image_that_was_right():
     assert median.get_xdata()[0] == found().median
 
 
+@pytest.mark.parametrize("most", [7, 31, 32, 200])
+def test_pixels_are_counted_whole(most):
+    count = torch.linspace(1, most, 60).round().double()
+    (ax,) = distance_histograms({"CW": Distances("A", "l0", ROWS >= 0, count)}).axes
+    bars = [(p.get_x() + p.get_width() / 2, p.get_height()) for p in ax.containers[0]]
+    assert sum(height for _, height in bars) == 60
+    if most < 32:  # a bar for each number, where the number is
+        wanted = [(k, int((count == k).sum())) for k in range(most + 1)]
+        assert [height for _, height in bars] == [height for _, height in wanted]
+        assert [x for x, _ in bars] == pytest.approx([x for x, _ in wanted])
+
+
 def test_linf_is_written_in_255ths():
     figure = nearest_sheet({"FMN": found(8 / 255, "linf")})
     left, right = figure.axes

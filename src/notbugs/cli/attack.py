@@ -29,7 +29,7 @@ from notbugs.data import ImageData, export_folder, load_source, save
 from notbugs.data.files import SUFFIX
 from notbugs.data.writing import check_free
 from notbugs.engine import Threat, Trace
-from notbugs.judge import wilson
+from notbugs.judge import Distances, wilson
 from notbugs.models import Classifier
 
 BATCH = 256
@@ -195,10 +195,15 @@ class AttackCommand:
         if attack.threat is None and len(near):
             share = _percent(found.success & (found.distance <= threat.eps))
             console.print(
-                "Distance of the nearest successes (images that were right): median "
-                f"{float(near.median()):.4f}, largest {float(near.max()):.4f}; "
-                f"{share:.1f} % of the images fall within {threat}."
+                f"Distance of the nearest successes: {self._middle(found)}, largest "
+                f"{float(near.max()):.4f}; {share:.1f} % of the images fall within {threat}."
             )
+
+    def _middle(self, found: "_Found") -> str:
+        """The median over the images that were right, those never broken being infinitely far."""
+        near = Distances.of(found.work.attack, found.parts)
+        never = f" (infinite for {near.unbroken} never broken)" if near.unbroken else ""
+        return f"median {near.median:.4f}{never}"
 
     def _set(self, found: "_Found", images: Tensor, columns: dict[str, Tensor]) -> ImageData:
         work = found.work

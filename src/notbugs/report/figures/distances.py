@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from notbugs.judge import Distances
 from notbugs.report.figures.radius import inks, norm_of, radius_axis, radius_text, title
 from notbugs.report.figures.style import LABEL, SMALL, Theme, fitted, plain_axes, width_of
+
+Points = npt.NDArray[Any]
 
 BINS = 32
 SUBTITLE_PAD = 24
@@ -19,8 +22,8 @@ SUBTITLE_PAD = 24
 
 def draw_distances(axes: Sequence[Axes], found: Mapping[str, Distances], theme: Theme) -> None:
     """Draws one histogram on each of the given axes, all over the same bins."""
-    finite = [float(d) for each in found.values() for d in each.ordered if math.isfinite(d)]
-    edges = np.linspace(0, max(finite, default=1.0) or 1.0, BINS + 1)
+    finite = [d for each in found.values() for d in each.ordered.tolist() if math.isfinite(d)]
+    edges = _edges(norm_of(found), max(finite, default=1.0) or 1.0)
     pens = inks(len(found), theme)
     for ax, each, (color, _) in zip(axes, found.values(), pens, strict=True):
         _histogram(ax, each, edges, color, theme)
@@ -34,7 +37,15 @@ def draw_distances(axes: Sequence[Axes], found: Mapping[str, Distances], theme: 
         _subtitle(ax, name, each, theme)
 
 
-def _histogram(ax: Axes, each: Distances, edges: np.ndarray, color: str, theme: Theme) -> None:
+def _edges(norm: str, largest: float) -> Points:
+    """Bins from 0 to the largest distance; for L0 around whole numbers of pixels."""
+    if norm != "l0":
+        return np.linspace(0, largest, BINS + 1)
+    width = math.ceil((largest + 1) / BINS)
+    return np.arange(math.ceil((largest + 1) / width) + 1) * width - 0.5
+
+
+def _histogram(ax: Axes, each: Distances, edges: Points, color: str, theme: Theme) -> None:
     plain_axes(ax, theme)
     ax.set_ylabel("images", color=theme.ink, fontsize=LABEL)
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -93,6 +104,6 @@ def _subtitle(ax: Axes, name: str, each: Distances, theme: Theme) -> None:
     made.set_in_layout(False)
 
 
-def _infinite_place(edges: np.ndarray) -> float:
+def _infinite_place(edges: Points) -> float:
     """Where on the axis of distances the bar of those that were never broken stands."""
     return float(edges[-1] + 2.2 * (edges[1] - edges[0]))
