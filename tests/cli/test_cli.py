@@ -1,5 +1,6 @@
 """The command line as a user meets it."""
 
+import csv
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from PIL import Image
 
 from notbugs.cli import main
 from notbugs.cli.methods import METHODS, attack_named
+from notbugs.core import random
 from notbugs.data import load_source, split
 from notbugs.engine import Threat
 from notbugs.models import load as load_model
@@ -144,6 +146,115 @@ def test_attack_saves_and_checks_after_rounding(trained, tmp_path, capsys):
     assert len(list((tmp_path / "png").rglob("*.png"))) == 50
     call("attack", trained, "--threat", "l2:1", "--method", "fgsm", "--target", 3, "--count", 50)
     assert "classified as 3" in capsys.readouterr().out
+
+
+def test_what_is_saved_is_what_was_found_and_the_pngs_are_judged_anew(trained, tmp_path):
+    from notbugs.data import load
+
+    save, png, told = tmp_path / "a.safetensors", tmp_path / "png", tmp_path / "told.json"
+    call("attack", trained, "--threat", "l2:0.6", "--steps", 8, "--count", 40, "--save", save,
+         "--png", png, "--json", told)  # fmt: skip
+    model, facts = load_model(trained)
+    test = split(load_source("digits"), seed=0, train_size=facts["split"]["train_size"]).test
+    x, y = test.pixels(slice(0, 40)), test.labels[:40]
+    attack = attack_named("pgd", Threat.parse("l2:0.6"), steps=8)
+    found = attack(model.eval(), x, y, keys=random.row_keys(40, 0, "attack"))
+    made = load(save)
+    assert torch.equal(made.images, found.x_adv)  # to the last bit
+    assert torch.equal(made.columns["success"], found.success)
+    with (png / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    images = torch.stack([torch.from_numpy(np.array(Image.open(png / r["file"]))) for r in rows])
+    pixels = images[:, None].float() / 255
+    with torch.no_grad():
+        broken = model.logits(pixels).argmax(dim=1) != y
+    assert [int(r["success"]) for r in rows] == broken.int().tolist()
+    assert [int(r["label"]) for r in rows] == y.tolist()
+    clean = (255 * x).round() / 255
+    assert float((pixels - clean).flatten(1).norm(dim=1).max()) <= 0.6 * (1 + 1e-6)
+    numbers = json.loads(told.read_text())
+    assert numbers["png"]["success"] == pytest.approx(100 * float(broken.float().mean()))
+    assert numbers["png"]["held"] == int((broken & found.success).sum())
+    assert numbers["success"] == pytest.approx(100 * found.attack_success_rate)
+    assert "curves" not in numbers
+
+
+def size_of_png(path):
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        return picture.size
+
+
+def test_plot_of_a_nearest_method_draws_its_distances(trained, tmp_path, capsys):
+    plot, told = tmp_path / "new" / "near.png", tmp_path / "near.json"
+    call("attack", trained, "--threat", "l2:0.5", "--method", "fmn", "--steps", 15, "--count", 40,
+         "--plot", plot, "--json", told)  # fmt: skip
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Curves:" in said
+    assert "near.png" in said
+    width, height = size_of_png(plot)
+    assert width > 1.5 * height > 900
+    numbers = json.loads(told.read_text())
+    curve, distances = numbers["curves"]["accuracy"], numbers["curves"]["distances"]
+    assert set(numbers["curves"]) == {"accuracy", "distances"}
+    assert curve["exact"] is True
+    assert (curve["n"], curve["norm"]) == (40, "l2")
+    assert curve["accuracy"][0] == pytest.approx(100 - numbers["already_wrong"])
+    near = [d for d in distances["distances"] if d is not None]
+    assert curve["eps"][1:] == sorted(set(near))
+    assert f"median {distances['median']:.4f}" in said
+
+
+def test_plot_of_a_fixed_budget_draws_its_loss(trained, tmp_path):
+    plot, told = tmp_path / "pgd.png", tmp_path / "pgd.json"
+    call("attack", trained, "--threat", "l2:0.5", "--steps", 6, "--restarts", 2, "--count", 40,
+         "--plot", plot, "--json", told, "--radii", 4)  # fmt: skip
+    size_of_png(plot)
+    numbers = json.loads(told.read_text())
+    curve, loss = numbers["curves"]["accuracy"], numbers["curves"]["loss"]
+    assert curve["eps"] == pytest.approx([0, 0.25, 0.5, 0.75, 1.0])
+    assert curve["accuracy"] == sorted(curve["accuracy"], reverse=True)
+    assert curve["accuracy"][2] <= 100 - numbers["success"] + 1e-9
+    assert [len(run["mean"]) for run in loss["runs"]] == [7, 7]
+    assert loss["runs"][-1]["reached"][-1] == pytest.approx(numbers["success"])
+    call("attack", trained, "--threat", "linf:0.8", "--method", "fgsm", "--count", 9, "--radii", 3,
+         "--json", told)  # fmt: skip
+    radii = json.loads(told.read_text())["curves"]["accuracy"]["eps"]
+    assert radii == pytest.approx([0, 1 / 3, 2 / 3, 0.8, 1])  # none beyond black and white
+
+
+def test_what_attack_cannot_write_is_refused_before_the_work(
+    trained, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("x")
+    monkeypatch.setattr("notbugs.cli.attack._Work.done", None)  # never reached
+    both, pgd = tmp_path / "both", ("attack", trained, "--threat", "l2:1")
+    cases = [
+        (("--plot", tmp_path / "a.pdf"), "`--plot` must end in .png"),
+        (("--plot", tmp_path / "file" / "a.png"), "Cannot write"),
+        (("--json", tmp_path / "file" / "a.json"), "Cannot write"),
+        (("--save", tmp_path / "a.pt"), "`--save` must end in .safetensors"),
+        (("--save", tmp_path / "file" / "a.safetensors"), "Cannot write"),
+        (("--png", tmp_path / "full"), "not empty"),
+        (("--png", tmp_path / "file" / "png"), "Cannot write"),
+        (
+            ("--save", both.with_suffix(".safetensors"), "--json", both.with_suffix(".json")),
+            "`--json` must differ from --save's recipe",
+        ),
+        (("--plot", tmp_path / "a.png", "--target", 3), "`--target` must be left out with --plot"),
+        (("--radii", 5), "`--radii` must come with --plot or --json"),
+        (("--radii", 0, "--json", tmp_path / "a.json"), "`--radii` must be at least 1"),
+        (
+            ("--radii", 5, "--method", "fmn", "--plot", tmp_path / "a.png"),
+            "`--radii` must be left out for fmn",
+        ),
+    ]
+    for arguments, words in cases:
+        said = refused(capsys, *pgd, *arguments)
+        assert words in said, (arguments, said)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "full"]
 
 
 def test_build_show_and_export(trained, tmp_path, capsys):

@@ -111,7 +111,10 @@ def test_folder_labels_and_names(tmp_path):
     assert folders == ["0-T-shirt_top", "1-Bag", "2-_"]
     with (tmp_path / "out" / "labels.csv").open(newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[:2] == [["file", "label", "class"], ["0-T-shirt_top/0.png", "0", "T-shirt/top"]]
+    assert rows[:2] == [
+        ["file", "label", "class", "distance"],
+        ["0-T-shirt_top/0.png", "0", "T-shirt/top", "0"],
+    ]
     assert len(rows) == 7
     assert all((tmp_path / "out" / row[0]).is_file() for row in rows[1:])
 

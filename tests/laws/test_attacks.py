@@ -7,6 +7,7 @@ import torch
 
 from attacks.catalogue import ATTACKS, TARGETED_ONLY
 from notbugs.core import random
+from notbugs.engine import Trace
 from notbugs.models import build
 
 N, CLASSES = 12, 5
@@ -91,3 +92,42 @@ def test_settings_are_frozen_and_print(name):
     assert attack.name in repr(attack)
     with pytest.raises(FrozenInstanceError):
         attack.name = "other"
+
+
+@EACH
+def test_every_step_can_be_traced_or_the_method_says_why_not(name, scene):
+    model, x, y = scene
+    attack, keys, trace = ATTACKS[name], random.row_keys(N, "e"), Trace()
+    targets = (y + 1) % CLASSES if name in TARGETED_ONLY else None
+    named = None if name in TARGETED_ONLY else y
+    plain = attack(model, x, named, targets=targets, keys=keys, fast=False)
+    if not attack.can_be_observed:
+        with pytest.raises(ValueError, match=r"`observe` must be left out for .*loop of its own"):
+            attack(model, x, named, targets=targets, keys=keys, observe=trace)
+        return
+    found = attack(model, x, named, targets=targets, keys=keys, fast=False, observe=trace)
+    assert torch.equal(found.x_adv, plain.x_adv)  # looking on changes nothing
+    reached = torch.zeros(N, dtype=torch.bool)
+    for run in trace.runs:
+        assert run.values.shape == run.reached.shape == (run.max_steps + 1, len(run.rows))
+        reached[run.rows] |= run.reached[-1]
+    traced = torch.cat([run.rows for run in trace.runs]).unique()
+    needed = torch.arange(N) if attack.threat is not None else (~found.already_wrong).nonzero()
+    assert set(needed.flatten().tolist()) <= set(traced.tolist())
+    assert torch.equal(reached[traced], found.success[traced])
+
+
+def test_restarts_are_traced_apart_by_the_places_of_their_rows(scene):
+    model, x, y = scene
+    attack, keys, trace = (
+        attacks.pgd(Linf(), 0.05, steps=5, restarts=3),
+        random.row_keys(N),
+        Trace(),
+    )
+    first = attacks.pgd(Linf(), 0.05, steps=5)(model, x, y, keys=keys, fast=False)
+    attack(model, x, y, keys=keys, fast=False, observe=trace)
+    assert trace.runs[0].rows.tolist() == list(range(N))
+    assert 0 < len(trace.runs[1].rows) < N
+    assert trace.runs[1].rows.tolist() == (~first.success).nonzero()[:, 0].tolist()
+    later = set(trace.runs[2].rows.tolist()) if len(trace.runs) > 2 else set()
+    assert later <= set(trace.runs[1].rows.tolist())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from notbugs.core import random
+from notbugs.core import random, rows
 from notbugs.engine import (
     L2,
     AbstractObjective,
@@ -46,6 +46,9 @@ SETS = {
     "everywhere": Everywhere(),
 }
 STOPS = {"never": Never(), "success": OnSuccess(), "plateau": Plateau(5), "reach": OutOfReach()}
+
+
+INF = float("inf")
 
 
 @dataclass(frozen=True)
@@ -247,14 +250,62 @@ def test_nan_gradients_count_as_zero_ones():
     assert found.zero_grads.tolist() == [4, 4, 4]
 
 
-def test_trace_observes_every_step():
+def test_trace_observes_every_step_and_the_end():
     center, context, keys = problem()
     trace = Trace()
-    Solver(Box(), RULES["steepest-l2"], 9).minimise(
+    found = Solver(Box(), RULES["steepest-l2"], 9, keep=Last()).minimise(
         Bowl(), center, context, keys=keys, observe=trace
     )
-    assert len(trace.value) == 9
-    assert trace.value[-1] < trace.value[0]
+    (run,) = trace.runs
+    assert run.values.shape == (10, len(center))
+    first = Bowl()(center, context, Draw(keys))
+    torch.testing.assert_close(run.values[0], first.value)
+    torch.testing.assert_close(run.values[-1], found.value)
+    assert float(run.values[-1].mean()) < float(run.values[0].mean())
+    assert torch.equal(run.reached[-1], found.success | run.reached[-2])
+
+
+def test_rows_that_finish_keep_their_last_value_in_the_trace():
+    center, context, keys = problem()
+    trace, alone = Trace(), Trace()
+    solver = Solver(Everywhere(), RULES["steepest-l2"], 30, stop=OnSuccess())
+    found = solver.minimise(Bowl(), center, context, keys=keys, observe=trace)
+    (run,) = trace.runs
+    assert len(set(found.steps.tolist())) > 1  # rows do leave one after the other
+    assert sum(len(at.place) for at in run.seen) < 31 * len(center)
+    assert run.values.shape == (31, len(center))
+    assert torch.equal(run.reached[-1], found.success)
+    for row, steps in enumerate(found.steps.tolist()):
+        after = run.values[steps:, row]
+        assert torch.equal(after, after[:1].expand_as(after))
+        assert int(run.reached[:, row].sum()) == 31 - steps or not bool(found.success[row])
+    part = rows.select(dict(context), torch.tensor([3, 1]))
+    solver.minimise(Bowl(), center[[3, 1]], part, keys=keys[[3, 1]], observe=alone)
+    torch.testing.assert_close(alone.runs[0].values, run.values[:, [3, 1]])
+
+
+def test_rows_whose_success_is_refuted_are_traced_again_by_their_places():
+    center, context, keys = problem()
+    trace, reach = Trace(), 1.0
+    first = Bowl()(center, context, Draw(keys)).value
+    Solver(Box(), Steepest(L2(), 1e-6), 3).minimise(
+        Bowl(reach=INF), center, context, keys=keys, exact=Bowl(reach=reach), observe=trace
+    )
+    denied = (first >= reach).nonzero()[:, 0].tolist()
+    assert 0 < len(denied) < len(center)
+    whole, again = trace.runs
+    assert whole.rows.tolist() == list(range(len(center)))
+    assert again.rows.tolist() == denied
+    torch.testing.assert_close(again.values[0], whole.values[0, denied])
+
+
+def test_a_random_objective_is_traced_as_it_is_judged():
+    center, context, keys = problem()
+    trace = Trace()
+    found = Solver(Box(), RULES["steepest-l2"], 5, keep=LowestValue()).minimise(
+        Noisy(), center, context, keys=keys, observe=trace
+    )
+    torch.testing.assert_close(trace.runs[0].values.amin(dim=0), found.value)
 
 
 def test_objectives_add_and_scale():

@@ -38,6 +38,7 @@ from notbugs.attacks.mim import mim
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.attacks.pgd import pgd
 from notbugs.attacks.result import AttackResult
+from notbugs.attacks.rounding import Rounded, to_8_bit
 from notbugs.attacks.square import square
 from notbugs.attacks.sweep import Sweep
 from notbugs.attacks.transformed import di_fgsm, ti_fgsm
@@ -52,6 +53,7 @@ __all__ = [
     "AwayThrough",
     "Case",
     "MinimumNorm",
+    "Rounded",
     "Sweep",
     "Towards",
     "Victim",
@@ -88,5 +90,6 @@ __all__ = [
     "square",
     "targeted_dlr",
     "ti_fgsm",
+    "to_8_bit",
     "universal",
 ]

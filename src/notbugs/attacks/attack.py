@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from notbugs.attacks.result import AttackResult
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Keys, Labels, Logits, Mask
-from notbugs.engine import AbstractSet, AbstractSize, Box, Solution, Threat
+from notbugs.engine import AbstractSet, AbstractSize, Box, Observer, Solution, Threat, on_rows
 from notbugs.models import Classifier, frozen
 from notbugs.models.standin import faster
 
@@ -48,22 +48,25 @@ class Case:
     """The rows to attack: images, what is known of them, and their randomness.
 
     At least one of `y` (true classes) and `targets` is given; with `targets` the attack
-    wants those. All have one entry a row.
+    wants those. All have one entry a row. `observe`, where it is given, is to be handed to
+    every solve: it is told of the rows by their places in the whole call.
     """
 
     x: Images
     y: Labels | None
     targets: Labels | None
     keys: Keys
+    observe: Observer | None = None
 
     def select(self, index: Tensor) -> "Case":
         """The rows `index`."""
         y, targets = (None if v is None else v[index] for v in (self.y, self.targets))
-        return Case(self.x[index], y, targets, self.keys[index])
+        observe = on_rows(self.observe, index)
+        return Case(self.x[index], y, targets, self.keys[index], observe)
 
     def again(self, *names: object) -> "Case":
         """The same rows with fresh randomness for the named purpose."""
-        return Case(self.x, self.y, self.targets, random.fold(self.keys, *names))
+        return replace(self, keys=random.fold(self.keys, *names))
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,9 @@ class AbstractAttack(ABC):
 
     gains_from_speed: ClassVar[bool] = True
     """Whether the stand-in of the model may be of low precision."""
+
+    can_be_observed: ClassVar[bool] = True
+    """Whether it steps through the engine's solver, and hands it the case's `observe`."""
 
     @property
     def needs_grad(self) -> bool:
@@ -134,6 +140,7 @@ class AbstractAttack(ABC):
         keys: Keys | None = None,
         fast: bool = True,
         votes: int | None = None,
+        observe: Observer | None = None,
     ) -> AttackResult:
         """Attacks every row of `x` and returns a verified `AttackResult`.
 
@@ -147,11 +154,15 @@ class AbstractAttack(ABC):
           do the work where it pays; every success is confirmed by the model itself
         - `votes`: passes of a model that is random in itself; what is said of a row holds
           in more than half of them. None takes as many as the attack averages.
+        - `observe`: called with a `StepInfo` at every step of every solve (a restart, a
+          class tried, a constant of a search), e.g. a `Trace`. What it sees are the values
+          the attack works with: those of the model itself with `fast=False`.
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
         label, targets equal to labels, logits that are not finite on a clean image or not
-        of shape (n, classes), a model of too few classes for the loss, or one without
-        gradients. TypeError for a module that is no `Classifier`.
+        of shape (n, classes), a model of too few classes for the loss, one without
+        gradients, or `observe` for a method that runs a loop of its own. TypeError for a
+        module that is no `Classifier`.
         The model's modes, parameters and gradients are left as they were.
         """
         check_call(model, x, y, targets)
@@ -162,9 +173,16 @@ class AbstractAttack(ABC):
         keys = random.row_keys(len(x), seed, "attack") if keys is None else keys
         if keys.shape != x.shape[:1]:
             raise bad_value("keys", f"have shape ({len(x)},)", tuple(keys.shape), "One key a row.")
-        case = Case(x, y, targets, keys.to(x.device))
         votes = self.votes if votes is None else votes
         check_count(votes, "votes")
+        if observe is not None and not self.can_be_observed:
+            raise bad_value(
+                "observe",
+                f"be left out for {self.name}, which runs a loop of its own",
+                observe,
+                "Trace a method of gradient steps, such as pgd, apgd, fmn or cw_l2.",
+            )
+        case = Case(x, y, targets, keys.to(x.device), observe)
         with frozen(model):
             wrong = wrong_clean(model, x, y, votes)
             if self.needs_grad:

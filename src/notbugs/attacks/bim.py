@@ -136,7 +136,12 @@ class LeastLikely(AbstractAttack):
             context = {"targets": targets, "y": case.y}
         exact = None if victim.exact is None else _towards(victim.exact, context)
         return self.solver.minimise(
-            _towards(victim.logits, context), case.x, context, keys=case.keys, exact=exact
+            _towards(victim.logits, context),
+            case.x,
+            context,
+            keys=case.keys,
+            exact=exact,
+            observe=case.observe,
         )
 
 

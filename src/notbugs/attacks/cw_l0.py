@@ -53,7 +53,9 @@ class CarliniWagnerL0(Narrowing):
         problem = SquaredDistancePlus(victim.true_logits, self.objective, self.confidence)
         given = {**context(case, at.c), "free": at.bound}
         keys, start = case.again("pixels", turn).keys, FromImages(at.x)
-        found = self.solver.minimise(problem, case.x, given, keys=keys, start=start)
+        found = self.solver.minimise(
+            problem, case.x, given, keys=keys, start=start, observe=case.observe
+        )
         x = torch.where(at.bound, found.x, case.x)
         distance = rows.total((x - case.x).square())
         return replace(found, x=x, value=(found.value - distance) / at.c)

@@ -37,7 +37,11 @@ class CarliniWagnerL2(ConstantSearch):
             if k and k == self.search_steps - 1 and self.search_steps >= REPEAT_LAST:
                 bracket = bracket.last()
             found = self.solver.minimise(
-                problem, case.x, context(case, bracket.c), keys=case.again("search", k).keys
+                problem,
+                case.x,
+                context(case, bracket.c),
+                keys=case.again("search", k).keys,
+                observe=case.observe,
             )
             # Values of different constants do not compare; what is left of them does.
             distance = rows.total((found.x - case.x).square())

@@ -49,7 +49,9 @@ class CarliniWagnerLinf(Narrowing):
         problem = WithinLimit(victim.true_logits, self.objective, self.confidence, self.levels)
         given = {**context(case, at.c), "limit": at.bound}
         keys, start = case.again("limit", turn).keys, FromImages(at.x)
-        found = self.solver.minimise(problem, case.x, given, keys=keys, start=start)
+        found = self.solver.minimise(
+            problem, case.x, given, keys=keys, start=start, observe=case.observe
+        )
         if self.levels:
             found = replace(found, x=rounded(found.x, self.levels))
         use, names = found.success | ~held.success, ("x", "value", "success", "status")

@@ -101,6 +101,7 @@ class ElasticNet(ConstantSearch):
             context(case, c),
             keys=case.keys,
             exact=exact,
+            observe=case.observe,
         )
         # Values of different constants do not compare; what is left of them does.
         distance = rows.total((found.x - case.x).square())

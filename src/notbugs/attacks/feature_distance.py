@@ -85,7 +85,12 @@ class FeatureDistance(AbstractAttack):
         context = {"embedding": clean, "y": case.y}
         # From a random point: at the image itself the distance has no slope.
         return self.solver.minimise(
-            FeaturesAway(victim.model.both), case.x, context, keys=case.keys, start=UniformIn()
+            FeaturesAway(victim.model.both),
+            case.x,
+            context,
+            keys=case.keys,
+            start=UniformIn(),
+            observe=case.observe,
         )
 
 

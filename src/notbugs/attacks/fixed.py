@@ -121,7 +121,13 @@ class Attack(AbstractAttack):
         if victim.exact is not None:
             exact, _ = self.objective(victim.exact, case.y, case.targets)
         found = self.solver.minimise(
-            objective, case.x, context, keys=case.keys, start=self._start(), exact=exact
+            objective,
+            case.x,
+            context,
+            keys=case.keys,
+            start=self._start(),
+            exact=exact,
+            observe=case.observe,
         )
         return counted(found, self.samples)
 

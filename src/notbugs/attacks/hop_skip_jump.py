@@ -28,6 +28,7 @@ class HopSkipJump(AbstractAttack):
     images: Images | None = field(default=None, repr=False)
 
     gains_from_speed: ClassVar[bool] = False
+    can_be_observed: ClassVar[bool] = False
 
     @property
     def size(self) -> AbstractSize:

@@ -70,7 +70,7 @@ class JSMA(MinimumNorm):
         steps = max(1, int(self.share * case.x[0].numel() / 2))
         solver = replace(self.solver, max_steps=steps)
         objective, _ = self.objective(victim.true_logits, case.y, given["targets"])
-        found = solver.minimise(objective, case.x, given, keys=case.keys)
+        found = solver.minimise(objective, case.x, given, keys=case.keys, observe=case.observe)
         extra = len(case.x) if case.targets is None else 0
         return replace(found, forwards=found.forwards + extra)
 

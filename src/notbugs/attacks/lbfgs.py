@@ -82,6 +82,7 @@ class LBFGS(AbstractAttack):
     initial_c: float
 
     gains_from_speed: ClassVar[bool] = False
+    can_be_observed: ClassVar[bool] = False
 
     @property
     def size(self) -> AbstractSize:

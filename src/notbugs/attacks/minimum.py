@@ -65,7 +65,9 @@ class MinimumNorm(BySolver):
         exact = None
         if victim.exact is not None:
             exact, _ = self.objective(victim.exact, case.y, case.targets)
-        return self.solver.minimise(objective, case.x, context, keys=case.keys, exact=exact)
+        return self.solver.minimise(
+            objective, case.x, context, keys=case.keys, exact=exact, observe=case.observe
+        )
 
     def objective(
         self, logits: Callable[[Images], Logits], y: Labels | None, targets: Labels | None

@@ -125,6 +125,7 @@ class Sweep(BySolver):
             exact=None
             if victim.exact is None
             else self._objective(victim.exact, case, targets, victim.model.classes),
+            observe=case.observe,
         )
         return counted(found, self.samples)
 

@@ -8,7 +8,8 @@ import tyro
 from rich.console import Console
 
 import notbugs
-from notbugs.cli.models import AttackCommand, Evaluate, Train
+from notbugs.cli.attack import AttackCommand
+from notbugs.cli.models import Evaluate, Train
 from notbugs.cli.reproduce import Reproduce
 from notbugs.cli.sets import Build, Data
 from notbugs.core.errors import NotbugsError

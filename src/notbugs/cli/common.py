@@ -146,3 +146,43 @@ def images_for(
 def moved(model: Classifier, device: str) -> Classifier:
     """The model on the device that was asked for."""
     return prepare(model, device_of(device))
+
+
+def check_writable(path: Path) -> None:
+    """Refuses a file that cannot be written before hours are spent on its content."""
+    there = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write '{path}': {error.strerror}. Choose another file."
+        ) from error
+    if not there:
+        path.unlink()
+
+
+def check_outputs(named: Mapping[str, Path | None]) -> None:
+    """Refuses two outputs of one name, of which the later would replace the earlier."""
+    seen: dict[Path, str] = {}
+    for flag, path in named.items():
+        if path is None:
+            continue
+        where = path.resolve()
+        if where in seen:
+            raise bad_value(flag, f"differ from {seen[where]}", f"'{path}'", "Name another file.")
+        seen[where] = flag
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file and the folders above it.
+
+    **Raises** StoreError where the system refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write '{path}': {error.strerror}. Choose another file."
+        ) from error

@@ -32,7 +32,8 @@ def export_folder(data: ImageData, folder: Path | str) -> Exported:
     PNG holds 8 bits: values are rounded (not truncated), which can weaken a small
     perturbation, so the result says how many values changed. Folders have the classes'
     names when these sort in the order of the labels, else the label in front; a class
-    without images gets none. `labels.csv` has the columns file, label, class.
+    without images gets none. `labels.csv` has the columns file, label, class, and those
+    of the set that hold one number a row.
 
     Raises:
         ValueError: the images do not have 1, 3 or 4 channels.
@@ -47,7 +48,8 @@ def export_folder(data: ImageData, folder: Path | str) -> Exported:
     rounded = (whole * 255).round().to(torch.uint8)
     moved = (rounded.to(torch.float32).div_(255) - whole).abs()
     names, digits = _folder_names(data.class_names), len(str(len(data) - 1))
-    rows = [("file", "label", "class")]
+    columns = {name: c.tolist() for name, c in data.columns.items() if c.ndim == 1}
+    rows = [("file", "label", "class", *columns)]
     with new_folder(folder) as part:
         for i, label in enumerate(data.labels.tolist()):
             file = f"{names[label]}/{i:0{digits}d}.png"
@@ -56,10 +58,15 @@ def export_folder(data: ImageData, folder: Path | str) -> Exported:
             png = io.BytesIO()
             _picture(rounded[i]).save(png, format="PNG")
             (part / file).write_bytes(png.getvalue())
-            rows.append((file, str(label), data.class_names[label]))
+            further = [_number(column[i]) for column in columns.values()]
+            rows.append((file, str(label), data.class_names[label], *further))
         with (part / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
     return Exported(len(data), whole.numel(), int((moved > 0).sum()), float(moved.max()))
+
+
+def _number(value: float) -> str:
+    return f"{value:.7g}" if isinstance(value, float) else str(int(value))
 
 
 def _folder_names(class_names: Sequence[str]) -> list[str]:

@@ -36,6 +36,16 @@ def write_file(path: Path, write: Callable[[BinaryIO], object], *, size: int | N
             part.unlink(missing_ok=True)
 
 
+def check_free(path: Path) -> None:
+    """Refuses the name of a new folder that is taken.
+
+    Raises:
+        StoreError: `path` is there and is not an empty folder.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise StoreError(f"'{path}' is already there and not empty. Choose another folder.")
+
+
 @contextmanager
 def new_folder(path: Path) -> Generator[Path, None, None]:
     """A folder to fill, which takes the name `path` only when the block ends well.
@@ -44,8 +54,7 @@ def new_folder(path: Path) -> Generator[Path, None, None]:
         StoreError: `path` is there and is not an empty folder, the disk is full, or the
             folder above cannot be written.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise StoreError(f"'{path}' is already there and not empty. Choose another folder.")
+    check_free(path)
     part = _beside(path)
     try:
         with refusals(path):

@@ -15,12 +15,13 @@ from notbugs.engine.out_of_reach import OutOfReach
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, Adam, Momentum, Steepest, StepInfo
 from notbugs.engine.sets import AbstractSet, Ball, BallInBox, Box, Everywhere
-from notbugs.engine.solution import Solution, Status, Trace
+from notbugs.engine.solution import Solution, Status
 from notbugs.engine.solve import Solver
 from notbugs.engine.sparse import L0, L1
 from notbugs.engine.start import AbstractStart, AtCenter, FromImages, UniformIn
 from notbugs.engine.stop import AbstractStop, Never, OnSuccess, Plateau
 from notbugs.engine.threat import NORMS, SIZES, Threat
+from notbugs.engine.trace import Observer, Trace, on_rows
 
 __all__ = [
     "APGD",
@@ -53,6 +54,7 @@ __all__ = [
     "LowestValue",
     "Momentum",
     "Never",
+    "Observer",
     "OnSuccess",
     "OutOfReach",
     "Pixels",
@@ -67,4 +69,5 @@ __all__ = [
     "Threat",
     "Trace",
     "UniformIn",
+    "on_rows",
 ]

@@ -26,6 +26,7 @@ class StepInfo:
     `outputs` [n, k] are the objective's, None where it has none; `jacobian` [n, k, ...]
     holds the gradient of each of them for a rule with `needs_jacobian`, else None. `gap`
     [n] is the objective's, None where its value says how far success is.
+    `place` [n] says which row of the batch each is, for observers.
     """
 
     step: int
@@ -40,6 +41,7 @@ class StepInfo:
     outputs: Tensor | None = None
     jacobian: Tensor | None = None
     gap: Rows | None = None
+    place: Tensor | None = None
 
 
 class AbstractStepRule(ABC, Generic[S]):

@@ -1,6 +1,6 @@
 """What a solve returns: data, not exceptions."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
@@ -9,7 +9,6 @@ from torch import Tensor
 from notbugs.core import rows
 from notbugs.core.types import Images, Mask, Rows
 from notbugs.engine.norms import AbstractSize
-from notbugs.engine.rules import StepInfo
 
 
 class Status(IntEnum):
@@ -68,16 +67,3 @@ def nearer(best: Solution, again: Solution, center: Images, size: AbstractSize) 
         forwards=best.forwards + again.forwards,
         backwards=best.backwards + again.backwards,
     )
-
-
-@dataclass
-class Trace:
-    """An `observe` callback that records the mean value and the successes at every step."""
-
-    value: list[float] = field(default_factory=list[float])
-    succeeded: list[int] = field(default_factory=list[int])
-
-    def __call__(self, info: StepInfo) -> None:
-        """Records one step (this asks the device for two numbers)."""
-        self.value.append(float(info.value.mean()))
-        self.succeeded.append(int(info.success.sum()))

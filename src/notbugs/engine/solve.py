@@ -21,6 +21,7 @@ from notbugs.engine.sets import AbstractSet, Everywhere
 from notbugs.engine.solution import Solution, Status, joined
 from notbugs.engine.start import AbstractStart, AtCenter
 from notbugs.engine.stop import AbstractStop, Never
+from notbugs.engine.trace import Observer, on_rows
 
 DROP_WHEN_FINISHED = 0.25
 """Share of finished rows at which the batch is cut to the rows still at work."""
@@ -177,7 +178,7 @@ class Solver:
         keys: Tensor,
         start: AbstractStart = AtCenter(),  # noqa: B008 (frozen, stateless)
         exact: AbstractObjective | None = None,
-        observe: Callable[[StepInfo], None] | None = None,
+        observe: Observer | None = None,
     ) -> Solution:
         """The best point found for each row of `center`.
 
@@ -185,7 +186,9 @@ class Solver:
         - `context`: per-row tensors for the objective (labels, targets, embeddings)
         - `keys` [n]: one random key a row (`notbugs.core.random.row_keys`)
         - `exact`: an objective asked to confirm each success and to give the final value
-        - `observe`: called with a `StepInfo` at every step, before it is taken
+        - `observe`: called with a `StepInfo` at every step, before it is taken, and once
+          more at the end (`step` is `max_steps` then, without a gradient) while rows are
+          at work. Its values are those by which points are judged. `Trace` is one.
 
         Neither `center` nor `context` is changed.
         """
@@ -203,7 +206,7 @@ class Solver:
                     if not len(at.place):
                         break
                     at = self._step(work, at, step, observe)
-            at = self._look_last(work, at)
+            at = self._look_last(work, at, observe)
             found = self._solution(work, [*work.finished, at])
             if exact is None:
                 return found
@@ -214,7 +217,12 @@ class Solver:
         left = refuted.nonzero()[:, 0]
         rest = rows.select(None if context is None else dict(context), left)
         again = self.minimise(
-            exact, center[left], rest, keys=keys[left.to(keys.device)], start=start.select(left)
+            exact,
+            center[left],
+            rest,
+            keys=keys[left.to(keys.device)],
+            start=start.select(left),
+            observe=on_rows(observe, left),
         )
         return joined(found, again, left)
 
@@ -244,11 +252,23 @@ class Solver:
         work: _Work,
         at: _Rows,
         step: int,
-        observe: Callable[[StepInfo], None] | None,
+        observe: Observer | None,
     ) -> _Rows:
         slope = self._evaluate(work, at, step)
-        at, success = self._record(work, at, slope.x, slope.found)
-        info = StepInfo(
+        at, judged, success = self._record(work, at, slope.x, slope.found)
+        info = self._info(work, at, step, slope, success)
+        if observe is not None:
+            observe(replace(info, value=judged.value))
+        if step == 0:
+            at = at._replace(
+                rule=self.rule.init(at.theta, info),
+                stop=None if self.stop.never else self.stop.init(info),
+            )
+        at, info = self._freeze(work, at, info)
+        return self._advance(at, info) if len(at.place) else at
+
+    def _info(self, work: _Work, at: _Rows, step: int, slope: _Slope, success: Mask) -> StepInfo:
+        return StepInfo(
             step=step,
             max_steps=self.max_steps,
             value=slope.found.value,
@@ -260,17 +280,9 @@ class Solver:
             evaluate=partial(_probe, work, at, step),
             outputs=slope.found.outputs,
             jacobian=slope.jacobian,
+            place=at.place,
             gap=slope.found.gap,
         )
-        if observe is not None:
-            observe(info)
-        if step == 0:
-            at = at._replace(
-                rule=self.rule.init(at.theta, info),
-                stop=None if self.stop.never else self.stop.init(info),
-            )
-        at, info = self._freeze(work, at, info)
-        return self._advance(at, info) if len(at.place) else at
 
     def _in_blocks(self, work: _Work, at: _Rows) -> bool:
         """Whether nothing on the way asks for success, so that it can be entered later."""
@@ -333,14 +345,16 @@ class Solver:
             return work.slope(at, step, self.rule.needs_jacobian)
         return _Slope(work.decode(at.theta), _detached(work.look(at.theta, at, "step", step)))
 
-    def _record(self, work: _Work, at: _Rows, x: Images, found: Evaluation) -> tuple[_Rows, Mask]:
+    def _record(
+        self, work: _Work, at: _Rows, x: Images, found: Evaluation
+    ) -> tuple[_Rows, Evaluation, Mask]:
         """Lets `keep` see the point; a random objective is judged by its fixed draw."""
         judged = work.look(at.theta, at, "fixed") if work.objective.is_random else found
         success = work.confirmed(x, judged, at, self)
         kept = self.keep.update(Kept(x, judged.value, success), at.kept, at.center)
         if at.kept is not None and not self.stop.never:
             kept = rows.merge(at.done, at.kept, kept)
-        return at._replace(kept=kept), success
+        return at._replace(kept=kept), judged, success
 
     def _freeze(self, work: _Work, at: _Rows, info: StepInfo) -> tuple[_Rows, StepInfo]:
         """Marks finished rows, and cuts them off when there are enough of them."""
@@ -368,6 +382,7 @@ class Solver:
             outputs=rows.select(info.outputs, left),
             gap=rows.select(info.gap, left),
             jacobian=rows.select(info.jacobian, left),
+            place=at.place,
         )
         return at, info
 
@@ -382,11 +397,14 @@ class Solver:
         zero = at.zero_grads if flat is None else at.zero_grads + flat
         return at._replace(theta=theta, rule=state, steps=at.steps + moved, zero_grads=zero)
 
-    def _look_last(self, work: _Work, at: _Rows) -> _Rows:
+    def _look_last(self, work: _Work, at: _Rows, observe: Observer | None) -> _Rows:
         if not len(at.place):
             return at
-        found = _detached(work.look(at.theta, at, "fixed"))
-        return self._record(work, at, work.decode(at.theta), found)[0]
+        found, x = _detached(work.look(at.theta, at, "fixed")), work.decode(at.theta)
+        at, judged, success = self._record(work, at, x, found)
+        if observe is not None:
+            observe(self._info(work, at, self.max_steps, _Slope(x, judged), success))
+        return at
 
     def _solution(self, work: _Work, parts: list[_Rows]) -> Solution:
         parts = [part._replace(rule=None, stop=None) for part in parts if part.kept is not None]

@@ -1,24 +1,34 @@
 """The judge: how robust a model is, counted per example."""
 
 from notbugs.judge.accuracy import accuracy, check_fits, predictions
+from notbugs.judge.curves import AccuracyCurve, robust_curve
+from notbugs.judge.descent import LossCurve, LossRun, loss_curve
 from notbugs.judge.estimate import estimate
 from notbugs.judge.evaluate import evaluate
 from notbugs.judge.ledger import identity
 from notbugs.judge.masking import diagnose
+from notbugs.judge.nearest import Distances, distances
 from notbugs.judge.standard import evaluation_pgd, standard_attacks
 from notbugs.judge.verdict import AttackRecord, Verdict, wilson
 
 __all__ = [
+    "AccuracyCurve",
     "AttackRecord",
+    "Distances",
+    "LossCurve",
+    "LossRun",
     "Verdict",
     "accuracy",
     "check_fits",
     "diagnose",
+    "distances",
     "estimate",
     "evaluate",
     "evaluation_pgd",
     "identity",
+    "loss_curve",
     "predictions",
+    "robust_curve",
     "standard_attacks",
     "wilson",
 ]

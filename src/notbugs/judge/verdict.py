@@ -87,6 +87,11 @@ class Verdict:
 
     def as_json(self) -> Mapping[str, object]:
         """The verdict as plain numbers and lists, percent from 0 to 100."""
+        checked = [
+            {"name": a.name, "checked": a.checked, "fallen": a.fallen}
+            for a in self.attacks
+            if a.checked
+        ]
         return {
             "threat": str(self.threat),
             "n": self.n,
@@ -96,15 +101,11 @@ class Verdict:
             "attacks": [
                 {"name": a.name, "broken": a.broken, "seconds": a.seconds} for a in self.attacks
             ],
-            "given_up": [
-                {"name": a.name, "checked": a.checked, "fallen": a.fallen}
-                for a in self.attacks
-                if a.checked
-            ],
             "masking": self.masking,
             "seconds": self.seconds,
             "forwards_per_image": self.forwards / max(1, self.n),
             **({} if self.samples == 1 else {"samples": self.samples}),
+            **({"given_up": checked} if checked else {}),
         }
 
 

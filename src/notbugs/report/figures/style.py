@@ -1,5 +1,6 @@
 """One look for all figures: inks, a colour-blind-safe palette, sizes, and text that fits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -66,9 +67,19 @@ def new_figure(width: float, height: float, theme: Theme) -> Figure:
 
 def axes_of(figure: Figure, rows: int, columns: int, *, left: float = 0.0, **grid: Any) -> Any:
     """A grid of axes that make room for their words, right of a share `left` of the figure."""
+    _make_room(figure, left)
+    return figure.subplots(rows, columns, **grid)
+
+
+def mosaic_of(figure: Figure, names: Sequence[Sequence[str]], **grid: Any) -> Any:
+    """Axes by name on a grid of names; one that stands in several cells spans them."""
+    _make_room(figure, 0.0)
+    return figure.subplot_mosaic([list(row) for row in names], **grid)
+
+
+def _make_room(figure: Figure, left: float) -> None:
     place = (left, 0.0, 1 - left, 1.0)
     figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05, rect=place))
-    return figure.subplots(rows, columns, **grid)
 
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:

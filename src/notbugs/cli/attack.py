@@ -1,0 +1,349 @@
+"""`notbugs attack`: adversarial examples of one model, saved, and drawn as curves."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from rich.console import Console
+from torch import Tensor
+
+from notbugs.attacks import AbstractAttack, AttackResult, Rounded, to_8_bit
+from notbugs.cli.common import (
+    check_outputs,
+    check_writable,
+    images_for,
+    moved,
+    open_model,
+    write_text,
+)
+from notbugs.cli.curves import MOST_RADII, curves_of, drawn, radii_up_to
+from notbugs.cli.methods import attack_named
+from notbugs.cli.progress import bar
+from notbugs.core import random
+from notbugs.core.errors import bad_value, check_count
+from notbugs.data import ImageData, export_folder, load_source, save
+from notbugs.data.files import SUFFIX
+from notbugs.data.writing import check_free
+from notbugs.engine import Threat, Trace
+from notbugs.judge import Distances, wilson
+from notbugs.models import Classifier
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class AttackCommand:
+    """Attack a model's test images and save the adversarial examples.
+
+    Try:
+      notbugs attack model.safetensors --threat linf:8/255 --method fgsm
+      notbugs attack model.safetensors --threat l2:1 --target 3 --save adv.safetensors --png adv
+      notbugs attack model.safetensors --threat l2:0.5 --method fmn --plot curves.png
+    """
+
+    weights: Annotated[Path, tyro.conf.Positional]
+    """A .safetensors file."""
+    threat: str
+    """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
+    method: str = "pgd"
+    """Within the threat: fgsm, pgd, bim, least-likely, mim, di, ti, apgd, apgd-targeted, fab,
+    square. The nearest success in the threat's norm: fab-nearest, fmn, deepfool, ddn, alma, cw,
+    cw-linf, cw-l0, ead, lbfgs, hop-skip-jump."""
+    target: int | None = None
+    """A class to reach: a targeted attack on the images that are not of it."""
+    steps: int | None = None
+    """Steps (queries of square); the method's default without it."""
+    step_size: float | None = None
+    """Length of a step; the method's default without it (pgd: 2.5 * eps / steps)."""
+    restarts: int | None = None
+    """Random starts for each image that still stands."""
+    count: int | None = None
+    """Images to attack; all test images without it."""
+    save: Path | None = None
+    """Write the adversarial images, lossless, to this .safetensors file."""
+    png: Path | None = None
+    """Write them as PNG into this folder: in 8 bits within the threat, success checked again."""
+    plot: Path | None = None
+    """Draw robust accuracy against eps to this .png file, beside it the distances (of a method
+    that looks for the nearest success) or the loss against steps (of one within the threat)."""
+    radii: int | None = None
+    """With --plot or --json, for a method within the threat: how many radii up to 2 * eps the
+    curve has; 8 with --plot."""
+    json: Path | None = None
+    """Write the rates, and the numbers of the curves, to this file."""
+    data: str | None = None
+    """Another dataset, or a saved set (.safetensors), than the weights name."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie."""
+    model: str | None = None
+    """Your own model: path/to/file.py:factory."""
+    embedding: str | None = None
+    """With --model: the layer whose output is the embedding."""
+    seed: int = 0
+    """Seed of the random starts."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self, console: Console) -> None:
+        """Attacks, prints the rates, saves and draws what was asked for."""
+        threat = Threat.parse(self.threat)
+        attack = self._attack(threat)
+        self._check_curves(attack)
+        self._check_outputs()
+        named = self.data if self.model is not None else None
+        source = load_source(named, self.data_dir) if named else None
+        model, facts = open_model(self.weights, self.model, self.embedding, source)
+        data = images_for("test", facts, self.data, self.data_dir, None, self.count)
+        model = moved(model, self.device)
+        data, targets = self._aimed(data)
+        self._check_pictures(data)
+        work = _Work(attack, threat, model, data, targets, self.seed)
+        with bar(console, f"{attack.name} on {len(data)} images") as progress:
+            found = work.done(progress, traced=self._curved and attack.threat is not None)
+        self._print(console, found)
+        facts = found.as_json() | {"target": self.target}
+        if self.save is not None:
+            save(self._set(found, found.x_adv, {"distance": found.distance}), self.save)
+            console.print(f"Adversarial images: {self.save}", soft_wrap=True)
+        if self.png is not None:
+            facts["png"] = self._pictures(console, found, self.png)
+        if self._curved:
+            facts["curves"] = self._curves(console, found)
+        if self.json is not None:
+            write_text(self.json, json.dumps(facts, indent=1, allow_nan=False))
+            console.print(f"Numbers: {self.json}", soft_wrap=True)
+
+    @property
+    def _curved(self) -> bool:
+        return self.plot is not None or self.radii is not None
+
+    def _attack(self, threat: Threat) -> AbstractAttack:
+        return attack_named(
+            self.method,
+            threat,
+            steps=self.steps,
+            step_size=self.step_size,
+            restarts=self.restarts,
+        )
+
+    def _check_curves(self, attack: AbstractAttack) -> None:
+        if self.plot is not None and self.plot.suffix != ".png":
+            raise bad_value("--plot", "end in .png", f"'{self.plot}'", "Add .png.")
+        if self._curved and self.target is not None:
+            raise bad_value(
+                "--target",
+                "be left out with --plot or --radii",
+                self.target,
+                "Robust accuracy counts any wrong class.",
+            )
+        if self.radii is None:
+            return
+        check_count(self.radii, "--radii")
+        if attack.threat is None:
+            raise bad_value(
+                "--radii",
+                f"be left out for {self.method}",
+                self.radii,
+                "Its curve is exact at every radius.",
+            )
+        if self.plot is None and self.json is None:
+            raise bad_value("--radii", "come with --plot or --json", self.radii)
+
+    def _check_outputs(self) -> None:
+        """Refuses what cannot be written before hours are spent on its content."""
+        if self.save is not None and self.save.suffix != SUFFIX:
+            raise bad_value("--save", f"end in {SUFFIX}", f"'{self.save}'", f"Add {SUFFIX}.")
+        recipe = None if self.save is None else self.save.with_suffix(".json")
+        files = {"--save": self.save, "--save's recipe": recipe}
+        files |= {"--plot": self.plot, "--json": self.json}
+        check_outputs(files | {"--png": self.png})
+        for path in files.values():
+            if path is not None:
+                check_writable(path)
+        if self.png is not None:
+            check_free(self.png)
+            check_writable(self.png.with_name(f".{self.png.name}.tmp"))
+
+    def _check_pictures(self, data: ImageData) -> None:
+        if self.png is not None and data.shape[0] not in (1, 3, 4):
+            raise bad_value(
+                "--png", "be for images of 1, 3 or 4 channels", data.shape[0], "Use --save."
+            )
+
+    def _aimed(self, data: ImageData) -> tuple[ImageData, Tensor | None]:
+        if self.target is None:
+            return data, None
+        if not 0 <= self.target < data.classes:
+            raise bad_value("--target", f"lie in 0..{data.classes - 1}", self.target)
+        data = data.select((data.labels != self.target).nonzero()[:, 0])
+        return data, torch.full_like(data.labels, self.target)
+
+    def _print(self, console: Console, found: "_Found") -> None:
+        threat, attack, n = found.work.threat, found.work.attack, len(found.work.data)
+        goal = "misclassified" if self.target is None else f"classified as {self.target}"
+        console.print(
+            f"{attack.name}, {threat} (pixel units of [0, 1]), {n} images: "
+            f"{found.success_rate:.1f} % {goal}; "
+            f"{found.wrong_rate:.1f} % were already wrong; "
+            f"mean {threat.norm.name} distance {float(found.distance.mean()):.4f}."
+        )
+        near = found.distance[found.success & ~found.wrong]
+        if attack.threat is None and len(near):
+            share = _percent(found.success & (found.distance <= threat.eps))
+            console.print(
+                f"Distance of the nearest successes: {self._middle(found)}, largest "
+                f"{float(near.max()):.4f}; {share:.1f} % of the images fall within {threat}."
+            )
+
+    def _middle(self, found: "_Found") -> str:
+        """The median over the images that were right, those never broken being infinitely far."""
+        near = Distances.of(found.work.attack, found.parts)
+        never = f" (infinite for {near.unbroken} never broken)" if near.unbroken else ""
+        return f"median {near.median:.4f}{never}"
+
+    def _set(self, found: "_Found", images: Tensor, columns: dict[str, Tensor]) -> ImageData:
+        work = found.work
+        facts = {
+            "recipe": work.attack.name,
+            "norm": work.threat.norm.name,
+            "eps": work.threat.eps,
+            "attack": repr(work.attack),
+            "target": self.target,
+            "seed": self.seed,
+            "source": {"data": work.data.name, "digest": work.data.digest},
+        }
+        columns = {"success": found.success, "already_wrong": found.wrong} | columns
+        data = work.data
+        labels = data.labels.cpu()
+        return ImageData(images, labels, data.class_names, f"{data.name}-adv", facts, columns)
+
+    def _pictures(self, console: Console, found: "_Found", folder: Path) -> dict[str, Any]:
+        """Writes the images in 8 bits; returns what is left of the attack."""
+        made = found.rounded
+        held = int((made.success & found.success).sum())
+        columns = {"success": made.success, "distance": made.distance}
+        export_folder(self._set(found, made.images, columns), folder)
+        words = f"{held} of {int(found.success.sum())} successes hold after rounding to 8 bits"
+        if bool(made.shrunk.any()):
+            words += f"; {int(made.shrunk.sum())} changes made smaller to stay within the threat"
+        console.print(f"PNG images: {folder} ({words})", soft_wrap=True)
+        return {
+            "success": _percent(made.success),
+            "held": held,
+            "shrunk": int(made.shrunk.sum()),
+            "largest_distance": float(made.distance.max()),
+        }
+
+    def _curves(self, console: Console, found: "_Found") -> dict[str, Any]:
+        """Computes the curves, draws them if asked to, and returns their numbers."""
+        work = found.work
+        radii = radii_up_to(work.threat, MOST_RADII if self.radii is None else self.radii)
+        label = f"{work.attack.name} at {len(radii)} radii"
+        with bar(console, label) as progress:
+            curves = curves_of(
+                work.attack,
+                found.parts,
+                found.traces,
+                make=lambda eps: self._attack(Threat(work.threat.norm, eps)),
+                model=work.model,
+                data=work.data,
+                radii=radii,
+                seed=self.seed,
+                progress=progress,
+            )
+        if self.plot is not None:
+            drawn(curves, work.attack.name, self.plot)
+            console.print(f"Curves: {self.plot}", soft_wrap=True)
+        return curves.as_json()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is attacked, and how."""
+
+    attack: AbstractAttack
+    threat: Threat
+    model: Classifier
+    data: ImageData
+    targets: Tensor | None
+    seed: int
+
+    def done(self, progress: Any, *, traced: bool) -> "_Found":
+        """Attacks every image; a traced attack works on the model itself, not a stand-in."""
+        device = self.model.device
+        keys = random.row_keys(len(self.data), self.seed, "attack")
+        parts: list[AttackResult] = []
+        traces: list[Trace] = []
+        for index in torch.arange(len(self.data)).split(BATCH):
+            x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
+            aims = None if self.targets is None else self.targets[index].to(device)
+            trace, at = Trace() if traced else None, keys[index]
+            options: dict[str, Any] = {"fast": not traced, "observe": trace}
+            parts.append(self.attack(self.model, x, y, targets=aims, keys=at, **options))
+            traces += [trace] if trace is not None else []
+            progress((int(index[-1]) + 1) / len(self.data))
+        return _Found(self, parts, traces)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The results of all batches."""
+
+    work: _Work
+    parts: list[AttackResult]
+    traces: list[Trace]
+
+    @cached_property
+    def x_adv(self) -> Tensor:
+        return torch.cat([part.x_adv.cpu() for part in self.parts])
+
+    @cached_property
+    def success(self) -> Tensor:
+        return torch.cat([part.success.cpu() for part in self.parts])
+
+    @cached_property
+    def wrong(self) -> Tensor:
+        return torch.cat([part.already_wrong.cpu() for part in self.parts])
+
+    @cached_property
+    def distance(self) -> Tensor:
+        return torch.cat([part.distance.cpu() for part in self.parts])
+
+    @property
+    def success_rate(self) -> float:
+        return _percent(self.success)
+
+    @property
+    def wrong_rate(self) -> float:
+        return _percent(self.wrong)
+
+    @cached_property
+    def rounded(self) -> Rounded:
+        work = self.work
+        y = work.data.labels.cpu()
+        targets = None if work.targets is None else work.targets.cpu()
+        x = work.data.pixels().cpu()
+        return to_8_bit(work.attack, work.model, x, self.x_adv, y, targets=targets)
+
+    def as_json(self) -> dict[str, Any]:
+        """The rates as plain numbers, percent from 0 to 100."""
+        n = len(self.success)
+        return {
+            "attack": self.work.attack.name,
+            "threat": str(self.work.threat),
+            "n": n,
+            "success": self.success_rate,
+            "success_ci95": list(wilson(int(self.success.sum()), n)),
+            "already_wrong": self.wrong_rate,
+            "mean_distance": float(self.distance.mean()),
+            "forwards_per_image": sum(part.forwards for part in self.parts) / n,
+            "seed": self.work.seed,
+        }
+
+
+def _percent(mask: Tensor) -> float:
+    return 100 * int(mask.sum()) / len(mask)

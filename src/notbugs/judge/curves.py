@@ -1,0 +1,151 @@
+"""Robust accuracy against the radius."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+from notbugs.attacks import AbstractAttack, AttackResult
+from notbugs.core import random
+from notbugs.core.errors import bad_value, check_count, check_positive
+from notbugs.core.types import Keys
+from notbugs.data import ImageData
+from notbugs.engine import Observer
+from notbugs.judge.accuracy import predictions
+from notbugs.judge.verdict import wilson
+from notbugs.models import Classifier
+
+
+@dataclass(frozen=True)
+class AccuracyCurve:
+    """How many images stand within each radius.
+
+    - `attack`, `norm`: names; `n`: images, those that are wrong from the start included
+    - `eps`: rising radii in pixel units of [0, 1]; the first is 0, the clean images
+    - `standing`: for each radius, the images that are right and not broken within it
+    - `exact`: the curve is the step function that holds its value up to the next radius;
+      otherwise it is known at these radii only
+    """
+
+    attack: str
+    norm: str
+    n: int
+    eps: tuple[float, ...]
+    standing: tuple[int, ...]
+    exact: bool
+
+    @property
+    def accuracy(self) -> tuple[float, ...]:
+        """Robust accuracy at each radius, in percent."""
+        return tuple(100 * standing / self.n for standing in self.standing)
+
+    @property
+    def ci95(self) -> tuple[tuple[float, float], ...]:
+        """The 95 % Wilson interval over images at each radius, in percent."""
+        return tuple(wilson(standing, self.n) for standing in self.standing)
+
+    def as_json(self) -> Mapping[str, object]:
+        """The curve as plain numbers and lists, percent from 0 to 100."""
+        return {
+            "attack": self.attack,
+            "norm": self.norm,
+            "n": self.n,
+            "exact": self.exact,
+            "eps": list(self.eps),
+            "standing": list(self.standing),
+            "accuracy": list(self.accuracy),
+            "ci95": [list(pair) for pair in self.ci95],
+        }
+
+
+def robust_curve(
+    make: Callable[[float], AbstractAttack],
+    model: Classifier,
+    data: ImageData,
+    radii: Sequence[float],
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    fast: bool = True,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> AccuracyCurve:
+    """Robust accuracy at each of some radii under an attack of a fixed budget.
+
+    A worst case per image over the radii up to each: the radii are taken in rising order,
+    an image broken at one counts as broken at all larger ones (what broke it lies in those
+    sets as well), and only the images that still stand are attacked at the next. So the
+    curve never rises, and at each radius it is at most what the attack alone would leave.
+
+    - `make`: radius -> attack, e.g. `lambda eps: pgd(L2(), eps)`
+    - `radii`: at least one, each above 0, rising; pixel units of [0, 1]
+    - `seed`: row i has its own random stream, the same at every radius
+    - `fast`: as for a call of the attack; `progress`: called with the fraction done, 0..1
+
+    **Raises** ValueError for radii that do not rise, attacks that have another radius than
+    was asked for or different norms, and data that does not fit the model.
+    """
+    attacks = _made(make, radii)
+    standing = predictions(model, data) == data.labels.cpu()
+    counts = [int(standing.sum())]
+    keys = random.row_keys(len(data), seed, "attack")
+    for i, attack in enumerate(attacks):
+        for index, share in batches(standing.nonzero()[:, 0], batch_size):
+            found = attacked(attack, model, data, index, keys, fast=fast)
+            standing[index] = ~found.success.cpu()
+            progress((i + share) / len(attacks))
+        counts.append(int(standing.sum()))
+    progress(1.0)
+    names = list(dict.fromkeys(attack.name for attack in attacks))
+    name = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+    eps = (0.0, *(float(r) for r in radii))
+    return AccuracyCurve(name, attacks[0].size.name, len(data), eps, tuple(counts), exact=False)
+
+
+def batches(rows: Tensor, size: int) -> Iterator[tuple[Tensor, float]]:
+    """The rows in parts of a size, each with the share that is done after it."""
+    check_count(size, "batch_size")
+    done = 0
+    for index in rows.split(size) if len(rows) else ():
+        done += len(index)
+        yield index, done / len(rows)
+
+
+def attacked(
+    attack: AbstractAttack,
+    model: Classifier,
+    data: ImageData,
+    index: Tensor,
+    keys: Keys,
+    *,
+    fast: bool,
+    observe: Observer | None = None,
+) -> AttackResult:
+    """The attack on the rows `index`, with the keys of these rows, on the model's device."""
+    device = model.device
+    x, y = data.pixels(index).to(device), data.labels[index.to(data.labels.device)].to(device)
+    at = keys[index].to(device)
+    return attack(model, x, y, keys=at, fast=fast, observe=observe)
+
+
+def _made(make: Callable[[float], AbstractAttack], radii: Sequence[float]) -> list[AbstractAttack]:
+    if not radii:
+        raise bad_value("radii", "hold at least one radius", "none")
+    for radius in radii:
+        check_positive(radius, "radii")
+    if any(b <= a for a, b in pairwise(radii)):
+        raise bad_value("radii", "rise, each once", list(radii), "Sort them.")
+    attacks = [make(radius) for radius in radii]
+    for radius, attack in zip(radii, attacks, strict=True):
+        _check_made(attack, radius, attacks[0])
+    return attacks
+
+
+def _check_made(attack: AbstractAttack, radius: float, first: AbstractAttack) -> None:
+    if attack.threat is None or attack.threat.eps != radius or attack.size != first.size:
+        raise bad_value(
+            "make",
+            f"give an attack within {first.size.name}:{radius:g}",
+            f"{attack.name} with {attack.threat}",
+            "For a minimum-norm method, which has no radius, use `distances`.",
+        )

@@ -1,0 +1,161 @@
+"""Loss against steps: how an attack's objective falls, and when rows succeed."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from notbugs.attacks import AbstractAttack, AttackResult
+from notbugs.core import random
+from notbugs.core.errors import bad_value
+from notbugs.core.types import Mask
+from notbugs.data import ImageData
+from notbugs.engine import Trace
+from notbugs.judge.accuracy import check_fits
+from notbugs.judge.curves import attacked, batches
+from notbugs.models import Classifier
+
+
+@dataclass(frozen=True)
+class LossRun:
+    """One solve over all batches: a restart, a class tried, a constant of a search.
+
+    Every entry is for a number of steps taken, 0..T; a row that finished early keeps its
+    last value, so each is over the same rows.
+
+    - `rows`: images it worked on; a later restart only has those that still stood
+    - `mean`, `low`, `median`, `high`: of the objective over these rows; `low` and `high`
+      are the quartiles
+    - `reached`: percent of ALL images that have succeeded by then, in this run or before
+    """
+
+    rows: int
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    median: tuple[float, ...]
+    high: tuple[float, ...]
+    reached: tuple[float, ...]
+
+    def as_json(self) -> Mapping[str, object]:
+        """Plain numbers and lists; null where a value is not finite."""
+        names = ("mean", "low", "median", "high", "reached")
+        return {"rows": self.rows} | {name: _plain(getattr(self, name)) for name in names}
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """The objective that an attack minimises, step by step: lower is better for the attacker.
+
+    - `attack`: its name; `threat`: as text, None for a minimum-norm method; `n`: images
+    - `runs`: one for each solve that any image needed, in their order
+    """
+
+    attack: str
+    threat: str | None
+    n: int
+    runs: tuple[LossRun, ...]
+
+    @classmethod
+    def of(
+        cls, attack: AbstractAttack, found: Sequence[AttackResult], traces: Sequence[Trace]
+    ) -> "LossCurve":
+        """The curve of an attack's results and traces, batch after batch.
+
+        An image that needed no solve (some methods leave those alone that are wrong from
+        the start) counts as reached, or not, as its result says.
+        """
+        n = sum(len(part.success) for part in found)
+        offsets = [sum(len(part.success) for part in found[:i]) for i in range(len(found))]
+        done = torch.cat([part.success.cpu() for part in found])
+        for trace, offset in zip(traces, offsets, strict=True):
+            for run in trace.runs:
+                done[run.rows.cpu() + offset] = False  # it is for the traces to say
+        runs: list[LossRun] = []
+        for k in range(max(len(trace.runs) for trace in traces)):
+            run, done = _joined(traces, offsets, k, done)
+            runs.append(run)
+        threat = None if attack.threat is None else str(attack.threat)
+        return cls(attack.name, threat, n, tuple(runs))
+
+    def as_json(self) -> Mapping[str, object]:
+        """The curve as plain numbers and lists."""
+        return {
+            "attack": self.attack,
+            "threat": self.threat,
+            "n": self.n,
+            "runs": [run.as_json() for run in self.runs],
+        }
+
+
+def loss_curve(
+    attack: AbstractAttack,
+    model: Classifier,
+    data: ImageData,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> LossCurve:
+    """The attack's objective at each step, over all images, and when they succeed.
+
+    The attack works on the model itself, without a faster stand-in: the values are the
+    model's own. Those of a random objective are of the draw by which points are judged.
+
+    - `seed`: row i has its own random stream, whatever the batch size
+    - `progress`: called with the fraction done, 0..1
+
+    **Raises** ValueError for a method that runs a loop of its own (`lbfgs`,
+    `hop_skip_jump`), and data that does not fit the model.
+    """
+    check_fits(model, data)
+    if not attack.can_be_observed:
+        raise bad_value(
+            "attack",
+            "step through the engine's solver",
+            f"{attack.name}, which runs a loop of its own",
+            "Trace a method of gradient steps, such as pgd, apgd, fmn or cw_l2.",
+        )
+    keys = random.row_keys(len(data), seed, "attack")
+    found: list[AttackResult] = []
+    traces: list[Trace] = []
+    for index, share in batches(torch.arange(len(data)), batch_size):
+        traces.append(Trace())
+        found.append(attacked(attack, model, data, index, keys, fast=False, observe=traces[-1]))
+        progress(share)
+    return LossCurve.of(attack, found, traces)
+
+
+def _joined(
+    traces: Sequence[Trace], offsets: Sequence[int], k: int, done: Mask
+) -> tuple[LossRun, Mask]:
+    """(run k of all batches together, the rows that have succeeded by its end)."""
+    runs = [(t.runs[k], o) for t, o in zip(traces, offsets, strict=True) if len(t.runs) > k]
+    values = torch.cat([run.values.double().cpu() for run, _ in runs], dim=1)
+    reached = torch.cat([run.reached.cpu() for run, _ in runs], dim=1)
+    rows = torch.cat([run.rows.cpu() + offset for run, offset in runs])
+    by_then = done.expand(len(values), -1).clone()
+    by_then[:, rows] |= reached
+    low, median, high = (_numbers(q) for q in _quarters(values))
+    share = _numbers(100 * by_then.double().mean(dim=1))
+    return LossRun(len(rows), _numbers(values.mean(dim=1)), low, median, high, share), by_then[-1]
+
+
+def _quarters(values: Tensor) -> Tensor:
+    """The quartiles of each row, [3, rows]; `torch.quantile` refuses more than 2^24 entries."""
+    place = torch.tensor([0.25, 0.5, 0.75]) * (values.shape[1] - 1)
+    below, above = place.floor().long(), place.ceil().long()
+    parts: list[Tensor] = []
+    for part in values.split(256):
+        ordered = part.sort(dim=1).values
+        parts.append(torch.lerp(ordered[:, below], ordered[:, above], (place % 1).double()))
+    return torch.cat(parts).T
+
+
+def _numbers(values: Tensor) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)
+
+
+def _plain(values: Sequence[float]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values]
