@@ -1,39 +1,32 @@
-"""Three measurements: passes an image, success on the same images, and time as paired ratios."""
+"""The measurements: passes an image, success on the same images, time as paired ratios, memory."""
 
+import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import torch
-from peers import Craft, Setting
+from craft import Craft
 from torch import Tensor, nn
-
-from notbugs.engine import NORMS, BallInBox
 
 MOST_ROUNDS = 100
 
 
-@dataclass(frozen=True)
+@dataclass
 class Passes:
-    """Forward and backward passes an image, over the whole call."""
+    """Forward and backward passes, in rows."""
 
-    forwards: float
-    backwards: float
+    forwards: float = 0
+    backwards: float = 0
 
-
-@dataclass(frozen=True)
-class Strength:
-    """Success over seeds: `rate` in percent of the images that were right, per seed.
-
-    `success` [seeds, n] says which rows fell; `violation` is the largest step outside the
-    threat over all seeds.
-    """
-
-    rates: list[float]
-    success: Tensor
-    violation: float
+    def an_image(self, n: int) -> "Passes":
+        """Of `n` images, those of one."""
+        return Passes(self.forwards / n, self.backwards / n)
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,8 @@ class Spread:
     @classmethod
     def quartiles(cls, values: list[float]) -> "Spread":
         """The median between the quartiles: a stalled round does not move it."""
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0], 1)
         low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
         return cls(middle, low, high, len(values))
 
@@ -70,42 +65,57 @@ class Took:
     wall: list[float] = field(default_factory=list[float])
     cpu: list[float] = field(default_factory=list[float])
 
+    @contextmanager
+    def round(self) -> Generator[None, None, None]:
+        """Times the block and adds a round."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.cpu.append(time.process_time() - cpu)
+        self.wall.append(time.perf_counter() - wall)
 
-def passes(craft: Craft, model: nn.Module, x: Tensor, y: Tensor) -> Passes:
-    """Counts rows through the model by a hook on it and on the gradient of its output."""
-    counts = {"forward": 0, "backward": 0}
 
-    def seen(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        counts["forward"] += len(out)
-        if out.requires_grad:
-            out.register_hook(back)
+def seeded(seed: int) -> None:
+    """Seeds both global generators (ART draws from NumPy's)."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+
+
+def head(model: nn.Module) -> nn.Linear:
+    """The layer that gives the logits: the last linear one."""
+    return [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+
+
+@contextmanager
+def counted(model: nn.Module) -> Generator[Passes, None, None]:
+    """Counts the rows that go through the head of `model`, or of any copy of it, and back.
+
+    Hooks on all modules, told apart by the shape of their weights, so that a stand-in that a
+    library makes of the model is counted too.
+    """
+    passes, shape = Passes(), head(model).weight.shape
 
     def back(grad: Tensor) -> None:
-        counts["backward"] += len(grad)
+        passes.backwards += len(grad)
 
-    handle = model.register_forward_hook(seen)
+    def seen(module: nn.Module, inputs: object, out: Tensor) -> None:
+        if isinstance(module, nn.Linear) and module.weight.shape == shape:
+            passes.forwards += len(out)
+            if out.requires_grad:
+                out.register_hook(back)
+
+    handle = nn.modules.module.register_module_forward_hook(seen)
     try:
-        craft(model, x, y)
+        yield passes
     finally:
         handle.remove()
-    return Passes(counts["forward"] / len(x), counts["backward"] / len(x))
 
 
-def strength(
-    craft: Craft, setting: Setting, model: nn.Module, x: Tensor, y: Tensor, seeds: range
-) -> Strength:
-    """Judged here, alike for all: the prediction at what is returned, and its size."""
-    with torch.no_grad():
-        right = model(x).argmax(dim=1) == y
-    threat, fell, violation = BallInBox(NORMS[setting.norm], setting.eps), [], 0.0
-    for seed in seeds:
-        torch.manual_seed(seed)
-        x_adv = craft(model, x, y).detach()
-        with torch.no_grad():
-            fell.append((model(x_adv).argmax(dim=1) != y) & right)
-        violation = max(violation, float(threat.violation(x_adv, x).max()))
-    rates = [100 * float(one.sum()) / float(right.sum()) for one in fell]
-    return Strength(rates, torch.stack(fell), violation)
+def passes(craft: Craft, model: nn.Module, x: Tensor, y: Tensor) -> Passes:
+    """Forward and backward passes an image, over a whole call."""
+    with counted(model) as found:
+        craft(model, x, y)
+    model.zero_grad(set_to_none=True)
+    return found.an_image(len(x))
 
 
 def times(
@@ -127,26 +137,26 @@ def times(
     took = {name: {steps: Took() for steps in crafts[name]} for name in names}
     for name in names:
         for craft in crafts[name].values():
-            _timed(craft, model, x, y, Took())
-    gc.disable()
+            timed(craft, model, x, y, Took())
+    gc.disable()  # between rounds: nobody pays for another's garbage
     began, turn = time.perf_counter(), 0
     while turn < fewest or (time.perf_counter() - began < budget and turn < MOST_ROUNDS):
         for i in range(len(names)):
             name = names[(i + turn) % len(names)]
             for steps, craft in crafts[name].items():
-                _timed(craft, model, x, y, took[name][steps])
+                timed(craft, model, x, y, took[name][steps])
         gc.collect()
         turn += 1
     gc.enable()
     return took
 
 
-def _timed(craft: Craft, model: nn.Module, x: Tensor, y: Tensor, took: Took) -> None:
-    wall, cpu = time.perf_counter(), time.process_time()
-    craft(model, x, y)
-    took.cpu.append(time.process_time() - cpu)
-    took.wall.append(time.perf_counter() - wall)
-    model.zero_grad(set_to_none=True)  # foolbox leaves gradients on the parameters
+def timed(craft: Craft, model: nn.Module, x: Tensor, y: Tensor, took: Took) -> Tensor:
+    """Adds a round to `took` and returns the result."""
+    with took.round():
+        x_adv = craft(model, x, y)
+    model.zero_grad(set_to_none=True)  # some peers leave gradients on the parameters
+    return x_adv
 
 
 def ratios(mine: list[float], base: list[float]) -> Spread:
@@ -159,3 +169,33 @@ def slopes(took: Mapping[int, Took]) -> list[float]:
     few, many = min(took), max(took)
     pairs = zip(took[few].cpu, took[many].cpu, strict=True)
     return [(b - a) / (many - few) for a, b in pairs]
+
+
+class Peak:
+    """How far resident memory rises above where it was, in the block: `mib`, or None.
+
+    Memory that was freed earlier is given back to the system first, or it would be used again
+    unseen. What libraries hold back from earlier calls (oneDNN's scratch space) stays unseen.
+    Known on Linux with glibc alone.
+    """
+
+    mib: float | None = None
+    _before: int | None = None
+
+    def __enter__(self) -> "Peak":
+        reset, trim = Path("/proc/self/clear_refs"), getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if reset.exists() and trim is not None:
+            gc.collect()
+            trim(0)
+            self._before = _kib("VmRSS")
+            reset.write_text("5")  # the high-water mark starts anew
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._before is not None:
+            self.mib = (_kib("VmHWM") - self._before) / 1024
+
+
+def _kib(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(one for one in lines if one.startswith(name)).split()[1])

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nets import in_parts, small_net
 from notbugs.attacks import cross_entropy, pgd
 from notbugs.attacks.bim import bim, default_steps, least_likely
 from notbugs.attacks.mim import mim
@@ -12,7 +13,7 @@ from notbugs.attacks.transformed import Transformed, di_fgsm, ti_fgsm
 from notbugs.attacks.transforms import Blurred, Resized
 from notbugs.core import random
 from notbugs.engine import L2, Last, Linf
-from notbugs.models import build, wrap
+from notbugs.models import wrap
 
 N = 24
 FACTORIES = {
@@ -26,12 +27,7 @@ EACH = pytest.mark.parametrize("make", FACTORIES.values(), ids=list(FACTORIES))
 
 
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        y = model.logits(x).argmax(dim=1)
-    return model, x, y
+    return small_net(N)
 
 
 def slope(model, x, classes):
@@ -43,10 +39,8 @@ def slope(model, x, classes):
 @EACH
 def test_results_are_batch_invariant_and_repeat(make):
     model, x, y = net()
-    keys, attack = random.row_keys(N, "keys"), make()
-    whole = attack(model, x, y, keys=keys)
-    for rows in torch.arange(N).flip(0).split(7):
-        part = attack(model, x[rows], y[rows], keys=keys[rows])
+    whole, parts = in_parts(make(), model, x, y, 7)
+    for rows, part in parts:
         torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-5, rtol=0)
         assert torch.equal(part.success, whole.success[rows])
     assert int(whole.success.sum()) > 0

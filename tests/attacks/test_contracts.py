@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from nets import in_parts, said, small_net
 from notbugs.attacks import Attack, cross_entropy, dlr, fgsm, margin, pgd, predicted, square
 from notbugs.core import random
 from notbugs.engine import L2, NORMS, Last, Linf, Threat
-from notbugs.models import build, frozen, wrap
+from notbugs.models import frozen, wrap
 
 EACH_NORM = pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
 N = 30
@@ -35,18 +36,8 @@ def images(n=N, shape=(1, 2, 2)):
     return 0.3 + 0.4 * random.uniform(random.row_keys(n, "images"), shape)
 
 
-def said(model, x):
-    with torch.no_grad():
-        return model.logits(x).argmax(dim=1)
-
-
 def net():
-    """A small net, centred so that it names several classes, its images and what it says."""
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-    return model, x, said(model, x)
+    return small_net(N)
 
 
 @EACH_NORM
@@ -108,10 +99,8 @@ def test_restarts_keep_the_first_success_and_else_the_best():
 
 def test_restarts_are_batch_invariant_and_stop_when_nothing_stands():
     model, x, y = net()
-    keys, attack = random.row_keys(N, "keys"), pgd(Linf(), 0.03, steps=2, restarts=3)
-    whole = attack(model, x, y, keys=keys)
-    for rows in torch.arange(N).flip(0).split(7):
-        part = attack(model, x[rows], y[rows], keys=keys[rows])
+    whole, parts = in_parts(pgd(Linf(), 0.03, steps=2, restarts=3), model, x, y, 7)
+    for rows, part in parts:
         torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-5, rtol=0)
         assert torch.equal(part.success, whole.success[rows])
     easy = pgd(Linf(), 0.9, steps=10, restarts=50)(model, x, y)

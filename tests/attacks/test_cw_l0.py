@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from nets import in_parts, small_net
 from notbugs.attacks.cw_l0 import cw_l0
-from notbugs.core import random
-from notbugs.models import build, wrap
+from notbugs.models import wrap
 
 N = 4
 
@@ -24,11 +24,7 @@ class Weighted(torch.nn.Module):
 
 
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        return model, x, model.logits(x).argmax(dim=1)
+    return small_net(N)
 
 
 @pytest.mark.parametrize("targeted", [False, True])
@@ -61,10 +57,8 @@ def test_a_net_falls_to_few_pixels_and_the_rest_is_untouched():
 
 def test_a_row_does_not_depend_on_its_neighbours():
     model, x, y = net()
-    keys, attack = random.row_keys(N, "keys"), cw_l0(12, growth=10.0, largest_c=20.0)
-    whole = attack(model, x, y, keys=keys)
-    for part in torch.arange(N).flip(0).split(2):
-        again = attack(model, x[part], y[part], keys=keys[part])
+    whole, parts = in_parts(cw_l0(12, growth=10.0, largest_c=20.0), model, x, y, 2)
+    for part, again in parts:
         # A count can move by one where rounding decides a rank.
         assert int((again.distance - whole.distance[part]).abs().max()) <= 1
         assert torch.equal(again.success, whole.success[part])

@@ -2,34 +2,22 @@ import math
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
+import nets
+from nets import in_parts, small_net
 from notbugs.attacks.bracket import UNBOUNDED, Bracket
 from notbugs.attacks.cw_l2 import cw_l2
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, goal, reached
 from notbugs.core import random
 from notbugs.engine.tanh import Tanh
-from notbugs.models import build, wrap
 
 N = 6
 EACH_FORM = pytest.mark.parametrize("form", CW_OBJECTIVES)
 
 
-class Linear(nn.Module):
-    def __init__(self, classes):
-        super().__init__()
-        self.flat, self.layer = nn.Flatten(), nn.Linear(16, classes)
-        with torch.no_grad():
-            self.layer.weight.copy_(random.normal(random.row_keys(classes, "w"), (16,)))
-            self.layer.bias.zero_()
-
-    def forward(self, x):
-        return self.layer(self.flat(x))
-
-
 def linear(classes=3):
-    return wrap(Linear(classes), shape=(1, 4, 4), classes=classes, embedding="flat")
+    return nets.linear(classes)
 
 
 def grey(n=N):
@@ -48,11 +36,7 @@ def nearest(model, x, y, targets=None):
 
 
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        return model, x, model.logits(x).argmax(dim=1)
+    return small_net(N)
 
 
 def test_tanh_gives_an_image_back_and_leaves_no_pixel_frozen():
@@ -168,10 +152,8 @@ def test_early_abort_saves_gradients_and_loses_little():
 
 def test_a_row_does_not_depend_on_its_neighbours():
     model, x, y = net()
-    keys, attack = random.row_keys(N, "keys"), cw_l2(25, search_steps=3, initial_c=0.1)
-    whole = attack(model, x, y, keys=keys)
-    for part in torch.arange(N).flip(0).split(7):
-        again = attack(model, x[part], y[part], keys=keys[part])
+    whole, parts = in_parts(cw_l2(25, search_steps=3, initial_c=0.1), model, x, y, 7)
+    for part, again in parts:
         torch.testing.assert_close(again.distance, whole.distance[part], atol=1e-4, rtol=1e-3)
         assert torch.equal(again.success, whole.success[part])
 

@@ -1,37 +1,20 @@
 import pytest
 import torch
-from torch import nn
 
+from nets import in_parts, linear, small_net
 from notbugs.attacks.cw_linf import cw_linf
 from notbugs.core import random
-from notbugs.models import build, wrap
 
 N = 6
 
 
-class Linear(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.flat, self.layer = nn.Flatten(), nn.Linear(16, 2)
-        with torch.no_grad():
-            self.layer.weight.copy_(random.normal(random.row_keys(2, "w"), (16,)))
-            self.layer.bias.zero_()
-
-    def forward(self, x):
-        return self.layer(self.flat(x))
-
-
 def net(n=N):
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(n, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        return model, x, model.logits(x).argmax(dim=1)
+    return small_net(n)
 
 
 @pytest.mark.parametrize("targeted", [False, True])
 def test_a_linear_model_is_broken_near_its_distance(targeted):
-    model = wrap(Linear(), shape=(1, 4, 4), classes=2, embedding="flat")
+    model = linear()
     x = 0.35 + 0.3 * random.uniform(random.row_keys(N, "grey"), (1, 4, 4))
     w = model.body.layer.weight.detach()
     with torch.no_grad():
@@ -59,10 +42,8 @@ def test_whole_levels_are_whole_and_can_be_one_bit():
 
 def test_a_row_does_not_depend_on_its_neighbours():
     model, x, y = net()
-    keys, attack = random.row_keys(N, "keys"), cw_linf(15, shrink=0.6)
-    whole = attack(model, x, y, keys=keys)
-    for part in torch.arange(N).flip(0).split(4):
-        again = attack(model, x[part], y[part], keys=keys[part])
+    whole, parts = in_parts(cw_linf(15, shrink=0.6), model, x, y, 4)
+    for part, again in parts:
         torch.testing.assert_close(again.distance, whole.distance[part], atol=1e-4, rtol=1e-2)
         assert torch.equal(again.success, whole.success[part])
 

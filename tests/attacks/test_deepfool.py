@@ -2,31 +2,19 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
+import nets
+from nets import in_parts, said, small_net
 from notbugs.attacks.deepfool import deepfool
 from notbugs.core import random
 from notbugs.engine import L1, L2, Linf
-from notbugs.models import build, wrap
 
 N = 16
 EACH_NORM = pytest.mark.parametrize("norm", [L2(), Linf()], ids=["l2", "linf"])
 
 
-class Linear(nn.Module):
-    def __init__(self, classes=4):
-        super().__init__()
-        self.flat, self.layer = nn.Flatten(), nn.Linear(16, classes)
-        with torch.no_grad():
-            self.layer.weight.copy_(random.normal(random.row_keys(classes, "w"), (16,)))
-            self.layer.bias.zero_()
-
-    def forward(self, x):
-        return self.layer(self.flat(x))
-
-
 def linear(classes=4):
-    return wrap(Linear(classes), shape=(1, 4, 4), classes=classes, embedding="flat")
+    return nets.linear(classes)
 
 
 def grey():
@@ -34,16 +22,7 @@ def grey():
 
 
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        return model, x, model.logits(x).argmax(dim=1)
-
-
-def said(model, x):
-    with torch.no_grad():
-        return model.logits(x).argmax(dim=1)
+    return small_net(N)
 
 
 @EACH_NORM
@@ -85,10 +64,8 @@ def test_fewer_candidates_cost_fewer_gradients():
 
 def test_a_row_does_not_depend_on_its_neighbours():
     model, x, y = net()
-    keys, attack = random.row_keys(N, "keys"), deepfool()
-    whole = attack(model, x, y, keys=keys)
-    for part in torch.arange(N).flip(0).split(5):
-        again = attack(model, x[part], y[part], keys=keys[part])
+    whole, parts = in_parts(deepfool(), model, x, y, 5)
+    for part, again in parts:
         torch.testing.assert_close(again.x_adv, whole.x_adv[part], atol=1e-5, rtol=0)
         assert torch.equal(again.success, whole.success[part])
 

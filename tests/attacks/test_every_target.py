@@ -1,22 +1,18 @@
 import pytest
 import torch
 
+from nets import small_net
 from notbugs.attacks.cw_l2 import cw_l2
 from notbugs.attacks.every_target import best_average_worst
 from notbugs.attacks.pgd import pgd
 from notbugs.core import random
 from notbugs.engine import Linf
-from notbugs.models import build
 
 N = 6
 
 
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=4, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        return model, x, model.logits(x).argmax(dim=1)
+    return small_net(N, classes=4)
 
 
 def test_every_class_but_the_true_one_is_aimed_at_and_the_cases_follow():

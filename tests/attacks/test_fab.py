@@ -4,24 +4,21 @@ import pytest
 import torch
 from torch import nn
 
-from notbugs.attacks import difference, pgd, predicted, targeted_dlr
+from nets import small_net
+from notbugs.attacks import difference, pgd, targeted_dlr
 from notbugs.attacks.fab import fab
 from notbugs.attacks.sweep import Sweep
 from notbugs.core import random
 from notbugs.engine import APGD, L1, L2, NORMS, Linf, OnSuccess, Solver, Threat
 from notbugs.engine.hyperplane import onto_hyperplane
-from notbugs.models import build, frozen, wrap
+from notbugs.models import frozen, wrap
 
 EACH_NORM = pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
 N = 16
 
 
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        return model, x, predicted(model.logits(x))
+    return small_net(N)
 
 
 def linear(classes=2, n=N):

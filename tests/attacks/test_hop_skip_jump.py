@@ -4,22 +4,19 @@ import pytest
 import torch
 from torch import nn
 
+from nets import in_parts, small_net
 from notbugs.attacks import predicted
 from notbugs.attacks.hop_skip_jump import hop_skip_jump
 from notbugs.core import random
 from notbugs.engine import L1, L2, Linf
-from notbugs.models import build, wrap
+from notbugs.models import wrap
 
 EACH_NORM = pytest.mark.parametrize("norm", [L2(), Linf()], ids=["l2", "linf"])
 N = 8
 
 
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        return model, x, predicted(model.logits(x))
+    return small_net(N)
 
 
 class Decisions(nn.Module):
@@ -102,10 +99,8 @@ def test_rows_wrong_from_the_start_stay_where_they_are():
 @EACH_NORM
 def test_it_is_batch_invariant(norm):
     model, x, y = decisions()
-    keys, attack = random.row_keys(N, "keys"), hop_skip_jump(norm, steps=3, draws=40)
-    whole = attack(model, x, y, keys=keys)
-    for part in torch.arange(N).flip(0).split(3):
-        some = attack(model, x[part], y[part], keys=keys[part])
+    whole, parts = in_parts(hop_skip_jump(norm, steps=3, draws=40), model, x, y, 3)
+    for part, some in parts:
         torch.testing.assert_close(some.x_adv, whole.x_adv[part], atol=1e-5, rtol=0)
 
 

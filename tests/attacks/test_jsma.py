@@ -2,11 +2,12 @@ import pytest
 import torch
 from torch import nn
 
+from nets import in_parts, small_net
 from notbugs.attacks.jsma import jsma
 from notbugs.core import random
 from notbugs.engine.saliency import best_pair
 from notbugs.engine.stalled import Stalled
-from notbugs.models import build, wrap
+from notbugs.models import wrap
 
 N = 12
 EACH_VARIANT = pytest.mark.parametrize("variant", ["Z", "F"])
@@ -28,11 +29,7 @@ class Weighted(nn.Module):
 
 
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        return model, x, model.logits(x).argmax(dim=1)
+    return small_net(N)
 
 
 def all_pairs(gain, loss, room):
@@ -98,10 +95,8 @@ def test_probabilities_cost_one_gradient_a_step_and_logits_two():
 
 def test_a_row_does_not_depend_on_its_neighbours():
     model, x, y = net()
-    keys, attack = random.row_keys(N, "keys"), jsma()
-    whole = attack(model, x, y, keys=keys)
-    for part in torch.arange(N).flip(0).split(5):
-        again = attack(model, x[part], y[part], keys=keys[part])
+    whole, parts = in_parts(jsma(), model, x, y, 5)
+    for part, again in parts:
         torch.testing.assert_close(again.x_adv, whole.x_adv[part])
         assert torch.equal(again.success, whole.success[part])
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from nets import in_parts, small_net
 from notbugs.attacks.feature_distance import feature_distance
 from notbugs.attacks.latent import CodeDistance, code_distance, latent
 from notbugs.core import random
 from notbugs.engine import L1, L2, Adam, Draw, Linf, Steepest
-from notbugs.models import build
 
 N = 12
 
@@ -34,12 +34,7 @@ class Autoencoder(nn.Module):
 
 
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        y = model.logits(x).argmax(dim=1)
-    return model, x, y
+    return small_net(N)
 
 
 @pytest.mark.parametrize("rule", [None, Adam(0.01, schedule="linear"), Steepest(Linf(), 0.02)])
@@ -121,10 +116,8 @@ def test_the_embedding_is_driven_away_and_mistakes_are_counted():
 
 def test_feature_distance_is_batch_invariant():
     model, x, y = net()
-    keys, attack = random.row_keys(N, "keys"), feature_distance(Linf(), 0.03, 8, restarts=2)
-    whole = attack(model, x, y, keys=keys)
-    for rows in torch.arange(N).flip(0).split(5):
-        part = attack(model, x[rows], y[rows], keys=keys[rows])
+    whole, parts = in_parts(feature_distance(Linf(), 0.03, 8, restarts=2), model, x, y, 5)
+    for rows, part in parts:
         torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-5, rtol=0)
 
 

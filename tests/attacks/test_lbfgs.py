@@ -2,39 +2,22 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
+from nets import linear, small_net
 from notbugs.attacks.lbfgs import lbfgs
 from notbugs.core import random
-from notbugs.models import build, wrap
 
 N = 5
 
 
-class Linear(nn.Module):
-    def __init__(self, classes):
-        super().__init__()
-        self.flat, self.layer = nn.Flatten(), nn.Linear(16, classes)
-        with torch.no_grad():
-            self.layer.weight.copy_(random.normal(random.row_keys(classes, "w"), (16,)))
-            self.layer.bias.zero_()
-
-    def forward(self, x):
-        return self.layer(self.flat(x))
-
-
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        return model, x, model.logits(x).argmax(dim=1)
+    return small_net(N)
 
 
 @pytest.mark.parametrize("targeted", [False, True])
 def test_a_linear_model_is_broken_at_its_distance(targeted):
     classes = 2 if targeted else 3
-    model = wrap(Linear(classes), shape=(1, 4, 4), classes=classes, embedding="flat")
+    model = linear(classes)
     x = 0.4 + 0.2 * random.uniform(random.row_keys(N, "grey"), (1, 4, 4))
     w = model.body.layer.weight.detach()
     with torch.no_grad():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from nets import in_parts, linear, said, small_net
 from notbugs.attacks import cross_entropy, margin
 from notbugs.attacks.alma import alma
 from notbugs.attacks.ddn import ddn
@@ -11,32 +12,14 @@ from notbugs.attacks.fmn import fmn
 from notbugs.attacks.smooth import smooth_margin
 from notbugs.core import random
 from notbugs.engine import L0, L1, L2, NORMS, Linf
-from notbugs.models import build, wrap
 
 N = 20
 METHODS = [ddn(60), alma(60), *(fmn(size, 60) for size in (L0(), L1(), L2(), Linf()))]
 EACH = pytest.mark.parametrize("attack", METHODS, ids=[m.name for m in METHODS])
 
 
-def linear(classes=2, side=4, weights="w"):
-    model = nn.Sequential(nn.Flatten(), nn.Linear(side * side, classes))
-    with torch.no_grad():
-        model[1].weight.copy_(random.normal(random.row_keys(classes, weights), (side * side,)))
-        model[1].bias.zero_()
-    return wrap(model, shape=(1, side, side), classes=classes, embedding="0")
-
-
-def said(model, x):
-    with torch.no_grad():
-        return model.logits(x).argmax(dim=1)
-
-
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-    return model, x, said(model, x)
+    return small_net(N)
 
 
 @pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
@@ -132,10 +115,8 @@ def test_a_row_wrong_from_the_start_has_distance_zero(attack):
 @EACH
 def test_rows_do_not_know_their_neighbours(attack):
     model, x, y = net()
-    keys = random.row_keys(N, "keys")
-    whole = attack(model, x, y, keys=keys)
-    for rows in torch.arange(N).flip(0).split(7):
-        part = attack(model, x[rows], y[rows], keys=keys[rows])
+    whole, parts = in_parts(attack, model, x, y, 7)
+    for rows, part in parts:
         torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-4, rtol=0)
 
 

@@ -2,38 +2,20 @@
 
 import pytest
 import torch
-from torch import nn
 
+from nets import in_parts, linear, said, small_net
 from notbugs.attacks import pgd
 from notbugs.attacks.apgd_l1 import apgd_l1
 from notbugs.attacks.ead import ead
 from notbugs.core import random
 from notbugs.engine import L1
 from notbugs.engine.apgd_l1 import largest
-from notbugs.models import build, wrap
 
 N = 20
 
 
-def linear(side=4):
-    model = nn.Sequential(nn.Flatten(), nn.Linear(side * side, 2))
-    with torch.no_grad():
-        model[1].weight.copy_(random.normal(random.row_keys(2, "w"), (side * side,)))
-        model[1].bias.zero_()
-    return wrap(model, shape=(1, side, side), classes=2, embedding="0")
-
-
-def said(model, x):
-    with torch.no_grad():
-        return model.logits(x).argmax(dim=1)
-
-
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-    return model, x, said(model, x)
+    return small_net(N)
 
 
 def exact_l1(model, x, y):
@@ -130,10 +112,8 @@ def test_confidence_is_a_margin_that_success_must_have():
 )
 def test_rows_do_not_know_their_neighbours(attack):
     model, x, y = net()
-    keys = random.row_keys(N, "keys")
-    whole = attack(model, x, y, keys=keys)
-    for rows in torch.arange(N).flip(0).split(7):
-        part = attack(model, x[rows], y[rows], keys=keys[rows])
+    whole, parts = in_parts(attack, model, x, y, 7)
+    for rows, part in parts:
         torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-4, rtol=0)
 
 

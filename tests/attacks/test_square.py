@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from notbugs.attacks import pgd, predicted
+from nets import in_parts, small_net
+from notbugs.attacks import pgd
 from notbugs.attacks.square import square
 from notbugs.core import random
 from notbugs.engine import L1, L2, NORMS, Everywhere, Linf, StepInfo
 from notbugs.engine.pyramid import SquareStart, placed, pyramids
 from notbugs.engine.square import Square, share, spots
-from notbugs.models import build, wrap
+from notbugs.models import wrap
 
 EACH_NORM = pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
 N = 16
@@ -18,11 +19,7 @@ EPS = {"linf": 0.05, "l2": 0.2, "l1": 1.5}
 
 
 def net(shape=(1, 8, 8)):
-    model = build("cnn", shape=shape, classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), shape)
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        return model, x, predicted(model.logits(x))
+    return small_net(N, shape=shape)
 
 
 def info(x, step=1, steps=100, value=None, norm=None, eps=0.1):
@@ -82,10 +79,8 @@ def test_a_linear_model_falls_iff_the_radius_is_above_its_margin():
 @EACH_NORM
 def test_it_is_batch_invariant(norm):
     model, x, y = net((3, 8, 8))
-    keys, attack = random.row_keys(N, "keys"), square(norm, EPS[norm.name], steps=12, restarts=2)
-    whole = attack(model, x, y, keys=keys)
-    for part in torch.arange(N).flip(0).split(7):
-        some = attack(model, x[part], y[part], keys=keys[part])
+    whole, parts = in_parts(square(norm, EPS[norm.name], steps=12, restarts=2), model, x, y, 7)
+    for part, some in parts:
         torch.testing.assert_close(some.x_adv, whole.x_adv[part], atol=1e-5, rtol=0)
         assert torch.equal(some.steps, whole.steps[part])
 

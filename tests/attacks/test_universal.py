@@ -3,22 +3,18 @@
 import pytest
 import torch
 
+from nets import small_net
 from notbugs.attacks import predicted
 from notbugs.attacks.universal import universal
 from notbugs.core import random
 from notbugs.engine import L1, L2, Linf
-from notbugs.models import build
 
 N = 60
 THREATS = [(Linf(), 0.15), (L2(), 1.0), (L1(), 8.0)]
 
 
 def net():
-    model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
-    x = random.uniform(random.row_keys(N, "net"), (1, 8, 8))
-    with torch.no_grad():
-        model.body.head.bias.sub_(model.logits(x).mean(dim=0))
-        return model, x, predicted(model.logits(x))
+    return small_net(N)
 
 
 @pytest.mark.parametrize(("norm", "eps"), THREATS, ids=["linf", "l2", "l1"])

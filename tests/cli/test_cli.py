@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_evaluate_writes_its_verdict(trained, tmp_path, capsys):
     assert verdict["robust"] <= verdict["clean"]
     assert verdict["clean"] > 60
     assert set(verdict) == {
-        "threat", "n", "clean", "robust", "ci95", "attacks", "masking", "seconds",
+        "threat", "n", "clean", "robust", "ci95", "attacks", "given_up", "masking", "seconds",
         "forwards_per_image",
     }  # fmt: skip
     low, high = verdict["ci95"]
@@ -81,6 +82,18 @@ def test_evaluate_writes_its_verdict(trained, tmp_path, capsys):
         frozenset({"check", "evidence", "verdict"})
     }
     assert 0 < verdict["forwards_per_image"] <= 2 + 21
+
+
+def test_samples_are_for_random_models_and_said(trained, tmp_path, capsys):
+    path = tmp_path / "verdict.json"
+    call("evaluate", trained, "--threat", "l2:0.5", "--count", 20, "--method", "pgd", "--steps", 2,
+         "--samples", 3, "--json", path)  # fmt: skip
+    said = " ".join(capsys.readouterr().out.split())
+    assert "attacked on the average of 3 passes, and judged by the majority of as many" in said
+    assert json.loads(path.read_text())["samples"] == 3
+    assert "`--samples` must be at least 1; got 0" in refused(
+        capsys, "evaluate", trained, "--threat", "l2:0.5", "--method", "pgd", "--samples", 0
+    )
 
 
 def test_the_verdict_repeats_and_restarts_only_lower_it(trained, tmp_path):
@@ -496,3 +509,40 @@ def test_python_dash_m_and_kill_9_in_mid_run(finished, tmp_path):
     a, b = (json.loads((folder / "results.json").read_text()) for folder in (out, finished))
     assert a["tables"] == b["tables"]
     assert a["claims"] == b["claims"]
+
+
+def test_an_evaluation_killed_in_the_middle_ends_with_the_same_verdict(trained, tmp_path):
+    options = ["evaluate", str(trained), "--threat", "l2:0.5", "--method", "pgd", "--steps", "30",
+               "--restarts", "2", "--count", "60", "--batch-size", "3"]  # fmt: skip
+    call(*options, "--json", tmp_path / "whole.json")
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    path, cache = tmp_path / "resumed.json", tmp_path / "cache"
+    command = [sys.executable, "-m", "notbugs", *options, "--json", str(path)]
+    env = {**os.environ, "NOTBUGS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env)
+    try:
+        deadline = time.monotonic() + 120
+        while rows_seen(cache) < 6:
+            assert time.monotonic() < deadline
+            assert victim.poll() is None
+            time.sleep(0.01)
+    finally:
+        victim.kill()  # SIGKILL: nothing of it can clean up
+        victim.wait()
+    left = rows_seen(cache)
+    assert 6 <= left < round(whole["clean"] * 0.6)  # of 60
+    assert not path.exists()
+    again = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+    assert "Going on from where this evaluation was stopped." in again.stdout
+    assert rows_seen(cache) == 0  # the state is gone at the end
+    resumed = json.loads(path.read_text())
+    assert 0 < whole["attacks"][0]["broken"] < 60
+    for verdict in (whole, resumed):
+        del verdict["seconds"], verdict["attacks"][0]["seconds"]
+    assert resumed == whole
+
+
+def rows_seen(cache):
+    """Rows in the books of the only evaluation under way; 0 where there is none."""
+    states = list(cache.glob("evaluations/*.json"))
+    return len(json.loads(states[0].read_text())["seen"][0]) if states else 0

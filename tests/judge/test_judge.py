@@ -76,8 +76,8 @@ def test_verdict_as_json():
         json.dumps(evaluate(threshold(), rows_of_two(), THREAT, attacks=PGD).as_json())
     )
     assert set(words) == {
-        "threat", "n", "clean", "robust", "ci95", "attacks", "masking", "seconds",
-        "forwards_per_image",
+        "threat", "n", "clean", "robust", "ci95", "attacks", "given_up", "masking",
+        "seconds", "forwards_per_image",
     }  # fmt: skip
     assert words["n"] == 40
     assert words["ci95"][0] <= words["robust"] <= words["ci95"][1]

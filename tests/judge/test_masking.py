@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nets import PARTS
 from notbugs.core import random
-from notbugs.data import ImageData, load_source, split
+from notbugs.data import ImageData
 from notbugs.engine import Threat
 from notbugs.judge import accuracy
 from notbugs.judge.masked_models import (
@@ -19,10 +20,7 @@ from notbugs.judge.masked_models import (
 )
 from notbugs.judge.masking import diagnose
 from notbugs.judge.signs import beats, counts
-from notbugs.models import build
-from notbugs.training import Adversary, Recipe, train
 
-PARTS = split(load_source("digits"), seed=0, train_size=700)
 SLOW = pytest.mark.slow
 THREATS = ("linf:0.15", "l2:0.8", pytest.param("l1:5", marks=SLOW))
 ORDER = [
@@ -42,23 +40,6 @@ MASKED = {
     "wavy": (wavy_model, {ONE_STEP, BLACK_BOX}),
     "scrambled": (scrambled_model, {RISES, BLACK_BOX}),
 }
-
-
-def trained(adversary=None):
-    options = {"width": 8, "hidden": 32}
-    model = build("cnn", shape=(1, 8, 8), classes=10, seed=0, options=options)
-    recipe = Recipe(epochs=12, batch_size=32, lr=0.1, warmup=0.2, adversary=adversary)
-    return train(model, PARTS.train, recipe, seed=0).model
-
-
-@pytest.fixture(scope="module")
-def plain():
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def robust():
-    return trained(Adversary("linf:0.1", steps=3, eps_warmup=0.5))
 
 
 def found(model, threat="linf:0.15", count=50, **options):

@@ -156,16 +156,17 @@ def test_another_process_finds_its_own_evaluation_again():
         "made = [*standard_attacks(Threat.parse('l2:1')), hop_skip_jump(L2(), images="
         "torch.zeros(1, 1, 2, 2))]; print([described(a) for a in made])"
     )
-    said = [
-        subprocess.run(
+    running = [
+        subprocess.Popen(
             [sys.executable, "-c", code],
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
-            check=True,
             env={**os.environ, "PYTHONHASHSEED": str(seed)},
-        ).stdout
+        )
         for seed in (1, 2)
     ]
+    said = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
     assert said[0] == said[1]
     assert "cross_entropy" in said[0]
     assert "0x" not in said[0]

@@ -1,59 +1,17 @@
-"""Laws that every attack obeys; a new attack joins by one line in ATTACKS."""
+"""Laws that every attack obeys; a new attack joins by one line in `attacks.catalogue`."""
 
 from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
 
+from attacks.catalogue import ATTACKS, TARGETED_ONLY
 from notbugs import attacks
 from notbugs.core import random
-from notbugs.engine import L0, L1, L2, Linf, Trace
+from notbugs.engine import Linf, Trace
 from notbugs.models import build
 
 N, CLASSES = 12, 5
-
-ATTACKS = {
-    "fgsm linf": attacks.fgsm(0.05),
-    "fgsm l2": attacks.fgsm(0.2, norm=L2()),
-    "pgd linf": attacks.pgd(Linf(), 0.05, steps=5, restarts=2),
-    "pgd l2": attacks.pgd(L2(), 0.2, steps=5),
-    "pgd l1": attacks.pgd(L1(), 0.5, steps=5),
-    "pgd margin": attacks.pgd(Linf(), 0.05, steps=5, loss=attacks.margin),
-    "pgd dlr": attacks.pgd(Linf(), 0.05, steps=5, loss=attacks.dlr),
-    "bim": attacks.bim(8 / 255),
-    "mim": attacks.mim(Linf(), 0.05, 5),
-    "di": attacks.di_fgsm(Linf(), 0.05, 5),
-    "ti": attacks.ti_fgsm(Linf(), 0.05, 5),
-    "apgd linf": attacks.apgd(Linf(), 0.05, steps=12),
-    "apgd l2": attacks.apgd(L2(), 0.2, steps=12, restarts=2),
-    "apgd dlr": attacks.apgd(L2(), 0.2, steps=12, loss=attacks.dlr),
-    "apgd l1": attacks.apgd_l1(0.5, steps=12),
-    "apgd targeted": attacks.apgd_targeted(Linf(), 0.05, steps=8, targets_tried=3),
-    "fab linf": attacks.fab(Linf(), 0.05, steps=8, targets_tried=3),
-    "fab l2": attacks.fab(L2(), steps=8, targets_tried=3),
-    "fab l1": attacks.fab(L1(), steps=8, targets_tried=0),
-    "square linf": attacks.square(Linf(), 0.05, steps=15),
-    "square l2": attacks.square(L2(), 0.2, steps=15),
-    "square l1": attacks.square(L1(), 0.5, steps=15),
-    "ddn": attacks.ddn(15),
-    "fmn l0": attacks.fmn(L0(), 15),
-    "fmn l1": attacks.fmn(L1(), 15),
-    "fmn l2": attacks.fmn(L2(), 15),
-    "fmn linf": attacks.fmn(Linf(), 15),
-    "alma": attacks.alma(20),
-    "ead": attacks.ead(8, search_steps=3),
-    "cw l2": attacks.cw_l2(8, search_steps=3),
-    "cw linf": attacks.cw_linf(8),
-    "cw l0": attacks.cw_l0(8),
-    "deepfool l2": attacks.deepfool(L2(), steps=8),
-    "deepfool linf": attacks.deepfool(Linf(), steps=8),
-    "jsma": attacks.jsma(),
-    "lbfgs": attacks.lbfgs(10, search_steps=4),
-    "hop skip jump": attacks.hop_skip_jump(L2(), steps=2, draws=20),
-}
-TARGETED_ONLY = {"jsma"}
-"""Methods that aim at a class; elsewhere targets are optional."""
-
 EACH = pytest.mark.parametrize("name", ATTACKS)
 
 

@@ -22,6 +22,7 @@ from notbugs.engine import (
     Momentum,
     Never,
     OnSuccess,
+    OutOfReach,
     Plateau,
     Solver,
     Status,
@@ -44,7 +45,7 @@ SETS = {
     "box": Box(),
     "everywhere": Everywhere(),
 }
-STOPS = {"never": Never(), "success": OnSuccess(), "plateau": Plateau(5)}
+STOPS = {"never": Never(), "success": OnSuccess(), "plateau": Plateau(5), "reach": OutOfReach()}
 
 
 INF = float("inf")

@@ -10,6 +10,7 @@ from notbugs.attacks.cw_l2 import cw_l2
 from notbugs.attacks.cw_linf import cw_linf
 from notbugs.attacks.ddn import ddn
 from notbugs.attacks.deepfool import deepfool
+from notbugs.attacks.door import predicted_clean
 from notbugs.attacks.ead import ead
 from notbugs.attacks.every_target import best_average_worst
 from notbugs.attacks.fab import fab
@@ -31,7 +32,6 @@ from notbugs.attacks.losses import (
     dlr,
     margin,
     predicted,
-    predicted_clean,
     targeted_dlr,
 )
 from notbugs.attacks.mim import mim

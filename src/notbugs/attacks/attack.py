@@ -8,22 +8,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from notbugs.attacks.losses import predicted, predicted_clean
+from notbugs.attacks.door import check_call, check_classes, check_gradients, predicted_clean, share
+from notbugs.attacks.losses import lost, won
 from notbugs.attacks.result import AttackResult
 from notbugs.core import random
-from notbugs.core.errors import (
-    bad_value,
-    check_images,
-    check_labels,
-    check_targets,
-)
-from notbugs.core.types import Images, Keys, Labels, Logits
+from notbugs.core.errors import bad_value, check_count
+from notbugs.core.types import Images, Keys, Labels, Logits, Mask
 from notbugs.engine import AbstractSet, AbstractSize, Box, Observer, Solution, Threat, on_rows
 from notbugs.models import Classifier, frozen
 from notbugs.models.standin import faster
 
 FEASIBLE = 1e-5
 """Relative tolerance on the radius when a result is verified (float32 rounding of a norm)."""
+VERIFIED = 0.5
+"""Doubts by which a verified success leads: fewer than on the way, so that none is lost again."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,8 @@ class AbstractAttack(ABC):
 
     A subclass gives `size` and `find`; `threat` is None for a minimum-norm method.
     Calling it checks the arguments, holds the model still, and verifies what `find`
-    returned on the original model in its own precision.
+    returned on the original model in its own precision: a success must lead by more than
+    rounding (`losses.doubt`), so that it holds in a batch of another size.
     """
 
     name: str
@@ -105,6 +104,19 @@ class AbstractAttack(ABC):
         return 100
 
     @property
+    def votes(self) -> int:
+        """Passes of the model whose majority decides: more than one where it is random."""
+        return 1
+
+    def averaging(self, samples: int) -> "AbstractAttack":
+        """This attack by the average of at least `samples` passes, where it has such a form."""
+        return self
+
+    def thorough(self) -> "AbstractAttack":
+        """This attack without giving up on a row before its budget is spent."""
+        return self
+
+    @property
     def least_classes(self) -> int:
         """The fewest classes that the method is defined for."""
         return 2
@@ -127,6 +139,7 @@ class AbstractAttack(ABC):
         seed: int = 0,
         keys: Keys | None = None,
         fast: bool = True,
+        votes: int | None = None,
         observe: Observer | None = None,
     ) -> AttackResult:
         """Attacks every row of `x` and returns a verified `AttackResult`.
@@ -139,17 +152,21 @@ class AbstractAttack(ABC):
           only through `keys` (see `notbugs.core.random.row_keys`)
         - `fast`: let a cheaper stand-in of the model (folded norms, channels-last, bf16)
           do the work where it pays; every success is confirmed by the model itself
+        - `votes`: passes of a model that is random in itself; what is said of a row holds
+          in more than half of them. None takes as many as the attack averages.
         - `observe`: called with a `StepInfo` at every step of every solve (a restart, a
           class tried, a constant of a search), e.g. a `Trace`. What it sees are the values
           the attack works with: those of the model itself with `fast=False`.
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
-        label, targets equal to labels, a model that gives NaN for a clean image, logits
-        of another shape than (n, classes), a model without gradients, or `observe` for a
-        method that runs a loop of its own.
+        label, targets equal to labels, logits that are not finite on a clean image or not
+        of shape (n, classes), a model of too few classes for the loss or without
+        gradients, and `observe` for a method that runs a loop of its own. TypeError for a
+        module that is no `Classifier`.
         The model's modes, parameters and gradients are left as they were.
         """
-        self._check(model, x, y, targets)
+        check_call(model, x, y, targets)
+        check_classes(model.classes, self.least_classes, self.name)
         x = x.detach()
         # Losses index by int64; labels of any integer type are welcome.
         y, targets = (None if v is None else v.long() for v in (y, targets))
@@ -164,8 +181,10 @@ class AbstractAttack(ABC):
                 "Trace a method of gradient steps, such as pgd, apgd, fmn or cw_l2.",
             )
         case = Case(x, y, targets, keys.to(x.device), observe)
+        votes = self.votes if votes is None else votes
+        check_count(votes, "votes")
         with frozen(model):
-            clean = predicted_clean(model, x)
+            wrong = wrong_clean(model, x, y, votes)
             if self.needs_grad:
                 check_gradients(model, x[:1], self.name)
             stand_in = None
@@ -176,52 +195,30 @@ class AbstractAttack(ABC):
                 None if stand_in is None else model.logits,
                 model,
             )
-            return self._verified(model, case, clean, self.find(victim, case))
+            return self._verified(model, case, wrong, self.find(victim, case), votes)
 
-    def _check(
-        self, model: Classifier, x: Tensor, y: Tensor | None, targets: Tensor | None
-    ) -> None:
-        check_images(x)
-        if model.mean.dtype not in (torch.float32, torch.float64):
-            raise bad_value(
-                "model",
-                "compute in float32 or float64",
-                f"{model.mean.dtype}",
-                "Use model.float(); on hardware that has bf16 the attack takes it by itself.",
-            )
-        if torch.promote_types(x.dtype, model.mean.dtype) != model.mean.dtype:
-            raise bad_value(
-                "x",
-                f"be no finer than the model's {model.mean.dtype}",
-                f"{x.dtype}",
-                f"Use x.to({model.mean.dtype}), or model.to({x.dtype}).",
-            )
-        for name, labels in (("y", y), ("targets", targets)):
-            if labels is not None:
-                check_labels(labels, rows=len(x), classes=model.classes, argument=name)
-        if y is not None and targets is not None:
-            check_targets(targets, y)
-        if y is None and targets is None:
-            raise bad_value("y", "be given", None, "Pass true labels, or `targets`.")
-        if model.classes < self.least_classes:
-            raise bad_value(
-                "model",
-                f"have at least {self.least_classes} classes for {self.name}",
-                model.classes,
-                "Its loss is undefined for fewer: use loss=margin or cross_entropy.",
-            )
+    def reached(
+        self, model: Classifier, x: Images, y: Labels | None, targets: Labels | None, votes: int
+    ) -> Mask:
+        """Which images are at the attack's goal in more than half of `votes` passes, [n]."""
+
+        def once(x: Images) -> Mask:
+            logits = model.logits(x)
+            if targets is not None:
+                return won(logits, targets, VERIFIED)
+            assert y is not None
+            return lost(logits, y, VERIFIED)
+
+        return share(once, x, votes) > 0.5
 
     def _verified(
-        self, model: Classifier, case: Case, clean: Labels, best: Solution
+        self, model: Classifier, case: Case, wrong: Mask, best: Solution, votes: int
     ) -> AttackResult:
-        x, y, targets = case.x, case.y, case.targets
+        x = case.x
         x_adv = self.within().project(best.x.to(x.dtype), x)
-        with torch.no_grad():
-            after = predicted(model.logits(x_adv))
-        wrong = torch.zeros_like(best.success) if y is None else clean != y
-        success = after == targets if targets is not None else after != y
+        success = self.reached(model, x_adv, case.y, case.targets, votes)
         self._check_feasible(x, x_adv)
-        forwards = best.forwards + 2 * len(x)
+        forwards = best.forwards + 2 * votes * len(x)
         return AttackResult(
             x_adv=x_adv,
             success=success,
@@ -248,17 +245,15 @@ class AbstractAttack(ABC):
             )
 
 
-def check_gradients(model: Classifier, x: Images, method: str) -> None:
-    """Refuses a model whose logits cannot be differentiated by the image.
+def wrong_clean(model: Classifier, x: Images, y: Labels | None, votes: int) -> Mask:
+    """Which clean images are not classified as `y` in more than half of `votes` passes, [n].
 
-    **Raises** ValueError, which advises Square.
+    False where `y` is not known; the model is checked all the same.
     """
-    with torch.enable_grad():
-        logits = model.logits(x.detach().clone().requires_grad_())
-    if not logits.requires_grad:
-        raise bad_value(
-            "model",
-            f"give logits that can be differentiated by the image, for {method}",
-            "logits without gradients",
-            "Use square(norm, eps), which needs none, or remove no_grad/detach from the model.",
-        )
+    if y is None:
+        return torch.zeros_like(predicted_clean(model, x), dtype=torch.bool)
+
+    def right(x: Images) -> Mask:
+        return predicted_clean(model, x) == y
+
+    return ~(share(right, x, votes) > 0.5)

@@ -1,32 +1,26 @@
 """Carlini and Wagner's L0 attack: pixels that matter least are given up until none can be."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
-from notbugs.attacks.cw_l2 import check_objective, context, patient, unchanged
+from notbugs.attacks.attack import Case, Victim
+from notbugs.attacks.cw_common import (
+    Narrowing,
+    Search,
+    check_growth,
+    check_numbers,
+    check_objective,
+    context,
+    once,
+    tanh_solver,
+)
 from notbugs.attacks.cw_objectives import SquaredDistancePlus, goal
 from notbugs.core import rows
-from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.core.types import Images, Mask, Rows
-from notbugs.engine import (
-    L0,
-    L2,
-    AbstractSize,
-    Adam,
-    Everywhere,
-    FromImages,
-    OnSuccess,
-    SmallestSuccess,
-    Solution,
-    Solver,
-)
-from notbugs.engine.either import Either
-from notbugs.engine.solution import joined, nearer
-from notbugs.engine.tanh import Tanh
+from notbugs.core.types import Images
+from notbugs.engine import L0, L2, AbstractSize, FromImages, Solution
+from notbugs.engine.solution import nearer
 
 SHARE = 0.3
 """Pixels given up at once, as a share of the root of those that are left (authors' code)."""
@@ -34,89 +28,48 @@ UNCHANGED = 1e-3
 """A pixel that moved by less in every channel is given up at no cost."""
 
 
-class _Search(NamedTuple):
-    """Per row: the constant, the pixels that may change, where to start, and the end."""
-
-    c: Rows
-    free: Tensor
-    x: Images
-    done: Mask
-
-
 @dataclass(frozen=True)
-class CarliniWagnerL0(AbstractAttack):
+class CarliniWagnerL0(Narrowing):
     """One `Solver` solve a set of pixels or constant; see `cw_l0` for the method."""
-
-    solver: Solver
-    initial_c: float
-    largest_c: float
-    growth: float
-    objective: str
-    confidence: float
-
-    gains_from_speed: ClassVar[bool] = False
 
     @property
     def size(self) -> AbstractSize:
         return L0()
 
-    @property
-    def passes(self) -> int:
-        return 10 * self.solver.max_steps
+    def first(self, x: Images) -> Tensor:
+        """All pixels are free, [n, 1, h, w]."""
+        return torch.ones_like(x[:, :1], dtype=torch.bool)
 
-    def find(self, victim: Victim, case: Case) -> Solution:
-        """The success that changes the fewest pixels."""
-        best = unchanged(victim, case, self.objective, self.confidence)
-        at, turn = self._begin(case.x, best.success), 0
-        while len(left := (~at.done).nonzero()[:, 0]):
-            part, own = case.select(left), rows.select(at, left)
-            found = self._solve(victim, part, own, turn)
-            best = joined(best, self._kept(found, best, part.x, left), left)
-            own = self._next(victim, part, found, own)
-            best = spent(best, len(left))
-            at, turn = rows.scatter(at, left, own), turn + 1
-        return best
+    def turn(
+        self, victim: Victim, case: Case, at: Search, held: Solution, turn: int
+    ) -> tuple[Solution, Search]:
+        """A solve on the free pixels; of equally many changed ones those held stay."""
+        found = self._solve(victim, case, at, turn)
+        best = nearer(held, found, case.x, L0())
+        return spent(best, len(case.x)), self._next(victim, case, found, at)
 
-    def _begin(self, x: Images, done: Mask) -> _Search:
-        c = torch.full(x.shape[:1], self.initial_c, dtype=torch.float32, device=x.device)
-        return _Search(c, torch.ones_like(x[:, :1], dtype=torch.bool), x, done)
-
-    def _solve(self, victim: Victim, case: Case, at: _Search, turn: int) -> Solution:
+    def _solve(self, victim: Victim, case: Case, at: Search, turn: int) -> Solution:
         """The penalised L2 problem on the free pixels, from where the row stands."""
         problem = SquaredDistancePlus(victim.true_logits, self.objective, self.confidence)
-        given = {**context(case, at.c), "free": at.free}
+        given = {**context(case, at.c), "free": at.bound}
         keys, start = case.again("pixels", turn).keys, FromImages(at.x)
         found = self.solver.minimise(
             problem, case.x, given, keys=keys, start=start, observe=case.observe
         )
-        x = torch.where(at.free, found.x, case.x)
+        x = torch.where(at.bound, found.x, case.x)
         distance = rows.total((x - case.x).square())
         return replace(found, x=x, value=(found.value - distance) / at.c)
 
-    def _kept(self, found: Solution, best: Solution, x: Images, left: Tensor) -> Solution:
-        """The better of the two; a count is compared, so that what was found last wins ties."""
-        old = replace(
-            best,
-            **{
-                name: getattr(best, name)[left]
-                for name in ("x", "value", "success", "status", "zero_grads")
-            },
-            steps=torch.zeros_like(found.steps),
-            forwards=0,
-            backwards=0,
-        )
-        return nearer(old, found, x, L0())
-
-    def _next(self, victim: Victim, case: Case, found: Solution, at: _Search) -> _Search:
+    def _next(self, victim: Victim, case: Case, found: Solution, at: Search) -> Search:
         """Fewer pixels where these sufficed, else a larger constant, else the end."""
-        fewer = at.free & ~self._given_up(victim, case, found, at)
-        free = rows.where(found.success, fewer, at.free)
+        fewer = at.bound & ~self._given_up(victim, case, found, at)
+        free = rows.where(found.success, fewer, at.bound)
         x = rows.where(found.success, torch.where(fewer, found.x, case.x), at.x)
         c = torch.where(found.success, at.c, at.c * self.growth)
         none = ~rows.flatten(free).any(dim=1)
-        return _Search(c, free, x, none | (c > self.largest_c))
+        return Search(c, free, x, none | (c > self.largest_c))
 
-    def _given_up(self, victim: Victim, case: Case, found: Solution, at: _Search) -> Tensor:
+    def _given_up(self, victim: Victim, case: Case, found: Solution, at: Search) -> Tensor:
         """The pixels of least |gradient of f| * |change|, and those that hardly changed."""
         x = found.x.detach().requires_grad_()
         with torch.enable_grad():
@@ -124,7 +77,7 @@ class CarliniWagnerL0(AbstractAttack):
             f = goal("f6", z, case.y, case.targets, float("inf"))
             (grad,) = torch.autograd.grad(f.sum(), x)
         change = (found.x - case.x).abs()
-        moved = at.free & (change.amax(dim=1, keepdim=True) > UNCHANGED)
+        moved = at.bound & (change.amax(dim=1, keepdim=True) > UNCHANGED)
         worth = grad.abs().sum(dim=1, keepdim=True) * change.sum(dim=1, keepdim=True)
         flat = rows.flatten(torch.where(moved, worth, float("inf")))
         rank = flat.argsort(dim=1, stable=True).argsort(dim=1).reshape(moved.shape)
@@ -177,22 +130,9 @@ def cw_l0(
     >>> cw_l0(50).name
     'CW-L0-50'
     """
-    check_count(steps, "steps")
-    check_positive(step_size, "step_size")
-    check_positive(initial_c, "initial_c")
-    if not largest_c >= initial_c:
-        raise bad_value("largest_c", f"be at least initial_c={initial_c:g}", largest_c)
-    if not 1 < growth < float("inf"):
-        raise bad_value("growth", "be a finite number above 1", growth)
+    check_numbers(steps, step_size, initial_c)
+    check_growth(initial_c, largest_c, growth)
     check_objective(objective, confidence)
-    once = OnSuccess()
-    solver = Solver(
-        within=Everywhere(),
-        rule=Adam(step_size),
-        max_steps=steps,
-        parameterization=Tanh(inset),
-        keep=SmallestSuccess(L2()),
-        stop=Either(once, patient(steps)) if abort_early else once,
-    )
+    solver = tanh_solver(L2(), steps, step_size, inset, once(steps, abort_early))
     name = f"CW-L0-{steps}"
     return CarliniWagnerL0(name, None, solver, initial_c, largest_c, growth, objective, confidence)

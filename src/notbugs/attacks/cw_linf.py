@@ -1,117 +1,75 @@
 """Carlini and Wagner's Linf attack: a limit on every pixel that shrinks while it can be met."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
-from notbugs.attacks.cw_l2 import check_objective, context, patient, unchanged
+from notbugs.attacks.attack import Case, Victim
+from notbugs.attacks.cw_common import (
+    Narrowing,
+    Search,
+    check_growth,
+    check_numbers,
+    check_objective,
+    context,
+    once,
+    tanh_solver,
+)
 from notbugs.attacks.within_limit import ROUNDING, WithinLimit, rounded
 from notbugs.core import rows
-from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.core.types import Images, Mask, Rows
-from notbugs.engine import (
-    AbstractSize,
-    Adam,
-    Everywhere,
-    FromImages,
-    Linf,
-    OnSuccess,
-    SmallestSuccess,
-    Solution,
-    Solver,
-)
-from notbugs.engine.either import Either
-from notbugs.engine.solution import joined
-from notbugs.engine.tanh import Tanh
+from notbugs.core.errors import bad_value, check_count
+from notbugs.core.types import Images
+from notbugs.engine import AbstractSize, FromImages, Linf, Solution
 
 FIRST_LIMIT, LEAST_LIMIT = 1.0, 1e-4
 """The limit a search starts from, and that below which it ends, in pixel units."""
 
 
-class _Search(NamedTuple):
-    """Per row: the penalty's constant, the limit to meet, where to start, and whether it ended."""
-
-    c: Rows
-    limit: Rows
-    x: Images
-    done: Mask
-
-
 @dataclass(frozen=True)
-class CarliniWagnerLinf(AbstractAttack):
+class CarliniWagnerLinf(Narrowing):
     """One `Solver` solve a limit or constant; see `cw_linf` for the method and its options."""
 
-    solver: Solver
-    initial_c: float
-    largest_c: float
-    growth: float
     shrink: float
     least: float
-    objective: str
-    confidence: float
     levels: int
-
-    gains_from_speed: ClassVar[bool] = False
 
     @property
     def size(self) -> AbstractSize:
         return Linf()
 
-    @property
-    def passes(self) -> int:
-        return 10 * self.solver.max_steps
+    def first(self, x: Images) -> Tensor:
+        """The limit on every pixel's change, [n]."""
+        return torch.full(x.shape[:1], FIRST_LIMIT, dtype=torch.float32, device=x.device)
 
-    def find(self, victim: Victim, case: Case) -> Solution:
-        """The success within the smallest limit that was met."""
-        best = unchanged(victim, case, self.objective, self.confidence)
+    def turn(
+        self, victim: Victim, case: Case, at: Search, held: Solution, turn: int
+    ) -> tuple[Solution, Search]:
+        """A solve within the limit; a row never broken keeps its last try, which pays the least."""
         problem = WithinLimit(victim.true_logits, self.objective, self.confidence, self.levels)
-        c = torch.full_like(best.value, self.initial_c, dtype=torch.float32)
-        limit = torch.full_like(c, FIRST_LIMIT)
-        at, turn = _Search(c, limit, case.x, best.success), 0
-        while len(left := (~at.done).nonzero()[:, 0]):
-            part, own = case.select(left), rows.select(at, left)
-            found = self._solve(problem, part, own, turn)
-            own = self._next(found, part.x, own)
-            # A row never broken keeps its last try, which pays the least for the limit.
-            old = rows.select(best.success, left)
-            best = joined(best, self._kept(found, best, old, left), left)
-            at, turn = rows.scatter(at, left, own), turn + 1
-        return best
-
-    def _solve(self, problem: WithinLimit, case: Case, at: _Search, turn: int) -> Solution:
-        given = {**context(case, at.c), "limit": at.limit}
+        given = {**context(case, at.c), "limit": at.bound}
         keys, start = case.again("limit", turn).keys, FromImages(at.x)
         found = self.solver.minimise(
             problem, case.x, given, keys=keys, start=start, observe=case.observe
         )
-        return replace(found, x=rounded(found.x, self.levels)) if self.levels else found
+        if self.levels:
+            found = replace(found, x=rounded(found.x, self.levels))
+        use, names = found.success | ~held.success, ("x", "value", "success", "status")
+        kept = {n: rows.where(use, getattr(found, n), getattr(held, n)) for n in names}
+        return replace(found, **kept), self._next(found, case.x, at)
 
-    def _next(self, found: Solution, x: Images, at: _Search) -> _Search:
+    def _next(self, found: Solution, x: Images, at: Search) -> Search:
         """A smaller limit where this one was met, else a weaker penalty, else the end."""
         worked, actual = found.success, Linf().size(found.x - x)
-        limit = torch.minimum(at.limit, actual) * self.shrink
+        limit = torch.minimum(at.bound, actual) * self.shrink
         if self.levels:
             limit = (limit * self.levels + ROUNDING * self.levels).floor() / self.levels
         c = torch.where(worked, at.c, at.c * self.growth)
-        limit = torch.where(worked, limit, at.limit)
+        limit = torch.where(worked, limit, at.bound)
         done = (c > self.largest_c) | (limit < self.least)
         # No limit binds before the first success: such a row goes on from where it came to.
-        further = worked | (at.limit >= FIRST_LIMIT)
-        return _Search(c, limit, rows.where(further, found.x, at.x), done)
-
-    def _kept(self, found: Solution, best: Solution, broken: Mask, left: Tensor) -> Solution:
-        use = found.success | ~broken
-        return replace(
-            found,
-            x=rows.where(use, found.x, best.x[left]),
-            value=torch.where(use, found.value, best.value[left]),
-            success=found.success | broken,
-            status=torch.where(use, found.status, best.status[left]),
-            zero_grads=torch.where(use, found.zero_grads, best.zero_grads[left]),
-        )
+        further = worked | (at.bound >= FIRST_LIMIT)
+        return Search(c, limit, rows.where(further, found.x, at.x), done)
 
 
 def cw_linf(
@@ -158,37 +116,23 @@ def cw_linf(
     >>> cw_linf(50).name
     'CW-Linf-50'
     """
-    check_count(steps, "steps")
-    check_positive(step_size, "step_size")
-    check_positive(initial_c, "initial_c")
-    if not largest_c >= initial_c:
-        raise bad_value("largest_c", f"be at least initial_c={initial_c:g}", largest_c)
-    if not 1 < growth < float("inf"):
-        raise bad_value("growth", "be a finite number above 1", growth)
+    check_numbers(steps, step_size, initial_c)
+    check_growth(initial_c, largest_c, growth)
     if not 0 < shrink < 1:
         raise bad_value("shrink", "lie between 0 and 1", shrink)
     check_count(levels, "levels", 0, "Use 255 for 8-bit images, 0 for no rounding.")
     check_objective(objective, confidence)
-    once = OnSuccess()
-    solver = Solver(
-        within=Everywhere(),
-        rule=Adam(step_size),
-        max_steps=steps,
-        parameterization=Tanh(inset),
-        keep=SmallestSuccess(Linf()),
-        stop=Either(once, patient(steps)) if abort_early else once,
-    )
-    least = 1 / levels if levels else LEAST_LIMIT
+    solver = tanh_solver(Linf(), steps, step_size, inset, once(steps, abort_early))
     return CarliniWagnerLinf(
-        f"CW-Linf-{steps}",
-        None,
-        solver,
-        initial_c,
-        largest_c,
-        growth,
-        shrink,
-        least,
-        objective,
-        confidence,
-        levels,
+        name=f"CW-Linf-{steps}",
+        threat=None,
+        solver=solver,
+        initial_c=initial_c,
+        largest_c=largest_c,
+        growth=growth,
+        objective=objective,
+        confidence=confidence,
+        shrink=shrink,
+        least=1 / levels if levels else LEAST_LIMIT,
+        levels=levels,
     )

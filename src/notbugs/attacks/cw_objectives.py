@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from notbugs.attacks.losses import cross_entropy, margin
+from notbugs.attacks.losses import cross_entropy, doubt, fine, margin
 from notbugs.core import rows
 from notbugs.core.types import Images, Logits, Mask, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation
-
-RELATIVE_DOUBT = 1e-5
-"""Rounding of logits relative to the largest, with room to spare."""
 
 ValueOfClass: TypeAlias = Callable[[Logits, Tensor], Rows]
 
@@ -150,11 +147,6 @@ def goal(form: str, logits: Logits, y: Tensor | None, targets: Tensor | None, k:
     return torch.maximum(value, -(k + 2 * doubt(logits.detach()))) if form == "f6" else value
 
 
-def doubt(logits: Logits) -> Rows:
-    """The lead below which rounding decides a class, [n]: a batch of another size may differ."""
-    return RELATIVE_DOUBT * logits.abs().amax(dim=1)
-
-
 def reached(logits: Logits, y: Tensor | None, targets: Tensor | None, k: float) -> Mask:
     """Whether the goal class leads (or `y` is led) by `k` logits and beyond doubt, [n]."""
     if targets is not None:
@@ -182,8 +174,7 @@ class SquaredDistancePlus(AbstractObjective):
         y, targets = given.get("y"), given.get("targets")
         if "free" in given:
             x = torch.where(given["free"], x, given["x"])
-        z = self.logits(x)
-        z = z.float() if z.itemsize < 4 else z
+        z = fine(self.logits(x))
         distance = rows.total((x - given["x"]).square())
         value = distance + given["c"] * goal(self.form, z, y, targets, self.confidence)
         return Evaluation(value, reached(z.detach(), y, targets, self.confidence), z)

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from notbugs.attacks.cw_objectives import doubt
-from notbugs.attacks.losses import margin
+from notbugs.attacks.losses import column, doubt, fine, margin
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree
@@ -36,10 +35,7 @@ class Rivals(AbstractObjective):
     candidates: int
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        if context is None or "y" not in context:
-            raise KeyError("DeepFool's objective needs the per-row tensor 'y' in its context.")
-        z, y = self.logits(x), context["y"]
-        z = z.float() if z.itemsize < 4 else z
+        z, y = fine(self.logits(x)), column(context, "y")
         own = z.gather(1, y[:, None])
         others = z.scatter(1, y[:, None], float("-inf"))
         count = min(self.candidates, z.shape[1] - 1)

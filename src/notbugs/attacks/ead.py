@@ -6,9 +6,9 @@ from typing import ClassVar, final
 
 import torch
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import Case, Victim
 from notbugs.attacks.bracket import Bracket
-from notbugs.attacks.cw_l2 import context, unchanged
+from notbugs.attacks.cw_common import ConstantSearch, context
 from notbugs.attacks.cw_objectives import reached
 from notbugs.attacks.smooth import smooth_margin
 from notbugs.core import rows
@@ -75,33 +75,14 @@ class SmallestElastic(AbstractKeep):
 
 
 @dataclass(frozen=True)
-class ElasticNet(AbstractAttack):
-    """One `Solver` solve a search step; see `ead` for the method and its options."""
-
-    solver: Solver
-    search_steps: int
-    initial_c: float
-    confidence: float
-
-    gains_from_speed: ClassVar[bool] = False
+class ElasticNet(ConstantSearch):
+    """See `ead` for the method and its options."""
 
     @property
     def size(self) -> AbstractSize:
         return L1()
 
-    @property
-    def passes(self) -> int:
-        return self.solver.max_steps * self.search_steps
-
-    def find(self, victim: Victim, case: Case) -> Solution:
-        """The nearest success over all constants; rows that need no change are not touched."""
-        start = unchanged(victim, case, "f6", self.confidence)
-        left = (~start.success).nonzero()[:, 0]
-        if not len(left):
-            return start
-        return joined(start, self._search(victim, case.select(left)), left)
-
-    def _search(self, victim: Victim, case: Case) -> Solution:
+    def search(self, victim: Victim, case: Case) -> Solution:
         bracket = Bracket.around(self.initial_c, case.x)
         best = self._at(victim, case, bracket.c)
         worked = best.success
@@ -197,4 +178,4 @@ def ead(
     keep = SmallestSuccess(L1()) if decision == "l1" else SmallestElastic(shrink)
     solver = Solver(Box(), Ista(shrink, step_size, momentum), steps, keep=keep)
     name = f"EAD-{decision}-{search_steps}x{steps}"
-    return ElasticNet(name, None, solver, search_steps, initial_c, confidence)
+    return ElasticNet(name, None, solver, search_steps, initial_c, "f6", confidence)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack
+from notbugs.attacks.door import check_classifier
 from notbugs.core import random
 from notbugs.core.errors import check_images, check_labels
 from notbugs.core.types import Images, Keys, Labels, Mask, Rows
@@ -70,6 +71,7 @@ def best_average_worst(
 
     **Raises** ValueError for images or labels out of range, and what the attack raises.
     """
+    check_classifier(model)
     check_images(x)
     check_labels(y, rows=len(x), classes=model.classes)
     y = y.long()

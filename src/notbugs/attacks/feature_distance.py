@@ -9,7 +9,8 @@ from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.latent import code_distance
-from notbugs.attacks.result import better
+from notbugs.attacks.losses import column, lost
+from notbugs.attacks.result import restarted
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, RowTree
 from notbugs.engine import (
@@ -29,7 +30,7 @@ from notbugs.engine import (
 @final
 @dataclass(frozen=True)
 class FeaturesAway(AbstractObjective):
-    """-||embedding(x) - clean embedding||_2 of each row; success where the prediction is not y.
+    """-||embedding(x) - clean embedding||_2 of each row; success where another class leads.
 
     Context: `embedding` [n, d], of the clean images, and `y` [n], the true classes.
     """
@@ -37,11 +38,9 @@ class FeaturesAway(AbstractObjective):
     both: Callable[[Images], tuple[Tensor, Tensor]]
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        if context is None or not {"embedding", "y"} <= set(context):
-            raise KeyError("This objective needs 'embedding' and 'y' in its context.")
+        clean, y = column(context, "embedding"), column(context, "y")
         logits, found = self.both(x)
-        success = logits.detach().argmax(dim=1) != context["y"]
-        return Evaluation(-code_distance(found, context["embedding"]), success)
+        return Evaluation(-code_distance(found, clean), lost(logits, y))
 
 
 @final
@@ -74,13 +73,11 @@ class FeatureDistance(AbstractAttack):
             )
         with torch.no_grad():
             clean = victim.model.embed(case.x)
-        best = self._once(victim, case, clean)
-        for restart in range(1, self.restarts):
-            left = (~best.success).nonzero()[:, 0]
-            if not len(left):
-                break
-            again = self._once(victim, case.select(left).again(restart), clean[left])
-            best = better(best, again, left)
+
+        def again(restart: int, left: Tensor) -> Solution:
+            return self._once(victim, case.select(left).again(restart), clean[left])
+
+        best = restarted(self._once(victim, case, clean), self.restarts, again)
         return replace(best, forwards=best.forwards + len(case.x))
 
     def _once(self, victim: Victim, case: Case, clean: Tensor) -> Solution:

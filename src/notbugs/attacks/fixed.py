@@ -1,25 +1,23 @@
 """Attacks of a fixed budget: one solver, one objective, any number of restarts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
-from notbugs.attacks.losses import (
-    Away,
-    Towards,
-    ValueOfLogits,
-    averaged,
-    cross_entropy,
-    dlr,
-)
-from notbugs.attacks.result import better
-from notbugs.core.errors import bad_value, check_count
+from notbugs.attacks.losses import ValueOfLogits, aimed, averaged, cross_entropy, least_classes
+from notbugs.attacks.result import restarted
+from notbugs.attacks.stopping import unyielding
+from notbugs.core.errors import check_count
 from notbugs.core.types import Images, Keys, Labels, Logits, RowTree
 from notbugs.engine import (
     AbstractObjective,
     AbstractSize,
     AbstractStart,
     AtCenter,
+    Never,
+    OnSuccess,
     Solution,
     Solver,
     StepInfo,
@@ -64,19 +62,29 @@ class Attack(AbstractAttack):
         return self.solver.max_steps * self.restarts * self.samples
 
     @property
+    def votes(self) -> int:
+        return self.samples
+
+    def averaging(self, samples: int) -> "Attack":
+        """The attack on the average of at least `samples` passes, run to its end."""
+        if samples == 1:
+            return self
+        return replace(self, samples=max(self.samples, samples), solver=tireless(self.solver))
+
+    def thorough(self) -> "Attack":
+        return replace(self, solver=unyielding(self.solver))
+
+    @property
     def least_classes(self) -> int:
-        return 3 if self.loss is dlr else 2
+        return least_classes(self.loss)
 
     def find(self, victim: Victim, case: Case) -> Solution:
         """The best of all restarts; later ones only see the rows that still stand."""
-        best = self._once(victim, case)
-        for restart in range(1, self.restarts):
-            left = (~best.success).nonzero()[:, 0]
-            if not len(left):
-                break
-            again = self._once(victim, case.select(left).again(restart))
-            best = better(best, again, left)
-        return best
+
+        def again(restart: int, left: Tensor) -> Solution:
+            return self._once(victim, case.select(left).again(restart))
+
+        return restarted(self._once(victim, case), self.restarts, again)
 
     def craft(
         self,
@@ -101,18 +109,8 @@ class Attack(AbstractAttack):
         self, logits: Callable[[Images], Logits], y: Labels | None, targets: Labels | None
     ) -> tuple[AbstractObjective, RowTree]:
         """(what is minimised, its per-row context)."""
-        if targets is not None and self.loss is dlr:
-            raise bad_value(
-                "loss",
-                "be defined for targets",
-                "dlr, which is constant where the target ranks third",
-                "Use margin or cross_entropy; apgd_targeted for the targeted DLR loss.",
-            )
-        if targets is not None:
-            return averaged(Towards(logits, self.loss), self.samples), {"targets": targets}
-        if y is not None:
-            return averaged(Away(logits, self.loss), self.samples), {"y": y}
-        raise bad_value("y", "be given without `targets`", None)
+        objective, context = aimed(logits, self.loss, y, targets)
+        return averaged(objective, self.samples), context
 
     def _start(self) -> AbstractStart:
         return UniformIn() if self.random_start else AtCenter()
@@ -122,7 +120,7 @@ class Attack(AbstractAttack):
         exact = None
         if victim.exact is not None:
             exact, _ = self.objective(victim.exact, case.y, case.targets)
-        return self.solver.minimise(
+        found = self.solver.minimise(
             objective,
             case.x,
             context,
@@ -131,3 +129,18 @@ class Attack(AbstractAttack):
             exact=exact,
             observe=case.observe,
         )
+        return counted(found, self.samples)
+
+
+def counted(found: Solution, samples: int) -> Solution:
+    """A solution whose every pass was an average of `samples` of the model's."""
+    if samples == 1:
+        return found
+    forwards, backwards = samples * found.forwards, samples * found.backwards
+    return replace(found, forwards=forwards, backwards=backwards)
+
+
+def tireless(solver: Solver) -> Solver:
+    """The solver without a stop at a success, which may be a random model's luck, or before."""
+    solver = unyielding(solver)
+    return replace(solver, stop=Never()) if isinstance(solver.stop, OnSuccess) else solver

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.decisions import BLOCK, Oracle, drawn, jumped
-from notbugs.attacks.losses import margin, predicted
+from notbugs.attacks.losses import lost, margin, won
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_count, check_images
 from notbugs.core.types import Images, Keys, Mask, Rows
@@ -145,7 +145,7 @@ def _solution(ask: Oracle, x: Images, goal: Tensor, steps: Tensor) -> Solution:
     return Solution(
         x=x,
         value=value if ask.targeted else -value,
-        success=(predicted(logits) == goal) == ask.targeted,
+        success=won(logits, goal) if ask.targeted else lost(logits, goal),
         status=torch.full_like(steps, int(Status.MAX_STEPS)),
         steps=steps,
         zero_grads=torch.zeros_like(steps),

@@ -7,8 +7,7 @@ from typing import final
 import torch
 
 from notbugs.attacks.attack import Case, Victim
-from notbugs.attacks.cw_objectives import doubt
-from notbugs.attacks.losses import margin
+from notbugs.attacks.losses import column, fine, lost, margin, won
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.core.types import Images, Labels, Logits, RowTree
@@ -42,16 +41,12 @@ class TargetAndRest(AbstractObjective):
     variant: str
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        if context is None or "targets" not in context:
-            raise KeyError("JSMA needs the per-row tensor 'targets' in its context.")
-        z, targets = self.logits(x), context["targets"]
-        z = z.float() if z.itemsize < 4 else z
-        seen = z.detach()
-        lead = margin(seen, context["y"]) if "y" in context else -margin(seen, targets)
+        z, targets = fine(self.logits(x)), column(context, "targets")
+        y = None if context is None else context.get("y")
         scores = z if self.variant == "Z" else z.softmax(dim=1)
         own = scores.gather(1, targets[:, None])
         rest = scores.sum(dim=1, keepdim=True) - own if self.variant == "Z" else None
-        return Evaluation(-own[:, 0], lead > doubt(seen), rest)
+        return Evaluation(-own[:, 0], won(z, targets) if y is None else lost(z, y), rest)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor, nn
 
-from notbugs.attacks.result import better
+from notbugs.attacks.losses import column
+from notbugs.attacks.result import restarted
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_count, check_images
 from notbugs.core.types import Images, Keys, Rows, RowTree
@@ -40,9 +41,7 @@ class CodeDistance(AbstractObjective):
     encoder: Encoder
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        if context is None or "code" not in context:
-            raise KeyError("This objective needs the per-row tensor 'code' in its context.")
-        return Evaluation(code_distance(self.encoder(x), context["code"]))
+        return Evaluation(code_distance(self.encoder(x), column(context, "code")))
 
 
 def code_distance(found: Tensor, wanted: Tensor) -> Rows:
@@ -154,15 +153,16 @@ def latent(
 def _nearest(
     encoder: Encoder, x: Images, target: Tensor, solver: Solver, restarts: int, keys: Keys
 ) -> Solution:
-    """The best of all restarts, each row by itself."""
-    objective, context = CodeDistance(encoder), {"code": target}
-    best = solver.minimise(objective, x, context, keys=keys, start=AtCenter())
-    for restart in range(1, restarts):
-        again = solver.minimise(
-            objective, x, context, keys=random.fold(keys, restart), start=UniformIn()
-        )
-        best = better(best, again, torch.arange(len(x), device=x.device))
-    return best
+    """The best of all restarts, each row by itself: none ever succeeds, so all see every row."""
+    objective = CodeDistance(encoder)
+
+    def again(restart: int, left: Tensor) -> Solution:
+        own = random.fold(keys[left], restart)
+        given = {"code": target[left]}
+        return solver.minimise(objective, x[left], given, keys=own, start=UniformIn())
+
+    first = solver.minimise(objective, x, {"code": target}, keys=keys, start=AtCenter())
+    return restarted(first, restarts, again)
 
 
 def _checked(encoder: Encoder, x: Images, target: Tensor) -> Tensor:

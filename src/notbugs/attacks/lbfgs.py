@@ -12,8 +12,9 @@ from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.bracket import Bracket
-from notbugs.attacks.cw_l2 import context
+from notbugs.attacks.cw_common import context
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, reached
+from notbugs.attacks.losses import fine
 from notbugs.core.errors import check_count, check_positive
 from notbugs.core.types import Images, Logits
 from notbugs.engine import L2, AbstractSize, Solution, Status
@@ -44,7 +45,7 @@ class _Row:
         x = torch.from_numpy(flat).to(start).reshape(start.shape).clamp_(0, 1).requires_grad_()
         with torch.enable_grad():
             z = self.logits(x)
-            loss = self._loss(z.float() if z.itemsize < 4 else z)
+            loss = self._loss(fine(z))
             (grad,) = torch.autograd.grad(loss, x)
         penalty = float(loss.detach())
         change = x.detach() - start

@@ -1,6 +1,6 @@
 """Attack losses as objectives: what is climbed is separate from what counts as a success."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
@@ -9,18 +9,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from notbugs.core.errors import bad_value
-from notbugs.core.types import Images, Labels, Logits, Rows, RowTree
+from notbugs.core.types import Images, Labels, Logits, Mask, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation
 
 ValueOfLogits: TypeAlias = Callable[[Logits, Tensor], Rows]
 """(logits [n, k], class indices [n]) -> how strongly each row is held in that class, [n]."""
 
+ROUNDINGS = 84.0
+"""Roundings of the largest logit within which a lead is in doubt; 1e-5 of it in float32."""
+
+
+def fine(logits: Logits) -> Logits:
+    """The logits in at least float32."""
+    return logits.float() if logits.itemsize < 4 else logits
+
 
 def cross_entropy(logits: Logits, classes: Tensor) -> Rows:
     """-log softmax(logits) at the given classes, [n] (nats). High: far from the class."""
-    return F.cross_entropy(
-        logits.float() if logits.itemsize < 4 else logits, classes, reduction="none"
-    )
+    return F.cross_entropy(fine(logits), classes, reduction="none")
 
 
 def margin(logits: Logits, classes: Tensor) -> Rows:
@@ -33,10 +39,39 @@ def margin(logits: Logits, classes: Tensor) -> Rows:
     return others.amax(dim=1) - own
 
 
+def doubt(logits: Logits) -> Rows:
+    """The lead within which rounding decides the class, [n]: 1e-5 of the largest logit.
+
+    The same image in a batch of another size goes through other sums: its logits were seen
+    to move by 1e-6 of the largest in float32. In float64 the bound shrinks with its
+    rounding. TF32 kernels, where the caller allows them, may move logits by more.
+    """
+    kind = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    low, high = logits.aminmax(dim=1)
+    return ROUNDINGS * torch.finfo(kind).eps * torch.maximum(high, -low)
+
+
+def lost(logits: Logits, y: Labels, doubts: float = 1.0) -> Mask:
+    """Rows in which another class leads `y` by more than so many `doubt`s, [n].
+
+    A row of NaN counts too.
+    """
+    seen = logits.detach()
+    # No margin: it takes twice the time, at every step, and differs only where `y` leads.
+    lead = seen.amax(dim=1) - seen.gather(1, y[:, None]).squeeze(1)
+    return ~(lead <= doubts * doubt(seen))
+
+
+def won(logits: Logits, targets: Labels, doubts: float = 1.0) -> Mask:
+    """Rows in which the target leads all other classes by more than so many `doubt`s, [n]."""
+    seen = logits.detach()
+    return -margin(seen, targets) > doubts * doubt(seen)
+
+
 @final
 @dataclass(frozen=True)
 class Away(AbstractObjective):
-    """Untargeted: minimise -loss(logits(x), y); success where the prediction is not y.
+    """Untargeted: minimise -loss(logits(x), y); success where another class leads (`lost`).
 
     Context: `y` [n], the true classes.
     """
@@ -45,14 +80,14 @@ class Away(AbstractObjective):
     loss: ValueOfLogits = cross_entropy
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z, y = self.logits(x), _column(context, "y")
-        return Evaluation(-self.loss(z, y), z.detach().argmax(dim=1) != y, z)
+        z, y = self.logits(x), column(context, "y")
+        return Evaluation(-self.loss(z, y), lost(z, y), z)
 
 
 @final
 @dataclass(frozen=True)
 class Towards(AbstractObjective):
-    """Targeted: minimise loss(logits(x), targets); success where the prediction is the target.
+    """Targeted: minimise loss(logits(x), targets); success where the target leads (`won`).
 
     Context: `targets` [n], the wanted classes.
     """
@@ -61,8 +96,8 @@ class Towards(AbstractObjective):
     loss: ValueOfLogits = cross_entropy
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z, targets = self.logits(x), _column(context, "targets")
-        return Evaluation(self.loss(z, targets), z.detach().argmax(dim=1) == targets, z)
+        z, targets = self.logits(x), column(context, "targets")
+        return Evaluation(self.loss(z, targets), won(z, targets), z)
 
 
 @final
@@ -78,8 +113,8 @@ class AwayThrough(AbstractObjective):
     loss: "PairwiseLoss"
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z, y, targets = self.logits(x), _column(context, "y"), _column(context, "targets")
-        return Evaluation(self.loss(z, y, targets), z.detach().argmax(dim=1) != y, z)
+        z, y, targets = self.logits(x), column(context, "y"), column(context, "targets")
+        return Evaluation(self.loss(z, y, targets), lost(z, y), z)
 
 
 @final
@@ -101,10 +136,14 @@ class Averaged(AbstractObjective):
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         found = [self.objective(x, context, Draw(draw.at(i))) for i in range(self.samples)]
-        value = torch.stack([f.value for f in found]).mean(dim=0)
         wins = [f.success for f in found if f.success is not None]
         success = torch.stack(wins).float().mean(dim=0) > 0.5 if wins else None
-        return Evaluation(value, success, found[0].outputs)
+        return mean(found)._replace(success=success)
+
+
+def mean(found: Sequence[Evaluation]) -> Evaluation:
+    """The mean of the values, [n]; success and outputs are those of the first."""
+    return found[0]._replace(value=torch.stack([f.value for f in found]).mean(dim=0))
 
 
 def averaged(objective: AbstractObjective, samples: int) -> AbstractObjective:
@@ -142,29 +181,44 @@ def targeted_dlr(logits: Logits, y: Tensor, targets: Tensor) -> Rows:
     return difference(logits, y, targets) / (scale + 1e-12)
 
 
-def _column(context: RowTree | None, name: str) -> Tensor:
+def column(context: RowTree | None, name: str) -> Tensor:
+    """The per-row tensor `name` of a context, or a KeyError that names it."""
     if context is None or name not in context:
         raise KeyError(f"This objective needs the per-row tensor '{name}' in its context.")
     return context[name]
 
 
-def predicted_clean(logits: Callable[[Images], Logits], x: Images) -> Labels:
-    """The predicted class of each clean image, [n], computed without gradients.
-
-    **Raises** ValueError where the model gives NaN: what breaks such a model says nothing.
-    """
-    with torch.no_grad():
-        classes = predicted(logits(x))
-    if bool((classes < 0).any()):
-        raise bad_value(
-            "model",
-            "give finite logits for clean images",
-            f"NaN, first in row {int((classes < 0).nonzero()[0, 0])}",
-            "Its weights may come from a training that diverged: load or train another.",
-        )
-    return classes
-
-
 def predicted(logits: Logits) -> Labels:
     """The predicted class of each row, [n]; a row of NaN counts as class -1."""
     return torch.where(logits.isnan().any(dim=1), -1, logits.argmax(dim=1))
+
+
+def least_classes(loss: object) -> int:
+    """The fewest classes that a loss of this module is defined for."""
+    return 3 if loss is dlr else 2
+
+
+def check_aimed(loss: object) -> None:
+    """Refuses a loss that cannot lead to a target."""
+    if loss is dlr:
+        raise bad_value(
+            "loss",
+            "be defined for targets",
+            "dlr, which is constant where the target ranks third",
+            "Use margin or cross_entropy; apgd_targeted for the targeted DLR loss.",
+        )
+
+
+def aimed(
+    logits: Callable[[Images], Logits],
+    loss: ValueOfLogits,
+    y: Labels | None,
+    targets: Labels | None,
+) -> tuple[AbstractObjective, RowTree]:
+    """(`Towards` the targets where there are any, else `Away` from `y`; its context)."""
+    if targets is not None:
+        check_aimed(loss)
+        return Towards(logits, loss), {"targets": targets}
+    if y is None:
+        raise bad_value("y", "be given without `targets`", None)
+    return Away(logits, loss), {"y": y}

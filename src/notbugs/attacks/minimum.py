@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
-from notbugs.attacks.losses import Away, Towards, ValueOfLogits, cross_entropy
+from notbugs.attacks.losses import ValueOfLogits, aimed, cross_entropy, least_classes
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
@@ -14,31 +14,15 @@ from notbugs.engine import (
     SmallestSuccess,
     Solution,
     Solver,
-    Threat,
 )
 
 
 @dataclass(frozen=True)
-class MinimumNorm(AbstractAttack):
-    """A solver within the pixel box that keeps, for each row, the nearest success.
+class BySolver(AbstractAttack):
+    """An attack by one solver whose distances are measured in `norm`."""
 
-    Approximates: minimise norm(x' - x) subject to x' misclassified (or classified as the
-    target) and 0 <= x' <= 1. A row that is wrong from the start has distance 0; one that
-    was never broken has `success` False and its best try as `x_adv`.
-    """
-
-    name: str
-    threat: Threat | None
     norm: AbstractSize
     solver: Solver
-    loss: ValueOfLogits = cross_entropy
-
-    gains_from_speed: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Refuses a solver that would keep another point than the nearest."""
-        if self.solver.keep != SmallestSuccess(self.norm):
-            raise bad_value("solver", "keep SmallestSuccess(norm)", repr(self.solver.keep))
 
     @property
     def size(self) -> AbstractSize:
@@ -51,6 +35,29 @@ class MinimumNorm(AbstractAttack):
     @property
     def passes(self) -> int:
         return self.solver.max_steps
+
+
+@dataclass(frozen=True)
+class MinimumNorm(BySolver):
+    """A solver within the pixel box that keeps, for each row, the nearest success.
+
+    Approximates: minimise norm(x' - x) subject to x' misclassified (or classified as the
+    target) and 0 <= x' <= 1. A row that is wrong from the start has distance 0; one that
+    was never broken has `success` False and its best try as `x_adv`.
+    """
+
+    loss: ValueOfLogits = cross_entropy
+
+    gains_from_speed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Refuses a solver that would keep another point than the nearest."""
+        if self.solver.keep != SmallestSuccess(self.norm):
+            raise bad_value("solver", "keep SmallestSuccess(norm)", repr(self.solver.keep))
+
+    @property
+    def least_classes(self) -> int:
+        return least_classes(self.loss)
 
     def find(self, victim: Victim, case: Case) -> Solution:
         """The nearest success seen on the way from the image itself."""
@@ -66,8 +73,4 @@ class MinimumNorm(AbstractAttack):
         self, logits: Callable[[Images], Logits], y: Labels | None, targets: Labels | None
     ) -> tuple[AbstractObjective, RowTree]:
         """(what is minimised, its per-row context)."""
-        if targets is not None:
-            return Towards(logits, self.loss), {"targets": targets}
-        if y is not None:
-            return Away(logits, self.loss), {"y": y}
-        raise bad_value("y", "be given without `targets`", None)
+        return aimed(logits, self.loss, y, targets)

@@ -1,5 +1,6 @@
 """What an attack gives back, and how two restarts are joined."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,8 @@ class AttackResult:
     """What an attack found, verified on the model that was passed in.
 
     - `x_adv` [n, c, h, w]: in [0, 1] and within the threat of `x`
-    - `success` [n]: misclassified (untargeted) or classified as the target (targeted)
+    - `success` [n]: misclassified (untargeted) or classified as the target (targeted), by
+      more than the rounding that differs between batches
     - `already_wrong` [n]: the clean image was misclassified (False when `y` is not known)
     - `distance` [n]: size of x_adv - x in the threat's norm, pixel units of [0, 1]
     - `loss` [n]: the attack's objective at `x_adv` (lower is better for the attacker)
@@ -45,6 +47,20 @@ class AttackResult:
     def robust_accuracy(self) -> float:
         """Share of rows that were right and stayed so, 0..1 (untargeted attacks)."""
         return float((~(self.success | self.already_wrong)).float().mean())
+
+
+def restarted(first: Solution, restarts: int, again: Callable[[int, Tensor], Solution]) -> Solution:
+    """The best of `first` and of restarts 1, 2, ..., which only see the rows that still stand.
+
+    - `again`: (number of the restart, rows [m] that still stand) -> their solution
+    """
+    best = first
+    for restart in range(1, restarts):
+        left = (~best.success).nonzero()[:, 0]
+        if not len(left):
+            break
+        best = better(best, again(restart, left), left)
+    return best
 
 
 def better(best: Solution, again: Solution, left: Tensor) -> Solution:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from notbugs.attacks.losses import margin
+from notbugs.attacks.losses import fine, margin
 from notbugs.core.types import Logits, Rows
 
 
@@ -16,7 +16,7 @@ def smooth_margin(logits: Logits, classes: Tensor) -> Rows:
     not shrink where the model is sure; and unlike the margin's it weighs all other classes,
     so that a search does not settle on the class that is nearest at first.
     """
-    z = logits.float() if logits.itemsize < 4 else logits
+    z = fine(logits)
     own = z.gather(1, classes[:, None])
     others = z.scatter(1, classes[:, None], float("-inf"))
     odds = torch.logsumexp(others, dim=1) - own[:, 0]

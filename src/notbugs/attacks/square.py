@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, margin
+from notbugs.attacks.stopping import stopping
 from notbugs.core.errors import check_count
-from notbugs.engine import AbstractNorm, AbstractStart, Never, OnSuccess, Solver, Threat
+from notbugs.engine import AbstractNorm, AbstractStart, OutOfReach, Solver, Threat
 from notbugs.engine.pyramid import SquareStart
 from notbugs.engine.square import Square
 
@@ -35,6 +36,7 @@ def square(
     restarts: int = 1,
     loss: ValueOfLogits = margin,
     stop_on_success: bool = True,
+    give_up: bool = False,
 ) -> SquareAttack:
     """An attack that repaints random squares of the image and keeps what helps.
 
@@ -48,6 +50,9 @@ def square(
       0.1, 0.5, 2, 5, 10, 20, 40, 60 and 80 % of the steps
     - `restarts`: tries with fresh randomness, for the rows that still stand
     - `stop_on_success`: a row stops at its first success; off, it goes on to lower its value
+    - `give_up`: a row also stops where its progress shows that it will not get there in
+      time (`OutOfReach`): several times cheaper, at some risk
+      (for the margin, or a loss that likewise reaches 0 where the prediction changes)
 
     **Source**: Andriushchenko et al. 2019 (arXiv 1912.00049), Algorithms 1-3; for L1 Croce
     & Hein 2021 (arXiv 2103.01208), section 5.
@@ -69,6 +74,6 @@ def square(
         within=threat.within(),
         rule=Square(norm, eps, p_init),
         max_steps=steps,
-        stop=OnSuccess() if stop_on_success else Never(),
+        stop=stopping(stop_on_success, OutOfReach() if give_up else None),
     )
     return SquareAttack(f"Square-{steps}", threat, solver, loss, True, restarts)

@@ -7,28 +7,30 @@ from typing import final
 import torch
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import Case, Victim
+from notbugs.attacks.fixed import counted, tireless
 from notbugs.attacks.losses import (
     Away,
     AwayThrough,
     PairwiseLoss,
     Towards,
     averaged,
+    column,
     difference,
     margin,
     targeted_dlr,
 )
+from notbugs.attacks.minimum import BySolver
 from notbugs.attacks.result import better
+from notbugs.attacks.stopping import unyielding
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
     AbstractObjective,
-    AbstractSize,
     AtCenter,
     Draw,
     Evaluation,
     Solution,
-    Solver,
     Threat,
     UniformIn,
 )
@@ -36,7 +38,7 @@ from notbugs.engine.solution import nearer
 
 
 @dataclass(frozen=True)
-class Sweep(AbstractAttack):
+class Sweep(BySolver):
     """A solver run towards each of the `targets_tried` likeliest wrong classes.
 
     Minimises loss(logits(x'), y, t) for t in the order of the clean logits; any wrong
@@ -56,10 +58,6 @@ class Sweep(AbstractAttack):
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), section 4, for both of its uses.
     """
 
-    name: str
-    threat: Threat | None
-    norm: AbstractSize
-    solver: Solver
     loss: PairwiseLoss = difference
     targets_tried: int = 9
     random_start: bool = False
@@ -71,21 +69,21 @@ class Sweep(AbstractAttack):
         check_count(self.samples, "samples")
 
     @property
-    def size(self) -> AbstractSize:
-        return self.norm
-
-    @property
-    def needs_grad(self) -> bool:
-        return self.solver.rule.needs_grad
-
-    @property
     def passes(self) -> int:
-        return self.solver.max_steps * max(self.targets_tried, 1) * self.samples
+        return super().passes * max(self.targets_tried, 1) * self.samples
 
     @property
-    def least_classes(self) -> int:
-        """Two: a loss that needs more is replaced where the model has fewer."""
-        return 2
+    def votes(self) -> int:
+        return self.samples
+
+    def averaging(self, samples: int) -> "Sweep":
+        """The attack on the average of at least `samples` passes, run to its end."""
+        if samples == 1:
+            return self
+        return replace(self, samples=max(self.samples, samples), solver=tireless(self.solver))
+
+    def thorough(self) -> "Sweep":
+        return replace(self, solver=unyielding(self.solver))
 
     def find(self, victim: Victim, case: Case) -> Solution:
         """The best of all classes tried; with a threat, later ones see what still stands."""
@@ -118,7 +116,7 @@ class Sweep(AbstractAttack):
 
     def _once(self, victim: Victim, case: Case, targets: Tensor | None) -> Solution:
         context = self._context(case, targets)
-        return self.solver.minimise(
+        found = self.solver.minimise(
             self._objective(victim.logits, case, targets, victim.model.classes),
             case.x,
             context,
@@ -129,6 +127,7 @@ class Sweep(AbstractAttack):
             else self._objective(victim.exact, case, targets, victim.model.classes),
             observe=case.observe,
         )
+        return counted(found, self.samples)
 
     def _context(self, case: Case, targets: Tensor | None) -> RowTree:
         known = {"y": case.y, "targets": targets, "center": case.x}
@@ -171,10 +170,11 @@ class Inside(AbstractObjective):
         object.__setattr__(self, "is_random", self.objective.is_random)
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        if context is None or "center" not in context:
-            raise KeyError("This objective needs the per-row tensor 'center' in its context.")
+        center = column(context, "center")
         found = self.objective(x, context, draw)
         if found.success is None:
             return found
-        size = self.threat.norm.size(x.detach() - context["center"])
-        return found._replace(success=found.success & (size <= self.threat.eps))
+        size = self.threat.norm.size(x.detach() - center)
+        # How far the nearest misclassified point is outside the threat, in radii.
+        gap = torch.where(found.success, size / self.threat.eps - 1, float("inf"))
+        return found._replace(success=found.success & (size <= self.threat.eps), gap=gap)

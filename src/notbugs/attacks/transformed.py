@@ -7,7 +7,7 @@ from typing import TypeAlias, final
 import torch
 
 from notbugs.attacks.fixed import Attack
-from notbugs.attacks.losses import ValueOfLogits, cross_entropy
+from notbugs.attacks.losses import ValueOfLogits, cross_entropy, mean
 from notbugs.attacks.mim import check_decay
 from notbugs.attacks.transforms import Blurred, Resized
 from notbugs.core.errors import check_count
@@ -46,9 +46,7 @@ class Transformed(AbstractObjective):
         if not torch.is_grad_enabled():
             return self.objective(x, context, draw)
         keys = [draw.at("transform", i) for i in range(self.samples)]
-        found = [self.objective(self.transform(x, k), context, Draw(k)) for k in keys]
-        value = torch.stack([f.value for f in found]).mean(dim=0)
-        return Evaluation(value, found[0].success, found[0].outputs)
+        return mean([self.objective(self.transform(x, k), context, Draw(k)) for k in keys])
 
 
 @final
@@ -118,9 +116,7 @@ def di_fgsm(
     """
     solver = _solver(norm, eps, steps, step_size, decay, keep)
     resized = Resized(probability, smallest)
-    return TransformedAttack(
-        f"DI-FGSM-{steps}", Threat(norm, eps), solver, loss, False, transform=resized, draws=draws
-    )
+    return _through(resized, f"DI-FGSM-{steps}", Threat(norm, eps), solver, loss, draws)
 
 
 def ti_fgsm(
@@ -159,9 +155,7 @@ def ti_fgsm(
     """
     solver = _solver(norm, eps, steps, step_size, decay, keep)
     blurred = Blurred(radius, Resized(probability, smallest))
-    return TransformedAttack(
-        f"TI-FGSM-{steps}", Threat(norm, eps), solver, loss, False, transform=blurred, draws=draws
-    )
+    return _through(blurred, f"TI-FGSM-{steps}", Threat(norm, eps), solver, loss, draws)
 
 
 def _solver(
@@ -177,3 +171,17 @@ def _solver(
     size = 1.25 * eps / steps if step_size is None else step_size
     within = Threat(norm, eps).within()
     return Solver(within=within, rule=Momentum(norm, size, decay), max_steps=steps, keep=keep)
+
+
+def _through(
+    transform: Transform,
+    name: str,
+    threat: Threat,
+    solver: Solver,
+    loss: ValueOfLogits,
+    draws: int,
+) -> TransformedAttack:
+    """The attack from the image itself, without a random start."""
+    return TransformedAttack(
+        name, threat, solver, loss, random_start=False, transform=transform, draws=draws
+    )

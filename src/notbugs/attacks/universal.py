@@ -6,12 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from notbugs.attacks.attack import check_gradients
-from notbugs.attacks.losses import ValueOfLogits, cross_entropy, predicted, predicted_clean
+from notbugs.attacks.door import check_classes, check_classifier, check_gradients, predicted_clean
+from notbugs.attacks.losses import (
+    ValueOfLogits,
+    check_aimed,
+    cross_entropy,
+    least_classes,
+    predicted,
+)
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, check_images, check_labels, check_positive
 from notbugs.core.types import Images, Labels, Logits
 from notbugs.engine import AbstractNorm, Threat
+from notbugs.engine.norms import check_norm
 from notbugs.models import Classifier, frozen
 
 
@@ -102,17 +109,22 @@ def universal(
     SGD or Adam with a constant rate; the best epoch is returned; images are clamped.
 
     **Raises** ValueError for images outside [0, 1], labels or a target out of range,
-    `eps`, `step_size`, `most_loss`, `epochs` or `batch` not above 0.
+    `eps`, `step_size`, `most_loss`, `epochs` or `batch` not above 0, a size that is no norm,
+    and a model as every attack refuses it.
     """
+    check_norm(norm)
     threat = Threat(norm, eps)
     _check(model, x, y, target, epochs, batch)
+    check_classes(model.classes, least_classes(loss), "universal")
+    if target is not None:
+        check_aimed(loss)
     size = eps / 5 if step_size is None else step_size
     check_positive(size, "step_size")
     check_positive(most_loss, "most_loss")
     x = x.detach()
     with frozen(model), torch.no_grad():
-        check_gradients(model, x[:1], "universal")
         said = predicted_clean(model, x)
+        check_gradients(model, x[:1], "universal")
         goal = _Goal(model.logits, loss, most_loss, target)
         classes = said if y is None else y.long()
         return _made(goal, threat, norm, x, classes, epochs, batch, size, seed)
@@ -121,6 +133,7 @@ def universal(
 def _check(
     model: Classifier, x: Tensor, y: Tensor | None, target: int | None, epochs: int, batch: int
 ) -> None:
+    check_classifier(model)
     check_images(x)
     if y is not None:
         check_labels(y, rows=len(x), classes=model.classes)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from notbugs.attacks.cw_objectives import goal, reached
+from notbugs.attacks.losses import fine
 from notbugs.core import rows
 from notbugs.core.types import Images, Logits, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation, Linf
@@ -30,8 +31,7 @@ class WithinLimit(AbstractObjective):
         given = {} if context is None else context
         y, targets = given.get("y"), given.get("targets")
         shown = x + (rounded(x, self.levels) - x).detach() if self.levels else x
-        z = self.logits(shown)
-        z = z.float() if z.itemsize < 4 else z
+        z = fine(self.logits(shown))
         change = (x - given["x"]).abs()
         excess = rows.total((change - rows.expand(given["limit"], x)).relu())
         value = goal(self.form, z, y, targets, self.confidence) + excess / given["c"]

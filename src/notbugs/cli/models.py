@@ -21,7 +21,7 @@ from notbugs.cli.common import (
 )
 from notbugs.cli.progress import bar, duration
 from notbugs.core import random
-from notbugs.core.errors import bad_value, unknown_name
+from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.data import ImageData, channel_stats, load_source, split
 from notbugs.data.download import cache_folder
 from notbugs.engine import Threat
@@ -162,7 +162,7 @@ class Evaluate:
     restarts: int | None = None
     """With pgd: random starts for each image that still stands; 1 without it."""
     samples: int = 1
-    """With standard: passes averaged in each gradient, for a model that is random."""
+    """For a model that is random: passes that attacks average, and whose majority decides."""
     fast: bool = True
     """Let attacks work on a faster stand-in; each success is confirmed by the model itself."""
     batch_size: int | None = None
@@ -189,7 +189,7 @@ class Evaluate:
             check_writable(self.json)
         worst = estimate(model, data, attacks, fast=self.fast)
         console.print(f"At most about {duration(worst)}, if every image stands to the end.")
-        state = _state_file(identity(model, data, threat, attacks, seed))
+        state = _state_file(identity(model, data, threat, attacks, seed, self.samples))
         if state.exists():
             console.print("Going on from where this evaluation was stopped.")
         with bar(console, f"{self.method} on {len(data)} images") as progress:
@@ -204,6 +204,7 @@ class Evaluate:
                 progress=progress,
                 save_to=state,
                 diagnosis=self.method == "standard",
+                samples=self.samples,
             )
         self._print(console, data, verdict)
         for line in verdict.masking:
@@ -221,7 +222,8 @@ class Evaluate:
             return standard_attacks(threat, samples=self.samples)
         if self.method != "pgd":
             raise unknown_name("method", self.method, ("standard", "pgd"))
-        return [evaluation_pgd(threat, **given)]
+        check_count(self.samples, "--samples")
+        return [evaluation_pgd(threat, **given).averaging(self.samples)]
 
     def _print(self, console: Console, data: ImageData, verdict: Verdict) -> None:
         low, high = verdict.ci95
@@ -241,6 +243,18 @@ class Evaluate:
             f"Robust accuracy {verdict.robust:.2f} % (95 % interval over images: "
             f"{low:.1f} to {high:.1f}); {verdict.forwards / verdict.n:.0f} forward passes an image."
         )
+        checked = sum(attack.checked for attack in verdict.attacks)
+        if checked:
+            fallen = sum(attack.fallen for attack in verdict.attacks)
+            console.print(
+                f"Attacks give up on images that progress too slowly: {checked} of those were "
+                f"attacked to the end as a check, and {fallen} of them fell."
+            )
+        if verdict.samples > 1:
+            console.print(
+                f"The model is taken as random: attacked on the average of {verdict.samples} "
+                "passes, and judged by the majority of as many."
+            )
 
 
 def _state_file(name: str) -> Path:

@@ -11,6 +11,7 @@ from notbugs.engine.keep import (
 )
 from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf
 from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
+from notbugs.engine.out_of_reach import OutOfReach
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, Adam, Momentum, Steepest, StepInfo
 from notbugs.engine.sets import AbstractSet, Ball, BallInBox, Box, Everywhere
@@ -55,6 +56,7 @@ __all__ = [
     "Never",
     "Observer",
     "OnSuccess",
+    "OutOfReach",
     "Pixels",
     "Plateau",
     "SmallestSuccess",

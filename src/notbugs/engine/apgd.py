@@ -9,7 +9,7 @@ from torch import Tensor
 from notbugs.core import rows
 from notbugs.core.errors import check_positive
 from notbugs.core.types import Mask, Rows
-from notbugs.engine.norms import AbstractNorm
+from notbugs.engine.norms import AbstractNorm, check_norm
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 
 MOMENTUM = 0.75
@@ -60,7 +60,8 @@ class APGD(AbstractStepRule[APGDState]):
     rho: float = 0.75
 
     def __post_init__(self) -> None:
-        """Refuses a radius that is not positive."""
+        """Refuses a size without directions, and a radius that is not positive."""
+        check_norm(self.norm)
         check_positive(self.eps, "eps")
 
     def init(self, theta: Tensor, info: StepInfo) -> APGDState:

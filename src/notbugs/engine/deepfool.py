@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import bad_value
-from notbugs.engine.norms import AbstractNorm
+from notbugs.engine.norms import AbstractNorm, check_norm
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 
 NUDGE = 1e-6
@@ -40,7 +40,8 @@ class NearestBoundary(AbstractStepRule[None]):
     needs_jacobian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuses a negative overshoot."""
+        """Refuses a size without directions, and a negative overshoot."""
+        check_norm(self.norm)
         if not 0 <= self.overshoot < float("inf"):
             raise bad_value("overshoot", "be a finite number of at least 0", self.overshoot)
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, final
 
-from notbugs.core.types import Mask, Rows
+from notbugs.core.types import Mask
+from notbugs.engine.rules import StepInfo
 from notbugs.engine.stop import AbstractStop
 
 
@@ -15,12 +16,10 @@ class Either(AbstractStop):
     first: AbstractStop
     second: AbstractStop
 
-    def init(self, value: Rows) -> tuple[Any, Any]:
-        return self.first.init(value), self.second.init(value)
+    def init(self, info: StepInfo) -> tuple[Any, Any]:
+        return self.first.init(info), self.second.init(info)
 
-    def update(
-        self, value: Rows, success: Mask, state: tuple[Any, Any]
-    ) -> tuple[Mask, tuple[Any, Any]]:
-        one, a = self.first.update(value, success, state[0])
-        other, b = self.second.update(value, success, state[1])
+    def update(self, info: StepInfo, state: tuple[Any, Any]) -> tuple[Mask, tuple[Any, Any]]:
+        one, a = self.first.update(info, state[0])
+        other, b = self.second.update(info, state[1])
         return one | other, (a, b)

@@ -9,7 +9,7 @@ from torch import Tensor
 from notbugs.core import rows
 from notbugs.core.errors import bad_value
 from notbugs.engine.hyperplane import onto_hyperplane
-from notbugs.engine.norms import AbstractNorm
+from notbugs.engine.norms import AbstractNorm, check_norm
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 
 
@@ -39,7 +39,8 @@ class FAB(AbstractStepRule[None]):
     backward: float = 0.9
 
     def __post_init__(self) -> None:
-        """Refuses shares outside [0, 1] and an overshoot below 1."""
+        """Refuses a size without directions, shares outside [0, 1], an overshoot below 1."""
+        check_norm(self.norm)
         for name in ("most_bias", "backward"):
             if not 0 <= getattr(self, name) <= 1:
                 raise bad_value(name, "lie in [0, 1]", getattr(self, name))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core import random, rows
+from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Keys, Rows
 
 
@@ -58,6 +59,17 @@ class AbstractNorm(AbstractSize):
     @abstractmethod
     def steepest(self, g: Images) -> Images:
         """argmax over size(d) <= 1 of <g, d>; a zero gradient gives a zero step."""
+
+
+def check_norm(norm: object, argument: str = "norm") -> None:
+    """Refuses a size that is no norm, as L0: it has no steepest directions."""
+    if not isinstance(norm, AbstractNorm):
+        raise bad_value(
+            argument,
+            "be a norm with steepest directions: Linf(), L2() or L1()",
+            repr(norm),
+            "For few changed pixels use fmn(L0()) or cw_l0().",
+        )
 
 
 def at_least_float32(x: Tensor) -> Tensor:

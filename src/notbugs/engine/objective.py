@@ -11,11 +11,15 @@ from notbugs.core.types import Images, Keys, Mask, Rows, RowTree
 
 
 class Evaluation(NamedTuple):
-    """An objective at some inputs: value [n], success [n] or None, outputs or None."""
+    """An objective at some inputs: value [n], success [n] or None, outputs or None.
+
+    `gap` [n]: what is left to success, reached at 0, where the value itself does not say.
+    """
 
     value: Rows
     success: Mask | None = None
     outputs: Tensor | None = None
+    gap: Rows | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from notbugs.core import rows
 from notbugs.core.errors import check_count, check_positive, unknown_name
 from notbugs.core.types import Images, Keys, Mask, Rows
-from notbugs.engine.norms import AbstractNorm
+from notbugs.engine.norms import AbstractNorm, check_norm
 from notbugs.engine.objective import Evaluation
 
 S = TypeVar("S")
@@ -24,7 +24,8 @@ class StepInfo:
     """What a rule may know at a step: all of it per row, for the rows still at work.
 
     `outputs` [n, k] are the objective's, None where it has none; `jacobian` [n, k, ...]
-    holds the gradient of each of them for a rule with `needs_jacobian`, else None.
+    holds the gradient of each of them for a rule with `needs_jacobian`, else None. `gap`
+    [n] is the objective's, None where its value says how far success is.
     `place` [n] says which row of the batch each is, for observers.
     """
 
@@ -39,6 +40,7 @@ class StepInfo:
     evaluate: Callable[[Tensor], Evaluation]
     outputs: Tensor | None = None
     jacobian: Tensor | None = None
+    gap: Rows | None = None
     place: Tensor | None = None
 
 
@@ -92,7 +94,8 @@ class Steepest(AbstractStepRule[None]):
     schedule: str = "constant"
 
     def __post_init__(self) -> None:
-        """Refuses a step that is not positive and an unknown schedule."""
+        """Refuses a size without directions, a step not above 0 and an unknown schedule."""
+        check_norm(self.norm)
         _check_step(self.step_size, self.schedule)
 
     def init(self, theta: Tensor, info: StepInfo) -> None:
@@ -117,7 +120,8 @@ class Momentum(AbstractStepRule[Tensor]):
     schedule: str = "constant"
 
     def __post_init__(self) -> None:
-        """Refuses a step that is not positive and an unknown schedule."""
+        """Refuses a size without directions, a step not above 0 and an unknown schedule."""
+        check_norm(self.norm)
         _check_step(self.step_size, self.schedule)
 
     def init(self, theta: Tensor, info: StepInfo) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_count
+from notbugs.core.memory import keep_freed_memory
 from notbugs.core.types import Images, Keys, Mask, RowTree
 from notbugs.engine.keep import AbstractKeep, Kept, SuccessThenLowest
 from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
@@ -192,6 +193,7 @@ class Solver:
 
         Neither `center` nor `context` is changed.
         """
+        keep_freed_memory()
         if keys.shape != center.shape[:1]:
             raise bad_value("keys", f"have shape ({center.shape[0]},)", tuple(keys.shape))
         with torch.no_grad():
@@ -258,7 +260,7 @@ class Solver:
         if step == 0:
             at = at._replace(
                 rule=self.rule.init(at.theta, info),
-                stop=None if self.stop.never else self.stop.init(info.value),
+                stop=None if self.stop.never else self.stop.init(info),
             )
         at, info = self._freeze(work, at, info)
         return self._advance(at, info) if len(at.place) else at
@@ -276,6 +278,7 @@ class Solver:
             evaluate=partial(_probe, work, at, step),
             outputs=slope.found.outputs,
             jacobian=slope.jacobian,
+            gap=slope.found.gap,
             place=at.place,
         )
 
@@ -299,7 +302,7 @@ class Solver:
         """Marks finished rows, and cuts them off when there are enough of them."""
         if self.stop.never:
             return at, info
-        stopped, state = self.stop.update(info.value, info.success, at.stop)
+        stopped, state = self.stop.update(info, at.stop)
         at = at._replace(done=at.done | stopped, stop=state)
         if int(at.done.sum()) < DROP_WHEN_FINISHED * len(at.place):
             return at, info
@@ -319,6 +322,7 @@ class Solver:
             project=work.project,
             evaluate=partial(_probe, work, at, info.step),
             outputs=rows.select(info.outputs, left),
+            gap=rows.select(info.gap, left),
             jacobian=rows.select(info.jacobian, left),
             place=at.place,
         )

@@ -9,7 +9,7 @@ from torch import Tensor
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_positive
 from notbugs.core.types import Images, Keys, Rows
-from notbugs.engine.norms import AbstractNorm, Linf
+from notbugs.engine.norms import AbstractNorm, Linf, check_norm
 from notbugs.engine.pyramid import mass, of_norm, placed, pyramids
 from notbugs.engine.rules import AbstractStepRule, StepInfo
 
@@ -54,7 +54,8 @@ class Square(AbstractStepRule[SquareState]):
     needs_grad: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Refuses a radius that is not positive and a share outside (0, 1]."""
+        """Refuses a size without directions, a radius not above 0 and a share outside (0, 1]."""
+        check_norm(self.norm)
         check_positive(self.eps, "eps")
         if not 0 < self.p_init <= 1:
             raise bad_value("p_init", "lie in (0, 1]: a share of the image's area", self.p_init)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from notbugs.core.errors import check_count
-from notbugs.core.types import Mask, Rows
+from notbugs.core.types import Mask
+from notbugs.engine.rules import StepInfo
 from notbugs.engine.stop import AbstractStop
 
 
@@ -25,12 +26,13 @@ class Stalled(AbstractStop):
         """Refuses a patience below one step."""
         check_count(self.patience, "patience")
 
-    def init(self, value: Rows) -> tuple[Tensor, Tensor]:
-        return torch.full_like(value, float("nan")), torch.zeros_like(value, dtype=torch.int64)
+    def init(self, info: StepInfo) -> tuple[Tensor, Tensor]:
+        before = torch.full_like(info.value, float("nan"))
+        return before, torch.zeros_like(info.value, dtype=torch.int64)
 
     def update(
-        self, value: Rows, success: Mask, state: tuple[Tensor, Tensor]
+        self, info: StepInfo, state: tuple[Tensor, Tensor]
     ) -> tuple[Mask, tuple[Tensor, Tensor]]:
         before, waited = state
-        waited = torch.where(value == before, waited + 1, 0)
-        return waited >= self.patience, (value, waited)
+        waited = torch.where(info.value == before, waited + 1, 0)
+        return waited >= self.patience, (info.value, waited)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from notbugs.core.errors import check_count
-from notbugs.core.types import Mask, Rows
+from notbugs.core.types import Mask
+from notbugs.engine.rules import StepInfo
 
 
 class AbstractStop(ABC):
@@ -18,11 +19,11 @@ class AbstractStop(ABC):
     """True where no row ever stops: the solver then asks nothing of the device."""
 
     @abstractmethod
-    def init(self, value: Rows) -> Any:
+    def init(self, info: StepInfo) -> Any:
         """The state before the first step."""
 
     @abstractmethod
-    def update(self, value: Rows, success: Mask, state: Any) -> tuple[Mask, Any]:
+    def update(self, info: StepInfo, state: Any) -> tuple[Mask, Any]:
         """(finished [n], new state) after an evaluation."""
 
 
@@ -33,11 +34,11 @@ class Never(AbstractStop):
 
     never: ClassVar[bool] = True
 
-    def init(self, value: Rows) -> None:
+    def init(self, info: StepInfo) -> None:
         return None
 
-    def update(self, value: Rows, success: Mask, state: None) -> tuple[Mask, None]:
-        return torch.zeros_like(success), None
+    def update(self, info: StepInfo, state: None) -> tuple[Mask, None]:
+        return torch.zeros_like(info.success), None
 
 
 @final
@@ -45,11 +46,11 @@ class Never(AbstractStop):
 class OnSuccess(AbstractStop):
     """A row stops where it first succeeds."""
 
-    def init(self, value: Rows) -> None:
+    def init(self, info: StepInfo) -> None:
         return None
 
-    def update(self, value: Rows, success: Mask, state: None) -> tuple[Mask, None]:
-        return success, None
+    def update(self, info: StepInfo, state: None) -> tuple[Mask, None]:
+        return info.success, None
 
 
 @final
@@ -67,13 +68,15 @@ class Plateau(AbstractStop):
         """Refuses a patience below one step."""
         check_count(self.patience, "patience")
 
-    def init(self, value: Rows) -> tuple[Tensor, Tensor]:
-        return torch.full_like(value, float("inf")), torch.zeros_like(value, dtype=torch.int64)
+    def init(self, info: StepInfo) -> tuple[Tensor, Tensor]:
+        reference = torch.full_like(info.value, float("inf"))
+        return reference, torch.zeros_like(info.value, dtype=torch.int64)
 
     def update(
-        self, value: Rows, success: Mask, state: tuple[Tensor, Tensor]
+        self, info: StepInfo, state: tuple[Tensor, Tensor]
     ) -> tuple[Mask, tuple[Tensor, Tensor]]:
         reference, waited = state
+        value = info.value
         fell = value < reference - self.tolerance * reference.abs().nan_to_num(posinf=0.0)
         reference = torch.where(fell, value, reference)
         waited = torch.where(fell, 0, waited + 1)

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks import predicted_clean
+from notbugs.attacks.door import check_classifier
 from notbugs.core.errors import bad_value, check_count, check_labels
-from notbugs.core.types import Labels
+from notbugs.core.memory import keep_freed_memory
+from notbugs.core.types import Labels, Mask
 from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen
 
@@ -14,16 +16,26 @@ def accuracy(
     model: Classifier, data: ImageData, labels: Labels | None = None, *, batch_size: int = 1024
 ) -> float:
     """Percent of images classified as `labels` (by default the data's own)."""
+    check_fits(model, data)
     labels = data.labels if labels is None else labels
     check_labels(labels, rows=len(data), classes=model.classes, argument="labels")
-    right = predictions(model, data, batch_size=batch_size) == labels.cpu()
+    right = correct(model, data, labels, batch_size=batch_size)
     return 100 * int(right.sum()) / len(data)
+
+
+def correct(
+    model: Classifier, data: ImageData, labels: Labels, *, batch_size: int, samples: int = 1
+) -> Mask:
+    """Which images are classified as `labels` in more than half of `samples` passes, [n]."""
+    said = [predictions(model, data, batch_size=batch_size) for _ in range(samples)]
+    return (torch.stack(said) == labels.cpu()).float().mean(dim=0) > 0.5
 
 
 def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -> Tensor:
     """The predicted class of every image, [n], on the CPU; the model is left as it was."""
     check_fits(model, data)
     check_count(batch_size, "batch_size")
+    keep_freed_memory()
     with frozen(model):
         parts = [
             predicted_clean(model, data.pixels(index).to(model.device)).cpu()
@@ -33,7 +45,8 @@ def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -
 
 
 def check_fits(model: Classifier, data: ImageData, argument: str = "data") -> None:
-    """Refuses data whose images or classes are not the model's."""
+    """Refuses data whose images or classes are not the model's, and what is no model."""
+    check_classifier(model)
     if tuple(data.shape) != tuple(model.shape):
         raise bad_value(
             argument,

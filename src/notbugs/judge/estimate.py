@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from notbugs.attacks import AbstractAttack
+from notbugs.attacks.door import check_gradients
 from notbugs.core.types import Images, Logits
 from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen
@@ -21,11 +22,15 @@ def estimate(
 
     A forward pass, and one with a gradient, are timed on a few images; the passes of each
     attack are known. Images that fall early make it faster.
+
+    **Raises** ValueError for a model without gradients where an attack needs them.
     """
     x = data.pixels(slice(0, ROWS)).to(model.device)
     total = 0.0
     with frozen(model):
         for attack in attacks:
+            if attack.needs_grad:
+                check_gradients(model, x[:1], attack.name)
             logits = model.logits
             if fast:
                 big = data.pixels(slice(0, 128)).to(model.device)

@@ -1,7 +1,7 @@
 """The evaluation: worst case per example over attacks and restarts."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +13,20 @@ from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData
 from notbugs.engine import Threat
-from notbugs.judge.accuracy import check_fits, predictions
+from notbugs.judge.accuracy import check_fits, correct
 from notbugs.judge.ledger import Ledger, identity
-from notbugs.judge.masking import diagnose
+from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.standard import standard_attacks
 from notbugs.judge.verdict import Verdict
 from notbugs.models import Classifier
+
+CHECKED = 0.05
+"""Share of the rows given up by an attack that are attacked to the end as a check."""
+FEWEST_CHECKED = 10
+"""Where that is fewer rows than this, a check would show little, and there is none."""
+
+WITHOUT_GRADIENTS = 4
+"""By which a batch is larger where no activations are kept for a backward pass."""
 
 
 def evaluate(
@@ -33,46 +41,62 @@ def evaluate(
     progress: Callable[[float], None] = lambda fraction: None,
     save_to: Path | None = None,
     diagnosis: bool | None = None,
+    samples: int = 1,
+    thorough: bool = False,
 ) -> Verdict:
     """Clean and robust accuracy of `model` on `data` under `threat`.
 
     An image counts as robust when it is classified correctly as it is and under every
     attack and restart. Each attack runs over the whole set and only sees the images that
-    still stand. Without `attacks`: the standard evaluation (`standard_attacks`).
+    still stand. Without `attacks`: the standard evaluation (`standard_attacks`). Of the rows
+    on which an attack gave up, a random 5 % (where these are at least 10) get its whole
+    budget; should one of them fall, all of them do.
 
     - `seed`: row i of the data has its own random stream, whatever the batch size
-    - `batch_size`: images a batch; None takes 128 on a CPU and 1,024 on a GPU
+    - `batch_size`: images a batch; None takes 128 on a CPU and 1,024 on a GPU. Attacks
+      without gradients, which keep no activations, take four times as many.
     - `fast`: let attacks work on a cheaper stand-in; every success is confirmed by the
       model itself, and False leaves stand-ins out altogether
     - `progress`: called with the fraction done, 0..1
     - `save_to`: a file that keeps the state after every batch; the same call goes on from
       it, and it is removed at the end
-
     - `diagnosis`: add the masking diagnosis (`diagnose`) to the verdict; None does so for
       the standard evaluation alone
+    - `thorough`: no attack gives up on a row before its whole budget is spent
+    - `samples`: for a model that is random in itself, passes whose average the attacks
+      follow, and whose majority says whether an image is right or broken. The verdict's
+      "two passes agree" tells where it is needed.
 
     **Raises** ValueError when the data does not fit the model, the model gives NaN for a
     clean image, there is no attack, or an attack has another threat; StoreError where
     `save_to` is of another evaluation.
     """
+    check_fits(model, data)
     size = (128 if model.device.type == "cpu" else 1024) if batch_size is None else batch_size
     check_count(size, "batch_size")
-    check_fits(model, data)
-    chosen = standard_attacks(threat) if attacks is None else list(attacks)
+    check_count(samples, "samples")
+    chosen = standard_attacks(threat, samples=samples) if attacks is None else list(attacks)
+    chosen = [attack.averaging(samples) for attack in chosen]
+    if thorough:
+        chosen = [attack.thorough() for attack in chosen]
     _check_attacks(chosen, threat)
+    wanted = attacks is None if diagnosis is None else diagnosis
+    if wanted:
+        threat.as_norm("the masking diagnosis")  # refused before the work, not after it
     ledger = Ledger.opened(
-        save_to, lambda: identity(model, data, threat, chosen, seed), len(chosen)
+        save_to, lambda: identity(model, data, threat, chosen, seed, samples), len(chosen)
     )
     if not ledger.right:
-        said = predictions(model, data, batch_size=max(size, 256))
-        ledger.begin((said == data.labels.cpu()).tolist())
-    _Run(model, data, chosen, seed, size, fast, progress, ledger).all()
+        right = correct(model, data, data.labels, batch_size=max(size, 256), samples=samples)
+        ledger.begin(right.tolist(), passes=samples)
+    _Run(model, data, chosen, seed, size, fast, progress, ledger, samples).all()
     ledger.close()
     verdict = ledger.verdict(threat, [attack.name for attack in chosen])
-    wanted = attacks is None if diagnosis is None else diagnosis
+    verdict = replace(verdict, samples=samples, repeats=repeats(model, data, samples=samples))
     if not wanted or not bool(verdict.right.any()):
         return verdict
-    return replace(verdict, diagnosis=tuple(diagnose(model, data, threat, seed=seed)))
+    found = diagnose(model, data, threat, seed=seed, samples=samples)
+    return replace(verdict, diagnosis=tuple(found))
 
 
 def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:
@@ -84,6 +108,13 @@ def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:
             "Leave it out for the standard evaluation; for clean accuracy use `accuracy`.",
         )
     for attack in attacks:
+        if attack.threat is None:
+            raise bad_value(
+                "attacks",
+                f"all have the threat {threat}",
+                f"{attack.name}, which looks for the nearest success at any distance",
+                "Call it by itself, or use fab(norm, eps), which stops at the radius.",
+            )
         if attack.threat != threat:
             raise bad_value(
                 "attacks",
@@ -105,35 +136,66 @@ class _Run:
     fast: bool
     progress: Callable[[float], None]
     ledger: Ledger
+    samples: int
 
     def all(self) -> None:
         """Every attack that is left to run, on the rows that still stand."""
         keys = random.row_keys(len(self.data), self.seed, "evaluate")
         share = _shares(self.attacks)
-        for i in range(self.ledger.attack, len(self.attacks)):
-            rows = torch.tensor(self.ledger.to_attack(i), dtype=torch.int64)
-            for done, index in enumerate(batches := rows.split(self.batch_size)):
-                self._batch(i, index, keys[index])
-                self.progress(sum(share[:i]) + share[i] * (done + 1) / len(batches))
-            self.ledger.attack = i + 1
+        for i, attack in enumerate(self.attacks):
+            rows = self.ledger.to_attack(i)
+            for done in self._stage(i, attack, "", rows, keys):
+                self.progress(sum(share[:i]) + share[i] * done)
+            if attack.thorough() != attack:
+                self._check_up(i, attack.thorough(), keys)
         self.progress(1.0)
 
-    def _batch(self, i: int, index: Tensor, keys: Tensor) -> None:
-        if not len(index):
-            return
+    def _check_up(self, i: int, thorough: AbstractAttack, keys: Tensor) -> None:
+        """The whole attack on some rows that it gave up; where one falls, on all of them."""
+        chosen = self.ledger.check(i, lambda rows: _some(rows, random.fold(keys, "check", i)))
+        left = sorted(set(chosen) & set(self.ledger.to_attack(i, "checked")))
+        for _ in self._stage(i, thorough, "checked", left, keys):
+            pass
+        if self.ledger.fallen(i):
+            for _ in self._stage(i, thorough, "checked", self.ledger.to_attack(i, "checked"), keys):
+                pass
+
+    def _stage(
+        self, i: int, attack: AbstractAttack, stage: str, rows: list[int], keys: Tensor
+    ) -> Iterator[float]:
+        """Runs an attack on rows, batch by batch; yields the share that is done."""
+        size = self.batch_size * (1 if attack.needs_grad else WITHOUT_GRADIENTS)
+        batches = torch.tensor(rows, dtype=torch.int64).split(size) if rows else ()
+        for done, index in enumerate(batches):
+            self._batch(i, attack, stage, index, keys[index])
+            yield (done + 1) / len(batches)
+
+    def _batch(
+        self, i: int, attack: AbstractAttack, stage: str, index: Tensor, keys: Tensor
+    ) -> None:
         began, device = time.perf_counter(), self.model.device
         x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
         keys = random.fold(keys, "attack", i).to(device)
-        found = self.attacks[i](self.model, x, y, keys=keys, fast=self.fast)
+        votes = max(self.samples, attack.votes)
+        found = attack(self.model, x, y, keys=keys, fast=self.fast, votes=votes)
         flat = (found.zero_grads * 2 >= found.steps) & (found.zero_grads > 0)
         self.ledger.note(
             i,
             index.tolist(),
             found.success.tolist(),
+            stage=stage,
             seconds=time.perf_counter() - began,
             forwards=found.forwards,
             flat=int(flat.sum()),
         )
+
+
+def _some(rows: list[int], keys: Tensor) -> list[int]:
+    """The `CHECKED` part of the rows that has the lowest keys; none where that is too few."""
+    count = int(CHECKED * len(rows))
+    if count < FEWEST_CHECKED:
+        return []
+    return sorted(rows, key=lambda row: int(keys[row]))[:count]
 
 
 def _shares(attacks: Sequence[AbstractAttack]) -> list[float]:

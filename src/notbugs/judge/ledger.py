@@ -24,9 +24,11 @@ def identity(
     threat: Threat,
     attacks: Sequence[AbstractAttack],
     seed: int,
+    samples: int = 1,
 ) -> str:
     """A digest of all that an evaluation's result depends on."""
-    digest = hashlib.sha256(f"{data.digest}{threat}{seed}".encode())
+    votes = "" if samples == 1 else f" by {samples} passes"
+    digest = hashlib.sha256(f"{data.digest}{threat}{seed}{votes}".encode())
     for attack in attacks:
         digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
@@ -53,18 +55,19 @@ def described(part: object) -> str:
 class Ledger:
     """Which rows were right, which attack broke which, and what that cost.
 
-    `attack` is the index of the attack under way; `seen` [attacks][rows] lists the rows
-    each one was shown, so that an evaluation goes on where it stopped.
+    `seen` lists the rows that each stage of an attack was shown, so that an evaluation goes
+    on where it stopped; `checked` those on which giving up was checked. `attacked` counts
+    the pairs of a row and an attack, and `flat` those of them without gradients.
     """
 
     seconds: list[float]
     flat: int = 0
     attacked: int = 0
     forwards: int = 0
-    attack: int = 0
     right: list[bool] = field(default_factory=list[bool])
     broken_by: list[int] = field(default_factory=list[int])
-    seen: list[list[int]] = field(default_factory=list[list[int]])
+    seen: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    checked: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     _path: Path | None = None
     _identity: str = ""
 
@@ -74,7 +77,7 @@ class Ledger:
 
         **Raises** StoreError where that is damaged or of another evaluation.
         """
-        fresh = cls([0.0] * attacks, seen=[[] for _ in range(attacks)])
+        fresh = cls([0.0] * attacks)
         if path is None:
             return fresh
         fresh._path, fresh._identity = path, identify()
@@ -97,17 +100,28 @@ class Ledger:
         found._path, found._identity = path, fresh._identity
         return found
 
-    def begin(self, right: list[bool]) -> None:
-        """Notes which images are classified correctly as they are."""
+    def begin(self, right: list[bool], passes: int = 1) -> None:
+        """Notes which images are classified correctly as they are, seen in so many passes."""
         self.right, self.broken_by = right, [-1] * len(right)
-        self.forwards += len(right)
+        self.forwards += len(right) * passes
         self._save()
 
-    def to_attack(self, attack: int) -> list[int]:
-        """The rows that still stand and that this attack has not seen."""
-        seen = set(self.seen[attack])
+    def to_attack(self, attack: int, stage: str = "") -> list[int]:
+        """The rows that still stand and that this stage of the attack has not seen."""
+        seen = set(self.seen.get(f"{attack}{stage}", ()))
         pairs = zip(self.right, self.broken_by, strict=True)
         return [i for i, (r, b) in enumerate(pairs) if r and b < 0 and i not in seen]
+
+    def check(self, attack: int, choose: Callable[[list[int]], list[int]]) -> list[int]:
+        """The rows on which this attack is checked: chosen once among those that stand."""
+        name = str(attack)
+        if name not in self.checked:
+            self.checked[name] = choose(self.to_attack(attack, "checked"))
+        return self.checked[name]
+
+    def fallen(self, attack: int) -> int:
+        """How many of the rows on which this attack was checked fell."""
+        return sum(self.broken_by[row] >= 0 for row in self.checked.get(str(attack), ()))
 
     def note(
         self,
@@ -115,6 +129,7 @@ class Ledger:
         rows: list[int],
         success: list[bool],
         *,
+        stage: str = "",
         seconds: float,
         forwards: int,
         flat: int,
@@ -123,8 +138,7 @@ class Ledger:
         for row, broken in zip(rows, success, strict=True):
             if broken:
                 self.broken_by[row] = attack
-        self.seen[attack] += rows
-        self.attack = attack
+        self.seen.setdefault(f"{attack}{stage}", []).extend(rows)
         self.seconds[attack] += seconds
         self.forwards += forwards
         self.attacked += len(rows)
@@ -147,7 +161,13 @@ class Ledger:
         """The ledger as a verdict."""
         right, broken_by = torch.tensor(self.right), torch.tensor(self.broken_by)
         records = tuple(
-            AttackRecord(name, self.broken_by.count(i), self.seconds[i])
+            AttackRecord(
+                name,
+                self.broken_by.count(i),
+                self.seconds[i],
+                len(self.checked.get(str(i), ())),
+                self.fallen(i),
+            )
             for i, name in enumerate(names)
         )
         return Verdict(

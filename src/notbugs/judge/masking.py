@@ -8,8 +8,8 @@ from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData
 from notbugs.engine import Threat
 from notbugs.judge.accuracy import check_fits, predictions
-from notbugs.judge.probes import Probes, joined, probe
-from notbugs.judge.signs import Check, verdicts
+from notbugs.judge.probes import Probes, joined, probe, repeated
+from notbugs.judge.signs import Check, repeatable, verdicts
 from notbugs.models import Classifier, frozen
 
 
@@ -22,6 +22,7 @@ def diagnose(
     count: int = 100,
     batch_size: int = 50,
     surrogate: Classifier | None = None,
+    samples: int = 1,
 ) -> list[Check]:
     """One entry for each sign that the model hides its gradients instead of being robust.
 
@@ -34,6 +35,7 @@ def diagnose(
       forward and 150 backward passes each, eight times that for a model random in itself
     - `surrogate`: another model of the same data, whose adversarial examples are tried
       on this one, together with Square, as the attack without gradients
+    - `samples`: passes by which the evaluation judged a random model, for the record
 
     **Source**: Athalye et al. 2018 (arXiv 1802.00420), section 3.1; Carlini et al. 2019
     (arXiv 1902.06705), section 5. The thresholds are ours.
@@ -54,7 +56,15 @@ def diagnose(
             x, y = data.pixels(index).to(model.device), data.labels[index].to(model.device)
             on = keys[index].to(model.device)
             parts.append(probe(model, x, y, threat, on, surrogate))
-    return verdicts(joined(parts))
+    return verdicts(joined(parts), samples)
+
+
+def repeats(model: Classifier, data: ImageData, *, count: int = 50, samples: int = 1) -> Check:
+    """Whether two passes of the first `count` images agree: one entry of the diagnosis alone."""
+    x = data.pixels(slice(0, count)).to(model.device)
+    with frozen(model):
+        shift, flipped = repeated(model, x)
+    return repeatable(shift, flipped, samples)
 
 
 def _chosen(model: Classifier, data: ImageData, seed: int, count: int) -> Tensor:

@@ -87,7 +87,7 @@ def probe(
     pixel each, so that few of them prove nothing.
     """
     norm, eps = _ball(threat, x)
-    shift, flipped = _repeated(model, x)
+    shift, flipped = repeated(model, x)
     logits = _held(model, PASSES if bool((shift > REPEATS).any()) else 1)
 
     def moved(attack: Attack, by: LogitsOf = logits) -> Images:
@@ -158,7 +158,7 @@ def _wrong(logits: LogitsOf, x: Images, y: Labels) -> Mask:
         return predicted(logits(x)) != y
 
 
-def _repeated(model: Classifier, x: Images) -> tuple[Rows, Mask]:
+def repeated(model: Classifier, x: Images) -> tuple[Rows, Mask]:
     """(shift, flipped) between two passes, the second with the rows in reverse.
 
     The order changes, so that noise from a generator that is reseeded in every pass, and

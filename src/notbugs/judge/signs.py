@@ -2,8 +2,8 @@
 
 from typing import TypedDict
 
-from notbugs.core.types import Mask
-from notbugs.judge.probes import MANY, QUERIES, REPEATS, STRONG, Probes
+from notbugs.core.types import Mask, Rows
+from notbugs.judge.probes import MANY, PASSES, QUERIES, REPEATS, STRONG, Probes
 
 FEW = 0.05
 """Share of the images above which a sign counts: honest models have a few odd images too."""
@@ -17,15 +17,15 @@ class Check(TypedDict):
     verdict: str
 
 
-def verdicts(found: Probes) -> list[Check]:
-    """The entries of `diagnose`, from measurements."""
+def verdicts(found: Probes, samples: int = 1) -> list[Check]:
+    """The entries of `diagnose`, from measurements; `samples` as in `repeatable`."""
     return [
         zero_gradients(found),
         loss_rises(found),
         one_step(found),
         black_box(found),
         unbounded(found),
-        repeatable(found),
+        repeatable(found.shift, found.flipped, samples),
         saturated(found),
     ]
 
@@ -86,16 +86,26 @@ def unbounded(found: Probes) -> Check:
     return _entry("accuracy at a very large eps", evidence, counts(left))
 
 
-def repeatable(found: Probes) -> Check:
+def repeatable(shift: Rows, flipped: Mask, samples: int = 1) -> Check:
     """Suspicious where two passes differ by more than 0.1 % of the logits' spread.
 
     Rounding in another order makes differences a hundred times smaller; noise, random
-    resizing and statistics shared in a batch make larger ones. Attack such a model
-    through its average (`samples` of the attacks).
+    resizing and statistics shared in a batch make larger ones. One pass of such a model
+    says little, and an attack may follow its noise: evaluate it with `samples`.
+
+    - `shift`, `flipped` [n]: as in `Probes`; `samples`: passes that the evaluation took
     """
-    shift = float(found.shift.max())
-    evidence = f"logits shift by {shift:.2g} of their spread, {_share(found.flipped):.1%} flip"
-    return _entry("two passes agree", evidence, not shift <= REPEATS)
+    largest = float(shift.max())
+    random = not largest <= REPEATS
+    evidence = f"logits shift by {largest:.2g} of their spread, {_share(flipped):.1%} flip"
+    if random and samples == 1:
+        evidence += (
+            f"; the model is random and was judged by single passes: evaluate it with "
+            f"samples={PASSES} (--samples {PASSES}) for averaged gradients and majority votes"
+        )
+    elif random:
+        evidence += f"; judged by the majority of {samples} passes, attacked on their average"
+    return _entry("two passes agree", evidence, random)
 
 
 def saturated(found: Probes) -> Check:

@@ -12,11 +12,17 @@ from notbugs.engine import Threat
 
 @dataclass(frozen=True)
 class AttackRecord:
-    """One attack's share in a verdict: rows it was first to break, and its time."""
+    """One attack's share in a verdict: rows it was first to break, and its time.
+
+    `checked` of the rows that it gave up were attacked to the end, and `fallen` of those
+    fell; if any did, all were.
+    """
 
     name: str
     broken: int
     seconds: float
+    checked: int = 0
+    fallen: int = 0
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,11 @@ class Verdict:
     - `right` [n]: classified correctly when clean
     - `standing` [n]: right when clean AND under every attack and restart
     - `broken_by` [n]: index in `attacks` of the one that broke the row; -1 where none did
-    - `zero_gradients`: share of the rows attacked whose gradient was exactly zero at
-      half the steps or more, a sign of masking
+    - `zero_gradients`: of all pairs of an image and an attack that it was shown to, the
+      share in which the gradient was exactly zero at half the steps or more, a sign of masking
     - `diagnosis`: what `diagnose` found, where it was asked
+    - `samples`: passes whose majority decided each entry; above 1 for a random model
+    - `repeats`: whether two passes agree, as in the diagnosis
     """
 
     threat: Threat
@@ -40,6 +48,8 @@ class Verdict:
     forwards: int
     zero_gradients: float
     diagnosis: tuple[Mapping[str, str], ...] = ()
+    samples: int = 1
+    repeats: Mapping[str, str] | None = None
 
     @property
     def n(self) -> int:
@@ -69,9 +79,10 @@ class Verdict:
         return [
             {
                 "check": "zero gradients",
-                "evidence": f"{self.zero_gradients:.1%} of the attacked images",
+                "evidence": f"in {self.zero_gradients:.1%} of the images, attack by attack",
                 "verdict": "suspicious" if self.zero_gradients > 0.05 else "clear",
-            }
+            },
+            *([] if self.repeats is None else [self.repeats]),
         ]
 
     def as_json(self) -> Mapping[str, object]:
@@ -85,9 +96,15 @@ class Verdict:
             "attacks": [
                 {"name": a.name, "broken": a.broken, "seconds": a.seconds} for a in self.attacks
             ],
+            "given_up": [
+                {"name": a.name, "checked": a.checked, "fallen": a.fallen}
+                for a in self.attacks
+                if a.checked
+            ],
             "masking": self.masking,
             "seconds": self.seconds,
             "forwards_per_image": self.forwards / max(1, self.n),
+            **({} if self.samples == 1 else {"samples": self.samples}),
         }
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from notbugs.attacks import Attack, pgd
 from notbugs.core import random
 from notbugs.core.errors import TrainingError, bad_value
+from notbugs.core.memory import keep_freed_memory
 from notbugs.core.types import Images, Keys, Labels
 from notbugs.data import DeviceData, ImageData, batches
 from notbugs.engine import LowestValue, Threat
@@ -76,6 +77,7 @@ def train(
             recipe.batch_size,
             f"Fewer images than a batch: use a batch size of at most {len(data)}, or more data.",
         )
+    keep_freed_memory()
     began = time.perf_counter()
     state = _Training(model, data, recipe, seed, val, checkpoint_path).run(progress)
     if recipe.select == "best" and state.best:

@@ -1,38 +1,44 @@
-"""Who is measured: our `pgd`, the peers', and the plain loop that everything is divided by."""
+"""Who runs PGD: ours, the peers, and the plain loop that everything is divided by."""
 
 import itertools
 from collections.abc import Callable
-from contextlib import contextmanager
 
-import peers
 import torch
-from peers import Craft, Setting
+from craft import Craft, Setting, on_frozen
+from pgd_peers import BY_PARAMETERS, peers_pgd
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from notbugs.attacks import pgd
 from notbugs.engine import NORMS
+from notbugs.models import frozen
 
 PLAIN = "plain loop"
-FROZEN = "foolbox, model frozen"
-NEAR = "plain loop, torchattacks' start"
+NEAR = "plain loop, near start"
+OURS = {
+    "notbugs": {"fast": False, "dropping": False},
+    "notbugs, fast path": {"fast": True, "dropping": False},
+    "notbugs, dropping": {"fast": False, "dropping": True},
+    "notbugs, dropping, fast path": {"fast": True, "dropping": True},
+}
+"""Ours: with the model's cheaper stand-in or without; to the last step or to the success."""
 
 
 def contenders(setting: Setting) -> dict[str, Craft]:
-    """Every contender at one setting, by the name it has in the tables."""
-    foolbox = peers.foolbox_pgd(setting)
-    return {
-        PLAIN: plain(setting),
-        "notbugs": ours(setting),
-        "foolbox": foolbox,
-        FROZEN: _on_frozen(foolbox),
-        "torchattacks": peers.torchattacks_pgd(setting),
-    }
+    """Everyone at one setting, by the name in the tables."""
+    mine = {name: ours(setting, **options) for name, options in OURS.items()}
+    return {PLAIN: plain(setting), **mine, **peers_pgd(setting)}
+
+
+def in_time(setting: Setting) -> dict[str, Craft]:
+    """As `contenders`, and the peers on a frozen model where that saves them work."""
+    made = contenders(setting)
+    return made | {f"{name}, model frozen": on_frozen(made[name]) for name in BY_PARAMETERS}
 
 
 def in_strength(setting: Setting) -> dict[str, Craft]:
-    """As `contenders`, for strength: freezing changes nothing there, but the start does."""
-    made = {name: craft for name, craft in contenders(setting).items() if name != FROZEN}
+    """As `contenders`; freezing changes nothing there, but the start does."""
+    made = contenders(setting)
     if setting.random_start and setting.norm == "l2":
         made[NEAR] = plain(setting, near=True)
     return made
@@ -41,7 +47,8 @@ def in_strength(setting: Setting) -> dict[str, Craft]:
 def plain(setting: Setting, *, near: bool = False) -> Craft:
     """What one would write by hand: frozen parameters, no checks, the last point returned.
 
-    `near`: an L2 start as torchattacks draws it, of uniform length, not uniform in the ball.
+    `near`: an L2 start of uniform length, as torchattacks and torchattack draw it, not one
+    that is uniform in the ball.
     """
     step, eps = setting.step_size, setting.eps
 
@@ -60,7 +67,7 @@ def plain(setting: Setting, *, near: bool = False) -> Craft:
         x_adv = x
         if setting.random_start:
             x_adv = (x + _noise(x, setting, near)).clamp(0, 1)
-        with _frozen(model):
+        with frozen(model):
             for _ in range(setting.steps):
                 x_adv = x_adv.detach().requires_grad_()
                 loss = F.cross_entropy(model(x_adv), y, reduction="sum")
@@ -72,7 +79,7 @@ def plain(setting: Setting, *, near: bool = False) -> Craft:
     return craft
 
 
-def ours(setting: Setting) -> Craft:
+def ours(setting: Setting, *, fast: bool, dropping: bool) -> Craft:
     """notbugs' PGD as a user calls it: checks, the best point kept, the result verified."""
     attack = pgd(
         NORMS[setting.norm],
@@ -80,34 +87,15 @@ def ours(setting: Setting) -> Craft:
         steps=setting.steps,
         step_size=setting.step_size,
         random_start=setting.random_start,
+        stop_on_success=dropping,
     )
     calls = itertools.count()  # a fresh start at each call, as the peers draw one
 
     def craft(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         # The peers draw from the global generator: its seed is made ours too.
-        return attack(model, x, y, seed=torch.initial_seed() + next(calls)).x_adv
+        return attack(model, x, y, seed=torch.initial_seed() + next(calls), fast=fast).x_adv
 
     return craft
-
-
-def _on_frozen(craft: Craft) -> Craft:
-    def frozen_craft(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        with _frozen(model):
-            return craft(model, x, y)
-
-    return frozen_craft
-
-
-@contextmanager
-def _frozen(model: nn.Module):
-    tracked = [p for p in model.parameters() if p.requires_grad]
-    for p in tracked:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in tracked:
-            p.requires_grad_(True)
 
 
 def _lengths(d: Tensor) -> Tensor:

@@ -1,0 +1,23 @@
+"""When an attack within a threat lets go of a row."""
+
+from dataclasses import replace
+
+from notbugs.engine import AbstractStop, Never, OnSuccess, OutOfReach, Solver
+from notbugs.engine.either import Either
+
+
+def stopping(on_success: bool, hopeless: OutOfReach | None) -> AbstractStop:
+    """A stop at the first success, where progress shows that none will come, or both."""
+    if hopeless is None:
+        return OnSuccess() if on_success else Never()
+    return Either(OnSuccess(), hopeless) if on_success else hopeless
+
+
+def unyielding(solver: Solver) -> Solver:
+    """The solver without giving up on a row: it stops at a success, where it did, or never."""
+    stop = solver.stop
+    if isinstance(stop, OutOfReach):
+        return replace(solver, stop=Never())
+    if isinstance(stop, Either) and isinstance(stop.second, OutOfReach):
+        return replace(solver, stop=stop.first)
+    return solver

@@ -1,0 +1,122 @@
+"""Bad input meets a clear error at every public attack, and at the judge."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import notbugs
+from attacks.catalogue import ATTACKS
+from attacks.unchecked import CALLERS, DATA, IN_L0, MODELS, THREAT, WITH_DLR, model
+from notbugs.attacks import ddn, pgd
+from notbugs.engine import L2, Threat
+from notbugs.judge import estimate, evaluate
+
+SHAPE = r"`model` must give logits of shape \(\d+, 5\), .*; got {}\. .*check `classes`"
+SAID = {
+    "more logits": ("ValueError", SHAPE.format(r"shape \(\d, 7\)")),
+    "fewer logits": ("ValueError", SHAPE.format(r"shape \(\d, 4\)")),
+    "three dimensions": ("ValueError", SHAPE.format(r"shape \(\d, 5, 1\)")),
+    "one number": ("ValueError", SHAPE.format(r"shape \(\d,\)")),
+    "a pair": ("ValueError", SHAPE.format("tuple")),
+    "classes first": ("ValueError", SHAPE.format(r"shape \(5, \d\)")),
+    "one row": ("ValueError", SHAPE.format(r"shape \(1, 5\)")),
+    "decisions": ("ValueError", r"floating logits; got torch.int64\. Return scores"),
+    "NaN": ("ValueError", r"`model` must give finite logits .*NaN, first in row 0.*diverged"),
+    "infinity": ("ValueError", r"`model` must give finite logits .*infinity, first in row 0"),
+    "no gradients": (
+        "ValueError",
+        r"`model` must give .*without gradients\. Use square\(norm, eps",
+    ),
+    "a bare module": ("TypeError", r"`model` must be a notbugs Classifier; got Net\. Use wrap\("),
+}
+NEEDS_NONE = {name for name, attack in ATTACKS.items() if not attack.needs_grad} | {
+    "accuracy",
+    "diagnose",  # it reports such a model instead
+}
+
+
+@pytest.fixture(scope="module")
+def found():
+    """What each call says, in a process without our own type checker."""
+    folders = [Path(notbugs.__file__).parents[1], Path(__file__).parents[1]]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    command = [sys.executable, "-m", "attacks.unchecked"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_bad_model_is_in_the_table():
+    assert set(SAID) == set(MODELS)
+
+
+@pytest.mark.parametrize("case", MODELS)
+@pytest.mark.parametrize("caller", CALLERS)
+def test_a_model_that_breaks_the_contract_is_refused(caller, case, found):
+    kind, text = found["model"][case][caller]
+    if case == "no gradients" and caller in NEEDS_NONE:
+        assert (kind, text) == ("", "")
+        return
+    wanted, match = SAID[case]
+    assert kind == wanted, text
+    assert re.search(match, text), text
+
+
+@pytest.mark.parametrize("name", WITH_DLR)
+def test_dlr_needs_three_classes_and_no_targets(name, found):
+    kind, text = found["few"][name]
+    assert kind == "ValueError"
+    assert "`model` must have at least 3 classes for" in text
+    assert "got 2. Its loss is undefined for fewer: use loss=margin or cross_entropy." in text
+    kind, text = found["dlr with targets"][name]
+    assert kind == "ValueError"
+    assert "`loss` must be defined for targets; got dlr" in text
+    assert "Use margin or cross_entropy" in text
+
+
+@pytest.mark.parametrize("name", IN_L0)
+def test_l0_is_refused_where_steps_need_a_direction(name, found):
+    kind, text = found["l0"][name]
+    assert kind == "ValueError"
+    assert "`norm` must be" in text
+    assert "got L0()" in text
+    assert "Use" in text or "use" in text
+
+
+def test_evaluate_refuses_threats_that_attacks_do_not_have():
+    judged = model()
+    with pytest.raises(ValueError, match=r"got DDN-3, which looks for the nearest.*fab\(norm, eps"):
+        evaluate(judged, DATA, THREAT, attacks=[ddn(3)])
+    with pytest.raises(ValueError, match=r"threat linf:0.1; got PGD-20 with l2:0.1"):
+        evaluate(judged, DATA, THREAT, attacks=[pgd(L2(), 0.1)])
+    few = Threat.parse("l0:3")
+    with pytest.raises(ValueError, match=r"for the standard evaluation; got l0:3.*cw_l0"):
+        evaluate(judged, DATA, few)
+
+
+def test_the_diagnosis_is_refused_before_the_work_and_not_after():
+    calls = []
+    few = Threat.parse("l0:3")
+
+    class Never(type(pgd(L2(), 0.1))):
+        def __call__(self, *arguments, **options):
+            calls.append(arguments)
+            raise AssertionError
+
+    attack = Never("none", few, pgd(L2(), 0.1).solver)
+    with pytest.raises(ValueError, match=r"for the masking diagnosis; got l0:3"):
+        evaluate(model(), DATA, few, attacks=[attack], diagnosis=True)
+    assert calls == []
+
+
+def test_the_estimate_of_a_model_without_gradients_advises_square():
+    blind = MODELS["no gradients"]
+    with pytest.raises(ValueError, match=r"without gradients\. Use square"):
+        estimate(blind, DATA, [pgd(L2(), 0.1)])
+    assert torch.is_grad_enabled()

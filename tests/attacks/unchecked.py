@@ -1,0 +1,135 @@
+"""What bad input gives where no type checker watches, as for a user; prints it as JSON.
+
+Run as a script: in the tests themselves beartype would refuse much of this before us.
+"""
+
+import json
+
+import torch
+from torch import nn
+
+from attacks.catalogue import ATTACKS, TARGETED_ONLY
+from notbugs import attacks
+from notbugs.data import ImageData
+from notbugs.engine import L0, L2, Linf, Threat
+from notbugs.judge import accuracy, diagnose, evaluate
+from notbugs.models import Classifier
+
+N, CLASSES = 6, 5
+X = torch.rand(N, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+Y = torch.tensor([0, 1, 0, 1, 0, 1])
+DATA = ImageData(X, Y, tuple("abcde"), "noise")
+THREAT = Threat.parse("linf:0.1")
+
+
+class Net(nn.Module):
+    """A linear layer and what is made of its logits."""
+
+    def __init__(self, outputs, after):
+        super().__init__()
+        self.flat, self.layer, self.after = nn.Flatten(), nn.Linear(64, outputs), after
+        with torch.no_grad():
+            self.layer.weight.zero_()
+            self.layer.bias.copy_(torch.arange(outputs) == 1)  # class 1: half of `Y` is right
+
+    def forward(self, x):
+        return self.after(self.layer(self.flat(x)))
+
+
+def model(after=lambda z: z, outputs=CLASSES, classes=CLASSES):
+    body = Net(outputs, after)
+    return Classifier(body, shape=(1, 8, 8), classes=classes, embedding="flat")
+
+
+MODELS = {
+    "more logits": model(outputs=7),
+    "fewer logits": model(outputs=4),
+    "three dimensions": model(lambda z: z[:, :, None]),
+    "one number": model(lambda z: z[:, 0]),
+    "a pair": model(lambda z: (z, z)),
+    "classes first": model(lambda z: z.T),
+    "one row": model(lambda z: z[:1]),
+    "decisions": model(lambda z: nn.functional.one_hot(z.argmax(dim=1), CLASSES)),
+    "NaN": model(lambda z: z * float("nan")),
+    "infinity": model(lambda z: z + float("inf")),
+    "no gradients": model(lambda z: z.detach()),
+    "a bare module": Net(CLASSES, lambda z: z),
+}
+
+
+def called(name):
+    if name in TARGETED_ONLY:
+        return lambda m: ATTACKS[name](m, X, targets=Y + 1)
+    return lambda m: ATTACKS[name](m, X, Y)
+
+
+CALLERS = {
+    **{name: called(name) for name in ATTACKS},
+    "universal": lambda m: attacks.universal(m, X, Linf(), 0.1, y=Y, epochs=1),
+    "every target": lambda m: attacks.best_average_worst(attacks.ddn(3), m, X, Y),
+    "evaluate": lambda m: evaluate(m, DATA, THREAT),
+    "accuracy": lambda m: accuracy(m, DATA),
+    "diagnose": lambda m: diagnose(m, DATA, THREAT),
+}
+FEW = model(outputs=2, classes=2)
+DLR = {"loss": attacks.dlr}
+WITH_DLR = {
+    "fgsm": lambda: attacks.fgsm(0.1, **DLR),
+    "pgd": lambda: attacks.pgd(L2(), 0.1, **DLR),
+    "bim": lambda: attacks.bim(0.1, **DLR),
+    "mim": lambda: attacks.mim(L2(), 0.1, **DLR),
+    "di_fgsm": lambda: attacks.di_fgsm(L2(), 0.1, **DLR),
+    "ti_fgsm": lambda: attacks.ti_fgsm(L2(), 0.1, **DLR),
+    "apgd": lambda: attacks.apgd(L2(), 0.1, **DLR),
+    "apgd_l1": lambda: attacks.apgd_l1(1, **DLR),
+    "square": lambda: attacks.square(L2(), 0.1, **DLR),
+    "ddn": lambda: attacks.ddn(3, **DLR),
+    "fmn": lambda: attacks.fmn(L2(), 3, **DLR),
+    "alma": lambda: attacks.alma(3, **DLR),
+}
+IN_L0 = {
+    "fgsm": lambda: attacks.fgsm(3, norm=L0()),
+    "pgd": lambda: attacks.pgd(L0(), 3),
+    "mim": lambda: attacks.mim(L0(), 3),
+    "di_fgsm": lambda: attacks.di_fgsm(L0(), 3),
+    "ti_fgsm": lambda: attacks.ti_fgsm(L0(), 3),
+    "apgd": lambda: attacks.apgd(L0(), 3),
+    "apgd_targeted": lambda: attacks.apgd_targeted(L0(), 3),
+    "fab": lambda: attacks.fab(L0(), 3),
+    "square": lambda: attacks.square(L0(), 3),
+    "deepfool": lambda: attacks.deepfool(L0()),
+    "hop_skip_jump": lambda: attacks.hop_skip_jump(L0()),
+    "feature_distance": lambda: attacks.feature_distance(L0(), 3),
+    "latent": lambda: attacks.latent(nn.Flatten(), X, torch.zeros(N, 64), L0(), 3),
+    "universal": lambda: attacks.universal(model(), X, L0(), 3),
+}
+
+
+def said(call, *arguments):
+    """(the kind of error, its text); of no error: ("", "")."""
+    try:
+        call(*arguments)
+    except Exception as error:
+        return type(error).__name__, str(error)
+    return "", ""
+
+
+def aimed(attack):
+    return attack(model(), X, targets=Y)
+
+
+def main():
+    found = {
+        "model": {
+            case: {name: said(call, bad) for name, call in CALLERS.items()}
+            for case, bad in MODELS.items()
+        },
+        "few": {name: said(make(), FEW, X, Y) for name, make in WITH_DLR.items()},
+        "dlr with targets": {name: said(aimed, make()) for name, make in WITH_DLR.items()},
+        "l0": {name: said(make) for name, make in IN_L0.items()},
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Freed memory stays with the process, and the user can say no."""
+
+import subprocess
+import sys
+
+import pytest
+
+from notbugs.core.memory import keep_freed_memory
+
+FAULTS = """
+import resource, torch
+from notbugs.core.memory import keep_freed_memory
+print(keep_freed_memory())
+torch.set_num_threads(1)
+def use():
+    return torch.ones(12_000_000).sum()  # 48 MB, more than glibc ever keeps by itself
+for _ in range(3):
+    use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(monkeypatch, value):
+    monkeypatch.setenv("NOTBUGS_KEEP_MEMORY", value)
+    done = subprocess.run(
+        (sys.executable, "-c", FAULTS), capture_output=True, text=True, check=True
+    )
+    said, count = done.stdout.split()
+    return said == "True", int(count)
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="no glibc, or switched off")
+def test_memory_that_was_freed_is_not_mapped_again(monkeypatch):
+    kept, few = faults(monkeypatch, "1")
+    left, many = faults(monkeypatch, "0")
+    assert (kept, left) == (True, False)
+    assert many > 1000  # five times 48 MB in pages of 4 KiB, or in huge pages
+    assert few < many / 10

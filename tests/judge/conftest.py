@@ -1,0 +1,14 @@
+import pytest
+
+from nets import digits_net
+from notbugs.training import Adversary
+
+
+@pytest.fixture(scope="session")
+def plain():
+    return digits_net()
+
+
+@pytest.fixture(scope="session")
+def robust():
+    return digits_net(Adversary("linf:0.1", steps=3, eps_warmup=0.5))

@@ -1,0 +1,141 @@
+"""Attacks that give up, and the check that this costs no robust accuracy."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from notbugs.attacks import AbstractAttack, pgd
+from notbugs.attacks.apgd import apgd_targeted
+from notbugs.attacks.fab import fab
+from notbugs.attacks.square import square
+from notbugs.core import random
+from notbugs.data import ImageData
+from notbugs.engine import L1, L2, Linf, Threat
+from notbugs.judge import evaluate, standard_attacks
+from notbugs.judge.ledger import Ledger
+from notbugs.models import build
+
+ROWS = 300
+THREAT = Threat(L2(), 0.3)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A linear model and images that it has right by construction."""
+    model = build("linear", shape=(1, 4, 4), classes=3, seed=0).eval()
+    x = random.uniform(random.row_keys(ROWS, "given up"), (1, 4, 4))
+    with torch.no_grad():
+        y = model.logits(x).argmax(dim=1)
+    return model, ImageData(x, y, tuple("abc"), "noise")
+
+
+@dataclass(frozen=True)
+class Lazy(AbstractAttack):
+    """Returns the images as they are; its thorough form is another attack."""
+
+    serious: AbstractAttack | None = None
+    asked: tuple[list[int], ...] = ()
+
+    @property
+    def size(self):
+        return self.threat.norm
+
+    def find(self, victim, case):
+        found = pgd(self.threat.norm, self.threat.eps, steps=1).find(victim, case)
+        return replace(found, x=case.x, success=torch.zeros_like(found.success))
+
+    def thorough(self):
+        return self if self.serious is None else self.serious
+
+
+def test_where_a_checked_row_falls_all_rows_get_the_whole_attack(scene):
+    model, data = scene
+    serious = pgd(L2(), THREAT.eps, steps=10)
+    found = evaluate(model, data, THREAT, attacks=[Lazy("Lazy", THREAT, serious)])
+    alone = evaluate(model, data, THREAT, attacks=[serious])
+    assert 0 < alone.robust < 100
+    assert found.attacks[0].checked == 15  # 5 % of 300
+    assert found.attacks[0].fallen > 0
+    assert abs(found.robust - alone.robust) < 1  # other starts
+    assert found.as_json()["given_up"] == [
+        {"name": "Lazy", "checked": 15, "fallen": found.attacks[0].fallen}
+    ]
+
+
+def test_where_none_falls_the_others_are_left_alone(scene):
+    model, data = scene
+    serious = Lazy("Thorough", THREAT)
+    found = evaluate(model, data, THREAT, attacks=[Lazy("Lazy", THREAT, serious)], diagnosis=False)
+    assert (found.attacks[0].checked, found.attacks[0].fallen) == (15, 0)
+    assert found.robust == 100
+    # One pass for the clean image; 1 step, its look and the verification an attacked row.
+    assert found.forwards == ROWS + 4 * (ROWS + 15)
+
+
+def test_too_few_rows_are_not_checked(scene):
+    model, data = scene
+    few = data.select(slice(0, 190))
+    lazy = Lazy("Lazy", THREAT, pgd(L2(), THREAT.eps, steps=10))
+    assert evaluate(model, few, THREAT, attacks=[lazy]).attacks[0].checked == 0
+
+
+def test_thorough_leaves_giving_up_out(scene):
+    model, data = scene
+    serious = pgd(L2(), THREAT.eps, steps=10)
+    lazy = Lazy("Lazy", THREAT, serious)
+    found = evaluate(model, data, THREAT, attacks=[lazy], thorough=True)
+    assert torch.equal(found.standing, evaluate(model, data, THREAT, attacks=[serious]).standing)
+    assert found.attacks[0].checked == 0
+
+
+@pytest.mark.parametrize("stage", ["", "checked"])
+def test_a_run_cut_at_any_stage_goes_on_to_the_same_end(scene, tmp_path, monkeypatch, stage):
+    model, data = scene
+    lazy = Lazy("Lazy", THREAT, pgd(L2(), THREAT.eps, steps=10))
+    whole = evaluate(model, data, THREAT, attacks=[lazy])
+    note = Ledger.note
+
+    def cut(self, *given, **named):
+        note(self, *given, **named)
+        if named["stage"] == stage:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "state.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "note", cut)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(model, data, THREAT, attacks=[lazy], save_to=path)
+    found = evaluate(model, data, THREAT, attacks=[lazy], save_to=path)
+    assert torch.equal(found.standing, whole.standing)
+    assert (found.forwards, found.attacks[0].checked) == (whole.forwards, whole.attacks[0].checked)
+    assert found.attacks[0].fallen == whole.attacks[0].fallen
+
+
+@pytest.mark.parametrize("norm", [Linf(), L2(), L1()], ids=lambda norm: norm.name)
+def test_thorough_forms_are_those_that_do_not_give_up(norm):
+    for make in (apgd_targeted, fab, square):
+        assert make(norm, 0.1, give_up=True).thorough() == make(norm, 0.1)
+        assert make(norm, 0.1).thorough() == make(norm, 0.1)
+    pairs = zip(
+        standard_attacks(Threat(norm, 0.1)), standard_attacks(Threat(norm, 0.1), thorough=True),
+        strict=True,
+    )  # fmt: skip
+    assert all(one.thorough() == other for one, other in pairs)
+    assert square(norm, 0.1, stop_on_success=False, give_up=True).thorough() == square(
+        norm, 0.1, stop_on_success=False
+    )
+
+
+def test_giving_up_saves_most_of_the_passes_and_loses_no_row(scene):
+    model, data = scene
+    for attack in (
+        apgd_targeted(L2(), 0.3, give_up=True),
+        fab(L2(), 0.3, give_up=True),
+        square(L2(), 0.3, steps=800, give_up=True),
+    ):
+        lazy = attack(model, data.pixels(), data.labels, seed=1)
+        whole = attack.thorough()(model, data.pixels(), data.labels, seed=1)
+        assert torch.equal(lazy.success, whole.success), attack.name
+        assert 0 < lazy.attack_success_rate < 1
+        assert lazy.forwards < 0.5 * whole.forwards, attack.name
