@@ -70,7 +70,7 @@ def test_evaluate_writes_its_verdict(trained, tmp_path, capsys):
     assert verdict["robust"] <= verdict["clean"]
     assert verdict["clean"] > 60
     assert set(verdict) == {
-        "threat", "n", "clean", "robust", "ci95", "attacks", "masking", "seconds",
+        "threat", "n", "clean", "robust", "ci95", "attacks", "given_up", "masking", "seconds",
         "forwards_per_image",
     }  # fmt: skip
     low, high = verdict["ci95"]

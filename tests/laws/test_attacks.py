@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from attacks.catalogue import ATTACKS, TARGETED_ONLY
+from notbugs import attacks
 from notbugs.core import random
-from notbugs.engine import Trace
+from notbugs.engine import Linf, Trace
 from notbugs.models import build
 
 N, CLASSES = 12, 5

@@ -160,8 +160,8 @@ class AbstractAttack(ABC):
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
         label, targets equal to labels, logits that are not finite on a clean image or not
-        of shape (n, classes), a model of too few classes for the loss, one without
-        gradients, or `observe` for a method that runs a loop of its own. TypeError for a
+        of shape (n, classes), a model of too few classes for the loss or without
+        gradients, and `observe` for a method that runs a loop of its own. TypeError for a
         module that is no `Classifier`.
         The model's modes, parameters and gradients are left as they were.
         """
@@ -173,8 +173,6 @@ class AbstractAttack(ABC):
         keys = random.row_keys(len(x), seed, "attack") if keys is None else keys
         if keys.shape != x.shape[:1]:
             raise bad_value("keys", f"have shape ({len(x)},)", tuple(keys.shape), "One key a row.")
-        votes = self.votes if votes is None else votes
-        check_count(votes, "votes")
         if observe is not None and not self.can_be_observed:
             raise bad_value(
                 "observe",
@@ -183,6 +181,8 @@ class AbstractAttack(ABC):
                 "Trace a method of gradient steps, such as pgd, apgd, fmn or cw_l2.",
             )
         case = Case(x, y, targets, keys.to(x.device), observe)
+        votes = self.votes if votes is None else votes
+        check_count(votes, "votes")
         with frozen(model):
             wrong = wrong_clean(model, x, y, votes)
             if self.needs_grad:
@@ -197,20 +197,26 @@ class AbstractAttack(ABC):
             )
             return self._verified(model, case, wrong, self.find(victim, case), votes)
 
-    def _verified(
-        self, model: Classifier, case: Case, wrong: Mask, best: Solution, votes: int
-    ) -> AttackResult:
-        x, y, targets = case.x, case.y, case.targets
-        x_adv = self.within().project(best.x.to(x.dtype), x)
+    def reached(
+        self, model: Classifier, x: Images, y: Labels | None, targets: Labels | None, votes: int
+    ) -> Mask:
+        """Which images are at the attack's goal in more than half of `votes` passes, [n]."""
 
-        def reached(x: Images) -> Mask:
+        def once(x: Images) -> Mask:
             logits = model.logits(x)
             if targets is not None:
                 return won(logits, targets, VERIFIED)
             assert y is not None
             return lost(logits, y, VERIFIED)
 
-        success = share(reached, x_adv, votes) > 0.5
+        return share(once, x, votes) > 0.5
+
+    def _verified(
+        self, model: Classifier, case: Case, wrong: Mask, best: Solution, votes: int
+    ) -> AttackResult:
+        x = case.x
+        x_adv = self.within().project(best.x.to(x.dtype), x)
+        success = self.reached(model, x_adv, case.y, case.targets, votes)
         self._check_feasible(x, x_adv)
         forwards = best.forwards + 2 * votes * len(x)
         return AttackResult(

@@ -7,10 +7,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack
-from notbugs.attacks.losses import predicted
 from notbugs.core import rows
 from notbugs.core.errors import bad_value
-from notbugs.core.types import Images, Labels, Mask, Rows
+from notbugs.core.types import Images, Mask, Rows
 from notbugs.models import Classifier, frozen
 
 HALVINGS = 16
@@ -23,7 +22,8 @@ class Rounded:
     """Images of whole levels, and what is left of the attack.
 
     - `images` [n, c, h, w]: uint8
-    - `success` [n]: the model's answer to these very images is the attack's goal
+    - `success` [n]: the model's answer to these very images is the attack's goal, judged as
+      in the attack's own result
     - `distance` [n]: from the clean images as 8 bits hold them, in the attack's norm
     - `shrunk` [n]: rounding to the nearest level had left the threat, so that the change
       was made smaller first
@@ -60,18 +60,16 @@ def to_8_bit(
         raise bad_value("x_adv", f"have the shape of x, {tuple(x.shape)}", tuple(x_adv.shape))
     if y is None and targets is None:
         raise bad_value("y", "be given", None, "Pass true labels, or `targets`.")
-    parts = [
-        _quantised(attack, x[i], x_adv[i]) for i in torch.arange(len(x)).to(x.device).split(512)
-    ]
+    parts = [_quantised(attack, x[i], x_adv[i]) for i in torch.arange(len(x)).split(512)]
     images, distance, shrunk = (torch.cat(part) for part in zip(*parts, strict=True))
-    said: list[Labels] = []
-    with frozen(model), torch.no_grad():
-        for part in images.split(batch_size):
-            pixels = part.to(model.device).to(model.mean.dtype) / 255
-            said.append(predicted(model.logits(pixels)).to(images.device))
-    after = torch.cat(said)
-    success = after != y if targets is None else after == targets
-    return Rounded(images, success, distance, shrunk)
+    success = [torch.zeros(0, dtype=torch.bool, device=x.device)]
+    with frozen(model):
+        for i in torch.arange(len(x)).split(batch_size):
+            pixels = images[i].to(model.device).to(model.mean.dtype) / 255
+            own, aims = (None if v is None else v[i].to(model.device) for v in (y, targets))
+            reached = attack.reached(model, pixels, own, aims, attack.votes)
+            success.append(reached.to(x.device))
+    return Rounded(images, torch.cat(success), distance, shrunk)
 
 
 def _quantised(attack: AbstractAttack, x: Images, x_adv: Images) -> tuple[Tensor, Rows, Mask]:

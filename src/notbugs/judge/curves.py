@@ -12,7 +12,7 @@ from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Keys
 from notbugs.data import ImageData
 from notbugs.engine import Observer
-from notbugs.judge.accuracy import predictions
+from notbugs.judge.accuracy import check_fits, correct
 from notbugs.judge.verdict import wilson
 from notbugs.models import Classifier
 
@@ -86,7 +86,9 @@ def robust_curve(
     was asked for or different norms, and data that does not fit the model.
     """
     attacks = _made(make, radii)
-    standing = predictions(model, data) == data.labels.cpu()
+    check_fits(model, data)
+    votes = max(attack.votes for attack in attacks)
+    standing = correct(model, data, data.labels, batch_size=batch_size, samples=votes)
     counts = [int(standing.sum())]
     keys = random.row_keys(len(data), seed, "attack")
     for i, attack in enumerate(attacks):

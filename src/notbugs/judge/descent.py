@@ -102,6 +102,8 @@ def loss_curve(
 
     The attack works on the model itself, without a faster stand-in: the values are the
     model's own. Those of a random objective are of the draw by which points are judged.
+    Rows that the attack gives up on keep their last value; pass `attack.thorough()` to
+    follow every row to the end of its budget.
 
     - `seed`: row i has its own random stream, whatever the batch size
     - `progress`: called with the fraction done, 0..1

@@ -11,7 +11,7 @@ from notbugs.core import random
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Mask, Rows
 from notbugs.data import ImageData
-from notbugs.judge.accuracy import predictions
+from notbugs.judge.accuracy import check_fits, correct
 from notbugs.judge.curves import AccuracyCurve, attacked, batches
 from notbugs.models import Classifier
 
@@ -130,7 +130,8 @@ def distances(
     **Raises** ValueError for an attack of a fixed budget, and data that does not fit the model.
     """
     _check_nearest(attack)
-    right = predictions(model, data) == data.labels.cpu()
+    check_fits(model, data)
+    right = correct(model, data, data.labels, batch_size=batch_size, samples=attack.votes)
     distance = torch.zeros(len(data), dtype=torch.float64)
     left, keys = right.nonzero()[:, 0], random.row_keys(len(data), seed, "attack")
     for index, share in batches(left, batch_size):
