@@ -13,8 +13,9 @@ from notbugs.core.memory import keep_freed_memory
 print(keep_freed_memory())
 torch.set_num_threads(1)
 def use():
-    return torch.ones(12_000_000).sum()  # 48 MB, more than glibc ever keeps by itself
-for _ in range(3):
+    parts = [torch.ones(6_000_000) for _ in range(4)]  # 24 MB each, freed together
+    return sum(part.sum() for part in parts)
+for _ in range(30):
     use()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
@@ -37,5 +38,5 @@ def test_memory_that_was_freed_is_not_mapped_again(monkeypatch):
     kept, few = faults(monkeypatch, "1")
     left, many = faults(monkeypatch, "0")
     assert (kept, left) == (True, False)
-    assert many > 1000  # five times 48 MB in pages of 4 KiB, or in huge pages
+    assert many > 1000  # twenty times 24 MB in pages of 4 KiB
     assert few < many / 10
