@@ -350,6 +350,10 @@ def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
         (("evaluate", trained, "--threat", "linf:8"), "Write linf:8/255"),
         (("evaluate", trained, "--threat", "l2:0"), "above 0"),
         (("evaluate", trained, "--threat", "l2:1", "--steps", 9), "come with --method pgd"),
+        (
+            ("evaluate", trained, "--threat", "l2:1", "--method", "pgd", "--thorough"),
+            "come with --method standard",
+        ),
         (("evaluate", trained, "--threat", "l2:1", "--method", "pdg"), "Did you mean 'pgd'"),
         (("evaluate", trained, "--threat", "l2;1"), "norm:eps"),
         (("evaluate", tmp_path / "model.pt", "--threat", "l2:1"), "pickle"),

@@ -163,6 +163,8 @@ class Evaluate:
     """With pgd: random starts for each image that still stands; 1 without it."""
     samples: int = 1
     """For a model that is random: passes that attacks average, and whose majority decides."""
+    thorough: bool = False
+    """With standard: spend the whole budget on every image, also where progress is hopeless."""
     fast: bool = True
     """Let attacks work on a faster stand-in; each success is confirmed by the model itself."""
     batch_size: int | None = None
@@ -219,7 +221,9 @@ class Evaluate:
         if self.method == "standard":
             for name, value in given.items():
                 raise bad_value(f"--{name}", "come with --method pgd", value)
-            return standard_attacks(threat, samples=self.samples)
+            return standard_attacks(threat, samples=self.samples, thorough=self.thorough)
+        if self.thorough:
+            raise bad_value("--thorough", "come with --method standard", self.method)
         if self.method != "pgd":
             raise unknown_name("method", self.method, ("standard", "pgd"))
         check_count(self.samples, "--samples")
