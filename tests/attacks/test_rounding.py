@@ -127,3 +127,11 @@ def test_a_decision_that_hangs_on_rounding_is_not_reached():
     assert close(x, y).tolist() == [False] * 3
     assert clear(x, y).tolist() == [True] * 3
     assert (close.forwards, clear.forwards) == (3, 3)
+
+
+def test_infinite_logits_hide_no_success():
+    inf = float("inf")
+    z = torch.tensor([[0, -inf, -3], [-0.1, -3, -inf], [inf, 0, 1], [0, inf, 1], [inf, inf, 0]])
+    assert lost(z, torch.tensor([1, 1, 1, 1, 0])).tolist() == [True, True, True, False, False]
+    assert won(z, torch.tensor([0, 0, 0, 0, 0])).tolist() == [True, True, True, False, False]
+    assert bool(lost(torch.tensor([[inf, float("nan"), 0]]), torch.tensor([0])).all())

@@ -36,7 +36,10 @@ def faults(monkeypatch, value):
 @pytest.mark.skipif(not keep_freed_memory(), reason="no glibc, or switched off")
 def test_memory_that_was_freed_is_not_mapped_again(monkeypatch):
     kept, few = faults(monkeypatch, "1")
-    left, many = faults(monkeypatch, "0")
-    assert (kept, left) == (True, False)
-    assert many > 1000  # twenty times 24 MB in pages of 4 KiB
-    assert few < many / 10
+    assert kept
+    assert few < 2000  # of 117,000 pages asked for: what glibc does by itself varies
+
+
+def test_the_user_can_say_no(monkeypatch):
+    left, _ = faults(monkeypatch, "0")
+    assert not left

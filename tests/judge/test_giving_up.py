@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from notbugs.attacks import AbstractAttack, pgd
+from notbugs.attacks import AbstractAttack, cross_entropy, pgd
 from notbugs.attacks.apgd import apgd_targeted
 from notbugs.attacks.fab import fab
 from notbugs.attacks.square import square
 from notbugs.core import random
 from notbugs.data import ImageData
-from notbugs.engine import L1, L2, Linf, Threat
+from notbugs.engine import L1, L2, Linf, OutOfReach, Plateau, Threat
+from notbugs.engine.either import Either
 from notbugs.judge import evaluate, standard_attacks
 from notbugs.judge.ledger import Ledger
 from notbugs.models import build
@@ -59,7 +60,7 @@ def test_where_a_checked_row_falls_all_rows_get_the_whole_attack(scene):
     assert found.attacks[0].fallen > 0
     assert abs(found.robust - alone.robust) < 1  # other starts
     assert found.as_json()["given_up"] == [
-        {"name": "Lazy", "checked": 15, "fallen": found.attacks[0].fallen}
+        {"name": "Lazy", "rows": 300, "checked": 15, "fallen": found.attacks[0].fallen}
     ]
 
 
@@ -73,11 +74,51 @@ def test_where_none_falls_the_others_are_left_alone(scene):
     assert found.forwards == ROWS + 4 * (ROWS + 15)
 
 
-def test_too_few_rows_are_not_checked(scene):
+def test_of_few_rows_ten_are_checked_and_of_fewer_all(scene):
     model, data = scene
-    few = data.select(slice(0, 190))
-    lazy = Lazy("Lazy", THREAT, pgd(L2(), THREAT.eps, steps=10))
-    assert evaluate(model, few, THREAT, attacks=[lazy]).attacks[0].checked == 0
+    lazy = Lazy("Lazy", THREAT, Lazy("Thorough", THREAT))
+    for rows, checked in ((190, 10), (7, 7)):
+        few = data.select(slice(0, rows))
+        assert evaluate(model, few, THREAT, attacks=[lazy]).attacks[0].checked == checked
+
+
+def test_a_later_attack_says_nothing_of_an_earlier_check(scene, tmp_path, monkeypatch):
+    """Neither in the report nor when a run is cut in the later attack and goes on."""
+    model, data = scene
+    attacks = [
+        Lazy("Lazy", THREAT, Lazy("Thorough", THREAT)),
+        pgd(L2(), THREAT.eps, steps=10),
+        Lazy("Last", THREAT),
+    ]
+    whole = evaluate(model, data, THREAT, attacks=attacks)
+    assert whole.robust < 100
+    assert (whole.attacks[0].checked, whole.attacks[0].fallen) == (15, 0)
+    note = Ledger.note
+
+    def cut(self, attack, *given, **named):
+        note(self, attack, *given, **named)
+        if attack == 1:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "state.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "note", cut)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(model, data, THREAT, attacks=attacks, save_to=path)
+    found = evaluate(model, data, THREAT, attacks=attacks, save_to=path)
+    assert torch.equal(found.broken_by, whole.broken_by)
+    assert (found.forwards, found.zero_gradients) == (whole.forwards, whole.zero_gradients)
+    assert found.attacks[0].fallen == 0
+
+
+def test_only_rows_that_were_given_up_are_checked(scene):
+    model, data = scene
+    attack = square(L2(), 0.3, steps=400, give_up=True)
+    found = evaluate(model, data, THREAT, attacks=[attack], seed=1).attacks[0]
+    assert 0 < found.given_up < ROWS - found.broken
+    assert found.checked == max(10, found.given_up // 20)
+    every = evaluate(model, data, THREAT, attacks=[attack], seed=1, thorough=True)
+    assert every.attacks[0].given_up == 0
 
 
 def test_thorough_leaves_giving_up_out(scene):
@@ -122,6 +163,12 @@ def test_thorough_forms_are_those_that_do_not_give_up(norm):
         strict=True,
     )  # fmt: skip
     assert all(one.thorough() == other for one, other in pairs)
+    nested = Either(OutOfReach(), Either(Plateau(5), OutOfReach()))
+    attack = pgd(norm, 0.1, steps=5)
+    attack = replace(attack, solver=replace(attack.solver, stop=nested))
+    assert attack.thorough().solver.stop == Plateau(5)
+    with pytest.raises(ValueError, match="Only the margin says how far"):
+        square(norm, 0.1, loss=cross_entropy, give_up=True)
     assert square(norm, 0.1, stop_on_success=False, give_up=True).thorough() == square(
         norm, 0.1, stop_on_success=False
     )

@@ -47,7 +47,9 @@ def doubt(logits: Logits) -> Rows:
     rounding. TF32 kernels, where the caller allows them, may move logits by more.
     """
     kind = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    return logits.abs().amax(dim=1) * (ROUNDINGS * torch.finfo(kind).eps)
+    size = logits.abs().amax(dim=1)
+    # Infinite logits have no rounding: with one, any lead would be in doubt.
+    return size.masked_fill(size.isinf(), 0.0) * (ROUNDINGS * torch.finfo(kind).eps)
 
 
 def lost(logits: Logits, y: Labels, doubts: float = 1.0) -> Mask:
@@ -57,7 +59,10 @@ def lost(logits: Logits, y: Labels, doubts: float = 1.0) -> Mask:
     """
     seen = logits.detach()
     # No margin: it takes twice the time, at every step, and differs only where `y` leads.
-    lead = seen.amax(dim=1) - seen.gather(1, y[:, None]).squeeze(1)
+    own = seen.gather(1, y[:, None]).squeeze(1)
+    top = seen.amax(dim=1)
+    # Where `y` leads with an infinite logit the difference is no number.
+    lead = torch.where(top == own, 0.0, top - own)
     return ~(lead <= doubts * doubt(seen))
 
 

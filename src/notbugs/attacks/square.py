@@ -6,7 +6,7 @@ from typing import ClassVar
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, margin
 from notbugs.attacks.stopping import stopping
-from notbugs.core.errors import check_count
+from notbugs.core.errors import bad_value, check_count
 from notbugs.engine import AbstractNorm, AbstractStart, OutOfReach, Solver, Threat
 from notbugs.engine.pyramid import SquareStart
 from notbugs.engine.square import Square
@@ -52,7 +52,7 @@ def square(
     - `stop_on_success`: a row stops at its first success; off, it goes on to lower its value
     - `give_up`: a row also stops where its progress shows that it will not get there in
       time (`OutOfReach`): several times cheaper, at some risk
-      (for the margin, or a loss that likewise reaches 0 where the prediction changes)
+      (for the margin alone, which reaches 0 where the prediction changes)
 
     **Source**: Andriushchenko et al. 2019 (arXiv 1912.00049), Algorithms 1-3; for L1 Croce
     & Hein 2021 (arXiv 2103.01208), section 5.
@@ -69,6 +69,13 @@ def square(
     'Square-100'
     """
     check_count(steps, "steps")
+    if give_up and loss is not margin:
+        raise bad_value(
+            "give_up",
+            "be left out for a loss other than margin",
+            give_up,
+            "Only the margin says how far a success is.",
+        )
     threat = Threat(norm, eps)
     solver = Solver(
         within=threat.within(),

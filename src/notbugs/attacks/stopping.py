@@ -15,9 +15,15 @@ def stopping(on_success: bool, hopeless: OutOfReach | None) -> AbstractStop:
 
 def unyielding(solver: Solver) -> Solver:
     """The solver without giving up on a row: it stops at a success, where it did, or never."""
-    stop = solver.stop
+    return replace(solver, stop=_unyielding(solver.stop))
+
+
+def _unyielding(stop: AbstractStop) -> AbstractStop:
     if isinstance(stop, OutOfReach):
-        return replace(solver, stop=Never())
-    if isinstance(stop, Either) and isinstance(stop.second, OutOfReach):
-        return replace(solver, stop=stop.first)
-    return solver
+        return Never()
+    if not isinstance(stop, Either):
+        return stop
+    first, second = _unyielding(stop.first), _unyielding(stop.second)
+    if second.never:
+        return first
+    return second if first.never else Either(first, second)

@@ -247,12 +247,12 @@ class Evaluate:
             f"Robust accuracy {verdict.robust:.2f} % (95 % interval over images: "
             f"{low:.1f} to {high:.1f}); {verdict.forwards / verdict.n:.0f} forward passes an image."
         )
-        checked = sum(attack.checked for attack in verdict.attacks)
-        if checked:
-            fallen = sum(attack.fallen for attack in verdict.attacks)
+        left = [attack for attack in verdict.attacks if attack.given_up]
+        if left:
+            checked, fallen = sum(a.checked for a in left), sum(a.fallen for a in left)
             console.print(
-                f"Attacks give up on images that progress too slowly: {checked} of those were "
-                f"attacked to the end as a check, and {fallen} of them fell."
+                f"Attacks left images on which they progressed too slowly; {checked} of those "
+                f"were attacked to the end as a check, and {fallen} of them fell."
             )
         if verdict.samples > 1:
             console.print(

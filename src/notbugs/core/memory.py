@@ -27,5 +27,4 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     wanted = ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, _MOST), (_TOP_PAD, 64 << 20))
-    done = [bool(mallopt(name, value)) for name, value in wanted]
-    return all(done)
+    return all(mallopt(name, value) for name, value in wanted)  # none after a refusal

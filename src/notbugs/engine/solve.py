@@ -115,6 +115,12 @@ class _Slope(NamedTuple):
     grad: Tensor | None = None
     jacobian: Tensor | None = None
 
+    def copied(self) -> "_Slope":
+        """With outputs and gradient of its own: a model may write its next ones over them."""
+        outputs, grad = given(self.found.outputs).clone(), given(self.grad).clone()
+        value = self.found.value.clone()
+        return self._replace(found=self.found._replace(value=value, outputs=outputs), grad=grad)
+
 
 def _jacobian(outputs: Tensor | None, theta: Tensor) -> Tensor:
     if outputs is None:
@@ -303,7 +309,7 @@ class Solver:
         unknown = at.done
         for step in range(self.max_steps):
             slope = work.slope(at, step, values_alone=True)
-            seen.append(slope)
+            seen.append(slope.copied())
             info = StepInfo(
                 step=step,
                 max_steps=self.max_steps,

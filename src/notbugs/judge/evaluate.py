@@ -23,7 +23,7 @@ from notbugs.models import Classifier
 CHECKED = 0.05
 """Share of the rows given up by an attack that are attacked to the end as a check."""
 FEWEST_CHECKED = 10
-"""Where that is fewer rows than this, a check would show little, and there is none."""
+"""At least so many are, or all where there are not so many."""
 
 WITHOUT_GRADIENTS = 4
 """By which a batch is larger where no activations are kept for a backward pass."""
@@ -49,8 +49,8 @@ def evaluate(
     An image counts as robust when it is classified correctly as it is and under every
     attack and restart. Each attack runs over the whole set and only sees the images that
     still stand. Without `attacks`: the standard evaluation (`standard_attacks`). Of the rows
-    on which an attack gave up, a random 5 % (where these are at least 10) get its whole
-    budget; should one of them fall, all of them do.
+    on which an attack gave up, a random 5 %, and at least 10, get its whole budget; should
+    one of them fall, all of them do.
 
     - `seed`: row i of the data has its own random stream, whatever the batch size
     - `batch_size`: images a batch; None takes 128 on a CPU and 1,024 on a GPU. Attacks
@@ -153,11 +153,11 @@ class _Run:
     def _check_up(self, i: int, thorough: AbstractAttack, keys: Tensor) -> None:
         """The whole attack on some rows that it gave up; where one falls, on all of them."""
         chosen = self.ledger.check(i, lambda rows: _some(rows, random.fold(keys, "check", i)))
-        left = sorted(set(chosen) & set(self.ledger.to_attack(i, "checked")))
+        left = sorted(set(chosen) & set(self.ledger.left_by(i)))
         for _ in self._stage(i, thorough, "checked", left, keys):
             pass
         if self.ledger.fallen(i):
-            for _ in self._stage(i, thorough, "checked", self.ledger.to_attack(i, "checked"), keys):
+            for _ in self._stage(i, thorough, "checked", self.ledger.left_by(i), keys):
                 pass
 
     def _stage(
@@ -187,14 +187,13 @@ class _Run:
             seconds=time.perf_counter() - began,
             forwards=found.forwards,
             flat=int(flat.sum()),
+            gave_up=(~found.success & (found.steps < attack.passes)).tolist(),
         )
 
 
 def _some(rows: list[int], keys: Tensor) -> list[int]:
-    """The `CHECKED` part of the rows that has the lowest keys; none where that is too few."""
-    count = int(CHECKED * len(rows))
-    if count < FEWEST_CHECKED:
-        return []
+    """The `CHECKED` part of the rows, and at least `FEWEST_CHECKED`, by their keys."""
+    count = max(int(CHECKED * len(rows)), FEWEST_CHECKED)
     return sorted(rows, key=lambda row: int(keys[row]))[:count]
 
 

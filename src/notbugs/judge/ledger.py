@@ -28,7 +28,7 @@ def identity(
 ) -> str:
     """A digest of all that an evaluation's result depends on."""
     votes = "" if samples == 1 else f" by {samples} passes"
-    digest = hashlib.sha256(f"{data.digest}{threat}{seed}{votes}".encode())
+    digest = hashlib.sha256(f"2{data.digest}{threat}{seed}{votes}".encode())
     for attack in attacks:
         digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
@@ -56,8 +56,9 @@ class Ledger:
     """Which rows were right, which attack broke which, and what that cost.
 
     `seen` lists the rows that each stage of an attack was shown, so that an evaluation goes
-    on where it stopped; `checked` those on which giving up was checked. `attacked` counts
-    the pairs of a row and an attack, and `flat` those of them without gradients.
+    on where it stopped; `given_up` those it gave up, `checked` those attacked to the end.
+    `attacked` counts the pairs of a row and an attack, and `flat` those of them without
+    gradients.
     """
 
     seconds: list[float]
@@ -67,6 +68,7 @@ class Ledger:
     right: list[bool] = field(default_factory=list[bool])
     broken_by: list[int] = field(default_factory=list[int])
     seen: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    given_up: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     checked: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     _path: Path | None = None
     _identity: str = ""
@@ -113,15 +115,20 @@ class Ledger:
         return [i for i, (r, b) in enumerate(pairs) if r and b < 0 and i not in seen]
 
     def check(self, attack: int, choose: Callable[[list[int]], list[int]]) -> list[int]:
-        """The rows on which this attack is checked: chosen once among those that stand."""
+        """The rows on which this attack is checked: chosen once among those it gave up."""
         name = str(attack)
         if name not in self.checked:
-            self.checked[name] = choose(self.to_attack(attack, "checked"))
+            self.checked[name] = choose(self.left_by(attack))
         return self.checked[name]
+
+    def left_by(self, attack: int) -> list[int]:
+        """The rows that this attack gave up, that stand, and that were not checked."""
+        standing = set(self.to_attack(attack, "checked"))
+        return [row for row in self.given_up.get(str(attack), ()) if row in standing]
 
     def fallen(self, attack: int) -> int:
         """How many of the rows on which this attack was checked fell."""
-        return sum(self.broken_by[row] >= 0 for row in self.checked.get(str(attack), ()))
+        return sum(self.broken_by[row] == attack for row in self.checked.get(str(attack), ()))
 
     def note(
         self,
@@ -133,16 +140,23 @@ class Ledger:
         seconds: float,
         forwards: int,
         flat: int,
+        gave_up: list[bool],
     ) -> None:
-        """Enters what an attack did to some rows; `flat` counts those without gradients."""
+        """Enters what an attack did to some rows; `flat` counts those without gradients.
+
+        A check shows no row for the first time: it counts neither for `flat` nor as given up.
+        """
         for row, broken in zip(rows, success, strict=True):
             if broken:
                 self.broken_by[row] = attack
         self.seen.setdefault(f"{attack}{stage}", []).extend(rows)
         self.seconds[attack] += seconds
         self.forwards += forwards
-        self.attacked += len(rows)
-        self.flat += flat
+        if not stage:
+            self.attacked += len(rows)
+            self.flat += flat
+            left = [row for row, gave in zip(rows, gave_up, strict=True) if gave]
+            self.given_up.setdefault(str(attack), []).extend(left)
         self._save()
 
     def close(self) -> None:
@@ -165,6 +179,7 @@ class Ledger:
                 name,
                 self.broken_by.count(i),
                 self.seconds[i],
+                len(self.given_up.get(str(i), ())),
                 len(self.checked.get(str(i), ())),
                 self.fallen(i),
             )

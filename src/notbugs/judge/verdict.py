@@ -14,13 +14,14 @@ from notbugs.engine import Threat
 class AttackRecord:
     """One attack's share in a verdict: rows it was first to break, and its time.
 
-    `checked` of the rows that it gave up were attacked to the end, and `fallen` of those
-    fell; if any did, all were.
+    Of the `given_up` rows that it left before its budget was spent, `checked` were attacked
+    to the end, and `fallen` of those fell; if any did, all were attacked to the end.
     """
 
     name: str
     broken: int
     seconds: float
+    given_up: int = 0
     checked: int = 0
     fallen: int = 0
 
@@ -88,9 +89,9 @@ class Verdict:
     def as_json(self) -> Mapping[str, object]:
         """The verdict as plain numbers and lists, percent from 0 to 100."""
         checked = [
-            {"name": a.name, "checked": a.checked, "fallen": a.fallen}
+            {"name": a.name, "rows": a.given_up, "checked": a.checked, "fallen": a.fallen}
             for a in self.attacks
-            if a.checked
+            if a.given_up
         ]
         return {
             "threat": str(self.threat),
