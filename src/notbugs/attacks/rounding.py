@@ -67,7 +67,7 @@ def to_8_bit(
         for i in torch.arange(len(x)).split(batch_size):
             pixels = images[i].to(model.device).to(model.mean.dtype) / 255
             own, aims = (None if v is None else v[i].to(model.device) for v in (y, targets))
-            reached = attack.reached(model, pixels, own, aims, attack.votes)
+            reached = attack.reached(model.logits, pixels, own, aims, attack.votes)
             success.append(reached.to(x.device))
     return Rounded(images, torch.cat(success), distance, shrunk)
 

@@ -27,6 +27,8 @@ WORTHWHILE = 2e10
 """Floating-point operations for `ROWS` images below which none is looked for (a second)."""
 ROWS = 64
 """Images of the measurement."""
+GLANCE = 16
+"""Images on which a stand-in that was taken before is compared with the model again."""
 GAIN = 0.9
 """A stand-in must take less than this share of the model's own time."""
 TOLERANCE = {"float32": 1e-3, "bf16": 0.05}
@@ -72,7 +74,7 @@ def faster(model: Classifier, x: Images, passes: int, *, low: bool = True) -> Lo
         made = known[low] = _Made(state, precision, stand_in)
     if made.precision is None or made.logits is None:
         return None
-    return made.logits if agrees(model, made.logits, x[:ROWS], made.precision) else None
+    return made.logits if agrees(model, made.logits, x[:GLANCE], made.precision) else None
 
 
 def copy_of(model: Classifier, precision: str) -> LogitsOf:
