@@ -516,7 +516,7 @@ def test_python_dash_m_and_kill_9_in_mid_run(finished, tmp_path):
 
 
 def test_an_evaluation_killed_in_the_middle_ends_with_the_same_verdict(trained, tmp_path):
-    options = ["evaluate", str(trained), "--threat", "l2:0.5", "--method", "pgd", "--steps", "30",
+    options = ["evaluate", str(trained), "--threat", "l2:0.5", "--method", "pgd", "--steps", "120",
                "--restarts", "2", "--count", "60", "--batch-size", "3"]  # fmt: skip
     call(*options, "--json", tmp_path / "whole.json")
     whole = json.loads((tmp_path / "whole.json").read_text())
