@@ -44,6 +44,10 @@ def test_a_stand_in_that_claims_too_much_is_not_believed(monkeypatch):
     model, x, y, asked = scene(monkeypatch, 3.0)
     found = pgd(Linf(), 0.02, steps=5)(model, x, y)
     assert len(asked) > 3  # rows whose success was denied were attacked on the model
+    # The whole batch was asked about twice: clean, and what the stand-in made of it. After
+    # that the model is asked about the denied rows alone.
+    assert [len(question) for question in asked].count(N) == 2
+    assert 0 < len(asked[-1]) < N
     with torch.no_grad():
         said = model.logits(found.x_adv).argmax(dim=1)
     assert torch.equal(found.success, said != y)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from notbugs.attacks.door import check_call, check_classes, check_gradients, predicted_clean, share
+from notbugs.attacks.door import check_call, check_classes, check_gradients, clean_logits, share
 from notbugs.attacks.losses import lost, won
 from notbugs.attacks.result import AttackResult
 from notbugs.core import random
@@ -16,7 +16,7 @@ from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Keys, Labels, Logits, Mask
 from notbugs.engine import AbstractSet, AbstractSize, Box, Observer, Solution, Threat, on_rows
 from notbugs.models import Classifier, frozen
-from notbugs.models.standin import faster
+from notbugs.models.standin import channels_last, faster
 
 FEASIBLE = 1e-5
 """Relative tolerance on the radius when a result is verified (float32 rounding of a norm)."""
@@ -71,29 +71,31 @@ class Case:
 
 @dataclass
 class Asked:
-    """The model's own logits, with the last question and its answer kept.
+    """The model's own logits, with the last answer about the whole batch of `rows` kept.
 
-    A solver that works on a stand-in asks the model about its results at the end: the
-    same images need not be asked again to verify them.
+    A solver that works on a stand-in asks the model about its results at the end: images
+    that are returned as they were asked about need not be asked again to verify them.
     """
 
     model: Callable[[Images], Logits]
+    rows: int
     x: Images | None = None
     said: Logits | None = None
 
     def __call__(self, x: Images) -> Logits:
         said = self.model(x)
-        self.x, self.said = x.detach(), said.detach()
+        if len(x) == self.rows:
+            self.x, self.said = x.detach(), said.detach()
         return said
 
-    def knows(self, x: Images) -> bool:
-        """Whether the last question was about these very images, in this order."""
-        return self.x is not None and self.x.shape == x.shape and torch.equal(self.x, x)
-
-    def answer(self, x: Images) -> Logits:
-        """The kept answer, to images that it `knows`."""
-        assert self.said is not None
-        return self.said
+    def again(self, x: Images) -> tuple[Logits, int]:
+        """(logits of the whole batch, for how many rows the model had to be asked)."""
+        if self.x is None or self.said is None:
+            return self.model(x), len(x)
+        new = (x != self.x).flatten(1).any(dim=1).nonzero()[:, 0]
+        if not len(new):
+            return self.said, 0
+        return self.said.index_copy(0, new, self.model(x[new])), len(new)
 
 
 @dataclass(frozen=True)
@@ -211,13 +213,16 @@ class AbstractAttack(ABC):
         votes = self.votes if votes is None else votes
         check_count(votes, "votes")
         with frozen(model):
-            wrong = wrong_clean(model, x, y, votes)
+            said = clean_logits(model, x)
+            wrong = wrong_clean(model, x, y, votes, said)
             if self.needs_grad:
                 check_gradients(model, x[:1], self.name)
             stand_in = None
             if fast:
-                stand_in = faster(model, x, self.passes, low=self.gains_from_speed)
-            asked = Asked(model.logits)
+                stand_in = faster(model, x, self.passes, low=self.gains_from_speed, said=said)
+            # What a stand-in does in channels-last memory the model can do there as well.
+            own = model.logits if stand_in is None else channels_last(model.logits)
+            asked = Asked(own, len(x))
             victim = Victim(
                 model.logits if stand_in is None else stand_in,
                 None if stand_in is None else asked,
@@ -237,24 +242,30 @@ class AbstractAttack(ABC):
         """Which images are at the attack's goal in more than half of `votes` passes, [n]."""
 
         def once(x: Images) -> Mask:
-            logits = logits_of(x)
-            if targets is not None:
-                return won(logits, targets, VERIFIED)
-            assert y is not None
-            return lost(logits, y, VERIFIED)
+            return self._at_goal(logits_of(x), y, targets)
 
         return share(once, x, votes) > 0.5
+
+    def _at_goal(self, logits: Logits, y: Labels | None, targets: Labels | None) -> Mask:
+        if targets is not None:
+            return won(logits, targets, VERIFIED)
+        assert y is not None
+        return lost(logits, y, VERIFIED)
 
     def _verified(
         self, asked: "Asked", case: Case, wrong: Mask, best: Solution, votes: int
     ) -> AttackResult:
         x = case.x
         x_adv = self.within().project(best.x.to(x.dtype), x)
-        known = votes == 1 and asked.knows(x_adv)
-        ask = asked.answer if known else asked.model
-        success = self.reached(ask, x_adv, case.y, case.targets, votes)
+        if votes == 1:
+            with torch.no_grad():
+                said, checked = asked.again(x_adv)
+            success = self._at_goal(said, case.y, case.targets)
+        else:
+            success = self.reached(asked.model, x_adv, case.y, case.targets, votes)
+            checked = votes * len(x)
         self._check_feasible(x, x_adv)
-        forwards = best.forwards + (1 if known else 2) * votes * len(x)
+        forwards = best.forwards + votes * len(x) + checked
         return AttackResult(
             x_adv=x_adv,
             success=success,
@@ -281,15 +292,13 @@ class AbstractAttack(ABC):
             )
 
 
-def wrong_clean(model: Classifier, x: Images, y: Labels | None, votes: int) -> Mask:
+def wrong_clean(model: Classifier, x: Images, y: Labels | None, votes: int, said: Logits) -> Mask:
     """Which clean images are not classified as `y` in more than half of `votes` passes, [n].
 
-    False where `y` is not known; the model is checked all the same.
+    `said` [n, k] are the logits of one pass. False where `y` is not known.
     """
     if y is None:
-        return torch.zeros_like(predicted_clean(model, x), dtype=torch.bool)
-
-    def right(x: Images) -> Mask:
-        return predicted_clean(model, x) == y
-
-    return ~(share(right, x, votes) > 0.5)
+        return torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    passes = [said, *(clean_logits(model, x) for _ in range(votes - 1))]
+    right = torch.stack([logits.argmax(dim=1) == y for logits in passes])
+    return ~(right.float().mean(dim=0) > 0.5)

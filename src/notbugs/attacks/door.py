@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core.errors import bad_type, bad_value, check_images, check_labels, check_targets
-from notbugs.core.types import Images, Labels, Mask, Rows
+from notbugs.core.types import Images, Labels, Logits, Mask, Rows
 from notbugs.models import Classifier
 
 
@@ -76,8 +76,8 @@ def check_gradients(model: Classifier, x: Images, method: str) -> None:
         )
 
 
-def predicted_clean(model: Classifier, x: Images) -> Labels:
-    """The predicted class of each clean image, [n], computed without gradients.
+def clean_logits(model: Classifier, x: Images) -> Logits:
+    """The logits of clean images, [n, k], computed without gradients.
 
     **Raises** ValueError where the model gives no logits of shape (n, classes), or one that
     is not finite: what breaks such a model says nothing.
@@ -85,7 +85,12 @@ def predicted_clean(model: Classifier, x: Images) -> Labels:
     with torch.no_grad():
         logits = model.logits(x)
     check_logits(logits, (len(x), model.classes))
-    return logits.argmax(dim=1)
+    return logits
+
+
+def predicted_clean(model: Classifier, x: Images) -> Labels:
+    """The predicted class of each clean image, [n]; refuses what `clean_logits` does."""
+    return clean_logits(model, x).argmax(dim=1)
 
 
 def share(asked: Callable[[Images], Mask], x: Images, passes: int = 1) -> Rows:

@@ -19,11 +19,11 @@ from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 from notbugs.engine.sets import AbstractSet, Everywhere
 from notbugs.engine.solution import Solution, Status, joined
-from notbugs.engine.start import AbstractStart, AtCenter
-from notbugs.engine.stop import AbstractStop, Never
+from notbugs.engine.start import AbstractStart, AtCenter, FromImages
+from notbugs.engine.stop import AbstractStop, Never, OnSuccess
 from notbugs.engine.trace import Observer, on_rows
 
-DROP_WHEN_FINISHED = 0.25
+DROP_WHEN_FINISHED = 0.125
 """Share of finished rows at which the batch is cut to the rows still at work."""
 
 
@@ -86,13 +86,13 @@ class _Work:
         return _Slope(x.detach(), _detached(found), grad, each)
 
     def confirmed(self, x: Images, found: Evaluation, at: _Rows, solver: "Solver") -> Mask:
-        """Success, asked of the exact objective wherever a row would stop or be kept on it."""
+        """Success, asked of the exact objective where `keep` wants each success confirmed."""
         if found.success is None:
             return torch.zeros_like(at.done)
-        if self.exact is None or (solver.stop.never and not solver.keep.confirms):
-            return found.success  # the kept points are asked at the end
+        if self.exact is None or not solver.keep.confirms:
+            return found.success  # the kept points are asked at the end, all at once
         wanted = found.success & ~at.done
-        if solver.keep.confirms and at.kept is not None:
+        if at.kept is not None:
             new = Kept(x, found.value, found.success)
             wanted = wanted & solver.keep.better(new, at.kept, at.center)
         claimed = wanted.nonzero()[:, 0]
@@ -219,15 +219,17 @@ class Solver:
             found, refuted = self._exactly(work, exact, found, center, context, keys)
         if not bool(refuted.any()):
             return found
-        # Fast successes that the exact objective does not share: these rows go on without it.
+        # Fast successes that the exact objective does not share: these rows go on with it
+        # from where they are, until they succeed, for at most the same budget.
         left = refuted.nonzero()[:, 0]
         rest = rows.select(None if context is None else dict(context), left)
-        again = self.minimise(
+        onwards = replace(self, stop=OnSuccess()) if self.stop.never else self
+        again = onwards.minimise(
             exact,
             center[left],
             rest,
             keys=keys[left.to(keys.device)],
-            start=start.select(left),
+            start=FromImages(found.x[left]),
             observe=on_rows(observe, left),
         )
         return joined(found, again, left)

@@ -4,8 +4,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
-from torch import Tensor
-
 from notbugs.core import random
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Keys
@@ -18,10 +16,6 @@ class AbstractStart(ABC):
     @abstractmethod
     def __call__(self, center: Images, within: AbstractSet, keys: Keys) -> Images:
         """First points [n, ...]."""
-
-    def select(self, index: Tensor) -> "AbstractStart":
-        """The start of the rows `index` alone."""
-        return self
 
 
 @final
@@ -55,6 +49,3 @@ class FromImages(AbstractStart):
                 "images", f"have the centre's shape {tuple(center.shape)}", tuple(self.images.shape)
             )
         return self.images.to(center)
-
-    def select(self, index: Tensor) -> "FromImages":
-        return FromImages(self.images[index])
