@@ -59,11 +59,18 @@ class Took:
     """Seconds of each round: on the clock, and of processor time summed over threads.
 
     Processor time leaves out what other processes took, so that its ratios hold on a busy
-    machine; it needs threads that sleep while they wait (see `attacks.py`).
+    machine; it needs threads that sleep while they wait (see `attacks.py`). `clock` says
+    which of the two counts: on a quiet machine the clock tells what a user waits.
     """
 
     wall: list[float] = field(default_factory=list[float])
     cpu: list[float] = field(default_factory=list[float])
+    clock: bool = False
+
+    @property
+    def seconds(self) -> list[float]:
+        """Those that count."""
+        return self.wall if self.clock else self.cpu
 
     @contextmanager
     def round(self) -> Generator[None, None, None]:
@@ -126,6 +133,7 @@ def times(
     *,
     fewest: int,
     budget: float,
+    clock: bool = False,
 ) -> dict[str, dict[int, Took]]:
     """Time of a call, by contender and number of steps, one entry a round.
 
@@ -134,7 +142,7 @@ def times(
     first warms up and is not counted. Rounds go on for `budget` seconds, `fewest` at least.
     """
     names = list(crafts)
-    took = {name: {steps: Took() for steps in crafts[name]} for name in names}
+    took = {name: {steps: Took(clock=clock) for steps in crafts[name]} for name in names}
     for name in names:
         for craft in crafts[name].values():
             timed(craft, model, x, y, Took())
@@ -165,9 +173,9 @@ def ratios(mine: list[float], base: list[float]) -> Spread:
 
 
 def slopes(took: Mapping[int, Took]) -> list[float]:
-    """Processor seconds of one more step, round by round."""
+    """Seconds of one more step, round by round."""
     few, many = min(took), max(took)
-    pairs = zip(took[few].cpu, took[many].cpu, strict=True)
+    pairs = zip(took[few].seconds, took[many].seconds, strict=True)
     return [(b - a) / (many - few) for a, b in pairs]
 
 

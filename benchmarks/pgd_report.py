@@ -55,7 +55,7 @@ def targets(speed: list[dict[str, Any]]) -> str:
             where = f"{target.model}, {threat_of(row)}"
             yes = "yes" if met else "**no**"
             rows.append((where, target.ours, what, wanted, between(spread), yes))
-    heads = ("where", "it", "ratio of processor time", "wanted", "median (quartiles)", "met")
+    heads = ("where", "it", "ratio of time", "wanted", "median (quartiles)", "met")
     return "## Targets\n\n" + table(heads, rows) if rows else ""
 
 
@@ -138,11 +138,12 @@ def _line(row: dict[str, Any]) -> tuple[object, ...]:
 
 def _how() -> str:
     return (
-        "Ratios of time within the same round: median (quartiles). It is processor time, summed "
-        "over threads, but for the column on the clock, which suffers from whatever else the "
-        "machine was doing. A call includes all that a contender checks and verifies; one more "
-        "step is the slope between the two calls. Passes, time of an image-gradient and memory "
-        "are those of the shorter call. With dropping, fewer gradients are taken: the time of a "
-        "call tells what that saves, the time of an image-gradient does not. Memory is how far "
-        "the resident size of the process rose above where it was before the call.\n"
+        "Ratios of time within the same round: median (quartiles). Which time counts the "
+        "settings say: that of the processor, summed over threads, or that on the clock, which "
+        "suffers from whatever else the machine was doing. A call includes all that a contender "
+        "checks and verifies; one more step is the slope between the two calls. Passes, time of "
+        "an image-gradient and memory are those of the shorter call. With dropping, fewer "
+        "gradients are taken: the time of a call tells what that saves, the time of an "
+        "image-gradient does not. Memory is how far the resident size of the process rose above "
+        "where it was before the call.\n"
     )
