@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias, final
+from typing import TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Labels, Logits, Mask, Rows, RowTree
-from notbugs.engine import AbstractObjective, Draw, Evaluation
+from notbugs.engine import AbstractObjective, Draw, Evaluation, OfOutputs
 
 ValueOfLogits: TypeAlias = Callable[[Logits, Tensor], Rows]
 """(logits [n, k], class indices [n]) -> how strongly each row is held in that class, [n]."""
@@ -27,6 +27,22 @@ def fine(logits: Logits) -> Logits:
 def cross_entropy(logits: Logits, classes: Tensor) -> Rows:
     """-log softmax(logits) at the given classes, [n] (nats). High: far from the class."""
     return F.cross_entropy(fine(logits), classes, reduction="none")
+
+
+def entropy_slope(classes: Labels, sign: float) -> Callable[[Logits], Logits]:
+    """The derivative of sign * `cross_entropy` by the logits: sign * (softmax - one-hot)."""
+    held: list[Logits] = []
+
+    def slope(logits: Logits) -> Logits:
+        z = fine(logits)
+        if not held:
+            held.append(-sign * F.one_hot(classes, z.shape[1]).to(z.dtype))
+        # What autograd calls as well, so that the numbers are the same to the last bit.
+        logs = torch.log_softmax(z, dim=1)
+        found = torch.ops.aten._log_softmax_backward_data(held[0], logs, 1, z.dtype)
+        return found.to(logits.dtype)
+
+    return slope
 
 
 def margin(logits: Logits, classes: Tensor) -> Rows:
@@ -72,16 +88,14 @@ def won(logits: Logits, targets: Labels, doubts: float = 1.0) -> Mask:
     return -margin(seen, targets) > doubts * doubt(seen)
 
 
-class OfLogits(AbstractObjective):
-    """An objective whose success is read off the logits, its outputs."""
+@dataclass(frozen=True)
+class OfLogits(OfOutputs):
+    """An objective whose outputs are the logits."""
 
-    separates: ClassVar[bool] = True
+    logits: Callable[[Images], Logits]
 
-    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        found = self.values(x, context, draw)
-        if found.outputs is None:
-            raise RuntimeError("An objective of logits gives them as its outputs.")
-        return found._replace(success=self.success_of(found.outputs, context))
+    def outputs_of(self, x: Images) -> Tensor:
+        return self.logits(x)
 
 
 @final
@@ -92,15 +106,16 @@ class Away(OfLogits):
     Context: `y` [n], the true classes.
     """
 
-    logits: Callable[[Images], Logits]
     loss: ValueOfLogits = cross_entropy
 
-    def values(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z = self.logits(x)
-        return Evaluation(-self.loss(z, column(context, "y")), None, z)
+    def value_of(self, outputs: Tensor, context: RowTree | None) -> Rows:
+        return -self.loss(outputs, column(context, "y"))
 
     def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
         return lost(outputs, column(context, "y"))
+
+    def slope_of(self, context: RowTree | None) -> Callable[[Tensor], Tensor] | None:
+        return entropy_slope(column(context, "y"), -1.0) if self.loss is cross_entropy else None
 
 
 @final
@@ -111,15 +126,17 @@ class Towards(OfLogits):
     Context: `targets` [n], the wanted classes.
     """
 
-    logits: Callable[[Images], Logits]
     loss: ValueOfLogits = cross_entropy
 
-    def values(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z = self.logits(x)
-        return Evaluation(self.loss(z, column(context, "targets")), None, z)
+    def value_of(self, outputs: Tensor, context: RowTree | None) -> Rows:
+        return self.loss(outputs, column(context, "targets"))
 
     def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
         return won(outputs, column(context, "targets"))
+
+    def slope_of(self, context: RowTree | None) -> Callable[[Tensor], Tensor] | None:
+        wanted = column(context, "targets")
+        return entropy_slope(wanted, 1.0) if self.loss is cross_entropy else None
 
 
 @final
@@ -131,12 +148,10 @@ class AwayThrough(OfLogits):
     prediction is a success: this is how the targeted parts of an ensemble break a row.
     """
 
-    logits: Callable[[Images], Logits]
     loss: "PairwiseLoss"
 
-    def values(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z, y, targets = self.logits(x), column(context, "y"), column(context, "targets")
-        return Evaluation(self.loss(z, y, targets), None, z)
+    def value_of(self, outputs: Tensor, context: RowTree | None) -> Rows:
+        return self.loss(outputs, column(context, "y"), column(context, "targets"))
 
     def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
         return lost(outputs, column(context, "y"))

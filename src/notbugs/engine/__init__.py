@@ -10,7 +10,7 @@ from notbugs.engine.keep import (
     SuccessThenLowest,
 )
 from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf
-from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
+from notbugs.engine.objective import AbstractObjective, Draw, Evaluation, OfOutputs
 from notbugs.engine.out_of_reach import OutOfReach
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, Adam, Momentum, Steepest, StepInfo
@@ -55,6 +55,7 @@ __all__ = [
     "Momentum",
     "Never",
     "Observer",
+    "OfOutputs",
     "OnSuccess",
     "OutOfReach",
     "Pixels",

@@ -1,8 +1,9 @@
 """What is minimised: one value a row, and whether the row has reached its goal."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import NamedTuple, final
 
 from torch import Tensor
 
@@ -42,16 +43,6 @@ class AbstractObjective(ABC):
     """
 
     is_random: bool = False
-    separates: ClassVar[bool] = False
-    """Whether success follows from outputs and context: it may then be asked for later."""
-
-    def values(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        """As a call; without the success where `separates`."""
-        return self(x, context, draw)
-
-    def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
-        """The success [n] of rows with these outputs, where `separates`."""
-        raise NotImplementedError
 
     @abstractmethod
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
@@ -66,6 +57,38 @@ class AbstractObjective(ABC):
         return Scaled(self, weight)
 
     __rmul__ = __mul__
+
+
+class OfOutputs(AbstractObjective):
+    """An objective whose value and success follow from a model's outputs and the context.
+
+    So they may be worked out for the outputs of many steps together.
+    """
+
+    @abstractmethod
+    def outputs_of(self, x: Images) -> Tensor:
+        """The outputs [n, k] at `x` [n, ...]; differentiable."""
+
+    @abstractmethod
+    def value_of(self, outputs: Tensor, context: RowTree | None) -> Rows:
+        """The value [n] of rows with these outputs; differentiable."""
+
+    @abstractmethod
+    def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
+        """The success [n] of rows with these outputs."""
+
+    def slope_of(self, context: RowTree | None) -> Callable[[Tensor], Tensor] | None:
+        """The derivative of each row's value by its outputs, [n, k] -> [n, k], in closed form.
+
+        None where it is left to autograd.
+        """
+        return None
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        """Value, success and outputs at `x`."""
+        outputs = self.outputs_of(x)
+        success = self.success_of(outputs.detach(), context)
+        return Evaluation(self.value_of(outputs, context), success, outputs)
 
 
 @final

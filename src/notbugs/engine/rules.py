@@ -51,6 +51,8 @@ class AbstractStepRule(ABC, Generic[S]):
     needs_jacobian: ClassVar[bool] = False
     needs_success: ClassVar[bool] = True
     """False where a step follows from values and gradients alone."""
+    needs_value: ClassVar[bool] = True
+    """False where a step follows from gradients alone (or from success and gradients)."""
 
     @abstractmethod
     def init(self, theta: Tensor, info: StepInfo) -> S:
@@ -96,6 +98,7 @@ class Steepest(AbstractStepRule[None]):
     schedule: str = "constant"
 
     needs_success: ClassVar[bool] = False
+    needs_value: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuses a size without directions, a step not above 0 and an unknown schedule."""
@@ -124,6 +127,7 @@ class Momentum(AbstractStepRule[Tensor]):
     schedule: str = "constant"
 
     needs_success: ClassVar[bool] = False
+    needs_value: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuses a size without directions, a step not above 0 and an unknown schedule."""
@@ -163,6 +167,7 @@ class Adam(AbstractStepRule[AdamState]):
     schedule: str = "constant"
 
     needs_success: ClassVar[bool] = False
+    needs_value: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuses a step that is not positive and an unknown schedule."""

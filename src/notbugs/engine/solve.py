@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,10 +11,10 @@ from torch import Tensor
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.memory import keep_freed_memory
-from notbugs.core.types import Images, Keys, Mask, RowTree
+from notbugs.core.types import Images, Keys, Mask, Rows, RowTree
 from notbugs.engine import blocks
 from notbugs.engine.keep import AbstractKeep, Kept, SuccessThenLowest
-from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
+from notbugs.engine.objective import AbstractObjective, Draw, Evaluation, OfOutputs
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 from notbugs.engine.sets import AbstractSet, Everywhere
@@ -23,6 +23,7 @@ from notbugs.engine.start import AbstractStart, AtCenter, FromImages
 from notbugs.engine.stop import AbstractStop, Never, OnSuccess
 from notbugs.engine.trace import Observer, on_rows
 
+Derivative: TypeAlias = Callable[[Tensor], Tensor]
 DROP_WHEN_FINISHED = 0.125
 """Share of finished rows at which the batch is cut to the rows still at work."""
 
@@ -62,20 +63,16 @@ class _Work:
             draw = Draw(random.fold(at.keys, *names))
             return self.objective(self.decode(theta), at.context, draw)
 
-    def slope(
-        self, at: _Rows, step: int, jacobian: bool = False, values_alone: bool = False
-    ) -> "_Slope":
+    def slope(self, at: _Rows, step: int, jacobian: bool = False) -> "_Slope":
         """The objective at the current variables with the gradient of each row's value.
 
-        With `jacobian`, that of every output as well, at one backward pass each. With
-        `values_alone`, perhaps without success.
+        With `jacobian`, that of every output as well, at one backward pass each.
         """
-        objective = self.objective.values if values_alone else self.objective
         theta = at.theta.detach().requires_grad_()
         draw = Draw(random.fold(at.keys, "step", step) if self.objective.is_random else at.keys)
         with torch.enable_grad():
             x = self.decode(theta)
-            found = objective(x, at.context, draw)
+            found = self.objective(x, at.context, draw)
             # As the gradient of the sum, two operations shorter.
             (grad,) = torch.autograd.grad(
                 found.value, theta, torch.ones_like(found.value), retain_graph=jacobian
@@ -84,6 +81,27 @@ class _Work:
         self.forwards += theta.shape[0]
         self.backwards += theta.shape[0] * (1 if each is None else 1 + each.shape[1])
         return _Slope(x.detach(), _detached(found), grad, each)
+
+    def slope_of_outputs(
+        self, at: _Rows, objective: OfOutputs, derivative: "Derivative | None", unknown: Rows
+    ) -> "_Slope":
+        """The outputs at the current variables with the gradient of each row's value.
+
+        With the `derivative` of the value by the outputs, the value itself stays `unknown`.
+        """
+        theta = at.theta.detach().requires_grad_()
+        with torch.enable_grad():
+            x = self.decode(theta)
+            outputs = objective.outputs_of(x)
+            value = unknown if derivative else objective.value_of(outputs, at.context)
+        seen = outputs.detach()
+        if derivative is None:
+            (grad,) = torch.autograd.grad(value, theta, torch.ones_like(value))
+        else:
+            (grad,) = torch.autograd.grad(outputs, theta, derivative(seen))
+        self.forwards += theta.shape[0]
+        self.backwards += theta.shape[0]
+        return _Slope(x.detach(), Evaluation(value.detach(), None, seen), grad)
 
     def confirmed(self, x: Images, found: Evaluation, at: _Rows, solver: "Solver") -> Mask:
         """Success, asked of the exact objective where `keep` wants each success confirmed."""
@@ -114,12 +132,6 @@ class _Slope(NamedTuple):
     found: Evaluation
     grad: Tensor | None = None
     jacobian: Tensor | None = None
-
-    def copied(self) -> "_Slope":
-        """With outputs and gradient of its own: a model may write its next ones over them."""
-        outputs, grad = given(self.found.outputs).clone(), given(self.grad).clone()
-        value = self.found.value.clone()
-        return self._replace(found=self.found._replace(value=value, outputs=outputs), grad=grad)
 
 
 def _jacobian(outputs: Tensor | None, theta: Tensor) -> Tensor:
@@ -205,8 +217,8 @@ class Solver:
             at = self._begin(center, context, keys, start)
             around = self.within.around(at.center)
             work = _Work(objective, exact, self.parameterization.decode, around)
-            if observe is None and self._in_blocks(work, at):
-                at = self._steps_in_blocks(work, at)
+            if observe is None and isinstance(objective, OfOutputs) and self._in_blocks(at):
+                at = self._steps_in_blocks(work, objective, at)
             else:
                 for step in range(self.max_steps):
                     if not len(at.place):
@@ -292,60 +304,45 @@ class Solver:
             gap=slope.found.gap,
         )
 
-    def _in_blocks(self, work: _Work, at: _Rows) -> bool:
+    def _in_blocks(self, at: _Rows) -> bool:
         """Whether nothing on the way asks for success, so that it can be entered later."""
-        objective = work.objective
         return (
             self.stop.never
             and isinstance(self.keep, SuccessThenLowest)
             and self.rule.needs_grad
             and not (self.rule.needs_success or self.rule.needs_jacobian)
-            and objective.separates
-            and not objective.is_random
             and blocks.pays(at.theta)
         )
 
-    def _steps_in_blocks(self, work: _Work, at: _Rows) -> _Rows:
+    def _steps_in_blocks(self, work: _Work, objective: OfOutputs, at: _Rows) -> _Rows:
         """All steps; what was seen is entered block by block, with the same result."""
-        seen: list[_Slope] = []
-        unknown = at.done
+        block, none = blocks.Block(work.decode(at.theta), self.max_steps), at.done
+        derivative = None if self.rule.needs_value else objective.slope_of(at.context)
+        unknown = torch.full(none.shape, float("nan"), dtype=at.theta.dtype, device=none.device)
         for step in range(self.max_steps):
-            slope = work.slope(at, step, values_alone=True)
-            seen.append(slope.copied())
-            info = StepInfo(
-                step=step,
-                max_steps=self.max_steps,
-                value=slope.found.value,
-                grad=slope.grad,
-                success=unknown,
-                center=at.center,
-                keys=at.keys,
-                project=work.project,
-                evaluate=partial(_probe, work, at, step),
-            )
+            slope = work.slope_of_outputs(at, objective, derivative, unknown)
+            block.add(slope.x, given(slope.found.outputs), given(slope.grad))
+            info = self._info(work, at, step, slope, none)
             rule = at.rule if step else self.rule.init(at.theta, info)
             theta, rule = self.rule.step(at.theta, info, rule)
             at = at._replace(theta=work.project(theta), rule=rule)
-            if len(seen) == blocks.STEPS or step + 1 == self.max_steps:
-                at, seen = self._enter(work, at, seen), []
+            if block.full or step + 1 == self.max_steps:
+                at = self._enter(objective, at, block)
         return at
 
-    def _enter(self, work: _Work, at: _Rows, seen: list[_Slope]) -> _Rows:
-        """Enters what the steps of a block have seen."""
-        b, n = len(seen), len(at.place)
+    def _enter(self, objective: OfOutputs, at: _Rows, block: blocks.Block) -> _Rows:
+        """Enters what the steps of a block have seen, and empties it."""
+        b, n = len(block), len(at.place)
+        points, outputs, zero = block.taken()
         every = torch.arange(n, device=at.place.device).repeat(b)
-        outputs = torch.cat([given(slope.found.outputs) for slope in seen])
-        success = work.objective.success_of(outputs, rows.select(at.context, every))
-        new = blocks.best(
-            torch.stack([slope.x for slope in seen]),
-            torch.stack([slope.found.value for slope in seen]),
-            success.reshape(b, n),
-        )
-        zero = blocks.all_zero(torch.cat([given(slope.grad) for slope in seen]))
+        context = rows.select(at.context, every)
+        value = objective.value_of(outputs, context).reshape(b, n)
+        success = objective.success_of(outputs, context).reshape(b, n)
+        new = blocks.best(points, value, success)
         return at._replace(
             kept=self.keep.update(new, at.kept, at.center),
             steps=at.steps + b,
-            zero_grads=at.zero_grads + zero.reshape(b, n).sum(dim=0),
+            zero_grads=at.zero_grads + zero.sum(dim=0),
         )
 
     def _evaluate(self, work: _Work, at: _Rows, step: int) -> _Slope:
