@@ -6,13 +6,16 @@ import torch
 from notbugs.core import random
 from notbugs.engine import (
     L2,
+    Check,
     Evaluation,
     Everywhere,
     LowestValue,
+    OnSuccess,
     OutOfReach,
     Solver,
     Steepest,
 )
+from notbugs.engine.either import Either
 from notbugs.engine.objective import AbstractObjective
 from notbugs.engine.out_of_reach import marks
 
@@ -113,6 +116,24 @@ def test_the_gap_counts_where_there_is_one():
 def test_settings_that_make_no_sense(given, words):
     with pytest.raises(ValueError, match=words):
         OutOfReach(**given)
+
+
+def test_spared_rows_go_on_and_say_whether_that_was_needed():
+    late = course(lambda k: 1.0 if k < 100 else -1.0)
+    stop = Either(OnSuccess(), OutOfReach())
+    solver = Solver(Everywhere(), Steepest(L2(), 0.1), STEPS, stop=stop)
+    n = 5
+    found = solver.minimise(
+        Script(torch.stack([FLAT, FLAT, late, late, LOG])),
+        torch.zeros(n, 3),
+        {"row": torch.arange(n)},
+        keys=random.row_keys(n, "reach"),
+        spared=torch.tensor([False, True, False, True, True]),
+    )
+    assert found.steps.tolist() == [20, STEPS, 20, 100, 128]
+    assert found.success.tolist() == [False, False, False, True, True]
+    # The last row would not have been given up, so it says nothing.
+    assert found.check.tolist() == [Check.NONE, Check.HELD, Check.NONE, Check.MISSED, Check.NONE]
 
 
 def test_giving_up_is_no_success():

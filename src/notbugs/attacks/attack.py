@@ -49,7 +49,8 @@ class Case:
 
     At least one of `y` (true classes) and `targets` is given; with `targets` the attack
     wants those. All have one entry a row. `observe`, where it is given, is to be handed to
-    every solve: it is told of the rows by their places in the whole call.
+    every solve: it is told of the rows by their places in the whole call; `spared` as well,
+    the rows on which the attack must not give up.
     """
 
     x: Images
@@ -57,12 +58,14 @@ class Case:
     targets: Labels | None
     keys: Keys
     observe: Observer | None = None
+    spared: Mask | None = None
 
     def select(self, index: Tensor) -> "Case":
         """The rows `index`."""
-        y, targets = (None if v is None else v[index] for v in (self.y, self.targets))
+        known = (self.y, self.targets, self.spared)
+        y, targets, spared = (None if v is None else v[index] for v in known)
         observe = on_rows(self.observe, index)
-        return Case(self.x[index], y, targets, self.keys[index], observe)
+        return Case(self.x[index], y, targets, self.keys[index], observe, spared)
 
     def again(self, *names: object) -> "Case":
         """The same rows with fresh randomness for the named purpose."""
@@ -170,6 +173,7 @@ class AbstractAttack(ABC):
         fast: bool = True,
         votes: int | None = None,
         observe: Observer | None = None,
+        spared: Tensor | None = None,
     ) -> AttackResult:
         """Attacks every row of `x` and returns a verified `AttackResult`.
 
@@ -186,6 +190,8 @@ class AbstractAttack(ABC):
         - `observe`: called with a `StepInfo` at every step of every solve (a restart, a
           class tried, a constant of a search), e.g. a `Trace`. What it sees are the values
           the attack works with: those of the model itself with `fast=False`.
+        - `spared` [n]: rows (True) on which the attack does not give up before its budget is
+          spent; the result's `check` says whether that would have been safe
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
         label, targets equal to labels, logits that are not finite on a clean image or not
@@ -209,7 +215,10 @@ class AbstractAttack(ABC):
                 observe,
                 "Trace a method of gradient steps, such as pgd, apgd, fmn or cw_l2.",
             )
-        case = Case(x, y, targets, keys.to(x.device), observe)
+        if spared is not None and spared.shape != x.shape[:1]:
+            raise bad_value("spared", f"have shape ({len(x)},)", tuple(spared.shape))
+        spared = None if spared is None else spared.to(x.device, torch.bool)
+        case = Case(x, y, targets, keys.to(x.device), observe, spared)
         votes = self.votes if votes is None else votes
         check_count(votes, "votes")
         with frozen(model):
@@ -275,6 +284,7 @@ class AbstractAttack(ABC):
             queries=forwards / len(x),
             zero_grads=best.zero_grads,
             steps=best.steps,
+            check=best.check,
             forwards=forwards,
             backwards=best.backwards,
         )

@@ -126,7 +126,7 @@ def without_cost(best: Solution, index: Tensor) -> Solution:
     none = torch.zeros_like(best.steps[index])
     names = ("x", "value", "success", "status")
     picked = {name: getattr(best, name)[index] for name in names}
-    return Solution(**picked, steps=none, zero_grads=none, forwards=0, backwards=0)
+    return Solution(**picked, steps=none, zero_grads=none, check=none, forwards=0, backwards=0)
 
 
 def tanh_solver(
@@ -167,6 +167,7 @@ def unchanged(victim: Victim, case: Case, form: str, confidence: float) -> Solut
         status=torch.full_like(count, Status.STOPPED),
         steps=count,
         zero_grads=count,
+        check=count,
         forwards=len(case.x),
         backwards=0,
     )

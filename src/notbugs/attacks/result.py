@@ -9,6 +9,7 @@ from torch import Tensor
 from notbugs.core import rows
 from notbugs.core.types import Images, Mask, Rows
 from notbugs.engine import Solution
+from notbugs.engine.solution import checked
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class AttackResult:
     - `queries`: forward passes spent on a row, averaged over the batch
     - `zero_grads` [n]: steps at which the gradient was exactly zero, over all restarts
     - `steps` [n]: steps taken, over all restarts
+    - `check` [n]: for rows that were spared, what they say of giving up (`Check`)
     - `forwards`, `backwards`: passes summed over rows and restarts
     """
 
@@ -35,6 +37,7 @@ class AttackResult:
     queries: float
     zero_grads: Tensor
     steps: Tensor
+    check: Tensor
     forwards: int
     backwards: int
 
@@ -80,6 +83,7 @@ def better(best: Solution, again: Solution, left: Tensor) -> Solution:
         status=status,
         steps=best.steps.index_add(0, left, again.steps),
         zero_grads=best.zero_grads.index_add(0, left, again.zero_grads),
+        check=checked(best.check, again.check, left),
         forwards=best.forwards + again.forwards,
         backwards=best.backwards + again.backwards,
     )

@@ -126,6 +126,7 @@ class Sweep(BySolver):
             if victim.exact is None
             else self._objective(victim.exact, case, targets, victim.model.classes),
             observe=case.observe,
+            spared=case.spared,
         )
         return counted(found, self.samples)
 

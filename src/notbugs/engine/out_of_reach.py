@@ -17,11 +17,12 @@ FORECASTS = ("logarithmic", "geometric")
 
 
 class ReachState(NamedTuple):
-    """The gap at the start, its least so far, and the least at the last mark."""
+    """The gap at the start, its least so far, the least at the last mark; rows overruled."""
 
     first: Rows
     least: Rows
     mark: Rows
+    overruled: Mask
 
 
 @final
@@ -34,6 +35,8 @@ class OutOfReach(AbstractStop):
     is g now stops when
 
         g > near * (the gap at the start)   and   g > optimism * r * (h - g).
+
+    Rows that are `spared` go on, and it is noted that they did (`overruled`).
 
     - `forecast`: "logarithmic", for searches and steps that slow down along the way: r
       counts the doublings of the steps that are left, each taken to bring as much as the
@@ -60,7 +63,8 @@ class OutOfReach(AbstractStop):
     def init(self, info: StepInfo) -> ReachState:
         gap = _gap(info)
         first = torch.where(gap.isfinite(), gap, 1)
-        return ReachState(first, gap, torch.full_like(gap, float("inf")))
+        none = torch.zeros_like(gap, dtype=torch.bool)
+        return ReachState(first, gap, torch.full_like(gap, float("inf")), none)
 
     def update(self, info: StepInfo, state: ReachState) -> tuple[Mask, ReachState]:
         least = torch.minimum(
@@ -72,7 +76,14 @@ class OutOfReach(AbstractStop):
         # An infinite mark makes the fall infinite or NaN: such a row goes on.
         short = least > self.optimism * left * (state.mark - least)
         far = least > self.near * state.first
-        return short & far, state._replace(least=least, mark=least)
+        stopped, state = short & far, state._replace(least=least, mark=least)
+        if info.spared is None:
+            return stopped, state
+        overruled = state.overruled | (stopped & info.spared)
+        return stopped & ~info.spared, state._replace(overruled=overruled)
+
+    def overruled(self, state: ReachState) -> Mask:
+        return state.overruled
 
 
 def marks(steps: int) -> frozenset[int]:

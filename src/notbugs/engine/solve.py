@@ -18,7 +18,7 @@ from notbugs.engine.objective import AbstractObjective, Draw, Evaluation, OfOutp
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 from notbugs.engine.sets import AbstractSet, Everywhere
-from notbugs.engine.solution import Solution, Status, joined
+from notbugs.engine.solution import Check, Solution, Status, joined
 from notbugs.engine.start import AbstractStart, AtCenter, FromImages
 from notbugs.engine.stop import AbstractStop, Never, OnSuccess
 from notbugs.engine.trace import Observer, on_rows
@@ -42,6 +42,7 @@ class _Rows(NamedTuple):
     steps: Tensor
     zero_grads: Tensor
     done: Mask
+    spared: Mask | None
 
 
 @dataclass
@@ -197,6 +198,7 @@ class Solver:
         start: AbstractStart = AtCenter(),  # noqa: B008 (frozen, stateless)
         exact: AbstractObjective | None = None,
         observe: Observer | None = None,
+        spared: Mask | None = None,
     ) -> Solution:
         """The best point found for each row of `center`.
 
@@ -207,6 +209,7 @@ class Solver:
         - `observe`: called with a `StepInfo` at every step, before it is taken, and once
           more at the end (`step` is `max_steps` then, without a gradient) while rows are
           at work. Its values are those by which points are judged. `Trace` is one.
+        - `spared` [n]: rows on which no stop gives up; `check` in the solution tells of them
 
         Neither `center` nor `context` is changed.
         """
@@ -214,7 +217,7 @@ class Solver:
         if keys.shape != center.shape[:1]:
             raise bad_value("keys", f"have shape ({center.shape[0]},)", tuple(keys.shape))
         with torch.no_grad():
-            at = self._begin(center, context, keys, start)
+            at = self._begin(center, context, keys, start, spared)
             around = self.within.around(at.center)
             work = _Work(objective, exact, self.parameterization.decode, around)
             if observe is None and isinstance(objective, OfOutputs) and self._in_blocks(at):
@@ -243,11 +246,18 @@ class Solver:
             keys=keys[left.to(keys.device)],
             start=FromImages(found.x[left]),
             observe=on_rows(observe, left),
+            spared=None if spared is None else spared[left],
         )
-        return joined(found, again, left)
+        found = joined(found, again, left)
+        return replace(found, check=_checked(found.check > Check.NONE, found.success))
 
     def _begin(
-        self, center: Images, context: RowTree | None, keys: Keys, start: AbstractStart
+        self,
+        center: Images,
+        context: RowTree | None,
+        keys: Keys,
+        start: AbstractStart,
+        spared: Mask | None,
     ) -> _Rows:
         n = center.shape[0]
         center = center.detach()
@@ -265,6 +275,7 @@ class Solver:
             steps=count,
             zero_grads=count,
             done=torch.zeros(n, dtype=torch.bool, device=center.device),
+            spared=spared,
         )
 
     def _step(
@@ -302,6 +313,7 @@ class Solver:
             jacobian=slope.jacobian,
             place=at.place,
             gap=slope.found.gap,
+            spared=at.spared,
         )
 
     def _in_blocks(self, at: _Rows) -> bool:
@@ -388,6 +400,7 @@ class Solver:
             gap=rows.select(info.gap, left),
             jacobian=rows.select(info.jacobian, left),
             place=at.place,
+            spared=at.spared,
         )
         return at, info
 
@@ -412,7 +425,8 @@ class Solver:
         return at
 
     def _solution(self, work: _Work, parts: list[_Rows]) -> Solution:
-        parts = [part._replace(rule=None, stop=None) for part in parts if part.kept is not None]
+        parts = [part for part in parts if part.kept is not None]
+        overruled = [self._overruled(part) for part in parts]
         order = torch.cat([part.place for part in parts]).argsort()
         kept = Kept(*(_joined([part.kept for part in parts], i, order) for i in range(3)))
         done = torch.cat([part.done for part in parts])[order]
@@ -424,9 +438,15 @@ class Solver:
             status=torch.where(kept.value.isfinite(), status, Status.NOT_FINITE),
             steps=torch.cat([part.steps for part in parts])[order],
             zero_grads=torch.cat([part.zero_grads for part in parts])[order],
+            check=_checked(torch.cat(overruled)[order], kept.success),
             forwards=work.forwards,
             backwards=work.backwards,
         )
+
+    def _overruled(self, part: _Rows) -> Mask:
+        """Rows on which a stop would have given up and did not, because they were spared."""
+        found = None if part.stop is None else self.stop.overruled(part.stop)
+        return torch.zeros_like(part.done) if found is None else found
 
     def _exactly(
         self,
@@ -443,7 +463,14 @@ class Solver:
         success = found.success if truth.success is None else truth.success
         denied = found.success & ~success
         forwards = work.forwards + len(center)
-        return replace(found, value=truth.value, success=success, forwards=forwards), denied
+        check = _checked(found.check > Check.NONE, success)
+        found = replace(found, value=truth.value, success=success, check=check, forwards=forwards)
+        return found, denied
+
+
+def _checked(overruled: Mask, success: Mask) -> Tensor:
+    """A `Check` for each row."""
+    return torch.where(overruled, torch.where(success, Check.MISSED, Check.HELD), Check.NONE)
 
 
 def _joined(kept: list[Any], column: int, order: Tensor) -> Tensor:

@@ -8,24 +8,25 @@ from torch import Tensor
 
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_positive
-from notbugs.core.types import Images, Keys, Rows
+from notbugs.core.types import Images, Rows
 from notbugs.engine.norms import AbstractNorm, Linf, check_norm
 from notbugs.engine.pyramid import mass, of_norm, placed, pyramids
 from notbugs.engine.rules import AbstractStepRule, StepInfo
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Steps of a budget of 10,000 after which the area of the squares halves (section 5)."""
-
-
+AHEAD = 32
+"""Steps for which random numbers are drawn at once: one by one that takes a third of a step."""
 BEYOND_L1 = 3.0
 """How many radii long an L1 candidate is before its projection onto the ball in the box."""
 
 
 class SquareState(NamedTuple):
-    """The best point of each row so far and its value."""
+    """The best point of each row so far, its value, and numbers drawn for the next steps."""
 
     best: Tensor
     value: Rows
+    drawn: Tensor
 
 
 @final
@@ -61,23 +62,30 @@ class Square(AbstractStepRule[SquareState]):
             raise bad_value("p_init", "lie in (0, 1]: a share of the image's area", self.p_init)
 
     def init(self, theta: Tensor, info: StepInfo) -> SquareState:
-        return SquareState(theta, info.value)
+        return SquareState(theta, info.value, self._draw(theta, info))
 
     def step(self, theta: Tensor, info: StepInfo, state: SquareState) -> tuple[Tensor, SquareState]:
-        best, value = state
+        best, value, drawn = state
         if info.step:
             # Neither not lower nor NaN: so any number is better than a NaN at the start.
             lower = ~((info.value >= value) | info.value.isnan())
             best = rows.where(lower, theta, best)
             value = torch.where(lower, info.value, value)
-        keys = random.fold(info.keys, "square", info.step)
+            if info.step % AHEAD == 0:
+                drawn = self._draw(theta, info)
         area = share(info.step, info.max_steps, self.p_init) * best[0, 0].numel()
         paint = self._corners if isinstance(self.norm, Linf) else self._bumps
-        return paint(best, info, keys, area), SquareState(best, value)
+        u = drawn[:, info.step % AHEAD]
+        return paint(best, info, u, area), SquareState(best, value, drawn)
 
-    def _corners(self, best: Images, info: StepInfo, keys: Keys, area: float) -> Images:
+    def _draw(self, theta: Tensor, info: StepInfo) -> Tensor:
+        """Uniform numbers for the next `AHEAD` steps, [n, AHEAD, numbers of a step]."""
+        # A square's place takes two; L2 and L1 paint two squares, one of them either way up.
+        count = (2 if isinstance(self.norm, Linf) else 5) + theta.shape[1]
+        return random.uniform(random.fold(info.keys, "square", info.step), (AHEAD, count))
+
+    def _corners(self, best: Images, info: StepInfo, u: Tensor, area: float) -> Images:
         side = min(max(round(area**0.5), 1), *best.shape[2:])
-        u = random.uniform(keys, (2 + best.shape[1],))
         place = window(u[:, 0], u[:, 1], best, side)[:, None].expand(-1, best.shape[1], -1)
         # The pixels of the square alone: late in the budget there are few of them.
         old, center = (v.flatten(2).gather(2, place) for v in (best, info.center))
@@ -88,12 +96,11 @@ class Square(AbstractStepRule[SquareState]):
         new = torch.where(low ^ idle, down, up)
         return best.flatten(2).scatter(2, place, new.to(best.dtype)).reshape(best.shape)
 
-    def _bumps(self, best: Images, info: StepInfo, keys: Keys, area: float) -> Images:
+    def _bumps(self, best: Images, info: StepInfo, u: Tensor, area: float) -> Images:
         # Odd, so that the bump has a centre, and at least 3.
         side = max(round(area**0.5), 3) | 1
-        c, limit = best.shape[1], min(best.shape[2:])
+        limit = min(best.shape[2:])
         side = min(side, limit if limit % 2 else max(limit - 1, 1))
-        u = random.uniform(keys, (5 + c,))
         to, row, column = spots(u[:, 0], u[:, 1], best, side)
         gives, _, _ = spots(u[:, 2], u[:, 3], best, side)
         sign = torch.where(u[:, 5:] < 0.5, -1.0, 1.0)[:, :, None, None].to(best.dtype)

@@ -13,7 +13,7 @@ from notbugs.attacks import AbstractAttack
 from notbugs.core.errors import StoreError
 from notbugs.data import ImageData
 from notbugs.data.writing import write_file
-from notbugs.engine import Threat
+from notbugs.engine import Check, Threat
 from notbugs.judge.verdict import AttackRecord, Verdict
 from notbugs.models import Classifier
 
@@ -28,7 +28,7 @@ def identity(
 ) -> str:
     """A digest of all that an evaluation's result depends on."""
     votes = "" if samples == 1 else f" by {samples} passes"
-    digest = hashlib.sha256(f"2{data.digest}{threat}{seed}{votes}".encode())
+    digest = hashlib.sha256(f"3{data.digest}{threat}{seed}{votes}".encode())
     for attack in attacks:
         digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
@@ -56,7 +56,9 @@ class Ledger:
     """Which rows were right, which attack broke which, and what that cost.
 
     `seen` lists the rows that each stage of an attack was shown, so that an evaluation goes
-    on where it stopped; `given_up` those it gave up, `checked` those attacked to the end.
+    on where it stopped; `given_up` those it gave up, `spared` those that it would have, but
+    attacked to the end as a check; `checked` those and others attacked to the end later.
+    `fell` lists the checked rows that fell.
     `attacked` counts the pairs of a row and an attack, and `flat` those of them without
     gradients.
     """
@@ -69,7 +71,9 @@ class Ledger:
     broken_by: list[int] = field(default_factory=list[int])
     seen: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     given_up: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    spared: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     checked: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    fell: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     _path: Path | None = None
     _identity: str = ""
 
@@ -114,11 +118,23 @@ class Ledger:
         pairs = zip(self.right, self.broken_by, strict=True)
         return [i for i, (r, b) in enumerate(pairs) if r and b < 0 and i not in seen]
 
+    def shown_to(self, attack: int) -> list[int]:
+        """The rows that stood when this attack began."""
+        pairs = zip(self.right, self.broken_by, strict=True)
+        return [i for i, (r, b) in enumerate(pairs) if r and (b < 0 or b >= attack)]
+
     def check(self, attack: int, choose: Callable[[list[int]], list[int]]) -> list[int]:
-        """The rows on which this attack is checked: chosen once among those it gave up."""
+        """The rows on which this attack is checked, once its first stage is over.
+
+        Those that it would have given up had they not been spared; where that is fewer than
+        it takes, also rows chosen among those it gave up.
+        """
         name = str(attack)
         if name not in self.checked:
-            self.checked[name] = choose(self.left_by(attack))
+            already = self.spared.get(name, [])
+            left = self.left_by(attack)
+            enough = len(choose(already + left))
+            self.checked[name] = already + choose(left)[: max(enough - len(already), 0)]
         return self.checked[name]
 
     def left_by(self, attack: int) -> list[int]:
@@ -128,7 +144,8 @@ class Ledger:
 
     def fallen(self, attack: int) -> int:
         """How many of the rows on which this attack was checked fell."""
-        return sum(self.broken_by[row] == attack for row in self.checked.get(str(attack), ()))
+        checked = set(self.checked.get(str(attack), ()))
+        return len(checked & set(self.fell.get(str(attack), ())))
 
     def note(
         self,
@@ -141,10 +158,12 @@ class Ledger:
         forwards: int,
         flat: int,
         gave_up: list[bool],
+        check: list[int],
     ) -> None:
         """Enters what an attack did to some rows; `flat` counts those without gradients.
 
         A check shows no row for the first time: it counts neither for `flat` nor as given up.
+        `check` says of each row what `Solution.check` does.
         """
         for row, broken in zip(rows, success, strict=True):
             if broken:
@@ -157,6 +176,12 @@ class Ledger:
             self.flat += flat
             left = [row for row, gave in zip(rows, gave_up, strict=True) if gave]
             self.given_up.setdefault(str(attack), []).extend(left)
+            spared = [row for row, c in zip(rows, check, strict=True) if c > Check.NONE]
+            self.spared.setdefault(str(attack), []).extend(spared)
+            fell = [row for row, c in zip(rows, check, strict=True) if c == Check.MISSED]
+        else:
+            fell = [row for row, broken in zip(rows, success, strict=True) if broken]
+        self.fell.setdefault(str(attack), []).extend(fell)
         self._save()
 
     def close(self) -> None:
@@ -179,7 +204,7 @@ class Ledger:
                 name,
                 self.broken_by.count(i),
                 self.seconds[i],
-                len(self.given_up.get(str(i), ())),
+                len(self.given_up.get(str(i), ())) + len(self.spared.get(str(i), ())),
                 len(self.checked.get(str(i), ())),
                 self.fallen(i),
             )

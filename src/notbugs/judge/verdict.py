@@ -14,8 +14,8 @@ from notbugs.engine import Threat
 class AttackRecord:
     """One attack's share in a verdict: rows it was first to break, and its time.
 
-    Of the `given_up` rows that it left before its budget was spent, `checked` were attacked
-    to the end, and `fallen` of those fell; if any did, all were attacked to the end.
+    Of the `given_up` rows, on which it progressed too slowly, `checked` were attacked to the
+    end, and `fallen` of those fell; if any did, all were attacked to the end.
     """
 
     name: str
