@@ -115,7 +115,7 @@ class ElasticNet(ConstantSearch):
         return replace(merged, steps=best.steps + again.steps)
 
 
-PER_ROW = ("x", "value", "success", "status", "steps", "zero_grads")
+PER_ROW = ("x", "value", "success", "status", "steps", "zero_grads", "check")
 
 
 def ead(
