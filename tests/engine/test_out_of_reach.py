@@ -136,6 +136,28 @@ def test_spared_rows_go_on_and_say_whether_that_was_needed():
     assert found.check.tolist() == [Check.NONE, Check.HELD, Check.NONE, Check.MISSED, Check.NONE]
 
 
+def test_a_row_that_has_succeeded_says_nothing_of_giving_up():
+    """Also where its value stays far from 0, and while it waits to be cut off."""
+
+    class Elsewhere(Script):
+        def __call__(self, x, context, draw):
+            found = super().__call__(x, context, draw)
+            return found._replace(success=(context["row"] == 0) & (self.at > 5))
+
+    stop = Either(OnSuccess(), OutOfReach())
+    solver = Solver(Everywhere(), Steepest(L2(), 0.1), STEPS, keep=LowestValue(), stop=stop)
+    n = 20  # one row in twenty is too few to be cut off
+    found = solver.minimise(
+        Elsewhere(FLAT.expand(n, -1)),
+        torch.zeros(n, 3),
+        {"row": torch.arange(n)},
+        keys=random.row_keys(n, "reach"),
+        spared=torch.arange(n) < 2,
+    )
+    assert found.steps.tolist()[:3] == [5, STEPS, 20]
+    assert found.check.tolist() == [Check.NONE, Check.HELD] + [Check.NONE] * 18
+
+
 def test_giving_up_is_no_success():
     solver = Solver(Everywhere(), Steepest(L2(), 0.1), STEPS, stop=OutOfReach())
     found = solver.minimise(

@@ -152,6 +152,15 @@ def test_where_a_spared_row_falls_late_all_rows_get_the_whole_attack(scene):
     assert torch.equal(found.standing, alone.standing)
 
 
+def test_no_row_is_counted_twice(scene):
+    """Also where the model has fewer classes than the attack would try."""
+    model, data = scene
+    attack = apgd_targeted(L2(), 0.3, steps=30, give_up=True)
+    found = evaluate(model, data, THREAT, attacks=[attack]).attacks[0]
+    assert 0 < found.given_up <= ROWS - found.broken
+    assert 10 <= found.checked <= 22
+
+
 def test_thorough_leaves_giving_up_out(scene):
     model, data = scene
     serious = pgd(L2(), THREAT.eps, steps=10)

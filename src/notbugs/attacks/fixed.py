@@ -61,6 +61,9 @@ class Attack(AbstractAttack):
     def passes(self) -> int:
         return self.solver.max_steps * self.restarts * self.samples
 
+    def most_steps(self, classes: int) -> int:
+        return self.solver.max_steps * self.restarts
+
     @property
     def votes(self) -> int:
         return self.samples

@@ -72,6 +72,9 @@ class Sweep(BySolver):
     def passes(self) -> int:
         return super().passes * max(self.targets_tried, 1) * self.samples
 
+    def most_steps(self, classes: int) -> int:
+        return self.solver.max_steps * max(min(self.targets_tried, classes - 1), 1)
+
     @property
     def votes(self) -> int:
         return self.samples

@@ -17,11 +17,15 @@ FORECASTS = ("logarithmic", "geometric")
 
 
 class ReachState(NamedTuple):
-    """The gap at the start, its least so far, the least at the last mark; rows overruled."""
+    """The gap at the start, its least so far, the least at the last mark.
+
+    `reached`: rows that have succeeded. `overruled`: rows that had not, and were spared.
+    """
 
     first: Rows
     least: Rows
     mark: Rows
+    reached: Mask
     overruled: Mask
 
 
@@ -64,12 +68,13 @@ class OutOfReach(AbstractStop):
         gap = _gap(info)
         first = torch.where(gap.isfinite(), gap, 1)
         none = torch.zeros_like(gap, dtype=torch.bool)
-        return ReachState(first, gap, torch.full_like(gap, float("inf")), none)
+        return ReachState(first, gap, torch.full_like(gap, float("inf")), none, none)
 
     def update(self, info: StepInfo, state: ReachState) -> tuple[Mask, ReachState]:
         least = torch.minimum(
             state.least, _gap(info).nan_to_num(nan=float("inf"), posinf=float("inf"))
         )
+        state = state._replace(reached=state.reached | info.success)
         if info.step not in marks(info.max_steps):
             return torch.zeros_like(info.success), state._replace(least=least)
         left = math.log2(info.max_steps / info.step) if self.forecast == "logarithmic" else 1.0
@@ -79,7 +84,8 @@ class OutOfReach(AbstractStop):
         stopped, state = short & far, state._replace(least=least, mark=least)
         if info.spared is None:
             return stopped, state
-        overruled = state.overruled | (stopped & info.spared)
+        # A row that has its success says nothing: also one that waits to be cut off.
+        overruled = state.overruled | (stopped & info.spared & ~state.reached)
         return stopped & ~info.spared, state._replace(overruled=overruled)
 
     def overruled(self, state: ReachState) -> Mask:

@@ -102,7 +102,7 @@ class _Work:
             (grad,) = torch.autograd.grad(outputs, theta, derivative(seen))
         self.forwards += theta.shape[0]
         self.backwards += theta.shape[0]
-        return _Slope(x.detach(), Evaluation(value.detach(), None, seen), grad)
+        return _Slope(x.detach(), _detached(Evaluation(value, None, seen)), grad)
 
     def confirmed(self, x: Images, found: Evaluation, at: _Rows, solver: "Solver") -> Mask:
         """Success, asked of the exact objective where `keep` wants each success confirmed."""
@@ -154,9 +154,13 @@ def _probe(work: _Work, at: _Rows, step: int, theta: Tensor) -> Evaluation:
 
 
 def _detached(found: Evaluation) -> Evaluation:
-    value = found.value.detach()
     outputs = None if found.outputs is None else found.outputs.detach()
-    return found._replace(value=value.float() if value.itemsize < 4 else value, outputs=outputs)
+    return found._replace(value=_in_float32(found.value.detach()), outputs=outputs)
+
+
+def _in_float32(value: Rows) -> Rows:
+    """Values in at least float32."""
+    return value.float() if value.itemsize < 4 else value
 
 
 @dataclass(frozen=True)
@@ -235,10 +239,12 @@ class Solver:
         if not bool(refuted.any()):
             return found
         # Fast successes that the exact objective does not share: these rows go on with it
-        # from where they are, until they succeed, for at most the same budget.
+        # from where they are, for at most the same budget; where nothing else would stop
+        # them, and a success need not be the nearest, until they succeed.
         left = refuted.nonzero()[:, 0]
         rest = rows.select(None if context is None else dict(context), left)
-        onwards = replace(self, stop=OnSuccess()) if self.stop.never else self
+        halt = self.stop.never and not self.keep.confirms
+        onwards = replace(self, stop=OnSuccess()) if halt else self
         again = onwards.minimise(
             exact,
             center[left],
@@ -246,7 +252,7 @@ class Solver:
             keys=keys[left.to(keys.device)],
             start=FromImages(found.x[left]),
             observe=on_rows(observe, left),
-            spared=None if spared is None else spared[left],
+            spared=None if spared is None else spared[left.to(spared.device)],
         )
         found = joined(found, again, left)
         return replace(found, check=_checked(found.check > Check.NONE, found.success))
@@ -275,7 +281,7 @@ class Solver:
             steps=count,
             zero_grads=count,
             done=torch.zeros(n, dtype=torch.bool, device=center.device),
-            spared=spared,
+            spared=None if spared is None else spared.to(center.device),
         )
 
     def _step(
@@ -348,7 +354,7 @@ class Solver:
         points, outputs, zero = block.taken()
         every = torch.arange(n, device=at.place.device).repeat(b)
         context = rows.select(at.context, every)
-        value = objective.value_of(outputs, context).reshape(b, n)
+        value = _in_float32(objective.value_of(outputs, context)).reshape(b, n)
         success = objective.success_of(outputs, context).reshape(b, n)
         new = blocks.best(points, value, success)
         return at._replace(

@@ -12,7 +12,7 @@ from notbugs.attacks import AbstractAttack
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData
-from notbugs.engine import Threat
+from notbugs.engine import Check, Threat
 from notbugs.judge.accuracy import check_fits, correct
 from notbugs.judge.ledger import Ledger, identity
 from notbugs.judge.masking import diagnose, repeats
@@ -205,8 +205,17 @@ class _Run:
         x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
         keys = random.fold(keys, "attack", i).to(device)
         votes = max(self.samples, attack.votes)
-        keep = torch.tensor([row in spared for row in index.tolist()]) if spared else None
-        found = attack(self.model, x, y, keys=keys, fast=self.fast, votes=votes, spared=keep)
+        kept = torch.tensor([row in spared for row in index.tolist()], device=device)
+        found = attack(
+            self.model,
+            x,
+            y,
+            keys=keys,
+            fast=self.fast,
+            votes=votes,
+            spared=kept if spared else None,
+        )
+        short = found.steps < attack.most_steps(self.model.classes)
         flat = (found.zero_grads * 2 >= found.steps) & (found.zero_grads > 0)
         self.ledger.note(
             i,
@@ -216,7 +225,7 @@ class _Run:
             seconds=time.perf_counter() - began,
             forwards=found.forwards,
             flat=int(flat.sum()),
-            gave_up=(~found.success & (found.steps < attack.passes)).tolist(),
+            gave_up=(~found.success & short & (found.check == Check.NONE)).tolist(),
             check=found.check.tolist(),
         )
 

@@ -176,7 +176,11 @@ class Ledger:
             self.flat += flat
             left = [row for row, gave in zip(rows, gave_up, strict=True) if gave]
             self.given_up.setdefault(str(attack), []).extend(left)
-            spared = [row for row, c in zip(rows, check, strict=True) if c > Check.NONE]
+            # A row that fell otherwise does not count: unspared, it would not be given up.
+            says = zip(rows, check, success, strict=True)
+            spared = [
+                r for r, c, fell in says if c == Check.MISSED or (c == Check.HELD and not fell)
+            ]
             self.spared.setdefault(str(attack), []).extend(spared)
             fell = [row for row, c in zip(rows, check, strict=True) if c == Check.MISSED]
         else:
