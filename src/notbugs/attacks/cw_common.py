@@ -1,7 +1,7 @@
 """What the attacks of Carlini and Wagner share, and EAD: searches over penalised problems."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -124,9 +124,9 @@ class Narrowing(AbstractAttack):
 def without_cost(best: Solution, index: Tensor) -> Solution:
     """The rows `index` of a solution, as one that has cost nothing."""
     none = torch.zeros_like(best.steps[index])
-    names = ("x", "value", "success", "status")
-    picked = {name: getattr(best, name)[index] for name in names}
-    return Solution(**picked, steps=none, zero_grads=none, check=none, forwards=0, backwards=0)
+    return replace(
+        best.select(index), steps=none, zero_grads=none, check=none, forwards=0, backwards=0
+    )
 
 
 def tanh_solver(

@@ -110,12 +110,8 @@ class ElasticNet(ConstantSearch):
     def _nearer(self, best: Solution, again: Solution, center: Images) -> Solution:
         held, new = (Kept(s.x, s.value, s.success) for s in (best, again))
         index = self.solver.keep.better(new, held, center).nonzero()[:, 0]
-        part = replace(again, **{n: getattr(again, n)[index] for n in PER_ROW})
-        merged = joined(best, part, index)
+        merged = joined(best, again.select(index), index)
         return replace(merged, steps=best.steps + again.steps)
-
-
-PER_ROW = ("x", "value", "success", "status", "steps", "zero_grads", "check")
 
 
 def ead(

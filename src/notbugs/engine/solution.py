@@ -1,6 +1,6 @@
 """What a solve returns: data, not exceptions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import torch
@@ -50,6 +50,14 @@ class Solution:
     check: Tensor
     forwards: int
     backwards: int
+
+    def select(self, index: Tensor) -> "Solution":
+        """The rows `index`; the passes stay those of all rows."""
+        return replace(self, **{name: getattr(self, name)[index] for name in PER_ROW})
+
+
+PER_ROW = ("x", "value", "success", "status", "steps", "zero_grads", "check")
+"""The fields of a solution that have an entry a row."""
 
 
 def checked(whole: Tensor, part: Tensor, index: Tensor) -> Tensor:

@@ -149,12 +149,12 @@ class _Run:
         share = _shares(self.attacks)
         for i, attack in enumerate(self.attacks):
             rows, spared = self.ledger.to_attack(i), set[int]()
-            if attack.thorough() != attack:
+            if _gives_up(attack):
                 # Chosen among all that this attack is shown, also where a run goes on.
                 spared = set(_some(self.ledger.shown_to(i), random.fold(keys, "check", i), SPARED))
             for done in self._stage(i, attack, "", rows, keys, spared):
                 self.progress(sum(share[:i]) + share[i] * done)
-            if attack.thorough() != attack:
+            if _gives_up(attack):
                 self._check_up(i, attack.thorough(), keys)
         self.progress(1.0)
 
@@ -185,7 +185,7 @@ class _Run:
         size = self.batch_size
         if not attack.needs_grad:
             size *= WITHOUT_GRADIENTS
-        elif attack.thorough() != attack and self.model.device.type == "cpu":
+        elif _gives_up(attack) and self.model.device.type == "cpu":
             size *= GIVING_UP
         batches = torch.tensor(rows, dtype=torch.int64).split(size) if rows else ()
         for done, index in enumerate(batches):
@@ -228,6 +228,11 @@ class _Run:
             gave_up=(~found.success & short & (found.check == Check.NONE)).tolist(),
             check=found.check.tolist(),
         )
+
+
+def _gives_up(attack: AbstractAttack) -> bool:
+    """Whether it leaves rows before its budget is spent."""
+    return attack.thorough() != attack
 
 
 def _some(rows: list[int], keys: Tensor, times: float = 1.0) -> list[int]:
