@@ -80,7 +80,7 @@ def deepfool(
         x' <- x' + (1 + overshoot) * |f_l| / ||w_l||_dual * steepest(w_l)
 
     A row stops at its first success, after 2 or 3 steps as a rule. It costs one backward
-    pass a candidate and step, and one more.
+    pass a candidate and step.
 
     - `norm`: L2() as in the paper, Linf(), or L1()
     - `steps`: at most

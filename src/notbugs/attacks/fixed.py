@@ -55,7 +55,7 @@ class Attack(AbstractAttack):
 
     @property
     def needs_grad(self) -> bool:
-        return self.solver.rule.needs_grad
+        return self.solver.rule.differentiates
 
     @property
     def passes(self) -> int:

@@ -30,7 +30,7 @@ class BySolver(AbstractAttack):
 
     @property
     def needs_grad(self) -> bool:
-        return self.solver.rule.needs_grad
+        return self.solver.rule.differentiates
 
     @property
     def passes(self) -> int:

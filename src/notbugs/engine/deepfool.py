@@ -37,6 +37,7 @@ class NearestBoundary(AbstractStepRule[None]):
     norm: AbstractNorm
     overshoot: float = 0.02
 
+    needs_grad: ClassVar[bool] = False
     needs_jacobian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -50,11 +50,18 @@ class AbstractStepRule(ABC, Generic[S]):
     """Gives the next variables; its state is a tree of per-row tensors (or None)."""
 
     needs_grad: ClassVar[bool] = True
+    """Whether a step looks at the gradient of the value."""
     needs_jacobian: ClassVar[bool] = False
+    """Whether it looks at the gradients of all outputs."""
     needs_success: ClassVar[bool] = True
     """False where a step follows from values and gradients alone."""
     needs_value: ClassVar[bool] = True
     """False where a step follows from gradients alone (or from success and gradients)."""
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether the objective must be differentiable."""
+        return self.needs_grad or self.needs_jacobian
 
     @abstractmethod
     def init(self, theta: Tensor, info: StepInfo) -> S:

@@ -64,23 +64,27 @@ class _Work:
             draw = Draw(random.fold(at.keys, *names))
             return self.objective(self.decode(theta), at.context, draw)
 
-    def slope(self, at: _Rows, step: int, jacobian: bool = False) -> "_Slope":
-        """The objective at the current variables with the gradient of each row's value.
+    def slope(self, at: _Rows, step: int, rule: AbstractStepRule[Any]) -> "_Slope":
+        """The objective at the current variables with the gradients that the rule needs.
 
-        With `jacobian`, that of every output as well, at one backward pass each.
+        That of each row's value, or those of all its outputs, at one backward pass each.
         """
         theta = at.theta.detach().requires_grad_()
         draw = Draw(random.fold(at.keys, "step", step) if self.objective.is_random else at.keys)
         with torch.enable_grad():
             x = self.decode(theta)
             found = self.objective(x, at.context, draw)
-            # As the gradient of the sum, two operations shorter.
-            (grad,) = torch.autograd.grad(
-                found.value, theta, torch.ones_like(found.value), retain_graph=jacobian
-            )
-            each = _jacobian(found.outputs, theta) if jacobian else None
+            grad, each = None, None
+            if rule.needs_grad:
+                # As the gradient of the sum, two operations shorter.
+                one = torch.ones_like(found.value)
+                kept = rule.needs_jacobian
+                (grad,) = torch.autograd.grad(found.value, theta, one, retain_graph=kept)
+                self.backwards += theta.shape[0]
+            if rule.needs_jacobian:
+                each = _jacobian(found.outputs, theta)
+                self.backwards += theta.shape[0] * each.shape[1]
         self.forwards += theta.shape[0]
-        self.backwards += theta.shape[0] * (1 if each is None else 1 + each.shape[1])
         return _Slope(x.detach(), _detached(found), grad, each)
 
     def slope_of_outputs(
@@ -364,8 +368,8 @@ class Solver:
         )
 
     def _evaluate(self, work: _Work, at: _Rows, step: int) -> _Slope:
-        if self.rule.needs_grad:
-            return work.slope(at, step, self.rule.needs_jacobian)
+        if self.rule.differentiates:
+            return work.slope(at, step, self.rule)
         return _Slope(work.decode(at.theta), _detached(work.look(at.theta, at, "step", step)))
 
     def _record(
@@ -413,7 +417,8 @@ class Solver:
     def _advance(self, at: _Rows, info: StepInfo) -> _Rows:
         theta, state = self.rule.step(at.theta, info, at.rule)
         theta = info.project(theta)
-        flat = None if info.grad is None else blocks.all_zero(info.grad)
+        slopes = info.jacobian if info.grad is None else info.grad
+        flat = None if slopes is None else blocks.all_zero(slopes)
         moved: Tensor | int = 1
         if not self.stop.never:
             moved = ~at.done
