@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import subjects
 import torch
@@ -15,12 +15,16 @@ from torch import Tensor
 
 from notbugs.engine import Threat
 from notbugs.judge import Verdict, diagnose, evaluate, evaluation_pgd
-from notbugs.models import frozen
+from notbugs.models import Classifier, frozen
 
-OURS, THEIRS, DIAGNOSIS = "notbugs", "pyautoattack", "notbugs' masking diagnosis"
+OURS, DIAGNOSIS = "notbugs", "notbugs' masking diagnosis"
+STEPS = 100
+"""Of AutoAttack's standard version; torchattacks' own "standard" runs 10."""
 BATCH, SEED = 128, 0
 T = TypeVar("T")
 NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+Peer: TypeAlias = Callable[[Classifier, Tensor, Tensor, Threat], Tensor]
+"""(model, images, labels, threat) -> the images it makes of them."""
 
 
 def measured(
@@ -38,33 +42,44 @@ def measured(
             "batch": BATCH,
             "seed": SEED,
             "rounds": 1,
-            "pyautoattack": "version='standard', on a model with frozen parameters",
+            "peers": (
+                "version='standard' on a model with frozen parameters; torchattacks' runs 10 "
+                f"steps of its gradient attacks, and once more the standard's {STEPS}"
+            ),
         },
     }
 
 
 def beside(subject: Subject, threat: Threat) -> dict[str, Any]:
-    """Both evaluations of the same images, after imports and a short one that warms up."""
+    """All evaluations of the same images, after imports and a short one that warms up."""
     prepare()
-    importlib.import_module(THEIRS)
+    for name in ("pyautoattack", "torchattacks"):
+        importlib.import_module(name)
     evaluate(
         subject.model, subject.data, threat, attacks=[evaluation_pgd(threat, steps=2)], seed=SEED
     )
     verdict, mine = run(subject, lambda: ours(subject, threat))
-    standing, theirs = run(subject, lambda: official(subject, threat))
     _, extra = run(subject, lambda: diagnose(subject.model, subject.data, threat, seed=SEED))
+    cost = {OURS: mine, DIAGNOSIS: extra}
+    robust, differ = {OURS: verdict.robust}, dict[str, Any]()
+    for name, peer in PEERS.items():
+        standing, cost[name] = run(subject, lambda peer=peer: left_by(peer, subject, threat))
+        robust[name] = 100 * float(standing.float().mean())
+        differ[name] = {
+            "only_the_peer_breaks": rows(verdict.standing & ~standing),
+            "only_notbugs_breaks": [
+                {"image": i, "by": verdict.attacks[int(verdict.broken_by[i])].name}
+                for i in rows(standing & ~verdict.standing)
+            ],
+        }
     return {
         "threat": str(threat),
         "images": verdict.n,
         "clean": verdict.clean,
-        "robust": {OURS: verdict.robust, THEIRS: 100 * float(standing.float().mean())},
+        "robust": robust,
         "first_to_break": {one.name: one.broken for one in verdict.attacks},
-        "only_pyautoattack_breaks": rows(verdict.standing & ~standing),
-        "only_notbugs_breaks": [
-            {"image": i, "by": verdict.attacks[int(verdict.broken_by[i])].name}
-            for i in rows(standing & ~verdict.standing)
-        ],
-        "cost": {OURS: mine, THEIRS: theirs, DIAGNOSIS: extra},
+        "differ": differ,
+        "cost": cost,
     }
 
 
@@ -85,24 +100,64 @@ def ours(subject: Subject, threat: Threat) -> Verdict:
     )
 
 
-def official(subject: Subject, threat: Threat) -> Tensor:
-    """Which images stand, judged from the images that it returns."""
-    from pyautoattack import AutoAttack
-
+def left_by(peer: Peer, subject: Subject, threat: Threat) -> Tensor:
+    """Which images stand, judged from the images that a peer returns."""
     model, x, y = subject.model, subject.x, subject.y
     with frozen(model):
-        attack = AutoAttack(
-            model,
-            norm=NAMES[threat.norm.name],
-            eps=threat.eps,
-            version="standard",
-            device="cpu",
-            seed=SEED,
-        )
-        x_adv, _ = attack.run_standard_evaluation(x, y, batch_size=BATCH)
+        x_adv = peer(model, x, y, threat)
         with torch.no_grad():
             right = model(x).argmax(dim=1) == y
             return right & (model(x_adv).argmax(dim=1) == y)
+
+
+def official(model: Classifier, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    """By the package of AutoAttack's authors' code."""
+    from pyautoattack import AutoAttack
+
+    attack = AutoAttack(
+        model,
+        norm=NAMES[threat.norm.name],
+        eps=threat.eps,
+        version="standard",
+        device="cpu",
+        seed=SEED,
+    )
+    return attack.run_standard_evaluation(x, y, batch_size=BATCH)[0]
+
+
+def torchattacks(model: Classifier, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    """By torchattacks, as it comes."""
+    from torchattacks import AutoAttack
+
+    norm, classes = NAMES[threat.norm.name], model.classes
+    return batched(AutoAttack(model, norm, threat.eps, n_classes=classes, seed=SEED), x, y)
+
+
+def torchattacks_in_full(model: Classifier, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    """By torchattacks, with the steps of the standard version."""
+    import torchattacks as lib
+
+    how = {"norm": NAMES[threat.norm.name], "eps": threat.eps, "seed": SEED}
+    long = how | {"steps": STEPS}
+    attacks = [
+        lib.APGD(model, **long),
+        lib.APGDT(model, n_classes=model.classes, **long),
+        lib.FAB(model, multi_targeted=True, n_classes=model.classes, **long),
+        lib.Square(model, n_queries=5000, **how),
+    ]
+    return batched(lib.MultiAttack(attacks), x, y)
+
+
+def batched(attack: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """Of batch after batch."""
+    return torch.cat([attack(*part) for part in zip(x.split(BATCH), y.split(BATCH), strict=True)])
+
+
+PEERS: dict[str, Peer] = {
+    "pyautoattack": official,
+    "torchattacks": torchattacks,
+    f"torchattacks, {STEPS} steps": torchattacks_in_full,
+}
 
 
 def rows(mask: Tensor) -> list[int]:
@@ -117,30 +172,37 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def _strength(found: list[dict[str, Any]]) -> str:
-    heads = ("threat", "images", "clean %", *(f"robust %, {n}" for n in (OURS, THEIRS)))
+    everyone = (OURS, *PEERS)
+    heads = ("threat", "images", "clean %", *(f"robust %, {name}" for name in everyone))
     lines = [
         (
             one["threat"],
             one["images"],
             f"{one['clean']:.2f}",
-            *(f"{one['robust'][name]:.2f}" for name in (OURS, THEIRS)),
+            *(f"{one['robust'][name]:.2f}" for name in everyone),
         )
         for one in found
     ]
     text = "## Strength\n\nLower robust accuracy is the stronger evaluation.\n\n"
-    return text + table(heads, lines)
+    broke = [f"{one['threat']}: {_counts(one['first_to_break'])}.\n" for one in found]
+    return f"{text}{table(heads, lines)}\nFirst to break, {OURS}, {''.join(broke)}"
+
+
+def _counts(broken: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in broken.items())
 
 
 def _disagreements(found: list[dict[str, Any]]) -> str:
-    heads = ("threat", f"only {THEIRS} breaks", f"only {OURS} breaks", f"first to break, {OURS}")
+    heads = ("threat", "peer", "only the peer breaks", f"only {OURS} breaks")
     lines = [
         (
             one["threat"],
-            ", ".join(map(str, one["only_pyautoattack_breaks"])) or "none",
-            ", ".join(f"{r['image']} ({r['by']})" for r in one["only_notbugs_breaks"]) or "none",
-            ", ".join(f"{name} {count}" for name, count in one["first_to_break"].items()),
+            name,
+            ", ".join(map(str, differ["only_the_peer_breaks"])) or "none",
+            ", ".join(f"{r['image']} ({r['by']})" for r in differ["only_notbugs_breaks"]) or "none",
         )
         for one in found
+        for name, differ in one["differ"].items()
     ]
     return "## Images on which they differ\n\n" + table(heads, lines)
 
@@ -176,7 +238,7 @@ def _cost(found: list[dict[str, Any]]) -> str:
         "## Cost\n\nOne run each in one process, ours first; the ratio is of processor "
         "time. The passes were counted while the time was taken, which costs all alike. An image "
         "is any that was given, also one that the model gets wrong or that fell early. By "
-        f"default `evaluate` adds the diagnosis, which {THEIRS} has not; it has its own line."
+        "default `evaluate` adds the diagnosis, which the peers have not; it has its own line."
         "\n\n" + table(heads, lines)
     )
 
