@@ -137,6 +137,21 @@ def test_other_weights_and_numbers_that_are_none_do_not_agree():
     assert standin.agrees(spread(model), standin.channels_last(model.logits), IMAGES, "float32")
 
 
+def test_a_model_is_asked_in_channels_last_memory_once_a_stand_in_is_known(eager):
+    model, given = net(), []
+    model.body[0].register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    attack = pgd(Linf(), 0.05, steps=10)
+
+    def first_in_channels_last(**named):
+        given.clear()
+        attack(model, IMAGES, torch.zeros(N, dtype=torch.int64), **named)
+        return given[0].is_contiguous(memory_format=torch.channels_last)
+
+    assert not first_in_channels_last()
+    assert first_in_channels_last()
+    assert not first_in_channels_last(fast=False)
+
+
 def test_short_jobs_and_models_in_other_states_get_none(eager, monkeypatch):
     assert standin.faster(net(), IMAGES, 10) is not None
     assert standin.faster(net().double(), IMAGES.double(), 10) is None

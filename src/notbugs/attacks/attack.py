@@ -25,7 +25,7 @@ from notbugs.engine import (
     on_rows,
 )
 from notbugs.models import Classifier, frozen
-from notbugs.models.standin import channels_last, faster
+from notbugs.models.standin import channels_last, faster, lined_up_as_known
 
 FEASIBLE = 1e-5
 """Relative tolerance on the radius when a result is verified (float32 rounding of a norm)."""
@@ -235,15 +235,16 @@ class AbstractAttack(ABC):
         votes = self.votes if votes is None else votes
         check_count(votes, "votes")
         with frozen(model):
-            said = clean_logits(model, x)
+            own = lined_up_as_known(model) if fast else model.logits
+            said = clean_logits(model, x, own)
             wrong = wrong_clean(model, x, y, votes, said)
             if self.needs_grad:
                 check_gradients(model, x[:1], self.name)
             stand_in = None
             if fast:
                 stand_in = faster(model, x, self.passes, low=self.gains_from_speed, said=said)
-            # What a stand-in does in channels-last memory the model can do there as well.
-            own = model.logits if stand_in is None else channels_last(model.logits)
+            if stand_in is not None:  # what it does in channels-last memory the model can too
+                own = channels_last(model.logits)
             asked = Asked(own, len(x))
             victim = Victim(
                 model.logits if stand_in is None else stand_in,

@@ -76,14 +76,18 @@ def check_gradients(model: Classifier, x: Images, method: str) -> None:
         )
 
 
-def clean_logits(model: Classifier, x: Images) -> Logits:
+def clean_logits(
+    model: Classifier, x: Images, logits_of: Callable[[Images], Logits] | None = None
+) -> Logits:
     """The logits of clean images, [n, k], computed without gradients.
+
+    - `logits_of`: the model's logits where they are cheaper to have than by `model.logits`
 
     **Raises** ValueError where the model gives no logits of shape (n, classes), or one that
     is not finite: what breaks such a model says nothing.
     """
     with torch.no_grad():
-        logits = model.logits(x)
+        logits = (logits_of or model.logits)(x)
     check_logits(logits, (len(x), model.classes))
     return logits
 
