@@ -176,6 +176,17 @@ def test_the_transformed_objective_is_judged_on_the_image_itself():
     assert not torch.equal(plain.x_adv, found.x_adv)
 
 
+@pytest.mark.parametrize("draws", [1, 3])
+def test_every_pass_through_a_transformation_counts(draws):
+    model, x, y = net()
+    asked, answered = [], []
+    model.register_forward_hook(lambda module, given, out: asked.append(len(out)))
+    model.body.register_full_backward_hook(lambda module, into, out: answered.append(len(out[0])))
+    found = di_fgsm(Linf(), 0.06, 3, draws=draws)(model, x, y)
+    assert found.forwards == sum(asked) - 1  # one image was asked for a gradient at the door
+    assert found.backwards == sum(answered) == 3 * draws * len(x)
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [

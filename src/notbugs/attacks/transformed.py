@@ -1,11 +1,12 @@
 """Attacks through transformed images: the gradient is of a transformed copy, not the image."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
 import torch
 
+from notbugs.attacks.attack import Case, Victim
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy, mean
 from notbugs.attacks.mim import check_decay
@@ -19,6 +20,7 @@ from notbugs.engine import (
     Draw,
     Evaluation,
     Momentum,
+    Solution,
     Solver,
     SuccessThenLowest,
     Threat,
@@ -75,6 +77,11 @@ class TransformedAttack(Attack):
         """(the objective through the transformation, its per-row context)."""
         inner, context = super().objective(logits, y, targets)
         return Transformed(inner, self.transform, self.draws), context
+
+    def _once(self, victim: Victim, case: Case) -> Solution:
+        found = super()._once(victim, case)
+        more = (self.draws - 1) * found.backwards  # each gradient is of so many passes more
+        return replace(found, forwards=found.forwards + more, backwards=found.backwards + more)
 
 
 def di_fgsm(
