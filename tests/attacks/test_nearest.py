@@ -131,13 +131,33 @@ def test_pixels_at_the_edges_of_the_box_do_not_save_a_row(attack):
 def test_the_smooth_margin_points_along_cross_entropy_and_does_not_vanish():
     z = (8 * random.normal(random.row_keys(6, "z"), (4,))).requires_grad_()
     y = torch.arange(6) % 4
+    far = margin(z, y).abs() > 0.2 * z.std(dim=1)
+    assert 3 < int(far.sum()) < 6
     (a,) = torch.autograd.grad(smooth_margin(z, y).sum(), z)
     (b,) = torch.autograd.grad(cross_entropy(z, y).sum(), z)
-    torch.testing.assert_close(nn.functional.normalize(a), nn.functional.normalize(b))
+    along, entropy = (nn.functional.normalize(v)[far] for v in (a, b))
+    torch.testing.assert_close(along, entropy)
     torch.testing.assert_close(smooth_margin(z, y), margin(z, y))
     sure = torch.tensor([[500.0, 0.0, 1.0]], requires_grad=True)
     (grad,) = torch.autograd.grad(smooth_margin(sure, torch.tensor([0])).sum(), sure)
     assert float(grad.abs().sum()) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("lead", [0.0, 1e-9, 1e-3, -1e-3])
+def test_on_the_boundary_the_smooth_margin_has_the_margins_gradient(lead):
+    z = torch.tensor([[2.0, 2.0 + lead, 1.9, -3.0]], dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(smooth_margin(z, torch.tensor([0])).sum(), z)
+    wanted = torch.tensor([[-1.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(grad, wanted, atol=1e-9, rtol=0)
+
+
+def test_a_third_class_pulls_less_the_nearer_the_boundary_is():
+    leads = torch.tensor([3.0, 0.3, 0.1, 0.03])
+    z = torch.stack([leads, *(0 * leads - low for low in (0, 1, 5))], dim=1).requires_grad_()
+    (grad,) = torch.autograd.grad(smooth_margin(z, torch.zeros(4, dtype=torch.int64)).sum(), z)
+    assert float(grad[0, 2]) > 0.25
+    assert bool((grad[:, 2].diff() < 0).all())
+    torch.testing.assert_close(grad[:, 1:].sum(dim=1), torch.ones(4))
 
 
 def test_they_work_with_two_classes_and_other_losses():

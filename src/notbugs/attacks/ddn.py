@@ -29,8 +29,9 @@ def ddn(
     **Source**: Rony et al. 2018 (arXiv 1811.09600), Algorithm 1; shrink 0.05, first
     radius 1 and the cosine schedule of steps from 1 to 0.01 as in section 5.
     **Differs from the paper**: the images are not rounded to 256 levels; the radius never
-    exceeds the farthest corner of the pixel box. The loss's gradient
-    points along that of cross-entropy but does not vanish where the model is sure.
+    exceeds the farthest corner of the pixel box. The loss's gradient points along that of
+    cross-entropy but does not vanish where the model is sure, and near the boundary is
+    perpendicular to it (`smooth_margin`).
 
     **Raises** ValueError for `steps`, `step_size` or `radius` that are not above 0, and
     for a `shrink` outside (0, 1).

