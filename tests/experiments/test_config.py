@@ -9,10 +9,9 @@ from notbugs.experiments.config import (
     PRESETS,
     Config,
     config_for,
-    recipe_as_json,
-    recipe_from_json,
 )
 from notbugs.experiments.plan import Where, plan
+from notbugs.training import recipe_as_json, recipe_from_json
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -10,7 +10,7 @@ from notbugs.core import random
 from notbugs.core.errors import DataError
 from notbugs.data import Augment, load_source, split
 from notbugs.models import build, wrap
-from notbugs.training import Adversary, Recipe, loop, train
+from notbugs.training import Adversary, Awp, Free, L2Decay, Mixed, Recipe, loop, train
 
 PARTS = split(load_source("digits"), seed=0, train_size=300)
 DATA, VAL = PARTS.train.select(slice(0, 128)), PARTS.val
@@ -58,6 +58,24 @@ CASES = {
     ),
     "bf16": (replace(SHORT, precision="bf16"), small),
     "dropout": (SHORT, forgetful),
+    "average, awp, mixed and a penalty": (
+        replace(
+            SHORT,
+            adversary=Adversary("linf:0.05", steps=1, random_start=False, train_mode=True),
+            lesson=Mixed(),
+            average=0.9,
+            awp=Awp(1e-3),
+            penalties=(L2Decay(1e-3),),
+            select="best",
+            watch_every=2,
+        ),
+        small,
+    ),
+    "free, with norms": (
+        replace(SHORT, adversary=Adversary("linf:0.05"), lesson=Free(2), average=0.9),
+        lambda seed=0: small(seed, "resnet8", width=2),
+    ),
+    "patience": (replace(SHORT, watch_every=1, patience=1, lr=0.3), small),
 }
 
 

@@ -25,7 +25,7 @@ from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.data import ImageData, channel_stats, load_source, split
 from notbugs.data.download import cache_folder
 from notbugs.engine import Threat
-from notbugs.experiments.config import config_for, recipe_as_json
+from notbugs.experiments.config import config_for
 from notbugs.judge import (
     Verdict,
     estimate,
@@ -36,7 +36,7 @@ from notbugs.judge import (
 )
 from notbugs.models import build, prepare
 from notbugs.models import save as save_model
-from notbugs.training import Adversary, train
+from notbugs.training import AbstractAdversary, recipe_as_json, train
 
 RECIPES = ("standard", "pgd")
 
@@ -128,7 +128,7 @@ class Train:
         )
         console.print(f"Model: {path}", soft_wrap=True)
 
-    def _watched(self, adversary: Adversary | None, norm: str, eps: float) -> str:
+    def _watched(self, adversary: AbstractAdversary | None, norm: str, eps: float) -> str:
         return f"{norm}:{eps}" if adversary is None else adversary.threat
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,21 +99,6 @@ class Config:
         return replace(
             self, architecture=USER, options={**options, "embedding": embedding, "digest": digest}
         )
-
-
-def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain values."""
-    return asdict(recipe)
-
-
-def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that `recipe_as_json` wrote."""
-    whole = dict(values)
-    adversary = whole.pop("adversary")
-    augment = Augment(**whole.pop("augment"))
-    return Recipe(
-        **whole, augment=augment, adversary=None if adversary is None else Adversary(**adversary)
-    )
 
 
 def _digits(config: Config) -> Config:

@@ -8,10 +8,10 @@ from typing import Any
 from notbugs.data import load_source
 from notbugs.engine import Threat
 from notbugs.experiments import stages
-from notbugs.experiments.config import Config, recipe_as_json
+from notbugs.experiments.config import Config
 from notbugs.features import TARGET_KINDS
 from notbugs.store import Stage
-from notbugs.training import Recipe
+from notbugs.training import Recipe, recipe_as_json
 
 VERSION = 3
 """Raised whenever a producer changes what it computes: stored results are then redone."""
@@ -105,7 +105,7 @@ class _Planner:
         )
 
     def model(self, role: str, seed: int, recipe: Recipe, data: Stage | None = None) -> Stage:
-        inner = 2.0 * recipe.adversary.steps if recipe.adversary else 0.0
+        inner = 2.0 * recipe.adversary.passes if recipe.adversary else 0.0
         return self.stage(
             "model",
             f"train {role} · seed {seed}",

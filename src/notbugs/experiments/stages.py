@@ -23,7 +23,7 @@ from notbugs.data import (
 )
 from notbugs.data.sources.source import Source
 from notbugs.engine import Threat
-from notbugs.experiments.config import USER, recipe_from_json
+from notbugs.experiments.config import USER
 from notbugs.features import (
     InversionSettings,
     inverted_set,
@@ -35,7 +35,7 @@ from notbugs.models import Classifier, build, load_into, load_user_model, prepar
 from notbugs.models import load as load_model
 from notbugs.models import save as save_model
 from notbugs.store import StageContext
-from notbugs.training import train
+from notbugs.training import recipe_from_json, train
 
 MODEL = "model.safetensors"
 DATASET = "data.safetensors"

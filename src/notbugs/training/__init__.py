@@ -1,6 +1,57 @@
-"""Training: one loop, standard or adversarial, with exact resume."""
+"""Training: one loop; who disturbs the images, what is learnt from them; exact resume."""
 
-from notbugs.training.loop import Trained, attack_of, train
-from notbugs.training.recipe import Adversary, Recipe
+from notbugs.training.adversary import (
+    AbstractAdversary,
+    AbstractImageAdversary,
+    Adversary,
+    attack_of,
+)
+from notbugs.training.awp import Awp
+from notbugs.training.batch import Batch
+from notbugs.training.free import Free
+from notbugs.training.hidden import HiddenLayer
+from notbugs.training.lesson import AbstractLesson, Mixed, Plain
+from notbugs.training.logistic import WorstCaseLogistic
+from notbugs.training.loop import Trained, train
+from notbugs.training.mart import Mart
+from notbugs.training.nfgsm import NoisyStep
+from notbugs.training.noise import Noise
+from notbugs.training.penalty import AbstractPenalty, L1Decay, L2Decay, Lipschitz
+from notbugs.training.reactive import Rotation, ScaledGradient
+from notbugs.training.recipe import Recipe
+from notbugs.training.temperature import AtTemperature, distil, told_by
+from notbugs.training.trades import Trades
+from notbugs.training.written import recipe_as_json, recipe_from_json
 
-__all__ = ["Adversary", "Recipe", "Trained", "attack_of", "train"]
+__all__ = [
+    "AbstractAdversary",
+    "AbstractImageAdversary",
+    "AbstractLesson",
+    "AbstractPenalty",
+    "Adversary",
+    "AtTemperature",
+    "Awp",
+    "Batch",
+    "Free",
+    "HiddenLayer",
+    "L1Decay",
+    "L2Decay",
+    "Lipschitz",
+    "Mart",
+    "Mixed",
+    "Noise",
+    "NoisyStep",
+    "Plain",
+    "Recipe",
+    "Rotation",
+    "ScaledGradient",
+    "Trades",
+    "Trained",
+    "WorstCaseLogistic",
+    "attack_of",
+    "distil",
+    "recipe_as_json",
+    "recipe_from_json",
+    "told_by",
+    "train",
+]

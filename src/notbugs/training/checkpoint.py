@@ -20,6 +20,10 @@ from notbugs.training.recipe import Recipe
 class State:
     """Where a training stands: epochs done, what was measured, the best weights so far.
 
+    `looks` counts the looks since the best; `stopped` says why it ended before its time;
+    `guarded` is the best robust accuracy that the guard has seen. `average` are the moving
+    average's weights, of so many `averaged` steps.
+
     Randomness needs no state: every draw is a function of the seed, the epoch and the row.
     """
 
@@ -28,15 +32,27 @@ class State:
     best_score: float = float("-inf")
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    looks: int = 0
+    stopped: str = ""
+    guarded: float = float("-inf")
+    averaged: int = 0
+    average: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 def owner_of(
-    model: Classifier, data: ImageData, recipe: Recipe, seed: int, val: ImageData | None
+    model: Classifier,
+    data: ImageData,
+    recipe: Recipe,
+    seed: int,
+    val: ImageData | None,
+    soft: Tensor | None = None,
 ) -> str:
     """A digest of all that a training's end depends on; `val` is None where it is not watched."""
     shapes = [(k, tuple(v.shape)) for k, v in model.state_dict().items()]
     facts = (model.architecture, shapes, data.digest, recipe, seed)
     text = repr(facts if val is None else (*facts, val.digest))
+    if soft is not None:
+        text += hashlib.sha256(soft.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -46,6 +62,7 @@ def save(
     """Writes a checkpoint atomically. `owner` tells which training it belongs to."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     tensors |= {f"best.{k}": v.contiguous() for k, v in state.best.items()}
+    tensors |= {f"average.{k}": v.contiguous() for k, v in state.average.items()}
     for number, moments in optimiser.state_dict()["state"].items():
         if moments.get("momentum_buffer") is not None:
             tensors[f"momentum.{number}"] = moments["momentum_buffer"]
@@ -55,6 +72,10 @@ def save(
         "history": state.history,
         "best_score": state.best_score,
         "best_epoch": state.best_epoch,
+        "looks": state.looks,
+        "stopped": state.stopped,
+        "guarded": state.guarded,
+        "averaged": state.averaged,
     }
     safefile.write_tensors(path, tensors, {"notbugs-checkpoint": json.dumps(meta)})
 
@@ -81,6 +102,11 @@ def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, owner: 
         best_score=meta["best_score"],
         best_epoch=meta["best_epoch"],
         best=_under("best.", tensors),
+        looks=meta["looks"],
+        stopped=meta["stopped"],
+        guarded=meta["guarded"],
+        averaged=meta["averaged"],
+        average=_under("average.", tensors),
     )
 
 

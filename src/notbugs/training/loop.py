@@ -8,21 +8,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from notbugs.attacks import Attack, pgd
 from notbugs.core import random
 from notbugs.core.errors import TrainingError, bad_value
 from notbugs.core.memory import keep_freed_memory
-from notbugs.core.types import Images, Keys, Labels
 from notbugs.data import DeviceData, ImageData, batches
-from notbugs.engine import LowestValue, Threat
+from notbugs.engine import Threat
 from notbugs.judge import accuracy, check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, frozen, half
 from notbugs.training import checkpoint
+from notbugs.training.average import Average
+from notbugs.training.batch import Batch
 from notbugs.training.checkpoint import State
 from notbugs.training.draws import own_draws
-from notbugs.training.recipe import Adversary, Recipe
+from notbugs.training.guard import collapsed, robust_on
+from notbugs.training.recipe import Recipe
 
 CHECKPOINT_SECONDS = 10.0
 WATCHED_IMAGES = 500
@@ -33,13 +33,15 @@ class Trained:
     """What a training gives back: the model (the one passed in) and what was watched.
 
     `history` holds one row per epoch: epoch, loss, lr, and where it was watched
-    `val_clean` and `val_robust` in percent.
+    `val_clean` and `val_robust` in percent. `stopped` says why training ended before its
+    time, "" where it did not.
     """
 
     model: Classifier
     history: list[dict[str, float]]
     best_epoch: int | None
     seconds: float
+    stopped: str = ""
 
 
 def train(
@@ -49,6 +51,7 @@ def train(
     *,
     seed: int,
     val: ImageData | None = None,
+    soft: Tensor | None = None,
     checkpoint_path: Path | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Trained:
@@ -56,6 +59,8 @@ def train(
 
     - `seed`: order, augmentation and adversary of every epoch follow from it
     - `val`: held-out data to watch, and to choose by where the recipe says "best"
+    - `soft` [n, k]: probabilities of the classes for every image, for lessons that learn from
+      a teacher
     - `checkpoint_path`: a safetensors file written every few seconds at epoch ends; if
       it is there, training goes on from it and ends with the same weights
     - `progress`: called with the fraction done, 0..1
@@ -79,29 +84,17 @@ def train(
         )
     keep_freed_memory()
     began = time.perf_counter()
-    state = _Training(model, data, recipe, seed, val, checkpoint_path).run(progress)
-    if recipe.select == "best" and state.best:
+    if soft is not None and soft.shape != (len(data), data.classes):
+        raise bad_value("soft", f"have shape ({len(data)}, {data.classes})", tuple(soft.shape))
+    state = _Training(model, data, recipe, seed, val, soft, checkpoint_path).run(progress)
+    chosen = recipe.select == "best" or bool(state.stopped)
+    if chosen and state.best:
         model.load_state_dict(state.best)
+    elif state.average:
+        model.load_state_dict(state.average)
     model.eval()
-    best = state.best_epoch if recipe.select == "best" else None
-    return Trained(model, state.history, best, time.perf_counter() - began)
-
-
-def attack_of(adversary: Adversary, strength: float = 1.0) -> Attack:
-    """The PGD that a recipe's adversary means, at a share of its eps.
-
-    The lowest objective on the way is kept.
-    """
-    threat = Threat.parse(adversary.threat).scaled(strength)
-    size = adversary.step_size
-    return pgd(
-        threat.as_norm("PGD"),
-        threat.eps,
-        steps=adversary.steps,
-        step_size=2.5 * threat.eps / adversary.steps if size is None else strength * size,
-        random_start=adversary.random_start,
-        keep=LowestValue(),
-    )
+    best = state.best_epoch if chosen else None
+    return Trained(model, state.history, best, time.perf_counter() - began, state.stopped)
 
 
 class _Training:
@@ -114,25 +107,34 @@ class _Training:
         recipe: Recipe,
         seed: int,
         val: ImageData | None,
+        soft: Tensor | None,
         path: Path | None,
     ) -> None:
         self.model, self.recipe, self.seed, self.val, self.path = model, recipe, seed, val, path
         self.device = next(model.parameters()).device
-        self.data = DeviceData(data, self.device)
+        self.source, self.data = data, DeviceData(data, self.device)
         self.keys = random.row_keys(len(data), seed, "train", device=self.device)
-        self.attack: Attack | None = None
-        watched = val if recipe.watch_every else None
-        self.owner = checkpoint.owner_of(model, data, recipe, seed, watched)
+        self.soft = None if soft is None else soft.to(self.device)
+        watched = val if recipe.watch_every or self._guarded else None
+        self.owner = checkpoint.owner_of(model, data, recipe, seed, watched, soft)
         self.optimiser = _sgd(model, recipe)
+        self.average = Average(model, recipe.average) if recipe.average else None
         self.per_epoch = len(data) // recipe.batch_size
 
     def run(self, progress: Callable[[float], None]) -> State:
         state, saved = self._resumed(), time.perf_counter()
         for epoch in range(state.epoch, self.recipe.epochs):
+            if state.stopped:
+                break
             with own_draws(self.device, self.seed, "layers", epoch):
                 row = self._epoch(epoch, progress)
             state.epoch = epoch + 1
-            self._watch(state, row)
+            if self.average is None:
+                self._watch(state, row)
+            else:
+                state.average, state.averaged = self.average.tensors(), self.average.steps
+                with self.average.lent():
+                    self._watch(state, row)
             state.history.append(row)
             if self.path is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 checkpoint.save(self.path, self.model, self.optimiser, state, self.owner)
@@ -145,14 +147,14 @@ class _Training:
     def _resumed(self) -> State:
         if self.path is None:
             return State()
-        return checkpoint.load(self.path, self.model, self.optimiser, self.owner)
+        state = checkpoint.load(self.path, self.model, self.optimiser, self.owner)
+        if self.average is not None and state.average:
+            self.average.begin(state.average, state.averaged)
+        return state
 
     def _epoch(self, epoch: int, progress: Callable[[float], None]) -> dict[str, float]:
         self.model.train()
         recipe, n = self.recipe, len(self.keys)
-        if recipe.adversary is not None:
-            strength = recipe.adversary.strength(epoch, recipe.epochs)
-            self.attack = attack_of(recipe.adversary, strength)
         losses = torch.zeros((), device=self.device)
         order = batches(n, recipe.batch_size, seed=self.seed, epoch=epoch, drop_last=True)
         rate = recipe.lr
@@ -179,31 +181,46 @@ class _Training:
         return sound
 
     def _step(self, epoch: int, index: Tensor, rate: float) -> Tensor:
-        x, y = self.data.batch(index)
+        recipe, (x, y) = self.recipe, self.data.batch(index)
         keys = random.fold(self.keys[index], "epoch", epoch)
-        x = self.recipe.augment(x, random.fold(keys, "augment"))
-        if self.attack is not None:
-            x = self._crafted(x, y, keys)
+        x = recipe.augment(x, random.fold(keys, "augment"))
+        adversary = recipe.adversary
+        strength = 1.0 if adversary is None else adversary.strength(epoch, recipe.epochs)
+        logits = half(self.model, recipe.precision)
+        soft = None if self.soft is None else self.soft[index]
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        logits = half(self.model, self.recipe.precision)(x)
-        loss = F.cross_entropy(logits, y)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        return loss.detach()
+        one = recipe.lesson.prepared(
+            Batch(self.model, logits, x, y, keys, strength, soft), adversary
+        )
+        loss = torch.zeros((), device=self.device)
+        for _ in range(recipe.lesson.replays):
+            self._clear()
+            awp = recipe.awp
+            loss = one() if awp is None else awp.taken(self.model, one, self._clear)
+            for penalty in recipe.penalties:
+                more = penalty(self.model)
+                more.backward()
+                loss = loss + more.detach()
+            self.optimiser.step()
+            if self.average is not None:
+                self.average.update()
+        return loss
 
-    def _crafted(self, x: Images, y: Labels, keys: Keys) -> Images:
+    def _clear(self) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+
+    @property
+    def _guarded(self) -> bool:
         adversary = self.recipe.adversary
-        if self.attack is None or adversary is None:
-            return x
-        with frozen(self.model, training=adversary.train_mode):
-            return self.attack.craft(half(self.model, self.recipe.precision), x, y, keys=keys).x
+        return self.recipe.guard and adversary is not None and adversary.is_one_step
 
     def _watch(self, state: State, row: dict[str, float]) -> None:
         """Adds held-out accuracies to the epoch's row and remembers the best weights."""
         every = self.recipe.watch_every
         last = state.epoch == self.recipe.epochs
+        if self._guarded:
+            self._guard(state, row)
         if self.val is None or not every or (state.epoch % every and not last):
             return
         row["val_clean"] = accuracy(self.model, self.val)
@@ -214,9 +231,40 @@ class _Training:
             verdict = evaluate(self.model, few, threat, attacks=[attack], fast=False)
             row["val_robust"] = verdict.robust
         score = row["val_clean"] if self.recipe.adversary is None else row["val_robust"]
-        if self.recipe.select == "best" and score > state.best_score:
-            state.best_score, state.best_epoch = score, state.epoch
-            state.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        if score > state.best_score:
+            if self.recipe.select == "best" or self.recipe.patience:
+                self._keep(state, score)
+            else:
+                state.best_score = score
+            state.looks = 0
+        else:
+            state.looks += 1
+        if self.recipe.patience and state.looks >= self.recipe.patience and not last:
+            state.stopped = (
+                f"Stopped early in epoch {state.epoch}: no better score on held-out images in "
+                f"{state.looks} looks. The weights are those of epoch {state.best_epoch}."
+            )
+
+    def _guard(self, state: State, row: dict[str, float]) -> None:
+        """Ends the training where robust accuracy has collapsed."""
+        adversary, data = self.recipe.adversary, self.val or self.source
+        assert adversary is not None
+        now = robust_on(self.model, data, Threat.parse(adversary.threat))
+        row["guard_robust"] = now
+        if collapsed(now, state.guarded, 100 / data.classes):
+            state.stopped = (
+                f"Catastrophic overfitting in epoch {state.epoch}: robust accuracy under PGD-10 "
+                f"fell from {state.guarded:.1f} to {now:.1f} %. The weights are those before it. "
+                "Use more steps, N-FGSM (NoisyStep) or a smaller eps."
+            )
+        elif now > state.guarded:
+            state.guarded = now
+            if self.recipe.select != "best" and not self.recipe.patience:
+                self._keep(state, state.best_score)
+
+    def _keep(self, state: State, score: float) -> None:
+        state.best_score, state.best_epoch = score, state.epoch
+        state.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
 
     def _watched_threat(self) -> Threat | None:
         if self.recipe.watch_threat is not None:

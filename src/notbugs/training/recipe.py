@@ -6,45 +6,14 @@ from dataclasses import dataclass
 from notbugs.core.errors import bad_value, check_count, check_positive, unknown_name
 from notbugs.data import Augment
 from notbugs.engine import Threat
+from notbugs.training.adversary import AbstractAdversary
+from notbugs.training.awp import Awp
+from notbugs.training.lesson import AbstractLesson, Plain
+from notbugs.training.penalty import AbstractPenalty
 
 DECAYS = ("cosine", "linear", "step", "constant")
 SELECTS = ("last", "best")
 PRECISIONS = ("float32", "bf16")
-
-
-@dataclass(frozen=True)
-class Adversary:
-    """Who disturbs the training images: PGD at a threat.
-
-    - `threat`: written `norm:eps`, e.g. "l2:0.5" (pixel units of [0, 1])
-    - `steps`; `step_size` None means 2.5 * eps / steps
-    - `eps_warmup`: share of the epochs over which eps (and the step) grows to its full
-      size; a full adversary from the first step can leave small nets at chance
-    - `train_mode`: craft with the model in train mode (BatchNorm uses batch statistics
-      but its running ones are not updated); eval mode otherwise
-
-    **Source**: Madry et al. 2017 (arXiv 1706.06083), section 2.1. The warm-up is ours.
-    """
-
-    threat: str = "l2:0.5"
-    steps: int = 7
-    step_size: float | None = None
-    random_start: bool = True
-    eps_warmup: float = 0.0
-    train_mode: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuses a threat that cannot be read, empty steps and an endless warm-up."""
-        Threat.parse(self.threat)
-        check_count(self.steps, "steps")
-        if self.step_size is not None:
-            check_positive(self.step_size, "step_size", "None means 2.5 * eps / steps.")
-        if not 0 <= self.eps_warmup < 1:
-            raise bad_value("eps_warmup", "lie in [0, 1)", self.eps_warmup)
-
-    def strength(self, epoch: int, epochs: int) -> float:
-        """The share of eps in force in epoch 0..epochs-1."""
-        return min(1.0, (epoch + 1) / (self.eps_warmup * epochs)) if self.eps_warmup else 1.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +27,14 @@ class Recipe:
       there is an adversary, else clean accuracy)
     - `watch_every`: epochs between looks at held-out clean and robust accuracy; 0: never
     - `watch_threat`: threat of that look; None: the adversary's, or clean only
+    - `patience`: looks without a better score after which training stops; 0: never
+    - `adversary`: who disturbs the images; `lesson`: what is learnt from them
+    - `penalties`: added to the loss of every step, beside `weight_decay`
+    - `awp`: take each pass at adversarially moved weights
+    - `average`: decay, per step, of the moving average of the weights that is watched and
+      returned in place of the last weights; 0: none
+    - `guard`: watch robust accuracy under PGD in every epoch where a single gradient step
+      crafts, and stop when it collapses (catastrophic overfitting)
     """
 
     epochs: int = 40
@@ -68,10 +45,16 @@ class Recipe:
     warmup: float = 0.05
     decay: str = "cosine"
     augment: Augment = Augment()  # noqa: RUF009 (frozen)
-    adversary: Adversary | None = None
+    adversary: AbstractAdversary | None = None
+    lesson: AbstractLesson = Plain()  # noqa: RUF009 (frozen)
+    penalties: tuple[AbstractPenalty, ...] = ()
+    awp: Awp | None = None
+    average: float = 0.0
     select: str = "last"
     watch_every: int = 0
     watch_threat: str | None = None
+    patience: int = 0
+    guard: bool = True
     precision: str = "float32"
 
     def __post_init__(self) -> None:
@@ -97,6 +80,12 @@ class Recipe:
             Threat.parse(self.watch_threat)
         if self.select == "best" and self.watch_every < 1:
             raise bad_value("watch_every", "be at least 1 with select='best'", self.watch_every)
+        check_count(self.patience, "patience", 0, "0 means never.")
+        if self.patience and self.watch_every < 1:
+            raise bad_value("watch_every", "be at least 1 with `patience`", self.watch_every)
+        if not 0 <= self.average < 1:
+            raise bad_value("average", "lie in [0, 1)", self.average, "0 means none.")
+        self.lesson.check(self.adversary)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate at a step of 0..steps-1."""

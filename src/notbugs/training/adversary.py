@@ -1,0 +1,136 @@
+"""Who disturbs the training images; PGD first of all."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from notbugs.attacks import Attack, pgd
+from notbugs.core.errors import bad_value, check_count, check_positive
+from notbugs.core.types import Images, RowTree
+from notbugs.engine import AbstractObjective, AbstractStart, LowestValue, Threat
+from notbugs.models import frozen
+from notbugs.training.batch import Batch, Forward
+
+
+@dataclass(frozen=True)
+class AbstractAdversary(ABC):
+    """Disturbs a batch before the model learns from it.
+
+    - `threat`: written `norm:eps`, e.g. "l2:0.5" (pixel units of [0, 1])
+    - `eps_warmup`: share of the epochs over which eps (and the step) grows to its full
+      size; a full adversary from the first step can leave small nets at chance
+    """
+
+    threat: str = "l2:0.5"
+    eps_warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses a threat that cannot be read and an endless warm-up."""
+        Threat.parse(self.threat)
+        if not 0 <= self.eps_warmup < 1:
+            raise bad_value("eps_warmup", "lie in [0, 1)", self.eps_warmup)
+
+    def strength(self, epoch: int, epochs: int) -> float:
+        """The share of eps in force in epoch 0..epochs-1."""
+        return min(1.0, (epoch + 1) / (self.eps_warmup * epochs)) if self.eps_warmup else 1.0
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes that crafting an image takes, about."""
+        return 1
+
+    @property
+    def is_one_step(self) -> bool:
+        """Whether a single gradient step crafts, so that training may overfit to it."""
+        return False
+
+    @abstractmethod
+    def disturbed(self, batch: Batch) -> Forward:
+        """The logits of the disturbed batch. What is crafted once is crafted here."""
+
+
+@dataclass(frozen=True)
+class AbstractImageAdversary(AbstractAdversary):
+    """An adversary that hands over other images."""
+
+    @abstractmethod
+    def images(self, batch: Batch) -> Images:
+        """The disturbed images, within [0, 1], without a graph."""
+
+    def disturbed(self, batch: Batch) -> Forward:
+        """The logits of those images."""
+        x = self.images(batch)
+        return lambda: batch.logits(x)
+
+
+@dataclass(frozen=True)
+class Adversary(AbstractImageAdversary):
+    """PGD at a threat.
+
+    - `threat`: written `norm:eps`, e.g. "l2:0.5" (pixel units of [0, 1])
+    - `steps`; `step_size` None means 2.5 * eps / steps
+    - `random_start`: from a random point of the ball, not from the image
+    - `eps_warmup`: share of the epochs over which eps (and the step) grows to its full
+      size; a full adversary from the first step can leave small nets at chance
+    - `train_mode`: craft with the model in train mode (BatchNorm uses batch statistics
+      but its running ones are not updated); eval mode otherwise
+
+    **Source**: Madry et al. 2017 (arXiv 1706.06083), section 2.1. The warm-up is ours.
+    """
+
+    steps: int = 7
+    step_size: float | None = None
+    random_start: bool = True
+    train_mode: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses a threat that cannot be read, an endless warm-up and empty steps."""
+        super().__post_init__()
+        check_count(self.steps, "steps")
+        if self.step_size is not None:
+            check_positive(self.step_size, "step_size", "None means 2.5 * eps / steps.")
+
+    @property
+    def passes(self) -> int:
+        return self.steps
+
+    @property
+    def is_one_step(self) -> bool:
+        return self.steps == 1
+
+    def attack(self, strength: float = 1.0) -> Attack:
+        """The PGD that is meant, at a share of eps; the lowest objective on the way is kept."""
+        threat, size = Threat.parse(self.threat).scaled(strength), self.step_size
+        return pgd(
+            threat.as_norm("PGD"),
+            threat.eps,
+            steps=self.steps,
+            step_size=2.5 * threat.eps / self.steps if size is None else strength * size,
+            random_start=self.random_start,
+            keep=LowestValue(),
+        )
+
+    def images(self, batch: Batch) -> Images:
+        """The images of highest cross-entropy on the way."""
+        attack = self.attack(batch.strength)
+        with frozen(batch.model, training=self.train_mode):
+            return attack.craft(batch.logits, batch.x, batch.y, keys=batch.keys).x
+
+    def stepped(self, batch: Batch, grad: Images) -> Images:
+        """The images after one step along `grad` (cross-entropy's, at the images themselves)."""
+        attack, threat = self.attack(batch.strength), Threat.parse(self.threat)
+        size = threat.scaled(batch.strength).eps if self.step_size is None else self.step_size
+        move = size * threat.as_norm("PGD").steepest(grad)
+        return attack.within().project(batch.x + move, batch.x)
+
+    def lowered(
+        self, batch: Batch, objective: AbstractObjective, context: RowTree, start: AbstractStart
+    ) -> Images:
+        """The images of the lowest `objective` on the way from `start`, by the same steps."""
+        solver = self.attack(batch.strength).solver
+        with frozen(batch.model, training=self.train_mode):
+            return solver.minimise(objective, batch.x, context, keys=batch.keys, start=start).x
+
+
+def attack_of(adversary: Adversary, strength: float = 1.0) -> Attack:
+    """The PGD that a recipe's adversary means, at a share of its eps."""
+    return adversary.attack(strength)

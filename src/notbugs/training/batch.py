@@ -1,0 +1,56 @@
+"""A batch of training images, as adversaries and lessons see it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from notbugs.core.types import Images, Keys, Labels, Logits
+from notbugs.models import Classifier
+
+Forward = Callable[[], Logits]
+"""Logits of the disturbed batch, with a graph to the parameters; each call makes a new one."""
+Pass = Callable[[], Tensor]
+"""A forward and a backward pass: adds to the parameters' gradients, returns the loss [] ."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is at hand when one step is taken.
+
+    - `model`: in train mode
+    - `logits`: images [n, c, h, w] -> logits [n, k], in the recipe's precision
+    - `x`: the images, augmented; `y` [n]: their classes; `keys` [n]: their randomness
+    - `strength`: 0..1, the share of the adversary's full size in force
+    - `soft` [n, k]: a teacher's probabilities, where there is one
+    """
+
+    model: Classifier
+    logits: Callable[[Images], Logits]
+    x: Images
+    y: Labels
+    keys: Keys
+    strength: float = 1.0
+    soft: Tensor | None = None
+
+    def at(self, x: Images) -> "Batch":
+        """The same batch with other images."""
+        return replace(self, x=x)
+
+    def entropy(self, logits: Logits) -> Tensor:
+        """Mean cross-entropy of the batch's classes (nats), []."""
+        return F.cross_entropy(logits, self.y)
+
+
+def through(loss: Callable[[], Tensor]) -> Pass:
+    """The pass that differentiates a loss by the parameters."""
+
+    def both() -> Tensor:
+        with torch.enable_grad():
+            value = loss()
+        value.backward()
+        return value.detach()
+
+    return both

@@ -1,0 +1,78 @@
+"""Adversarial examples at a hidden layer."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from notbugs.core import rows
+from notbugs.core.errors import check_positive
+from notbugs.core.types import Logits
+from notbugs.engine import L2
+from notbugs.models import frozen
+from notbugs.models.layers import find_layer
+from notbugs.training.adversary import AbstractAdversary
+from notbugs.training.batch import Batch, Forward
+
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class HiddenLayer(AbstractAdversary):
+    """A step along the gradient at the output of a layer, of a share of that output's length.
+
+        h' = h + size * ||h||_2 * g / ||g||_2,   g the gradient of cross-entropy at h
+
+    - `layer`: dotted name of a layer of the model's body, e.g. "trunk.0"
+    - `size`: as a share of the output's own L2 length, row by row
+    - `threat`: what robustness is watched at; it does not bound the step
+
+    **Source**: Szegedy et al. 2013 (arXiv 1312.6199), section 4.3: examples at hidden layers
+    are fed back, one layer at a time. The paper finds them by L-BFGS and keeps a pool of them,
+    and gives no size; a single gradient step per batch is ours.
+    """
+
+    layer: str = "trunk"
+    size: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuses a size that is not above 0."""
+        super().__post_init__()
+        check_positive(self.size, "size")
+
+    @property
+    def is_one_step(self) -> bool:
+        return True
+
+    def disturbed(self, batch: Batch) -> Forward:
+        """The logits with the layer's output moved."""
+        layer = find_layer(batch.model.body, self.layer)
+        seen: list[Tensor] = []
+
+        def noted(module: nn.Module, given: object, out: Tensor) -> Tensor:
+            seen.append(out)
+            return out.clone()  # a later layer may work in place
+
+        handle = layer.register_forward_hook(noted)
+        try:
+            with frozen(batch.model, training=True), torch.enable_grad():
+                loss = batch.entropy(batch.logits(batch.x.detach().clone().requires_grad_()))
+                (grad,) = torch.autograd.grad(loss, seen[0])
+        finally:
+            handle.remove()
+        h = seen[0]
+        length = self.size * batch.strength * L2().size(h.detach())
+        unit = grad / rows.expand(L2().size(grad).clamp(min=TINY), grad)
+        move = rows.expand(length, grad) * unit
+
+        def moved(module: nn.Module, given: object, out: Tensor) -> Tensor:
+            return out + move.to(out.dtype)
+
+        def forward() -> Logits:
+            handle = layer.register_forward_hook(moved)
+            try:
+                return batch.logits(batch.x)
+            finally:
+                handle.remove()
+
+        return forward

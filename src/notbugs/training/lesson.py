@@ -1,0 +1,111 @@
+"""What a model learns from a batch: the loss that a training step lowers."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+
+from notbugs.core.errors import bad_value
+from notbugs.training.adversary import AbstractAdversary, AbstractImageAdversary, Adversary
+from notbugs.training.batch import Batch, Pass, through
+
+
+@dataclass(frozen=True)
+class AbstractLesson(ABC):
+    """Makes of a batch, and of who disturbs it, the pass that a training step takes.
+
+    What is crafted once is crafted in `prepared`; the pass itself may be taken again at
+    other weights (adversarial weight perturbation does so).
+    """
+
+    needs_adversary: ClassVar[bool] = False
+
+    @property
+    def replays(self) -> int:
+        """Optimiser steps taken on a batch."""
+        return 1
+
+    def check(self, adversary: AbstractAdversary | None) -> None:
+        """Refuses an adversary that the lesson cannot do with, or none where it needs one."""
+        if self.needs_adversary and adversary is None:
+            raise bad_value("adversary", f"be given for {type(self).__name__}", None)
+
+    @abstractmethod
+    def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
+        """The pass over the batch."""
+
+
+@final
+@dataclass(frozen=True)
+class Plain(AbstractLesson):
+    """Cross-entropy of the images, or of the disturbed images where there is an adversary."""
+
+    def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
+        """Crafts the images."""
+        if adversary is None:
+            return through(lambda: batch.entropy(batch.logits(batch.x)))
+        forward = adversary.disturbed(batch)
+        return through(lambda: batch.entropy(forward()))
+
+
+@final
+@dataclass(frozen=True)
+class Mixed(AbstractLesson):
+    """alpha * J(x) + (1 - alpha) * J(disturbed x), with J the cross-entropy.
+
+    Where the adversary is a single step from the image itself, crafted in train mode, its
+    gradient comes with the parameters' from one pass over the clean images: two passes a step
+    instead of three.
+
+    - `alpha`: 0..1, the share of the clean images
+
+    **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 6: alpha 0.5, FGSM.
+    """
+
+    alpha: float = 0.5
+
+    needs_adversary: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuses a share outside [0, 1]."""
+        if not 0 <= self.alpha <= 1:
+            raise bad_value("alpha", "lie in [0, 1]", self.alpha)
+
+    def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
+        """Crafts the images, unless the pass itself does."""
+        assert adversary is not None
+        if isinstance(adversary, Adversary) and _from_the_image(adversary) and self.alpha > 0:
+            return self._shared(batch, adversary)
+        forward = adversary.disturbed(batch)
+        return through(
+            lambda: (
+                self.alpha * batch.entropy(batch.logits(batch.x))
+                + (1 - self.alpha) * batch.entropy(forward())
+            )
+        )
+
+    def _shared(self, batch: Batch, adversary: Adversary) -> Pass:
+        def both() -> torch.Tensor:
+            x = batch.x.detach().clone().requires_grad_()
+            with torch.enable_grad():
+                clean = self.alpha * batch.entropy(batch.logits(x))
+            clean.backward()
+            assert x.grad is not None
+            moved = adversary.stepped(batch, x.grad)
+            with torch.enable_grad():
+                other = (1 - self.alpha) * batch.entropy(batch.logits(moved))
+            other.backward()
+            return clean.detach() + other.detach()
+
+        return both
+
+
+def _from_the_image(adversary: Adversary) -> bool:
+    return adversary.steps == 1 and not adversary.random_start and adversary.train_mode
+
+
+def refuse_other_than_images(adversary: AbstractAdversary | None, lesson: str) -> None:
+    """Refuses an adversary that disturbs something else than images."""
+    if not isinstance(adversary, AbstractImageAdversary):
+        raise bad_value("adversary", f"hand over images for {lesson}", type(adversary).__name__)

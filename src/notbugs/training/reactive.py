@@ -1,0 +1,89 @@
+"""Adversaries that can be differentiated, so that the model learns how they would react."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+
+from notbugs.core import rows
+from notbugs.core.errors import bad_value
+from notbugs.core.types import Images, Logits
+from notbugs.engine import L2, Threat
+from notbugs.training.adversary import AbstractAdversary
+from notbugs.training.batch import Batch, Forward
+
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class AbstractReactive(AbstractAdversary):
+    """The disturbed image is a smooth function of the parameters, through the gradient.
+
+    A sign has no derivative, so a model trained on FGSM cannot anticipate the adversary;
+    here the backward pass goes through the gradient itself (a second derivative).
+    """
+
+    @property
+    def is_one_step(self) -> bool:
+        return True
+
+    @abstractmethod
+    def moved(self, x: Images, grad: Images, eps: float) -> Images:
+        """The disturbed images, differentiable by `grad` (the cross-entropy's)."""
+
+    def disturbed(self, batch: Batch) -> Forward:
+        """The logits of the moved images, with a graph through the gradient."""
+        eps = Threat.parse(self.threat).eps * batch.strength
+
+        def forward() -> Logits:
+            x = batch.x.detach().clone().requires_grad_()
+            loss = batch.entropy(batch.logits(x)) * len(x)
+            (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+            return batch.logits(self.moved(x.detach(), grad, eps).clamp(0, 1))
+
+        return forward
+
+
+@dataclass(frozen=True)
+class ScaledGradient(AbstractReactive):
+    """x + eps * gradient / size of the gradient, in the threat's norm.
+
+    - `threat`: for "l2:eps" the move has length eps; for "linf:eps" the largest entry of
+      the move is eps
+
+    **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 6 ("addition of the scaled
+    gradient"); the scaling is ours, the paper gives none.
+    """
+
+    def moved(self, x: Images, grad: Images, eps: float) -> Images:
+        size = Threat.parse(self.threat).norm.size(grad).clamp(min=TINY)
+        return x + eps * grad / rows.expand(size, x)
+
+
+@dataclass(frozen=True)
+class Rotation(AbstractReactive):
+    """The image turned towards the gradient by the angle whose arc has the length eps.
+
+        x' = cos(t) x + sin(t) ||x|| g / ||g||,   t = eps / ||x||
+
+    with g the part of the gradient perpendicular to x: the length of x is kept.
+
+    - `threat`: "l2:eps"
+
+    **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 6 ("small rotations"); the
+    paper gives no formula.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuses another norm than L2."""
+        super().__post_init__()
+        if Threat.parse(self.threat).norm != L2():
+            raise bad_value("threat", "be an L2 one for a rotation", self.threat)
+
+    def moved(self, x: Images, grad: Images, eps: float) -> Images:
+        length = L2().size(x).clamp(min=TINY)
+        unit = x / rows.expand(length, x)
+        across = grad - rows.expand(rows.total(grad * unit), x) * unit
+        across = across / rows.expand(L2().size(across).clamp(min=TINY), x)
+        angle = rows.expand(eps / length, x)
+        return angle.cos() * x + angle.sin() * rows.expand(length, x) * across

@@ -1,0 +1,96 @@
+"""Learning at a temperature, from labels or from a teacher: defensive distillation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from notbugs.core.errors import check_positive
+from notbugs.data import ImageData
+from notbugs.models import Classifier, frozen
+from notbugs.training.adversary import AbstractAdversary
+from notbugs.training.batch import Batch, Pass, through
+from notbugs.training.lesson import AbstractLesson
+from notbugs.training.loop import Trained, train
+from notbugs.training.recipe import Recipe
+
+CHUNK = 512
+
+
+@final
+@dataclass(frozen=True)
+class AtTemperature(AbstractLesson):
+    """Cross-entropy of softmax(logits / T) with the labels, or with a teacher's probabilities.
+
+    The model is used at T = 1 afterwards: its logits are then T times as large as usual, and
+    the gradients of cross-entropy vanish in float32. That hides them; it is no robustness.
+
+    - `temperature`: T
+
+    **Source**: Papernot et al. 2015 (arXiv 1511.04508), section III: T of 20 for MNIST, up to
+    100.
+    """
+
+    temperature: float = 100.0
+
+    def __post_init__(self) -> None:
+        """Refuses a temperature that is not above 0."""
+        check_positive(self.temperature, "temperature")
+
+    def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
+        """Crafts the images where there is an adversary."""
+        forward = (
+            (lambda: batch.logits(batch.x)) if adversary is None else adversary.disturbed(batch)
+        )
+        wanted = batch.y if batch.soft is None else batch.soft
+        return through(lambda: F.cross_entropy(forward() / self.temperature, wanted))
+
+
+def distil(
+    teacher: Classifier,
+    student: Classifier,
+    data: ImageData,
+    recipe: Recipe,
+    *,
+    temperature: float = 100.0,
+    seed: int,
+    val: ImageData | None = None,
+    checkpoint_path: Path | None = None,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Trained:
+    """Trains `student`, in place, on what `teacher` says of the same images at a temperature.
+
+    For defensive distillation the teacher is trained with `AtTemperature(temperature)` as well,
+    on the labels, and has the student's architecture. The rest is as in `train`.
+
+    **Source**: Papernot et al. 2015 (arXiv 1511.04508), section III.
+
+    **Raises** ValueError for a temperature that is not above 0, and what `train` raises.
+    """
+    soft = told_by(teacher, data, temperature)
+    return train(
+        student,
+        data,
+        replace(recipe, lesson=AtTemperature(temperature)),
+        seed=seed,
+        val=val,
+        soft=soft,
+        checkpoint_path=checkpoint_path,
+        progress=progress,
+    )
+
+
+def told_by(teacher: Classifier, data: ImageData, temperature: float) -> Tensor:
+    """The teacher's probabilities of every image at a temperature, [n, k], on the CPU."""
+    check_positive(temperature, "temperature")
+    rows = torch.arange(len(data)).split(CHUNK)
+    with frozen(teacher), torch.no_grad():
+        parts = [
+            (teacher.logits(data.pixels(index).to(teacher.device)) / temperature).softmax(dim=1)
+            for index in rows
+        ]
+    return torch.cat([part.cpu() for part in parts])

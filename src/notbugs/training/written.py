@@ -1,0 +1,90 @@
+"""Recipes as plain values, to be kept beside weights and read back."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from notbugs.core.errors import DataError, unknown_name
+from notbugs.data import Augment
+from notbugs.training.adversary import Adversary
+from notbugs.training.awp import Awp
+from notbugs.training.free import Free
+from notbugs.training.hidden import HiddenLayer
+from notbugs.training.lesson import Mixed, Plain
+from notbugs.training.logistic import WorstCaseLogistic
+from notbugs.training.mart import Mart
+from notbugs.training.nfgsm import NoisyStep
+from notbugs.training.noise import Noise
+from notbugs.training.penalty import L1Decay, L2Decay, Lipschitz
+from notbugs.training.reactive import Rotation, ScaledGradient
+from notbugs.training.recipe import Recipe
+from notbugs.training.temperature import AtTemperature
+from notbugs.training.trades import Trades
+
+PARTS: Mapping[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        Adversary,
+        AtTemperature,
+        Augment,
+        Awp,
+        Free,
+        HiddenLayer,
+        L1Decay,
+        L2Decay,
+        Lipschitz,
+        Mart,
+        Mixed,
+        Noise,
+        NoisyStep,
+        Plain,
+        Recipe,
+        Rotation,
+        ScaledGradient,
+        Trades,
+        WorstCaseLogistic,
+    )
+}
+"""What a recipe may be made of, by name."""
+
+
+def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain values; each part has its class's name as `part`.
+
+    **Raises** ValueError for a part of the user's own, which could not be read back.
+    """
+    return _plain(recipe)
+
+
+def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that `recipe_as_json` wrote.
+
+    **Raises** DataError where it is no recipe, or of another version.
+    """
+    try:
+        recipe = _read(values)
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            "This is no recipe of notbugs, or one of another version; write it again."
+        ) from error
+    if not isinstance(recipe, Recipe):
+        raise DataError(f"A recipe was expected here, not {type(recipe).__name__}.")
+    return recipe
+
+
+def _plain(part: Any) -> Any:
+    if is_dataclass(part) and not isinstance(part, type):
+        kind = type(part).__name__
+        if PARTS.get(kind) is not type(part):
+            raise unknown_name("part of a recipe", kind, PARTS)
+        return {"part": kind} | {f.name: _plain(getattr(part, f.name)) for f in fields(part)}
+    if isinstance(part, tuple):
+        return [_plain(one) for one in part]  # pyright: ignore[reportUnknownVariableType]
+    return part
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        parts = {k: _read(v) for k, v in value.items()}  # pyright: ignore
+        return PARTS[parts.pop("part")](**parts)
+    return tuple(_read(one) for one in value) if isinstance(value, list) else value  # pyright: ignore

@@ -1,0 +1,126 @@
+"""Training that ends before its time says why, and hands back the weights from before."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from notbugs.data import load_source, split
+from notbugs.judge import accuracy
+from notbugs.models import build
+from notbugs.training import Adversary, Recipe, loop, train
+from notbugs.training.average import Average
+from notbugs.training.guard import collapsed
+
+PARTS = split(load_source("digits"), seed=0, train_size=300)
+SHORT = Recipe(epochs=6, batch_size=32, lr=0.1)
+ONE_STEP = replace(SHORT, adversary=Adversary("linf:0.1", steps=1))
+
+
+def small(seed=0):
+    return build("mlp", shape=(1, 8, 8), classes=10, seed=seed)
+
+
+def state(model):
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def watched(monkeypatch, values):
+    """Robust accuracies, epoch by epoch, in place of the guard's; the weights seen each time."""
+    seen = []
+
+    def look(model, data, threat):
+        seen.append(state(model))
+        return values[len(seen) - 1]
+
+    monkeypatch.setattr(loop, "robust_on", look)
+    return seen
+
+
+def test_catastrophic_overfitting_is_detected_and_stopped(monkeypatch):
+    seen, model = watched(monkeypatch, [30.0, 45.0, 44.0, 12.0, 50.0]), small()
+    done = train(model, PARTS.train, ONE_STEP, seed=0)
+    assert len(done.history) == len(seen) == 4
+    assert "Catastrophic overfitting in epoch 4" in done.stopped
+    assert "fell from 45.0 to 12.0 %" in done.stopped
+    assert done.best_epoch == 2
+    assert all(torch.equal(v, seen[1][k]) for k, v in state(model).items())
+    assert [row["guard_robust"] for row in done.history] == [30.0, 45.0, 44.0, 12.0]
+
+
+def test_it_really_looks(monkeypatch):
+    done = train(small(), PARTS.train, ONE_STEP, seed=0)
+    values = [row["guard_robust"] for row in done.history]
+    assert max(values) > 20
+    assert done.stopped == ""
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        replace(ONE_STEP, guard=False),
+        replace(SHORT, adversary=Adversary("linf:0.1", steps=2)),
+        SHORT,
+    ],
+    ids=["switched off", "two steps", "no adversary"],
+)
+def test_nobody_looks_where_there_is_no_need(recipe, monkeypatch):
+    seen = watched(monkeypatch, [90.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    done = train(small(), PARTS.train, recipe, seed=0)
+    assert not seen
+    assert len(done.history) == 6
+
+
+def test_what_counts_as_a_collapse():
+    assert collapsed(20.0, 45.0, 10.0)
+    assert not collapsed(23.0, 45.0, 10.0)
+    assert not collapsed(0.0, 19.0, 10.0)  # it had not learnt anything yet
+    assert not collapsed(0.0, float("-inf"), 10.0)
+
+
+def test_a_collapse_is_remembered_by_the_checkpoint(monkeypatch, tmp_path):
+    path = tmp_path / "c.safetensors"
+    watched(monkeypatch, [45.0, 1.0])
+    first = small()
+    done = train(first, PARTS.train, ONE_STEP, seed=0, checkpoint_path=path)
+    again = small(seed=1)
+    more = train(again, PARTS.train, ONE_STEP, seed=0, checkpoint_path=path)
+    assert (more.stopped, more.best_epoch) == (done.stopped, 1)
+    assert all(torch.equal(v, state(first)[k]) for k, v in state(again).items())
+
+
+def test_patience_ends_training_and_keeps_the_best(monkeypatch):
+    values = iter([50.0, 60.0, 55.0, 58.0, 70.0, 80.0])
+    monkeypatch.setattr(loop, "accuracy", lambda model, data: next(values))
+    recipe = replace(SHORT, watch_every=1, patience=2)
+    done = train(small(), PARTS.train, recipe, seed=0, val=PARTS.val)
+    assert len(done.history) == 4
+    assert done.best_epoch == 2
+    assert done.stopped.startswith("Stopped early in epoch 4")
+
+
+def test_the_average_is_the_mean_at_first_and_then_forgets():
+    model = torch.nn.Linear(1, 1)
+    average = Average(model, 0.5)
+    for value in (1.0, 3.0, 5.0):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        average.update()
+    # 1; then (1 + 3) / 2; then half of that and half of 5.
+    assert float(average.state["weight"]) == 3.5
+    with average.lent():
+        assert float(model.weight.detach()) == 3.5
+    assert float(model.weight.detach()) == 5.0
+
+
+def test_averaged_weights_are_watched_and_returned(monkeypatch):
+    seen = []
+    monkeypatch.setattr(loop, "accuracy", lambda m, data: seen.append(state(m)) or 1.0)
+    model = small()
+    recipe = replace(SHORT, average=0.99, watch_every=1)
+    train(model, PARTS.train, recipe, seed=0, val=PARTS.val)
+    assert all(torch.equal(v, seen[-1][k]) for k, v in state(model).items())
+    plain = small()
+    train(plain, PARTS.train, SHORT, seed=0)
+    assert any(not torch.equal(v, state(model)[k]) for k, v in state(plain).items())
+    assert accuracy(model, PARTS.test) > 60
