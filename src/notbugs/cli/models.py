@@ -36,9 +36,7 @@ from notbugs.judge import (
 )
 from notbugs.models import build, prepare
 from notbugs.models import save as save_model
-from notbugs.training import AbstractAdversary, recipe_as_json, train
-
-RECIPES = ("standard", "pgd")
+from notbugs.training import RECIPES, AbstractAdversary, named, recipe_as_json, train
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,11 @@ class Train:
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
     recipe: str = "standard"
-    """standard, or pgd (adversarial training of Madry et al.)."""
+    """standard, l1, l2, lipschitz; with a threat: pgd (Madry et al.), fgsm (mixed with clean
+    images), fast, n-fgsm, free, trades, mart, awp, scaled-gradient, rotation, hidden; and the
+    controls noise-signs, noise-uniform, noise-gaussian."""
     threat: str | None = None
-    """With pgd: norm:eps, e.g. l2:1.0 or linf:8/255."""
+    """norm:eps, e.g. l2:1.0 or linf:8/255; the dataset's default without it."""
     architecture: str | None = None
     """A built-in architecture; the dataset's default without it."""
     epochs: int | None = None
@@ -78,14 +78,9 @@ class Train:
         config = config_for(self.data, "laptop")
         size = config.train_size if self.train_size is None else self.train_size
         parts = split(load_source(self.data, self.data_dir), seed=self.seed, train_size=size)
-        recipe = config.robust if self.recipe == "pgd" else config.standard
+        recipe = named(self.recipe, config.standard, config.robust, self.threat)
         if self.epochs is not None:
             recipe = replace(recipe, epochs=self.epochs)
-        if self.threat is not None:
-            threat = str(Threat.parse(self.threat))
-            if recipe.adversary is None:
-                raise bad_value("--threat", "come with --recipe pgd", self.threat)
-            recipe = replace(recipe, adversary=replace(recipe.adversary, threat=threat))
         mean, std = channel_stats(parts.train)
         architecture = self.architecture or config.architecture
         model = build(
@@ -126,6 +121,8 @@ class Train:
             f"Held-out validation ({verdict.n} images): clean {verdict.clean:.1f} %, "
             f"robust at {at} {verdict.robust:.1f} % (PGD-20). {duration(done.seconds)}."
         )
+        if done.stopped:
+            console.print(done.stopped)
         console.print(f"Model: {path}", soft_wrap=True)
 
     def _watched(self, adversary: AbstractAdversary | None, norm: str, eps: float) -> str:

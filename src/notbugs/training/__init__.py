@@ -14,6 +14,7 @@ from notbugs.training.lesson import AbstractLesson, Mixed, Plain
 from notbugs.training.logistic import WorstCaseLogistic
 from notbugs.training.loop import Trained, train
 from notbugs.training.mart import Mart
+from notbugs.training.named import RECIPES, named
 from notbugs.training.nfgsm import NoisyStep
 from notbugs.training.noise import Noise
 from notbugs.training.penalty import AbstractPenalty, L1Decay, L2Decay, Lipschitz
@@ -24,6 +25,7 @@ from notbugs.training.trades import Trades
 from notbugs.training.written import recipe_as_json, recipe_from_json
 
 __all__ = [
+    "RECIPES",
     "AbstractAdversary",
     "AbstractImageAdversary",
     "AbstractLesson",
@@ -50,6 +52,7 @@ __all__ = [
     "WorstCaseLogistic",
     "attack_of",
     "distil",
+    "named",
     "recipe_as_json",
     "recipe_from_json",
     "told_by",

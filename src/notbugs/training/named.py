@@ -1,0 +1,104 @@
+"""Recipes by name: the founding ones and today's, each on a dataset's own settings."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from notbugs.core.errors import bad_value, unknown_name
+from notbugs.engine import Threat
+from notbugs.training.adversary import Adversary
+from notbugs.training.awp import Awp
+from notbugs.training.free import Free
+from notbugs.training.hidden import HiddenLayer
+from notbugs.training.lesson import Mixed
+from notbugs.training.mart import Mart
+from notbugs.training.nfgsm import NoisyStep
+from notbugs.training.noise import Noise
+from notbugs.training.penalty import L1Decay, L2Decay, Lipschitz
+from notbugs.training.reactive import Rotation, ScaledGradient
+from notbugs.training.recipe import Recipe
+from notbugs.training.trades import Trades
+
+REPLAYS = 4
+"""Of free training: the epochs are divided by as much."""
+
+
+def _pgd(base: Recipe, at: Adversary) -> Recipe:
+    return replace(base, adversary=at)
+
+
+def _fgsm(base: Recipe, at: Adversary) -> Recipe:
+    one = replace(at, steps=1, step_size=None, random_start=False, train_mode=True)
+    return replace(base, adversary=one, lesson=Mixed())
+
+
+def _fast(base: Recipe, at: Adversary) -> Recipe:
+    eps = Threat.parse(at.threat).eps
+    return replace(base, adversary=replace(at, steps=1, step_size=1.25 * eps))
+
+
+def _free(base: Recipe, at: Adversary) -> Recipe:
+    epochs = max(1, round(base.epochs / REPLAYS))
+    return replace(base, epochs=epochs, adversary=at, lesson=Free(REPLAYS))
+
+
+ADVERSARIAL: Mapping[str, Callable[[Recipe, Adversary], Recipe]] = MappingProxyType(
+    {
+        "pgd": _pgd,
+        "fgsm": _fgsm,
+        "fast": _fast,
+        "n-fgsm": lambda base, at: replace(base, adversary=NoisyStep(at.threat, at.eps_warmup)),
+        "free": _free,
+        "trades": lambda base, at: replace(base, adversary=at, lesson=Trades()),
+        "mart": lambda base, at: replace(base, adversary=at, lesson=Mart()),
+        "awp": lambda base, at: replace(base, adversary=at, awp=Awp()),
+        "scaled-gradient": lambda base, at: replace(
+            base, adversary=ScaledGradient(at.threat, at.eps_warmup)
+        ),
+        "rotation": lambda base, at: replace(base, adversary=Rotation(at.threat, at.eps_warmup)),
+        "hidden": lambda base, at: replace(base, adversary=HiddenLayer(at.threat, at.eps_warmup)),
+        "noise-signs": lambda base, at: replace(base, adversary=Noise(at.threat, kind="signs")),
+        "noise-uniform": lambda base, at: replace(base, adversary=Noise(at.threat, kind="uniform")),
+        "noise-gaussian": lambda base, at: replace(
+            base, adversary=Noise(at.threat, kind="gaussian")
+        ),
+    }
+)
+"""Name -> (settings, the dataset's PGD) -> recipe: those that take a threat."""
+
+PLAIN: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
+    {
+        "standard": lambda base: base,
+        "l1": lambda base: replace(base, penalties=(L1Decay(1e-5),)),
+        "l2": lambda base: replace(base, penalties=(L2Decay(1e-3),), weight_decay=0.0),
+        "lipschitz": lambda base: replace(base, penalties=(Lipschitz(1e-3),)),
+    }
+)
+"""Name -> settings -> recipe: those that take none."""
+
+RECIPES = (*PLAIN, *ADVERSARIAL)
+
+
+def named(name: str, standard: Recipe, robust: Recipe, threat: str | None = None) -> Recipe:
+    """The recipe of that name on a dataset's settings.
+
+    - `name`: one of `RECIPES`
+    - `standard`, `robust`: the dataset's settings without and with an adversary
+    - `threat`: in place of the robust settings' own
+
+    **Raises** ValueError for an unknown name, and for a threat that the recipe has no use for.
+    """
+    if name in PLAIN:
+        if threat is not None:
+            raise bad_value(
+                "threat",
+                f"be left out with the recipe '{name}'",
+                threat,
+                f"Recipes with a threat: {', '.join(ADVERSARIAL)}.",
+            )
+        return PLAIN[name](standard)
+    if name not in ADVERSARIAL:
+        raise unknown_name("recipe", name, RECIPES)
+    at = robust.adversary if isinstance(robust.adversary, Adversary) else Adversary()
+    at = at if threat is None else replace(at, threat=str(Threat.parse(threat)))
+    return ADVERSARIAL[name](robust, at)
