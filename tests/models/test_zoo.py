@@ -15,6 +15,12 @@ NARROW = {
     "densenet": {"depth": 10, "growth": 3},
     "inception": {"width": 6},
     "wide": {"depth": 10, "widen": 1},
+    "fc": {"hidden": "8-6", "activation": "tanh"},
+    "maxout": {"units": 40},
+    "rbf": {"units": 8},
+    "carlini": {"width": 2, "hidden": 8},
+    "conv_maxout": {"units": 2, "hidden": 8},
+    "vit": {"width": 12, "depth": 1},
 }
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 every = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
@@ -125,6 +131,7 @@ def test_activations_keep_their_scale_at_the_start(name):
         ("densenet", {}, 176_122),  # 0.18 M for DenseNet-BC (L=40, k=12)
         ("inception", {}, 1_649_402 + 1_712),  # arXiv:1611.03530 table 1, plus norm scales
         ("wide", {"depth": 16, "widen": 4}, 2_748_890),  # 2.7 M in arXiv:1605.07146 table 3
+        ("carlini", {"width": 64, "hidden": 256}, 1_147_978),  # table I of arXiv:1608.04644
     ],
 )
 def test_sizes_are_the_published_ones(name, options, expected):
@@ -171,7 +178,7 @@ def test_impossible_depths_are_refused(name, depth):
         build(name, shape=(1, 8, 8), classes=4, seed=0, options={"depth": depth})
 
 
-@pytest.mark.parametrize("name", [n for n in sorted(ARCHITECTURES) if n != "linear"])
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - {"linear", "fc"}))
 def test_options_below_one_are_refused(name):
     option = next(iter(NARROW[name]))
     with pytest.raises(ValueError, match=f"`{option}` must be at least 1"):

@@ -1,6 +1,7 @@
 """Models: images in [0, 1] in, logits and an embedding out."""
 
 from notbugs.models.classifier import Classifier
+from notbugs.models.ensemble import ensemble
 from notbugs.models.fast import half, prepare
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body, capture, layer_names
@@ -18,6 +19,7 @@ __all__ = [
     "build",
     "capture",
     "default_options",
+    "ensemble",
     "frozen",
     "half",
     "layer_names",

@@ -5,22 +5,30 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from notbugs.core.errors import unknown_name
+from notbugs.models.carlini import carlini
 from notbugs.models.classifier import JSON, Classifier, Shape, check_shape
 from notbugs.models.cnn import cnn
 from notbugs.models.densenet import densenet
+from notbugs.models.fc import fc
 from notbugs.models.inception import inception
 from notbugs.models.initial import seeded
 from notbugs.models.layers import Body
 from notbugs.models.linear import linear
+from notbugs.models.maxout import conv_maxout, maxout
 from notbugs.models.mlp import mlp
+from notbugs.models.rbf import rbf
 from notbugs.models.resnet import resnet8, resnet18, resnet50
 from notbugs.models.vgg import vgg16
+from notbugs.models.vit import vit
 from notbugs.models.wide import wide
 
 ARCHITECTURES: Mapping[str, Callable[..., Body]] = MappingProxyType(
     {
         "linear": linear,
         "mlp": mlp,
+        "fc": fc,
+        "maxout": maxout,
+        "rbf": rbf,
         "cnn": cnn,
         "resnet8": resnet8,
         "resnet18": resnet18,
@@ -29,6 +37,9 @@ ARCHITECTURES: Mapping[str, Callable[..., Body]] = MappingProxyType(
         "densenet": densenet,
         "inception": inception,
         "wide": wide,
+        "carlini": carlini,
+        "conv_maxout": conv_maxout,
+        "vit": vit,
     }
 )
 """Name -> function of (shape, classes, *, options) that makes an initialised body."""

@@ -1,0 +1,43 @@
+"""Fully connected nets of any widths: those of the first adversarial examples."""
+
+import math
+
+from torch import nn
+
+from notbugs.core.errors import bad_value, unknown_name
+from notbugs.models.initial import initialised
+from notbugs.models.layers import Body
+
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+
+
+def fc(
+    shape: tuple[int, int, int],
+    classes: int,
+    *,
+    hidden: str = "100-100",
+    activation: str = "relu",
+) -> Body:
+    """Hidden linear layers of the given widths; the last is the embedding.
+
+    "100-100", "200-200" and "123-456" are the nets of Szegedy et al. 2013 (arXiv 1312.6199),
+    table 1, and "400" with "sigmoid" the classifier on an autoencoder's features there
+    (`pretrained`). The paper does not name the activation of the others. Its decay is
+    `notbugs.training.L2Decay`.
+
+    Args:
+        shape: (channels, height, width) of the images.
+        classes: k, the number of logits.
+        hidden: widths of the hidden layers, joined by "-".
+        activation: "relu", "sigmoid" or "tanh".
+    """
+    if activation not in ACTIVATIONS:
+        raise unknown_name("activation", activation, ACTIVATIONS)
+    parts = str(hidden).split("-")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise bad_value("hidden", 'be widths joined by "-", such as "100-100"', hidden)
+    widths = [int(part) for part in parts]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, width in zip([math.prod(shape), *widths], widths, strict=False):
+        layers += [nn.Linear(before, width), ACTIVATIONS[activation]()]
+    return initialised(nn.Sequential(*layers), nn.Linear(widths[-1], classes))
