@@ -6,6 +6,7 @@ from notbugs.training.adversary import (
     Adversary,
     attack_of,
 )
+from notbugs.training.autoencoder import pretrain
 from notbugs.training.awp import Awp
 from notbugs.training.batch import Batch
 from notbugs.training.free import Free
@@ -53,6 +54,7 @@ __all__ = [
     "attack_of",
     "distil",
     "named",
+    "pretrain",
     "recipe_as_json",
     "recipe_from_json",
     "told_by",

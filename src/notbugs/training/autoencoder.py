@@ -1,0 +1,97 @@
+"""Pretraining of features by a sparse autoencoder, which are then held fixed."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from notbugs.core import random
+from notbugs.core.errors import bad_value, check_count, check_positive
+from notbugs.data import DeviceData, ImageData, batches
+from notbugs.judge import check_fits
+from notbugs.models import Classifier
+from notbugs.models.layers import Body
+
+TINY = 1e-6
+
+
+def pretrain(
+    model: Classifier,
+    data: ImageData,
+    *,
+    epochs: int = 20,
+    lr: float = 1e-3,
+    batch_size: int = 100,
+    sparsity: float = 0.05,
+    weight: float = 0.1,
+    seed: int,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> nn.Linear:
+    """Trains the model's trunk as the encoder of an autoencoder, then fixes it.
+
+    Minimises, by Adam, the cross-entropy of the pixels (nats a pixel) with what a linear
+    decoder and a sigmoid make of the embedding, plus `weight` times the mean divergence of each
+    unit's average activity from `sparsity`. Afterwards the trunk's parameters need no gradient,
+    so that `train` learns the head alone. Returns the decoder.
+
+    - `model`: with an embedding in [0, 1], e.g. "fc" with hidden "400" and "sigmoid"
+    - `sparsity`: wanted average activity of a unit, 0..1; `weight`: of that wish
+
+    **Source**: Szegedy et al. 2013 (arXiv 1312.6199), section 3: AE400-10, a sparse
+    autoencoder with sigmoids whose layer is not tuned further. Its settings are not given;
+    these are ours.
+
+    **Raises** ValueError for a model whose embedding leaves [0, 1] or that has no trunk, and
+    for numbers out of range.
+    """
+    check_fits(model, data)
+    check_count(epochs, "epochs")
+    check_positive(lr, "lr")
+    check_positive(weight, "weight")
+    if not 0 < sparsity < 1:
+        raise bad_value("sparsity", "lie in (0, 1)", sparsity)
+    if not isinstance(model.body, Body) or model.embedding != "trunk":
+        raise bad_value("model", "have a trunk and a head, as built-in models do", model.embedding)
+    _check_embedding(model, data)
+    trunk, shown = model.body.trunk, DeviceData(data, model.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(random.seed_of(seed, "decoder"))
+        width = model.embed(data.pixels(torch.arange(1)).to(model.device)).shape[1]
+        decoder = nn.Linear(width, math.prod(model.shape)).to(model.device)
+    adam = torch.optim.Adam([*trunk.parameters(), *decoder.parameters()], lr=lr)
+    model.train()
+    for epoch in range(epochs):
+        for index in batches(len(data), min(batch_size, len(data)), seed=seed, epoch=epoch):
+            x, _ = shown.batch(index)
+            code = model.embed(x)
+            loss = F.binary_cross_entropy_with_logits(decoder(code), x.flatten(1))
+            adam.zero_grad()
+            (loss + weight * _too_busy(code, sparsity)).backward()
+            adam.step()
+        progress((epoch + 1) / epochs)
+    model.eval()
+    trunk.requires_grad_(False)
+    return decoder
+
+
+def _too_busy(code: Tensor, wanted: float) -> Tensor:
+    """Mean over units of KL(wanted || average activity), []."""
+    active = code.mean(dim=0).clamp(TINY, 1 - TINY)
+    on = wanted * (wanted / active).log()
+    off = (1 - wanted) * ((1 - wanted) / (1 - active)).log()
+    return (on + off).mean()
+
+
+def _check_embedding(model: Classifier, data: ImageData) -> None:
+    few = data.pixels(torch.arange(min(len(data), 8))).to(model.device)
+    with torch.no_grad():
+        code = model.embed(few)
+    if float(code.min()) < 0 or float(code.max()) > 1:
+        raise bad_value(
+            "model",
+            "have an embedding in [0, 1]",
+            f"values from {float(code.min()):.3g} to {float(code.max()):.3g}",
+            'Use build("fc", options={"hidden": "400", "activation": "sigmoid"}).',
+        )
