@@ -19,6 +19,7 @@ from notbugs.cli.common import (
     open_model,
     write_text,
 )
+from notbugs.cli.logs import Logs
 from notbugs.cli.progress import bar, duration
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, unknown_name
@@ -36,12 +37,18 @@ from notbugs.judge import (
 )
 from notbugs.models import build, prepare
 from notbugs.models import save as save_model
-from notbugs.training import RECIPES, AbstractAdversary, named, recipe_as_json, train
+from notbugs.training import AbstractAdversary, named, recipe_as_json, train
+from notbugs.training import estimate as cost_of
+
+LOOKS = 10
+"""Looks at held-out accuracy in the course of a training whose recipe says nothing of it."""
 
 
 @dataclass(frozen=True)
 class Train:
     """Train a model and save it with its recipe.
+
+    The folder gets model.safetensors, metrics.jsonl (a line an epoch) and training.png.
 
     Try:
       notbugs train --out models/plain
@@ -49,7 +56,7 @@ class Train:
     """
 
     out: Path
-    """Folder for model.safetensors (and the checkpoint while it trains)."""
+    """Folder for model.safetensors, metrics.jsonl, training.png, and the checkpoint meanwhile."""
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
     recipe: str = "standard"
@@ -66,6 +73,8 @@ class Train:
     """Images to train on (10 % of them held out)."""
     seed: int = 0
     """Varies split, weights, order and adversary."""
+    tensorboard: bool = False
+    """Also write TensorBoard's event files to the folder (needs the package tensorboard)."""
     data_dir: Path | None = None
     """Where the dataset's files lie."""
     device: str = "auto"
@@ -73,14 +82,14 @@ class Train:
 
     def run(self, console: Console) -> None:
         """Trains, saves, and prints held-out accuracy."""
-        if self.recipe not in RECIPES:
-            raise unknown_name("recipe", self.recipe, RECIPES)
         config = config_for(self.data, "laptop")
         size = config.train_size if self.train_size is None else self.train_size
         parts = split(load_source(self.data, self.data_dir), seed=self.seed, train_size=size)
         recipe = named(self.recipe, config.standard, config.robust, self.threat)
         if self.epochs is not None:
             recipe = replace(recipe, epochs=self.epochs)
+        if not recipe.watch_every:
+            recipe = replace(recipe, watch_every=max(1, recipe.epochs // LOOKS))
         mean, std = channel_stats(parts.train)
         architecture = self.architecture or config.architecture
         model = build(
@@ -94,6 +103,8 @@ class Train:
         )
         model = prepare(model, device_of(self.device))
         checkpoint = self.out / "checkpoint.safetensors"
+        console.print(f"About {duration(cost_of(model, parts.train, recipe))} of training.")
+        logs = Logs(self.out, tensorboard=self.tensorboard)
         with bar(console, f"train {architecture} on {self.data}") as progress:
             done = train(
                 model,
@@ -103,7 +114,9 @@ class Train:
                 val=parts.val,
                 checkpoint_path=checkpoint,
                 progress=progress,
+                on_epoch=logs.write,
             )
+        logs.draw(done.history)
         facts = {
             "dataset": self.data,
             "split": {"seed": self.seed, "train_size": size, "test_size": None},

@@ -13,7 +13,7 @@ from notbugs.training.free import Free
 from notbugs.training.hidden import HiddenLayer
 from notbugs.training.lesson import AbstractLesson, Mixed, Plain
 from notbugs.training.logistic import WorstCaseLogistic
-from notbugs.training.loop import Trained, train
+from notbugs.training.loop import Trained, estimate, train
 from notbugs.training.mart import Mart
 from notbugs.training.named import RECIPES, named
 from notbugs.training.nfgsm import NoisyStep
@@ -53,6 +53,7 @@ __all__ = [
     "WorstCaseLogistic",
     "attack_of",
     "distil",
+    "estimate",
     "named",
     "pretrain",
     "recipe_as_json",

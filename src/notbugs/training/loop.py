@@ -1,5 +1,6 @@
 """The training loop: standard or adversarial, resumable, watched on held-out data."""
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -54,6 +55,7 @@ def train(
     soft: Tensor | None = None,
     checkpoint_path: Path | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
+    on_epoch: Callable[[list[dict[str, float]]], None] = lambda history: None,
 ) -> Trained:
     """Trains `model` in place on `data` and returns it in eval mode.
 
@@ -64,6 +66,7 @@ def train(
     - `checkpoint_path`: a safetensors file written every few seconds at epoch ends; if
       it is there, training goes on from it and ends with the same weights
     - `progress`: called with the fraction done, 0..1
+    - `on_epoch`: called with the whole history after every epoch
 
     **Raises** ValueError for data that does not fit; TrainingError when the loss stops
     being finite; DataError for a checkpoint of another training.
@@ -86,7 +89,7 @@ def train(
     began = time.perf_counter()
     if soft is not None and soft.shape != (len(data), data.classes):
         raise bad_value("soft", f"have shape ({len(data)}, {data.classes})", tuple(soft.shape))
-    state = _Training(model, data, recipe, seed, val, soft, checkpoint_path).run(progress)
+    state = _Training(model, data, recipe, seed, val, soft, checkpoint_path).run(progress, on_epoch)
     chosen = recipe.select == "best" or bool(state.stopped)
     if chosen and state.best:
         model.load_state_dict(state.best)
@@ -95,6 +98,29 @@ def train(
     model.eval()
     best = state.best_epoch if chosen else None
     return Trained(model, state.history, best, time.perf_counter() - began, state.stopped)
+
+
+def estimate(
+    model: Classifier,
+    data: ImageData,
+    recipe: Recipe,
+    *,
+    soft: Tensor | None = None,
+) -> float:
+    """Seconds that `train` will take, about: two steps of a copy are taken, the second timed.
+
+    What is watched on held-out data is left out.
+    """
+    trial = _Training(copy.deepcopy(model), data, recipe, 0, None, soft, None)
+    trial.model.train()
+    index = torch.arange(recipe.batch_size) % len(data)
+    seconds = 0.0
+    with own_draws(trial.device, "estimate"):
+        for _ in range(2):
+            began = time.perf_counter()
+            float(trial.step(recipe.epochs - 1, index.to(trial.device), recipe.lr))
+            seconds = time.perf_counter() - began
+    return seconds * trial.per_epoch * recipe.epochs
 
 
 class _Training:
@@ -121,7 +147,11 @@ class _Training:
         self.average = Average(model, recipe.average) if recipe.average else None
         self.per_epoch = len(data) // recipe.batch_size
 
-    def run(self, progress: Callable[[float], None]) -> State:
+    def run(
+        self,
+        progress: Callable[[float], None],
+        on_epoch: Callable[[list[dict[str, float]]], None],
+    ) -> State:
         state, saved = self._resumed(), time.perf_counter()
         for epoch in range(state.epoch, self.recipe.epochs):
             if state.stopped:
@@ -136,6 +166,7 @@ class _Training:
                 with self.average.lent():
                     self._watch(state, row)
             state.history.append(row)
+            on_epoch(state.history)
             if self.path is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 checkpoint.save(self.path, self.model, self.optimiser, state, self.owner)
                 saved = time.perf_counter()
@@ -161,7 +192,7 @@ class _Training:
         for i, index in enumerate(order):
             step = epoch * self.per_epoch + i
             rate = recipe.rate(step, recipe.epochs * self.per_epoch)
-            losses += self._step(epoch, index.to(self.device), rate)
+            losses += self.step(epoch, index.to(self.device), rate)
             if i % 8 == 0:
                 progress((step + 1) / (recipe.epochs * self.per_epoch))
         mean = float(losses) / self.per_epoch
@@ -180,7 +211,8 @@ class _Training:
                 sound = bool(self.model(few).isfinite().all())
         return sound
 
-    def _step(self, epoch: int, index: Tensor, rate: float) -> Tensor:
+    def step(self, epoch: int, index: Tensor, rate: float) -> Tensor:
+        """The loss of one batch, learnt from."""
         recipe, (x, y) = self.recipe, self.data.batch(index)
         keys = random.fold(self.keys[index], "epoch", epoch)
         x = recipe.augment(x, random.fold(keys, "augment"))

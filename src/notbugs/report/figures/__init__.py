@@ -12,6 +12,7 @@ from notbugs.report.figures.curves import (
 )
 from notbugs.report.figures.examples import examples
 from notbugs.report.figures.style import DARK, LIGHT, Theme, png
+from notbugs.report.figures.training import training_sheet
 
 __all__ = [
     "DARK",
@@ -27,4 +28,5 @@ __all__ = [
     "loss_curves",
     "nearest_sheet",
     "png",
+    "training_sheet",
 ]

@@ -1,0 +1,48 @@
+"""What a training leaves beside its weights: a line an epoch, and a picture."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from notbugs.cli.common import write_text
+from notbugs.core.errors import DataError
+from notbugs.data.writing import write_file
+from notbugs.report.figures import png, training_sheet
+
+
+class Logs:
+    """`metrics.jsonl`, whole after every epoch, also of a training that was resumed."""
+
+    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+        """Takes the folder; with `tensorboard`, event files are written to it as well."""
+        self.folder, self.written = folder, 0
+        self.events = _events(folder) if tensorboard else None
+
+    def write(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Writes all epochs so far."""
+        lines = "".join(json.dumps(dict(row)) + "\n" for row in history)
+        write_text(self.folder / "metrics.jsonl", lines)
+        if self.events is not None:
+            for row in history[self.written :]:
+                for name, value in row.items():
+                    self.events.add_scalar(name, value, int(row["epoch"]))
+        self.written = len(history)
+
+    def draw(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Draws the training."""
+        if self.events is not None:
+            self.events.close()
+        if history:
+            content = png(training_sheet(history))
+            write_file(self.folder / "training.png", lambda file: file.write(content))
+
+
+def _events(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise DataError(
+            "--tensorboard needs a package that is not here. Try: pip install tensorboard"
+        ) from error
+    return SummaryWriter(str(folder))
