@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from notbugs.core.errors import bad_value
 from notbugs.report.figures.labels import label_lines
-from notbugs.report.figures.radius import check_some, inks, title
+from notbugs.report.figures.radius import inks, title
 from notbugs.report.figures.style import LIGHT, Theme, axes_of, new_figure, percent_axis, plain_axes
 
 WATCHED = {
@@ -20,7 +21,8 @@ WATCHED = {
 
 def training_sheet(history: Sequence[Mapping[str, float]], theme: Theme = LIGHT) -> Figure:
     """The loss of each epoch; beside it, where it was watched, accuracy in percent."""
-    check_some({"history": history} if history else {})
+    if not history:
+        raise bad_value("history", "hold at least one epoch", "none")
     watched = {
         label: [(row["epoch"], row[key]) for row in history if key in row]
         for key, label in WATCHED.items()
