@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from notbugs.attacks.losses import cross_entropy, doubt, fine, margin
+from notbugs.attacks.smooth import smooth_margin
 from notbugs.core import rows
 from notbugs.core.types import Images, Logits, Mask, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation
@@ -94,7 +95,7 @@ def _f5_away(z: Logits, y: Tensor) -> Rows:
 
 
 def _f6_away(z: Logits, y: Tensor) -> Rows:
-    return -margin(z, y)
+    return -smooth_margin(z, y)
 
 
 def _f7_towards(z: Logits, t: Tensor) -> Rows:
@@ -102,7 +103,7 @@ def _f7_towards(z: Logits, t: Tensor) -> Rows:
 
 
 def _f7_away(z: Logits, y: Tensor) -> Rows:
-    return F.softplus(-margin(z, y)) - log(2)
+    return F.softplus(-smooth_margin(z, y)) - log(2)
 
 
 CW_OBJECTIVES: dict[str, ObjectiveForm] = {
@@ -131,7 +132,10 @@ f6 gets its floor at minus the confidence where it is used (`goal`).
 **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section IV-A; they choose f6.
 **Differs from the paper**: it prints one form of each; the other is ours. f1 is read with
 the sign that makes it fall towards the goal and with logarithms of base 2, for which it is
-zero at F = 1/2. f5's argument is 2 F_t (printed: 2 F_t - 2).
+zero at F = 1/2. f5's argument is 2 F_t (printed: 2 F_t - 2). Away from a class, f6 and f7
+have the values above and the gradient of `smooth_margin`, which does not settle on the
+class that is nearest at first (the paper tries every target instead): the mean L2 distance
+of an untargeted attack of 9 x 200 steps fell by 6 and 7 % on two MNIST networks.
 """
 
 
