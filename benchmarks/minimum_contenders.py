@@ -103,9 +103,7 @@ def carlini_wagner(steps: int, search: int) -> Method:
         }
 
     named = {f"{name}, step {step}": c for step in (LARGE, USUAL) for name, c in at(step).items()}
-    del named[
-        f"ART, step {USUAL}"
-    ]  # its line search hardly heeds the step, and takes a quarter hour
+    del named[f"ART, step {USUAL}"]  # its line search hardly heeds it, and is slow
     return Method(f"C&W-L2 {search}x{steps}", L2(), {OURS: named.pop(f"{OURS}, step 0.1"), **named})
 
 
