@@ -1,0 +1,57 @@
+"""Defensive distillation: cross-entropy goes blind, the logits do not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from notbugs.attacks import pgd
+from notbugs.attacks.losses import margin
+from notbugs.data import load_source, split
+from notbugs.engine import Linf
+from notbugs.judge import accuracy
+from notbugs.models import build
+from notbugs.training import AtTemperature, Recipe, distil, told_by, train
+
+PARTS = split(load_source("digits"), seed=0, train_size=700)
+T = 50.0
+LONG = Recipe(epochs=40, batch_size=32, lr=1.0, warmup=0.2, weight_decay=0.0)
+
+
+def net(seed=0):
+    options = {"width": 8, "hidden": 32}
+    return build("cnn", shape=(1, 8, 8), classes=10, seed=seed, options=options)
+
+
+@pytest.fixture(scope="module")
+def distilled():
+    teacher, student = net(1), net(2)
+    train(teacher, PARTS.train, replace(LONG, lesson=AtTemperature(T)), seed=0)
+    distil(teacher, student, PARTS.train, LONG, temperature=T, seed=1)
+    return teacher, student
+
+
+def broken(model, loss=None):
+    few = PARTS.test.select(slice(0, 200))
+    named = {} if loss is None else {"loss": loss}
+    attack = pgd(Linf(), 0.15, steps=20, random_start=False, **named)
+    return attack(model, few.pixels(), few.labels).success.float().mean().item()
+
+
+def test_cross_entropy_is_fooled_and_the_margin_is_not(distilled):
+    _, student = distilled
+    assert accuracy(student, PARTS.test) > 85
+    assert broken(student, margin) > 0.8
+    assert broken(student) < 0.5 * broken(student, margin)
+
+
+def test_the_teachers_word_is_its_probabilities_at_the_temperature(distilled):
+    teacher, _ = distilled
+    said = told_by(teacher, PARTS.test, T)
+    with torch.no_grad():
+        wanted = (teacher.logits(PARTS.test.pixels()) / T).softmax(dim=1)
+    torch.testing.assert_close(said, wanted)
+    sharp = told_by(teacher, PARTS.test, 1.0)
+    assert float(said.amax(dim=1).mean()) < float(sharp.amax(dim=1).mean())
+    with pytest.raises(ValueError, match="`temperature` must be a finite number above 0"):
+        told_by(teacher, PARTS.test, 0.0)
