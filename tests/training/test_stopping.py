@@ -1,14 +1,19 @@
 """Training that ends before its time says why, and hands back the weights from before."""
 
-from dataclasses import replace
+import errno
+import json
+import os
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
+from notbugs.core.errors import StoreError, TrainingError
 from notbugs.data import load_source, split
+from notbugs.data.safefile import read_tensors
 from notbugs.judge import accuracy
 from notbugs.models import build
-from notbugs.training import Adversary, Recipe, loop, train
+from notbugs.training import AbstractLesson, Adversary, Noise, Plain, Recipe, loop, train
 from notbugs.training.average import Average
 from notbugs.training.guard import collapsed
 
@@ -124,3 +129,53 @@ def test_averaged_weights_are_watched_and_returned(monkeypatch):
     train(plain, PARTS.train, SHORT, seed=0)
     assert any(not torch.equal(v, state(model)[k]) for k, v in state(plain).items())
     assert accuracy(model, PARTS.test) > 60
+
+
+@dataclass(frozen=True)
+class Breaking(AbstractLesson):
+    """Plain, until its last epochs' loss is no number."""
+
+    def prepared(self, batch, adversary):
+        one = Plain().prepared(batch, adversary)
+        return lambda: one() * (torch.nan if batch.strength < 1 else 1)
+
+
+@dataclass(frozen=True)
+class Late(Noise):
+    """Says by its strength which epoch it is: less than 1 from the fourth on."""
+
+    def strength(self, epoch, epochs):
+        return 1.0 if epoch < 3 else 0.5
+
+
+def test_a_loss_that_is_no_number_stops_and_leaves_the_last_good_checkpoint(monkeypatch, tmp_path):
+    path = tmp_path / "c.safetensors"
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    recipe = replace(SHORT, adversary=Late("linf:0.01"), lesson=Breaking())
+    with pytest.raises(TrainingError, match=r"loss became nan in epoch 4 at learning rate"):
+        train(small(), PARTS.train, recipe, seed=0, checkpoint_path=path)
+    tensors, metadata = read_tensors(path)
+    assert json.loads(metadata["notbugs-checkpoint"])["epoch"] == 3
+    assert all(bool(v.isfinite().all()) for v in tensors.values())
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_as_it_was(monkeypatch, tmp_path):
+    path, calls, real = tmp_path / "c.safetensors", [], os.fsync
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+
+    def full_in_the_third_epoch(fd):
+        calls.append(fd)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", full_in_the_third_epoch)
+    with pytest.raises(StoreError, match=r"disk is full|No space left"):
+        train(small(), PARTS.train, SHORT, seed=0, checkpoint_path=path)
+    _, metadata = read_tensors(path)
+    assert json.loads(metadata["notbugs-checkpoint"])["epoch"] == 2
+    monkeypatch.setattr(os, "fsync", real)
+    heir, straight = small(seed=1), small()
+    train(heir, PARTS.train, SHORT, seed=0, checkpoint_path=path)
+    train(straight, PARTS.train, SHORT, seed=0)
+    assert all(torch.equal(v, state(straight)[k]) for k, v in state(heir).items())
