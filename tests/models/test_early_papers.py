@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from notbugs.core import random
+from notbugs.data import channel_stats, load_source, split
+from notbugs.judge import accuracy
 from notbugs.models import build, ensemble
 from notbugs.models.maxout import Maxout
+from notbugs.training import Recipe, train
 
 X = random.uniform(random.row_keys(5, "early"), (1, 8, 8))
 
@@ -39,6 +42,14 @@ def test_radial_units_are_their_formula_and_die_out_far_away():
     torch.testing.assert_close(model.embed(X), torch.exp(-3 * apart), rtol=1e-4, atol=1e-6)
     far = model(X + 100).detach()
     torch.testing.assert_close(far, model.body.head.bias.detach().expand_as(far))
+
+
+def test_radial_units_learn_digits_from_where_they_start():
+    parts = split(load_source("digits"), seed=0)
+    mean, std = channel_stats(parts.train)
+    model = build("rbf", shape=(1, 8, 8), classes=10, seed=0, mean=mean, std=std)
+    train(model, parts.train, Recipe(epochs=10, lr=0.1), seed=0)
+    assert accuracy(model, parts.val) > 75
 
 
 def test_dense_nets_have_the_widths_asked_for():

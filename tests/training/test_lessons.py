@@ -1,5 +1,7 @@
 """Lessons, adversaries and penalties against what their formulas say."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -36,8 +38,8 @@ N, SHAPE = 12, (1, 6, 6)
 FGSM = Adversary("linf:0.1", steps=1, random_start=False, train_mode=True)
 
 
-def scene(architecture="mlp", classes=4, **named):
-    model = build(architecture, shape=SHAPE, classes=classes, seed=1).train()
+def scene(architecture="mlp", classes=4, options=None, **named):
+    model = build(architecture, shape=SHAPE, classes=classes, seed=1, options=options or {}).train()
     keys = random.row_keys(N, "lesson")
     x = 0.2 + 0.6 * random.uniform(keys, SHAPE)
     return Batch(model, model.logits, x, torch.arange(N) % classes, keys, **named)
@@ -54,10 +56,12 @@ def taken(lesson, batch, adversary):
     return loss, grads(batch.model)
 
 
-def test_a_shared_pass_gives_what_separate_passes_give():
-    batch = scene()
-    loss, shared = taken(Mixed(0.3), batch, FGSM)
-    forward = FGSM.disturbed(batch)  # crafted by an attack of its own
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+@pytest.mark.parametrize("size", [None, 0.05])
+def test_a_shared_pass_gives_what_separate_passes_give(size, strength):
+    batch, adversary = scene(strength=strength), replace(FGSM, step_size=size)
+    loss, shared = taken(Mixed(0.3), batch, adversary)
+    forward = adversary.disturbed(batch)  # crafted by an attack of its own
     batch.model.zero_grad()
     wanted = 0.3 * batch.entropy(batch.logits(batch.x)) + 0.7 * batch.entropy(forward())
     wanted.backward()
@@ -177,8 +181,8 @@ def test_noise_has_the_size_of_the_threat(text, kind):
             assert 0.08 < float(move.abs().max()) <= 0.1 + 1e-6
         else:
             assert float(move.std()) == pytest.approx(0.1, rel=0.15)
-    elif text == "l2:0.5":
-        torch.testing.assert_close(size, torch.full_like(size, 0.5), rtol=1e-3, atol=0)
+    else:
+        torch.testing.assert_close(size, torch.full_like(size, threat.eps), rtol=1e-3, atol=0)
     assert not torch.equal(move[0], move[1])
 
 
@@ -229,6 +233,38 @@ def test_a_hidden_layer_moves_by_its_share_and_the_hook_comes_off():
         HiddenLayer(layer="trunk.9").disturbed(batch)
 
 
+@pytest.mark.parametrize("adversary", [ScaledGradient("l2:0.5"), Rotation("l2:0.5")])
+def test_reactive_adversaries_work_through_attention_and_tiny_gradients(adversary):
+    for batch in (scene("vit", options={"patch": 3}), scene()):
+        if batch.model.architecture != "vit":
+            with torch.no_grad():
+                batch.model.body.head.weight.mul_(1e-15)
+        seen = []
+        batch.model.register_forward_pre_hook(lambda m, given, to=seen: to.append(given[0]))
+        adversary.disturbed(batch)().sum().backward()
+        size = (seen[-1].detach() - batch.x).flatten(1).norm(dim=1)
+        assert float(size.min()) > 0.45
+
+
+def test_a_rotation_by_no_gradient_leaves_the_image():
+    x = scene().x
+    moved = Rotation("l2:0.5").moved(x, torch.zeros_like(x), 0.5)
+    torch.testing.assert_close(moved, x)
+
+
+@pytest.mark.parametrize("how", ["awp", "reactive"])
+def test_crafting_leaves_the_statistics_of_batch_norms_alone(how):
+    batch = scene("resnet8")
+    if how == "awp":
+        one = Plain().prepared(batch, None)
+        Awp(1e-3).taken(batch.model, one, batch.model.zero_grad)
+    else:
+        ScaledGradient("l2:0.5").disturbed(batch)()
+    counts = [v for k, v in batch.model.state_dict().items() if k.endswith("num_batches_tracked")]
+    assert counts
+    assert all(int(count) == 1 for count in counts)  # the pass that is learnt from
+
+
 def test_penalties_are_their_formulas():
     model = scene().model
     weights = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)]
@@ -240,6 +276,8 @@ def test_penalties_are_their_formulas():
         torch.testing.assert_close(
             gain(w, 3000), torch.linalg.matrix_norm(w, 2), rtol=1e-3, atol=1e-4
         )
+        close = gain(w, 20) / torch.linalg.matrix_norm(w, 2)
+        assert 0.95 < float(close.detach()) < 1.0001
     free = Lipschitz(0.5, target=100.0)(model).detach()
     assert float(free) == 0
     assert float(Lipschitz(0.5, target=0.1)(model).detach()) > 0
@@ -284,6 +322,12 @@ def test_temperature_softens_the_loss():
         (lambda: Rotation("linf:0.1"), "`threat` must be an L2 one"),
         (lambda: Noise(kind="pink"), "Unknown kind 'pink'"),
         (lambda: HiddenLayer(size=0), "`size` must be a finite number above 0"),
+        (
+            lambda: Recipe(lesson=Free(2), adversary=FGSM, awp=Awp()),
+            "`awp` must be left out with Free",
+        ),
+        (lambda: Lipschitz(1e-3, target=0), "`target` must be a finite number above 0"),
+        (lambda: Lipschitz(1e-3, iterations=0), "`iterations` must be at least 1"),
         (lambda: L1Decay(0), "`weight` must be a finite number above 0"),
         (lambda: AtTemperature(0), "`temperature` must be a finite number above 0"),
         (lambda: Noise(eps_warmup=1.0), r"`eps_warmup` must lie in \[0, 1\)"),

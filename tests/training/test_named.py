@@ -35,6 +35,7 @@ def test_the_threat_is_the_callers_or_the_datasets():
     for name in ADVERSARIAL:
         threat = "linf:51/255" if name == "n-fgsm" else "l2:0.7"
         assert named(name, STANDARD, ROBUST, threat).adversary.threat == threat
+        assert named(name, STANDARD, ROBUST, threat).adversary.eps_warmup == 0.4
     assert named("trades", STANDARD, ROBUST).adversary.threat == "l2:1"
 
 

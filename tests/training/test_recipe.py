@@ -10,7 +10,7 @@ from notbugs.core.errors import TrainingError
 from notbugs.data import ImageData, load_source, split
 from notbugs.engine import L2, LowestValue, Threat
 from notbugs.models import build
-from notbugs.training import Adversary, Recipe, attack_of, train
+from notbugs.training import Adversary, Recipe, train
 
 PARTS = split(load_source("digits"), seed=0, train_size=300)
 DATA, VAL = PARTS.train.select(slice(0, 100)), PARTS.val
@@ -53,12 +53,12 @@ def test_the_rate_used_is_the_schedules():
 
 
 def test_the_adversary_is_the_pgd_it_says():
-    attack = attack_of(Adversary("l2:0.8", steps=4), 0.5)
+    attack = Adversary("l2:0.8", steps=4).attack(0.5)
     assert attack.threat == Threat(L2(), 0.4)
     assert attack.solver.rule.step_size == pytest.approx(2.5 * 0.4 / 4)
     assert attack.solver.max_steps == 4
     assert attack.solver.keep == LowestValue()
-    fixed = attack_of(Adversary("l2:0.8", steps=4, step_size=0.3, random_start=False), 0.5)
+    fixed = Adversary("l2:0.8", steps=4, step_size=0.3, random_start=False).attack(0.5)
     assert fixed.solver.rule.step_size == pytest.approx(0.15)
     assert not fixed.random_start
 

@@ -13,7 +13,7 @@ from notbugs.data import load_source, split
 from notbugs.data.safefile import read_tensors
 from notbugs.judge import accuracy
 from notbugs.models import build
-from notbugs.training import AbstractLesson, Adversary, Noise, Plain, Recipe, loop, train
+from notbugs.training import AbstractLesson, Adversary, Free, Noise, Plain, Recipe, loop, train
 from notbugs.training.average import Average
 from notbugs.training.guard import collapsed
 
@@ -51,6 +51,71 @@ def test_catastrophic_overfitting_is_detected_and_stopped(monkeypatch):
     assert done.best_epoch == 2
     assert all(torch.equal(v, seen[1][k]) for k, v in state(model).items())
     assert [row["guard_robust"] for row in done.history] == [30.0, 45.0, 44.0, 12.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "epoch"),
+    [
+        ({"select": "best", "watch_every": 5}, 2),  # no look before the collapse: the guard's best
+        ({"select": "best", "watch_every": 3}, 3),  # the look chose epoch 3, which was sound
+        ({"patience": 2, "watch_every": 5}, 2),
+    ],
+)
+def test_a_collapsed_epoch_is_never_handed_back(changes, epoch, monkeypatch):
+    seen, model = watched(monkeypatch, [30.0, 45.0, 44.0, 1.0]), small()
+    recipe = replace(ONE_STEP, **changes)
+    done = train(model, PARTS.train, recipe, seed=0, val=PARTS.val)
+    assert len(done.history) == 4
+    assert done.best_epoch == epoch
+    assert f"The weights are those of epoch {epoch}." in done.stopped
+    assert all(torch.equal(v, seen[epoch - 1][k]) for k, v in state(model).items())
+
+
+def test_free_training_is_watched_as_well(monkeypatch):
+    seen = watched(monkeypatch, [30.0] * 6)
+    recipe = replace(SHORT, adversary=Adversary("linf:0.1", steps=5), lesson=Free(2))
+    train(small(), PARTS.train, recipe, seed=0)
+    assert len(seen) == 6
+
+
+def test_the_guard_remembers_its_best_when_training_goes_on(monkeypatch, tmp_path):
+    path = tmp_path / "c.safetensors"
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    seen = watched(monkeypatch, [45.0, 40.0])
+
+    def kill(fraction):
+        if fraction > 2 / 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(small(), PARTS.train, ONE_STEP, seed=0, checkpoint_path=path, progress=kill)
+    watched(monkeypatch, [1.0])
+    model = small(seed=1)
+    done = train(model, PARTS.train, ONE_STEP, seed=0, checkpoint_path=path)
+    assert "fell from 45.0 to 1.0 %" in done.stopped
+    assert done.best_epoch == 1
+    assert all(torch.equal(v, seen[0][k]) for k, v in state(model).items())
+
+
+def test_patience_is_remembered_when_training_goes_on(monkeypatch, tmp_path):
+    path = tmp_path / "c.safetensors"
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    values = iter([50.0, 60.0, 55.0, 54.0])
+    monkeypatch.setattr(loop, "accuracy", lambda model, data: next(values))
+    recipe = replace(SHORT, watch_every=1, patience=2)
+
+    def kill(fraction):
+        if fraction > 3 / 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            small(), PARTS.train, recipe, seed=0, val=PARTS.val,
+            checkpoint_path=path, progress=kill,
+        )  # fmt: skip
+    done = train(small(), PARTS.train, recipe, seed=0, val=PARTS.val, checkpoint_path=path)
+    assert done.stopped.startswith("Stopped early in epoch 4")
+    assert done.best_epoch == 2
 
 
 def test_it_really_looks(monkeypatch):

@@ -14,9 +14,13 @@ from notbugs.report.figures import png, training_sheet
 class Logs:
     """`metrics.jsonl`, whole after every epoch, also of a training that was resumed."""
 
-    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
-        """Takes the folder; with `tensorboard`, event files are written to it as well."""
-        self.folder, self.written = folder, 0
+    def __init__(self, folder: Path, *, tensorboard: bool = False, resumed: bool = False) -> None:
+        """Takes the folder; with `tensorboard`, event files are written to it as well.
+
+        What was written before a training was interrupted is not written to them again.
+        """
+        self.folder = folder
+        self.written = _lines(folder / "metrics.jsonl") if resumed else 0
         self.events = _events(folder) if tensorboard else None
 
     def write(self, history: Sequence[Mapping[str, float]]) -> None:
@@ -36,6 +40,11 @@ class Logs:
         if history:
             content = png(training_sheet(history))
             write_file(self.folder / "training.png", lambda file: file.write(content))
+
+
+def _lines(path: Path) -> int:
+    """Epochs that an interrupted training has left there."""
+    return len(path.read_text().splitlines()) if path.exists() else 0
 
 
 def _events(folder: Path) -> Any:

@@ -84,8 +84,8 @@ class Train:
         """Trains, saves, and prints held-out accuracy."""
         config = config_for(self.data, "laptop")
         size = config.train_size if self.train_size is None else self.train_size
-        parts = split(load_source(self.data, self.data_dir), seed=self.seed, train_size=size)
         recipe = named(self.recipe, config.standard, config.robust, self.threat)
+        parts = split(load_source(self.data, self.data_dir), seed=self.seed, train_size=size)
         if self.epochs is not None:
             recipe = replace(recipe, epochs=self.epochs)
         if not recipe.watch_every:
@@ -104,7 +104,7 @@ class Train:
         model = prepare(model, device_of(self.device))
         checkpoint = self.out / "checkpoint.safetensors"
         console.print(f"About {duration(cost_of(model, parts.train, recipe))} of training.")
-        logs = Logs(self.out, tensorboard=self.tensorboard)
+        logs = Logs(self.out, tensorboard=self.tensorboard, resumed=checkpoint.exists())
         with bar(console, f"train {architecture} on {self.data}") as progress:
             done = train(
                 model,

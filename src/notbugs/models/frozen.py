@@ -35,7 +35,7 @@ def frozen(model: M, *, training: bool = False) -> Generator[M, None, None]:
         stack.enter_context(_mode(model, training))
         stack.enter_context(_without_gradients(model))
         if training:
-            stack.enter_context(_buffers_kept(model))
+            stack.enter_context(buffers_kept(model))
         yield model
 
 
@@ -65,7 +65,11 @@ def _without_gradients(model: nn.Module) -> Generator[None, None, None]:
 
 
 @contextmanager
-def _buffers_kept(model: nn.Module) -> Generator[None, None, None]:
+def buffers_kept(model: nn.Module) -> Generator[None, None, None]:
+    """Lets no buffer keep a change, e.g. batch norms' running statistics, while the block runs.
+
+    Batch norms in train mode normalise by the batch as ever.
+    """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     others = [m for m in model.modules() if not isinstance(m, _BatchNorm)]
     saved = [

@@ -13,9 +13,9 @@ class Radial(nn.Module):
     """exp(-b_j ||x - m_j||^2 / d) for centres m_j and sharpnesses b_j > 0, x of d entries."""
 
     def __init__(self, entries: int, units: int, sharpness: float) -> None:
-        """Centres are drawn in [0, 1], all sharpnesses begin alike."""
+        """Centres are drawn from a normal distribution, all sharpnesses begin alike."""
         super().__init__()
-        self.centers = nn.Parameter(torch.rand(units, entries))
+        self.centers = nn.Parameter(torch.randn(units, entries))
         self.log_sharpness = nn.Parameter(torch.full((units,), math.log(sharpness)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class Radial(nn.Module):
 
 
 def rbf(
-    shape: tuple[int, int, int], classes: int, *, units: int = 200, sharpness: float = 20.0
+    shape: tuple[int, int, int], classes: int, *, units: int = 200, sharpness: float = 1.0
 ) -> Body:
     """Radial units, the embedding, and a linear layer on them.
 
@@ -36,7 +36,8 @@ def rbf(
 
     **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 7: shallow RBF networks,
     p(y = 1 | x) = exp((x - mu)^T beta (x - mu)). **Differs from the paper**: several centres
-    share a linear layer, one sharpness a centre; centres are drawn at random and learnt.
+    share a linear layer, one sharpness a centre; centres are drawn at random (normal, as
+    normalised images are) and learnt.
 
     Args:
         shape: (channels, height, width) of the images.

@@ -1,11 +1,6 @@
 """Training: one loop; who disturbs the images, what is learnt from them; exact resume."""
 
-from notbugs.training.adversary import (
-    AbstractAdversary,
-    AbstractImageAdversary,
-    Adversary,
-    attack_of,
-)
+from notbugs.training.adversary import AbstractAdversary, AbstractImageAdversary, Adversary
 from notbugs.training.autoencoder import pretrain
 from notbugs.training.awp import Awp
 from notbugs.training.batch import Batch
@@ -51,7 +46,6 @@ __all__ = [
     "Trades",
     "Trained",
     "WorstCaseLogistic",
-    "attack_of",
     "distil",
     "estimate",
     "named",

@@ -118,7 +118,8 @@ class Adversary(AbstractImageAdversary):
     def stepped(self, batch: Batch, grad: Images) -> Images:
         """The images after one step along `grad` (cross-entropy's, at the images themselves)."""
         attack, threat = self.attack(batch.strength), Threat.parse(self.threat)
-        size = threat.scaled(batch.strength).eps if self.step_size is None else self.step_size
+        # A step of the default size leaves the ball and is projected back: eps is the same.
+        size = batch.strength * (threat.eps if self.step_size is None else self.step_size)
         move = size * threat.as_norm("PGD").steepest(grad)
         return attack.within().project(batch.x + move, batch.x)
 
@@ -129,8 +130,3 @@ class Adversary(AbstractImageAdversary):
         solver = self.attack(batch.strength).solver
         with frozen(batch.model, training=self.train_mode):
             return solver.minimise(objective, batch.x, context, keys=batch.keys, start=start).x
-
-
-def attack_of(adversary: Adversary, strength: float = 1.0) -> Attack:
-    """The PGD that a recipe's adversary means, at a share of its eps."""
-    return adversary.attack(strength)

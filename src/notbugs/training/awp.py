@@ -9,6 +9,7 @@ from torch import Tensor
 
 from notbugs.core.errors import check_positive
 from notbugs.models import Classifier
+from notbugs.models.frozen import buffers_kept
 from notbugs.training.batch import Pass
 
 TINY = 1e-12
@@ -39,7 +40,8 @@ class Awp:
 
     def taken(self, model: Classifier, one: Pass, clear: Callable[[], None]) -> Tensor:
         """The loss of the pass at the moved weights; its gradients are left on the parameters."""
-        one()
+        with buffers_kept(model):
+            one()
         weights = [p for p in model.parameters() if p.ndim > 1 and p.grad is not None]
         before = [w.detach().clone() for w in weights]
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """A batch of training images, as adversaries and lessons see it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,10 +34,6 @@ class Batch:
     keys: Keys
     strength: float = 1.0
     soft: Tensor | None = None
-
-    def at(self, x: Images) -> "Batch":
-        """The same batch with other images."""
-        return replace(self, x=x)
 
     def entropy(self, logits: Logits) -> Tensor:
         """Mean cross-entropy of the batch's classes (nats), []."""

@@ -21,7 +21,8 @@ class State:
     """Where a training stands: epochs done, what was measured, the best weights so far.
 
     `looks` counts the looks since the best; `stopped` says why it ended before its time;
-    `guarded` is the best robust accuracy that the guard has seen. `average` are the moving
+    `guarded` is the best robust accuracy that the guard has seen, `sound` the weights then,
+    in epoch `sound_epoch`. `average` are the moving
     average's weights, of so many `averaged` steps.
 
     Randomness needs no state: every draw is a function of the seed, the epoch and the row.
@@ -35,6 +36,8 @@ class State:
     looks: int = 0
     stopped: str = ""
     guarded: float = float("-inf")
+    sound_epoch: int = 0
+    sound: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     averaged: int = 0
     average: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
@@ -62,6 +65,7 @@ def save(
     """Writes a checkpoint atomically. `owner` tells which training it belongs to."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     tensors |= {f"best.{k}": v.contiguous() for k, v in state.best.items()}
+    tensors |= {f"sound.{k}": v.contiguous() for k, v in state.sound.items()}
     tensors |= {f"average.{k}": v.contiguous() for k, v in state.average.items()}
     for number, moments in optimiser.state_dict()["state"].items():
         if moments.get("momentum_buffer") is not None:
@@ -75,6 +79,7 @@ def save(
         "looks": state.looks,
         "stopped": state.stopped,
         "guarded": state.guarded,
+        "sound_epoch": state.sound_epoch,
         "averaged": state.averaged,
     }
     safefile.write_tensors(path, tensors, {"notbugs-checkpoint": json.dumps(meta)})
@@ -105,6 +110,8 @@ def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, owner: 
         looks=meta["looks"],
         stopped=meta["stopped"],
         guarded=meta["guarded"],
+        sound_epoch=meta["sound_epoch"],
+        sound=_under("sound.", tensors),
         averaged=meta["averaged"],
         average=_under("average.", tensors),
     )

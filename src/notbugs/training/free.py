@@ -39,6 +39,10 @@ class Free(AbstractLesson):
         check_count(self.times, "times", 2)
 
     @property
+    def is_one_step(self) -> bool:
+        return True
+
+    @property
     def replays(self) -> int:
         return self.times
 

@@ -14,8 +14,6 @@ from notbugs.models.layers import find_layer
 from notbugs.training.adversary import AbstractAdversary
 from notbugs.training.batch import Batch, Forward
 
-TINY = 1e-12
-
 
 @dataclass(frozen=True)
 class HiddenLayer(AbstractAdversary):
@@ -62,8 +60,7 @@ class HiddenLayer(AbstractAdversary):
             handle.remove()
         h = seen[0]
         length = self.size * batch.strength * L2().size(h.detach())
-        unit = grad / rows.expand(L2().size(grad).clamp(min=TINY), grad)
-        move = rows.expand(length, grad) * unit
+        move = rows.expand(length, grad) * L2().steepest(grad)
 
         def moved(module: nn.Module, given: object, out: Tensor) -> Tensor:
             return out + move.to(out.dtype)

@@ -22,6 +22,11 @@ class AbstractLesson(ABC):
     needs_adversary: ClassVar[bool] = False
 
     @property
+    def is_one_step(self) -> bool:
+        """Whether the lesson itself crafts by single gradient steps."""
+        return False
+
+    @property
     def replays(self) -> int:
         """Optimiser steps taken on a batch."""
         return 1

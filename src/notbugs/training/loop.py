@@ -244,15 +244,17 @@ class _Training:
 
     @property
     def _guarded(self) -> bool:
-        adversary = self.recipe.adversary
-        return self.recipe.guard and adversary is not None and adversary.is_one_step
+        recipe = self.recipe
+        if recipe.adversary is None or not recipe.guard:
+            return False
+        return recipe.adversary.is_one_step or recipe.lesson.is_one_step
 
     def _watch(self, state: State, row: dict[str, float]) -> None:
         """Adds held-out accuracies to the epoch's row and remembers the best weights."""
         every = self.recipe.watch_every
         last = state.epoch == self.recipe.epochs
-        if self._guarded:
-            self._guard(state, row)
+        if self._guarded and self._collapsed(state, row):
+            return
         if self.val is None or not every or (state.epoch % every and not last):
             return
         row["val_clean"] = accuracy(self.model, self.val)
@@ -277,26 +279,29 @@ class _Training:
                 f"{state.looks} looks. The weights are those of epoch {state.best_epoch}."
             )
 
-    def _guard(self, state: State, row: dict[str, float]) -> None:
-        """Ends the training where robust accuracy has collapsed."""
+    def _collapsed(self, state: State, row: dict[str, float]) -> bool:
+        """Whether robust accuracy has collapsed, which ends the training."""
         adversary, data = self.recipe.adversary, self.val or self.source
         assert adversary is not None
         now = robust_on(self.model, data, Threat.parse(adversary.threat))
         row["guard_robust"] = now
         if collapsed(now, state.guarded, 100 / data.classes):
+            if not state.best:  # nothing was chosen on the way
+                state.best, state.best_epoch = state.sound, state.sound_epoch
             state.stopped = (
                 f"Catastrophic overfitting in epoch {state.epoch}: robust accuracy under PGD-10 "
-                f"fell from {state.guarded:.1f} to {now:.1f} %. The weights are those before it. "
-                "Use more steps, N-FGSM (NoisyStep) or a smaller eps."
+                f"fell from {state.guarded:.1f} to {now:.1f} %. The weights are those of epoch "
+                f"{state.best_epoch}. Use more steps, N-FGSM (NoisyStep) or a smaller eps."
             )
         elif now > state.guarded:
-            state.guarded = now
-            if self.recipe.select != "best" and not self.recipe.patience:
-                self._keep(state, state.best_score)
+            state.guarded, state.sound_epoch, state.sound = now, state.epoch, self._weights()
+        return bool(state.stopped)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
 
     def _keep(self, state: State, score: float) -> None:
-        state.best_score, state.best_epoch = score, state.epoch
-        state.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        state.best_score, state.best_epoch, state.best = score, state.epoch, self._weights()
 
     def _watched_threat(self) -> Threat | None:
         if self.recipe.watch_threat is not None:

@@ -13,7 +13,7 @@ from notbugs.training.hidden import HiddenLayer
 from notbugs.training.lesson import Mixed
 from notbugs.training.mart import Mart
 from notbugs.training.nfgsm import NoisyStep
-from notbugs.training.noise import Noise
+from notbugs.training.noise import KINDS, Noise
 from notbugs.training.penalty import L1Decay, L2Decay, Lipschitz
 from notbugs.training.reactive import Rotation, ScaledGradient
 from notbugs.training.recipe import Recipe
@@ -42,6 +42,10 @@ def _free(base: Recipe, at: Adversary) -> Recipe:
     return replace(base, epochs=epochs, adversary=at, lesson=Free(REPLAYS))
 
 
+def _noise(kind: str) -> Callable[[Recipe, Adversary], Recipe]:
+    return lambda base, at: replace(base, adversary=Noise(at.threat, at.eps_warmup, kind=kind))
+
+
 ADVERSARIAL: Mapping[str, Callable[[Recipe, Adversary], Recipe]] = MappingProxyType(
     {
         "pgd": _pgd,
@@ -57,11 +61,7 @@ ADVERSARIAL: Mapping[str, Callable[[Recipe, Adversary], Recipe]] = MappingProxyT
         ),
         "rotation": lambda base, at: replace(base, adversary=Rotation(at.threat, at.eps_warmup)),
         "hidden": lambda base, at: replace(base, adversary=HiddenLayer(at.threat, at.eps_warmup)),
-        "noise-signs": lambda base, at: replace(base, adversary=Noise(at.threat, kind="signs")),
-        "noise-uniform": lambda base, at: replace(base, adversary=Noise(at.threat, kind="uniform")),
-        "noise-gaussian": lambda base, at: replace(
-            base, adversary=Noise(at.threat, kind="gaussian")
-        ),
+        **{f"noise-{kind}": _noise(kind) for kind in KINDS},
     }
 )
 """Name -> (settings, the dataset's PGD) -> recipe: those that take a threat."""

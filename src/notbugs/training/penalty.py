@@ -7,7 +7,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from notbugs.core.errors import check_positive
+from notbugs.core import random
+from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.models import Classifier
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -30,7 +31,10 @@ class AbstractPenalty(ABC):
 
 def layers(model: Classifier) -> list[nn.Linear | nn.Conv1d | nn.Conv2d]:
     """The linear and convolutional layers, in order."""
-    return [layer for layer in model.body.modules() if isinstance(layer, LAYERS)]
+    found = [layer for layer in model.body.modules() if isinstance(layer, LAYERS)]
+    if not found:
+        raise bad_value("model", "have linear or convolutional layers for a penalty", "none")
+    return found
 
 
 @final
@@ -70,8 +74,9 @@ class Lipschitz(AbstractPenalty):
 
     Of a dense layer the norm is its largest singular value; of a convolution that of the
     weights laid out as [out, in * height * width], a bound up to the root of the number of
-    kernel entries and cheap to take. Found by `iterations` power iterations from a fixed
-    vector; the gradient goes through the last one alone.
+    kernel entries and cheap to take. Found by `iterations` power iterations from a random
+    vector, the same each time: a little too small where the two largest singular values are
+    close. The gradient goes through the last one alone.
 
     - `target`: gain up to which a layer is left alone
 
@@ -81,7 +86,13 @@ class Lipschitz(AbstractPenalty):
     """
 
     target: float = 1.0
-    iterations: int = 5
+    iterations: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuses a weight or a target that is not above 0, and no iterations."""
+        super().__post_init__()
+        check_positive(self.target, "target")
+        check_count(self.iterations, "iterations")
 
     def __call__(self, model: Classifier) -> Tensor:
         gains = [gain(layer.weight, self.iterations) for layer in layers(model)]
@@ -92,7 +103,8 @@ def gain(weight: Tensor, iterations: int) -> Tensor:
     """The largest singular value of the weights [out, ...], by power iteration, []."""
     matrix = weight.flatten(1)
     with torch.no_grad():
-        v = torch.ones_like(matrix[0])
+        keys = random.row_keys(1, "gain", device=matrix.device)
+        v = random.normal(keys, matrix.shape[1:], matrix.dtype)[0]
         for _ in range(iterations):
             u = nn.functional.normalize(matrix @ v, dim=0)
             v = nn.functional.normalize(matrix.T @ u, dim=0)

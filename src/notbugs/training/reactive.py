@@ -9,10 +9,11 @@ from notbugs.core import rows
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Logits
 from notbugs.engine import L2, Threat
+from notbugs.models.frozen import buffers_kept
 from notbugs.training.adversary import AbstractAdversary
 from notbugs.training.batch import Batch, Forward
 
-TINY = 1e-12
+TINY, SMALLEST = 1e-12, 1e-37
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,12 @@ class AbstractReactive(AbstractAdversary):
 
         def forward() -> Logits:
             x = batch.x.detach().clone().requires_grad_()
-            loss = batch.entropy(batch.logits(x)) * len(x)
-            (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+            with buffers_kept(batch.model):
+                loss = batch.entropy(batch.logits(x)) * len(x)
+                (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+            # Scaled to entries of at most 1, so that small gradients do not vanish in a square.
+            largest = rows.flatten(grad.detach()).abs().amax(dim=1).clamp(min=SMALLEST)
+            grad = grad / rows.expand(largest, grad)
             return batch.logits(self.moved(x.detach(), grad, eps).clamp(0, 1))
 
         return forward
@@ -85,5 +90,6 @@ class Rotation(AbstractReactive):
         unit = x / rows.expand(length, x)
         across = grad - rows.expand(rows.total(grad * unit), x) * unit
         across = across / rows.expand(L2().size(across).clamp(min=TINY), x)
-        angle = rows.expand(eps / length, x)
+        turns = L2().size(across) > 0.5  # not where the gradient points along the image, or is 0
+        angle = rows.expand(torch.where(turns, eps / length, 0), x)
         return angle.cos() * x + angle.sin() * rows.expand(length, x) * across

@@ -86,6 +86,13 @@ class Recipe:
         if not 0 <= self.average < 1:
             raise bad_value("average", "lie in [0, 1)", self.average, "0 means none.")
         self.lesson.check(self.adversary)
+        if self.awp is not None and self.lesson.replays > 1:
+            raise bad_value(
+                "awp",
+                f"be left out with {type(self.lesson).__name__}",
+                self.awp,
+                "It takes each pass twice, and each pass of this lesson moves its images.",
+            )
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate at a step of 0..steps-1."""
