@@ -1,6 +1,6 @@
 """What the early papers found of training, on MNIST: adversarial training, noise, distillation.
 
-NOTBUGS_DATA=/folder/with/mnist .venv/bin/python benchmarks/early_papers.py
+NOTBUGS_DATA=/folder/with/mnist benchmarks/.venv/bin/python benchmarks/early_papers.py
 """
 
 import argparse
