@@ -19,7 +19,7 @@ def run(*words):
 def test_metrics_picture_and_recipe_lie_beside_the_weights(tmp_path, capsys):
     out = tmp_path / "m"
     run("train", "--recipe", "trades", "--threat", "linf:0.1", "--out", out, *SMALL)
-    assert "About" in capsys.readouterr().out
+    assert "Recipe trades at linf:0.1, 3 epochs: about" in capsys.readouterr().out
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert all({"loss", "lr"} <= set(row) for row in rows)
@@ -40,3 +40,12 @@ def test_tensorboard_is_asked_for_before_the_work(tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         run("train", "--tensorboard", "--out", tmp_path / "m", *SMALL)
     assert not (tmp_path / "m" / "metrics.jsonl").exists()
+
+
+def test_a_file_in_place_of_the_folder_is_refused_at_once(tmp_path, capsys):
+    path = tmp_path / "taken"
+    path.write_text("mine")
+    with pytest.raises(SystemExit):
+        run("train", "--out", path, *SMALL)
+    assert "`--out` must be a folder, or not there yet" in capsys.readouterr().err
+    assert path.read_text() == "mine"

@@ -82,6 +82,8 @@ class Train:
 
     def run(self, console: Console) -> None:
         """Trains, saves, and prints held-out accuracy."""
+        if self.out.exists() and not self.out.is_dir():
+            raise bad_value("--out", "be a folder, or not there yet", f"'{self.out}', a file")
         config = config_for(self.data, "laptop")
         size = config.train_size if self.train_size is None else self.train_size
         recipe = named(self.recipe, config.standard, config.robust, self.threat)
@@ -103,7 +105,11 @@ class Train:
         )
         model = prepare(model, device_of(self.device))
         checkpoint = self.out / "checkpoint.safetensors"
-        console.print(f"About {duration(cost_of(model, parts.train, recipe))} of training.")
+        against = "" if recipe.adversary is None else f" at {recipe.adversary.threat}"
+        cost = duration(cost_of(model, parts.train, recipe))
+        console.print(
+            f"Recipe {self.recipe}{against}, {recipe.epochs} epochs: about {cost} of training."
+        )
         logs = Logs(self.out, tensorboard=self.tensorboard, resumed=checkpoint.exists())
         with bar(console, f"train {architecture} on {self.data}") as progress:
             done = train(
