@@ -75,7 +75,7 @@ def goodfellow(parts: Splits, wanted: argparse.Namespace) -> dict[str, Any]:
         train(model, parts.train, recipe, seed=wanted.seed)
         table[name] = {
             "test_error": 100 - accuracy(model, parts.test),
-            "fgsm_error": wrong(model, few, lambda m, x, y: fgsm(Linf(), EPS)(m, x, y).x_adv),
+            "fgsm_error": wrong(model, few, lambda m, x, y: fgsm(EPS)(m, x, y).x_adv),
             "seconds": round(time.perf_counter() - began, 1),
         }
     plain, other = (table[name]["fgsm_error"] for name in ("plain", "FGSM, alpha 0.5"))
@@ -98,7 +98,7 @@ def distillation(parts: Splits, wanted: argparse.Namespace) -> dict[str, Any]:
     train(plain, parts.train, Recipe(epochs=wanted.epochs, lr=0.05, warmup=0.1), seed=0)
     few = parts.test.select(slice(0, wanted.count))
     attacks: dict[str, Callable[..., Any]] = {
-        "FGSM, cross-entropy": lambda m, x, y: fgsm(Linf(), DISTIL_EPS)(m, x, y).x_adv,
+        "FGSM, cross-entropy": lambda m, x, y: fgsm(DISTIL_EPS)(m, x, y).x_adv,
         "PGD-40, cross-entropy": lambda m, x, y: (
             pgd(Linf(), DISTIL_EPS, steps=40, random_start=False)(m, x, y).x_adv
         ),

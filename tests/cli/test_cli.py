@@ -409,7 +409,10 @@ def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
         (("build", "robust", trained, *new, "--step-size", 0), "`step_size` must be a finite"),
         (("train", "--train-size", 0, *out), "`train_size` must be at least 2"),
         (("train", "--epochs", 0, *out), "`epochs` must be at least 1"),
-        (("train", "--out", tmp_path / "file", "--epochs", 1, "--train-size", 100), "Cannot write"),
+        (
+            ("train", "--out", tmp_path / "file", "--epochs", 1, "--train-size", 100),
+            "must be a folder",
+        ),
         (("data", "export", "digits", "--to", tmp_path / "d.zip"), "Unknown format '.zip'"),
         (("data", "export", "digits", "--to", tmp_path / "file" / "d.npz"), "Cannot write"),
         (("data", "export", "digits", "--to", tmp_path / "mine"), "not empty"),
