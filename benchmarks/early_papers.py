@@ -31,7 +31,9 @@ from notbugs.training import (
 )
 
 EPS, DISTIL_EPS, TEMPERATURE = 0.25, 0.15, 100.0
-FGSM = Adversary("linf:0.25", steps=1, step_size=EPS, random_start=False, train_mode=True)
+FGSM = Adversary(
+    "linf:0.25", eps_warmup=0.5, steps=1, step_size=EPS, random_start=False, train_mode=True
+)
 
 
 def main() -> None:
