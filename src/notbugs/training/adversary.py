@@ -48,6 +48,11 @@ class AbstractAdversary(ABC):
         """The logits of the disturbed batch. What is crafted once is crafted here."""
 
 
+def shown(batch: Batch, adversary: AbstractAdversary | None) -> Forward:
+    """The logits of the batch as the adversary leaves it, or as it is where there is none."""
+    return (lambda: batch.logits(batch.x)) if adversary is None else adversary.disturbed(batch)
+
+
 @dataclass(frozen=True)
 class AbstractImageAdversary(AbstractAdversary):
     """An adversary that hands over other images."""
@@ -117,11 +122,11 @@ class Adversary(AbstractImageAdversary):
 
     def stepped(self, batch: Batch, grad: Images) -> Images:
         """The images after one step along `grad` (cross-entropy's, at the images themselves)."""
-        attack, threat = self.attack(batch.strength), Threat.parse(self.threat)
+        threat = Threat.parse(self.threat).scaled(batch.strength)
         # A step of the default size leaves the ball and is projected back: eps is the same.
-        size = batch.strength * (threat.eps if self.step_size is None else self.step_size)
+        size = threat.eps if self.step_size is None else batch.strength * self.step_size
         move = size * threat.as_norm("PGD").steepest(grad)
-        return attack.within().project(batch.x + move, batch.x)
+        return threat.within().project(batch.x + move, batch.x)
 
     def lowered(
         self, batch: Batch, objective: AbstractObjective, context: RowTree, start: AbstractStart

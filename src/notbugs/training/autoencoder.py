@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.data import DeviceData, ImageData, batches
 from notbugs.judge import check_fits
 from notbugs.models import Classifier
+from notbugs.models.initial import seeded
 from notbugs.models.layers import Body
 
 TINY = 1e-6
@@ -56,9 +56,8 @@ def pretrain(
         raise bad_value("model", "have a trunk and a head, as built-in models do", model.embedding)
     _check_embedding(model, data)
     trunk, shown = model.body.trunk, DeviceData(data, model.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(random.seed_of(seed, "decoder"))
-        width = model.embed(data.pixels(torch.arange(1)).to(model.device)).shape[1]
+    width = model.embed(data.pixels(torch.arange(1)).to(model.device)).shape[1]
+    with seeded(seed, "decoder"):
         decoder = nn.Linear(width, math.prod(model.shape)).to(model.device)
     adam = torch.optim.Adam([*trunk.parameters(), *decoder.parameters()], lr=lr)
     model.train()

@@ -49,7 +49,3 @@ class Average:
         self.steps = steps
         for name, held in self.state.items():
             held.copy_(state[name])
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
-        return self.state

@@ -6,11 +6,11 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from notbugs.core.errors import bad_value, check_count
+from notbugs.core.errors import check_count
 from notbugs.engine import Threat
 from notbugs.training.adversary import AbstractAdversary, Adversary
 from notbugs.training.batch import Batch, Pass
-from notbugs.training.lesson import AbstractLesson
+from notbugs.training.lesson import AbstractLesson, check_kind
 
 
 @final
@@ -49,8 +49,7 @@ class Free(AbstractLesson):
     def check(self, adversary: AbstractAdversary | None) -> None:
         """Refuses any adversary but PGD's, for its threat."""
         super().check(adversary)
-        if not isinstance(adversary, Adversary):
-            raise bad_value("adversary", "be a PGD Adversary for Free", type(adversary).__name__)
+        check_kind(adversary, Adversary, "be a PGD Adversary for Free")
 
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
         """The pass of all replays: each call moves the perturbation on."""

@@ -7,7 +7,7 @@ from typing import ClassVar, final
 import torch
 
 from notbugs.core.errors import bad_value
-from notbugs.training.adversary import AbstractAdversary, AbstractImageAdversary, Adversary
+from notbugs.training.adversary import AbstractAdversary, Adversary, shown
 from notbugs.training.batch import Batch, Pass, through
 
 
@@ -48,9 +48,7 @@ class Plain(AbstractLesson):
 
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
         """Crafts the images."""
-        if adversary is None:
-            return through(lambda: batch.entropy(batch.logits(batch.x)))
-        forward = adversary.disturbed(batch)
+        forward = shown(batch, adversary)
         return through(lambda: batch.entropy(forward()))
 
 
@@ -110,7 +108,9 @@ def _from_the_image(adversary: Adversary) -> bool:
     return adversary.steps == 1 and not adversary.random_start and adversary.train_mode
 
 
-def refuse_other_than_images(adversary: AbstractAdversary | None, lesson: str) -> None:
-    """Refuses an adversary that disturbs something else than images."""
-    if not isinstance(adversary, AbstractImageAdversary):
-        raise bad_value("adversary", f"hand over images for {lesson}", type(adversary).__name__)
+def check_kind(
+    adversary: AbstractAdversary | None, kind: type[AbstractAdversary], wanted: str
+) -> None:
+    """Refuses an adversary of another kind; `wanted` says what it must do or be."""
+    if not isinstance(adversary, kind):
+        raise bad_value("adversary", wanted, type(adversary).__name__)

@@ -162,7 +162,7 @@ class _Training:
             if self.average is None:
                 self._watch(state, row)
             else:
-                state.average, state.averaged = self.average.tensors(), self.average.steps
+                state.average, state.averaged = self.average.state, self.average.steps
                 with self.average.lent():
                     self._watch(state, row)
             state.history.append(row)

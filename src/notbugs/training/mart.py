@@ -8,7 +8,7 @@ from torch import Tensor
 from notbugs.core.errors import check_positive
 from notbugs.training.adversary import AbstractAdversary, AbstractImageAdversary
 from notbugs.training.batch import Batch, Pass, through
-from notbugs.training.lesson import AbstractLesson, refuse_other_than_images
+from notbugs.training.lesson import AbstractLesson, check_kind
 from notbugs.training.trades import divergence
 
 TINY = 1e-12
@@ -38,7 +38,7 @@ class Mart(AbstractLesson):
     def check(self, adversary: AbstractAdversary | None) -> None:
         """Refuses an adversary that hands over no images."""
         super().check(adversary)
-        refuse_other_than_images(adversary, "MART")
+        check_kind(adversary, AbstractImageAdversary, "hand over images for MART")
 
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
         """Crafts the images."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from notbugs.core.errors import check_positive
 from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen
-from notbugs.training.adversary import AbstractAdversary
+from notbugs.training.adversary import AbstractAdversary, shown
 from notbugs.training.batch import Batch, Pass, through
 from notbugs.training.lesson import AbstractLesson
 from notbugs.training.loop import Trained, train
@@ -43,9 +43,7 @@ class AtTemperature(AbstractLesson):
 
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
         """Crafts the images where there is an adversary."""
-        forward = (
-            (lambda: batch.logits(batch.x)) if adversary is None else adversary.disturbed(batch)
-        )
+        forward = shown(batch, adversary)
         wanted = batch.y if batch.soft is None else batch.soft
         return through(lambda: F.cross_entropy(forward() / self.temperature, wanted))
 

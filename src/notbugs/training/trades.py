@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from notbugs.core import random
-from notbugs.core.errors import bad_value, check_positive
+from notbugs.core.errors import check_positive
 from notbugs.core.types import Images, Logits, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation, FromImages
 from notbugs.models import frozen
 from notbugs.training.adversary import AbstractAdversary, Adversary
 from notbugs.training.batch import Batch, Pass, through
-from notbugs.training.lesson import AbstractLesson
+from notbugs.training.lesson import AbstractLesson, check_kind
 
 START = 1e-3
 """Standard deviation of the noise from which the neighbour is sought: at the image itself the
@@ -63,8 +63,7 @@ class Trades(AbstractLesson):
     def check(self, adversary: AbstractAdversary | None) -> None:
         """Refuses any adversary but PGD, whose steps it takes."""
         super().check(adversary)
-        if not isinstance(adversary, Adversary):
-            raise bad_value("adversary", "be a PGD Adversary for TRADES", type(adversary).__name__)
+        check_kind(adversary, Adversary, "be a PGD Adversary for TRADES")
 
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
         """Finds the neighbours."""
