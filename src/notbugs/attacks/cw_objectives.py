@@ -135,7 +135,7 @@ the sign that makes it fall towards the goal and with logarithms of base 2, for 
 zero at F = 1/2. f5's argument is 2 F_t (printed: 2 F_t - 2). Away from a class, f6 and f7
 have the values above and the gradient of `smooth_margin`, which does not settle on the
 class that is nearest at first (the paper tries every target instead): the mean L2 distance
-of an untargeted attack of 9 x 200 steps fell by 6 and 7 % on two MNIST networks.
+of an untargeted attack of 9 x 200 steps fell by 6 % on each of two MNIST networks.
 """
 
 
