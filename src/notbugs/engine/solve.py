@@ -106,7 +106,7 @@ class _Work:
             (grad,) = torch.autograd.grad(outputs, theta, derivative(seen))
         self.forwards += theta.shape[0]
         self.backwards += theta.shape[0]
-        return _Slope(x.detach(), _detached(Evaluation(value, None, seen)), grad)
+        return _Slope(x.detach(), Evaluation(_in_float32(value.detach()), None, seen), grad)
 
     def confirmed(self, x: Images, found: Evaluation, at: _Rows, solver: "Solver") -> Mask:
         """Success, asked of the exact objective where `keep` wants each success confirmed."""
