@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 from rich.console import Console
@@ -21,7 +21,7 @@ from notbugs.cli.common import (
 )
 from notbugs.cli.logs import Logs
 from notbugs.cli.progress import bar, duration
-from notbugs.core import random
+from notbugs.core import processes, random
 from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.data import ImageData, channel_stats, load_source, split
 from notbugs.data.download import cache_folder
@@ -55,6 +55,8 @@ class Train:
       notbugs train --recipe pgd --threat l2:1.0 --out models/robust
     """
 
+    shares_work: ClassVar[bool] = True
+
     out: Path
     """Folder for model.safetensors, metrics.jsonl, training.png, and the checkpoint meanwhile."""
     data: str = "digits"
@@ -87,7 +89,8 @@ class Train:
         config = config_for(self.data, "laptop")
         size = config.train_size if self.train_size is None else self.train_size
         recipe = named(self.recipe, config.standard, config.robust, self.threat)
-        parts = split(load_source(self.data, self.data_dir), seed=self.seed, train_size=size)
+        source = processes.after_first(lambda: load_source(self.data, self.data_dir))
+        parts = split(source, seed=self.seed, train_size=size)
         if self.epochs is not None:
             recipe = replace(recipe, epochs=self.epochs)
         if not recipe.watch_every:
@@ -132,8 +135,9 @@ class Train:
             "history": done.history,
         }
         path = self.out / "model.safetensors"
-        save_model(model.cpu(), path, metadata=facts)
-        checkpoint.unlink(missing_ok=True)
+        if processes.is_first():
+            save_model(model, path, metadata=facts)
+            checkpoint.unlink(missing_ok=True)
         at = Threat.parse(self._watched(recipe.adversary, config.norm, config.eps_eval))
         verdict = evaluate(model, parts.val, at, attacks=[evaluation_pgd(at)], seed=self.seed)
         console.print(
@@ -158,6 +162,8 @@ class Evaluate:
       notbugs evaluate runs/demo/models/robust-seed0.safetensors --threat l2:0.5
       notbugs evaluate w.safetensors --threat l2:1 --data mnist --model net.py:make --embedding fc1
     """
+
+    shares_work: ClassVar[bool] = True
 
     weights: Annotated[Path, tyro.conf.Positional]
     """A .safetensors file."""
@@ -205,7 +211,7 @@ class Evaluate:
         attacks, seed = self._attacks(threat), self.seed
         if self.json is not None:
             check_writable(self.json)
-        worst = estimate(model, data, attacks, fast=self.fast)
+        worst = estimate(model, data, attacks, fast=self.fast) / processes.count()
         console.print(f"At most about {duration(worst)}, if every image stands to the end.")
         state = _state_file(identity(model, data, threat, attacks, seed, self.samples))
         if state.exists():
