@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from notbugs.attacks import apgd, square
 from notbugs.core import processes
 from notbugs.core.errors import DataError
 from notbugs.data import Augment, load_source, split
-from notbugs.engine import Threat
+from notbugs.engine import L2, Threat
 from notbugs.features import InversionSettings, inverted_set, targeted_set
-from notbugs.judge import evaluate, predictions, standard_attacks
+from notbugs.judge import evaluate, predictions
 from notbugs.models import build
 from notbugs.training import Adversary, Awp, L2Decay, Recipe, Trades, loop, train
 
@@ -52,8 +53,8 @@ def trained(name):
 
 def judged(model, folder):
     """A verdict by the whole ensemble, with few queries."""
-    data = digits().val.select(slice(0, 41))
-    attacks = [replace(a, steps=10) for a in standard_attacks(THREAT)[:2]]
+    data = digits().test.select(slice(0, 41))
+    attacks = [apgd(L2(), THREAT.eps, steps=10), square(L2(), THREAT.eps, steps=100, give_up=True)]
     state = folder / f"state-{processes.count()}.json"
     return evaluate(model, data, THREAT, attacks=attacks, save_to=state, diagnosis=True)
 

@@ -6,15 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jobs
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import jobs
 from notbugs.cli import main
 from notbugs.core import processes
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+# Without the second, restarted workers may meet the addresses of those before them
+# (pytorch/pytorch issue 135712).
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+}
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -24,7 +30,7 @@ def launched(*arguments, launcher=TORCHRUN):
         capture_output=True,
         text=True,
         env=ENVIRONMENT,
-        timeout=300,
+        timeout=150,
     )
 
 
@@ -35,7 +41,10 @@ def pair(tmp_path_factory):
     done = launched(Path(jobs.__file__), "everything", folder)
     assert done.returncode == 0, done.stderr
     return [
-        (json.loads((folder / f"{rank}.json").read_text()), load_file(folder / f"{rank}.safetensors"))
+        (
+            json.loads((folder / f"{rank}.json").read_text()),
+            load_file(folder / f"{rank}.safetensors"),
+        )
         for rank in (0, 1)
     ]
 

@@ -34,15 +34,14 @@ def identity(
         digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
 
 
 def described(part: object) -> str:
     """A text that is the same in every process: functions by name, tensors by content."""
     if isinstance(part, torch.Tensor):
-        content = part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        return f"tensor:{tuple(part.shape)}:{hashlib.sha256(content).hexdigest()}"
+        return f"tensor:{tuple(part.shape)}:{hashlib.sha256(_bytes(part)).hexdigest()}"
     if is_dataclass(part) and not isinstance(part, type):
         inner = [f"{f.name}={described(getattr(part, f.name))}" for f in fields(part)]
         return f"{type(part).__module__}.{type(part).__qualname__}({', '.join(inner)})"
@@ -50,6 +49,11 @@ def described(part: object) -> str:
         return f"({', '.join(described(p) for p in cast('Sequence[object]', part))})"
     name = getattr(part, "__qualname__", None)
     return repr(part) if name is None else f"{getattr(part, '__module__', '')}.{name}"
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    # As one row: a tensor without dimensions, as batch norms count with, has no bytes to view.
+    return tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
 
 
 class Found(NamedTuple):
