@@ -33,15 +33,20 @@ def identity(
         digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    # Flat first: a single number, such as a batch norm's count of batches, cannot be viewed so.
+    flat = tensor.detach().cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def described(part: object) -> str:
     """A text that is the same in every process: functions by name, tensors by content."""
     if isinstance(part, torch.Tensor):
-        content = part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        return f"tensor:{tuple(part.shape)}:{hashlib.sha256(content).hexdigest()}"
+        return f"tensor:{tuple(part.shape)}:{hashlib.sha256(_bytes(part)).hexdigest()}"
     if is_dataclass(part) and not isinstance(part, type):
         inner = [f"{f.name}={described(getattr(part, f.name))}" for f in fields(part)]
         return f"{type(part).__module__}.{type(part).__qualname__}({', '.join(inner)})"
