@@ -179,6 +179,42 @@ def test_what_is_saved_is_what_was_found_and_the_pngs_are_judged_anew(trained, t
     assert "curves" not in numbers
 
 
+def test_distances_are_those_of_images_that_were_right_and_fell(trained, tmp_path, capsys):
+    told = tmp_path / "told.json"
+    call("attack", trained, "--threat", "l2:0.6", "--steps", 8, "--count", 60, "--json", told)
+    said, numbers = " ".join(capsys.readouterr().out.split()), json.loads(told.read_text())
+    model, facts = load_model(trained)
+    test = split(load_source("digits"), seed=0, train_size=facts["split"]["train_size"]).test
+    x, y = test.pixels(slice(0, 60)), test.labels[:60]
+    attack = attack_named("pgd", Threat.parse("l2:0.6"), steps=8)
+    found = attack(model.eval(), x, y, keys=random.row_keys(60, 0, "attack"))
+    fell = found.success & ~found.already_wrong
+    assert bool(found.already_wrong.any())  # else nothing is tested here
+    mean = float(found.distance[fell].mean())
+    assert mean > float(found.distance.mean())  # the others count as 0
+    assert numbers["mean_distance"] == pytest.approx(mean)
+    were = f"mean l2 distance of the {int(fell.sum())} that were right and fell {mean:.4f}."
+    assert were in said
+    call("attack", trained, "--threat", "l2:0.0001", "--count", 20, "--json", told)
+    assert "no image that was right fell." in " ".join(capsys.readouterr().out.split())
+    assert json.loads(told.read_text())["mean_distance"] is None
+
+
+def test_a_folder_stands_for_the_weights_in_it(trained, finished, tmp_path, capsys):
+    out = tmp_path / "det.safetensors"
+    call("attack", trained.parent, "--threat", "l2:0.5", "--count", 5)
+    call("build", "det", trained.parent, "--threat", "l2:1", "--steps", 2, "--count", 20, "--out",
+         out)  # fmt: skip
+    call("evaluate", trained.parent, "--threat", "l2:0.5", "--method", "pgd", "--count", 5)
+    capsys.readouterr()
+    said = refused(capsys, "evaluate", finished / "models", "--threat", "l2:0.5")
+    assert "holds no model.safetensors, but robust-seed0.safetensors, " in said
+    assert "and more. Name the file." in said
+    (tmp_path / "empty").mkdir()
+    said = refused(capsys, "evaluate", tmp_path / "empty", "--threat", "l2:0.5")
+    assert "nor any other .safetensors file. Name the file." in said
+
+
 def size_of_png(path):
     with Image.open(path) as picture:
         assert picture.format == "PNG"
@@ -229,7 +265,7 @@ def test_what_attack_cannot_write_is_refused_before_the_work(
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("x")
-    monkeypatch.setattr("notbugs.cli.attack._Work.done", None)  # never reached
+    monkeypatch.setattr("notbugs.cli.attacked.Work.done", None)  # never reached
     both, pgd = tmp_path / "both", ("attack", trained, "--threat", "l2:1")
     cases = [
         (("--plot", tmp_path / "a.pdf"), "`--plot` must end in .png"),

@@ -1,25 +1,74 @@
 """`notbugs train`: every recipe by name, and what it leaves beside the weights."""
 
 import json
+import re
 import sys
 
 import pytest
+import torch
 
 from notbugs.cli import main
+from notbugs.data import load_source, split
+from notbugs.experiments.config import config_for
+from notbugs.judge import accuracy
+from notbugs.models import load as load_model
 from notbugs.models import read_metadata
-from notbugs.training import recipe_from_json
+from notbugs.training import AtTemperature, loop, recipe_from_json
+from notbugs.training.adversary import Adversary
+from packages import MADE
 
 SMALL = ("--train-size", "300", "--epochs", "3")
+
+
+NET = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+"""
 
 
 def run(*words):
     main([str(word) for word in words])
 
 
+def refused(capsys, *words):
+    """What stderr says of a command that must be refused; a line without a traceback."""
+    with pytest.raises(SystemExit) as caught:
+        run(*words)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error:")
+    assert "Traceback" not in said
+    return said
+
+
+def recipe_of(folder):
+    return recipe_from_json(read_metadata(folder / "model.safetensors")["recipe"])
+
+
+def killed_in(monkeypatch, epoch, batch):
+    """Training ends there, as by Ctrl-C, and has written a checkpoint after every step."""
+    real, steps = loop._Training.step, []
+
+    def step(self, now, index, rate):
+        steps.append(now)
+        if (now, steps.count(now)) == (epoch, batch):
+            raise KeyboardInterrupt
+        return real(self, now, index, rate)
+
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop._Training, "step", step)
+
+
 def test_metrics_picture_and_recipe_lie_beside_the_weights(tmp_path, capsys):
     out = tmp_path / "m"
     run("train", "--recipe", "trades", "--threat", "linf:0.1", "--out", out, *SMALL)
-    assert "Recipe trades at linf:0.1, 3 epochs: about" in capsys.readouterr().out
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(
+        "Recipe trades at linf:0.1, 3 epochs, cnn on digits, batches of 64, learning rate 0.05, "
+        "float32, weights of the last epoch: about "
+    )
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert all({"loss", "lr"} <= set(row) for row in rows)
@@ -49,3 +98,208 @@ def test_a_file_in_place_of_the_folder_is_refused_at_once(tmp_path, capsys):
         run("train", "--out", path, *SMALL)
     assert "`--out` must be a folder, or not there yet" in capsys.readouterr().err
     assert path.read_text() == "mine"
+
+
+def test_every_setting_reaches_the_recipe_and_the_first_line(tmp_path, capsys):
+    out = tmp_path / "m"
+    run("train", "--recipe", "pgd", "--threat", "l2:0.5", "--batch-size", 30, "--lr", 0.02,
+        "--precision", "bf16", "--average", 0.9, "--patience", 2, "--out", out, *SMALL)  # fmt: skip
+    recipe = recipe_of(out)
+    assert (recipe.batch_size, recipe.lr, recipe.precision) == (30, 0.02, "bf16")
+    assert (recipe.average, recipe.patience, recipe.select) == (0.9, 2, "best")
+    assert recipe.watch_every == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    for words in (
+        "Recipe pgd at l2:0.5, 3 epochs",
+        "batches of 30, learning rate 0.02, bf16",
+        "weights averaged by 0.9 a step",
+        "weights of the best held-out robust accuracy",
+        "stopped after 2 epochs without a better one",
+    ):
+        assert words in first
+    run("train", "--select", "best", "--out", tmp_path / "b", *SMALL)
+    assert recipe_of(tmp_path / "b").select == "best"
+    assert "weights of the best held-out clean accuracy" in capsys.readouterr().out
+
+
+def test_patience_stops_and_saves_the_best_weights(tmp_path, capsys, monkeypatch):
+    values = iter([50.0, 60.0, 55.0, 54.0])
+    monkeypatch.setattr(loop, "accuracy", lambda model, data: next(values))
+    run("train", "--patience", 2, "--train-size", 300, "--epochs", 9, "--out", tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Stopped early in epoch 4" in said
+    assert "The weights are those of epoch 2." in said
+    assert len(read_metadata(tmp_path / "model.safetensors")["history"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--select", "bets"), "Unknown select 'bets'. Did you mean 'best'"),
+        (("--patience", "-1"), "`patience` must be at least 0"),
+        (("--average", "1"), r"`average` must lie in [0, 1)"),
+        (("--batch-size", "0"), "`batch_size` must be at least 1"),
+        (("--lr", "0"), "`lr` must be a finite number above 0"),
+        (("--precision", "fp8"), "Unknown precision 'fp8'"),
+        (("--temperature", "9"), "must come with --recipe distillation or --distil"),
+        (("--recipe", "distillation", "--temperature", "0"), "`temperature` must be a finite"),
+        (("--recipe", "distillation", "--threat", "l2:1"), "with the recipe 'distillation'"),
+        (("--distil", "none.safetensors"), "No weights file 'none.safetensors'"),
+        (
+            ("--distil", "x.safetensors", "--recipe", "trades"),
+            "`--distil` must come with a recipe that learns by cross-entropy alone; got 'trades'",
+        ),
+        (("--embedding", "fc"), "`--embedding` must come with --model"),
+        (("--model", "net.py:make"), "`--embedding` must be given with --model"),
+        (
+            ("--model", "net.py:make", "--embedding", "1", "--architecture", "cnn"),
+            "`--architecture` must be left out with --model",
+        ),
+        (("--architecture", "tim:resnet18"), "Unknown package of architectures 'tim'"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_refused_before_the_work(words, message, tmp_path, capsys):
+    assert message in refused(capsys, "train", *words, "--out", tmp_path / "m", *SMALL)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_finished_model_is_not_overwritten_unless_asked(tmp_path, capsys):
+    out = tmp_path / "m"
+    run("train", "--out", out, *SMALL)
+    before = (out / "model.safetensors").read_bytes()
+    said = refused(capsys, "train", "--out", out, "--seed", 1, *SMALL)
+    assert "`--out` must hold no finished model" in said
+    assert "Choose another folder, or pass --overwrite to replace it" in said
+    assert (out / "model.safetensors").read_bytes() == before
+    run("train", "--out", out, "--seed", 1, "--overwrite", *SMALL)
+    assert read_metadata(out / "model.safetensors")["split"]["seed"] == 1
+
+
+def test_an_unfinished_training_goes_on_in_the_middle_of_its_epoch(tmp_path, monkeypatch, capsys):
+    whole, out = tmp_path / "whole", tmp_path / "m"
+    run("train", "--out", whole, *SMALL)
+    with monkeypatch.context() as patch:
+        killed_in(patch, 1, 3)
+        with pytest.raises(SystemExit, match="130"):
+            run("train", "--out", out, *SMALL)
+    capsys.readouterr()
+    assert [p.name for p in out.glob("*.safetensors")] == ["checkpoint.safetensors"]
+    said = refused(capsys, "evaluate", out, "--threat", "l2:0.5")
+    assert "but a checkpoint: this training was not finished. Run its command again." in said
+    run("train", "--out", out, *SMALL)
+    both = [load_model(folder / "model.safetensors")[0].state_dict() for folder in (whole, out)]
+    assert all(torch.equal(both[0][name], both[1][name]) for name in both[0])
+    assert not (out / "checkpoint.safetensors").exists()
+
+
+def test_a_model_of_ones_own_is_trained_saved_and_opened_again(tmp_path, capsys):
+    (tmp_path / "net.py").write_text(NET)
+    spec, out = f"{tmp_path / 'net.py'}:make", tmp_path / "m"
+    run("train", "--model", spec, "--embedding", 2, "--train-size", 500, "--epochs", 8,
+        "--out", out)  # fmt: skip
+    assert f"{spec} on digits" in capsys.readouterr().out
+    facts = read_metadata(out / "model.safetensors")
+    assert (facts["architecture"], facts["embedding"], facts["model"]) == (None, "2", spec)
+    options = ("--threat", "l2:0.3", "--method", "pgd", "--count", 40)
+    said = refused(capsys, "evaluate", out, *options)
+    assert "holds the weights of a model of your own. Pass its module: --model " + spec in said
+    run("evaluate", out, "--model", spec, *options, "--json", tmp_path / "v.json")
+    assert json.loads((tmp_path / "v.json").read_text())["clean"] > 70
+
+
+@pytest.mark.parametrize("package", list(MADE))
+def test_other_packages_architectures_are_trained_and_opened_again(
+    package, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, package, MADE[package]())
+    run("train", "--architecture", f"{package}:resnet18", "--out", tmp_path, *SMALL)
+    assert f"{package}:resnet18 on digits" in capsys.readouterr().out
+    run("evaluate", tmp_path, "--threat", "l2:0.3", "--method", "pgd", "--count", 20)
+    assert "20 images" in capsys.readouterr().out
+    monkeypatch.setitem(sys.modules, package, None)
+    said = refused(capsys, "evaluate", tmp_path, "--threat", "l2:0.3")
+    assert f"pip install {package}" in said
+
+
+HOT = ("--recipe", "distillation", "--temperature", 20, "--train-size", 400, "--epochs", 12)
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory):
+    out = tmp_path_factory.mktemp("distilled") / "m"
+    run("train", *HOT, "--out", out)
+    return out
+
+
+def test_distillation_trains_a_teacher_and_a_student_at_the_temperature(distilled, capsys):
+    parts = split(load_source("digits"), seed=0, train_size=400)
+    models = {}
+    for name in ("teacher", "."):
+        model, facts = load_model(distilled / name / "model.safetensors")
+        assert recipe_from_json(facts["recipe"]).lesson == AtTemperature(20)
+        assert accuracy(model, parts.test) > 75
+        models[name] = model
+        assert (distilled / name / "metrics.jsonl").read_text().count("\n") == 12
+    assert facts["teacher"] == "teacher/model.safetensors"
+    # Wanted were logits T times as large as usual, of which the softmax at T = 1 is all but sure.
+    with torch.no_grad():
+        sure = models["."].logits(parts.test.pixels()).softmax(dim=1).amax(dim=1)
+    assert float(sure.median()) > 0.999
+    first = next(iter(models["."].parameters()))
+    assert not torch.equal(first, next(iter(models["teacher"].parameters())))
+
+
+def test_a_teacher_that_is_there_is_learnt_from(distilled, tmp_path, capsys):
+    teacher = distilled / "teacher"
+    run("train", "--distil", teacher, "--temperature", 20, "--out", tmp_path / "a",
+        "--train-size", 400, "--epochs", 12)  # fmt: skip
+    said = capsys.readouterr().out
+    assert f"taught by '{teacher}' at temperature 20" in said
+    assert "The teacher was trained on other images" not in said
+    assert "PGD-20 on the margin" in " ".join(said.split())
+    assert not (tmp_path / "a" / "teacher").exists()
+    model, facts = load_model(tmp_path / "a" / "model.safetensors")
+    assert facts["teacher"] == str(teacher)
+    assert accuracy(model, split(load_source("digits"), seed=0, train_size=400).test) > 75
+    run("train", "--distil", teacher, "--seed", 1, "--out", tmp_path / "b", *SMALL)
+    assert "The teacher was trained on other images" in capsys.readouterr().out
+    run("train", "--distil", teacher, "--recipe", "pgd", "--threat", "l2:0.5", "--out",
+        tmp_path / "c", *SMALL)  # fmt: skip
+    recipe = recipe_of(tmp_path / "c")
+    assert (recipe.adversary.threat, recipe.lesson) == ("l2:0.5", AtTemperature(100.0))
+
+
+def test_a_killed_distillation_keeps_its_teacher(distilled, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "m"
+    with monkeypatch.context() as patch:
+        killed_in(patch, 0, 10)  # five steps an epoch: the fifth of the student
+        with pytest.raises(SystemExit, match="130"):
+            run("train", *HOT, "--out", out)
+    capsys.readouterr()
+    assert (out / "teacher" / "model.safetensors").exists()
+    assert not (out / "model.safetensors").exists()
+    before = (out / "teacher" / "model.safetensors").stat().st_mtime_ns
+    other = ("train", *HOT[:2], "--temperature", 30, *HOT[4:], "--out", out)
+    assert "is of another training" in refused(capsys, *other)
+    run("train", *HOT, "--out", out)
+    assert (out / "teacher" / "model.safetensors").stat().st_mtime_ns == before
+    both = [load_model(folder / "model.safetensors")[0].state_dict() for folder in (distilled, out)]
+    assert all(torch.equal(both[0][name], both[1][name]) for name in both[0])
+
+
+def test_help_names_the_threats_that_are_really_used(capsys):
+    with pytest.raises(SystemExit):
+        run("train", "--help")
+    said = " ".join(re.sub(r"[│]", " ", capsys.readouterr().out).split())
+    told = re.search(r"Without it (.*?)\. \(default: None\)", said)[1]
+    found = {
+        name.strip(): threat
+        for threat, names in re.findall(r"(l2:[\d.]+) \(([^)]+)\)", told)
+        for name in names.split(",")
+    }
+    names = ("digits", "mnist", "fashion-mnist", "planted", "cifar10", "cifar100", "folder")
+    for name in names:
+        adversary = config_for(f"{name}:x" if name == "folder" else name, "laptop").robust.adversary
+        assert isinstance(adversary, Adversary)
+        assert float(found[name].split(":")[1]) == float(adversary.threat.split(":")[1])
+    assert set(found) == set(names)

@@ -131,6 +131,18 @@ def test_the_state_of_another_evaluation_or_a_damaged_one_is_refused(tmp_path):
     assert state.read_text() == "{half"
 
 
+def test_a_net_with_norms_has_an_identity_too():
+    """Their count of batches is a single number, which has no bytes to be viewed as."""
+    _, data = net()
+    options = {"width": 2}
+    model = build("resnet8", shape=data.shape, classes=data.classes, seed=0, options=options)
+    threat = Threat.parse("linf:0.1")
+    base = identity(model, data, threat, quick(threat), 0)
+    assert identity(model, data, threat, quick(threat), 0) == base
+    model.state_dict()["body.trunk.0.1.num_batches_tracked"].add_(1)
+    assert identity(model, data, threat, quick(threat), 0) != base
+
+
 def test_the_identity_changes_with_all_that_matters():
     model, data = net()
     threat = Threat.parse("l2:0.12")

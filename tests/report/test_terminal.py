@@ -1,5 +1,6 @@
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from notbugs.report import print_result
@@ -20,6 +21,22 @@ def test_the_tables_fit_a_hundred_columns():
     narrow = printed(make_result(Made()))
     assert max(len(line) for line in narrow.splitlines()) <= 100
     assert "…" not in narrow
+
+
+@pytest.mark.parametrize("width", [48, 50, 60, 70, 80, 90, 100])
+def test_no_number_is_cut_at_any_width(width):
+    result = make_result(Made())
+    text = printed(result, width)
+    sets = text.split("verdict", maxsplit=1)[0]
+    assert "…" not in sets
+    assert max(len(line) for line in sets.splitlines()) <= width
+    assert ("Left out, for the width" in sets) == (width < 80)
+    rows = [line for line in sets.splitlines() if line.startswith(" D_det ")]
+    row = [r for r in result["tables"]["sets"] if r["set"] == "D_det"]
+    for line, values in zip(rows, row, strict=True):
+        assert f"{values['clean']:.1f} ±{values['clean_std']:.1f}" in line
+        assert f"{values['robust_eps']:.1f} ±{values['robust_eps_std']:.1f}" in line
+        assert (f"{values['source_success']:.1f}" in line) == (width >= 80)
 
 
 def test_every_set_is_printed_with_its_numbers():

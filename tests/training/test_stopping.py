@@ -228,9 +228,11 @@ def test_a_full_disk_leaves_the_old_checkpoint_as_it_was(monkeypatch, tmp_path):
     path, calls, real = tmp_path / "c.safetensors", [], os.fsync
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
 
+    per_epoch = len(PARTS.train) // SHORT.batch_size
+
     def full_in_the_third_epoch(fd):
         calls.append(fd)
-        if len(calls) == 3:
+        if len(calls) == 2 * per_epoch + 3:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(fd)
 
@@ -238,7 +240,8 @@ def test_a_full_disk_leaves_the_old_checkpoint_as_it_was(monkeypatch, tmp_path):
     with pytest.raises(StoreError, match=r"disk is full|No space left"):
         train(small(), PARTS.train, SHORT, seed=0, checkpoint_path=path)
     _, metadata = read_tensors(path)
-    assert json.loads(metadata["notbugs-checkpoint"])["epoch"] == 2
+    stands = json.loads(metadata["notbugs-checkpoint"])
+    assert (stands["epoch"], stands["batch"]) == (2, 2)
     monkeypatch.setattr(os, "fsync", real)
     heir, straight = small(seed=1), small()
     train(heir, PARTS.train, SHORT, seed=0, checkpoint_path=path)

@@ -11,9 +11,10 @@ from rich.console import Console
 import notbugs
 from notbugs.cli import together
 from notbugs.cli.attack import AttackCommand
-from notbugs.cli.models import Evaluate, Train
+from notbugs.cli.evaluate import Evaluate
 from notbugs.cli.reproduce import Reproduce
 from notbugs.cli.sets import Build, Data
+from notbugs.cli.train import Train
 from notbugs.core.errors import NotbugsError
 
 Command = (

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,8 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from notbugs.attacks import AbstractAttack, AttackResult, Rounded, to_8_bit
+from notbugs.attacks import AbstractAttack
+from notbugs.cli.attacked import Found, Work, percent
 from notbugs.cli.common import (
     check_outputs,
     check_writable,
@@ -23,16 +23,12 @@ from notbugs.cli.common import (
 from notbugs.cli.curves import MOST_RADII, curves_of, drawn, radii_up_to
 from notbugs.cli.methods import attack_named
 from notbugs.cli.progress import bar
-from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
-from notbugs.data import ImageData, export_folder, load_source, save
+from notbugs.data import ImageData, export_folder, save
 from notbugs.data.files import SUFFIX
 from notbugs.data.writing import check_free
-from notbugs.engine import Threat, Trace
-from notbugs.judge import Distances, wilson
-from notbugs.models import Classifier
-
-BATCH = 256
+from notbugs.engine import Threat
+from notbugs.judge import Distances
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class AttackCommand:
     """
 
     weights: Annotated[Path, tyro.conf.Positional]
-    """A .safetensors file."""
+    """A .safetensors file, or the folder that train wrote."""
     threat: str
     """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
     method: str = "pgd"
@@ -74,7 +70,8 @@ class AttackCommand:
     """With --plot or --json, for a method within the threat: how many radii up to 2 * eps the
     curve has; 8 with --plot."""
     json: Path | None = None
-    """Write the rates, and the numbers of the curves, to this file."""
+    """Write the rates (percent), the mean distance over images that were right and fell, and the
+    numbers of the curves to this file."""
     data: str | None = None
     """Another dataset, or a saved set (.safetensors), than the weights name."""
     data_dir: Path | None = None
@@ -82,7 +79,7 @@ class AttackCommand:
     model: str | None = None
     """Your own model: path/to/file.py:factory."""
     embedding: str | None = None
-    """With --model: the layer whose output is the embedding."""
+    """With --model: the layer whose output is the embedding; our own weights name it."""
     seed: int = 0
     """Seed of the random starts."""
     device: str = "auto"
@@ -94,14 +91,14 @@ class AttackCommand:
         attack = self._attack(threat)
         self._check_curves(attack)
         self._check_outputs()
-        named = self.data if self.model is not None else None
-        source = load_source(named, self.data_dir) if named else None
-        model, facts = open_model(self.weights, self.model, self.embedding, source)
+        model, facts = open_model(
+            self.weights, self.model, self.embedding, self.data, self.data_dir
+        )
         data = images_for("test", facts, self.data, self.data_dir, None, self.count)
         model = moved(model, self.device)
         data, targets = self._aimed(data)
         self._check_pictures(data)
-        work = _Work(attack, threat, model, data, targets, self.seed)
+        work = Work(attack, threat, model, data, targets, self.seed)
         with bar(console, f"{attack.name} on {len(data)} images") as progress:
             found = work.done(progress, traced=self._curved and attack.threat is not None)
         self._print(console, found)
@@ -182,30 +179,37 @@ class AttackCommand:
         data = data.select((data.labels != self.target).nonzero()[:, 0])
         return data, torch.full_like(data.labels, self.target)
 
-    def _print(self, console: Console, found: "_Found") -> None:
+    def _print(self, console: Console, found: Found) -> None:
         threat, attack, n = found.work.threat, found.work.attack, len(found.work.data)
         goal = "misclassified" if self.target is None else f"classified as {self.target}"
         console.print(
             f"{attack.name}, {threat} (pixel units of [0, 1]), {n} images: "
             f"{found.success_rate:.1f} % {goal}; "
             f"{found.wrong_rate:.1f} % were already wrong; "
-            f"mean {threat.norm.name} distance {float(found.distance.mean()):.4f}."
+            f"{self._mean(found)}."
         )
-        near = found.distance[found.success & ~found.wrong]
+        near = found.distance[found.fallen]
         if attack.threat is None and len(near):
-            share = _percent(found.success & (found.distance <= threat.eps))
+            share = percent(found.success & (found.distance <= threat.eps))
             console.print(
                 f"Distance of the nearest successes: {self._middle(found)}, largest "
                 f"{float(near.max()):.4f}; {share:.1f} % of the images fall within {threat}."
             )
 
-    def _middle(self, found: "_Found") -> str:
+    def _mean(self, found: Found) -> str:
+        if found.mean_distance is None:
+            return "no image that was right fell"
+        norm, count = found.work.threat.norm.name, int(found.fallen.sum())
+        were = "the 1 that was" if count == 1 else f"the {count} that were"
+        return f"mean {norm} distance of {were} right and fell {found.mean_distance:.4f}"
+
+    def _middle(self, found: Found) -> str:
         """The median over the images that were right, those never broken being infinitely far."""
         near = Distances.of(found.work.attack, found.parts)
         never = f" (infinite for {near.unbroken} never broken)" if near.unbroken else ""
         return f"median {near.median:.4f}{never}"
 
-    def _set(self, found: "_Found", images: Tensor, columns: dict[str, Tensor]) -> ImageData:
+    def _set(self, found: Found, images: Tensor, columns: dict[str, Tensor]) -> ImageData:
         work = found.work
         facts = {
             "recipe": work.attack.name,
@@ -221,7 +225,7 @@ class AttackCommand:
         labels = data.labels.cpu()
         return ImageData(images, labels, data.class_names, f"{data.name}-adv", facts, columns)
 
-    def _pictures(self, console: Console, found: "_Found", folder: Path) -> dict[str, Any]:
+    def _pictures(self, console: Console, found: Found, folder: Path) -> dict[str, Any]:
         """Writes the images in 8 bits; returns what is left of the attack."""
         made = found.rounded
         held = int((made.success & found.success).sum())
@@ -232,13 +236,13 @@ class AttackCommand:
             words += f"; {int(made.shrunk.sum())} changes made smaller to stay within the threat"
         console.print(f"PNG images: {folder} ({words})", soft_wrap=True)
         return {
-            "success": _percent(made.success),
+            "success": percent(made.success),
             "held": held,
             "shrunk": int(made.shrunk.sum()),
             "largest_distance": float(made.distance.max()),
         }
 
-    def _curves(self, console: Console, found: "_Found") -> dict[str, Any]:
+    def _curves(self, console: Console, found: Found) -> dict[str, Any]:
         """Computes the curves, draws them if asked to, and returns their numbers."""
         work = found.work
         radii = radii_up_to(work.threat, MOST_RADII if self.radii is None else self.radii)
@@ -259,91 +263,3 @@ class AttackCommand:
             drawn(curves, work.attack.name, self.plot)
             console.print(f"Curves: {self.plot}", soft_wrap=True)
         return curves.as_json()
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What is attacked, and how."""
-
-    attack: AbstractAttack
-    threat: Threat
-    model: Classifier
-    data: ImageData
-    targets: Tensor | None
-    seed: int
-
-    def done(self, progress: Any, *, traced: bool) -> "_Found":
-        """Attacks every image; a traced attack works on the model itself, not a stand-in."""
-        device = self.model.device
-        keys = random.row_keys(len(self.data), self.seed, "attack")
-        parts: list[AttackResult] = []
-        traces: list[Trace] = []
-        for index in torch.arange(len(self.data)).split(BATCH):
-            x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
-            aims = None if self.targets is None else self.targets[index].to(device)
-            trace, at = Trace() if traced else None, keys[index]
-            options: dict[str, Any] = {"fast": not traced, "observe": trace}
-            parts.append(self.attack(self.model, x, y, targets=aims, keys=at, **options))
-            traces += [trace] if trace is not None else []
-            progress((int(index[-1]) + 1) / len(self.data))
-        return _Found(self, parts, traces)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The results of all batches."""
-
-    work: _Work
-    parts: list[AttackResult]
-    traces: list[Trace]
-
-    @cached_property
-    def x_adv(self) -> Tensor:
-        return torch.cat([part.x_adv.cpu() for part in self.parts])
-
-    @cached_property
-    def success(self) -> Tensor:
-        return torch.cat([part.success.cpu() for part in self.parts])
-
-    @cached_property
-    def wrong(self) -> Tensor:
-        return torch.cat([part.already_wrong.cpu() for part in self.parts])
-
-    @cached_property
-    def distance(self) -> Tensor:
-        return torch.cat([part.distance.cpu() for part in self.parts])
-
-    @property
-    def success_rate(self) -> float:
-        return _percent(self.success)
-
-    @property
-    def wrong_rate(self) -> float:
-        return _percent(self.wrong)
-
-    @cached_property
-    def rounded(self) -> Rounded:
-        work = self.work
-        y = work.data.labels.cpu()
-        targets = None if work.targets is None else work.targets.cpu()
-        x = work.data.pixels().cpu()
-        return to_8_bit(work.attack, work.model, x, self.x_adv, y, targets=targets)
-
-    def as_json(self) -> dict[str, Any]:
-        """The rates as plain numbers, percent from 0 to 100."""
-        n = len(self.success)
-        return {
-            "attack": self.work.attack.name,
-            "threat": str(self.work.threat),
-            "n": n,
-            "success": self.success_rate,
-            "success_ci95": list(wilson(int(self.success.sum()), n)),
-            "already_wrong": self.wrong_rate,
-            "mean_distance": float(self.distance.mean()),
-            "forwards_per_image": sum(part.forwards for part in self.parts) / n,
-            "seed": self.work.seed,
-        }
-
-
-def _percent(mask: Tensor) -> float:
-    return 100 * int(mask.sum()) / len(mask)

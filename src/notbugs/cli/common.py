@@ -10,11 +10,14 @@ import torch
 
 from notbugs.core import processes
 from notbugs.core.errors import DataError, StoreError, bad_value, check_count
-from notbugs.data import ImageData, Source, Splits, load, load_source, split
+from notbugs.data import ImageData, Splits, load, load_source, split
+from notbugs.data.files import SUFFIX
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
 
 MARKER = "notbugs-run.json"
+MODEL = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def device_of(name: str) -> str:
@@ -74,35 +77,80 @@ def default_workers(device: str) -> int:
 
 
 def open_model(
-    weights: Path | None, model: str | None, embedding: str | None, source: Source | None
+    weights: Path, model: str | None, embedding: str | None, data: str | None, data_dir: Path | None
 ) -> tuple[Classifier, dict[str, Any]]:
-    """A classifier from our weights file, or from a user's file with its own weights."""
+    """A classifier and what its weights say of it: from our file, or with a user's module.
+
+    - `weights`: a file, or the folder that `train` wrote
+    - `model`: path/to/file.py:factory; with weights that are not ours, `embedding` and `data`
+      must be named
+
+    **Raises** DataError where there is no such file, or where it needs a module.
+    """
+    weights = weights_in(weights)
+    facts = _facts_of(weights)
+    own = facts if facts and facts["architecture"] is None else {}
     if model is None:
-        if weights is None:
-            raise bad_value("weights", "be given", None, "Name a .safetensors file, or --model.")
+        if own:
+            spec = own.get("model", "path/to/file.py:factory")
+            raise DataError(
+                f"'{weights}' holds the weights of a model of your own. Pass its module: "
+                f"--model {spec}."
+            )
         return load_model(weights)
-    if embedding is None or source is None:
+    embedding = embedding or own.get("embedding")
+    if embedding is None or (data is None and not own):
         raise bad_value(
             "--embedding and --data",
             "be given with --model",
-            f"embedding={embedding}, data={None if source is None else source.name}",
+            f"embedding={embedding}, data={data}",
             "Name the layer whose output is the embedding, and the dataset.",
         )
-    data = source.train
+    shape, classes = _sizes(own, data, data_dir)
     found = load_user_model(
-        model, weights=weights, embedding=embedding, shape=data.shape, classes=data.classes
+        model, weights=weights, embedding=embedding, shape=shape, classes=classes
     )
-    return found, _facts_of(weights)
+    return found, facts
 
 
-def _facts_of(weights: Path | None) -> dict[str, Any]:
-    """What our own weights say of their split; a plain state dict says nothing."""
-    if weights is None:
-        return {}
+def weights_in(path: Path) -> Path:
+    """The weights file of that name, or the one in a folder that `train` wrote.
+
+    **Raises** DataError for a folder without one; what is there is named.
+    """
+    if not path.is_dir():
+        return path
+    if (path / MODEL).is_file():
+        return path / MODEL
+    there = sorted(str(p.relative_to(path)) for p in path.rglob("*.safetensors"))
+    if (path / CHECKPOINT).is_file():
+        found = "but a checkpoint: this training was not finished. Run its command again."
+    elif there:
+        more = " and more" if len(there) > 3 else ""
+        found = f"but {', '.join(there[:3])}{more}. Name the file."
+    else:
+        found = "nor any other .safetensors file. Name the file."
+    raise DataError(f"The folder '{path}' holds no {MODEL}, {found}")
+
+
+def _facts_of(weights: Path) -> dict[str, Any]:
+    """What our own weights say of themselves; a plain state dict says nothing."""
     try:
         return read_metadata(weights)
     except DataError:
         return {}
+
+
+def _sizes(
+    facts: Mapping[str, Any], data: str | None, data_dir: Path | None
+) -> tuple[tuple[int, int, int], int]:
+    """Shape and classes of a model's images, by its weights or by the dataset."""
+    if facts:
+        channels, height, width = facts["shape"]
+        return (channels, height, width), facts["classes"]
+    assert data is not None
+    like = load(Path(data)) if data.endswith(SUFFIX) else load_source(data, data_dir).train
+    return like.shape, like.classes
 
 
 def splits_for(

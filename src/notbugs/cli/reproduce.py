@@ -57,7 +57,8 @@ class Reproduce:
     epochs: int | None = None
     """Epochs of every model."""
     architecture: str | None = None
-    """A built-in architecture: cnn, resnet18, vgg16, ..."""
+    """A built-in architecture (cnn, resnet18, vgg16, ...), or timm:NAME or torchvision:NAME where
+    those packages are installed."""
     model: str | None = None
     """Your own architecture: path/to/file.py:factory."""
     embedding: str | None = None

@@ -55,7 +55,7 @@ class Build:
     kind: Annotated[str, tyro.conf.Positional]
     """rand, det, other, robust or nonrobust."""
     weights: Annotated[Path, tyro.conf.Positional]
-    """The source model: a .safetensors file."""
+    """The source model: a .safetensors file, or the folder that train wrote."""
     out: Path
     """The .safetensors file to write."""
     threat: str | None = None
@@ -73,7 +73,7 @@ class Build:
     model: str | None = None
     """Your own model: path/to/file.py:factory."""
     embedding: str | None = None
-    """With --model: the layer whose output is the embedding."""
+    """With --model: the layer whose output is the embedding; our own weights name it."""
     seed: int = 0
     """Seed of targets and starts."""
     device: str = "auto"
@@ -85,9 +85,9 @@ class Build:
             raise unknown_name("kind", self.kind, KINDS)
         if self.kind in KINDS[:3] and self.threat is None:
             raise bad_value("--threat", f"be given for '{self.kind}'", None, "Example: l2:0.5.")
-        named = self.data if self.model is not None else None
-        source = load_source(named, self.data_dir) if named else None
-        model, facts = open_model(self.weights, self.model, self.embedding, source)
+        model, facts = open_model(
+            self.weights, self.model, self.embedding, self.data, self.data_dir
+        )
         data = images_for("train", facts, self.data, self.data_dir, None, self.count)
         model = moved(model, self.device)
         with bar(console, f"build {self.kind} from {len(data)} images") as progress:

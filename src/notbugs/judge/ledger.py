@@ -38,6 +38,12 @@ def identity(
     return digest.hexdigest()
 
 
+def _bytes(tensor: torch.Tensor) -> bytes:
+    # Flat first: a single number, such as a batch norm's count of batches, cannot be viewed so.
+    flat = tensor.detach().cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().tobytes()
+
+
 def described(part: object) -> str:
     """A text that is the same in every process: functions by name, tensors by content."""
     if isinstance(part, torch.Tensor):

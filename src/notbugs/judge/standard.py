@@ -4,6 +4,7 @@ from notbugs.attacks import AbstractAttack, pgd
 from notbugs.attacks.apgd import apgd, apgd_targeted
 from notbugs.attacks.fab import fab
 from notbugs.attacks.fixed import Attack
+from notbugs.attacks.losses import ValueOfLogits, cross_entropy
 from notbugs.attacks.square import square
 from notbugs.core.errors import check_count
 from notbugs.engine import Threat
@@ -46,13 +47,19 @@ def standard_attacks(
     return [attack.thorough() for attack in chosen] if thorough else chosen
 
 
-def evaluation_pgd(threat: Threat, *, steps: int = 20, restarts: int = 1) -> Attack:
-    """The experiments' fixed yardstick: untargeted PGD, step eps / 5, random start."""
+def evaluation_pgd(
+    threat: Threat, *, steps: int = 20, restarts: int = 1, loss: ValueOfLogits = cross_entropy
+) -> Attack:
+    """The experiments' fixed yardstick: untargeted PGD, step eps / 5, random start.
+
+    - `loss`: what is climbed; the margin for models whose cross-entropy has no gradient left
+    """
     return pgd(
         threat.as_norm("PGD"),
         threat.eps,
         steps=steps,
         step_size=threat.eps / 5,
         restarts=restarts,
+        loss=loss,
         stop_on_success=True,
     )

@@ -1,4 +1,4 @@
-"""The built-in architectures by name, built from a seed of their own."""
+"""Architectures by name, built from a seed of their own: the built-in ones, and others'."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ from notbugs.models.fc import fc
 from notbugs.models.inception import inception
 from notbugs.models.initial import seeded
 from notbugs.models.layers import Body
+from notbugs.models.libraries import borrowed
 from notbugs.models.linear import linear
 from notbugs.models.maxout import conv_maxout, maxout
 from notbugs.models.mlp import mlp
@@ -46,11 +47,13 @@ ARCHITECTURES: Mapping[str, Callable[..., Body]] = MappingProxyType(
 
 
 def default_options(name: str) -> dict[str, JSON]:
-    """The options of the architecture `name` with their defaults.
+    """The options of the architecture `name` with their defaults; none of other packages' own.
 
     Raises:
         ValueError: no such architecture; the nearest name is suggested.
     """
+    if ":" in name:
+        return {}
     if name not in ARCHITECTURES:
         raise unknown_name("architecture", name, ARCHITECTURES)
     parameters = inspect.signature(ARCHITECTURES[name]).parameters.values()
@@ -67,12 +70,14 @@ def build(
     std: Sequence[float] = (1.0,),
     options: Mapping[str, JSON] = {},
 ) -> Classifier:
-    """A freshly initialised built-in classifier, on the CPU.
+    """A freshly initialised classifier of a known architecture, on the CPU.
 
     The same seed gives the same weights; the caller's random state is left untouched.
 
     Args:
-        name: a key of `ARCHITECTURES`.
+        name: a key of `ARCHITECTURES`, or an untrained net of another package that is
+            installed, "timm:resnet18" or "torchvision:resnet18". Images are fed to it as they
+            are (see `models/libraries.py`).
         shape: (channels, height, width) of the images.
         classes: k, the number of logits.
         seed: any integer.
@@ -87,7 +92,8 @@ def build(
 
     Raises:
         ValueError: an unknown architecture or option (the nearest name is suggested), or
-            a value it cannot have.
+            a value it cannot have; a package that is not installed, or a net of it that
+            does not take such images.
     """
     everything = default_options(name)
     for option in options:
@@ -96,7 +102,10 @@ def build(
     everything.update(options)
     check_shape(shape)
     with seeded(seed, "init", name):
-        body = ARCHITECTURES[name](shape, classes, **everything)
+        if ":" in name:
+            body = borrowed(name, shape, classes)
+        else:
+            body = ARCHITECTURES[name](shape, classes, **everything)
     return Classifier(
         body,
         shape=shape,

@@ -1,10 +1,11 @@
 """A run's tables in the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +26,9 @@ COMPACT = {
     "robust_half_eps": "robust\nε/2",
     "robust_eps": "robust\nε",
 }
+REST = {"true_labels": "true\nlabels", "source_success": "source\nfooled"}
+DISPENSABLE = ("source_success", "robust_half_eps", "true_labels", "shifted")
+"""What a narrow console does without, the least telling column first."""
 STYLES = {"yes": "green", "no": "bold red", "open": "yellow"}
 
 
@@ -32,11 +36,11 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
     """Prints the content of results.json: the table of sets, then the claims.
 
     Numbers are percent of the test images, means ± standard deviation over seeds. The
-    tables fit into 100 columns.
+    tables fit into 80 columns; a narrower console gets fewer columns, and is told which.
     """
     conditions = result["conditions"]
     console.print(_title(result, conditions))
-    console.print(_sets_table(result))
+    _print_sets(result, console)
     console.print(_claims_table(result))
     console.print(_counts(result["claims"]))
 
@@ -56,21 +60,39 @@ def _title(result: Mapping[str, Any], conditions: Mapping[str, Any]) -> Text:
     return text
 
 
-def _sets_table(result: Mapping[str, Any]) -> Table:
+def _print_sets(result: Mapping[str, Any], console: Console) -> None:
+    """The table as wide as fits: closer columns first, then without the least telling ones."""
+    table = _sets_table(result, 1, ())
+    left_out: tuple[str, ...] = ()
+    for count in range(len(DISPENSABLE) + 1):
+        if _width(table, console) <= console.width:
+            break
+        left_out = DISPENSABLE[:count]
+        table = _sets_table(result, 0, left_out)
+    console.print(table)
+    if left_out:
+        named = ", ".join((COMPACT | REST)[column].replace("\n", " ") for column in left_out)
+        console.print(f"Left out, for the width: {named}. They are in report.html.")
+
+
+def _width(table: Table, console: Console) -> int:
+    wide = console.options.update(width=1000)
+    return Measurement.get(console, wide, table).maximum
+
+
+def _sets_table(result: Mapping[str, Any], padding: int, left_out: Sequence[str]) -> Table:
     norm = str(result["conditions"]["config"]["norm"])
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, padding), pad_edge=False)
     table.add_column("trained on", no_wrap=True)
     table.add_column("built\nat ε", justify="right", no_wrap=True)
-    for head in COMPACT.values():
+    shown = {name: head for name, head in (COMPACT | REST).items() if name not in left_out}
+    for head in shown.values():
         table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("true\nlabels", justify="right", no_wrap=True)
-    table.add_column("source\nfooled", justify="right", no_wrap=True)
     for values in result["tables"]["sets"]:
         row = set_row(values)
-        cells = [_short(row, column) for column in COMPACT]
-        rest = [number(row.mean("true_labels")), number(row.mean("source_success"))]
+        cells = [_short(row, c) if c in COMPACT else number(row.mean(c)) for c in shown]
         style = "dim" if row.is_control else None
-        table.add_row(Text(_name(row)), eps_text(norm, row.eps), *cells, *rest, style=style)
+        table.add_row(Text(_name(row)), eps_text(norm, row.eps), *cells, style=style)
     return table
 
 

@@ -16,7 +16,7 @@ from notbugs.training.noise import Noise
 from notbugs.training.penalty import AbstractPenalty, L1Decay, L2Decay, Lipschitz
 from notbugs.training.reactive import Rotation, ScaledGradient
 from notbugs.training.recipe import Recipe
-from notbugs.training.temperature import AtTemperature, distil, told_by
+from notbugs.training.temperature import AtTemperature, distil, heated, told_by
 from notbugs.training.trades import Trades
 from notbugs.training.written import recipe_as_json, recipe_from_json
 
@@ -48,6 +48,7 @@ __all__ = [
     "WorstCaseLogistic",
     "distil",
     "estimate",
+    "heated",
     "named",
     "pretrain",
     "recipe_as_json",

@@ -1,7 +1,8 @@
-"""Exact resume: everything the next epoch depends on, in one safetensors file."""
+"""Exact resume: everything the next step depends on, in one safetensors file."""
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,15 +21,20 @@ from notbugs.training.recipe import Recipe
 class State:
     """Where a training stands: epochs done, what was measured, the best weights so far.
 
+    `batch` counts the batches done in the epoch under way, `loss` is the sum of their losses.
     `looks` counts the looks since the best; `stopped` says why it ended before its time;
     `guarded` is the best robust accuracy that the guard has seen, `sound` the weights then,
     in epoch `sound_epoch`. `average` are the moving
     average's weights, of so many `averaged` steps.
 
-    Randomness needs no state: every draw is a function of the seed, the epoch and the row.
+    Randomness needs no state: every draw is a function of the seed, the epoch and the row, and
+    what layers draw from the global generators one of the seed and the step (`training/draws.py`).
+    So does the order of the batches: the first `batch` of them are left out.
     """
 
     epoch: int = 0
+    batch: int = 0
+    loss: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
     best_score: float = float("-inf")
     best_epoch: int = 0
@@ -40,6 +46,27 @@ class State:
     sound: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     averaged: int = 0
     average: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+
+@dataclass
+class Pace:
+    """When a checkpoint is due: some seconds after the last one, later where writing is slow.
+
+    Writing takes a twentieth of the time at most; `took` is what the last one took, in seconds.
+    """
+
+    last: float = field(default_factory=lambda: time.perf_counter())
+    took: float = 0.0
+
+    def due(self, seconds: float) -> bool:
+        """Whether `seconds`, or twenty times what writing took, have passed; 0: always."""
+        wait = max(seconds, 20 * self.took) if seconds else 0.0
+        return time.perf_counter() - self.last > wait
+
+    def written(self, began: float) -> None:
+        """Starts anew after a checkpoint whose writing `began` then (`time.perf_counter`)."""
+        self.last = time.perf_counter()
+        self.took = self.last - began
 
 
 def owner_of(
@@ -73,6 +100,8 @@ def save(
     meta = {
         "owner": owner,
         "epoch": state.epoch,
+        "batch": state.batch,
+        "loss": state.loss,
         "history": state.history,
         "best_score": state.best_score,
         "best_epoch": state.best_epoch,
@@ -113,6 +142,8 @@ def restored(saved: Saved, model: nn.Module, optimiser: torch.optim.Optimizer) -
     _restore_momentum(optimiser, _under("momentum.", tensors))
     return State(
         epoch=meta["epoch"],
+        batch=meta.get("batch", 0),  # those of older versions stand at the end of an epoch
+        loss=meta.get("loss", 0.0),
         history=meta["history"],
         best_score=meta["best_score"],
         best_epoch=meta["best_epoch"],

@@ -12,11 +12,22 @@ from notbugs.core import random
 def own_draws(device: torch.device, *names: object) -> Generator[None, None, None]:
     """Lends dropout and its like draws of their own; the global generators come back as they were.
 
-    Such layers know no other generator, and a resumed epoch must draw what it drew before.
+    Such layers know no other generator.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(random.seed_of(*names))
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(random.seed_of(*names))
+        draw_from(device, *names)
         yield
+
+
+def draw_from(device: torch.device, *names: object) -> None:
+    """Seeds the global generators from `names`; only within `own_draws`, which lends them.
+
+    The loop does so before every step, by its number. A training that goes on in the middle of
+    an epoch then draws what it drew before, and its checkpoint holds no generator's state,
+    which only a device of the same kind could read.
+    """
+    seed = random.seed_of(*names)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -20,8 +21,8 @@ from notbugs.models import Classifier, frozen, half, synced
 from notbugs.training import checkpoint
 from notbugs.training.average import Average
 from notbugs.training.batch import Batch
-from notbugs.training.checkpoint import State
-from notbugs.training.draws import own_draws
+from notbugs.training.checkpoint import Pace, State
+from notbugs.training.draws import draw_from, own_draws
 from notbugs.training.guard import collapsed, robust_on
 from notbugs.training.recipe import Recipe
 from notbugs.training.together import check_divides, shared
@@ -69,8 +70,8 @@ def train(
     - `val`: held-out data to watch, and to choose by where the recipe says "best"
     - `soft` [n, k]: probabilities of the classes for every image, for lessons that learn from
       a teacher
-    - `checkpoint_path`: a safetensors file written every few seconds at epoch ends; if
-      it is there, training goes on from it and ends with the same weights
+    - `checkpoint_path`: a safetensors file written every few seconds, also within an epoch;
+      if it is there, training goes on from it and ends with the same weights
     - `progress`: called with the fraction done, 0..1
     - `on_epoch`: called with the whole history after every epoch
 
@@ -153,45 +154,55 @@ class _Training:
         self.optimiser = _sgd(model, recipe)
         self.average = Average(model, recipe.average) if recipe.average else None
         self.per_epoch = len(data) // recipe.batch_size
+        self.pace = Pace()
 
     def run(
         self,
         progress: Callable[[float], None],
         on_epoch: Callable[[list[dict[str, float]]], None],
     ) -> State:
-        state, saved = self._resumed(), time.perf_counter()
+        state = self._resumed()
         processes.alike(list(self.model.state_dict().values()))
         for epoch in range(state.epoch, self.recipe.epochs):
             if state.stopped:
                 break
-            names = ("layers", epoch) if processes.is_first() else (epoch, processes.rank())
-            with own_draws(self.device, self.seed, *names), synced(self.model):
-                row = self._epoch(epoch, progress)
-            state.epoch = epoch + 1
+            with own_draws(self.device, self.seed, "layers"), synced(self.model):
+                row = self._epoch(epoch, state, progress)
+            state.epoch, state.batch, state.loss = epoch + 1, 0, 0.0
             if self.average is None:
                 self._watch(state, row)
             else:
-                state.average, state.averaged = self.average.state, self.average.steps
                 with self.average.lent():
                     self._watch(state, row)
             state.history.append(row)
             on_epoch(state.history)
-            if self.writes and time.perf_counter() - saved > CHECKPOINT_SECONDS:
+            if self._due:
                 self._save(state)
-                saved = time.perf_counter()
-        if self.writes:
-            self._save(state)
+        self._save(state)
         progress(1.0)
         return state
 
     @property
-    def writes(self) -> bool:
-        """Whether this process keeps the checkpoint."""
+    def _due(self) -> bool:
+        return self._writes and self.pace.due(CHECKPOINT_SECONDS)
+
+    @property
+    def _writes(self) -> bool:
+        """Whether this process keeps a checkpoint."""
         return self.path is not None and processes.is_first()
 
     def _save(self, state: State) -> None:
-        assert self.path is not None
-        checkpoint.save(self.path, self.model, self.optimiser, state, self.owner)
+        began = time.perf_counter()
+        if self.average is not None:
+            state.average, state.averaged = self.average.state, self.average.steps
+        if self.path is not None and self._writes:
+            checkpoint.save(self.path, self.model, self.optimiser, state, self.owner)
+        self.pace.written(began)
+
+    @property
+    def _own(self) -> tuple[int, ...]:
+        """What tells draws inside layers from those of the first process, which names nothing."""
+        return () if processes.is_first() else (processes.rank(),)
 
     def _resumed(self) -> State:
         path = self.path
@@ -205,24 +216,36 @@ class _Training:
             self.average.begin(state.average, state.averaged)
         return state
 
-    def _epoch(self, epoch: int, progress: Callable[[float], None]) -> dict[str, float]:
+    def _epoch(
+        self, epoch: int, state: State, progress: Callable[[float], None]
+    ) -> dict[str, float]:
+        """One epoch, from the batch at which `state` stands."""
         self.model.train()
         recipe, n = self.recipe, len(self.keys)
-        losses = torch.zeros((), device=self.device)
+        losses = torch.tensor(state.loss, device=self.device)
         order = batches(n, recipe.batch_size, seed=self.seed, epoch=epoch, drop_last=True)
         rate = recipe.lr
-        for i, index in enumerate(order):
+        for i, index in islice(enumerate(order), state.batch, None):
             step = epoch * self.per_epoch + i
             rate = recipe.rate(step, recipe.epochs * self.per_epoch)
+            draw_from(self.device, self.seed, "layers", step, *self._own)
             losses += self.step(epoch, index.to(self.device), rate)
             if i % 8 == 0:
                 progress((step + 1) / (recipe.epochs * self.per_epoch))
+            if self._due and i + 1 < self.per_epoch:
+                state.batch, state.loss = i + 1, float(losses)
+                self._check(state.loss, epoch, rate)
+                self._save(state)
         mean = float(losses) / self.per_epoch
-        if not math.isfinite(mean):
-            raise _diverged(f"loss became {mean}", epoch, rate)
-        if not self._sound(last=epoch + 1 == recipe.epochs):
-            raise _diverged("left weights or logits that are NaN or infinite", epoch, rate)
+        self._check(mean, epoch, rate, last=epoch + 1 == recipe.epochs)
         return {"epoch": float(epoch + 1), "loss": mean, "lr": rate}
+
+    def _check(self, loss: float, epoch: int, rate: float, *, last: bool = False) -> None:
+        """Ends a training that has diverged before a checkpoint of it is written."""
+        if not math.isfinite(loss):
+            raise _diverged(f"loss became {loss}", epoch, rate)
+        if not self._sound(last=last):
+            raise _diverged("left weights or logits that are NaN or infinite", epoch, rate)
 
     def _sound(self, *, last: bool) -> bool:
         """Whether the weights are finite, and at the end, with no next loss to tell, the logits."""

@@ -17,6 +17,7 @@ from notbugs.training.noise import KINDS, Noise
 from notbugs.training.penalty import L1Decay, L2Decay, Lipschitz
 from notbugs.training.reactive import Rotation, ScaledGradient
 from notbugs.training.recipe import Recipe
+from notbugs.training.temperature import AtTemperature
 from notbugs.training.trades import Trades
 
 REPLAYS = 4
@@ -72,9 +73,14 @@ PLAIN: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
         "l1": lambda base: replace(base, penalties=(L1Decay(1e-5),)),
         "l2": lambda base: replace(base, penalties=(L2Decay(1e-3),), weight_decay=0.0),
         "lipschitz": lambda base: replace(base, penalties=(Lipschitz(1e-3),)),
+        "distillation": lambda base: replace(base, lesson=AtTemperature()),
     }
 )
-"""Name -> settings -> recipe: those that take none."""
+"""Name -> settings -> recipe: those that take none.
+
+`distillation` is what both the teacher, on the labels, and the student, on the teacher's
+probabilities (`told_by`), are trained by; both begin `heated`.
+"""
 
 RECIPES = (*PLAIN, *ADVERSARIAL)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from notbugs.core.errors import check_positive
+from notbugs.core.errors import bad_value, check_positive
 from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen
 from notbugs.training.adversary import AbstractAdversary, shown
@@ -48,6 +48,52 @@ class AtTemperature(AbstractLesson):
         return through(lambda: F.cross_entropy(forward() / self.temperature, wanted))
 
 
+def heated(model: Classifier, temperature: float) -> Classifier:
+    """The model, in place, with its last layer's initial weights and bias times T.
+
+    softmax(logits / T) is then what softmax(logits) was, and the rest of the net learns at the
+    usual learning rate as it would at T = 1. From usual initial weights, gradients are T times too
+    small and logits have to grow T-fold first: at T = 100 next to nothing is learnt in the usual
+    time, and a learning rate for that is too high later on. This is ours; the paper says nothing
+    of it.
+
+    **Raises** ValueError for a temperature that is not above 0, and a model that does not end in
+    a linear or convolutional layer.
+    """
+    check_positive(temperature, "temperature")
+    layer = _last_layer(model)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(temperature)
+    return model
+
+
+def _last_layer(model: Classifier) -> nn.Module:
+    """The layer whose output is the logits."""
+    seen: list[tuple[nn.Module, Tensor]] = []
+
+    def keep(layer: nn.Module, inputs: object, output: Tensor) -> None:
+        seen.append((layer, output))
+
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    handles = [layer.register_forward_hook(keep) for layer in layers]
+    grey = torch.full((1, *model.shape), 0.5, dtype=model.mean.dtype, device=model.device)
+    try:
+        with frozen(model), torch.no_grad():
+            logits = model.logits(grey)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not seen or not torch.equal(seen[-1][1].flatten(1), logits):
+        raise bad_value(
+            "model",
+            "end in a linear or convolutional layer, to be trained at a temperature",
+            model.architecture or type(model.body).__name__,
+            "Take another architecture.",
+        )
+    return seen[-1][0]
+
+
 def distil(
     teacher: Classifier,
     student: Classifier,
@@ -63,7 +109,8 @@ def distil(
     """Trains `student`, in place, on what `teacher` says of the same images at a temperature.
 
     For defensive distillation the teacher is trained with `AtTemperature(temperature)` as well,
-    on the labels, and has the student's architecture. The rest is as in `train`.
+    on the labels, and has the student's architecture; both begin `heated`. The rest is as in
+    `train`.
 
     **Source**: Papernot et al. 2015 (arXiv 1511.04508), section III.
 

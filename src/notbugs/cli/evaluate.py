@@ -1,10 +1,10 @@
-"""`notbugs train` and `evaluate`: one model at a time."""
+"""`notbugs evaluate`: how much of a model stands."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.console import Console
@@ -13,20 +13,17 @@ from rich.table import Table
 from notbugs.attacks import AbstractAttack
 from notbugs.cli.common import (
     check_writable,
-    device_of,
     images_for,
     moved,
     open_model,
     write_text,
 )
-from notbugs.cli.logs import Logs
 from notbugs.cli.progress import bar, duration
-from notbugs.core import processes, random
+from notbugs.core import processes
 from notbugs.core.errors import bad_value, check_count, unknown_name
-from notbugs.data import ImageData, channel_stats, load_source, split
+from notbugs.data import ImageData
 from notbugs.data.download import cache_folder
 from notbugs.engine import Threat
-from notbugs.experiments.config import config_for
 from notbugs.judge import (
     Verdict,
     estimate,
@@ -35,121 +32,6 @@ from notbugs.judge import (
     identity,
     standard_attacks,
 )
-from notbugs.models import build, prepare
-from notbugs.models import save as save_model
-from notbugs.training import AbstractAdversary, named, recipe_as_json, train
-from notbugs.training import estimate as cost_of
-
-LOOKS = 10
-"""Looks at held-out accuracy in the course of a training whose recipe says nothing of it."""
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train a model and save it with its recipe.
-
-    The folder gets model.safetensors, metrics.jsonl (a line an epoch) and training.png.
-
-    Try:
-      notbugs train --out models/plain
-      notbugs train --recipe pgd --threat l2:1.0 --out models/robust
-    """
-
-    shares_work: ClassVar[bool] = True
-
-    out: Path
-    """Folder for model.safetensors, metrics.jsonl, training.png, and the checkpoint meanwhile."""
-    data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
-    recipe: str = "standard"
-    """standard, l1, l2, lipschitz; with a threat: pgd (Madry et al.), fgsm (mixed with clean
-    images), fast, n-fgsm, free, trades, mart, awp, scaled-gradient, rotation, hidden; and the
-    controls noise-signs, noise-uniform, noise-gaussian."""
-    threat: str | None = None
-    """norm:eps, e.g. l2:1.0 or linf:8/255; the dataset's default without it."""
-    architecture: str | None = None
-    """A built-in architecture; the dataset's default without it."""
-    epochs: int | None = None
-    """Epochs; the dataset's default without it."""
-    train_size: int | None = None
-    """Images to train on (10 % of them held out)."""
-    seed: int = 0
-    """Varies split, weights, order and adversary."""
-    tensorboard: bool = False
-    """Also write TensorBoard's event files to the folder (needs the package tensorboard)."""
-    data_dir: Path | None = None
-    """Where the dataset's files lie."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-
-    def run(self, console: Console) -> None:
-        """Trains, saves, and prints held-out accuracy."""
-        if self.out.exists() and not self.out.is_dir():
-            raise bad_value("--out", "be a folder, or not there yet", f"'{self.out}', a file")
-        config = config_for(self.data, "laptop")
-        size = config.train_size if self.train_size is None else self.train_size
-        recipe = named(self.recipe, config.standard, config.robust, self.threat)
-        source = processes.after_first(lambda: load_source(self.data, self.data_dir))
-        parts = split(source, seed=self.seed, train_size=size)
-        if self.epochs is not None:
-            recipe = replace(recipe, epochs=self.epochs)
-        if not recipe.watch_every:
-            recipe = replace(recipe, watch_every=max(1, recipe.epochs // LOOKS))
-        mean, std = channel_stats(parts.train)
-        architecture = self.architecture or config.architecture
-        model = build(
-            architecture,
-            shape=parts.train.shape,
-            classes=parts.train.classes,
-            seed=random.seed_of(self.seed, self.recipe),
-            mean=mean,
-            std=std,
-            options=config.options if architecture == config.architecture else {},
-        )
-        model = prepare(model, device_of(self.device))
-        checkpoint = self.out / "checkpoint.safetensors"
-        against = "" if recipe.adversary is None else f" at {recipe.adversary.threat}"
-        cost = duration(cost_of(model, parts.train, recipe))
-        console.print(
-            f"Recipe {self.recipe}{against}, {recipe.epochs} epochs: about {cost} of training."
-        )
-        logs = Logs(self.out, tensorboard=self.tensorboard, resumed=checkpoint.exists())
-        with bar(console, f"train {architecture} on {self.data}") as progress:
-            done = train(
-                model,
-                parts.train,
-                recipe,
-                seed=random.seed_of(self.seed, self.recipe),
-                val=parts.val,
-                checkpoint_path=checkpoint,
-                progress=progress,
-                on_epoch=logs.write,
-            )
-        logs.draw(done.history)
-        facts = {
-            "dataset": self.data,
-            "split": {"seed": self.seed, "train_size": size, "test_size": None},
-            "trained_on": parts.train.name,
-            "class_names": list(parts.train.class_names),
-            "recipe": recipe_as_json(recipe),
-            "history": done.history,
-        }
-        path = self.out / "model.safetensors"
-        if processes.is_first():
-            save_model(model, path, metadata=facts)
-            checkpoint.unlink(missing_ok=True)
-        at = Threat.parse(self._watched(recipe.adversary, config.norm, config.eps_eval))
-        verdict = evaluate(model, parts.val, at, attacks=[evaluation_pgd(at)], seed=self.seed)
-        console.print(
-            f"Held-out validation ({verdict.n} images): clean {verdict.clean:.1f} %, "
-            f"robust at {at} {verdict.robust:.1f} % (PGD-20). {duration(done.seconds)}."
-        )
-        if done.stopped:
-            console.print(done.stopped)
-        console.print(f"Model: {path}", soft_wrap=True)
-
-    def _watched(self, adversary: AbstractAdversary | None, norm: str, eps: float) -> str:
-        return f"{norm}:{eps}" if adversary is None else adversary.threat
 
 
 @dataclass(frozen=True)
@@ -166,7 +48,7 @@ class Evaluate:
     shares_work: ClassVar[bool] = True
 
     weights: Annotated[Path, tyro.conf.Positional]
-    """A .safetensors file."""
+    """A .safetensors file, or the folder that train wrote."""
     threat: str
     """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
     data: str | None = None
@@ -176,7 +58,7 @@ class Evaluate:
     model: str | None = None
     """Your own model: path/to/file.py:factory."""
     embedding: str | None = None
-    """With --model: the layer whose output is the embedding."""
+    """With --model: the layer whose output is the embedding; our own weights name it."""
     method: str = "standard"
     """standard (the ensemble of AutoAttack's standard version) or pgd (quick, weaker)."""
     steps: int | None = None
@@ -203,9 +85,9 @@ class Evaluate:
     def run(self, console: Console) -> None:
         """Evaluates and prints the verdict."""
         threat = Threat.parse(self.threat)
-        named = self.data if self.model is not None else None
-        source = load_source(named, self.data_dir) if named else None
-        model, facts = open_model(self.weights, self.model, self.embedding, source)
+        model, facts = open_model(
+            self.weights, self.model, self.embedding, self.data, self.data_dir
+        )
         data = images_for("test", facts, self.data, self.data_dir, None, self.count)
         model = moved(model, self.device)
         attacks, seed = self._attacks(threat), self.seed
@@ -239,7 +121,7 @@ class Evaluate:
 
     def _attacks(self, threat: Threat) -> Sequence[AbstractAttack]:
         chosen = {"steps": self.steps, "restarts": self.restarts}
-        given = {name: value for name, value in chosen.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
         if self.method == "standard":
             for name, value in given.items():
                 raise bad_value(f"--{name}", "come with --method pgd", value)

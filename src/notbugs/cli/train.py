@@ -1,0 +1,216 @@
+"""`notbugs train`: one model by one recipe, saved with all that it took."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+from notbugs.attacks.losses import cross_entropy, margin
+from notbugs.cli.common import MODEL, device_of, open_model, weights_in
+from notbugs.cli.making import DISTILLATION, Made, Making
+from notbugs.cli.progress import duration
+from notbugs.core import processes
+from notbugs.core.errors import bad_value
+from notbugs.data import Splits, load_source, split
+from notbugs.engine import Threat
+from notbugs.experiments.config import Config, config_for
+from notbugs.judge import check_fits, evaluate, evaluation_pgd
+from notbugs.models import Classifier, prepare, read_metadata
+from notbugs.training import AtTemperature, Plain, Recipe, Trained, named, told_by
+from notbugs.training import estimate as cost_of
+
+LOOKS = 10
+"""Looks at held-out accuracy in the course of a training whose recipe says nothing of it."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model and save it with its recipe.
+
+    The folder gets model.safetensors, metrics.jsonl (a line an epoch) and training.png. The same
+    command goes on where it was stopped, also in the middle of an epoch.
+
+    Try:
+      notbugs train --out models/plain
+      notbugs train --recipe pgd --threat l2:1.0 --out models/robust
+      notbugs train --model net.py:make --embedding avgpool --data cifar10 --out models/mine
+      notbugs train --architecture timm:resnet18 --data cifar10 --out models/timm
+      notbugs train --recipe distillation --temperature 50 --out models/distilled
+    """
+
+    shares_work: ClassVar[bool] = True
+
+    out: Path
+    """Folder for model.safetensors, metrics.jsonl, training.png, and the checkpoint meanwhile."""
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
+    recipe: str = "standard"
+    """standard, l1, l2, lipschitz; with a threat: pgd (Madry et al.), fgsm (mixed with clean
+    images), fast, n-fgsm, free, trades, mart, awp, scaled-gradient, rotation, hidden; the
+    controls noise-signs, noise-uniform, noise-gaussian; and distillation (Papernot et al.): a
+    teacher is trained on the labels, then the model, of the same architecture, on the teacher's
+    probabilities, both with logits divided by --temperature. It hides gradients of the
+    cross-entropy, which is no robustness."""
+    threat: str | None = None
+    """norm:eps, e.g. l2:1.0 or linf:8/255. Without it l2:1.5 (digits), l2:2.0 (mnist), l2:1.0
+    (fashion-mnist, planted) or l2:0.5 (cifar10, cifar100, folder)."""
+    architecture: str | None = None
+    """A built-in architecture (cnn, resnet18, vgg16, vit, ...), or timm:NAME or torchvision:NAME
+    where those packages are installed; the dataset's default without it. Theirs start untrained,
+    take the dataset's channels and classes, and see the images as they are: 28x28 grey images
+    leave a net made for 224x224 as 1x1, which costs accuracy, or are refused by it."""
+    model: str | None = None
+    """Your own model: path/to/file.py:factory."""
+    embedding: str | None = None
+    """With --model: the layer whose output is the embedding."""
+    epochs: int | None = None
+    """Epochs; the dataset's default without it."""
+    batch_size: int | None = None
+    """Images a step; the dataset's default without it."""
+    lr: float | None = None
+    """Highest learning rate; the dataset's default without it."""
+    precision: str | None = None
+    """float32 or bf16 (forward and backward passes; weights stay float32)."""
+    select: str | None = None
+    """last or best: the weights of which epoch are saved. Best is by accuracy on held-out images,
+    robust accuracy where the recipe has a threat. Last without it; best with --patience."""
+    patience: int | None = None
+    """Stop after so many epochs without better accuracy on held-out images (robust accuracy
+    where the recipe has a threat), which is then looked at in every epoch."""
+    average: float | None = None
+    """Save the moving average of the weights, which keeps this share of itself a step, e.g.
+    0.999."""
+    distil: Path | None = None
+    """Learn from this teacher's probabilities (.safetensors) at --temperature, not from labels."""
+    temperature: float | None = None
+    """With distillation: what logits are divided by in training, and never afterwards; 100
+    without it. The last layer's initial weights are multiplied by it."""
+    train_size: int | None = None
+    """Images to train on (10 % of them held out)."""
+    seed: int = 0
+    """Varies split, weights, order and adversary."""
+    overwrite: bool = False
+    """Replace a finished model in the folder, once this one is finished."""
+    tensorboard: bool = False
+    """Also write TensorBoard's event files to the folder (needs the package tensorboard)."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self, console: Console) -> None:
+        """Trains, saves, and prints held-out accuracy."""
+        self._check_out()
+        config = config_for(self.data, "laptop")
+        recipe = self._recipe(config)
+        size = config.train_size if self.train_size is None else self.train_size
+        source = processes.after_first(lambda: load_source(self.data, self.data_dir))
+        parts = split(source, seed=self.seed, train_size=size)
+        made = Made(
+            self.data,
+            self.recipe,
+            self.seed,
+            size,
+            self.architecture,
+            self.model,
+            self.embedding,
+            None if self.distil is None else str(self.distil),
+        )
+        work = Making(made, config, recipe, parts, device_of(self.device), self.tensorboard)
+        model = work.model(self.recipe)
+        teacher = None if self.distil is None else self._teacher(console, parts, size)
+        cost = duration(cost_of(model, parts.train, recipe) * (1 + work.teaches))
+        console.print(f"{work.described()}: about {cost} of training.", soft_wrap=True)
+        if work.teaches:
+            teacher = work.teacher(console, self.out, overwrite=self.overwrite)
+        soft = None
+        if teacher is not None and isinstance(recipe.lesson, AtTemperature):
+            soft = told_by(teacher, parts.train, recipe.lesson.temperature)
+        done = work.done(console, model, self.out, soft)
+        self._print(console, work, done)
+
+    def _check_out(self) -> None:
+        if self.out.exists() and not self.out.is_dir():
+            raise bad_value("--out", "be a folder, or not there yet", f"'{self.out}', a file")
+        path = self.out / MODEL
+        if path.exists() and not self.overwrite:
+            raise bad_value(
+                "--out",
+                "hold no finished model",
+                f"'{path}'",
+                "Choose another folder, or pass --overwrite to replace it.",
+            )
+
+    def _recipe(self, config: Config) -> Recipe:
+        """The named recipe with the user's own settings."""
+        recipe = named(self.recipe, config.standard, config.robust, self.threat)
+        distils = self.recipe == DISTILLATION or self.distil is not None
+        if not distils and self.temperature is not None:
+            raise bad_value(
+                "--temperature",
+                "come with --recipe distillation or --distil",
+                self.temperature,
+            )
+        if distils:
+            if not isinstance(recipe.lesson, Plain | AtTemperature):
+                raise bad_value(
+                    "--distil",
+                    "come with a recipe that learns by cross-entropy alone",
+                    f"'{self.recipe}'",
+                    "Try --recipe standard or pgd.",
+                )
+            lesson = AtTemperature(100.0 if self.temperature is None else self.temperature)
+            recipe = replace(recipe, lesson=lesson)
+        given = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "lr": self.lr,
+            "precision": self.precision,
+            "patience": self.patience,
+            "average": self.average,
+            "select": "best" if self.select is None and self.patience else self.select,
+        }
+        changes = {name: value for name, value in given.items() if value is not None}
+        epochs = recipe.epochs if self.epochs is None else self.epochs
+        every = 1 if self.patience else recipe.watch_every or max(1, epochs // LOOKS)
+        return replace(recipe, **changes, watch_every=every)
+
+    def _teacher(self, console: Console, parts: Splits, size: int | None) -> Classifier:
+        assert self.distil is not None
+        path = weights_in(self.distil)
+        foreign = path.is_file() and read_metadata(path)["architecture"] is None
+        model, facts = open_model(
+            path, self.model if foreign else None, None, self.data, self.data_dir
+        )
+        check_fits(model, parts.train, "--distil")
+        theirs: Mapping[str, Any] = facts.get("split") or {}
+        mine = {"dataset": self.data, "seed": self.seed, "train_size": size}
+        known = {"dataset": facts.get("dataset"), **theirs}
+        if any(known.get(name) != value for name, value in mine.items()):
+            console.print(
+                "The teacher was trained on other images: some of them may be held-out or test "
+                "images here.",
+                soft_wrap=True,
+            )
+        return prepare(model, device_of(self.device))
+
+    def _print(self, console: Console, work: Making, done: Trained) -> None:
+        recipe, config = work.recipe, work.config
+        adversary = recipe.adversary
+        at = Threat.parse(
+            f"{config.norm}:{config.eps_eval}" if adversary is None else adversary.threat
+        )
+        # At a temperature the logits are so large that cross-entropy has no gradient left.
+        hidden = isinstance(recipe.lesson, AtTemperature)
+        attack = evaluation_pgd(at, loss=margin if hidden else cross_entropy)
+        verdict = evaluate(done.model, work.parts.val, at, attacks=[attack], seed=self.seed)
+        console.print(
+            f"Held-out validation ({verdict.n} images): clean {verdict.clean:.1f} %, "
+            f"robust at {at} {verdict.robust:.1f} % (PGD-20{' on the margin' * hidden}). "
+            f"{duration(done.seconds)}."
+        )
+        if done.stopped:
+            console.print(done.stopped)
+        console.print(f"Model: {self.out / MODEL}", soft_wrap=True)
