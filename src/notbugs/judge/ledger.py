@@ -57,11 +57,6 @@ def described(part: object) -> str:
     return repr(part) if name is None else f"{getattr(part, '__module__', '')}.{name}"
 
 
-def _bytes(tensor: torch.Tensor) -> bytes:
-    # As one row: a tensor without dimensions, as batch norms count with, has no bytes to view.
-    return tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
-
-
 class Found(NamedTuple):
     """What an attack did to some rows: one entry a row, and what that cost.
 
