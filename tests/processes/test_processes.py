@@ -30,7 +30,7 @@ def launched(*arguments, launcher=TORCHRUN):
         capture_output=True,
         text=True,
         env=ENVIRONMENT,
-        timeout=150,
+        timeout=600,
     )
 
 
