@@ -21,9 +21,9 @@ from conditions import conditions
 from table import write
 
 HERE = Path(__file__).parent
-WAYS = {"1 process, 1 thread": (1, 1), "1 process, 2 threads": (1, 2), "2 processes, 1 thread": (2, 1)}
-"""Name -> (processes, threads of each)."""
 ALONE, TOGETHER = "1 process, 2 threads", "2 processes, 1 thread"
+WAYS = {"1 process, 1 thread": (1, 1), ALONE: (1, 2), TOGETHER: (2, 1)}
+"""Name -> (processes, threads of each)."""
 
 
 def main() -> None:
@@ -80,8 +80,8 @@ def report(found: dict[str, Any]) -> str:
     lines = [
         f"# Two processes beside one, {given['date']}",
         "",
-        f"{given['processor']}, {given['cores']} cores, load average {given['load_average']} at the "
-        f"end, torch {given['versions']['torch']}, gloo, commit {given['commit']}. "
+        f"{given['processor']}, {given['cores']} cores, load average {given['load_average']} at "
+        f"the end, torch {given['versions']['torch']}, gloo, commit {given['commit']}. "
         + ", ".join(f"{k} {v}" for k, v in found["settings"].items())
         + ". Recipe pgd; seconds on the clock of the whole command, start included.",
         "",
@@ -89,7 +89,8 @@ def report(found: dict[str, Any]) -> str:
         "| --- | --- | --- | --- |",
     ]
     for name, parts in runs.items():
-        cells = (", ".join(f"{p[key]:.1f}" for p in parts) for key in ("seconds", "clean", "robust"))
+        keys = ("seconds", "clean", "robust")
+        cells = (", ".join(f"{part[key]:.1f}" for part in parts) for key in keys)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     ratios = [a["seconds"] / b["seconds"] for a, b in zip(runs[ALONE], runs[TOGETHER], strict=True)]
     robust = {name: [p["robust"] for p in runs[name]] for name in (ALONE, TOGETHER)}
@@ -100,8 +101,8 @@ def report(found: dict[str, Any]) -> str:
         "",
         f"Same cores: one process takes {statistics.median(ratios):.2f} times as long as two "
         "(median over seeds).",
-        f"Robust accuracy differs by {gap:.2f} points in the mean; the standard deviation over seeds "
-        f"is {noise:.2f}. Within seed noise: {held}.",
+        f"Robust accuracy differs by {gap:.2f} points in the mean; the standard deviation over "
+        f"seeds is {noise:.2f}. Within seed noise: {held}.",
     ]
     return "\n".join(lines) + "\n"
 
