@@ -11,7 +11,7 @@ from notbugs.attacks import Attack, fgsm, pgd
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.engine import L2, Linf, Threat
-from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions, wilson
+from notbugs.judge import accuracy, evaluate, evaluation_pgd, identity, predictions, wilson
 from notbugs.models import build, wrap
 
 THREAT = Threat.parse("linf:0.05")
@@ -172,3 +172,21 @@ def test_a_wrapped_module_is_judged_like_a_built_one():
         evaluate(model, data, THREAT, attacks=PGD).standing,
         evaluate(wrapped, data, THREAT, attacks=PGD).standing,
     )
+
+
+def test_the_state_of_a_model_with_batch_norms_is_kept(tmp_path):
+    """They count batches in a tensor without dimensions, which belongs to the identity."""
+    model, data = net("resnet8", width=2)
+    path, kept = tmp_path / "state.json", []
+    evaluate(
+        model,
+        data,
+        THREAT,
+        attacks=PGD,
+        save_to=path,
+        progress=lambda f: kept.append(path.exists()),
+    )
+    assert any(kept)
+    before = identity(model, data, THREAT, PGD, 0)
+    next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)).num_batches_tracked.add_(1)
+    assert identity(model, data, THREAT, PGD, 0) != before

@@ -1,5 +1,6 @@
 """The command line: `notbugs reproduce | train | attack | evaluate | build | data`."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -8,6 +9,7 @@ import tyro
 from rich.console import Console
 
 import notbugs
+from notbugs.cli import together
 from notbugs.cli.attack import AttackCommand
 from notbugs.cli.evaluate import Evaluate
 from notbugs.cli.reproduce import Reproduce
@@ -39,12 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args=given,
         config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
     )
+    quiet = together.started() > 1 and os.environ.get("RANK") != "0"
+    name, shares = given[0] if given else "", getattr(command, "shares_work", False)
     try:
-        command.run(console)
+        with together.joined(name, shares=shares, device=getattr(command, "device", "cpu")):
+            command.run(Console(quiet=True) if quiet else console)
     except KeyboardInterrupt:
         complaints.print("Stopped. Run the same command again to go on where it stood.")
         sys.exit(130)
     except (NotbugsError, ValueError, TypeError, OSError, MemoryError) as error:
+        if quiet:  # what all say is said by the first
+            complaints.print(f"process {os.environ['RANK']}:", end=" ")
         complaints.print("[bold red]error:[/]", end=" ")
         complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
         for note in getattr(error, "__notes__", []):

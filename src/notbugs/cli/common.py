@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from notbugs.core import processes
 from notbugs.core.errors import DataError, StoreError, bad_value, check_count
 from notbugs.data import ImageData, Splits, load, load_source, split
 from notbugs.data.files import SUFFIX
@@ -20,12 +21,14 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def device_of(name: str) -> str:
-    """The device to work on: "auto" takes CUDA where it is there.
+    """The device to work on: "auto" takes CUDA where it is there, and of several this process's.
 
     **Raises** ValueError when CUDA is asked for and absent.
     """
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and processes.count() > 1:
+        return f"cuda:{torch.cuda.current_device()}"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise bad_value("device", "be available", f"'{name}'", "Use --device cpu.")
     if name != "cpu" and not name.startswith("cuda"):
@@ -198,6 +201,10 @@ def moved(model: Classifier, device: str) -> Classifier:
 
 def check_writable(path: Path) -> None:
     """Refuses a file that cannot be written before hours are spent on its content."""
+    processes.from_first(lambda: _check_writable(path))
+
+
+def _check_writable(path: Path) -> None:
     there = path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,10 +230,12 @@ def check_outputs(named: Mapping[str, Path | None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file and the folders above it.
+    """Writes a text file and the folders above it; of several processes the first does.
 
     **Raises** StoreError where the system refuses.
     """
+    if not processes.is_first():
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.console import Console
@@ -19,6 +19,7 @@ from notbugs.cli.common import (
     write_text,
 )
 from notbugs.cli.progress import bar, duration
+from notbugs.core import processes
 from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.data import ImageData
 from notbugs.data.download import cache_folder
@@ -43,6 +44,8 @@ class Evaluate:
       notbugs evaluate runs/demo/models/robust-seed0.safetensors --threat l2:0.5
       notbugs evaluate w.safetensors --threat l2:1 --data mnist --model net.py:make --embedding fc1
     """
+
+    shares_work: ClassVar[bool] = True
 
     weights: Annotated[Path, tyro.conf.Positional]
     """A .safetensors file, or the folder that train wrote."""
@@ -90,7 +93,7 @@ class Evaluate:
         attacks, seed = self._attacks(threat), self.seed
         if self.json is not None:
             check_writable(self.json)
-        worst = estimate(model, data, attacks, fast=self.fast)
+        worst = estimate(model, data, attacks, fast=self.fast) / processes.count()
         console.print(f"At most about {duration(worst)}, if every image stands to the end.")
         state = _state_file(identity(model, data, threat, attacks, seed, self.samples))
         if state.exists():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from notbugs.cli.common import write_text
+from notbugs.core import processes
 from notbugs.core.errors import DataError
 from notbugs.data.writing import write_file
 from notbugs.report.figures import png, training_sheet
@@ -21,10 +22,12 @@ class Logs:
         """
         self.folder = folder
         self.written = _lines(folder / "metrics.jsonl") if resumed else 0
-        self.events = _events(folder) if tensorboard else None
+        self.events = _events(folder) if tensorboard and processes.is_first() else None
 
     def write(self, history: Sequence[Mapping[str, float]]) -> None:
         """Writes all epochs so far."""
+        if not processes.is_first():
+            return
         lines = "".join(json.dumps(dict(row)) + "\n" for row in history)
         write_text(self.folder / "metrics.jsonl", lines)
         if self.events is not None:
@@ -35,6 +38,8 @@ class Logs:
 
     def draw(self, history: Sequence[Mapping[str, float]]) -> None:
         """Draws the training."""
+        if not processes.is_first():
+            return
         if self.events is not None:
             self.events.close()
         if history:

@@ -11,7 +11,7 @@ from torch import Tensor
 from notbugs.cli.common import CHECKPOINT, MODEL, open_model
 from notbugs.cli.logs import Logs
 from notbugs.cli.progress import bar
-from notbugs.core import random
+from notbugs.core import processes, random
 from notbugs.core.errors import DataError, bad_value
 from notbugs.data import Splits, channel_stats
 from notbugs.experiments.config import Config
@@ -201,6 +201,7 @@ class Making:
         facts = self._facts() | {"history": done.history}
         if soft is not None:
             facts["teacher"] = str(made.distil or f"{TEACHER}/{MODEL}")
-        save_model(model.cpu(), folder / MODEL, metadata=facts)
-        checkpoint.unlink(missing_ok=True)
+        if processes.is_first():
+            save_model(model, folder / MODEL, metadata=facts)
+            checkpoint.unlink(missing_ok=True)
         return done

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from notbugs.cli.common import images_for, moved, open_model
 from notbugs.cli.progress import bar
+from notbugs.core import processes
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.data import (
     SOURCES,
@@ -48,6 +49,8 @@ class Build:
       notbugs build det model.safetensors --threat l2:1 --out d_det.safetensors
       notbugs build robust robust.safetensors --out d_r.safetensors
     """
+
+    shares_work: ClassVar[bool] = True
 
     kind: Annotated[str, tyro.conf.Positional]
     """rand, det, other, robust or nonrobust."""
@@ -112,7 +115,8 @@ class Build:
                     ),
                     progress=progress,
                 )
-        save(made, self.out)
+        if processes.is_first():
+            save(made, self.out)
         console.print(f"{made.name}: {len(made)} images. {_quality(made)}")
         console.print(f"Set: {self.out}", soft_wrap=True)
 

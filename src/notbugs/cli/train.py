@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console
 
@@ -11,6 +11,7 @@ from notbugs.attacks.losses import cross_entropy, margin
 from notbugs.cli.common import MODEL, device_of, open_model, weights_in
 from notbugs.cli.making import DISTILLATION, Made, Making
 from notbugs.cli.progress import duration
+from notbugs.core import processes
 from notbugs.core.errors import bad_value
 from notbugs.data import Splits, load_source, split
 from notbugs.engine import Threat
@@ -38,6 +39,8 @@ class Train:
       notbugs train --architecture timm:resnet18 --data cifar10 --out models/timm
       notbugs train --recipe distillation --temperature 50 --out models/distilled
     """
+
+    shares_work: ClassVar[bool] = True
 
     out: Path
     """Folder for model.safetensors, metrics.jsonl, training.png, and the checkpoint meanwhile."""
@@ -103,7 +106,8 @@ class Train:
         config = config_for(self.data, "laptop")
         recipe = self._recipe(config)
         size = config.train_size if self.train_size is None else self.train_size
-        parts = split(load_source(self.data, self.data_dir), seed=self.seed, train_size=size)
+        source = processes.after_first(lambda: load_source(self.data, self.data_dir))
+        parts = split(source, seed=self.seed, train_size=size)
         made = Made(
             self.data,
             self.recipe,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks import pgd, predicted
-from notbugs.core import random
+from notbugs.core import processes, random
 from notbugs.core.errors import TrainingError, bad_value, check_count
 from notbugs.core.types import Images, Labels
 from notbugs.data import JSON, ImageData
@@ -73,23 +73,22 @@ def inverted_set(
     keys = random.row_keys(len(data), seed, "invert")
     device = next(model.parameters()).device
     embed = half(model.embed, precision)
-    images, errors, moved = [], [], []
+
+    def matched(index: Tensor) -> tuple[Tensor, ...]:
+        x, start = data.pixels(index).to(device), data.pixels(starts[index]).to(device)
+        with torch.no_grad():
+            wanted = embed(x)
+        found = invert(embed, wanted, start, solver=solver, keys=keys[index].to(device))
+        length = torch.linalg.vector_norm(wanted, dim=1).clamp(min=1e-12)
+        return found.x.cpu(), (found.value / length).cpu(), L2().size(found.x - x).cpu()
+
     with frozen(model):
-        for index in torch.arange(len(data)).split(batch_size):
-            x, start = data.pixels(index).to(device), data.pixels(starts[index]).to(device)
-            with torch.no_grad():
-                wanted = embed(x)
-            found = invert(embed, wanted, start, solver=solver, keys=keys[index].to(device))
-            images.append(found.x.cpu())
-            length = torch.linalg.vector_norm(wanted, dim=1).clamp(min=1e-12)
-            errors.append((found.value / length).cpu())
-            moved.append(L2().size(found.x - x).cpu())
-            progress(float(index[-1] + 1) / len(data))
+        images, error, moved = processes.in_batches(len(data), batch_size, matched, progress)
     columns = {
         "true_labels": data.labels,
         "source_rows": starts,
-        "relative_error": torch.cat(errors),
-        "from_original": torch.cat(moved),
+        "relative_error": error,
+        "from_original": moved,
     }
     facts: dict[str, JSON] = {
         "recipe": name,
@@ -101,7 +100,7 @@ def inverted_set(
         "relative_error": float(columns["relative_error"].mean()),
         "from_original": float(columns["from_original"].mean()),
     }
-    return ImageData(torch.cat(images), data.labels, data.class_names, name, facts, columns)
+    return ImageData(images, data.labels, data.class_names, name, facts, columns)
 
 
 def targeted_set(
@@ -194,14 +193,14 @@ def _pushed(
     )
     device = next(model.parameters()).device
     keys = random.row_keys(len(data), "targeted-set")
-    made: list[Tensor] = []
     logits = half(model, precision)
+
+    def pushed(index: Tensor) -> tuple[Tensor]:
+        x, t = data.pixels(index).to(device), targets[index].to(device)
+        return (attack.craft(logits, x, targets=t, keys=keys[index].to(device)).x.cpu(),)
+
     with frozen(model):
-        for index in torch.arange(len(data)).split(batch_size):
-            x, t = data.pixels(index).to(device), targets[index].to(device)
-            made.append(attack.craft(logits, x, targets=t, keys=keys[index].to(device)).x.cpu())
-            progress(float(index[-1] + 1) / len(data))
-    return torch.cat(made)
+        return processes.in_batches(len(data), batch_size, pushed, progress)[0]
 
 
 def _exactly_sized(

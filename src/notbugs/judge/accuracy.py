@@ -5,6 +5,7 @@ from torch import Tensor
 
 from notbugs.attacks import predicted_clean
 from notbugs.attacks.door import check_classifier
+from notbugs.core import processes
 from notbugs.core.errors import bad_value, check_count, check_labels
 from notbugs.core.memory import keep_freed_memory
 from notbugs.core.types import Labels, Mask
@@ -36,12 +37,12 @@ def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -
     check_fits(model, data)
     check_count(batch_size, "batch_size")
     keep_freed_memory()
+
+    def said(index: Tensor) -> tuple[Tensor]:
+        return (predicted_clean(model, data.pixels(index).to(model.device)).cpu(),)
+
     with frozen(model):
-        parts = [
-            predicted_clean(model, data.pixels(index).to(model.device)).cpu()
-            for index in torch.arange(len(data)).split(batch_size)
-        ]
-    return torch.cat(parts)
+        return processes.in_batches(len(data), batch_size, said)[0]
 
 
 def check_fits(model: Classifier, data: ImageData, argument: str = "data") -> None:

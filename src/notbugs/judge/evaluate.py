@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks import AbstractAttack
-from notbugs.core import random
+from notbugs.core import processes, random
 from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData
 from notbugs.engine import Check, Threat
 from notbugs.judge.accuracy import check_fits, correct
-from notbugs.judge.ledger import Ledger, identity
+from notbugs.judge.ledger import Found, Ledger, identity
 from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.standard import standard_attacks
 from notbugs.judge.verdict import Verdict
@@ -54,7 +54,8 @@ def evaluate(
     attack and restart. Each attack runs over the whole set and only sees the images that
     still stand. Without `attacks`: the standard evaluation (`standard_attacks`). Of the rows
     on which an attack gave up, or would have, a random 5 %, and at least 10, get its whole
-    budget; should one of them fall, all of them do.
+    budget; should one of them fall, all of them do. Several processes
+    (`notbugs.core.processes`) take the batches in turn; all get the whole verdict.
 
     - `seed`: row i of the data has its own random stream, whatever the batch size
     - `batch_size`: images a batch; None takes 128 on a CPU and 1,024 on a GPU. Attacks
@@ -97,10 +98,11 @@ def evaluate(
     _Run(model, data, chosen, seed, size, fast, progress, ledger, samples).all()
     ledger.close()
     verdict = ledger.verdict(threat, [attack.name for attack in chosen])
-    verdict = replace(verdict, samples=samples, repeats=repeats(model, data, samples=samples))
+    again = processes.from_first(lambda: repeats(model, data, samples=samples))
+    verdict = replace(verdict, samples=samples, repeats=again)
     if not wanted or not bool(verdict.right.any()):
         return verdict
-    found = diagnose(model, data, threat, seed=seed, samples=samples)
+    found = processes.from_first(lambda: diagnose(model, data, threat, seed=seed, samples=samples))
     return replace(verdict, diagnosis=tuple(found))
 
 
@@ -187,20 +189,22 @@ class _Run:
             size *= WITHOUT_GRADIENTS
         elif _gives_up(attack) and self.model.device.type == "cpu":
             size *= GIVING_UP
+        several = processes.count()
+        size = min(size, max(-(-len(rows) // several), 1))
         batches = torch.tensor(rows, dtype=torch.int64).split(size) if rows else ()
-        for done, index in enumerate(batches):
-            self._batch(i, attack, stage, index, keys[index], spared)
-            yield (done + 1) / len(batches)
+        for first in range(0, len(batches), several):
+            own = first + processes.rank()
+            found = None
+            if own < len(batches):
+                index = batches[own]
+                found = self._batch(i, attack, index, keys[index], spared)
+            for told in _at_once(processes.everyone(found)):
+                self.ledger.note(i, told, stage=stage)
+            yield min((first + several) / len(batches), 1.0)
 
     def _batch(
-        self,
-        i: int,
-        attack: AbstractAttack,
-        stage: str,
-        index: Tensor,
-        keys: Tensor,
-        spared: Set[int],
-    ) -> None:
+        self, i: int, attack: AbstractAttack, index: Tensor, keys: Tensor, spared: Set[int]
+    ) -> Found:
         began, device = time.perf_counter(), self.model.device
         x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
         keys = random.fold(keys, "attack", i).to(device)
@@ -217,17 +221,22 @@ class _Run:
         )
         short = found.steps < attack.most_steps(self.model.classes)
         flat = (found.zero_grads * 2 >= found.steps) & (found.zero_grads > 0)
-        self.ledger.note(
-            i,
+        return Found(
             index.tolist(),
-            found.success.tolist(),
-            stage=stage,
+            success=found.success.tolist(),
+            gave_up=(~found.success & short & (found.check == Check.NONE)).tolist(),
+            check=found.check.tolist(),
             seconds=time.perf_counter() - began,
             forwards=found.forwards,
             flat=int(flat.sum()),
-            gave_up=(~found.success & short & (found.check == Check.NONE)).tolist(),
-            check=found.check.tolist(),
         )
+
+
+def _at_once(told: Sequence[Found | None]) -> list[Found]:
+    """What the processes found in the time of the slowest of them."""
+    found = [part for part in told if part is not None]
+    seconds = max(part.seconds for part in found) / len(found)
+    return [part._replace(seconds=seconds) for part in found]
 
 
 def _gives_up(attack: AbstractAttack) -> bool:

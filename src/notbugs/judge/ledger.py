@@ -5,11 +5,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 
 from notbugs.attacks import AbstractAttack
+from notbugs.core import processes
 from notbugs.core.errors import StoreError
 from notbugs.data import ImageData
 from notbugs.data.writing import write_file
@@ -56,6 +57,22 @@ def described(part: object) -> str:
     return repr(part) if name is None else f"{getattr(part, '__module__', '')}.{name}"
 
 
+class Found(NamedTuple):
+    """What an attack did to some rows: one entry a row, and what that cost.
+
+    `flat` counts the rows without gradients; `check` says of each row what `Solution.check`
+    does.
+    """
+
+    rows: list[int]
+    success: list[bool]
+    gave_up: list[bool]
+    check: list[int]
+    seconds: float
+    forwards: int
+    flat: int
+
+
 @dataclass
 class Ledger:
     """Which rows were right, which attack broke which, and what that cost.
@@ -84,10 +101,17 @@ class Ledger:
 
     @classmethod
     def opened(cls, path: Path | None, identify: Callable[[], str], attacks: int) -> "Ledger":
-        """A fresh ledger, or the one at `path`.
+        """A fresh ledger, or the one at `path`; that of the first process is kept there.
 
         **Raises** StoreError where that is damaged or of another evaluation.
         """
+        found = processes.from_first(lambda: cls._opened(path, identify, attacks))
+        if not processes.is_first():
+            found._path = None
+        return found
+
+    @classmethod
+    def _opened(cls, path: Path | None, identify: Callable[[], str], attacks: int) -> "Ledger":
         fresh = cls([0.0] * attacks)
         if path is None:
             return fresh
@@ -152,34 +176,22 @@ class Ledger:
         checked = set(self.checked.get(str(attack), ()))
         return len(checked & set(self.fell.get(str(attack), ())))
 
-    def note(
-        self,
-        attack: int,
-        rows: list[int],
-        success: list[bool],
-        *,
-        stage: str = "",
-        seconds: float,
-        forwards: int,
-        flat: int,
-        gave_up: list[bool],
-        check: list[int],
-    ) -> None:
-        """Enters what an attack did to some rows; `flat` counts those without gradients.
+    def note(self, attack: int, found: "Found", *, stage: str = "") -> None:
+        """Enters what an attack did to some rows.
 
         A check shows no row for the first time: it counts neither for `flat` nor as given up.
-        `check` says of each row what `Solution.check` does.
         """
+        rows, success, check = found.rows, found.success, found.check
         for row, broken in zip(rows, success, strict=True):
             if broken:
                 self.broken_by[row] = attack
         self.seen.setdefault(f"{attack}{stage}", []).extend(rows)
-        self.seconds[attack] += seconds
-        self.forwards += forwards
+        self.seconds[attack] += found.seconds
+        self.forwards += found.forwards
         if not stage:
             self.attacked += len(rows)
-            self.flat += flat
-            left = [row for row, gave in zip(rows, gave_up, strict=True) if gave]
+            self.flat += found.flat
+            left = [row for row, gave in zip(rows, found.gave_up, strict=True) if gave]
             self.given_up.setdefault(str(attack), []).extend(left)
             # A row that fell otherwise does not count: unspared, it would not be given up.
             says = zip(rows, check, success, strict=True)

@@ -5,6 +5,7 @@ from notbugs.models.ensemble import ensemble
 from notbugs.models.fast import half, prepare
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body, capture, layer_names
+from notbugs.models.synced import synced
 from notbugs.models.user import load_user_model
 from notbugs.models.weights import load, load_into, read_metadata, save
 from notbugs.models.weights import load as load_model
@@ -31,5 +32,6 @@ __all__ = [
     "read_metadata",
     "save",
     "save_model",
+    "synced",
     "wrap",
 ]

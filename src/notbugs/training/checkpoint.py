@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -114,13 +114,17 @@ def save(
     safefile.write_tensors(path, tensors, {"notbugs-checkpoint": json.dumps(meta)})
 
 
-def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, owner: str) -> State:
-    """Restores model and optimiser and returns the state; a fresh `State` without a file.
+Saved: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
+"""A checkpoint as it was read: tensors by name, and the rest."""
+
+
+def read(path: Path, owner: str) -> Saved | None:
+    """The checkpoint at `path`; None where there is none.
 
     **Raises** DataError for a checkpoint of another training and for a damaged file.
     """
     if not path.exists():
-        return State()
+        return None
     tensors, metadata = safefile.read_tensors(path)
     meta = json.loads(metadata.get("notbugs-checkpoint", "{}"))
     if meta.get("owner") != owner:
@@ -128,6 +132,12 @@ def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, owner: 
             f"The checkpoint {path} belongs to another model, dataset or recipe. "
             "Choose another folder, or delete the checkpoint to start anew."
         )
+    return tensors, meta
+
+
+def restored(saved: Saved, model: nn.Module, optimiser: torch.optim.Optimizer) -> State:
+    """Puts model and optimiser where the checkpoint stands, and returns its state."""
+    tensors, meta = saved
     model.load_state_dict(_under("model.", tensors))
     _restore_momentum(optimiser, _under("momentum.", tensors))
     return State(

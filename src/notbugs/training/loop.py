@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from notbugs.core import random
+from notbugs.core import processes, random
 from notbugs.core.errors import TrainingError, bad_value
 from notbugs.core.memory import keep_freed_memory
 from notbugs.data import DeviceData, ImageData, batches
 from notbugs.engine import Threat
 from notbugs.judge import accuracy, check_fits, evaluate, evaluation_pgd
-from notbugs.models import Classifier, frozen, half
+from notbugs.models import Classifier, frozen, half, synced
 from notbugs.training import checkpoint
 from notbugs.training.average import Average
 from notbugs.training.batch import Batch
@@ -25,6 +25,7 @@ from notbugs.training.checkpoint import Pace, State
 from notbugs.training.draws import draw_from, own_draws
 from notbugs.training.guard import collapsed, robust_on
 from notbugs.training.recipe import Recipe
+from notbugs.training.together import check_divides, shared
 
 CHECKPOINT_SECONDS = 10.0
 WATCHED_IMAGES = 500
@@ -60,6 +61,11 @@ def train(
 ) -> Trained:
     """Trains `model` in place on `data` and returns it in eval mode.
 
+    Where several processes share the work (`notbugs.core.processes`), each passes an equal
+    part of every batch, batch norms see the whole of it, and all end with the same weights:
+    those of one process up to the order of sums (dropout draws differ). The first of them
+    keeps the checkpoint.
+
     - `seed`: order, augmentation and adversary of every epoch follow from it
     - `val`: held-out data to watch, and to choose by where the recipe says "best"
     - `soft` [n, k]: probabilities of the classes for every image, for lessons that learn from
@@ -86,6 +92,7 @@ def train(
             recipe.batch_size,
             f"Fewer images than a batch: use a batch size of at most {len(data)}, or more data.",
         )
+    check_divides(recipe.batch_size)
     keep_freed_memory()
     began = time.perf_counter()
     if soft is not None and soft.shape != (len(data), data.classes):
@@ -155,10 +162,11 @@ class _Training:
         on_epoch: Callable[[list[dict[str, float]]], None],
     ) -> State:
         state = self._resumed()
+        processes.alike(list(self.model.state_dict().values()))
         for epoch in range(state.epoch, self.recipe.epochs):
             if state.stopped:
                 break
-            with own_draws(self.device, self.seed, "layers"):
+            with own_draws(self.device, self.seed, "layers"), synced(self.model):
                 row = self._epoch(epoch, state, progress)
             state.epoch, state.batch, state.loss = epoch + 1, 0, 0.0
             if self.average is None:
@@ -176,20 +184,34 @@ class _Training:
 
     @property
     def _due(self) -> bool:
-        return self.path is not None and self.pace.due(CHECKPOINT_SECONDS)
+        return self._writes and self.pace.due(CHECKPOINT_SECONDS)
+
+    @property
+    def _writes(self) -> bool:
+        """Whether this process keeps a checkpoint."""
+        return self.path is not None and processes.is_first()
 
     def _save(self, state: State) -> None:
         began = time.perf_counter()
         if self.average is not None:
             state.average, state.averaged = self.average.state, self.average.steps
-        if self.path is not None:
+        if self.path is not None and self._writes:
             checkpoint.save(self.path, self.model, self.optimiser, state, self.owner)
         self.pace.written(began)
 
+    @property
+    def _own(self) -> tuple[int, ...]:
+        """What tells draws inside layers from those of the first process, which names nothing."""
+        return () if processes.is_first() else (processes.rank(),)
+
     def _resumed(self) -> State:
-        if self.path is None:
+        path = self.path
+        if path is None:
             return State()
-        state = checkpoint.load(self.path, self.model, self.optimiser, self.owner)
+        found = processes.from_first(lambda: checkpoint.read(path, self.owner))
+        if found is None:
+            return State()
+        state = checkpoint.restored(found, self.model, self.optimiser)
         if self.average is not None and state.average:
             self.average.begin(state.average, state.averaged)
         return state
@@ -206,7 +228,7 @@ class _Training:
         for i, index in islice(enumerate(order), state.batch, None):
             step = epoch * self.per_epoch + i
             rate = recipe.rate(step, recipe.epochs * self.per_epoch)
-            draw_from(self.device, self.seed, "layers", step)
+            draw_from(self.device, self.seed, "layers", step, *self._own)
             losses += self.step(epoch, index.to(self.device), rate)
             if i % 8 == 0:
                 progress((step + 1) / (recipe.epochs * self.per_epoch))
@@ -236,6 +258,7 @@ class _Training:
 
     def step(self, epoch: int, index: Tensor, rate: float) -> Tensor:
         """The loss of one batch, learnt from."""
+        index = processes.part(index)
         recipe, (x, y) = self.recipe, self.data.batch(index)
         keys = random.fold(self.keys[index], "epoch", epoch)
         x = recipe.augment(x, random.fold(keys, "augment"))
@@ -245,9 +268,8 @@ class _Training:
         soft = None if self.soft is None else self.soft[index]
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        one = recipe.lesson.prepared(
-            Batch(self.model, logits, x, y, keys, strength, soft), adversary
-        )
+        batch = Batch(self.model, logits, x, y, keys, strength, soft)
+        one = shared(self.model, recipe.lesson.prepared(batch, adversary))
         loss = torch.zeros((), device=self.device)
         for _ in range(recipe.lesson.replays):
             self._clear()
