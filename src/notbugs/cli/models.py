@@ -26,7 +26,7 @@ from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.data import ImageData, channel_stats, load_source, split
 from notbugs.data.download import cache_folder
 from notbugs.engine import Threat
-from notbugs.experiments.config import config_for
+from notbugs.experiments.defaults import training_config, training_recipe
 from notbugs.judge import (
     Verdict,
     estimate,
@@ -37,7 +37,7 @@ from notbugs.judge import (
 )
 from notbugs.models import build, prepare
 from notbugs.models import save as save_model
-from notbugs.training import AbstractAdversary, named, recipe_as_json, train
+from notbugs.training import Recipe, recipe_as_json, train
 from notbugs.training import estimate as cost_of
 
 LOOKS = 10
@@ -84,9 +84,9 @@ class Train:
         """Trains, saves, and prints held-out accuracy."""
         if self.out.exists() and not self.out.is_dir():
             raise bad_value("--out", "be a folder, or not there yet", f"'{self.out}', a file")
-        config = config_for(self.data, "laptop")
+        config = training_config(self.data, self.threat)
         size = config.train_size if self.train_size is None else self.train_size
-        recipe = named(self.recipe, config.standard, config.robust, self.threat)
+        recipe = training_recipe(config, self.recipe, self.threat)
         parts = split(load_source(self.data, self.data_dir), seed=self.seed, train_size=size)
         if self.epochs is not None:
             recipe = replace(recipe, epochs=self.epochs)
@@ -134,7 +134,7 @@ class Train:
         path = self.out / "model.safetensors"
         save_model(model.cpu(), path, metadata=facts)
         checkpoint.unlink(missing_ok=True)
-        at = Threat.parse(self._watched(recipe.adversary, config.norm, config.eps_eval))
+        at = Threat.parse(self._watched(recipe, config.norm, config.eps_eval))
         verdict = evaluate(model, parts.val, at, attacks=[evaluation_pgd(at)], seed=self.seed)
         console.print(
             f"Held-out validation ({verdict.n} images): clean {verdict.clean:.1f} %, "
@@ -144,8 +144,10 @@ class Train:
             console.print(done.stopped)
         console.print(f"Model: {path}", soft_wrap=True)
 
-    def _watched(self, adversary: AbstractAdversary | None, norm: str, eps: float) -> str:
-        return f"{norm}:{eps}" if adversary is None else adversary.threat
+    def _watched(self, recipe: Recipe, norm: str, eps: float) -> str:
+        if recipe.watch_threat is not None:
+            return recipe.watch_threat
+        return f"{norm}:{eps}" if recipe.adversary is None else recipe.adversary.threat
 
 
 @dataclass(frozen=True)
