@@ -19,6 +19,7 @@ NARROW = {
     "maxout": {"units": 40},
     "rbf": {"units": 8},
     "carlini": {"width": 2, "hidden": 8},
+    "strided": {"width": 2, "hidden": 8},
     "conv_maxout": {"units": 2, "hidden": 8},
     "vit": {"width": 12, "depth": 1},
 }

@@ -15,10 +15,11 @@ from notbugs.core import processes
 from notbugs.core.errors import bad_value
 from notbugs.data import Splits, load_source, split
 from notbugs.engine import Threat
-from notbugs.experiments.config import Config, config_for
+from notbugs.experiments.config import Config
+from notbugs.experiments.defaults import training_config, training_recipe
 from notbugs.judge import check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, prepare, read_metadata
-from notbugs.training import AtTemperature, Plain, Recipe, Trained, named, told_by
+from notbugs.training import AtTemperature, Plain, Recipe, Trained, told_by
 from notbugs.training import estimate as cost_of
 
 LOOKS = 10
@@ -103,7 +104,7 @@ class Train:
     def run(self, console: Console) -> None:
         """Trains, saves, and prints held-out accuracy."""
         self._check_out()
-        config = config_for(self.data, "laptop")
+        config = training_config(self.data, self.threat)
         recipe = self._recipe(config)
         size = config.train_size if self.train_size is None else self.train_size
         source = processes.after_first(lambda: load_source(self.data, self.data_dir))
@@ -145,7 +146,7 @@ class Train:
 
     def _recipe(self, config: Config) -> Recipe:
         """The named recipe with the user's own settings."""
-        recipe = named(self.recipe, config.standard, config.robust, self.threat)
+        recipe = training_recipe(config, self.recipe, self.threat)
         distils = self.recipe == DISTILLATION or self.distil is not None
         if not distils and self.temperature is not None:
             raise bad_value(
@@ -198,10 +199,9 @@ class Train:
 
     def _print(self, console: Console, work: Making, done: Trained) -> None:
         recipe, config = work.recipe, work.config
-        adversary = recipe.adversary
-        at = Threat.parse(
-            f"{config.norm}:{config.eps_eval}" if adversary is None else adversary.threat
-        )
+        trained = None if recipe.adversary is None else recipe.adversary.threat
+        usual = f"{config.norm}:{config.eps_eval}"
+        at = Threat.parse(recipe.watch_threat or trained or usual)
         # At a temperature the logits are so large that cross-entropy has no gradient left.
         hidden = isinstance(recipe.lesson, AtTemperature)
         attack = evaluation_pgd(at, loss=margin if hidden else cross_entropy)

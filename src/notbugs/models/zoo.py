@@ -19,6 +19,7 @@ from notbugs.models.maxout import conv_maxout, maxout
 from notbugs.models.mlp import mlp
 from notbugs.models.rbf import rbf
 from notbugs.models.resnet import resnet8, resnet18, resnet50
+from notbugs.models.strided import strided
 from notbugs.models.vgg import vgg16
 from notbugs.models.vit import vit
 from notbugs.models.wide import wide
@@ -38,6 +39,7 @@ ARCHITECTURES: Mapping[str, Callable[..., Body]] = MappingProxyType(
         "densenet": densenet,
         "inception": inception,
         "wide": wide,
+        "strided": strided,
         "carlini": carlini,
         "conv_maxout": conv_maxout,
         "vit": vit,

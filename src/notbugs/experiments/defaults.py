@@ -1,0 +1,61 @@
+"""What `notbugs train` takes where its options say nothing: the experiment's, or better ones.
+
+The experiment's settings decide its published numbers and stay as they are; a model that is
+trained for itself may have others.
+"""
+
+from dataclasses import replace
+
+from notbugs.engine import Threat
+from notbugs.experiments.config import Config, config_for
+from notbugs.training import Adversary, Recipe, named
+
+MARGIN = 1.1
+"""Radius trained at, as a multiple of the one asked for, on MNIST in Linf: room for attacks that
+are stronger than those of training."""
+
+# Chosen on 300 held-out validation images of seed 0, by the standard evaluation at linf:0.3.
+# Both warm-ups are long because, with the first epoch at 0.14 and the rate at its peak, the net was
+# still at chance after it.
+_MNIST_LINF = Recipe(
+    epochs=20,
+    batch_size=128,
+    lr=0.05,
+    weight_decay=1e-4,
+    warmup=0.2,
+    watch_every=2,
+    adversary=Adversary("linf:0.3", steps=5, eps_warmup=0.5),
+)
+
+
+def training_config(data: str, threat: str | None = None) -> Config:
+    """The settings at which a model is trained on `data`, for a threat `norm:eps` or none.
+
+    Those of the experiment on a laptop; for MNIST in Linf all images and a strided net, for
+    which a step of PGD costs little.
+
+    **Raises** ValueError for an unknown dataset or a threat that cannot be read.
+    """
+    config = config_for(data, "laptop")
+    if not _is_mnist_linf(data, threat):
+        return config
+    return replace(config, train_size=None, architecture="strided", options={}, robust=_MNIST_LINF)
+
+
+def training_recipe(config: Config, name: str, threat: str | None = None) -> Recipe:
+    """The recipe of that name at those settings, for a threat `norm:eps` or the settings' own.
+
+    For MNIST in Linf, it trains at `MARGIN` times the radius and watches at the radius itself.
+
+    **Raises** ValueError for an unknown name, and for a threat that the recipe has no use for.
+    """
+    if threat is None or not _is_mnist_linf(config.data, threat):
+        return named(name, config.standard, config.robust, threat)
+    asked = Threat.parse(threat)
+    wider = Threat(asked.norm, min(1.0, MARGIN * asked.eps))
+    recipe = named(name, config.standard, config.robust, str(wider))
+    return replace(recipe, watch_threat=str(asked))
+
+
+def _is_mnist_linf(data: str, threat: str | None) -> bool:
+    return data == "mnist" and threat is not None and Threat.parse(threat).norm.name == "linf"

@@ -1,0 +1,56 @@
+"""What `notbugs train` takes where its options say nothing."""
+
+import json
+
+import pytest
+
+from notbugs.experiments.config import config_for
+from notbugs.experiments.defaults import training_config, training_recipe
+from notbugs.models import build
+from notbugs.training import named, recipe_as_json, recipe_from_json
+
+
+@pytest.mark.parametrize("data", ["digits", "planted", "fashion-mnist", "cifar10", "folder:x"])
+@pytest.mark.parametrize("threat", [None, "l2:0.5", "linf:0.3"])
+def test_other_datasets_train_as_the_experiment_does(data: str, threat: str | None):
+    usual = config_for(data, "laptop")
+    assert training_config(data, threat) == usual
+    for name in ("pgd", "trades"):
+        wanted = named(name, usual.standard, usual.robust, threat)
+        assert training_recipe(usual, name, threat) == wanted
+
+
+@pytest.mark.parametrize("threat", [None, "l2:2"])
+def test_mnist_without_linf_trains_as_the_experiment_does(threat: str | None):
+    usual = config_for("mnist", "laptop")
+    assert training_config("mnist", threat) == usual
+    assert training_recipe(usual, "pgd", threat) == named(
+        "pgd", usual.standard, usual.robust, threat
+    )
+    assert training_recipe(usual, "standard") == usual.standard
+
+
+def test_mnist_in_linf_trains_beyond_the_radius_and_watches_at_it():
+    config = training_config("mnist", "linf:0.3")
+    assert (config.architecture, config.train_size) == ("strided", None)
+    for name in ("pgd", "trades", "mart"):
+        recipe = training_recipe(config, name, "linf:0.3")
+        assert recipe.adversary is not None
+        assert (recipe.adversary.threat, recipe.watch_threat) == ("linf:0.33", "linf:0.3")
+        assert recipe_from_json(json.loads(json.dumps(recipe_as_json(recipe)))) == recipe
+    build(config.architecture, shape=(1, 28, 28), classes=10, seed=0, options=config.options)
+    whole = training_recipe(config, "pgd", "linf:1")
+    assert whole.adversary is not None
+    assert whole.adversary.threat == "linf:255/255"
+
+
+def test_bad_names_are_explained():
+    with pytest.raises(ValueError, match=r"Unknown dataset 'mnits'. Did you mean 'mnist'"):
+        training_config("mnits", "linf:0.3")
+    with pytest.raises(ValueError, match=r"`threat` must be written norm:eps"):
+        training_config("mnist", "0.3")
+    config = training_config("mnist", "linf:0.3")
+    with pytest.raises(ValueError, match=r"`threat` must be left out with the recipe 'standard'"):
+        training_recipe(config, "standard", "linf:0.3")
+    with pytest.raises(ValueError, match=r"Unknown recipe 'pdg'. Did you mean 'pgd'"):
+        training_recipe(config, "pdg", "linf:0.3")
