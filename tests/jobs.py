@@ -21,7 +21,17 @@ from notbugs.engine import L2, Threat
 from notbugs.features import InversionSettings, inverted_set, targeted_set
 from notbugs.judge import evaluate, predictions
 from notbugs.models import build
-from notbugs.training import Adversary, Awp, L2Decay, Recipe, Trades, loop, train
+from notbugs.training import (
+    Adversary,
+    Awp,
+    Free,
+    L2Decay,
+    Recipe,
+    ScaledGradient,
+    Trades,
+    loop,
+    train,
+)
 
 SHORT = Recipe(epochs=2, batch_size=32, lr=0.05, augment=Augment(crop_padding=1))
 PGD = Adversary("l2:0.5", steps=2)
@@ -29,6 +39,8 @@ RECIPES = {
     "pgd": replace(SHORT, adversary=PGD, penalties=(L2Decay(1e-4),), average=0.9),
     "crafted by the batch's statistics": replace(SHORT, adversary=replace(PGD, train_mode=True)),
     "trades, moved weights": replace(SHORT, adversary=PGD, lesson=Trades(), awp=Awp()),
+    "through the gradient": replace(SHORT, adversary=ScaledGradient("l2:0.5")),
+    "free": replace(SHORT, adversary=PGD, lesson=Free(2)),
     "best of the held out": replace(SHORT, adversary=PGD, select="best", watch_every=1),
 }
 THREAT = Threat.parse("l2:0.3")

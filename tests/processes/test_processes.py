@@ -125,13 +125,18 @@ def test_the_command_line_shares_its_work_under_accelerate(tmp_path):
     ("arguments", "words"),
     [
         (("data", "list"), "must be 1 for `notbugs data`; got 2"),
-        (("train", "--data", "no-such", "--out", "x"), "Unknown dataset 'no-such'"),
+        (
+            ("train", "--batch-size", "65", "--out", "no-such"),
+            "divisible by the number of processes",
+        ),
     ],
 )
-def test_bad_input_is_said_once(arguments, words, tmp_path, monkeypatch):
+def test_bad_input_is_said_by_each_with_its_number(arguments, words):
     done = launched("-m", "notbugs", *arguments)
     assert done.returncode != 0
-    assert done.stderr.count(words) >= 1
+    complaints = [line for line in done.stderr.splitlines() if words in line]
+    assert [line.startswith("error:") for line in sorted(complaints)] == [True, False]
+    assert sorted(complaints)[1].startswith("process 1: error:")
 
 
 def test_batches_must_divide(monkeypatch):

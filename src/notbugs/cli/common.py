@@ -10,7 +10,7 @@ import torch
 
 from notbugs.core import processes
 from notbugs.core.errors import DataError, StoreError, bad_value, check_count
-from notbugs.data import ImageData, Splits, load, load_source, split
+from notbugs.data import ImageData, Source, Splits, load, load_source, split
 from notbugs.data.files import SUFFIX
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
@@ -27,7 +27,9 @@ def device_of(name: str) -> str:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and processes.count() > 1:
+    if processes.count() > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise bad_value("device", "be auto, cpu or cuda for several processes", f"'{name}'")
         return f"cuda:{torch.cuda.current_device()}"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise bad_value("device", "be available", f"'{name}'", "Use --device cpu.")
@@ -149,7 +151,7 @@ def _sizes(
         channels, height, width = facts["shape"]
         return (channels, height, width), facts["classes"]
     assert data is not None
-    like = load(Path(data)) if data.endswith(SUFFIX) else load_source(data, data_dir).train
+    like = load(Path(data)) if data.endswith(SUFFIX) else loaded(data, data_dir).train
     return like.shape, like.classes
 
 
@@ -165,7 +167,7 @@ def splits_for(
     if name is None:
         raise DataError("The weights do not say which dataset they belong to. Pass --data NAME.")
     same = name == metadata.get("dataset")
-    source = load_source(name, data_dir)
+    source = loaded(name, data_dir)
     return split(
         source,
         seed=seed if seed is not None else int(known.get("seed", 0)),
@@ -192,6 +194,11 @@ def images_for(
     if count is not None and count < len(found):
         found = found.select(slice(0, count))
     return found
+
+
+def loaded(name: str, data_dir: Path | None) -> Source:
+    """A dataset by name; of several processes the first fetches what is missing."""
+    return processes.after_first(lambda: load_source(name, data_dir))
 
 
 def moved(model: Classifier, device: str) -> Classifier:

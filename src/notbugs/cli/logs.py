@@ -34,7 +34,7 @@ class Logs:
             for row in history[self.written :]:
                 for name, value in row.items():
                     self.events.add_scalar(name, value, int(row["epoch"]))
-        self.written = len(history)
+        self.written = max(self.written, len(history))
 
     def draw(self, history: Sequence[Mapping[str, float]]) -> None:
         """Draws the training."""

@@ -117,7 +117,10 @@ class Making:
     def described(self) -> str:
         """The recipe in a line: all that decides the weights, and which are saved."""
         made, recipe = self.made, self.recipe
-        against = "" if recipe.adversary is None else f" at {recipe.adversary.threat}"
+        trained = "" if recipe.adversary is None else recipe.adversary.threat
+        against = f" at {trained}" if trained else ""
+        if trained and recipe.watch_threat not in (None, trained):
+            against += f" for {recipe.watch_threat}"
         score = "clean" if recipe.adversary is None else "robust"
         words = [
             f"Recipe {made.recipe}{against}",
@@ -169,6 +172,7 @@ class Making:
             "dataset": made.data,
             "split": {"seed": made.seed, "train_size": made.size, "test_size": None},
             "trained_on": self.parts.train.name,
+            "train_digest": self.parts.train.digest,
             "class_names": list(self.parts.train.class_names),
             "recipe": recipe_as_json(self.recipe),
         }

@@ -6,7 +6,6 @@ torch's process group is initialised, as `notbugs.cli` does under `torchrun` and
 same calls in the same order; `alone` is the way out for work of one of them.
 """
 
-import pickle
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -98,13 +97,15 @@ def after_first(make: Callable[[], T]) -> T:
     """What `make` gives here; the first process is ready before the others begin.
 
     For what it leaves behind for them, such as a download.
+
+    **Raises** what `make` does in the first process, in every one.
     """
-    made = make() if is_first() else None
-    everyone(None)
-    return make() if made is None else made
+    made: list[T] = []
+    from_first(lambda: made.append(make()))
+    return made[0] if made else make()
 
 
-def alike(tensors: Sequence[Tensor]) -> None:
+def made_alike(tensors: Sequence[Tensor]) -> None:
     """Gives every process the first one's values, in place."""
     if _joined():
         with torch.no_grad():
@@ -149,17 +150,22 @@ def _joined() -> bool:
 def _sendable(error: Exception) -> Exception:
     """The error, or its words where it cannot travel."""
     try:
-        pickle.dumps(error)
+        again = type(error)(*error.args)  # as the others will make it
     except Exception:
-        return NotbugsError(f"{type(error).__name__}: {error}")
-    return error
+        again = None
+    alike = again is not None and str(again) == str(error)
+    return error if alike else NotbugsError(f"{type(error).__name__}: {error}")
 
 
 def _answered(ask: Callable[..., object], *given: object) -> None:
     try:
         ask(*given)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
+        said = str(error).partition("\n")[0]
         raise ProcessError(
-            f"Process {rank()} of {count()} lost the others: one of them has ended, and says why "
-            "above, or was killed. What was saved is intact: start the job again to go on."
+            f"Process {rank()} of {count()} lost the others: one of them ended. Where it says why, "
+            "mend that; where it was killed, start the job again: what was saved is intact. "
+            f"({said})"
         ) from error

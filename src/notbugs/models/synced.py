@@ -2,35 +2,35 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from notbugs.core import processes
 
+_OWN = F.batch_norm
+
 
 @contextmanager
-def synced(model: nn.Module) -> Generator[None, None, None]:
+def synced() -> Generator[None, None, None]:
     """Lets batch norms in train mode use the statistics of all processes' rows together.
 
-    So that a step of several processes is that of one. `torch.nn.SyncBatchNorm` does the
-    same on a GPU alone, and in place of the modules themselves. Nothing changes where there
-    is one process.
+    So that a step of several processes is that of one. It stands in for torch's own function
+    while the block runs, by which layers built on batch norms (with an activation of their
+    own, for example) are served as well. `torch.nn.SyncBatchNorm` does the like on a GPU
+    alone, takes the place of modules, and has no second derivative. Nothing changes where
+    there is one process.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     if processes.count() == 1:
-        norms = []
-    for norm in norms:
-        norm.forward = partial(_normalised, norm)  # pyright: ignore[reportAttributeAccessIssue]
+        yield
+        return
+    F.batch_norm = _batch_norm
     try:
         yield
     finally:
-        for norm in norms:
-            del norm.forward
+        F.batch_norm = _OWN
 
 
 class _Total(torch.autograd.Function):
@@ -41,42 +41,39 @@ class _Total(torch.autograd.Function):
         return processes.total(x.clone())
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return processes.total(grads[0].clone())
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return _Total.apply(grads[0])  # so that it can be differentiated again
 
 
-def _normalised(norm: _BatchNorm, x: Tensor) -> Tensor:
-    if not norm.training and norm.running_mean is not None:
-        return F.batch_norm(
-            x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
-        )
-    fine = x.float() if x.itemsize < 4 else x
-    dims = [d for d in range(x.ndim) if d != 1]
-    own = fine.new_tensor([x.numel() / x.shape[1]])
-    sums = _Total.apply(torch.cat([fine.sum(dim=dims), own]))
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """As torch's function, with the statistics of all processes."""
+    if not training:
+        return _OWN(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    x = input.float() if input.itemsize < 4 else input
+    dims, shape = [d for d in range(x.ndim) if d != 1], [1, -1] + [1] * (x.ndim - 2)
+    own = x.new_tensor([x.numel() / x.shape[1]])
+    sums = _Total.apply(torch.cat([x.sum(dim=dims), own]))
     rows = sums[-1].detach()
     mean = sums[:-1] / rows
-    shape = [1, -1] + [1] * (x.ndim - 2)
-    away = fine - mean.reshape(shape)
+    away = x - mean.reshape(shape)
     variance = _Total.apply((away * away).sum(dim=dims)) / rows
-    if norm.training and norm.track_running_stats and norm.running_mean is not None:
-        _remember(norm, mean.detach(), variance.detach() * (rows / (rows - 1).clamp(min=1)))
-    scale = torch.rsqrt(variance + norm.eps)
-    if norm.affine:
-        scale = scale * norm.weight
+    with torch.no_grad():
+        if running_mean is not None:
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        if running_var is not None:
+            unbiased = variance * (rows / (rows - 1).clamp(min=1))
+            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+    scale = torch.rsqrt(variance + eps)
+    if weight is not None:
+        scale = scale * weight
     made = away * scale.reshape(shape)
-    return (made + norm.bias.reshape(shape) if norm.affine else made).to(x.dtype)
-
-
-@torch.no_grad()
-def _remember(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """Moves the running statistics, as torch's own batch norms do."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    momentum = norm.momentum
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-        if momentum is None:
-            momentum = 1.0 / float(norm.num_batches_tracked)
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum or 0.0)
-    norm.running_var.lerp_(variance.to(norm.running_var.dtype), momentum or 0.0)
+    return (made if bias is None else made + bias.reshape(shape)).to(input.dtype)

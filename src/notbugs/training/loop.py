@@ -119,6 +119,7 @@ def estimate(
 
     What is watched on held-out data is left out.
     """
+    check_divides(recipe.batch_size)
     trial = _Training(copy.deepcopy(model), data, recipe, 0, None, soft, None)
     trial.model.train()
     index = torch.arange(recipe.batch_size) % len(data)
@@ -162,18 +163,20 @@ class _Training:
         on_epoch: Callable[[list[dict[str, float]]], None],
     ) -> State:
         state = self._resumed()
-        processes.alike(list(self.model.state_dict().values()))
+        processes.made_alike(list(self.model.state_dict().values()))
         for epoch in range(state.epoch, self.recipe.epochs):
             if state.stopped:
                 break
-            with own_draws(self.device, self.seed, "layers"), synced(self.model):
+            with own_draws(self.device, self.seed, "layers"), synced():
                 row = self._epoch(epoch, state, progress)
             state.epoch, state.batch, state.loss = epoch + 1, 0, 0.0
-            if self.average is None:
-                self._watch(state, row)
-            else:
-                with self.average.lent():
+            # What a model that is random in itself draws when it is looked at follows as well.
+            with own_draws(self.device, self.seed, "watch", epoch):
+                if self.average is None:
                     self._watch(state, row)
+                else:
+                    with self.average.lent():
+                        self._watch(state, row)
             state.history.append(row)
             on_epoch(state.history)
             if self._due:
@@ -316,13 +319,20 @@ class _Training:
             else:
                 state.best_score = score
             state.looks = 0
-        else:
+        elif self._warm(state.epoch):
             state.looks += 1
         if self.recipe.patience and state.looks >= self.recipe.patience and not last:
             state.stopped = (
                 f"Stopped early in epoch {state.epoch}: no better score on held-out images in "
                 f"{state.looks} looks. The weights are those of epoch {state.best_epoch}."
             )
+
+    def _warm(self, epoch: int) -> bool:
+        """Whether learning rate and adversary had their full size in the epoch, 1..epochs."""
+        recipe = self.recipe
+        adversary = recipe.adversary
+        grown = adversary is None or adversary.strength(epoch - 1, recipe.epochs) >= 1
+        return grown and epoch > recipe.warmup * recipe.epochs
 
     def _collapsed(self, state: State, row: dict[str, float]) -> bool:
         """Whether robust accuracy has collapsed, which ends the training."""

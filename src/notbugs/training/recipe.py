@@ -27,7 +27,8 @@ class Recipe:
       there is an adversary, else clean accuracy)
     - `watch_every`: epochs between looks at held-out clean and robust accuracy; 0: never
     - `watch_threat`: threat of that look; None: the adversary's, or clean only
-    - `patience`: looks without a better score after which training stops; 0: never
+    - `patience`: looks without a better score after which training stops, not counting those
+      within a warm-up of the learning rate or of the adversary; 0: never
     - `adversary`: who disturbs the images; `lesson`: what is learnt from them
     - `penalties`: added to the loss of every step, beside `weight_decay`
     - `awp`: take each pass at adversarially moved weights
