@@ -10,6 +10,7 @@ from notbugs.engine.keep import (
     SmallestSuccess,
     SuccessThenLowest,
 )
+from notbugs.engine.lbfgs import LBFGS
 from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf
 from notbugs.engine.objective import AbstractObjective, Draw, Evaluation, OfOutputs
 from notbugs.engine.out_of_reach import OutOfReach
@@ -55,6 +56,7 @@ __all__ = [
     "L0",
     "L1",
     "L2",
+    "LBFGS",
     "Last",
     "Linf",
     "LowestValue",
