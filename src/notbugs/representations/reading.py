@@ -89,7 +89,7 @@ def per_channel(activations: Tensor) -> Tensor:
 
 
 def first_images(
-    start: str | Images, n: int, model: nn.Module, seed: int, like: Images | None = None
+    start: str | Tensor, n: int, model: nn.Module, seed: int, like: Images | None = None
 ) -> Images:
     """The `n` images with which a search begins, [n, c, h, w].
 
@@ -124,7 +124,7 @@ def first_images(
     return x.to(place)
 
 
-def _given(start: Images, n: int, model: nn.Module, like: Images | None) -> Images:
+def _given(start: Tensor, n: int, model: nn.Module, like: Images | None) -> Tensor:
     check_images(start, "start")
     shape = _shape(model, like)
     if len(start) not in (1, n) or (shape is not None and tuple(start.shape[1:]) != shape):
