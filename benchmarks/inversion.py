@@ -7,6 +7,7 @@ reached from noise or from another image. Writes results/inversion-<date>.md and
 """
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -106,7 +107,7 @@ def halves(result: dict[str, Any], against: str) -> tuple[int, int]:
         table["L-BFGS"][str(few)]["median"] <= table[against][str(many)]["median"]
         for entry in result["networks"].values()
         for table in entry["starts"].values()
-        for few, many in zip(STEPS, STEPS[1:], strict=False)
+        for few, many in itertools.pairwise(STEPS)
     ]
     return sum(won), len(won)
 
