@@ -57,6 +57,8 @@ def rules(pixels: int) -> dict[str, AbstractStepRule[Any]]:
 def subjects(images: int, only: str | None) -> Iterator[tuple[str, Classifier, ImageData]]:
     """(name, network, test images) of each network."""
     for source, epochs in (("digits", 40), ("mnist", 4)):
+        if only and not any(only in f"{source}, {kind}" for kind in ("standard", "robust")):
+            continue
         parts = split(load_source(source), seed=0, train_size=700 if source == "digits" else 6000)
         for kind in ("standard", "robust"):
             name = f"{source}, {kind}"
@@ -120,7 +122,7 @@ def written(result: dict[str, Any]) -> str:
         "||g(x) - g(t)|| / ||g(t)|| of the best point, median / 90th percentile over "
         f"{result['images']} test images; T steps are T gradients. Small CNNs, "
         f"robust ones trained with PGD-5 at {', '.join(EPS.values())}. `side` is the root of the "
-        "number of pixels. "
+        "number of pixels; `s`: seconds of the last column, timed once on a busy machine. "
         "Step lengths of momentum and of side/8 were chosen on digits, with other networks.",
         "",
         f"{at['processor']}, {at['threads']} thread, load {at['load_average']}, commit "
@@ -137,10 +139,11 @@ def written(result: dict[str, Any]) -> str:
     for name, entry in result["networks"].items():
         for start, table in entry["starts"].items():
             lines += ["", f"## {name} ({entry['accuracy']:.1f} % right), from {start}", ""]
-            lines += ["| rule | " + " | ".join(f"{s} steps" for s in STEPS) + " |"]
-            lines += ["|---" * (len(STEPS) + 1) + "|"]
+            lines += ["| rule | " + " | ".join(f"{s} steps" for s in STEPS) + " | s |"]
+            lines += ["|---" * (len(STEPS) + 2) + "|"]
             for rule, row in table.items():
                 cells = [f"{row[str(s)]['median']:.4f} / {row[str(s)]['p90']:.4f}" for s in STEPS]
+                cells.append(f"{row[str(STEPS[-1])]['seconds']:.1f}")
                 lines.append(f"| {rule} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
