@@ -13,8 +13,8 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def conditions(threads: int) -> dict[str, Any]:
-    """Date, commit, hardware, threads, load and versions."""
+def conditions(threads: int, versions: dict[str, str] | None = None) -> dict[str, Any]:
+    """Date, commit, hardware, threads, load and versions (those of the peers by default)."""
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": _git("rev-parse", "--short", "HEAD"),
@@ -26,7 +26,7 @@ def conditions(threads: int) -> dict[str, Any]:
         "dtype": "float32",
         "load_average": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        "versions": peers.versions(),
+        "versions": peers.versions() if versions is None else versions,
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
 

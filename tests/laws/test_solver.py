@@ -8,6 +8,7 @@ import torch
 from notbugs.core import random, rows
 from notbugs.engine import (
     L2,
+    LBFGS,
     AbstractObjective,
     Adam,
     BallInBox,
@@ -38,6 +39,7 @@ RULES = {
     "steepest-l2-cosine": Steepest(L2(), 0.2, "cosine"),
     "momentum": Momentum(L2(), 0.1),
     "adam": Adam(0.02),
+    "lbfgs": LBFGS(3),
 }
 SETS = {
     "linf": BallInBox(Linf(), 0.1),

@@ -2,53 +2,27 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias, final
-
-import torch
+from typing import final
 
 from notbugs.attacks.attack import Case, Victim
 from notbugs.attacks.fixed import Attack
-from notbugs.attacks.losses import ValueOfLogits, cross_entropy, mean
+from notbugs.attacks.losses import ValueOfLogits, cross_entropy
 from notbugs.attacks.mim import check_decay
 from notbugs.attacks.transforms import Blurred, Resized
 from notbugs.core.errors import check_count
-from notbugs.core.types import Images, Keys, Labels, Logits, RowTree
+from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
     AbstractKeep,
     AbstractNorm,
     AbstractObjective,
-    Draw,
-    Evaluation,
     Momentum,
     Solution,
     Solver,
     SuccessThenLowest,
     Threat,
+    Transform,
+    Transformed,
 )
-
-Transform: TypeAlias = Callable[[Images, Keys], Images]
-"""(images [n, c, h, w], one key a row) -> transformed images, differentiable."""
-
-
-@final
-@dataclass(frozen=True)
-class Transformed(AbstractObjective):
-    """The mean of an objective over random transformations of the image.
-
-    The transformed value only gives the direction: where no gradient is asked for, that is
-    when the solver judges a point, it is the objective of the image itself.
-    """
-
-    objective: AbstractObjective
-    transform: Transform
-    samples: int = 1
-    is_random: bool = True
-
-    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        if not torch.is_grad_enabled():
-            return self.objective(x, context, draw)
-        keys = [draw.at("transform", i) for i in range(self.samples)]
-        return mean([self.objective(self.transform(x, k), context, Draw(k)) for k in keys])
 
 
 @final
@@ -76,7 +50,7 @@ class TransformedAttack(Attack):
     ) -> tuple[AbstractObjective, RowTree]:
         """(the objective through the transformation, its per-row context)."""
         inner, context = super().objective(logits, y, targets)
-        return Transformed(inner, self.transform, self.draws), context
+        return Transformed(inner, self.transform, self.draws, judged_plain=True), context
 
     def _once(self, victim: Victim, case: Case) -> Solution:
         found = super()._once(victim, case)

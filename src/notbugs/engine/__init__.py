@@ -1,6 +1,7 @@
 """The engine: change an input, inside a set, to lower an objective. Imports core only."""
 
 from notbugs.engine.apgd import APGD
+from notbugs.engine.fourier import ColorRoot, Fourier, color_root
 from notbugs.engine.keep import (
     AbstractKeep,
     Kept,
@@ -9,6 +10,7 @@ from notbugs.engine.keep import (
     SmallestSuccess,
     SuccessThenLowest,
 )
+from notbugs.engine.lbfgs import LBFGS
 from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf
 from notbugs.engine.objective import AbstractObjective, Draw, Evaluation, OfOutputs
 from notbugs.engine.out_of_reach import OutOfReach
@@ -22,14 +24,11 @@ from notbugs.engine.start import AbstractStart, AtCenter, FromImages, UniformIn
 from notbugs.engine.stop import AbstractStop, Never, OnSuccess, Plateau
 from notbugs.engine.threat import NORMS, SIZES, Threat
 from notbugs.engine.trace import Observer, Trace, on_rows
+from notbugs.engine.transformed import Transformed
+from notbugs.engine.transforms import Chain, Jitter, Pad, Rotate, Scale, Transform, robust_view
 
 __all__ = [
     "APGD",
-    "L0",
-    "L1",
-    "L2",
-    "NORMS",
-    "SIZES",
     "AbstractKeep",
     "AbstractNorm",
     "AbstractObjective",
@@ -37,30 +36,43 @@ __all__ = [
     "AbstractSet",
     "AbstractSize",
     "AbstractStart",
-    "AbstractStop",
     "AbstractStepRule",
+    "AbstractStop",
     "Adam",
     "AtCenter",
     "Ball",
     "BallInBox",
     "Box",
+    "Chain",
     "Check",
+    "ColorRoot",
     "Draw",
     "Evaluation",
     "Everywhere",
+    "Fourier",
     "FromImages",
+    "Jitter",
     "Kept",
+    "L0",
+    "L1",
+    "L2",
+    "LBFGS",
     "Last",
     "Linf",
     "LowestValue",
     "Momentum",
+    "NORMS",
     "Never",
     "Observer",
     "OfOutputs",
     "OnSuccess",
     "OutOfReach",
+    "Pad",
     "Pixels",
     "Plateau",
+    "Rotate",
+    "SIZES",
+    "Scale",
     "SmallestSuccess",
     "Solution",
     "Solver",
@@ -70,6 +82,10 @@ __all__ = [
     "SuccessThenLowest",
     "Threat",
     "Trace",
+    "Transform",
+    "Transformed",
     "UniformIn",
+    "color_root",
     "on_rows",
+    "robust_view",
 ]

@@ -1,0 +1,36 @@
+"""An objective of randomly transformed images."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from notbugs.core.types import Images, RowTree
+from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
+from notbugs.engine.transforms import Transform
+
+
+@final
+@dataclass(frozen=True)
+class Transformed(AbstractObjective):
+    """The mean of an objective over random transformations of the image.
+
+    Fresh transformations are drawn at each step, `samples` of them; the solver judges its
+    points by fixed ones. With `judged_plain` the transformed value only gives the
+    direction: where no gradient is asked for, that is when a point is judged, it is the
+    objective of the image itself.
+    """
+
+    objective: AbstractObjective
+    transform: Transform
+    samples: int = 1
+    is_random: bool = True
+    judged_plain: bool = False
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        """Value, success and outputs; the latter two are those of the first draw."""
+        if self.judged_plain and not torch.is_grad_enabled():
+            return self.objective(x, context, draw)
+        keys = [draw.at("transform", i) for i in range(self.samples)]
+        found = [self.objective(self.transform(x, k), context, Draw(k)) for k in keys]
+        return found[0]._replace(value=torch.stack([f.value for f in found]).mean(dim=0))
