@@ -1,6 +1,7 @@
 """The engine: change an input, inside a set, to lower an objective. Imports core only."""
 
 from notbugs.engine.apgd import APGD
+from notbugs.engine.distance import Distance, Paced, Perceptual, WithinDistance
 from notbugs.engine.keep import (
     AbstractKeep,
     Kept,
@@ -45,6 +46,7 @@ __all__ = [
     "BallInBox",
     "Box",
     "Check",
+    "Distance",
     "Draw",
     "Evaluation",
     "Everywhere",
@@ -59,6 +61,8 @@ __all__ = [
     "OfOutputs",
     "OnSuccess",
     "OutOfReach",
+    "Paced",
+    "Perceptual",
     "Pixels",
     "Plateau",
     "SmallestSuccess",
@@ -71,5 +75,6 @@ __all__ = [
     "Threat",
     "Trace",
     "UniformIn",
+    "WithinDistance",
     "on_rows",
 ]
