@@ -5,6 +5,7 @@ A new attack joins here by one line: the laws and the refusals are tested on all
 
 from notbugs import attacks
 from notbugs.engine import L0, L1, L2, Linf
+from notbugs.perception import SSIMDistance
 
 ATTACKS = {
     "fgsm linf": attacks.fgsm(0.05),
@@ -46,6 +47,8 @@ ATTACKS = {
     "lbfgs": attacks.lbfgs(10, search_steps=4),
     "feature distance": attacks.feature_distance(Linf(), 0.05, 5, restarts=2),
     "hop skip jump": attacks.hop_skip_jump(L2(), steps=2, draws=20),
+    "perceptual pgd": attacks.perceptual_pgd(SSIMDistance(), 0.05, 5),
+    "perceptual lagrangian": attacks.perceptual_lagrangian(SSIMDistance(), 0.05, 5, rounds=3),
 }
 TARGETED_ONLY = {"jsma"}
 """Methods that aim at a class; elsewhere targets are optional."""

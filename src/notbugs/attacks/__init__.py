@@ -36,6 +36,7 @@ from notbugs.attacks.losses import (
 )
 from notbugs.attacks.mim import mim
 from notbugs.attacks.minimum import MinimumNorm
+from notbugs.attacks.perceptual import perceptual_lagrangian, perceptual_pgd
 from notbugs.attacks.pgd import pgd
 from notbugs.attacks.result import AttackResult
 from notbugs.attacks.rounding import Rounded, to_8_bit
@@ -84,6 +85,8 @@ __all__ = [
     "least_likely",
     "margin",
     "mim",
+    "perceptual_lagrangian",
+    "perceptual_pgd",
     "pgd",
     "predicted",
     "predicted_clean",

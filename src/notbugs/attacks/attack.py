@@ -13,7 +13,7 @@ from notbugs.attacks.losses import lost, won
 from notbugs.attacks.result import AttackResult
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
-from notbugs.core.types import Images, Keys, Labels, Logits, Mask
+from notbugs.core.types import Images, Keys, Labels, Logits, Mask, Rows
 from notbugs.engine import (
     AbstractSet,
     AbstractSize,
@@ -174,6 +174,15 @@ class AbstractAttack(ABC):
         """The set of allowed results around each image."""
         return Box() if self.threat is None else self.threat.within()
 
+    @property
+    def seeks_nearest(self) -> bool:
+        """Whether only the image's distance counts, and no bound holds it."""
+        return self.within() == Box()
+
+    def measured(self, x_adv: Images, x: Images) -> Rows:
+        """The distance of each row of `x_adv` from its row of `x` that the result names, [n]."""
+        return self.size.size(x_adv - x)
+
     def __call__(
         self,
         model: Classifier,
@@ -295,7 +304,7 @@ class AbstractAttack(ABC):
             x_adv=x_adv,
             success=success,
             already_wrong=wrong,
-            distance=self.size.size(x_adv - x),
+            distance=self.measured(x_adv, x),
             loss=best.value,
             queries=forwards / len(x),
             zero_grads=best.zero_grads,

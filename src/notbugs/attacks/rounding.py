@@ -93,5 +93,5 @@ def _quantised(attack: AbstractAttack, x: Images, x_adv: Images) -> tuple[Tensor
             fit = fits(at(middle))
             best = rows.where(shrunk & fit, at(middle), best)
             low, high = torch.where(fit, middle, low), torch.where(fit, high, middle)
-    distance = attack.size.size((best - clean) / 255)
+    distance = attack.measured(best / 255, clean / 255)
     return best.to(torch.uint8), distance.float(), shrunk

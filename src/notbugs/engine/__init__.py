@@ -1,6 +1,7 @@
 """The engine: change an input, inside a set, to lower an objective. Imports core only."""
 
 from notbugs.engine.apgd import APGD
+from notbugs.engine.distance import Distance, Paced, Perceptual, WithinDistance
 from notbugs.engine.fourier import ColorRoot, Fourier, color_root
 from notbugs.engine.keep import (
     AbstractKeep,
@@ -46,6 +47,7 @@ __all__ = [
     "Chain",
     "Check",
     "ColorRoot",
+    "Distance",
     "Draw",
     "Evaluation",
     "Everywhere",
@@ -68,6 +70,8 @@ __all__ = [
     "OnSuccess",
     "OutOfReach",
     "Pad",
+    "Paced",
+    "Perceptual",
     "Pixels",
     "Plateau",
     "Rotate",
@@ -86,6 +90,7 @@ __all__ = [
     "Transformed",
     "UniformIn",
     "color_root",
+    "WithinDistance",
     "on_rows",
     "robust_view",
 ]

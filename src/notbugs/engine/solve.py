@@ -69,6 +69,14 @@ class _Work:
 
         That of each row's value, or those of all its outputs, at one backward pass each.
         """
+        derivative = self._derivative(at, rule)
+        if derivative is not None:
+            assert isinstance(self.objective, OfOutputs)
+            slope = self.slope_of_outputs(at, self.objective, derivative, at.theta.new_empty(0))
+            seen = given(slope.found.outputs)
+            value = _in_float32(self.objective.value_of(seen, at.context))
+            success = self.objective.success_of(seen, at.context)
+            return slope._replace(found=Evaluation(value, success, seen))
         theta = at.theta.detach().requires_grad_()
         draw = Draw(random.fold(at.keys, "step", step) if self.objective.is_random else at.keys)
         with torch.enable_grad():
@@ -86,6 +94,17 @@ class _Work:
                 self.backwards += theta.shape[0] * each.shape[1]
         self.forwards += theta.shape[0]
         return _Slope(x.detach(), _detached(found), grad, each)
+
+    def _derivative(self, at: _Rows, rule: AbstractStepRule[Any]) -> "Derivative | None":
+        """The value's derivative by the outputs where it is known and is all that is needed.
+
+        As for steps in blocks, so that both give the same points to the last bit.
+        """
+        objective = self.objective
+        if not isinstance(objective, OfOutputs) or not rule.needs_grad or rule.needs_jacobian:
+            return None
+        whole = type(objective).__call__ is OfOutputs.__call__  # nothing beside value and success
+        return objective.slope_of(at.context) if whole and not objective.is_random else None
 
     def slope_of_outputs(
         self, at: _Rows, objective: OfOutputs, derivative: "Derivative | None", unknown: Rows

@@ -115,6 +115,13 @@ def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:
             "Leave it out for the standard evaluation; for clean accuracy use `accuracy`.",
         )
     for attack in attacks:
+        if attack.threat is None and not attack.seeks_nearest:
+            raise bad_value(
+                "attacks",
+                f"all have the threat {threat}",
+                f"{attack.name}, which has a bound of its own",
+                "Call it by itself.",
+            )
         if attack.threat is None:
             raise bad_value(
                 "attacks",

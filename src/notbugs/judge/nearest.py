@@ -148,11 +148,11 @@ def _placed(wrong: Mask, success: Mask, distance: Rows) -> Rows:
 
 
 def _check_nearest(attack: AbstractAttack) -> None:
-    if attack.threat is not None:
+    if not attack.seeks_nearest:
         raise bad_value(
             "attack",
             "be a minimum-norm method",
-            f"{attack.name} with {attack.threat}",
+            f"{attack.name} with {attack.threat or 'a bound of its own'}",
             "For an attack of a fixed budget use `robust_curve`.",
         )
 
