@@ -34,7 +34,7 @@ class Case:
 
 
 FULL = (
-    Case("cnn", ("mnist", "digits"), small_cnn, Course(4, 128, lr=0.1, eps=0.1), 5120, 500),
+    Case("cnn", ("mnist", "digits"), small_cnn, Course(4, 64, lr=0.1, eps=0.1), 4096, 500),
     Case(
         "resnet20",
         ("cifar10", "planted"),
