@@ -99,11 +99,12 @@ def _targets_said() -> str:
 def _noise_said(rows: list[dict[str, Any]]) -> str:
     margin = noise(rows)
     if margin is None:
-        return "One round: what noise is cannot be told."
+        return "One round, or one contender: what noise is cannot be told."
     n = len(rows[0]["robust_of_rounds"])
     return (
         f"Noise: {margin:.2f} points, two standard errors of a difference between means of n={n} "
-        "seeds (spread between seeds pooled over all contenders; the same test images for all)."
+        "seeds (from what is left when each contender's mean and each seed's are taken out; the "
+        "same initial weights and test images for all)."
     )
 
 

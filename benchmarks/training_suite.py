@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import subjects
+import torch
 from measure import Passes, Spread, Took, counted, ratios, seeded
 from resnet20 import resnet20
 from small_cnn import small_cnn
@@ -168,15 +169,14 @@ def judgement(model: Classifier, data: ImageData, course: Course) -> tuple[float
 def noise(rows: list[dict[str, Any]]) -> float | None:
     """Two standard errors of a difference of mean robust accuracies, in points; None for n=1.
 
-    From the spread between the seeds of a contender, pooled over all of them: they train
-    alike. All are judged on the same images.
+    Within a round all start from the same weights, so what counts is the spread that is left
+    when each contender's mean and each round's are taken out, pooled over all contenders. All
+    are judged on the same images.
     """
-    n = len(rows[0]["robust_of_rounds"])
-    if n < 2:
+    found = torch.tensor([row["robust_of_rounds"] for row in rows], dtype=torch.float64)
+    k, n = found.shape
+    if n < 2 or k < 2:
         return None
-    squares = 0.0
-    for row in rows:
-        values = row["robust_of_rounds"]
-        mean = sum(values) / n
-        squares += sum((value - mean) ** 2 for value in values)
-    return 2 * (squares / (len(rows) * (n - 1)) * 2 / n) ** 0.5
+    left = found - found.mean(dim=1, keepdim=True) - found.mean(dim=0) + found.mean()
+    variance = float(left.square().sum()) / ((k - 1) * (n - 1))
+    return 2 * (2 * variance / n) ** 0.5

@@ -95,13 +95,18 @@ def row(name, robust, ratio):
 
 
 def test_noise_is_two_standard_errors_of_a_difference():
-    rows = [row("a", [80.0, 82.0], 1.0), row("b", [70.0, 72.0], 1.0)]
-    assert noise(rows) == pytest.approx(2 * 2**0.5)  # variance 2, n = 2
-    assert noise([row("a", [80.0], 1.0)]) is None
+    rows = [row("a", [80.0, 82.0], 1.0), row("b", [70.0, 74.0], 1.0)]
+    assert noise(rows) == pytest.approx(2.0)  # differences of 10 and 8: one standard error is 1
+    assert noise([row("a", [80.0], 1.0), row("b", [70.0], 1.0)]) is None
+
+
+def test_noise_leaves_out_what_all_have_in_common():
+    rows = [row("a", [80.0, 60.0], 1.0), row("b", [81.0, 61.0], 1.0)]
+    assert noise(rows) == pytest.approx(0.0)
 
 
 def test_targets_ask_for_robustness_and_for_time():
-    rows = [row("notbugs", [80.0, 82.0], 1.0), row("tutorial loop", [81.0, 83.0], 1.3)]
+    rows = [row("notbugs", [80.0, 82.0], 1.0), row("tutorial loop", [82.0, 82.0], 1.3)]
     rows += [row("ART", [90.0, 92.0], 2.0), row("torchattacks", [70.0, 72.0], 0.9)]
     lines = [line.split(" | ") for line in targets(rows).splitlines()[2:]]
     met = {cells[1]: (cells[3], cells[5].removesuffix(" |")) for cells in lines}
