@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.engine import Threat
-from notbugs.models import build
+from notbugs.models import build, frozen
 from notbugs.training import (
     Adversary,
     AtTemperature,
@@ -68,6 +68,14 @@ def test_a_shared_pass_gives_what_separate_passes_give(size, strength):
     torch.testing.assert_close(loss, wanted.detach())
     for a, b in zip(shared, grads(batch.model), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("threat", ["linf:0.1", "l2:0.5"])
+def test_what_training_crafts_is_what_the_attack_crafts(threat):
+    batch, adversary = scene(strength=0.5), Adversary(threat, steps=3)
+    with frozen(batch.model):
+        wanted = adversary.attack(0.5).craft(batch.logits, batch.x, batch.y, keys=batch.keys)
+    assert torch.equal(adversary.images(batch), wanted.x)
 
 
 def test_only_a_step_from_the_image_in_train_mode_is_shared():

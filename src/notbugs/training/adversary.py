@@ -1,12 +1,23 @@
 """Who disturbs the training images; PGD first of all."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import final
 
-from notbugs.attacks import Attack, pgd
+from notbugs.attacks import Attack, cross_entropy, pgd
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.core.types import Images, RowTree
-from notbugs.engine import AbstractObjective, AbstractStart, LowestValue, Threat
+from notbugs.core.types import Images, Logits, RowTree
+from notbugs.engine import (
+    AbstractObjective,
+    AbstractStart,
+    AtCenter,
+    Draw,
+    Evaluation,
+    LowestValue,
+    Threat,
+    UniformIn,
+)
 from notbugs.models import frozen
 from notbugs.training.batch import Batch, Forward
 
@@ -67,6 +78,21 @@ class AbstractImageAdversary(AbstractAdversary):
         return lambda: batch.logits(x)
 
 
+@final
+@dataclass(frozen=True)
+class Entropy(AbstractObjective):
+    """minus the cross-entropy of the true classes. Context: `y` [n].
+
+    Success is not worked out, at every step, for nobody asks for it here.
+    """
+
+    logits: Callable[[Images], Logits]
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        assert context is not None
+        return Evaluation(-cross_entropy(self.logits(x), context["y"]))
+
+
 @dataclass(frozen=True)
 class Adversary(AbstractImageAdversary):
     """PGD at a threat.
@@ -116,9 +142,8 @@ class Adversary(AbstractImageAdversary):
 
     def images(self, batch: Batch) -> Images:
         """The images of highest cross-entropy on the way."""
-        attack = self.attack(batch.strength)
-        with frozen(batch.model, training=self.train_mode):
-            return attack.craft(batch.logits, batch.x, batch.y, keys=batch.keys).x
+        start = UniformIn() if self.random_start else AtCenter()
+        return self.lowered(batch, Entropy(batch.logits), {"y": batch.y}, start)
 
     def stepped(self, batch: Batch, grad: Images) -> Images:
         """The images after one step along `grad` (cross-entropy's, at the images themselves)."""
