@@ -69,14 +69,12 @@ class _Work:
 
         That of each row's value, or those of all its outputs, at one backward pass each.
         """
-        derivative = self._derivative(at, rule)
+        derivative = self.derivative(at, rule)
         if derivative is not None:
             assert isinstance(self.objective, OfOutputs)
-            slope = self.slope_of_outputs(at, self.objective, derivative, at.theta.new_empty(0))
-            seen = given(slope.found.outputs)
-            value = _in_float32(self.objective.value_of(seen, at.context))
-            success = self.objective.success_of(seen, at.context)
-            return slope._replace(found=Evaluation(value, success, seen))
+            slope = self.slope_of_outputs(at, self.objective, derivative)
+            success = self.objective.success_of(given(slope.found.outputs), at.context)
+            return slope._replace(found=slope.found._replace(success=success))
         theta = at.theta.detach().requires_grad_()
         draw = Draw(random.fold(at.keys, "step", step) if self.objective.is_random else at.keys)
         with torch.enable_grad():
@@ -95,7 +93,7 @@ class _Work:
         self.forwards += theta.shape[0]
         return _Slope(x.detach(), _detached(found), grad, each)
 
-    def _derivative(self, at: _Rows, rule: AbstractStepRule[Any]) -> "Derivative | None":
+    def derivative(self, at: _Rows, rule: AbstractStepRule[Any]) -> "Derivative | None":
         """The value's derivative by the outputs where it is known and is all that is needed.
 
         As for steps in blocks, so that both give the same points to the last bit.
@@ -107,22 +105,29 @@ class _Work:
         return objective.slope_of(at.context) if whole and not objective.is_random else None
 
     def slope_of_outputs(
-        self, at: _Rows, objective: OfOutputs, derivative: "Derivative | None", unknown: Rows
+        self,
+        at: _Rows,
+        objective: OfOutputs,
+        derivative: "Derivative | None",
+        unknown: Rows | None = None,
     ) -> "_Slope":
         """The outputs at the current variables with the gradient of each row's value.
 
-        With the `derivative` of the value by the outputs, the value itself stays `unknown`.
+        With the `derivative` of the value by the outputs, autograd sees the model alone; the
+        value itself stays `unknown` where that is given.
         """
         theta = at.theta.detach().requires_grad_()
         with torch.enable_grad():
             x = self.decode(theta)
             outputs = objective.outputs_of(x)
-            value = unknown if derivative else objective.value_of(outputs, at.context)
+            value = None if derivative else objective.value_of(outputs, at.context)
         seen = outputs.detach()
-        if derivative is None:
+        if value is not None:
             (grad,) = torch.autograd.grad(value, theta, torch.ones_like(value))
         else:
+            assert derivative is not None
             (grad,) = torch.autograd.grad(outputs, theta, derivative(seen))
+            value = objective.value_of(seen, at.context) if unknown is None else unknown
         self.forwards += theta.shape[0]
         self.backwards += theta.shape[0]
         return _Slope(x.detach(), Evaluation(_in_float32(value.detach()), None, seen), grad)
@@ -358,8 +363,9 @@ class Solver:
     def _steps_in_blocks(self, work: _Work, objective: OfOutputs, at: _Rows) -> _Rows:
         """All steps; what was seen is entered block by block, with the same result."""
         block, none = blocks.Block(work.decode(at.theta), self.max_steps), at.done
-        derivative = None if self.rule.needs_value else objective.slope_of(at.context)
-        unknown = torch.full(none.shape, float("nan"), dtype=at.theta.dtype, device=none.device)
+        derivative, unknown = work.derivative(at, self.rule), None
+        if derivative is not None and not self.rule.needs_value:
+            unknown = torch.full(none.shape, float("nan"), dtype=at.theta.dtype, device=none.device)
         for step in range(self.max_steps):
             slope = work.slope_of_outputs(at, objective, derivative, unknown)
             block.add(slope.x, given(slope.found.outputs), given(slope.grad))
