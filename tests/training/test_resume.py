@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from killed import CASES, DATA, EVERYTHING, PARTS, SHORT, VAL, equal, forgetful, small
 from notbugs.core import random
 from notbugs.core.errors import DataError
 from notbugs.training import loop, train
-from training.killed import CASES, DATA, EVERYTHING, PARTS, SHORT, VAL, equal, forgetful, small
 
 
 def kill_in_epoch(number, epochs=6):

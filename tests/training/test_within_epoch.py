@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from killed import CASES, DATA, SHORT, VAL, equal, forgetful, small
 from notbugs.core.errors import TrainingError
 from notbugs.data.safefile import read_tensors
 from notbugs.models import load_into
 from notbugs.training import loop, train
 from notbugs.training.checkpoint import Pace
-from training.killed import CASES, DATA, SHORT, VAL, equal, forgetful, small
 
 PER_EPOCH = len(DATA) // SHORT.batch_size
 STEPS = SHORT.epochs * PER_EPOCH
@@ -140,7 +140,7 @@ torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 from notbugs.models import save
 from notbugs.training import loop, train
-from training.killed import CASES, DATA, VAL
+from killed import CASES, DATA, VAL
 loop.CHECKPOINT_SECONDS = 0.0
 folder, case, seed = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 recipe, make = CASES[case]

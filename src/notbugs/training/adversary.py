@@ -5,15 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+import torch
+from torch import Tensor
+
 from notbugs.attacks import Attack, cross_entropy, pgd
+from notbugs.attacks.losses import OfLogits, column, entropy_slope
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.core.types import Images, Logits, RowTree
+from notbugs.core.types import Images, Mask, Rows, RowTree
 from notbugs.engine import (
     AbstractObjective,
     AbstractStart,
     AtCenter,
-    Draw,
-    Evaluation,
     LowestValue,
     Threat,
     UniformIn,
@@ -80,17 +82,20 @@ class AbstractImageAdversary(AbstractAdversary):
 
 @final
 @dataclass(frozen=True)
-class Entropy(AbstractObjective):
+class Entropy(OfLogits):
     """minus the cross-entropy of the true classes. Context: `y` [n].
 
     Success is not worked out, at every step, for nobody asks for it here.
     """
 
-    logits: Callable[[Images], Logits]
+    def value_of(self, outputs: Tensor, context: RowTree | None) -> Rows:
+        return -cross_entropy(outputs, column(context, "y"))
 
-    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        assert context is not None
-        return Evaluation(-cross_entropy(self.logits(x), context["y"]))
+    def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
+        return torch.zeros(len(outputs), dtype=torch.bool, device=outputs.device)
+
+    def slope_of(self, context: RowTree | None) -> Callable[[Tensor], Tensor]:
+        return entropy_slope(column(context, "y"), -1.0)
 
 
 @dataclass(frozen=True)
