@@ -25,7 +25,7 @@ demo: $(READY)
 	$(BIN)/notbugs reproduce ilyas2019 --data digits --preset laptop --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

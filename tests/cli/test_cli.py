@@ -19,6 +19,7 @@ from notbugs.core import random
 from notbugs.data import load_source, split
 from notbugs.engine import Threat
 from notbugs.models import load as load_model
+from victims import killed_once
 
 COMMANDS = ["reproduce", "train", "attack", "evaluate", "build", "data"]
 
@@ -567,16 +568,7 @@ def test_an_evaluation_killed_in_the_middle_ends_with_the_same_verdict(trained, 
     subprocess.run([*command, str(tmp_path / "whole.json")], check=True, env=env)
     whole = json.loads((tmp_path / "whole.json").read_text())
     command += [str(path)]
-    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env)
-    try:
-        deadline = time.monotonic() + 120
-        while rows_seen(cache) < 6:
-            assert time.monotonic() < deadline
-            assert victim.poll() is None
-            time.sleep(0.01)
-    finally:
-        victim.kill()  # SIGKILL: nothing of it can clean up
-        victim.wait()
+    killed_once(lambda: rows_seen(cache) >= 6, command, env)
     left = rows_seen(cache)
     assert 6 <= left < round(whole["clean"] * 0.6)  # of 60
     assert not path.exists()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -98,13 +100,43 @@ def test_a_killed_process_is_started_again_and_nothing_is_lost(tmp_path):
     done = launched(jobs_file, "killed", broken, launcher=restarting)
     assert done.returncode == 0, done.stderr
     assert (broken / "resumed").read_text() == "True"
-    assert "lost the others" in done.stderr  # what the survivor said
     model, parts = jobs.net(), jobs.digits()
     recipe = jobs.replace(jobs.SHORT, epochs=5)
     jobs.train(model, parts.train, recipe, seed=0)
     end = load_file(broken / "end.safetensors")
     for name, value in model.state_dict().items():
         torch.testing.assert_close(end[name], value, rtol=1e-7, atol=1e-9)
+
+
+def test_the_process_that_is_left_says_what_happened(tmp_path):
+    """No launcher is there to end it first, as torchrun may before it has spoken."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, jobs.__file__, "killed", str(tmp_path)]
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    meeting["TORCHELASTIC_RESTART_COUNT"] = "0"
+    left, killed = (
+        subprocess.Popen(
+            command,
+            env={**ENVIRONMENT, **meeting, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    )
+    try:
+        _, said = left.communicate(timeout=300)
+        killed.communicate(timeout=300)
+    finally:
+        left.kill()
+        killed.kill()
+    assert killed.returncode == -signal.SIGKILL
+    assert left.returncode == 1
+    assert "Process 0 of 2 lost the others: one of them ended." in said
+    assert (tmp_path / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "end.safetensors").exists()
 
 
 def test_the_command_line_shares_its_work_under_accelerate(tmp_path):

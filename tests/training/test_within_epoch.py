@@ -17,6 +17,7 @@ from notbugs.data.safefile import read_tensors
 from notbugs.models import load_into
 from notbugs.training import loop, train
 from notbugs.training.checkpoint import Pace
+from victims import killed_once
 
 PER_EPOCH = len(DATA) // SHORT.batch_size
 STEPS = SHORT.epochs * PER_EPOCH
@@ -159,17 +160,8 @@ def test_kill_9_at_any_moment(tmp_path):
     command = [sys.executable, "-c", CHILD, str(Path(__file__).parents[1]), str(tmp_path), KILLED]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     path, end = tmp_path / "c.safetensors", tmp_path / "end.safetensors"
-    victim = subprocess.Popen([*command, "0"], env=env)
-    try:
-        deadline = time.monotonic() + 120
-        # The child changes the file by renaming, so that it is whole whenever it is there.
-        while not (path.exists() and stands(path) > (1, 0)):
-            assert time.monotonic() < deadline
-            assert victim.poll() is None
-            time.sleep(0.002)
-    finally:
-        victim.kill()  # SIGKILL: nothing of it can clean up
-        victim.wait()
+    # The child changes the file by renaming, so that it is whole whenever it is there.
+    killed_once(lambda: path.exists() and stands(path) > (1, 0), [*command, "0"], env)
     assert (1, 0) < stands(path) < (SHORT.epochs, 0)
     assert not end.exists()
     subprocess.run([*command, "9"], check=True, env=env, timeout=240)

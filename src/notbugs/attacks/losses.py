@@ -1,6 +1,6 @@
 """Attack losses as objectives: what is climbed is separate from what counts as a success."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Labels, Logits, Mask, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation, OfOutputs
+from notbugs.engine.objective import mean
 
 ValueOfLogits: TypeAlias = Callable[[Logits, Tensor], Rows]
 """(logits [n, k], class indices [n]) -> how strongly each row is held in that class, [n]."""
@@ -182,11 +183,6 @@ class Averaged(AbstractObjective):
         wins = [f.success for f in found if f.success is not None]
         success = torch.stack(wins).float().mean(dim=0) > 0.5 if wins else None
         return mean(found)._replace(success=success)
-
-
-def mean(found: Sequence[Evaluation]) -> Evaluation:
-    """The mean of the values, [n]; success and outputs are those of the first."""
-    return found[0]._replace(value=torch.stack([f.value for f in found]).mean(dim=0))
 
 
 def averaged(objective: AbstractObjective, samples: int) -> AbstractObjective:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.losses import (
@@ -38,6 +37,8 @@ from notbugs.engine.solution import joined
 from notbugs.engine.start import AbstractStart
 
 LogitsOf: TypeAlias = Callable[[Images], Logits]
+Posed: TypeAlias = tuple[AbstractObjective, RowTree]
+"""What is minimised, and its context."""
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,30 @@ class WithinPerception(AbstractAttack):
         """The best point within the bound, from the image itself."""
         return self._within_bound(victim, case, AtCenter())
 
-    def _solver(self, within: AbstractSet) -> Solver:
-        return Solver(
+    def _within_bound(self, victim: Victim, case: Case, start: AbstractStart) -> Solution:
+        def posed(logits: LogitsOf) -> Posed:
+            return aimed(logits, self.loss, case.y, case.targets)
+
+        return self._solved(victim, case, start, self.within(), posed)
+
+    def _solved(
+        self,
+        victim: Victim,
+        case: Case,
+        start: AbstractStart,
+        within: AbstractSet,
+        posed: Callable[[LogitsOf], Posed],
+    ) -> Solution:
+        """The problem that is posed of the victim's logits, and checked by its exact ones."""
+        objective, context = posed(victim.logits)
+        exact = None if victim.exact is None else posed(victim.exact)[0]
+        solver = Solver(
             within=within,
             rule=Paced(L2(), self.distance, self.pace * self.bound),
             max_steps=self.steps,
             stop=OnSuccess() if self.stop_on_success else Never(),
         )
-
-    def _within_bound(self, victim: Victim, case: Case, start: AbstractStart) -> Solution:
-        objective, context = aimed(victim.logits, self.loss, case.y, case.targets)
-        exact = None
-        if victim.exact is not None:
-            exact, _ = aimed(victim.exact, self.loss, case.y, case.targets)
-        return self._solver(self.within()).minimise(
+        return solver.minimise(
             objective,
             case.x,
             context,
@@ -153,26 +164,12 @@ class Lagrangian(WithinPerception):
         return ~(self.measured(x, center) <= self.bound)
 
     def _round(self, victim: Victim, case: Case, weight: Rows, start: AbstractStart) -> Solution:
-        objective, context = self._penalised(victim.logits, case, weight)
-        exact = None
-        if victim.exact is not None:
-            exact, _ = self._penalised(victim.exact, case, weight)
-        return self._solver(Box()).minimise(
-            objective,
-            case.x,
-            context,
-            keys=case.keys,
-            start=start,
-            exact=exact,
-            observe=case.observe,
-        )
+        def posed(logits: LogitsOf) -> Posed:
+            objective, context = aimed(logits, self.loss, case.y, case.targets)
+            penalty = Perceptual(self.distance, self.bound)
+            return objective + penalty, {**context, "x": case.x, "weight": weight}
 
-    def _penalised(
-        self, logits: LogitsOf, case: Case, weight: Tensor
-    ) -> tuple[AbstractObjective, RowTree]:
-        objective, context = aimed(logits, self.loss, case.y, case.targets)
-        penalty = Perceptual(self.distance, self.bound)
-        return objective + penalty, {**context, "x": case.x, "weight": weight}
+        return self._solved(victim, case, start, Box(), posed)
 
 
 def perceptual_pgd(

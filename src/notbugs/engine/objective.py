@@ -1,10 +1,11 @@
 """What is minimised: one value a row, and whether the row has reached its goal."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
+import torch
 from torch import Tensor
 
 from notbugs.core import random
@@ -21,6 +22,11 @@ class Evaluation(NamedTuple):
     success: Mask | None = None
     outputs: Tensor | None = None
     gap: Rows | None = None
+
+
+def mean(found: Sequence[Evaluation]) -> Evaluation:
+    """The mean of the values, [n]; success and outputs are those of the first."""
+    return found[0]._replace(value=torch.stack([f.value for f in found]).mean(dim=0))
 
 
 @dataclass(frozen=True)

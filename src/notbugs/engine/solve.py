@@ -56,6 +56,8 @@ class _Work:
     forwards: int = 0
     backwards: int = 0
     finished: list[_Rows] = field(default_factory=list[_Rows])
+    known: "tuple[Any, Derivative | None] | None" = None
+    """The derivative of the value by the outputs, for the context that it was made for."""
 
     def look(self, theta: Tensor, at: _Rows, *names: object) -> Evaluation:
         """The objective without a gradient, counted."""
@@ -101,8 +103,11 @@ class _Work:
         objective = self.objective
         if not isinstance(objective, OfOutputs) or not rule.needs_grad or rule.needs_jacobian:
             return None
-        whole = type(objective).__call__ is OfOutputs.__call__  # nothing beside value and success
-        return objective.slope_of(at.context) if whole and not objective.is_random else None
+        if objective.is_random or type(objective).__call__ is not OfOutputs.__call__:
+            return None  # there is more to it than value and success
+        if self.known is None or self.known[0] is not at.context:  # rows were cut
+            self.known = at.context, objective.slope_of(at.context)
+        return self.known[1]
 
     def slope_of_outputs(
         self,

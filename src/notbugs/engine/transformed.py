@@ -6,7 +6,7 @@ from typing import final
 import torch
 
 from notbugs.core.types import Images, RowTree
-from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
+from notbugs.engine.objective import AbstractObjective, Draw, Evaluation, mean
 from notbugs.engine.transforms import Transform
 
 
@@ -32,5 +32,4 @@ class Transformed(AbstractObjective):
         if self.judged_plain and not torch.is_grad_enabled():
             return self.objective(x, context, draw)
         keys = [draw.at("transform", i) for i in range(self.samples)]
-        found = [self.objective(self.transform(x, k), context, Draw(k)) for k in keys]
-        return found[0]._replace(value=torch.stack([f.value for f in found]).mean(dim=0))
+        return mean([self.objective(self.transform(x, k), context, Draw(k)) for k in keys])

@@ -247,12 +247,16 @@ def _labelled(
 ) -> ImageData:
     """The finished set, with the source model's success measured on what is returned."""
     device = next(model.parameters()).device
+
+    def seen(index: Tensor) -> tuple[Tensor]:
+        return (predicted(model.logits(made[index].to(device))).cpu(),)
+
     with frozen(model), torch.no_grad():
-        said = [predicted(model.logits(part.to(device))).cpu() for part in made.split(batch_size)]
+        said = processes.in_batches(len(made), batch_size, seen)[0]
     columns = {
         "true_labels": data.labels,
         "source_rows": torch.arange(len(data)),
-        "success": torch.cat(said) == targets,
+        "success": said == targets,
         "distance": threat.norm.size(made - data.pixels()),
     }
     return ImageData(made, targets, data.class_names, name, facts, columns)

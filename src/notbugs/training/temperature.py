@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from notbugs.core import processes
 from notbugs.core.errors import bad_value, check_positive
 from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen
@@ -132,10 +133,10 @@ def distil(
 def told_by(teacher: Classifier, data: ImageData, temperature: float) -> Tensor:
     """The teacher's probabilities of every image at a temperature, [n, k], on the CPU."""
     check_positive(temperature, "temperature")
-    rows = torch.arange(len(data)).split(CHUNK)
+
+    def told(index: Tensor) -> tuple[Tensor]:
+        logits = teacher.logits(data.pixels(index).to(teacher.device))
+        return ((logits / temperature).softmax(dim=1).cpu(),)
+
     with frozen(teacher), torch.no_grad():
-        parts = [
-            (teacher.logits(data.pixels(index).to(teacher.device)) / temperature).softmax(dim=1)
-            for index in rows
-        ]
-    return torch.cat([part.cpu() for part in parts])
+        return processes.in_batches(len(data), CHUNK, told)[0]
