@@ -6,6 +6,7 @@ import torch
 from nets import linear, small_net
 from notbugs.engine import L2, BallInBox, Jitter, LowestValue, Solver, Steepest, robust_view
 from notbugs.representations import (
+    Priors,
     in_pixels,
     in_waves,
     most_activating,
@@ -85,14 +86,20 @@ def test_a_layers_strength_grows_from_each_image():
 def test_moved_images_are_looked_at_on_the_way_and_the_image_itself_in_the_end():
     model, _, _ = small_net(1)
     wobbly = visualise(
-        model, [0, 1, 2], solver=in_pixels(8, 0.2), transform=robust_view(8), batch_size=2
+        model,
+        [0, 1, 2],
+        solver=in_pixels(8, 0.2),
+        priors=Priors(transform=robust_view(8)),
+        batch_size=2,
     )
-    whole = visualise(model, [0, 1, 2], solver=in_pixels(8, 0.2), transform=robust_view(8))
+    whole = visualise(
+        model, [0, 1, 2], solver=in_pixels(8, 0.2), priors=Priors(transform=robust_view(8))
+    )
     torch.testing.assert_close(wobbly.x, whole.x, rtol=0, atol=1e-5)
     with torch.no_grad():
         said = model.embed(whole.x)[torch.arange(3), torch.arange(3)]
     torch.testing.assert_close(whole.activation, said, rtol=0, atol=1e-5)
-    still = visualise(model, [0], solver=in_pixels(8, 0.2), transform=Jitter(0))
+    still = visualise(model, [0], solver=in_pixels(8, 0.2), priors=Priors(transform=Jitter(0)))
     plain = visualise(model, [0], solver=in_pixels(8, 0.2))
     torch.testing.assert_close(still.x, plain.x)
 

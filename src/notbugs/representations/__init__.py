@@ -11,7 +11,9 @@ from notbugs.representations.manipulate import (
     add_feature,
     find_attribute,
 )
+from notbugs.representations.priors import Denoised, Generator, Priors, in_codes
 from notbugs.representations.reading import first_images, layer_of
+from notbugs.representations.smoothness import FastWaves, TotalVariation
 from notbugs.representations.visualise import (
     Visualisation,
     in_pixels,
@@ -22,6 +24,12 @@ from notbugs.representations.visualise import (
 )
 
 __all__ = [
+    "TotalVariation",
+    "FastWaves",
+    "in_codes",
+    "Priors",
+    "Generator",
+    "Denoised",
     "Attribute",
     "Channel",
     "Direction",

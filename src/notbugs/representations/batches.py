@@ -1,16 +1,24 @@
 """Solves over many images, a part at a time."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from contextlib import ExitStack
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor, nn
 
 from notbugs.core import random
-from notbugs.core.errors import check_count
+from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Rows
 from notbugs.engine import AbstractObjective, Draw, FromImages, Solution, Solver
 from notbugs.models import frozen
+from notbugs.representations.priors import (
+    NO_PRIORS,
+    OfCodes,
+    Priors,
+    check_solver,
+    first_codes,
+)
 from notbugs.representations.reading import Read
 
 
@@ -23,23 +31,59 @@ def solve(
     *,
     seed: int,
     batch_size: int,
+    priors: Priors = NO_PRIORS,
 ) -> Solution:
     """The solver's best points from `start` [n, c, h, w], `batch_size` rows at a time.
 
-    The model is frozen meanwhile, and every row's random draws follow from the seed and its
-    place, so that the size of a batch does not matter.
+    The model (and the priors' networks) are frozen meanwhile, and every row's random draws
+    follow from the seed and its place, so that the size of a batch does not matter. With a
+    generator the search is one for its codes, from those of `generated`; the solution's `x`
+    are its images all the same.
     """
     check_count(batch_size, "batch_size")
     keys = random.row_keys(len(start), seed, "representations", device=start.device)
+    objective, generator = priors.of(objective), priors.generator
+    if generator is not None:
+        check_solver(solver)
+        objective = OfCodes(objective, generator.decode, priors.pull)
+        start = first_codes(generator, len(start), seed, start)
     parts: list[Solution] = []
-    with frozen(model):
+    with ExitStack() as still:
+        for module in (model, *priors.modules):
+            still.enter_context(frozen(module))
         for rows in torch.arange(len(start), device=start.device).split(batch_size):
             part = {name: tensor[rows] for name, tensor in context.items()}
             first = start[rows]
-            parts.append(
-                solver.minimise(objective, first, part, keys=keys[rows], start=FromImages(first))
+            found = solver.minimise(
+                objective, first, part, keys=keys[rows], start=FromImages(first)
             )
+            if generator is not None:
+                with torch.no_grad():
+                    found = replace(found, x=generator.decode(found.x))
+            parts.append(found)
     return _one(parts)
+
+
+def generated(priors: Priors, start: Images, seed: int, batch_size: int) -> Images:
+    """Where the search begins, [n, c, h, w]: `start`, or what a generator makes of its codes.
+
+    **Raises** ValueError for a generator of images of another shape.
+    """
+    generator = priors.generator
+    if generator is None:
+        return start
+    with ExitStack() as still, torch.no_grad():
+        for module in priors.modules:
+            still.enter_context(frozen(module))
+        codes = first_codes(generator, len(start), seed, start)
+        made = torch.cat([generator.decode(part) for part in codes.split(batch_size)])
+    if made.shape != start.shape:
+        raise bad_value(
+            "generator",
+            f"make images of shape {tuple(start.shape[1:])}, as the model takes them",
+            tuple(made.shape[1:]),
+        )
+    return made
 
 
 def read_all(model: nn.Module, read: Read, images: Images, batch_size: int) -> Tensor:

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from notbugs.core.errors import bad_value, check_count, check_images
 from notbugs.core.types import Images, Rows
 from notbugs.engine import L2, LBFGS, Box, LowestValue, Solution, Solver
-from notbugs.representations.batches import read_all, solve
-from notbugs.representations.invert import EmbeddingDistance, relative_error
+from notbugs.representations.batches import generated, read_all, solve
+from notbugs.representations.invert import EmbeddingDistance
+from notbugs.representations.priors import NO_PRIORS, Priors, in_codes
 from notbugs.representations.reading import first_images, flat, layer_of
 
 
@@ -53,6 +54,7 @@ def invert_images(
     layer: str | None = None,
     start: str | Tensor = "noise",
     solver: Solver | None = None,
+    priors: Priors = NO_PRIORS,
     seed: int = 0,
     batch_size: int = 128,
 ) -> Inverted:
@@ -63,6 +65,8 @@ def invert_images(
     - `layer`: whose output (flattened) R is; None: the model's embedding
     - `start`: "noise", "grey", "uniform", or images: n of them, or one for all
     - `solver`: by default `quick_inversion()`; `inversion(steps, step_size)` for the papers'
+    - `priors`: what the image is to be like besides; with a generator the solver is by default
+      `in_codes()` and `start` is not used
     - `seed` of the noise; `batch_size`: images at a time, which does not change the result
 
     **Raises** ValueError for images outside [0, 1] or of a shape that the model does not
@@ -82,6 +86,7 @@ def invert_images(
     check_images(targets, "targets")
     read = flat(layer_of(model, layer))
     first = first_images(start, len(targets), model, seed, targets).to(targets)
+    first = generated(priors, first, seed, batch_size)
     wanted = read_all(model, read, targets, batch_size)
     check_finite(wanted, "targets")
     begun = (read_all(model, read, first, batch_size) - wanted).norm(dim=1)
@@ -90,14 +95,17 @@ def invert_images(
         EmbeddingDistance(read),
         first,
         {"embedding": wanted},
-        solver or quick_inversion(),
+        solver or (quick_inversion() if priors.generator is None else in_codes()),
         seed=seed,
         batch_size=batch_size,
+        priors=priors,
     )
+    # Not the solution's value, for that holds the priors' share too.
+    reached = (read_all(model, read, found.x, batch_size) - wanted).norm(dim=1)
     return Inverted(
         x=found.x,
         start=first,
-        relative_error=relative_error(found, wanted),
+        relative_error=reached / wanted.norm(dim=1).clamp(min=1e-12),
         start_error=begun / wanted.norm(dim=1).clamp(min=1e-12),
         distance=L2().size(found.x - targets),
         start_distance=L2().size(first - targets),

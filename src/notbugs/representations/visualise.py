@@ -20,8 +20,6 @@ from notbugs.engine import (
     Solution,
     Solver,
     Steepest,
-    Transform,
-    Transformed,
 )
 from notbugs.representations.activations import (
     KINDS,
@@ -31,8 +29,9 @@ from notbugs.representations.activations import (
     Unit,
     check_units,
 )
-from notbugs.representations.batches import read_all, solve, values
+from notbugs.representations.batches import generated, read_all, solve, values
 from notbugs.representations.extremes import whole_units
+from notbugs.representations.priors import NO_PRIORS, Priors, in_codes
 from notbugs.representations.reading import first_images, layer_of, per_channel
 
 
@@ -57,7 +56,7 @@ def in_waves(
 ) -> Solver:
     """A solver of Adam steps on `Fourier` waves: smooth images first.
 
-    `colors`: see `color_root`. Mostly used with `transform=robust_view(side)`.
+    `colors`: see `color_root`. Mostly used with `Priors(transform=robust_view(side))`.
 
     **Source**: Olah et al. 2017 ("Feature Visualization", Distill).
     **Raises** ValueError for `steps` below 1, a step not above 0, and bad colours.
@@ -94,7 +93,7 @@ def visualise(
     kind: str = "unit",
     start: str | Tensor = "noise",
     solver: Solver | None = None,
-    transform: Transform | None = None,
+    priors: Priors = NO_PRIORS,
     seed: int = 0,
     batch_size: int = 128,
 ) -> Visualisation:
@@ -106,7 +105,9 @@ def visualise(
     - `start`: "noise", "grey", "uniform", or images [k or 1, c, h, w] in [0, 1]
     - `solver`: by default `in_pixels()` with a step of side / 224, side the root of h * w;
       `in_waves()` for smooth images
-    - `transform`: random moves that the activation is to survive, such as `robust_view(h)`
+    - `priors`: what the image is to be like besides, such as `Priors(smoothness=0.1)`, or
+      `Priors(transform=robust_view(h))` for random moves that the activation is to survive;
+      with a generator the solver is by default `in_codes()` and `start` is not used
 
     **Raises** ValueError for a unit out of range, an unknown layer, kind or start, images
     outside [0, 1] or of another shape, and a model without a named embedding when no layer
@@ -128,9 +129,7 @@ def visualise(
     chosen = torch.arange(width) if units is None else whole_units(units)
     check_units(chosen, width)
     objective = (Channel if kind == "channel" else Unit)(read)
-    return _maximised(
-        model, objective, {"unit": chosen}, start, solver, transform, seed, batch_size
-    )
+    return _maximised(model, objective, {"unit": chosen}, start, solver, priors, seed, batch_size)
 
 
 def visualise_directions(
@@ -140,7 +139,7 @@ def visualise_directions(
     layer: str | None = None,
     start: str | Tensor = "noise",
     solver: Solver | None = None,
-    transform: Transform | None = None,
+    priors: Priors = NO_PRIORS,
     seed: int = 0,
     batch_size: int = 128,
 ) -> Visualisation:
@@ -155,7 +154,7 @@ def visualise_directions(
         )
     objective = Direction(layer_of(model, layer))
     context = {"direction": directions.detach()}
-    return _maximised(model, objective, context, start, solver, transform, seed, batch_size)
+    return _maximised(model, objective, context, start, solver, priors, seed, batch_size)
 
 
 def visualise_layer(
@@ -164,7 +163,7 @@ def visualise_layer(
     *,
     layer: str | None = None,
     solver: Solver | None = None,
-    transform: Transform | None = None,
+    priors: Priors = NO_PRIORS,
     seed: int = 0,
     batch_size: int = 128,
 ) -> Visualisation:
@@ -176,7 +175,7 @@ def visualise_layer(
     """
     objective = Strength(layer_of(model, layer))
     context = {"row": torch.arange(len(images))}
-    return _maximised(model, objective, context, images, solver, transform, seed, batch_size)
+    return _maximised(model, objective, context, images, solver, priors, seed, batch_size)
 
 
 def _maximised(
@@ -185,22 +184,25 @@ def _maximised(
     context: dict[str, Tensor],
     start: str | Tensor,
     solver: Solver | None,
-    transform: Transform | None,
+    priors: Priors,
     seed: int,
     batch_size: int,
 ) -> Visualisation:
     count = len(next(iter(context.values())))
     first = first_images(start, count, model, seed)
+    first = generated(priors, first, seed, batch_size)
     context = {name: _placed(tensor, first) for name, tensor in context.items()}
     side = (first.shape[2] * first.shape[3]) ** 0.5
+    usual = in_pixels(step_size=side / 224) if priors.generator is None else in_codes()
     found = solve(
         model,
-        objective if transform is None else Transformed(objective, transform),
+        objective,
         first,
         context,
-        solver or in_pixels(step_size=side / 224),
+        solver or usual,
         seed=seed,
         batch_size=batch_size,
+        priors=priors,
     )
     return Visualisation(
         x=found.x,

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.data import DeviceData, ImageData, batches
+from notbugs.core.errors import bad_value, check_positive
+from notbugs.core.types import Images
+from notbugs.data import ImageData
 from notbugs.judge import check_fits
 from notbugs.models import Classifier
 from notbugs.models.initial import seeded
 from notbugs.models.layers import Body
+from notbugs.training.fitting import fit
 
 TINY = 1e-6
 
@@ -47,29 +49,35 @@ def pretrain(
     for numbers out of range.
     """
     check_fits(model, data)
-    check_count(epochs, "epochs")
-    check_positive(lr, "lr")
     check_positive(weight, "weight")
     if not 0 < sparsity < 1:
         raise bad_value("sparsity", "lie in (0, 1)", sparsity)
     if not isinstance(model.body, Body) or model.embedding != "trunk":
         raise bad_value("model", "have a trunk and a head, as built-in models do", model.embedding)
     _check_embedding(model, data)
-    trunk, shown = model.body.trunk, DeviceData(data, model.device)
+    trunk = model.body.trunk
     width = model.embed(data.pixels(torch.arange(1)).to(model.device)).shape[1]
     with seeded(seed, "decoder"):
         decoder = nn.Linear(width, math.prod(model.shape)).to(model.device)
-    adam = torch.optim.Adam([*trunk.parameters(), *decoder.parameters()], lr=lr)
+
+    def loss_of(x: Images, place: tuple[int, int]) -> Tensor:
+        code = model.embed(x)
+        loss = F.binary_cross_entropy_with_logits(decoder(code), x.flatten(1))
+        return loss + weight * _too_busy(code, sparsity)
+
     model.train()
-    for epoch in range(epochs):
-        for index in batches(len(data), min(batch_size, len(data)), seed=seed, epoch=epoch):
-            x, _ = shown.batch(index)
-            code = model.embed(x)
-            loss = F.binary_cross_entropy_with_logits(decoder(code), x.flatten(1))
-            adam.zero_grad()
-            (loss + weight * _too_busy(code, sparsity)).backward()
-            adam.step()
-        progress((epoch + 1) / epochs)
+    fit(
+        [*trunk.parameters(), *decoder.parameters()],
+        loss_of,
+        data,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        seed=seed,
+        device=model.device,
+        decay=False,
+        progress=progress,
+    )
     model.eval()
     trunk.requires_grad_(False)
     return decoder

@@ -1,0 +1,98 @@
+"""A variational autoencoder: its decoder makes images of codes, its encoder codes of images."""
+
+import torch
+from torch import Tensor, nn
+
+from notbugs.core.errors import check_count
+from notbugs.core.types import Embeddings, Images
+from notbugs.models.initial import seeded
+from notbugs.models.upsampling import doubled, he, padded_to
+
+
+class ImageGenerator(nn.Module):
+    """Codes [n, d] -> images [n, c, h, w] in [0, 1], and back.
+
+    The decoder: a dense layer to a quarter of each side, two doublings, a sigmoid. The encoder:
+    two strided convolutions and a dense layer, which gives the mean and the logarithm of the
+    variance of each image's code. ReLU between, no norms. Any size.
+
+    - `shape`: (channels, height, width) of the images
+    - `codes`: d, numbers in a code; `width`: channels of the last hidden layer
+    - `upsample`: "resize", "transposed" or "uneven"; see `notbugs.models.upsampling`
+    - `seed`: of the initial weights
+
+    **Raises** ValueError for counts below 1 and an unknown `upsample`.
+    **Source**: Kingma & Welling 2013 (arXiv 1312.6114).
+
+    >>> net = ImageGenerator((1, 7, 9), seed=0)
+    >>> tuple(net.decode(torch.zeros(2, net.codes)).shape)
+    (2, 1, 7, 9)
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        *,
+        codes: int = 32,
+        width: int = 32,
+        upsample: str = "resize",
+        seed: int,
+    ) -> None:
+        """Makes the layers, with weights that follow from the seed."""
+        super().__init__()
+        check_count(codes, "codes")
+        check_count(width, "width")
+        self.shape, self.codes, self.channels, self.upsample = shape, codes, width, upsample
+        channels, height, wide = shape
+        self.small = (-(-height // 4), -(-wide // 4))
+        w, cells = width, self.small[0] * self.small[1]
+        with seeded(seed, "generator"):
+            self.to_codes = nn.Linear(2 * w * cells, 2 * codes)
+            self.encoder = nn.Sequential(
+                nn.Conv2d(channels, w, 4, stride=2, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(w, 2 * w, 4, stride=2, padding=1),
+                nn.ReLU(),
+                nn.Flatten(),
+            )
+            self.dense = nn.Linear(codes, 2 * w * cells)
+            self.decoder = nn.Sequential(
+                nn.ReLU(),
+                *doubled(2 * w, w, upsample),
+                nn.ReLU(),
+                *doubled(w, channels, upsample),
+                nn.Sigmoid(),
+            )
+            he(self)
+            with torch.no_grad():
+                self.to_codes.weight.mul_(0.1)  # codes begin near the prior
+
+    @property
+    def width(self) -> int:
+        """Numbers in a code."""
+        return self.codes
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What makes the same net again, beside its weights."""
+        return {
+            "shape": list(self.shape),
+            "codes": self.codes,
+            "width": self.channels,
+            "upsample": self.upsample,
+        }
+
+    def decode(self, code: Embeddings) -> Images:
+        """The images of codes [n, d]."""
+        cells = self.dense(code).unflatten(1, (-1, *self.small))
+        _, h, w = self.shape
+        return self.decoder(cells)[..., :h, :w]
+
+    def encode(self, x: Images) -> tuple[Tensor, Tensor]:
+        """The mean and the logarithm of the variance of the codes of images, [n, d] each."""
+        mean, log_variance = self.to_codes(self.encoder(padded_to(x, 4))).chunk(2, dim=1)
+        return mean, log_variance.clamp(-10, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The images again, by way of the means of their codes."""
+        return self.decode(self.encode(x)[0])

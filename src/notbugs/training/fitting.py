@@ -1,0 +1,57 @@
+"""A plain loop for nets that learn images without labels."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from notbugs.core.errors import TrainingError, check_count, check_positive
+from notbugs.core.types import Images
+from notbugs.data import DeviceData, ImageData, batches
+
+
+def fit(
+    parameters: Iterable[nn.Parameter],
+    loss_of: Callable[[Images, tuple[int, int]], Tensor],
+    data: ImageData,
+    *,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    decay: bool = True,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> float:
+    """Lowers `loss_of` by Adam, and gives its mean over the last epoch.
+
+    - `loss_of`: images [n, c, h, w] in [0, 1] and (epoch, batch), for what it draws -> a loss []
+    - `lr`: first step of Adam; with `decay` it falls to 0 along half a cosine
+
+    **Raises** ValueError for numbers out of range; TrainingError for a loss that is not finite.
+    """
+    check_count(epochs, "epochs")
+    check_count(batch_size, "batch_size")
+    check_positive(lr, "lr")
+    shown, size = DeviceData(data, device), min(batch_size, len(data))
+    adam = torch.optim.Adam(list(parameters), lr=lr)
+    steps = epochs * -(-len(data) // size)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps) if decay else None
+    found: list[Tensor] = []
+    for epoch in range(epochs):
+        found = []
+        for i, index in enumerate(batches(len(data), size, seed=seed, epoch=epoch)):
+            loss = loss_of(shown.batch(index)[0], (epoch, i))
+            if not bool(loss.isfinite()):
+                raise TrainingError(
+                    f"The loss is {float(loss)} in epoch {epoch + 1}, batch {i + 1}. "
+                    f"Lower `lr` (now {lr:g})."
+                )
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            if falling is not None:
+                falling.step()
+            found.append(loss.detach())
+        progress((epoch + 1) / epochs)
+    return float(torch.stack(found).mean())

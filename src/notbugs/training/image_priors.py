@@ -1,0 +1,114 @@
+"""Training of the nets that know what images look like: a denoiser and a generator."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from notbugs.core import random
+from notbugs.core.errors import check_positive
+from notbugs.core.types import Images
+from notbugs.data import ImageData
+from notbugs.models.denoiser import Denoiser
+from notbugs.models.generator import ImageGenerator
+from notbugs.training.fitting import fit
+
+
+def train_denoiser(
+    data: ImageData,
+    *,
+    noise: float = 0.3,
+    epochs: int = 20,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    width: int = 32,
+    seed: int,
+    device: torch.device | str = "cpu",
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Denoiser:
+    """A denoising autoencoder of these images: ||D(x + s e) - x||^2 is made small.
+
+    - `noise`: the largest standard deviation of the Gaussian noise (pixel units of [0, 1]); that
+      of each image is drawn from U[0, noise]
+    - `width`: see `Denoiser`; `seed`: of the weights, the order and the noise
+
+    The net is returned in eval mode, without parameter gradients.
+
+    **Raises** ValueError for numbers out of range; TrainingError for a loss that is not finite.
+    **Source**: Vincent et al. 2008; as a prior, Nguyen et al. 2017 (arXiv 1612.00005).
+    """
+    check_positive(noise, "noise")
+    net = Denoiser(data.shape, width=width, seed=seed).to(device)
+
+    def loss_of(x: Images, place: tuple[int, int]) -> Tensor:
+        keys = random.row_keys(len(x), seed, "noise", *place, device=x.device)
+        spread = noise * random.scalar(random.fold(keys, "spread")).to(x)
+        noisy = x + spread[:, None, None, None] * random.normal(keys, x.shape[1:]).to(x)
+        return F.mse_loss(net.reconstructed(noisy), x)
+
+    fit(
+        net.parameters(),
+        loss_of,
+        data,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        seed=seed,
+        device=torch.device(device),
+        progress=progress,
+    )
+    return net.eval().requires_grad_(False)
+
+
+def train_generator(
+    data: ImageData,
+    *,
+    codes: int = 32,
+    epochs: int = 40,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    width: int = 32,
+    upsample: str = "resize",
+    seed: int,
+    device: torch.device | str = "cpu",
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> ImageGenerator:
+    """A variational autoencoder of these images.
+
+    Minimises (size / 2) log(mean square error) + KL(code || N(0, I)) per image, the first term
+    being the log-likelihood of pixels under the batch's own best noise.
+
+    - `codes`, `width`, `upsample`: see `ImageGenerator`; `seed`: of the weights, the order and
+      the codes that are drawn
+
+    The net is returned in eval mode, without parameter gradients.
+
+    **Raises** ValueError for numbers out of range; TrainingError for a loss that is not finite.
+    **Source**: Kingma & Welling 2013 (arXiv 1312.6114), equation 10; the noise, Rybkin et al.
+    2021 (arXiv 2006.13202), section 3.
+    """
+    net = ImageGenerator(data.shape, codes=codes, width=width, upsample=upsample, seed=seed)
+    net = net.to(device)
+
+    def loss_of(x: Images, place: tuple[int, int]) -> Tensor:
+        mean, log_variance = net.encode(x)
+        keys = random.row_keys(len(x), seed, "codes", *place, device=x.device)
+        code = mean + (log_variance / 2).exp() * random.normal(keys, (codes,)).to(x)
+        error = F.mse_loss(net.decode(code), x).clamp(min=1e-6)
+        surprise = (log_variance.exp() + mean.square() - 1 - log_variance).sum(dim=1).mean() / 2
+        size = x[0].numel()
+        return error.log() / 2 + surprise / size
+
+    fit(
+        net.parameters(),
+        loss_of,
+        data,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        seed=seed,
+        device=torch.device(device),
+        progress=progress,
+    )
+    return net.eval().requires_grad_(False)
