@@ -28,6 +28,11 @@ _MNIST_LINF = Recipe(
 )
 
 
+_MNIST_NET = {"width": 32, "hidden": 256}
+"""Robustness at this radius wants room: half the width stood at 90.8 % where this one stood at
+93.0 % (500 held-out images)."""
+
+
 def training_config(data: str, threat: str | None = None) -> Config:
     """The settings at which a model is trained on `data`, for a threat `norm:eps` or none.
 
@@ -39,7 +44,9 @@ def training_config(data: str, threat: str | None = None) -> Config:
     config = config_for(data, "laptop")
     if not _is_mnist_linf(data, threat):
         return config
-    return replace(config, train_size=None, architecture="strided", options={}, robust=_MNIST_LINF)
+    return replace(
+        config, train_size=None, architecture="strided", options=_MNIST_NET, robust=_MNIST_LINF
+    )
 
 
 def training_recipe(config: Config, name: str, threat: str | None = None) -> Recipe:

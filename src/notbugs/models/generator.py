@@ -12,8 +12,8 @@ from notbugs.models.upsampling import doubled, he, padded_to
 class ImageGenerator(nn.Module):
     """Codes [n, d] -> images [n, c, h, w] in [0, 1], and back.
 
-    The decoder: a dense layer to a quarter of each side, two doublings, a sigmoid. The encoder:
-    two strided convolutions and a dense layer, which gives the mean and the logarithm of the
+    The decoder: two dense layers to a quarter of each side, two doublings, a sigmoid. The encoder:
+    two strided convolutions and two dense layers, which give the mean and the logarithm of the
     variance of each image's code. ReLU between, no norms. Any size.
 
     - `shape`: (channels, height, width) of the images
@@ -33,7 +33,7 @@ class ImageGenerator(nn.Module):
         self,
         shape: tuple[int, int, int],
         *,
-        codes: int = 32,
+        codes: int = 16,
         width: int = 32,
         upsample: str = "resize",
         seed: int,
@@ -47,15 +47,20 @@ class ImageGenerator(nn.Module):
         self.small = (-(-height // 4), -(-wide // 4))
         w, cells = width, self.small[0] * self.small[1]
         with seeded(seed, "generator"):
-            self.to_codes = nn.Linear(2 * w * cells, 2 * codes)
+            self.to_codes = nn.Linear(8 * w, 2 * codes)
             self.encoder = nn.Sequential(
                 nn.Conv2d(channels, w, 4, stride=2, padding=1),
                 nn.ReLU(),
                 nn.Conv2d(w, 2 * w, 4, stride=2, padding=1),
                 nn.ReLU(),
                 nn.Flatten(),
+                nn.Linear(2 * w * cells, 8 * w),
+                nn.ReLU(),
             )
-            self.dense = nn.Linear(codes, 2 * w * cells)
+            # Without a hidden layer here, an image is a sum of blobs, one a number of the code.
+            self.dense = nn.Sequential(
+                nn.Linear(codes, 8 * w), nn.ReLU(), nn.Linear(8 * w, 2 * w * cells)
+            )
             self.decoder = nn.Sequential(
                 nn.ReLU(),
                 *doubled(2 * w, w, upsample),

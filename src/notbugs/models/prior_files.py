@@ -23,7 +23,7 @@ def save_prior(net: Denoiser | ImageGenerator, path: Path) -> None:
 
 
 def load_prior(path: Path) -> Denoiser | ImageGenerator:
-    """The net that `save_prior` wrote, on the CPU, in eval mode.
+    """The net that `save_prior` wrote, on the CPU, in eval mode, without parameter gradients.
 
     **Raises** DataError where the file is missing, damaged or of another kind.
     """
@@ -40,4 +40,4 @@ def load_prior(path: Path) -> Denoiser | ImageGenerator:
             f"'{path}' holds no denoiser or generator of notbugs ({error}). "
             "Make one with `train_denoiser` or `train_generator` and `save_prior`."
         ) from error
-    return net.eval()
+    return net.eval().requires_grad_(False)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ Denoise: TypeAlias = Callable[[Images], Images]
 """Noisy images [n, c, h, w] -> what they show, in [0, 1]; `notbugs.training.train_denoiser`."""
 
 
+@runtime_checkable
 class Generator(Protocol):
     """What makes images of codes; `notbugs.training.train_generator` gives one."""
 

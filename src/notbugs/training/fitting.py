@@ -44,7 +44,7 @@ def fit(
             loss = loss_of(shown.batch(index)[0], (epoch, i))
             if not bool(loss.isfinite()):
                 raise TrainingError(
-                    f"The loss is {float(loss)} in epoch {epoch + 1}, batch {i + 1}. "
+                    f"The loss is {float(loss.detach())} in epoch {epoch + 1}, batch {i + 1}. "
                     f"Lower `lr` (now {lr:g})."
                 )
             adam.zero_grad()

@@ -1,0 +1,25 @@
+"""Measures of what models see and change: spectra, artefacts, patterns."""
+
+from notbugs.analysis.checkerboard import Downsampling, checkerboard, downsamplings
+from notbugs.analysis.patterns import PatternResponse, as_pattern, pattern_response
+from notbugs.analysis.spectra import (
+    Spectrum,
+    band_pass,
+    high_frequency_share,
+    input_gradients,
+    radial_spectrum,
+)
+
+__all__ = [
+    "Downsampling",
+    "PatternResponse",
+    "Spectrum",
+    "as_pattern",
+    "band_pass",
+    "checkerboard",
+    "downsamplings",
+    "high_frequency_share",
+    "input_gradients",
+    "pattern_response",
+    "radial_spectrum",
+]

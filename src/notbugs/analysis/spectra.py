@@ -1,0 +1,139 @@
+"""How the energy of images, changes and gradients is spread over frequencies."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from notbugs.core.errors import bad_value, check_count, check_images, check_labels
+from notbugs.core.types import Images, Labels, Rows
+from notbugs.models import Classifier, frozen
+
+HIGHEST = 1 / math.sqrt(2)
+"""The length of the highest frequency, that of the corner, in cycles a pixel."""
+CUTOFF = 0.25
+"""Cycles a pixel from which a frequency counts as high: waves shorter than four pixels."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Energy over rings of frequencies.
+
+    - `frequency` [b]: the middle of each ring, cycles a pixel
+    - `power` [n, b]: the mean squared height of the waves in each ring, all channels together
+    """
+
+    frequency: Tensor
+    power: Tensor
+
+
+def radial_spectrum(images: Images, *, bins: int | None = None) -> Spectrum:
+    """The mean power in rings of frequencies, of images or of changes [n, c, h, w].
+
+    - `bins`: rings between 0 and 1 / sqrt(2) cycles a pixel; None: half the longer side. Rings
+      without a frequency are left out; that of the mean (frequency 0) belongs to none.
+
+    **Raises** ValueError for anything but four dimensions, and for fewer rings than 1.
+    **Source**: the radially averaged spectrum, as in Yin et al. 2019 (arXiv 1906.08988).
+    """
+    _check_batch(images)
+    count = max(images.shape[-2:]) // 2 if bins is None else bins
+    check_count(count, "bins")
+    energy, length = _energy(images), _lengths(images)
+    ring = (length / HIGHEST * count).long().clamp(max=count - 1).flatten()
+    there = (length > 0).flatten()
+    ring, energy = ring[there], energy.flatten(1)[:, there]
+    members = torch.bincount(ring, minlength=count)
+    power = energy.new_zeros(len(images), count).index_add_(1, ring, energy)
+    used = members > 0
+    middle = (torch.arange(count, device=images.device) + 0.5) / count * HIGHEST
+    return Spectrum(middle[used].to(energy), (power / members.clamp(min=1))[:, used])
+
+
+def high_frequency_share(images: Images, cutoff: float = CUTOFF) -> Rows:
+    """The share of each row's energy in frequencies of at least `cutoff` cycles a pixel, [n].
+
+    The mean of the image counts for nothing; a row without any contrast has a share of 0.
+
+    **Raises** ValueError for anything but four dimensions, and for a cutoff outside
+    (0, 1 / sqrt(2)].
+
+    >>> checks = torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]]])
+    >>> float(high_frequency_share(checks))
+    1.0
+    """
+    _check_batch(images)
+    _check_cutoff(cutoff)
+    energy, length = _energy(images), _lengths(images)
+    whole = (energy * (length > 0)).flatten(1).sum(dim=1)
+    high = (energy * (length >= cutoff)).flatten(1).sum(dim=1)
+    tiny = torch.finfo(energy.dtype).eps ** 2 * images[0].numel()
+    return torch.where(whole > tiny, high / whole.clamp(min=tiny), 0)
+
+
+def band_pass(images: Images, low: float = 0.0, high: float = math.inf) -> Images:
+    """The images with only their frequencies in [low, high) cycles a pixel, [n, c, h, w].
+
+    With `low` above 0 the mean goes too, and values lie around 0.
+
+    **Raises** ValueError for anything but four dimensions, and an empty band.
+    **Source**: the filter of Wang et al. 2020 (arXiv 1905.13545), with sharp edges.
+    """
+    _check_batch(images)
+    if not 0 <= low < high:
+        raise bad_value("low", f"lie in [0, high={high})", low)
+    length = _lengths(images)
+    kept = (length >= low) & (length < high)
+    return torch.fft.ifft2(torch.fft.fft2(images) * kept).real
+
+
+def input_gradients(
+    model: Classifier, images: Images, labels: Labels, *, batch_size: int = 128
+) -> Images:
+    """The gradient of each image's cross-entropy with respect to its pixels, [n, c, h, w].
+
+    - `images` [n, c, h, w] in [0, 1]; `labels` [n] in 0..classes-1
+
+    The model is frozen meanwhile and left as it was.
+
+    **Raises** ValueError for images outside [0, 1] and labels out of range.
+    """
+    check_images(images, "images")
+    check_labels(labels, rows=len(images), classes=model.classes, argument="labels")
+    check_count(batch_size, "batch_size")
+    found: list[Tensor] = []
+    with frozen(model):
+        for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+            x = x.detach().requires_grad_()
+            loss = F.cross_entropy(model.logits(x), y, reduction="sum")
+            found.append(torch.autograd.grad(loss, x)[0])
+    return torch.cat(found)
+
+
+def _energy(images: Images) -> Tensor:
+    """Squared heights of all waves, channels added, [n, h, w]; at least in float32."""
+    wide = images.float() if images.itemsize < 4 else images
+    waves = torch.fft.fft2(wide, norm="ortho")
+    return (waves.real.square() + waves.imag.square()).sum(dim=1)
+
+
+def _lengths(images: Tensor) -> Tensor:
+    """The length of each frequency, [h, w], float64: rounding must not move one over a border."""
+    h, w = images.shape[-2:]
+    down = torch.fft.fftfreq(h, dtype=torch.float64, device=images.device)
+    across = torch.fft.fftfreq(w, dtype=torch.float64, device=images.device)
+    return torch.hypot(down[:, None], across)
+
+
+def _check_batch(images: Tensor) -> None:
+    if images.ndim != 4 or 0 in images.shape:
+        raise bad_value(
+            "images", "have shape [n, channels, height, width]", f"shape {tuple(images.shape)}"
+        )
+
+
+def _check_cutoff(cutoff: float) -> None:
+    if not 0 < cutoff <= HIGHEST:
+        raise bad_value("cutoff", "lie in (0, 0.7071] cycles a pixel", cutoff)

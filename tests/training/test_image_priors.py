@@ -1,0 +1,96 @@
+"""Nets that know what images look like do, after a short training, and files keep them."""
+
+import pytest
+import torch
+
+from notbugs.core.errors import DataError, TrainingError
+from notbugs.data import load_source, split
+from notbugs.models import build, save
+from notbugs.models.denoiser import Denoiser
+from notbugs.models.generator import ImageGenerator
+from notbugs.models.prior_files import load_prior, save_prior
+from notbugs.training.image_priors import train_denoiser, train_generator
+
+PARTS = split(load_source("digits"), seed=0)
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return train_denoiser(PARTS.train, epochs=20, width=8, seed=0)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return train_generator(PARTS.train, epochs=40, width=16, seed=0)
+
+
+def rms(x):
+    return float(x.square().mean().sqrt())
+
+
+def test_a_denoiser_takes_most_of_the_noise_away(denoiser):
+    x = PARTS.val.pixels()
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    noisy = x + 0.3 * noise
+    # Clipping to [0, 1] alone takes a quarter away; the net must beat that by far.
+    assert rms(denoiser(noisy) - x) < 0.75 * rms(noisy.clamp(0, 1) - x)
+    assert not denoiser.training
+    assert not any(p.requires_grad for p in denoiser.parameters())
+
+
+def test_a_generator_says_images_by_few_numbers(generator):
+    x = PARTS.val.pixels()
+    mean = PARTS.train.pixels().mean(dim=0)
+    assert rms(generator(x) - x) < 0.65 * rms(mean - x)
+    code, _ = generator.encode(x)
+    assert code.shape == (len(x), generator.width)
+    assert 0.5 < float(code.std()) < 1.2  # near N(0, I)
+    assert abs(float(code.mean())) < 0.2
+
+
+def test_the_same_seed_gives_the_same_weights():
+    few = PARTS.train.select(slice(0, 64))
+    for make in (train_denoiser, train_generator):
+        a, b, c = (make(few, epochs=1, width=4, seed=seed) for seed in (1, 1, 2))
+        states = [torch.cat([v.flatten() for v in net.state_dict().values()]) for net in (a, b, c)]
+        assert torch.equal(states[0], states[1])
+        assert not torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 9), (3, 4, 4), (2, 13, 6)])
+@pytest.mark.parametrize("upsample", ["resize", "transposed", "uneven"])
+def test_any_size_goes_in_and_comes_out(shape, upsample):
+    x = torch.rand(2, *shape)
+    assert torch.equal(Denoiser(shape, width=4, seed=0)(x), x)  # it begins as the identity
+    net = ImageGenerator(shape, codes=3, width=4, upsample=upsample, seed=0)
+    made = net.decode(torch.randn(2, 3)).detach()
+    assert made.shape == x.shape
+    assert 0 <= float(made.min()) <= float(made.max()) <= 1
+    assert net(x).shape == x.shape
+
+
+def test_files_keep_them(tmp_path, denoiser, generator):
+    x = PARTS.val.pixels()[:3]
+    for net in (denoiser, generator):
+        save_prior(net, tmp_path / "net.safetensors")
+        again = load_prior(tmp_path / "net.safetensors")
+        assert type(again) is type(net)
+        assert torch.equal(again(x), net(x))
+        assert not any(p.requires_grad for p in again.parameters())
+    save(build("linear", shape=(1, 8, 8), classes=3, seed=0), tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match="holds no denoiser or generator of notbugs"):
+        load_prior(tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match="No weights file"):
+        load_prior(tmp_path / "nothing.safetensors")
+
+
+def test_bad_settings_are_refused():
+    few = PARTS.train.select(slice(0, 64))
+    with pytest.raises(ValueError, match="`noise` must be"):
+        train_denoiser(few, noise=0.0, seed=0)
+    with pytest.raises(ValueError, match="`codes` must be at least 1"):
+        train_generator(few, codes=0, seed=0)
+    with pytest.raises(ValueError, match="Unknown upsample 'bilinear'"):
+        train_generator(few, upsample="bilinear", seed=0)
+    with pytest.raises(TrainingError, match=r"The loss is .* Lower `lr`"):
+        train_denoiser(few, lr=1e30, epochs=3, seed=0)
