@@ -13,16 +13,13 @@ import torch
 from notbugs.core.errors import DataError
 from notbugs.data import load_source
 from notbugs.data.sources import idx
+from published import encoded
 
 RNG = np.random.default_rng(0)
 PIXELS = {"train": RNG.integers(0, 256, (7, 5, 6), np.uint8)}
 PIXELS["t10k"] = RNG.integers(0, 256, (4, 5, 6), np.uint8)
 LABELS = {"train": np.array([0, 9, 3, 3, 1, 2, 8], np.uint8)}
 LABELS["t10k"] = np.array([5, 0, 9, 7], np.uint8)
-
-
-def encoded(array: np.ndarray) -> bytes:
-    return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
 
 
 def write(folder: Path, *, zipped: bool = True, dot: bool = False) -> dict[str, Path]:

@@ -9,11 +9,12 @@ from notbugs.core.errors import DataError, StoreError
 from notbugs.data import load, load_source, split
 from notbugs.experiments import ilyas2019
 from notbugs.experiments.config import config_for
-from notbugs.experiments.plan import Where
+from notbugs.experiments.plan import Where, plan
 from notbugs.experiments.stages import splits
 from notbugs.judge import accuracy
 from notbugs.models import load as load_model
 from notbugs.store import SilentObserver, Store
+from published import write_mnist
 
 SETS = {
     "D", "D_adv", "D_R", "D_NR", "D_rand", "D_det", "D_other",
@@ -63,6 +64,20 @@ def test_results_follow_the_schema(finished):
         assert {
             "id", "statement", "published", "ours", "control", "seeds", "std", "holds",
         } <= set(claim)  # fmt: skip
+
+
+def test_a_dataset_with_an_official_test_part_is_planned_and_split(tmp_path):
+    """Its digest is that of both parts, in the plan as in every stage."""
+    write_mnist(tmp_path, 100, 30)
+    config = replace(config_for("mnist", "smoke"), train_size=None, test_size=None)
+    found = plan(config, Where(str(tmp_path)))
+    assert found.images == {"train": 90, "val": 10, "test": 30}
+    data = found.rows[0].model.config["data"]
+    again = splits("mnist", data["digest"], str(tmp_path), 0, None, None)
+    assert len(again.test) == 30
+    write_mnist(tmp_path, 100, 30, seed=1)
+    with pytest.raises(DataError, match="The files of 'mnist' changed"):
+        splits("mnist", data["digest"], str(tmp_path), 1, None, None)
 
 
 def test_models_and_sets_lie_there_with_their_recipes(finished):

@@ -1,6 +1,7 @@
 """Measures of what models see and change: spectra, artefacts, patterns."""
 
 from notbugs.analysis.checkerboard import Downsampling, checkerboard, downsamplings
+from notbugs.analysis.neighbours import neighbours
 from notbugs.analysis.patterns import PatternResponse, as_pattern, pattern_response
 from notbugs.analysis.spectra import (
     Spectrum,
@@ -20,6 +21,7 @@ __all__ = [
     "downsamplings",
     "high_frequency_share",
     "input_gradients",
+    "neighbours",
     "pattern_response",
     "radial_spectrum",
 ]

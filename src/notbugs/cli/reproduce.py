@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -10,13 +10,14 @@ from rich.console import Console
 from notbugs.cli.common import claim_folder, default_workers, device_of
 from notbugs.cli.progress import StageDisplay, duration
 from notbugs.core.errors import bad_value, unknown_name
-from notbugs.experiments import ilyas2019
+from notbugs.experiments import engstrom2019, ilyas2019
 from notbugs.experiments.config import Config, config_for
+from notbugs.experiments.engstrom.settings import looks_for
 from notbugs.experiments.plan import Where
-from notbugs.report import print_result, write_report
+from notbugs.report import print_looks, print_result, write_looks, write_report
 from notbugs.store import Store
 
-EXPERIMENTS = ("ilyas2019",)
+EXPERIMENTS = ("ilyas2019", "engstrom2019")
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,12 @@ class Reproduce:
       notbugs reproduce ilyas2019
       notbugs reproduce ilyas2019 --data mnist --data-dir ~/data --preset laptop
       notbugs reproduce ilyas2019 --data folder:photos --seeds 1 --eps 1 2
+      notbugs reproduce engstrom2019 --data digits
     """
 
     experiment: Annotated[str, tyro.conf.Positional] = "ilyas2019"
-    """The paper: ilyas2019."""
+    """The paper: ilyas2019 (robust and non-robust features) or engstrom2019 (what robust models
+    see)."""
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
     preset: str = "laptop"
@@ -47,9 +50,10 @@ class Reproduce:
     seeds: int | None = None
     """Number of seeds, 0..N-1."""
     eps: tuple[float, ...] | None = None
-    """Radii at which D_rand, D_det and D_other are built, pixel units of [0, 1]."""
+    """With ilyas2019: radii at which D_rand, D_det and D_other are built, pixel units of
+    [0, 1]."""
     eps_eval: float | None = None
-    """Radius of the robust accuracies in the table."""
+    """With ilyas2019: radius of the robust accuracies in the table."""
     train_size: int | None = None
     """Images to train on (10 % of them held out)."""
     test_size: int | None = None
@@ -80,19 +84,25 @@ class Reproduce:
         claim_folder(out, {"experiment": self.experiment, "data": self.data, "preset": self.preset})
         store = Store(self.store or out / "store")
         display = StageDisplay(console)
-        workers = default_workers(device) if self.workers is None else self.workers
+        common: Any = {
+            "where": Where(None if self.data_dir is None else str(self.data_dir), device),
+            "out": out,
+            "workers": default_workers(device) if self.workers is None else self.workers,
+            "threads": self.threads,
+            "observer": display,
+        }
         with display.shown():
-            result = ilyas2019.run(
-                config,
-                store,
-                where=Where(None if self.data_dir is None else str(self.data_dir), device),
-                out=out,
-                workers=workers,
-                threads=self.threads,
-                observer=display,
-            )
-        page = write_report(out)
-        print_result(result, console)
+            if self.experiment == "ilyas2019":
+                result = ilyas2019.run(config, store, **common)
+            else:
+                looks = replace(looks_for(self.data, self.preset), models=config)
+                result = engstrom2019.run(looks, store, **common)
+        if self.experiment == "ilyas2019":
+            page = write_report(out)
+            print_result(result, console)
+        else:
+            page = write_looks(out)
+            print_looks(result, console)
         console.print(
             f"Work in this run: {duration(result['seconds'])}; with what came from the store: "
             f"{duration(result['seconds_total'])}; by the clock: "
@@ -101,6 +111,10 @@ class Reproduce:
         console.print(f"Report: {page}", soft_wrap=True)
 
     def _config(self) -> Config:
+        if self.experiment != "ilyas2019":
+            for flag, value in (("--eps", self.eps), ("--eps-eval", self.eps_eval)):
+                if value is not None:
+                    raise bad_value(flag, "be left out with this experiment", value)
         config = config_for(self.data, self.preset)
         named = {
             "seeds": self.seeds,

@@ -65,7 +65,7 @@ class Plan:
         return [row.numbers for row in self.rows] + [self.samples]
 
 
-class _Planner:
+class Planner:
     """Builds the graph of one configuration."""
 
     def __init__(self, config: Config, where: Where) -> None:
@@ -233,11 +233,11 @@ def _relabelled(stage: Stage, label: str) -> Stage:
 
 def plan(config: Config, where: Where) -> Plan:
     """The whole graph of a run, before anything is computed."""
-    planner = _Planner(config, where)
+    planner = Planner(config, where)
     rows = [row for seed in range(config.seeds) for row in planner.rows_of(seed)]
     first = stages.splits(
         config.data,
-        planner.source.train.digest,
+        stages.digest_of(planner.source),
         where.data_dir,
         0,
         config.train_size,

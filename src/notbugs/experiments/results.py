@@ -44,10 +44,10 @@ def write_results(
         "seconds": summary.seconds_worked,
         "seconds_total": summary.seconds_worked + summary.seconds_from_store,
         "seconds_wall": summary.seconds_wall,
-        "versions": _versions(),
+        "versions": versions(),
     }
     _lay_out(plan, store, out)
-    _write(out / "results.json", json.dumps(result, indent=1))
+    write_json(out / "results.json", json.dumps(result, indent=1))
     return result
 
 
@@ -68,7 +68,8 @@ LIST = "notbugs-files.json"
 """The models and datasets that a run has laid out."""
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What the numbers were computed with."""
     return {
         "notbugs": notbugs.__version__,
         "python": platform.python_version(),
@@ -86,15 +87,19 @@ def _lay_out(plan: Plan, store: Store, out: Path) -> None:
     What an earlier run with other settings left there would not belong to these results
     and goes, by the list that it kept; every other file is somebody else's and stays.
     """
+    claim_files(out, [f"{folder}/{name}.safetensors" for folder, name in _names(plan)])
+    for row in plan.rows:
+        place(store, row.model, MODEL, out / "models" / f"{_model_name(row)}.safetensors")
+        if row.data is not None:
+            place(store, row.data, DATASET, out / "datasets" / f"{row.file_name}.safetensors")
+    place(store, plan.samples, "samples.safetensors", out / "samples.safetensors")
+
+
+def claim_files(out: Path, wanted: Sequence[str]) -> None:
+    """Removes what an earlier run listed as its own in `out`, and lists `wanted` in its place."""
     for old in _listed(out):
         old.unlink(missing_ok=True)
-    wanted = [f"{folder}/{name}.safetensors" for folder, name in _names(plan)]
     (out / LIST).write_text(json.dumps(sorted(wanted), indent=1))
-    for row in plan.rows:
-        _place(store, row.model, MODEL, out / "models" / f"{_model_name(row)}.safetensors")
-        if row.data is not None:
-            _place(store, row.data, DATASET, out / "datasets" / f"{row.file_name}.safetensors")
-    _place(store, plan.samples, "samples.safetensors", out / "samples.safetensors")
 
 
 def _names(plan: Plan) -> list[tuple[str, str]]:
@@ -119,7 +124,11 @@ def _listed(out: Path) -> list[Path]:
     return [p for p in places if p.parent in allowed and p.suffix == ".safetensors"]
 
 
-def _place(store: Store, stage: Stage, name: str, target: Path) -> None:
+def place(store: Store, stage: Stage, name: str, target: Path) -> None:
+    """Puts a file of a stage's result at `target`, as a link to the store where it can.
+
+    **Raises** StoreError where `target` cannot be written.
+    """
     entry = store.find(stage.kind, stage.key)
     if entry is None:
         raise KeyError(f"The store holds no result for '{stage.label}'.")
@@ -139,7 +148,11 @@ def _place(store: Store, stage: Stage, name: str, target: Path) -> None:
         ) from error
 
 
-def _write(path: Path, text: str) -> None:
+def write_json(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all.
+
+    **Raises** StoreError where it cannot be written.
+    """
     part = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

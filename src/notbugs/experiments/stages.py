@@ -67,7 +67,8 @@ def splits(
     return split(source, seed=seed, train_size=train_size, test_size=test_size)
 
 
-def _splits(context: StageContext) -> Splits:
+def splits_of(context: StageContext) -> Splits:
+    """The split of the stage's seed."""
     data, settings = context.config["data"], context.settings
     return splits(
         data["name"],
@@ -81,7 +82,7 @@ def _splits(context: StageContext) -> Splits:
 
 def train_model(context: StageContext) -> None:
     """Trains one model, on the seed's split or on a constructed set, and saves it."""
-    config, parts = context.config, _splits(context)
+    config, parts = context.config, splits_of(context)
     built = context.inputs.get("data")
     data = load(built / DATASET) if built is not None else parts.train
     recipe = recipe_from_json(config["recipe"])
@@ -141,11 +142,11 @@ def _model_facts(
     }
 
 
-def _model(context: StageContext, name: str) -> Classifier:
+def model_of(context: StageContext, name: str) -> Classifier:
     """An input's model: its weights, in the architecture the configuration names."""
     path, config = context.inputs[name] / MODEL, context.config
     if config["architecture"] == USER:
-        model = _new_model(config, _splits(context).train, seed=0)
+        model = _new_model(config, splits_of(context).train, seed=0)
         load_into(model, path)
     else:
         model, _ = load_model(path)
@@ -163,8 +164,8 @@ def build_inverted(context: StageContext) -> None:
     """D_R or D_NR from the seed's training images."""
     config = context.config
     made = inverted_set(
-        _model(context, "source"),
-        _splits(context).train,
+        model_of(context, "source"),
+        splits_of(context).train,
         name=config["name"],
         seed=random.seed_of(config["seed"], "inverted"),
         settings=InversionSettings(**config["inversion"]),
@@ -179,8 +180,8 @@ def build_targeted(context: StageContext) -> None:
     """D_rand, D_det or D_other from the seed's training images."""
     config = context.config
     made = targeted_set(
-        _model(context, "source"),
-        _splits(context).train,
+        model_of(context, "source"),
+        splits_of(context).train,
         config["target_kind"],
         Threat.parse(config["threat"]),
         seed=random.seed_of(config["seed"], "targets"),
@@ -197,7 +198,7 @@ def build_control(context: StageContext) -> None:
     """The leakage-only control of D_rand, D_det or D_other."""
     config = context.config
     made = leakage_control(
-        _splits(context).train,
+        splits_of(context).train,
         config["target_kind"],
         Threat.parse(config["threat"]),
         seed=random.seed_of(config["seed"], "targets"),
@@ -207,8 +208,8 @@ def build_control(context: StageContext) -> None:
 
 def measure(context: StageContext) -> None:
     """A model's row of the table: clean, shifted and robust accuracy on the original test set."""
-    config, test = context.config, _splits(context).test
-    model = _model(context, "model")
+    config, test = context.config, splits_of(context).test
+    model = model_of(context, "model")
     threat = Threat.parse(config["threat"])
     seed = random.seed_of(config["seed"], "measure")
     half, whole = threat.scaled(0.5), threat
@@ -238,7 +239,7 @@ def measure(context: StageContext) -> None:
         **_set_numbers(data),
     }
     if config["data"]["name"] == "planted":
-        numbers |= _planted_numbers(model, data or _splits(context).train, test)
+        numbers |= _planted_numbers(model, data or splits_of(context).train, test)
     (context.work / NUMBERS).write_text(json.dumps(numbers, indent=1))
 
 
@@ -287,7 +288,7 @@ def _share(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def pick_samples(context: StageContext) -> None:
     """Pictures for the report: random examples of each set and adversarial examples."""
-    config, parts = context.config, _splits(context)
+    config, parts = context.config, splits_of(context)
     order = torch.randperm(len(parts.train), generator=random.generator(config["seed"], "samples"))
     rows = order[: config["count"]]
     tensors = {"D.images": parts.train.pixels(rows), "D.labels": parts.train.labels[rows]}
@@ -314,7 +315,7 @@ def _adversarial(context: StageContext, test: ImageData) -> dict[str, torch.Tens
     config = context.config
     threat = Threat.parse(config["threat"])
     attack = evaluation_pgd(threat, steps=config["steps"])
-    models = {name: _model(context, name) for name in ("standard", "robust")}
+    models = {name: model_of(context, name) for name in ("standard", "robust")}
     device = next(models["standard"].parameters()).device
     some = test.select(slice(0, 64))
     x, y = some.pixels().to(device), some.labels.to(device)

@@ -1,7 +1,8 @@
 """Pages, figures and terminal tables of a finished run: reads results, computes none."""
 
 from notbugs.report.hero import hero
+from notbugs.report.looks import write_looks
 from notbugs.report.page import write_report
-from notbugs.report.terminal import print_result
+from notbugs.report.terminal import print_looks, print_result
 
-__all__ = ["hero", "print_result", "write_report"]
+__all__ = ["hero", "print_looks", "print_result", "write_looks", "write_report"]

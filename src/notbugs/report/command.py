@@ -47,6 +47,16 @@ def reproduction(experiment: str, config: Mapping[str, Any]) -> Reproduction:
     return Reproduction(shlex.join(words), reached == dict(config))
 
 
+def looks_reproduction(
+    experiment: str, config: Mapping[str, Any], usual: Mapping[str, Any]
+) -> Reproduction:
+    """The command of a run on representations: flags say what differs in its models."""
+    inner = reproduction(experiment, config["models"])
+    rest = {k: v for k, v in config.items() if k != "models"}
+    same = rest == {k: v for k, v in usual.items() if k != "models"}
+    return Reproduction(inner.text, inner.complete and same)
+
+
 def _values(value: Any) -> Iterable[str]:
     return [f"{v!r}" for v in value] if isinstance(value, list) else [f"{value!r}"]
 

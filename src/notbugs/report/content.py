@@ -51,7 +51,7 @@ def _radii(run: Run) -> str:
 
 def conditions(run: Run) -> dict[str, str]:
     """The conditions as a list of names and values; what a run does not tell is left out."""
-    known, versions = facts(run), dict(run.result.get("versions") or {})
+    known = facts(run)
     shown = ", ".join(run.classes[:FIRST_CLASSES])
     more = len(run.classes) - FIRST_CLASSES
     found = {
@@ -65,11 +65,19 @@ def conditions(run: Run) -> dict[str, str]:
         "Architecture": str(run.config.get("architecture", "")),
         "Seeds": f"{known['seeds']} (each varies split, models, targets and patterns)",
         "Preset": str(run.result.get("preset", "")),
-        "Machine": _machine(versions),
-        "Versions": ", ".join(f"{n} {versions[n]}" for n in PROGRAMS if n in versions),
-        "Time": _time(run.result),
+        **machine_and_time(run.result),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def machine_and_time(result: Mapping[str, Any]) -> dict[str, str]:
+    """Where a run was made, with what, and how long it took."""
+    versions = dict(result.get("versions") or {})
+    return {
+        "Machine": _machine(versions),
+        "Versions": ", ".join(f"{n} {versions[n]}" for n in PROGRAMS if n in versions),
+        "Time": _time(result),
+    }
 
 
 def _machine(versions: Mapping[str, Any]) -> str:

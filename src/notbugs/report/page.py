@@ -1,11 +1,8 @@
 """The page of a run: one HTML file that opens anywhere, offline."""
 
-import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from notbugs.data.writing import write_file
 from notbugs.report import content, figures
@@ -13,8 +10,8 @@ from notbugs.report.command import reproduction
 from notbugs.report.figures import DARK, LIGHT, Theme
 from notbugs.report.figures.adversarial import MODELS, magnification
 from notbugs.report.reading import Run, read_run
+from notbugs.report.rendering import PAGE, embedded, template
 
-PAGE = "report.html"
 DRAWN = {
     "examples": figures.examples,
     "bars": figures.bars,
@@ -69,14 +66,7 @@ def _possible(run: Run, name: str) -> bool:
 
 def render(run: Run, light: Mapping[str, bytes], dark: Mapping[str, bytes]) -> str:
     """The page as text, with the pictures of both colour schemes inside."""
-    environment = Environment(
-        loader=PackageLoader("notbugs.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         run=run,
         result=run.result,
         facts=content.facts(run),
@@ -88,10 +78,6 @@ def render(run: Run, light: Mapping[str, bytes], dark: Mapping[str, bytes]) -> s
         glossary=content.glossary(run),
         recipes=content.recipes(run.config),
         again=reproduction(str(run.result["experiment"]), run.config),
-        pictures={n: {"light": _embedded(light[n]), "dark": _embedded(dark[n])} for n in light},
+        pictures={n: {"light": embedded(light[n]), "dark": embedded(dark[n])} for n in light},
         scale=magnification(run) if "adversarial" in light else None,
     )
-
-
-def _embedded(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode()

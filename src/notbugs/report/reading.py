@@ -114,7 +114,7 @@ def read_run(folder: Path) -> Run:
         sets=tuple(set_row(r) for r in tables["sets"]),
         planted=tuple(set_row(r) for r in tables.get("planted", [])),
         classes=tuple(str(c) for c in result["conditions"]["classes"]),
-        samples=_read_samples(folder / SAMPLES),
+        samples=read_samples(folder / SAMPLES),
     )
 
 
@@ -183,7 +183,7 @@ def _number(value: Any) -> float | None:
     return float(value)
 
 
-def _read_samples(path: Path) -> Arrays:
+def read_samples(path: Path) -> Arrays:
     """The pictures by name; nothing where a run kept none."""
     if not path.is_file():
         return {}

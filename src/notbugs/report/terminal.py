@@ -1,6 +1,6 @@
 """A run's tables in the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -12,6 +12,7 @@ from rich.text import Text
 from notbugs.report.reading import SetRow, set_row
 from notbugs.report.words import (
     NONE,
+    any_number,
     base_name,
     eps_text,
     norm_name,
@@ -29,6 +30,22 @@ COMPACT = {
 REST = {"true_labels": "true\nlabels", "source_success": "source\nfooled"}
 DISPENSABLE = ("source_success", "robust_half_eps", "true_labels", "shifted")
 """What a narrow console does without, the least telling column first."""
+LOOKS = {
+    "inversion": {
+        "relative_error": "match\nerror",
+        "ssim": "SSIM",
+        "lpips": "LPIPS",
+        "distance": "L2",
+    },
+    "visualisation": {
+        "neighbours": "neighbours\nagree %",
+        "judge": "judge\nagrees %",
+        "high_frequencies": "high\nfreq. %",
+    },
+    "manipulation": {"missed": "missed", "neighbours": "neighbours\nagree %"},
+    "gradients": {"high_frequencies": "high\nfreq. %", "board_2": "checker-\nboard"},
+}
+"""What the terminal shows of each table of a run on representations."""
 STYLES = {"yes": "green", "no": "bold red", "open": "yellow"}
 
 
@@ -43,6 +60,29 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
     _print_sets(result, console)
     console.print(_claims_table(result))
     console.print(_counts(result["claims"]))
+
+
+def print_looks(result: Mapping[str, Any], console: Console) -> None:
+    """Prints what a run on representations found: its main tables, then the claims."""
+    seeds = result["conditions"]["config"]["models"]["seeds"]
+    text = Text(f"{result['experiment']} · {result['dataset']}", style="bold")
+    text.append(f" · mean ± std over {seeds} seed{'s' * (seeds != 1)}", style="not bold")
+    console.print(text)
+    for name, columns in LOOKS.items():
+        console.print(_looks_table(name, result["tables"].get(name, []), columns))
+    console.print(_claims_table(result, any_number))
+    console.print(_counts(result["claims"]))
+
+
+def _looks_table(name: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column(name, no_wrap=True)
+    for head in columns.values():
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [any_number(row.get(c), row.get(f"{c}_std")).replace(" ± ", " ±") for c in columns]
+        table.add_row(Text(str(row["row"])), *cells)
+    return table
 
 
 def _title(result: Mapping[str, Any], conditions: Mapping[str, Any]) -> Text:
@@ -104,7 +144,7 @@ def _short(row: SetRow, column: str) -> str:
     return with_spread(row.mean(column), row.std(column)).replace(" ± ", " ±")
 
 
-def _claims_table(result: Mapping[str, Any]) -> Table:
+def _claims_table(result: Mapping[str, Any], number: Callable[..., str] = with_spread) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("verdict", no_wrap=True)
     table.add_column("claim", ratio=3)
@@ -117,8 +157,8 @@ def _claims_table(result: Mapping[str, Any]) -> Table:
             Text(f"{found.mark} {found.words}", style=STYLES[found.kind]),
             Text(str(claim["statement"])),
             Text(str(claim["published"])),
-            with_spread(claim["ours"], claim["std"]).replace(" ± ", " ±"),
-            number(claim["control"]),
+            number(claim["ours"], claim["std"]).replace(" ± ", " ±"),
+            number(claim["control"], None),
         )
     return table
 

@@ -141,6 +141,14 @@ def with_spread(value: float | None, std: float | None, *, percent: bool = True)
     return text if value is None or std is None else f"{text} ± {number(std, percent=percent)}"
 
 
+def any_number(value: float | None, std: float | None = None) -> str:
+    """A number of any unit and size with three digits, and its deviation."""
+    if value is None:
+        return NONE
+    text = f"{value:.3g}"
+    return text if std is None else f"{text} ± {std:.2g}"
+
+
 def cell(row: SetRow, column: str) -> str:
     """A row's number in a column, with its deviation."""
     percent = column_of(column).percent

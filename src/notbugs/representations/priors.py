@@ -33,8 +33,10 @@ Denoise: TypeAlias = Callable[[Images], Images]
 class Generator(Protocol):
     """What makes images of codes; `notbugs.training.train_generator` gives one."""
 
-    width: int
-    """Numbers in a code; codes of real images are about standard normal."""
+    @property
+    def width(self) -> int:
+        """Numbers in a code; codes of real images are about standard normal."""
+        ...
 
     def decode(self, code: Embeddings) -> Images:
         """Codes [n, d] -> images [n, c, h, w] in [0, 1], differentiable."""

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from notbugs.core import random
 from notbugs.core.errors import bad_type, bad_value, check_images, unknown_name
 from notbugs.core.types import Embeddings, Images
-from notbugs.models import Classifier, capture
+from notbugs.models import Classifier, capture, layer_names
 from notbugs.models.layers import find_layer
 
 Read: TypeAlias = Callable[[Images], Tensor]
 """Images [n, c, h, w] in [0, 1] -> activations [n, ...], differentiable."""
 
+LOGITS = "logits"
+"""The name that stands for a classifier's output, unless a layer of its own has it."""
 STARTS = ("noise", "grey", "uniform")
 
 
@@ -48,13 +50,15 @@ def layer_of(model: nn.Module, layer: str | None = None) -> Read:
 
     - `model`: a `Classifier`, whose layers are named as in its body
       (`layer_names(model.body)`), or another module on images in [0, 1]
-    - `layer`: a dotted name; None means the classifier's embedding
+    - `layer`: a dotted name, or "logits" for a classifier's output; None means its embedding
 
     **Raises** ValueError for an unknown layer, and where no layer is named and the model
     has no embedding; TypeError for what is no module.
     """
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise bad_type("model", "a torch module", model, "For plain functions use `invert`.")
+    if layer == LOGITS and isinstance(model, Classifier) and LOGITS not in layer_names(model.body):
+        return model.logits
     if layer is not None:
         find_layer(model.body if isinstance(model, Classifier) else model, layer)
         return Layer(model, layer)

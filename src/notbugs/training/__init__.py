@@ -6,6 +6,7 @@ from notbugs.training.awp import Awp
 from notbugs.training.batch import Batch
 from notbugs.training.free import Free
 from notbugs.training.hidden import HiddenLayer
+from notbugs.training.image_priors import train_denoiser, train_generator
 from notbugs.training.lesson import AbstractLesson, Mixed, Plain
 from notbugs.training.logistic import WorstCaseLogistic
 from notbugs.training.loop import Trained, estimate, train
@@ -55,4 +56,6 @@ __all__ = [
     "recipe_from_json",
     "told_by",
     "train",
+    "train_denoiser",
+    "train_generator",
 ]

@@ -1,0 +1,44 @@
+"""The class that the most similar of known images have: a judge without a network."""
+
+import torch
+
+from notbugs.core import rows
+from notbugs.core.errors import bad_value, check_count, check_labels
+from notbugs.core.types import Images, Labels
+
+
+def neighbours(
+    images: Images, known: Images, labels: Labels, *, classes: int, k: int = 10
+) -> Labels:
+    """What the k most similar of `known` images are, by vote, for each of `images`, [n].
+
+    Similarity is the correlation of pixels, so that brightness and contrast do not count. Among
+    classes of equal votes the more similar ones win.
+
+    - `images` [n, c, h, w], `known` [m, c, h, w], `labels` [m] in 0..classes-1
+
+    **Raises** ValueError for images of another shape, labels out of range, and a k outside 1..m.
+    """
+    if images.shape[1:] != known.shape[1:]:
+        raise bad_value(
+            "images", f"have shape {tuple(known.shape[1:])} each, as the known", images.shape[1:]
+        )
+    check_labels(labels, rows=len(known), classes=classes, argument="labels")
+    check_count(k, "k")
+    if k > len(known):
+        raise bad_value("k", f"not exceed the number of known images, {len(known)}", k)
+    bank = _unit(known)
+    votes: list[torch.Tensor] = []
+    for part in images.split(256):
+        near = (_unit(part) @ bank.T).topk(k, dim=1)
+        # A vote weighs 1, and up to 1 / 2k more the more similar it is: enough to break ties.
+        weight = 1 + near.values.clamp(-1, 1) / (4 * k)
+        count = near.values.new_zeros(len(part), classes)
+        votes.append(count.scatter_add_(1, labels[near.indices], weight).argmax(dim=1))
+    return torch.cat(votes)
+
+
+def _unit(images: Images) -> torch.Tensor:
+    flat = rows.flatten(images)
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    return flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-12)

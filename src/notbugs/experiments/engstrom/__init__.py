@@ -1,0 +1,1 @@
+"""The parts of `notbugs.experiments.engstrom2019`: settings, graph, producers."""

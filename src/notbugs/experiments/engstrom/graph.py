@@ -1,0 +1,160 @@
+"""Which models, priors and looks of the experiment on representations follow from which."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from notbugs.experiments import stages
+from notbugs.experiments.engstrom import artefacts, looks, producers
+from notbugs.experiments.engstrom.settings import Looks
+from notbugs.experiments.plan import Planner, Where
+from notbugs.store import Stage
+
+VERSION = 1
+"""Raised whenever a look changes what it computes: stored results are then redone."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All stages of a run, and the facts about its data.
+
+    - `looks`: one mapping a seed, from a look's name to its stage
+    - `models`: one mapping a seed, from "standard", "robust", "judge" to its stage
+    """
+
+    looks: tuple[Mapping[str, Stage], ...]
+    models: tuple[Mapping[str, Stage], ...]
+    title: str
+    digest: str
+    images: Mapping[str, int]
+    classes: tuple[str, ...]
+
+    @property
+    def targets(self) -> list[Stage]:
+        """The stages whose results are wanted."""
+        return [stage for seed in self.looks for stage in seed.values()]
+
+
+class _Grapher:
+    def __init__(self, settings: Looks, where: Where) -> None:
+        self.settings, self.where = settings, where
+        self.planner = Planner(settings.models, where)
+
+    def stage(
+        self,
+        label: str,
+        producer: Any,
+        seed: int,
+        inputs: dict[str, Stage],
+        cost: float,
+        **own: Any,
+    ) -> Stage:
+        made = self.planner.stage(
+            "look", f"{label} · seed {seed}", producer, cost, inputs, seed=seed, **own
+        )
+        return replace(made, version=VERSION)
+
+    def prior(self, role: str, seed: int, upsample: str = "resize") -> Stage:
+        s = self.settings
+        label = role if upsample == "resize" else f"{role} ({upsample})"
+        own: dict[str, Any] = {} if role == "denoiser" else {"upsample": upsample}
+        return self.stage(
+            f"train {label}",
+            producers.train_prior,
+            seed,
+            {},
+            self.planner.n * s.prior_epochs * 3.0,
+            role=role,
+            epochs=s.prior_epochs,
+            width=s.prior_width,
+            **own,
+        )
+
+    def models(self, seed: int) -> dict[str, Stage]:
+        """The main experiment's own, and a judge that starts from other weights."""
+        s, make = self.settings.models, self.planner.model
+        return {
+            "standard": make("standard", seed, s.standard),
+            "robust": make("robust", seed, s.robust),
+            "judge": make("judge", seed, s.standard),
+        }
+
+    def halved(self, seed: int) -> dict[str, Stage]:
+        """Standard models that halve their maps in other ways, where the architecture has such."""
+        s = self.settings.models
+        if s.architecture != "cnn":
+            return {}
+        found: dict[str, Stage] = {}
+        for down in artefacts.DOWNS:
+            # The default says nothing, so that it is the standard model itself.
+            options = {} if down == "stride" else {"down": down}
+            other = Planner(replace(s, options={**s.options, **options}), self.where)
+            made = other.model("standard", seed, s.standard)
+            found[f"down {down}"] = replace(made, label=f"train standard ({down}) · seed {seed}")
+        return found
+
+    def looks(self, seed: int, models: dict[str, Stage]) -> dict[str, Stage]:
+        s = self.settings
+        denoiser, generator = self.prior("denoiser", seed), self.prior("generator", seed)
+        ups = {f"up {u}": self.prior("generator", seed, u) for u in artefacts.UPSAMPLES[1:]}
+        solver = {
+            "inversion_steps": s.inversion_steps,
+            "inversion_rule": s.inversion_rule,
+            "inversion_step_size": s.inversion_step_size,
+        }
+        visual = {"visual_steps": s.visual_steps}
+        classes = self.planner.source.train.classes
+        step = 6.0  # forward and backward of a few hundred images
+        return {
+            "inversion": self.stage(
+                "invert", looks.look_inverted, seed, models,
+                s.targets * s.inversion_steps * 4 * step, targets=s.targets, **solver,
+            ),
+            "interpolation": self.stage(
+                "interpolate", looks.look_interpolated, seed, {**models, "denoiser": denoiser},
+                s.pairs * s.points * s.inversion_steps * 2 * step,
+                pairs=s.pairs, points=s.points, **solver,
+            ),
+            "visualisation": self.stage(
+                "visualise", looks.look_visualised, seed,
+                {**models, "denoiser": denoiser, "generator": generator},
+                classes * s.copies * s.visual_steps * 36 * step,
+                copies=s.copies, units=s.units, **visual,
+            ),
+            "manipulation": self.stage(
+                "manipulate", looks.look_manipulated, seed, models,
+                classes * s.pushed * s.inversion_steps * 8 * step, pushed=s.pushed, **solver,
+            ),
+            "artefacts": self.stage(
+                "measure artefacts", artefacts.look_artefacts, seed, models,
+                classes * s.visual_steps * 2 * step, **visual,
+            ),
+            "downsampling": self.stage(
+                "compare downsampling", artefacts.look_downsampled, seed,
+                {**self.halved(seed), "judge": models["judge"], "generator": generator, **ups},
+                classes * s.visual_steps * 3 * step, **visual,
+            ),
+        }  # fmt: skip
+
+
+def graph(settings: Looks, where: Where) -> Graph:
+    """The whole graph of a run, before anything is computed."""
+    grapher = _Grapher(settings, where)
+    source = grapher.planner.source
+    models = tuple(grapher.models(seed) for seed in range(settings.seeds))
+    first = stages.splits(
+        settings.data,
+        stages.digest_of(source),
+        where.data_dir,
+        0,
+        settings.models.train_size,
+        settings.models.test_size,
+    )
+    return Graph(
+        looks=tuple(grapher.looks(seed, models[seed]) for seed in range(settings.seeds)),
+        models=models,
+        title=source.title,
+        digest=source.train.digest,
+        images={"train": len(first.train), "val": len(first.val), "test": len(first.test)},
+        classes=source.train.class_names,
+    )

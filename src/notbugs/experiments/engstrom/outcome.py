@@ -1,0 +1,135 @@
+"""What a run of the experiment on representations leaves behind, and how its numbers are read."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from notbugs.data import safefile
+from notbugs.experiments.claims import Claim, mean, spread
+from notbugs.experiments.claims import row as claim_row
+from notbugs.experiments.engstrom.graph import Graph
+from notbugs.experiments.engstrom.producers import NUMBERS, PICTURES
+from notbugs.experiments.engstrom.settings import Looks
+from notbugs.experiments.results import claim_files, place, versions, write_json
+from notbugs.experiments.stages import MODEL
+from notbugs.store import RunSummary, Stage, Store
+
+SAMPLES = "pictures.safetensors"
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All numbers of a run: table -> row -> column -> one value a seed."""
+
+    tables: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
+
+    def seeds(self, table: str, row: str, column: str) -> list[float]:
+        """The values of a column, one a seed; empty where there are none."""
+        found = self.tables.get(table, {}).get(row, {}).get(column, ())
+        return [v for v in found if math.isfinite(v)]
+
+    def as_tables(self) -> dict[str, list[dict[str, object]]]:
+        """The tables of results.json: mean and `_std` over seeds of every column."""
+        return {
+            name: [{"row": row} | _over_seeds(columns) for row, columns in rows.items()]
+            for name, rows in self.tables.items()
+        }
+
+
+def collect(graph: Graph, store: Store) -> Seen:
+    """Reads what the looks wrote."""
+    tables: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for looks in graph.looks:
+        for stage in looks.values():
+            found = json.loads((_folder(store, stage) / NUMBERS).read_text())
+            for table, rows in found.items():
+                for row in rows:
+                    columns = tables.setdefault(table, {}).setdefault(row.pop("row"), {})
+                    for column, value in row.items():
+                        columns.setdefault(column, []).append(value)
+    return Seen(tables)
+
+
+def write_outcome(
+    settings: Looks,
+    graph: Graph,
+    store: Store,
+    summary: RunSummary,
+    claims: Sequence[Claim],
+    out: Path,
+) -> dict[str, Any]:
+    """Writes results, pictures and models of a finished run; returns results.json's content."""
+    numbers = collect(graph, store)
+    verdicts = [claim_row(claim, numbers, settings.seeds) for claim in claims]
+    result: dict[str, Any] = {
+        "experiment": "engstrom2019",
+        "dataset": graph.title,
+        "preset": settings.preset,
+        "conditions": {
+            "data": settings.data,
+            "data_digest": graph.digest,
+            "images": dict(graph.images),
+            "classes": list(graph.classes),
+            "config": asdict(settings),
+        },
+        "claims": [verdict for verdict in verdicts if verdict is not None],
+        "tables": numbers.as_tables(),
+        "seconds": summary.seconds_worked,
+        "seconds_total": summary.seconds_worked + summary.seconds_from_store,
+        "seconds_wall": summary.seconds_wall,
+        "versions": versions(),
+    }
+    _lay_out(graph, store, out)
+    write_json(out / RESULTS, json.dumps(_plain(result), indent=1, allow_nan=False))
+    return result
+
+
+def _lay_out(graph: Graph, store: Store, out: Path) -> None:
+    models = {
+        f"models/{name}-seed{seed}.safetensors": stage
+        for seed, of_seed in enumerate(graph.models)
+        for name, stage in of_seed.items()
+    }
+    claim_files(out, list(models))
+    for name, stage in models.items():
+        place(store, stage, MODEL, out / name)
+    pictures: dict[str, torch.Tensor] = {}
+    for name, stage in graph.looks[0].items():
+        tensors, _ = safefile.read_tensors(_folder(store, stage) / PICTURES, what="data")
+        pictures |= {f"{name}/{k}": v for k, v in tensors.items()}
+    safefile.write_tensors(out / SAMPLES, pictures, {})
+
+
+def _folder(store: Store, stage: Stage) -> Path:
+    entry = store.find(stage.kind, stage.key)
+    if entry is None:
+        raise KeyError(f"The store holds no result for '{stage.label}'.")
+    return entry.path
+
+
+def _over_seeds(columns: Mapping[str, Sequence[float]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    count = 0
+    for name, values in columns.items():
+        finite = [v for v in values if math.isfinite(v)]
+        found[name] = mean(finite) if finite else None
+        found[f"{name}_std"] = spread(finite) if finite else None
+        count = max(count, len(values))
+    return found | {"seeds": count}
+
+
+def _plain(value: Any) -> Any:
+    """The value without what JSON cannot say: an infinite or missing number is null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}  # pyright: ignore
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]  # pyright: ignore
+    return value

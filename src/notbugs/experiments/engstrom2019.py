@@ -1,0 +1,209 @@
+"""Engstrom et al. 2019, "Adversarial Robustness as a Prior for Learned Representations".
+
+For each seed the standard and the robust model of the main experiment, and a third one that
+judges. Both are inverted, interpolated, visualised (with and without priors) and manipulated,
+side by side; and the frequencies of their gradients and pictures are measured.
+
+**Source**: arXiv 1906.00945; the priors, Olah et al. 2017; checkerboards, Odena et al. 2016. The
+paper shows pictures and gives no table: the claims are its statements, put as inequalities.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from notbugs.experiments.claims import Claim, Finding, SeedValues, mean, outside_spread
+from notbugs.experiments.engstrom.graph import graph
+from notbugs.experiments.engstrom.looks import VARIANTS
+from notbugs.experiments.engstrom.outcome import Seen, write_outcome
+from notbugs.experiments.engstrom.settings import Looks
+from notbugs.experiments.plan import Where
+from notbugs.store import Observer, Store, run_stages
+
+LOW = 0.1
+"""Relative representation error that counts as low."""
+
+Measure = Callable[[Seen], Finding | None]
+
+
+def _gain(start: str, column: str, sign: int) -> Measure:
+    """The robust model's images are nearer, by more than two standard errors in every seed."""
+    row = f"robust - standard, from {start}"
+
+    def measure(seen: Seen) -> Finding | None:
+        gains = seen.seeds("gain", row, column)
+        errors = seen.seeds("gain", row, f"{column}_error")
+        ours = seen.seeds("inversion", f"robust, from {start}", column)
+        control = seen.seeds("inversion", f"standard, from {start}", column)
+        if not gains:
+            return None
+        holds = all(sign * g > 2 * e for g, e in zip(gains, errors, strict=True))
+        rule = "in every seed, mean difference over images > 2 standard errors"
+        return Finding(ours, control, holds, rule)
+
+    return measure
+
+
+def _low(row: str) -> Measure:
+    def measure(seen: Seen) -> Finding | None:
+        ours = seen.seeds("inversion", row, "relative_error")
+        control = seen.seeds("inversion", row, "start_error")
+        return Finding(ours, control, max(ours) <= LOW, f"every seed <= {LOW:g}") if ours else None
+
+    return measure
+
+
+def _compared(
+    table: str, mine: str, other: str, column: str, sign: int, factor: float = 1.0
+) -> Measure:
+    """sign * (mine - factor * other) > 0, beyond the spread over seeds; for one seed, as it is."""
+
+    def measure(seen: Seen) -> Finding | None:
+        ours, control = seen.seeds(table, mine, column), seen.seeds(table, other, column)
+        if not ours or not control:
+            return None
+        differences = [sign * (a - factor * b) for a, b in zip(ours, control, strict=True)]
+        return Finding(ours, control, _beyond(differences), _rule(sign))
+
+    return measure
+
+
+def _best_prior(column: str) -> Measure:
+    """The robust model without any prior against the standard one with the best of them."""
+
+    def measure(seen: Seen) -> Finding | None:
+        ours = seen.seeds("visualisation", "robust, no prior", column)
+        others = [seen.seeds("visualisation", f"standard, {v}", column) for v in VARIANTS[1:]]
+        others = [o for o in others if len(o) == len(ours)]
+        if not ours or not others:
+            return None
+        best = max(others, key=mean)
+        holds = mean(ours) >= mean(best)
+        return Finding(ours, best, holds, "mean >= mean of the best prior")
+
+    return measure
+
+
+def _uneven(seen: Seen) -> Finding | None:
+    ours = seen.seeds("downsampling", "generator, uneven", "picture_board")
+    control = seen.seeds("downsampling", "generator, resize", "picture_board")
+    if not ours or not control:
+        return None
+    return Finding(ours, control, mean(ours) > mean(control), "mean > mean of resize-convolution")
+
+
+def _beyond(differences: SeedValues) -> bool | None:
+    """Beyond two standard errors over seeds; undecided with one."""
+    return outside_spread(differences)
+
+
+def _rule(sign: int) -> str:
+    side = "above" if sign > 0 else "below"
+    return f"mean difference {side} 0 by > 2 standard errors over seeds"
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "invert_standard",
+        "Standard model: inversion from noise reaches a low representation error",
+        "shown for both models (section 3)",
+        _low("standard, from noise"),
+    ),
+    Claim(
+        "invert_robust",
+        "Robust model: inversion from noise reaches a low representation error",
+        "shown for both models (section 3)",
+        _low("robust, from noise"),
+    ),
+    Claim(
+        "nearer_ssim",
+        "From noise, the robust model's images end closer to the target in SSIM",
+        "only the robust model's look like the target (Figure 2)",
+        _gain("noise", "ssim", +1),
+    ),
+    Claim(
+        "nearer_lpips",
+        "From noise, they end closer to the target in LPIPS, as a third model sees it",
+        "only the robust model's look like the target (Figure 2)",
+        _gain("noise", "lpips", -1),
+    ),
+    Claim(
+        "nearer_other_ssim",
+        "From another image, they end closer to the target in SSIM",
+        "Figure 3",
+        _gain("another image", "ssim", +1),
+    ),
+    Claim(
+        "nearer_other_lpips",
+        "From another image, they end closer to the target in LPIPS",
+        "Figure 3",
+        _gain("another image", "lpips", -1),
+    ),
+    Claim(
+        "interpolation_natural",
+        "Frames between two images look more natural through the robust representation",
+        "shown (Figure 6)",
+        _compared("interpolation", "robust", "standard", "unnatural", -1),
+    ),
+    Claim(
+        "visual_smooth",
+        "Without priors, the robust model's visualisations hold less high-frequency energy",
+        "shown (Figure 4)",
+        _compared(
+            "visualisation", "robust, no prior", "standard, no prior", "high_frequencies", -1
+        ),
+    ),
+    Claim(
+        "visual_recognised",
+        "Without priors, the nearest training images recognise the robust model's classes better",
+        "shown (Figure 4)",
+        _compared("visualisation", "robust, no prior", "standard, no prior", "neighbours", +1),
+    ),
+    Claim(
+        "needs_no_prior",
+        "Without priors they recognise them at least as well as the standard model's with the "
+        "best prior",
+        "stated (section 4.1)",
+        _best_prior("neighbours"),
+    ),
+    Claim(
+        "manipulation",
+        "Adding a class's best coordinate turns more of the robust model's images into the class "
+        "(nearest training images)",
+        "shown (Figure 5)",
+        _compared("manipulation", "robust, +2", "standard, +2", "neighbours", +1),
+    ),
+    Claim(
+        "gradient_smooth",
+        "The robust model's input gradients hold less high-frequency energy",
+        "not published",
+        _compared("gradients", "robust", "standard", "high_frequencies", -1),
+    ),
+    Claim(
+        "resize_convolution",
+        "A generator of uneven transposed convolutions leaves a stronger checkerboard than one "
+        "that resizes and convolves",
+        "shown (Odena et al. 2016)",
+        _uneven,
+    ),
+)
+
+
+def run(
+    settings: Looks,
+    store: Store,
+    *,
+    where: Where,
+    out: Path,
+    workers: int,
+    threads: int = 1,
+    observer: Observer,
+) -> dict[str, Any]:
+    """Runs the experiment, writes `results.json`, pictures and models to `out`, and returns it.
+
+    Stages that the store holds are not computed again (a store shared with the main experiment
+    has both models already); a run killed at any moment goes on where it stood.
+    """
+    whole = graph(settings, where)
+    summary = run_stages(whole.targets, store, workers=workers, threads=threads, observer=observer)
+    return write_outcome(settings, whole, store, summary, CLAIMS, out)

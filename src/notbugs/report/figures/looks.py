@@ -1,0 +1,177 @@
+"""What the standard and the robust model see, side by side: rows of pictures with names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from notbugs.report.figures.sheet import Array, sheet
+from notbugs.report.figures.style import (
+    LABEL,
+    LIGHT,
+    SMALL,
+    Theme,
+    axes_of,
+    legend,
+    new_figure,
+    plain_axes,
+)
+from notbugs.report.reading import Arrays
+
+MODELS = ("standard", "robust")
+NAME, SIDE, GAP, LINE = 1.75, 0.78, 0.07, 0.26
+"""Inches: the column of names, a picture, the gap beside it, a line of text."""
+MOST = 10
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """A row of pictures [k, c, h, w] (None: a free place) with its name; `head` stands above."""
+
+    name: str
+    images: Sequence[Array | None]
+    head: str = ""
+
+
+def rows_of_pictures(rows: Sequence[PictureRow], theme: Theme = LIGHT) -> Figure:
+    """The rows below each other, pictures of a column in line."""
+    count = max(len(row.images) for row in rows)
+    width = NAME + count * (SIDE + GAP) + 0.1
+    height = 0.1 + sum(SIDE + GAP + LINE * bool(row.head) for row in rows)
+    figure = new_figure(width, height, theme)
+    page = sheet(figure, width, height, theme)
+    y = 0.05
+    for row in rows:
+        if row.head:
+            page.text(0.1, y + LINE - 0.08, row.head, size=LABEL, color=theme.ink, weight="bold")
+            y += LINE
+        place = y + SIDE / 2
+        page.text(0.1, place, row.name, size=SMALL, color=theme.faint, va="center")
+        for i, image in enumerate(row.images):
+            if image is not None:
+                page.image(image, NAME + i * (SIDE + GAP), y, SIDE)
+        y += SIDE + GAP
+    return figure
+
+
+def inversion(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
+    """Targets, and for each start what both models cannot tell from them."""
+    rows = [PictureRow("target", _of(pictures, "inversion/targets"))]
+    for start in ("noise", "another image"):
+        key = f"inversion/inverted/{start}"
+        rows.append(PictureRow("start", _of(pictures, f"{key}/start"), f"From {start}"))
+        rows += [PictureRow(f"{m} model", _of(pictures, f"{key}/{m}")) for m in MODELS]
+    return rows_of_pictures(rows, theme)
+
+
+def paths(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
+    """Ways between images: by pixels, and through each representation."""
+    rows: list[PictureRow] = []
+    for i in range(len(pictures["interpolation/path/pixels"])):
+        for name, label in (
+            ("pixels", "mixed pixels"),
+            ("standard", "standard model"),
+            ("robust", "robust model"),
+        ):
+            frames = list(pictures[f"interpolation/path/{name}"][i])
+            rows.append(PictureRow(label, frames, "Pair " + str(i + 1) if name == "pixels" else ""))
+    return rows_of_pictures(rows, theme)
+
+
+def visualisations(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
+    """What makes each class most likely, for both models, with each prior."""
+    variants = [k.rsplit("/", 1)[1] for k in pictures if k.startswith("visualisation/seen/robust/")]
+    rows: list[PictureRow] = []
+    for variant in sorted(variants, key=lambda v: (v != "no prior", v)):
+        for model in MODELS:
+            images = _of(pictures, f"visualisation/seen/{model}/{variant}")
+            head = variant.capitalize() if model == MODELS[0] else ""
+            rows.append(PictureRow(f"{model} model", images, head))
+    return rows_of_pictures(rows, theme)
+
+
+def units(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
+    """Coordinates of the embedding: what was made for them, and real images beside."""
+    rows: list[PictureRow] = []
+    for model in MODELS:
+        key = f"visualisation/units/{model}"
+        rows.append(PictureRow("made", _of(pictures, f"{key}/made"), f"{model} model".capitalize()))
+        for what, label in (("most", "most active"), ("least", "least active")):
+            real = pictures[f"{key}/{what}"]
+            for j in range(min(2, real.shape[1])):
+                rows.append(PictureRow(f"{label}, {j + 1}", list(real[:MOST, j])))
+    return rows_of_pictures(rows, theme)
+
+
+def pushes(pictures: Arrays, theme: Theme = LIGHT, classes: Sequence[str] = ()) -> Figure:
+    """Images with each class's best coordinate taken away and added."""
+    keys = [k for k in pictures if k.startswith("manipulation/pushed/standard/")]
+    rows: list[PictureRow] = []
+    for key in sorted(keys, key=lambda k: int(k.rsplit("/", 1)[1])):
+        c = int(key.rsplit("/", 1)[1])
+        left, right = pictures[key], pictures[key.replace("standard", "robust")]
+        name = classes[c] if c < len(classes) else str(c)
+        head = "Standard model: image, then -1, +½, +1, +2; robust model: the same"
+        rows.append(PictureRow(f"towards {name}", [*left, None, *right], head if not rows else ""))
+    return rows_of_pictures(rows, theme)
+
+
+def artefacts(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
+    """Patterns of high frequency that classes like; gradients and generated images."""
+    rows: list[PictureRow] = []
+    for model in MODELS:
+        images = _of(pictures, f"artefacts/pattern/{model}")
+        head = "Patterns of high frequency that raise each class" if not rows else ""
+        rows.append(PictureRow(f"{model} model", images, head))
+    for prefix, head, named in (
+        ("downsampling/down/", "Input gradients, by how the classifier halves its maps", _gradient),
+        ("downsampling/up/", "Generated images, by how the generator doubles them", _same),
+    ):
+        keys = [k for k in pictures if k.startswith(prefix)]
+        for i, key in enumerate(keys):
+            images = [named(image) for image in pictures[key]]
+            rows.append(PictureRow(key.removeprefix(prefix), images, "" if i else head))
+    return rows_of_pictures(rows, theme)
+
+
+def spectra(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
+    """The power of input gradients, and of images, over frequencies."""
+    figure = new_figure(6.2, 3.6, theme)
+    ax = axes_of(figure, 1, 1)
+    plain_axes(ax, theme)
+    frequency = pictures["artefacts/spectrum/frequency"]
+    inks = {"standard": theme.vermillion, "robust": theme.blue, "images": theme.faint}
+    for name, ink in inks.items():
+        label = "images" if name == "images" else f"gradients, {name} model"
+        values = np.maximum(pictures[f"artefacts/spectrum/{name}"], 1e-12)
+        ax.plot(frequency, values, color=ink, linewidth=2, label=label)
+    ax.set_yscale("log")
+    ax.set_xlabel("frequency (cycles a pixel)", color=theme.ink, fontsize=LABEL)
+    ax.set_ylabel("mean power, spread 1", color=theme.ink, fontsize=LABEL)
+    legend(ax, theme)
+    return figure
+
+
+def _of(pictures: Arrays, key: str) -> list[Array]:
+    return list(pictures[key][:MOST])
+
+
+def _gradient(image: Array) -> Array:
+    """A gradient around grey, three of its spreads to black and white."""
+    return np.clip(0.5 + image / 6, 0, 1)
+
+
+def _same(image: Array) -> Array:
+    return image
+
+
+DRAWN: Mapping[str, Callable[..., Figure]] = {
+    "inversion": inversion,
+    "paths": paths,
+    "visualisations": visualisations,
+    "units": units,
+    "pushes": pushes,
+    "spectra": spectra,
+    "artefacts": artefacts,
+}
