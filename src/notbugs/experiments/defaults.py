@@ -6,8 +6,11 @@ trained for itself may have others.
 
 from dataclasses import replace
 
+import torch
+
 from notbugs.engine import Threat
 from notbugs.experiments.config import Config, config_for
+from notbugs.models.standin import has_bf16
 from notbugs.training import Adversary, Recipe, named
 
 MARGIN = 1.1
@@ -37,15 +40,21 @@ def training_config(data: str, threat: str | None = None) -> Config:
     """The settings at which a model is trained on `data`, for a threat `norm:eps` or none.
 
     Those of the experiment on a laptop; for MNIST in Linf all images and a strided net, for
-    which a step of PGD costs little.
+    which a step of PGD costs little, in bf16 where the processor computes with it (0.6 of the
+    time of float32 on two cores).
 
     **Raises** ValueError for an unknown dataset or a threat that cannot be read.
     """
     config = config_for(data, "laptop")
     if not _is_mnist_linf(data, threat):
         return config
+    precision = "bf16" if has_bf16(torch.device("cpu")) else "float32"
     return replace(
-        config, train_size=None, architecture="strided", options=_MNIST_NET, robust=_MNIST_LINF
+        config,
+        train_size=None,
+        architecture="strided",
+        options=_MNIST_NET,
+        robust=replace(_MNIST_LINF, precision=precision),
     )
 
 

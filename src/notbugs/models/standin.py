@@ -157,7 +157,7 @@ def _chosen(model: Classifier, x: Images, low: bool) -> str | None:
 def _timed(model: Classifier, x: Images, low: bool) -> str | None:
     found: dict[str | None, float] = {None: GAIN * _seconds(model.logits, x)}
     said = model.logits(x).detach()
-    for precision in ("float32", "bf16") if low and _has_bf16(x.device) else ("float32",):
+    for precision in ("float32", "bf16") if low and has_bf16(x.device) else ("float32",):
         try:
             logits = copy_of(model, precision)
             if agrees(said, logits, x, precision):
@@ -193,7 +193,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _has_bf16(device: torch.device) -> bool:
+def has_bf16(device: torch.device) -> bool:
     """Whether bf16 arithmetic is done by the hardware there."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
