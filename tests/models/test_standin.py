@@ -185,7 +185,7 @@ def test_the_fastest_copy_that_agrees_is_chosen_once(monkeypatch, tmp_path):
     monkeypatch.setenv("NOTBUGS_CACHE", str(tmp_path))
     monkeypatch.setattr(choices, "_HERE", {})
     monkeypatch.setattr(standin, "WORTHWHILE", 0.0)
-    monkeypatch.setattr(standin, "_has_bf16", lambda device: True)
+    monkeypatch.setattr(standin, "has_bf16", lambda device: True)
     model, timings = net(), []
 
     def seconds(logits, x):
@@ -210,7 +210,7 @@ def test_the_fastest_copy_that_agrees_is_chosen_once(monkeypatch, tmp_path):
 
 def test_a_copy_that_saves_too_little_is_not_taken(monkeypatch):
     monkeypatch.setattr(choices, "_HERE", {})
-    monkeypatch.setattr(standin, "_has_bf16", lambda device: False)
+    monkeypatch.setattr(standin, "has_bf16", lambda device: False)
     monkeypatch.setattr(
         standin, "_seconds", lambda logits, x: 1.0 if hasattr(logits, "__self__") else 0.95
     )

@@ -1,4 +1,4 @@
-"""The command line: `notbugs reproduce | train | attack | evaluate | build | data`."""
+"""The command line: `notbugs reproduce | train | attack | evaluate | look | build | data`."""
 
 import os
 import sys
@@ -12,6 +12,7 @@ import notbugs
 from notbugs.cli import together
 from notbugs.cli.attack import AttackCommand
 from notbugs.cli.evaluate import Evaluate
+from notbugs.cli.look import Look
 from notbugs.cli.reproduce import Reproduce
 from notbugs.cli.sets import Build, Data
 from notbugs.cli.train import Train
@@ -22,6 +23,7 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[AttackCommand, tyro.conf.subcommand("attack")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Look, tyro.conf.subcommand("look")]
     | Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Data, tyro.conf.subcommand("data")]
 )
@@ -37,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="notbugs",
-        description="Adversarial examples as features: train, attack, judge, build, reproduce.",
+        description="Adversarial examples as features: train, attack, judge, look inside, build, "
+        "reproduce.",
         args=given,
         config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
     )

@@ -5,7 +5,7 @@ from notbugs.data.download import fetch
 from notbugs.data.exchange import export_npz, import_npz, import_torch_lists
 from notbugs.data.files import load, save
 from notbugs.data.loader import Augment, DeviceData, batches, streamed
-from notbugs.data.pictures import Exported, export_folder
+from notbugs.data.pictures import Exported, export_folder, read_picture
 from notbugs.data.planted import Planted
 from notbugs.data.sources import SOURCES, Source, load_source
 from notbugs.data.splits import Splits, split
@@ -30,6 +30,7 @@ __all__ = [
     "import_torch_lists",
     "load",
     "load_source",
+    "read_picture",
     "save",
     "split",
     "streamed",

@@ -11,9 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from notbugs.core.errors import bad_value
+from notbugs.core.errors import DataError, bad_value
 from notbugs.data.dataset import ImageData
 from notbugs.data.writing import new_folder
+
+PICTURE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's mode for a number of channels."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,29 @@ def _folder_names(class_names: Sequence[str]) -> list[str]:
 def _picture(image: Tensor) -> Image.Image:
     array = image.permute(1, 2, 0).numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def read_picture(path: Path | str, shape: tuple[int, int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """A picture file as an image [1, c, h, w] in [0, 1], and its own (height, width).
+
+    Grey for one channel, RGB for three, RGBA for four. A picture of another size is resampled
+    (Lanczos, with antialiasing) to `shape`, its proportions given up.
+
+    Raises:
+        ValueError: `shape` has another number of channels.
+        DataError: the file is missing, or no picture that Pillow can read.
+    """
+    channels, height, width = shape
+    if channels not in PICTURE_MODES:
+        raise bad_value("shape", "have 1, 3 or 4 channels", channels)
+    try:
+        with Image.open(path) as file:
+            size = (file.height, file.width)
+            picture = file.convert(PICTURE_MODES[channels])
+            if size != (height, width):
+                picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+            values = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    except (OSError, ValueError) as error:
+        raise DataError(f"Cannot read the picture '{path}': {error}. Check the path.") from error
+    image = values.reshape(height, width, channels).permute(2, 0, 1)
+    return image[None].float().div(255), size

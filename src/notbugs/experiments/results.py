@@ -114,13 +114,13 @@ def _model_name(row: TrainedSet) -> str:
 
 
 def _listed(out: Path) -> list[Path]:
-    """The files an earlier run says it put there; none outside the two folders."""
+    """The files an earlier run says it put there; none outside the folders of ours."""
     try:
         names = json.loads((out / LIST).read_text())
     except (OSError, ValueError):
         return []
     places = [out / str(name) for name in names]
-    allowed = {out / "models", out / "datasets"}
+    allowed = {out / "models", out / "datasets", out / "priors"}
     return [p for p in places if p.parent in allowed and p.suffix == ".safetensors"]
 
 

@@ -20,10 +20,12 @@ class Graph:
 
     - `looks`: one mapping a seed, from a look's name to its stage
     - `models`: one mapping a seed, from "standard", "robust", "judge" to its stage
+    - `priors`: one mapping a seed, from "denoiser", "generator" to its stage
     """
 
     looks: tuple[Mapping[str, Stage], ...]
     models: tuple[Mapping[str, Stage], ...]
+    priors: tuple[Mapping[str, Stage], ...]
     title: str
     digest: str
     images: Mapping[str, int]
@@ -69,6 +71,10 @@ class _Grapher:
             width=s.prior_width,
             **own,
         )
+
+    def priors(self, seed: int) -> dict[str, Stage]:
+        """The nets that know what images look like."""
+        return {role: self.prior(role, seed) for role in ("denoiser", "generator")}
 
     def models(self, seed: int) -> dict[str, Stage]:
         """The main experiment's own, and a judge that starts from other weights."""
@@ -153,6 +159,7 @@ def graph(settings: Looks, where: Where) -> Graph:
     return Graph(
         looks=tuple(grapher.looks(seed, models[seed]) for seed in range(settings.seeds)),
         models=models,
+        priors=tuple(grapher.priors(seed) for seed in range(settings.seeds)),
         title=source.title,
         digest=source.train.digest,
         images={"train": len(first.train), "val": len(first.val), "test": len(first.test)},

@@ -13,7 +13,7 @@ from notbugs.data import safefile
 from notbugs.experiments.claims import Claim, mean, spread
 from notbugs.experiments.claims import row as claim_row
 from notbugs.experiments.engstrom.graph import Graph
-from notbugs.experiments.engstrom.producers import NUMBERS, PICTURES
+from notbugs.experiments.engstrom.producers import NUMBERS, PICTURES, PRIOR
 from notbugs.experiments.engstrom.settings import Looks
 from notbugs.experiments.results import claim_files, place, versions, write_json
 from notbugs.experiments.stages import MODEL
@@ -91,14 +91,14 @@ def write_outcome(
 
 
 def _lay_out(graph: Graph, store: Store, out: Path) -> None:
-    models = {
-        f"models/{name}-seed{seed}.safetensors": stage
-        for seed, of_seed in enumerate(graph.models)
-        for name, stage in of_seed.items()
-    }
-    claim_files(out, list(models))
-    for name, stage in models.items():
-        place(store, stage, MODEL, out / name)
+    files: dict[str, tuple[Stage, str]] = {}
+    for folder, stages, inner in (("models", graph.models, MODEL), ("priors", graph.priors, PRIOR)):
+        for seed, of_seed in enumerate(stages):
+            for name, stage in of_seed.items():
+                files[f"{folder}/{name}-seed{seed}.safetensors"] = (stage, inner)
+    claim_files(out, list(files))
+    for name, (stage, inner) in files.items():
+        place(store, stage, inner, out / name)
     pictures: dict[str, torch.Tensor] = {}
     for name, stage in graph.looks[0].items():
         tensors, _ = safefile.read_tensors(_folder(store, stage) / PICTURES, what="data")

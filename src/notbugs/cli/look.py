@@ -1,0 +1,383 @@
+"""`notbugs look`: what a model sees in images, and what its parts look for, as one picture."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from rich.console import Console
+from torch import Tensor
+
+from notbugs.analysis import high_frequency_share
+from notbugs.cli.common import (
+    check_outputs,
+    check_writable,
+    images_for,
+    moved,
+    open_model,
+    write_text,
+)
+from notbugs.cli.progress import bar
+from notbugs.core.errors import bad_value, check_count
+from notbugs.data import ImageData, read_picture, safefile
+from notbugs.data.writing import write_file
+from notbugs.engine import robust_view
+from notbugs.models import Classifier
+from notbugs.models.denoiser import Denoiser
+from notbugs.models.generator import ImageGenerator
+from notbugs.models.prior_files import load_prior
+from notbugs.perception import ssim
+from notbugs.report.figures import png
+from notbugs.report.figures.looks import PictureRow, rows_of_pictures
+from notbugs.representations import (
+    Priors,
+    add_feature,
+    find_attribute,
+    in_codes,
+    in_pixels,
+    interpolate,
+    invert_images,
+    most_activating,
+    quick_inversion,
+    visualise,
+)
+
+FIRST = 8
+MOST_UNITS = 12
+STRENGTHS = (-1.0, 0.5, 1.0, 2.0)
+WAYS = ("invert", "interpolate", "visualise", "manipulate")
+
+
+@dataclass(frozen=True)
+class Look:
+    """See what a model sees: inversion, interpolation, visualisation, manipulation.
+
+    Writes one picture, and the numbers with --json.
+
+    Try:
+      notbugs look model.safetensors --invert
+      notbugs look model.safetensors --invert --interpolate --image 3 17
+      notbugs look model.safetensors --visualise --layer logits --smoothness 1
+      notbugs look model.safetensors --manipulate --toward 5 --image 0 1 2
+    """
+
+    weights: Annotated[Path, tyro.conf.Positional]
+    """A .safetensors file, or the folder that train wrote."""
+    image: tuple[str, ...] = ()
+    """Test images by their number (from 0), or picture files; the first 8 without it."""
+    invert: bool = False
+    """Search from noise for images of the same representation."""
+    interpolate: bool = False
+    """From the first image to the second, the third to the fourth ..., by representation."""
+    visualise: bool = False
+    """What makes each unit of the layer most active, and the test images that do."""
+    manipulate: bool = False
+    """Add the feature of --unit, or that of class --toward, to each image."""
+    layer: str | None = None
+    """A layer by its dotted name, or "logits"; the embedding without it."""
+    units: tuple[int, ...] = ()
+    """With --visualise: places in the flattened layer; the first 12 without it."""
+    unit: int | None = None
+    """With --manipulate: the place in the flattened layer."""
+    toward: int | None = None
+    """With --manipulate: a class, whose best coordinate is looked up among training images."""
+    start: str = "noise"
+    """With --invert and --visualise: noise, grey or uniform."""
+    points: int = 10
+    """With --interpolate: frames, the ends included."""
+    steps: int = 200
+    """Steps of every search."""
+    smoothness: float = 0.0
+    """Prior, with --invert and --visualise: weight of the total variation."""
+    slowness: float = 0.0
+    """Prior: weight of high frequencies."""
+    moves: bool = False
+    """Prior: the model sees the image moved at random."""
+    denoiser: Path | None = None
+    """Prior: a denoiser's file (reproduce engstrom2019 and `save_prior` write such)."""
+    denoising: float | None = None
+    """With --denoiser: its weight; 1 without it."""
+    generator: Path | None = None
+    """Prior: a generator's file, of whose codes the images are made."""
+    out: Path = Path("look.png")
+    """The picture, a .png file."""
+    json: Path | None = None
+    """Write the numbers to this file."""
+    save: Path | None = None
+    """Write the images found, lossless, to this .safetensors file."""
+    data: str | None = None
+    """Another dataset, or a saved set (.safetensors), than the weights name."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie."""
+    model: str | None = None
+    """Your own model: path/to/file.py:factory."""
+    embedding: str | None = None
+    """With --model: the layer whose output is the embedding; our own weights name it."""
+    seed: int = 0
+    """Seed of the noise."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self, console: Console) -> None:
+        """Looks in every way that was asked for, and draws it."""
+        self._check()
+        model, facts = open_model(
+            self.weights, self.model, self.embedding, self.data, self.data_dir
+        )
+        test = images_for("test", facts, self.data, self.data_dir, None, None)
+        model = moved(model, self.device)
+        work = _Work(self, model, test, facts, self._priors(model), console)
+        ways = [way for way in WAYS if getattr(self, way)]
+        with bar(console, "Looking") as progress:
+            for i, way in enumerate(ways):
+                getattr(work, way)()
+                progress((i + 1) / len(ways))
+        picture = png(rows_of_pictures(work.rows))
+        write_file(self.out, lambda file: file.write(picture))
+        for line in work.lines:
+            console.print(line, soft_wrap=True)
+        console.print(f"Picture: {self.out}", soft_wrap=True)
+        if self.json is not None:
+            write_text(self.json, json.dumps(work.numbers, indent=1, allow_nan=False))
+            console.print(f"Numbers: {self.json}", soft_wrap=True)
+        if self.save is not None:
+            safefile.write_tensors(self.save, work.found, {})
+            console.print(f"Images: {self.save}", soft_wrap=True)
+
+    def _check(self) -> None:
+        """Refuses what cannot end well before any work."""
+        if not any(getattr(self, way) for way in WAYS):
+            named = ", ".join(f"--{way}" for way in WAYS)
+            raise bad_value(named, "be given, at least one of them", "none")
+        if self.manipulate and (self.unit is None) == (self.toward is None):
+            raise bad_value(
+                "--unit and --toward",
+                "be one given, the other not, with --manipulate",
+                f"--unit {self.unit}, --toward {self.toward}",
+            )
+        if self.denoising is not None and self.denoiser is None:
+            raise bad_value("--denoising", "come with --denoiser", self.denoising)
+        check_count(self.steps, "--steps")
+        if self.out.suffix != ".png":
+            raise bad_value("--out", "end in .png", f"'{self.out}'", "Add .png.")
+        outputs = {"--out": self.out, "--json": self.json, "--save": self.save}
+        check_outputs(outputs)
+        for path in outputs.values():
+            if path is not None:
+                check_writable(path)
+
+    def _priors(self, model: Classifier) -> Priors:
+        denoise: Denoiser | None = None
+        make: ImageGenerator | None = None
+        if self.denoiser is not None:
+            denoise = _of_kind(self.denoiser, Denoiser, "--denoiser").to(model.device)
+        if self.generator is not None:
+            make = _of_kind(self.generator, ImageGenerator, "--generator").to(model.device)
+        return Priors(
+            smoothness=self.smoothness,
+            slowness=self.slowness,
+            denoiser=denoise,
+            denoising=(1.0 if self.denoising is None else self.denoising) if denoise else 0.0,
+            transform=robust_view(min(model.shape[1:])) if self.moves else None,
+            generator=make,
+        )
+
+
+class _Work:
+    """Rows of the picture, lines for the terminal, numbers and images, as they are found."""
+
+    def __init__(
+        self,
+        asked: Look,
+        model: Classifier,
+        test: ImageData,
+        facts: dict[str, Any],
+        priors: Priors,
+        console: Console,
+    ) -> None:
+        self.asked, self.model, self.test, self.facts = asked, model, test, facts
+        self.priors = priors
+        self.rows: list[PictureRow] = []
+        self.lines: list[str] = []
+        self.numbers: dict[str, Any] = {"layer": asked.layer, "priors": list(priors.names)}
+        self.found: dict[str, Tensor] = {}
+        self.images = torch.cat([self._image(name, console) for name in self._names()])
+        self.images = self.images.to(model.device)
+
+    def invert(self) -> None:
+        made = invert_images(
+            self.model,
+            self.images,
+            layer=self.asked.layer,
+            start=self.asked.start,
+            solver=self._solver(lambda steps: quick_inversion(steps)),
+            priors=self.priors,
+            seed=self.asked.seed,
+        )
+        near = ssim(made.x, self.images)
+        self._row("image", self.images, "Inversion: images of the same representation")
+        self._row("same to the model", made.x)
+        self.found["inverted"] = made.x
+        self.numbers["inversion"] = {
+            "relative_error": made.relative_error.tolist(),
+            "ssim": near.tolist(),
+            "distance": made.distance.tolist(),
+        }
+        self.lines.append(
+            f"Inversion: relative error {_mean(made.relative_error)} "
+            f"(start {_mean(made.start_error)}), SSIM to the image {_mean(near)}."
+        )
+
+    def interpolate(self) -> None:
+        if len(self.images) < 2:
+            raise bad_value("--image", "name at least two images with --interpolate", 1)
+        pairs = len(self.images) // 2
+        first, last = self.images[0 : 2 * pairs : 2], self.images[1 : 2 * pairs : 2]
+        made = interpolate(
+            self.model,
+            first,
+            last,
+            points=self.asked.points,
+            layer=self.asked.layer,
+            solver=quick_inversion(self.asked.steps),
+            seed=self.asked.seed,
+        )
+        for i in range(pairs):
+            head = "Interpolation: mixed pixels, and through the representation"
+            self._row("pixels", made.plain.frames[i], "" if i else head)
+            self._row("representation", made.through.frames[i])
+        self.found["interpolated"] = made.through.frames
+        uneven = made.through.representation_unevenness
+        self.numbers["interpolation"] = {
+            "relative_error": made.relative_error.tolist(),
+            "representation_unevenness": uneven.tolist(),
+            "of_mixed_pixels": made.plain.representation_unevenness.tolist(),
+        }
+        self.lines.append(
+            f"Interpolation: longest step over the mean one {_mean(uneven)} in the "
+            f"representation; of mixed pixels {_mean(made.plain.representation_unevenness)}."
+        )
+
+    def visualise(self) -> None:
+        side = (self.model.shape[1] * self.model.shape[2]) ** 0.5
+        chosen = list(self.asked.units)
+        real = self.test.pixels(torch.arange(min(len(self.test), 1000))).to(self.model.device)
+        if not chosen:
+            width = most_activating(
+                self.model, real[:1], None, layer=self.asked.layer, count=1
+            ).units
+            chosen = width[:MOST_UNITS].tolist()
+        made = visualise(
+            self.model,
+            chosen,
+            layer=self.asked.layer,
+            start=self.asked.start,
+            solver=self._solver(lambda steps: in_pixels(steps, side / 224)),
+            priors=self.priors,
+            seed=self.asked.seed,
+        )
+        near = most_activating(self.model, real, chosen, layer=self.asked.layer, count=1)
+        names = ", ".join(map(str, chosen))
+        self._row("made for the unit", made.x, f"Visualisation of units {names}")
+        self._row("most active image", real[near.highest[:, 0]])
+        self._row("least active image", real[near.lowest[:, 0]])
+        self.found["visualised"] = made.x
+        share = high_frequency_share(made.x)
+        self.numbers["visualisation"] = {
+            "units": chosen,
+            "activation": made.activation.tolist(),
+            "of_best_image": near.highest_values[:, 0].tolist(),
+            "high_frequencies": share.tolist(),
+        }
+        silent = int((made.activation <= made.before).sum())
+        note = f" {silent} of them did not move from the start." if silent else ""
+        self.lines.append(
+            f"Visualisation: activation {_mean(made.activation)}, of the best test images "
+            f"{_mean(near.highest_values[:, 0])}; {100 * float(share.mean()):.0f} % of the energy "
+            f"in high frequencies.{note}"
+        )
+
+    def manipulate(self) -> None:
+        unit, more = self._feature()
+        columns = [self.images]
+        numbers: dict[str, Any] = {"unit": unit, "unit_of_strength": more, "strengths": {}}
+        for strength in STRENGTHS:
+            made = add_feature(
+                self.model,
+                self.images,
+                unit,
+                strength * more,
+                layer=self.asked.layer,
+                solver=quick_inversion(self.asked.steps),
+                seed=self.asked.seed,
+            )
+            columns.append(made.x)
+            numbers["strengths"][f"{strength:+g}"] = {
+                "wanted": made.wanted.tolist(),
+                "after": made.after.tolist(),
+                "distance": made.distance.tolist(),
+            }
+        shown = ", ".join(f"{s:+g}" for s in STRENGTHS)
+        head = f"Manipulation of unit {unit}: the image, then {shown} times {more:.3g}"
+        for i in range(len(self.images)):
+            self._row(f"image {i + 1}", torch.stack([c[i] for c in columns]), "" if i else head)
+        self.found["manipulated"] = torch.stack(columns[1:], dim=1)
+        self.numbers["manipulation"] = numbers
+        self.lines.append(f"Manipulation: unit {unit}, strengths in units of {more:.3g}.")
+
+    def _feature(self) -> tuple[int, float]:
+        """The unit, and the rise that counts as 1: the difference of groups, or the spread."""
+        layer = self.asked.layer
+        if self.asked.unit is not None:
+            real = self.test.pixels(torch.arange(min(len(self.test), 1000)))
+            real = real.to(self.model.device)
+            seen = most_activating(self.model, real, [self.asked.unit], layer=layer, count=1)
+            reach = float(seen.highest_values[0, 0] - seen.lowest_values[0, 0])
+            return self.asked.unit, reach / 2 or 1.0
+        known = images_for("train", self.facts, self.asked.data, self.asked.data_dir, None, 4000)
+        wanted = self.asked.toward
+        if wanted is None or not 0 <= wanted < known.classes:
+            raise bad_value("--toward", f"lie in 0..{known.classes - 1}", wanted)
+        x, there = known.pixels().to(self.model.device), known.labels == wanted
+        found = find_attribute(self.model, x[there], x[~there], layer=layer)
+        return found.unit, float(found.difference[found.unit])
+
+    def _names(self) -> tuple[str, ...]:
+        return self.asked.image or tuple(str(i) for i in range(min(FIRST, len(self.test))))
+
+    def _image(self, name: str, console: Console) -> Tensor:
+        """A test image by its number, or a picture file."""
+        if not name.lstrip("-").isdigit():
+            image, size = read_picture(Path(name), self.model.shape)
+            if size != self.model.shape[1:]:
+                console.print(
+                    f"'{name}' was resampled from {size[0]} x {size[1]} to "
+                    f"{self.model.shape[1]} x {self.model.shape[2]} pixels.",
+                    soft_wrap=True,
+                )
+            return image
+        row = int(name)
+        if not 0 <= row < len(self.test):
+            raise bad_value("--image", f"lie in 0..{len(self.test) - 1}, or name a file", row)
+        return self.test.pixels(torch.tensor([row]))
+
+    def _solver(self, usual: Callable[[int], Any]) -> Any:
+        steps = self.asked.steps
+        return in_codes(steps) if self.priors.generator is not None else usual(steps)
+
+    def _row(self, name: str, images: Tensor, head: str = "") -> None:
+        self.rows.append(PictureRow(name, list(images.detach().cpu().numpy()), head))
+
+
+def _of_kind(path: Path, kind: type[Any], flag: str) -> Any:
+    found = load_prior(path)
+    if not isinstance(found, kind):
+        raise bad_value(flag, f"name a {flag[2:]}'s file", f"'{path}', which is another net")
+    return found
+
+
+def _mean(values: Tensor) -> str:
+    return f"{float(values.mean()):.3g}"

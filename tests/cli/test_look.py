@@ -1,0 +1,113 @@
+"""`notbugs look` end to end on a small trained model."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from notbugs.cli import main
+from notbugs.data import load_source, split
+from notbugs.data.safefile import read_tensors
+from notbugs.models.prior_files import save_prior
+from notbugs.training import train_denoiser, train_generator
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("look")
+    arguments = ("--recipe", "pgd", "--epochs", "4", "--train-size", "300")
+    main(["train", *arguments, "--out", str(folder / "run")])
+    return folder / "run" / "model.safetensors"
+
+
+def look(tmp_path, weights, *arguments):
+    out = tmp_path / "look.png"
+    files = ("--out", out, "--json", tmp_path / "look.json", "--save", tmp_path / "x.safetensors")
+    main(["look", *map(str, (weights, *arguments, *files, "--steps", 20))])
+    numbers = json.loads((tmp_path / "look.json").read_text())
+    return Image.open(out), numbers, read_tensors(tmp_path / "x.safetensors", what="data")[0]
+
+
+def test_all_ways_at_once(tmp_path, trained, capsys):
+    ways = ("--invert", "--interpolate", "--visualise", "--manipulate")
+    picture, numbers, found = look(
+        tmp_path, trained, *ways, "--image", 0, 3, "--units", 1, 2, 5, "--toward", 4, "--points", 4
+    )
+    assert picture.width > 500
+    assert found["inverted"].shape == (2, 1, 8, 8)
+    assert found["interpolated"].shape == (1, 4, 1, 8, 8)
+    assert found["visualised"].shape == (3, 1, 8, 8)
+    assert found["manipulated"].shape == (2, 4, 1, 8, 8)
+    assert max(numbers["inversion"]["relative_error"]) < 0.5
+    assert numbers["visualisation"]["units"] == [1, 2, 5]
+    assert len(numbers["manipulation"]["strengths"]["+1"]["after"]) == 2
+    said = capsys.readouterr().out
+    for word in ("Inversion:", "Interpolation:", "Visualisation:", "Manipulation:", "Picture:"):
+        assert word in said
+
+
+def test_a_picture_file_is_taken_and_resampled_with_a_note(tmp_path, trained, capsys):
+    test = split(load_source("digits"), seed=0, train_size=300).test
+    exact = (test.pixels()[0, 0].numpy() * 255).round().astype(np.uint8)
+    Image.fromarray(exact).save(tmp_path / "same.png")
+    Image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / "photo.png")
+    _, numbers, _ = look(
+        tmp_path, trained, "--invert", "--image", tmp_path / "same.png", tmp_path / "photo.png"
+    )
+    said = capsys.readouterr().out
+    assert len(numbers["inversion"]["ssim"]) == 2
+    assert "photo.png' was resampled from 20 x 30 to 8 x 8" in said
+    assert "same.png' was" not in said
+
+
+def test_priors_change_what_is_found(tmp_path, trained):
+    data = split(load_source("digits"), seed=0, train_size=300).train
+    save_prior(train_denoiser(data, epochs=1, width=4, seed=0), tmp_path / "d.safetensors")
+    save_prior(train_generator(data, epochs=1, width=4, seed=0), tmp_path / "g.safetensors")
+    common = ("--visualise", "--layer", "logits", "--units", 0, 1)
+    _, plain, without = look(tmp_path, trained, *common)
+    assert plain["priors"] == []
+    for name, flags in {
+        "total variation": ("--smoothness", 5),
+        "frequency weights": ("--slowness", 5),
+        "random moves": ("--moves",),
+        "denoiser": ("--denoiser", tmp_path / "d.safetensors", "--denoising", 5),
+        "generator": ("--generator", tmp_path / "g.safetensors"),
+    }.items():
+        _, numbers, found = look(tmp_path, trained, *common, *flags)
+        assert numbers["priors"] == [name]
+        assert not found["visualised"].equal(without["visualised"])
+    with pytest.raises(SystemExit):
+        look(tmp_path, trained, *common, "--denoiser", tmp_path / "g.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ((), "--invert, --interpolate, --visualise, --manipulate` must be given"),
+        (("--manipulate",), "--unit and --toward` must be one given"),
+        (("--manipulate", "--unit", 1, "--toward", 2), "must be one given, the other not"),
+        (("--manipulate", "--toward", 10), "--toward` must lie in 0..9"),
+        (("--manipulate", "--unit", 999), "must lie in 0..63"),
+        (("--invert", "--image", 99999), "--image` must lie in 0.."),
+        (("--invert", "--image", "nothing.png"), "Cannot read the picture 'nothing.png'"),
+        (("--invert", "--layer", "nowhere"), "nowhere"),
+        (("--invert", "--denoising", 1), "--denoising` must come with --denoiser"),
+        (("--interpolate", "--image", 1), "name at least two images"),
+        (("--visualise", "--units", 64), "must lie in 0..63"),
+        (("--invert", "--steps", 0), "--steps` must be at least 1"),
+    ],
+)
+def test_bad_input_is_named(tmp_path, trained, capsys, wrong, words):
+    with pytest.raises(SystemExit) as error:
+        main(["look", str(trained), *map(str, wrong), "--out", str(tmp_path / "x.png")])
+    assert error.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_only_a_png_is_drawn(tmp_path, trained, capsys):
+    with pytest.raises(SystemExit):
+        main(["look", str(trained), "--invert", "--out", str(tmp_path / "x.pdf")])
+    assert "--out` must end in .png" in capsys.readouterr().err

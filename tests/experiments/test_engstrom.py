@@ -1,0 +1,168 @@
+"""The experiment on representations in miniature, and its claims on numbers that are known."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from notbugs.data.safefile import read_tensors
+from notbugs.experiments import engstrom2019
+from notbugs.experiments.engstrom.graph import graph
+from notbugs.experiments.engstrom.looks import VARIANTS
+from notbugs.experiments.engstrom.outcome import Seen
+from notbugs.experiments.engstrom.settings import looks_for
+from notbugs.experiments.plan import Where, plan
+from notbugs.models import load as load_model
+from notbugs.models.prior_files import load_prior
+from notbugs.report import write_looks
+from notbugs.store import SilentObserver, Store
+
+
+def smoke(folder, store, workers=0):
+    return engstrom2019.run(
+        looks_for("digits", "smoke"),
+        Store(store),
+        where=Where(),
+        out=folder,
+        workers=workers,
+        observer=SilentObserver(),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("looks")
+    return folder, smoke(folder, folder / "store")
+
+
+def test_every_table_has_its_rows(finished):
+    folder, result = finished
+    assert json.loads((folder / "results.json").read_text())["experiment"] == "engstrom2019"
+    tables = {name: [row["row"] for row in rows] for name, rows in result["tables"].items()}
+    assert tables["inversion"] == [
+        f"{kind}, from {start}"
+        for start in ("noise", "another image")
+        for kind in ("standard", "robust")
+    ]
+    assert len(tables["visualisation"]) == 2 * len(VARIANTS)
+    assert {"gain", "interpolation", "units", "manipulation", "gradients", "patterns"} <= set(
+        tables
+    )
+    assert [row for row in tables["downsampling"] if row.startswith("classifier")] == [
+        "classifier, stride",
+        "classifier, even",
+        "classifier, blur",
+    ]
+    for row in result["tables"]["inversion"]:
+        assert 0 < row["relative_error"] < row["start_error"]
+        assert -1 <= row["ssim"] <= 1
+        assert row["lpips"] >= 0
+    for row in result["tables"]["visualisation"]:
+        assert all(0 <= row[c] <= 100 for c in ("judge", "neighbours", "high_frequencies"))
+    assert {c["id"] for c in result["claims"]} == {c.id for c in engstrom2019.CLAIMS}
+
+
+def test_files_lie_there_and_the_numbers_can_be_made_again_from_the_pictures(finished):
+    folder, _ = finished
+    for name in ("standard", "robust", "judge"):
+        model, facts = load_model(folder / "models" / f"{name}-seed0.safetensors")
+        assert (model.classes, facts["dataset"]) == (10, "digits")
+    assert load_prior(folder / "priors" / "denoiser-seed0.safetensors").shape == (1, 8, 8)
+    pictures, _ = read_tensors(folder / "pictures.safetensors", what="data")
+    made = pictures["inversion/inverted/noise/robust"]
+    target = pictures["inversion/targets"]
+    robust, _ = load_model(folder / "models" / "robust-seed0.safetensors")
+    with torch.no_grad():
+        a, b = robust.eval().embed(made), robust.embed(target)
+    start = robust.embed(pictures["inversion/inverted/noise/start"]).detach()
+    assert bool(((a - b).norm(dim=1) < (start - b).norm(dim=1)).all())
+
+
+def test_the_same_again_comes_from_the_store_and_elsewhere_is_the_same(finished, tmp_path):
+    folder, result = finished
+    again = smoke(tmp_path / "again", folder / "store")
+    assert again["tables"] == result["tables"]
+    assert again["seconds"] == 0
+
+
+def test_models_are_those_of_the_main_experiment():
+    looks = looks_for("digits", "smoke")
+    theirs = {row.set: row.model.key for row in plan(looks.models, Where()).rows}
+    ours = graph(looks, Where()).models[0]
+    assert ours["standard"].key == theirs["D"]
+    assert ours["robust"].key == theirs["D_adv"]
+    assert ours["judge"].key not in theirs.values()
+
+
+def test_the_page_shows_what_was_found(finished):
+    folder, result = finished
+    page = write_looks(folder).read_text()
+    for claim in result["claims"]:
+        assert claim["statement"].split(",")[0].replace("'", "&#39;") in page
+    for name in ("inversion", "paths", "visualisations", "units", "pushes", "spectra", "artefacts"):
+        assert f'<figure id="{name}"' in page
+        assert (folder / "figures" / f"{name}.png").stat().st_size > 2000
+    assert "notbugs reproduce engstrom2019 --data digits --preset smoke" in page
+
+
+def seen(**rows):
+    """Numbers by "table/row" with columns of seeds."""
+    tables = {}
+    for place, columns in rows.items():
+        table, row = place.split("/")
+        tables.setdefault(table, {})[row] = columns
+    return Seen(tables)
+
+
+def claimed(name, numbers):
+    found = next(c for c in engstrom2019.CLAIMS if c.id == name).measure(numbers)
+    return None if found is None else found.holds
+
+
+def test_a_gain_must_exceed_two_standard_errors_in_every_seed():
+    def gains(values, errors):
+        return seen(
+            **{
+                "gain/robust - standard, from noise": {"ssim": values, "ssim_error": errors},
+                "inversion/robust, from noise": {"ssim": [0.5, 0.6]},
+                "inversion/standard, from noise": {"ssim": [0.3, 0.3]},
+            }
+        )
+
+    assert claimed("nearer_ssim", gains([0.2, 0.3], [0.05, 0.05])) is True
+    assert claimed("nearer_ssim", gains([0.2, 0.09], [0.05, 0.05])) is False
+    assert claimed("nearer_ssim", gains([-0.2, -0.3], [0.05, 0.05])) is False
+    assert claimed("nearer_ssim", seen()) is None
+
+
+def test_low_errors_are_low_in_every_seed():
+    def reached(*errors):
+        return seen(
+            **{"inversion/robust, from noise": {"relative_error": errors, "start_error": [1.0]}}
+        )
+
+    assert claimed("invert_robust", reached(0.02, 0.09)) is True
+    assert claimed("invert_robust", reached(0.02, 0.11)) is False
+
+
+def test_the_best_prior_is_what_the_robust_model_must_equal():
+    rows = {f"visualisation/standard, {v}": {"neighbours": [20.0, 30.0]} for v in VARIANTS}
+    rows["visualisation/standard, waves"] = {"neighbours": [60.0, 70.0]}
+    rows["visualisation/robust, no prior"] = {"neighbours": [64.0, 66.0]}
+    assert claimed("needs_no_prior", seen(**rows)) is True
+    rows["visualisation/robust, no prior"] = {"neighbours": [64.0, 65.0]}
+    assert claimed("needs_no_prior", seen(**rows)) is False
+    assert claimed("visual_recognised", seen(**rows)) is True
+    one = {k: {"neighbours": v["neighbours"][:1]} for k, v in rows.items()}
+    assert claimed("visual_recognised", seen(**one)) is None  # no spread to be outside of
+
+
+def test_bad_settings():
+    looks = looks_for("digits", "smoke")
+    with pytest.raises(ValueError, match="`targets` must be at least 8"):
+        replace(looks, targets=4)
+    with pytest.raises(ValueError, match="`inversion_rule` must be lbfgs or steepest"):
+        replace(looks, inversion_rule="adam")
+    with pytest.raises(ValueError, match="Unknown preset"):
+        looks_for("digits", "huge")
