@@ -79,7 +79,7 @@ def test_files_lie_there_and_the_numbers_can_be_made_again_from_the_pictures(fin
     assert bool(((a - b).norm(dim=1) < (start - b).norm(dim=1)).all())
 
 
-def test_the_same_again_comes_from_the_store_and_elsewhere_is_the_same(finished, tmp_path):
+def test_the_same_again_comes_from_the_store(finished, tmp_path):
     folder, result = finished
     again = smoke(tmp_path / "again", folder / "store")
     assert again["tables"] == result["tables"]

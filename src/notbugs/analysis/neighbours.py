@@ -1,6 +1,7 @@
 """The class that the most similar of known images have: a judge without a network."""
 
 import torch
+from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import bad_value, check_count, check_labels
@@ -8,7 +9,7 @@ from notbugs.core.types import Images, Labels
 
 
 def neighbours(
-    images: Images, known: Images, labels: Labels, *, classes: int, k: int = 10
+    images: Images, known: Tensor, labels: Tensor, *, classes: int, k: int = 10
 ) -> Labels:
     """What the k most similar of `known` images are, by vote, for each of `images`, [n].
 
@@ -28,7 +29,7 @@ def neighbours(
     if k > len(known):
         raise bad_value("k", f"not exceed the number of known images, {len(known)}", k)
     bank = _unit(known)
-    votes: list[torch.Tensor] = []
+    votes: list[Tensor] = []
     for part in images.split(256):
         near = (_unit(part) @ bank.T).topk(k, dim=1)
         # A vote weighs 1, and up to 1 / 2k more the more similar it is: enough to break ties.
@@ -38,7 +39,7 @@ def neighbours(
     return torch.cat(votes)
 
 
-def _unit(images: Images) -> torch.Tensor:
+def _unit(images: Tensor) -> Tensor:
     flat = rows.flatten(images)
     flat = flat - flat.mean(dim=1, keepdim=True)
     return flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-12)

@@ -48,6 +48,7 @@ class Desk:
         self.tables: dict[str, list[Row]] = {}
         self.pictures: dict[str, Tensor] = {}
         self.lpips = lpips(self.judge)
+        self._known: dict[int, tuple[Images, Labels]] = {}
 
     def denoiser(self) -> Denoiser:
         """The trained denoiser."""
@@ -68,10 +69,12 @@ class Desk:
 
     def trained_on(self, count: int = MOST_KNOWN) -> tuple[Images, Labels]:
         """Training images and labels, drawn at random, on the models' device."""
-        train = self.parts.train
-        order = torch.randperm(len(train), generator=random.generator(self.seed, "known"))
-        chosen = order[:count]
-        return train.pixels(chosen).to(self.device), train.labels[chosen].to(self.device)
+        if count not in self._known:
+            train = self.parts.train
+            order = torch.randperm(len(train), generator=random.generator(self.seed, "known"))
+            pixels, labels = train.pixels(order[:count]), train.labels[order[:count]]
+            self._known[count] = pixels.to(self.device), labels.to(self.device)
+        return self._known[count]
 
     def solver(self) -> Solver:
         """How representations are matched."""
