@@ -5,10 +5,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
-from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))
-install_import_hook("notbugs", "typecheck.check")
+import typecheck
+
+typecheck.install("notbugs")
 torch.set_num_threads(1)
 os.environ["NOTBUGS_CACHE"] = tempfile.mkdtemp(prefix="notbugs-test-cache-")  # not the user's
+
+
+@pytest.fixture(autouse=True)
+def _checked_again():
+    typecheck.Tests.begun += 1

@@ -116,6 +116,18 @@ CLAIMS: tuple[Claim, ...] = (
         _low("robust, from noise"),
     ),
     Claim(
+        "invert_standard_other",
+        "Standard model: inversion from another image reaches a low representation error",
+        "Figure 3",
+        _low("standard, from another image"),
+    ),
+    Claim(
+        "invert_robust_other",
+        "Robust model: inversion from another image reaches a low representation error",
+        "Figure 3",
+        _low("robust, from another image"),
+    ),
+    Claim(
         "nearer_ssim",
         "From noise, the robust model's images end closer to the target in SSIM",
         "only the robust model's look like the target (Figure 2)",

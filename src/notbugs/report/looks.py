@@ -107,7 +107,8 @@ PARTS = (
         "Visualisation, and whether it needs a prior",
         "From noise, pixels are changed until a class is as likely as can be: without any prior, "
         "and with six that favour natural images. The weight of a prior is the one of four at "
-        "which neighbours recognise the most, chosen for each model by itself.",
+        "which the third model and the neighbours recognise the most, chosen for each model by "
+        "itself.",
         {
             "visualisations": (
                 "What makes each class most likely.",
@@ -116,7 +117,8 @@ PARTS = (
             "units": (
                 "Coordinates of the embedding.",
                 "One column a coordinate: the image made for it without a prior, and test images "
-                "that activate it most and least.",
+                "that activate it most and least. One that is silent at the start has no gradient "
+                "there, and its image stays noise.",
             ),
         },
         {

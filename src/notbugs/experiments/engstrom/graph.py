@@ -10,8 +10,9 @@ from notbugs.experiments.engstrom.settings import Looks
 from notbugs.experiments.plan import Planner, Where
 from notbugs.store import Stage
 
-VERSION = 1
-"""Raised whenever a look changes what it computes: stored results are then redone."""
+VERSIONS = {"visualise": 2}
+"""By a look's label, 1 where it has none; raised whenever a look changes what it computes, so that
+stored results are redone."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _Grapher:
         made = self.planner.stage(
             "look", f"{label} · seed {seed}", producer, cost, inputs, seed=seed, **own
         )
-        return replace(made, version=VERSION)
+        return replace(made, version=VERSIONS.get(label, 1))
 
     def prior(self, role: str, seed: int, upsample: str = "resize") -> Stage:
         s = self.settings

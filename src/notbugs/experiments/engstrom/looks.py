@@ -157,7 +157,10 @@ def look_manipulated(context: StageContext) -> None:
 
 
 def _visualise(desk: Desk, kind: str, variant: str, denoise: Denoiser) -> None:
-    """The variant with the weight at which neighbours recognise the most, for this very model."""
+    """The variant with the weight at which both judges recognise most, for this very model.
+
+    Both, because neighbours do not see contrast and would take an image of almost nothing.
+    """
     model = desk.models[kind]
     spread = _spread_of_logits(desk, model)
     weighted = variant in ("total variation", "frequency weights", "denoiser")
@@ -171,7 +174,7 @@ def _visualise(desk: Desk, kind: str, variant: str, denoise: Denoiser) -> None:
             "unnatural": float(_unnatural(denoise, x).mean()),
             "weight": weight,
         }
-        if images is None or numbers["neighbours"] > best["neighbours"]:
+        if images is None or _agreed(numbers) > _agreed(best):
             best, images = numbers, x
     assert images is not None
     desk.add("visualisation", f"{kind}, {variant}", best)
@@ -237,6 +240,10 @@ def _recognised(desk: Desk, x: Images, wanted: Labels) -> dict[str, float]:
     """Percent that the judge and the neighbours take for what they are to be."""
     seen = desk.seen_as(x)
     return {name: 100 * float((said == wanted).float().mean()) for name, said in seen.items()}
+
+
+def _agreed(numbers: dict[str, float]) -> float:
+    return numbers["judge"] + numbers["neighbours"]
 
 
 def _unnatural(denoise: Denoiser, x: Images) -> Tensor:
