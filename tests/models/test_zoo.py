@@ -158,7 +158,7 @@ def test_unequal_height_and_width():
 def test_options_are_recorded_with_their_defaults():
     assert default_options("cnn") == {"width": 32, "hidden": 64, "down": "stride"}
     model = build("cnn", shape=(1, 8, 8), classes=4, seed=0, options={"width": 2})
-    assert model.options == {"width": 2, "hidden": 64}
+    assert model.options == {"width": 2, "hidden": 64, "down": "stride"}
     assert model.architecture == "cnn"
 
 
