@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from conditions import conditions
 from table import write
 
@@ -42,7 +43,7 @@ def main() -> None:
             rows[name].append(one(wanted, seed, processes, threads))
             print(seed, name, rows[name][-1], flush=True)
     found: dict[str, Any] = {
-        "conditions": conditions(2),
+        "conditions": conditions(2, {"torch": torch.__version__}),
         "settings": {k: v for k, v in vars(wanted).items() if k != "out"},
         "runs": rows,
     }
