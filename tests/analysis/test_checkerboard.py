@@ -78,3 +78,9 @@ def test_bad_input():
         checkerboard(torch.rand(1, 1, 8, 8), 4)
     with pytest.raises(ValueError, match="Unknown down 'pool'"):
         build("cnn", shape=(1, 8, 8), classes=3, seed=0, options={"down": "pool"})
+
+
+def test_branches_side_by_side_span_the_same():
+    net = build("inception", shape=(3, 32, 32), classes=10, seed=0)
+    periods = [d.period for d in downsamplings(net)]
+    assert sorted(set(periods)) == [2, 4]

@@ -158,6 +158,41 @@ def test_the_best_prior_is_what_the_robust_model_must_equal():
     assert claimed("visual_recognised", seen(**one)) is None  # no spread to be outside of
 
 
+def test_a_checkerboard_must_be_there_to_be_stronger():
+    def boards(uneven, resize):
+        return seen(
+            **{
+                "downsampling/generator, uneven": {"picture_board": uneven},
+                "downsampling/generator, resize": {"picture_board": resize},
+            }
+        )
+
+    assert claimed("resize_convolution", boards([5.0, 6.0], [1.0, 1.2])) is True
+    assert claimed("resize_convolution", boards([0.5, 0.6], [0.3, 0.3])) is False  # none at all
+    assert claimed("resize_convolution", boards([1.1, 9.0], [1.2, 1.2])) is False
+    assert claimed("resize_convolution", boards([5.0], [1.0])) is None
+
+
+def test_a_seed_without_a_number_decides_nothing():
+    rows = {"inversion/robust, from noise": {"relative_error": [0.05, float("nan")]}}
+    assert claimed("invert_robust", seen(**rows)) is None
+    rows = {
+        "gradients/robust": {"high_frequencies": [10.0, float("nan")]},
+        "gradients/standard": {"high_frequencies": [20.0, 20.0]},
+    }
+    assert claimed("gradient_smooth", seen(**rows)) is None
+
+
+def test_too_few_images_are_refused_before_any_work():
+    looks = looks_for("digits", "smoke")
+    small = replace(looks, models=replace(looks.models, test_size=5))
+    with pytest.raises(ValueError, match=r"`test images` must be at least 8, .*; got 5"):
+        graph(small, Where())
+    few = replace(looks, models=replace(looks.models, train_size=60))
+    with pytest.raises(ValueError, match="`training images` must hold at least 10 of every class"):
+        graph(few, Where())
+
+
 def test_bad_settings():
     looks = looks_for("digits", "smoke")
     with pytest.raises(ValueError, match="`targets` must be at least 8"):

@@ -18,7 +18,6 @@ from notbugs.representations import (
     invert_images,
     visualise,
 )
-from notbugs.representations.priors import activation_spread
 from representations.closed import images
 
 NO_DRAW = Draw(torch.zeros(2, dtype=torch.long))
@@ -182,7 +181,7 @@ def test_what_does_not_fit_a_generator_is_refused():
         visualise(model, [0], priors=Priors(generator=Stretch((1, 4, 4))))
 
 
-def test_names_and_spreads():
+def test_names():
     everything = Priors(
         1.0, 1.0, lambda x: x, 1.0, transform=Jitter(1), generator=Stretch(), pull=1.0
     )
@@ -194,6 +193,3 @@ def test_names_and_spreads():
         "generator",
     )
     assert Priors().names == ()
-    assert activation_spread(torch.tensor([[1.0, 2.0], [3.0, 2.0]])).tolist() == pytest.approx(
-        [math.sqrt(2), 1.0]
-    )

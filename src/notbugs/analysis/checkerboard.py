@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images
-from notbugs.models import Classifier
+from notbugs.models import Classifier, capture, frozen
 from notbugs.models.blurred import Blurred
 
 NEAR = (-1, 0, 1)
+KINDS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, Blurred)
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,7 @@ class Downsampling:
     """A layer that halves its input, or shrinks it more.
 
     - `name`: dotted, as in the model's body; `kernel`, `stride`: the larger of both directions
-    - `period`: pixels of the image that a step of its output spans: the product of the
-      strides so far
+    - `period`: pixels of the image that a step of its output spans, rounded
     - `even`: whether each input is read with equal weight: the stride divides the kernel
     """
 
@@ -30,28 +30,30 @@ class Downsampling:
     even: bool
 
 
-def downsamplings(model: nn.Module) -> list[Downsampling]:
+def downsamplings(model: Classifier) -> list[Downsampling]:
     """The convolutions, pools and blurs of the model with a stride above 1, in order.
 
-    Branches are taken as if one followed the other, but a shortcut of kernel 1 beside a strided
-    convolution (as residual blocks have) does not count twice: its period is that of the
-    layer before it.
+    The model is run once on an empty image, so that branches side by side, shortcuts and whatever
+    else its code does are counted as they are.
 
     **Source**: Odena, Dumoulin & Olah 2016, "Deconvolution and Checkerboard Artifacts" (Distill):
     uneven overlap where the stride does not divide the kernel, in gradients as well.
     """
-    body = model.body if isinstance(model, Classifier) else model
+    layers = {
+        name: layer
+        for name, layer in model.body.named_modules()
+        if isinstance(layer, KINDS) and _largest(layer.stride) > 1
+    }
+    blank = torch.zeros(1, *model.shape, device=model.device)
+    with frozen(model), torch.no_grad(), capture(model.body, list(layers)) as outputs:
+        model.logits(blank)
     found: list[Downsampling] = []
-    period = 1
-    for name, layer in body.named_modules():
-        if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d | Blurred):
+    for name, layer in layers.items():
+        if name not in outputs:  # not used for such images
             continue
         kernel, stride = _largest(layer.kernel_size), _largest(layer.stride)
-        if stride == 1:
-            continue
         even = isinstance(layer, Blurred) or kernel % stride == 0  # 1/4 + 1/4 and 1/2
-        shortcut = kernel == 1 and found != [] and found[-1].stride == stride
-        period = period if shortcut else period * stride
+        period = round(max(model.shape[1:]) / max(outputs[name].shape[-2:]))
         found.append(Downsampling(name, kernel, stride, period, even))
     return found
 

@@ -32,7 +32,7 @@ def neighbours(
     votes: list[Tensor] = []
     for part in images.split(256):
         near = (_unit(part) @ bank.T).topk(k, dim=1)
-        # A vote weighs 1, and up to 1 / 2k more the more similar it is: enough to break ties.
+        # A vote weighs 1 and up to 1 / 4k more or less by its similarity: enough to break ties.
         weight = 1 + near.values.clamp(-1, 1) / (4 * k)
         count = near.values.new_zeros(len(part), classes)
         votes.append(count.scatter_add_(1, labels[near.indices], weight).argmax(dim=1))

@@ -68,9 +68,9 @@ def pattern_response(
 
     **Raises** ValueError for patterns outside [-1, 1] or of another shape than the images, a unit
     a pattern that is out of range or missing, and strengths outside (0, 0.5].
-    **Source**: the argument that adversarial changes are patterns of high frequency to which units
-    respond (Olah et al. 2017, "Feature Visualization", Distill, on high-frequency patterns), put
-    as an experiment.
+    It puts to the test an argument often heard: that adversarial changes work because units answer
+    to patterns of high frequency, which on top of an image nobody sees. On such patterns in
+    visualisations: Olah et al. 2017 ("Feature Visualization", Distill).
     """
     check_images(images, "images")
     _check_patterns(patterns, images)

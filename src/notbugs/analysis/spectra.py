@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from notbugs.core.errors import bad_value, check_count, check_images, check_labels
 from notbugs.core.types import Images, Labels, Rows
 from notbugs.models import Classifier, frozen
+from notbugs.representations.smoothness import frequencies
 
 HIGHEST = 1 / math.sqrt(2)
 """The length of the highest frequency, that of the corner, in cycles a pixel."""
@@ -41,7 +42,7 @@ def radial_spectrum(images: Images, *, bins: int | None = None) -> Spectrum:
     _check_batch(images)
     count = max(images.shape[-2:]) // 2 if bins is None else bins
     check_count(count, "bins")
-    energy, length = _energy(images), _lengths(images)
+    energy, length = _energy(images), frequencies(images)
     ring = (length / HIGHEST * count).long().clamp(max=count - 1).flatten()
     there = (length > 0).flatten()
     ring, energy = ring[there], energy.flatten(1)[:, there]
@@ -55,7 +56,8 @@ def radial_spectrum(images: Images, *, bins: int | None = None) -> Spectrum:
 def high_frequency_share(images: Images, cutoff: float = CUTOFF) -> Rows:
     """The share of each row's energy in frequencies of at least `cutoff` cycles a pixel, [n].
 
-    The mean of the image counts for nothing; a row without any contrast has a share of 0.
+    The mean of the image counts for nothing; a row without any contrast has a share of 0. How
+    large the values are does not matter: gradients may be tiny.
 
     **Raises** ValueError for anything but four dimensions, and for a cutoff outside
     (0, 1 / sqrt(2)].
@@ -66,7 +68,10 @@ def high_frequency_share(images: Images, cutoff: float = CUTOFF) -> Rows:
     """
     _check_batch(images)
     _check_cutoff(cutoff)
-    energy, length = _energy(images), _lengths(images)
+    # Scaled first: squares of a gradient of 1e-25 would vanish.
+    largest = images.abs().flatten(1).amax(dim=1)
+    scale = torch.where(largest > 0, largest, 1)[:, None, None, None]
+    energy, length = _energy(images / scale), frequencies(images)
     whole = (energy * (length > 0)).flatten(1).sum(dim=1)
     high = (energy * (length >= cutoff)).flatten(1).sum(dim=1)
     tiny = torch.finfo(energy.dtype).eps ** 2 * images[0].numel()
@@ -84,7 +89,7 @@ def band_pass(images: Images, low: float = 0.0, high: float = math.inf) -> Image
     _check_batch(images)
     if not 0 <= low < high:
         raise bad_value("low", f"lie in [0, high={high})", low)
-    length = _lengths(images)
+    length = frequencies(images)
     kept = (length >= low) & (length < high)
     return torch.fft.ifft2(torch.fft.fft2(images) * kept).real
 
@@ -117,14 +122,6 @@ def _energy(images: Images) -> Tensor:
     wide = images.float() if images.itemsize < 4 else images
     waves = torch.fft.fft2(wide, norm="ortho")
     return (waves.real.square() + waves.imag.square()).sum(dim=1)
-
-
-def _lengths(images: Tensor) -> Tensor:
-    """The length of each frequency, [h, w], float64: rounding must not move one over a border."""
-    h, w = images.shape[-2:]
-    down = torch.fft.fftfreq(h, dtype=torch.float64, device=images.device)
-    across = torch.fft.fftfreq(w, dtype=torch.float64, device=images.device)
-    return torch.hypot(down[:, None], across)
 
 
 def _check_batch(images: Tensor) -> None:

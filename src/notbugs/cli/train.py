@@ -107,7 +107,7 @@ class Train:
         if self._is_finished():
             console.print(f"Finished before it was started again. Model: {self.out / MODEL}")
             return
-        config = training_config(self.data, self.threat)
+        config = training_config(self.data, self.threat, device_of(self.device))
         recipe = self._recipe(config)
         size = config.train_size if self.train_size is None else self.train_size
         source = loaded(self.data, self.data_dir)

@@ -6,13 +6,16 @@ side by side; and the frequencies of their gradients and pictures are measured.
 
 **Source**: arXiv 1906.00945; the priors, Olah et al. 2017; checkerboards, Odena et al. 2016. The
 paper shows pictures and gives no table: the claims are its statements, put as inequalities.
+**Differs from the paper**: one solver for inversion, interpolation and manipulation (the paper's
+have step lengths of their own; manipulation here asks for a rise, not for R_i = 1); visualisation
+takes steps of side / 224, the paper's 1 for its size of image.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from notbugs.experiments.claims import Claim, Finding, SeedValues, mean, outside_spread
+from notbugs.experiments.claims import Claim, Finding, mean, outside_spread
 from notbugs.experiments.engstrom.graph import graph
 from notbugs.experiments.engstrom.looks import VARIANTS
 from notbugs.experiments.engstrom.outcome import Seen, write_outcome
@@ -35,7 +38,7 @@ def _gain(start: str, column: str, sign: int) -> Measure:
         errors = seen.seeds("gain", row, f"{column}_error")
         ours = seen.seeds("inversion", f"robust, from {start}", column)
         control = seen.seeds("inversion", f"standard, from {start}", column)
-        if not gains:
+        if not gains or not errors or not ours:
             return None
         holds = all(sign * g > 2 * e for g, e in zip(gains, errors, strict=True))
         rule = "in every seed, mean difference over images > 2 standard errors"
@@ -53,17 +56,15 @@ def _low(row: str) -> Measure:
     return measure
 
 
-def _compared(
-    table: str, mine: str, other: str, column: str, sign: int, factor: float = 1.0
-) -> Measure:
-    """sign * (mine - factor * other) > 0, beyond the spread over seeds; for one seed, as it is."""
+def _compared(table: str, mine: str, other: str, column: str, sign: int) -> Measure:
+    """sign * (mine - other) > 0, beyond the spread over seeds; undecided with one seed."""
 
     def measure(seen: Seen) -> Finding | None:
         ours, control = seen.seeds(table, mine, column), seen.seeds(table, other, column)
         if not ours or not control:
             return None
-        differences = [sign * (a - factor * b) for a, b in zip(ours, control, strict=True)]
-        return Finding(ours, control, _beyond(differences), _rule(sign))
+        differences = [sign * (a - b) for a, b in zip(ours, control, strict=True)]
+        return Finding(ours, control, outside_spread(differences), _rule(sign))
 
     return measure
 
@@ -78,7 +79,7 @@ def _best_prior(column: str) -> Measure:
         if not ours or not others:
             return None
         best = max(others, key=mean)
-        holds = mean(ours) >= mean(best)
+        holds = None if len(ours) < 2 else mean(ours) >= mean(best)
         return Finding(ours, best, holds, "mean >= mean of the best prior")
 
     return measure
@@ -89,12 +90,10 @@ def _uneven(seen: Seen) -> Finding | None:
     control = seen.seeds("downsampling", "generator, resize", "picture_board")
     if not ours or not control:
         return None
-    return Finding(ours, control, mean(ours) > mean(control), "mean > mean of resize-convolution")
-
-
-def _beyond(differences: SeedValues) -> bool | None:
-    """Beyond two standard errors over seeds; undecided with one."""
-    return outside_spread(differences)
+    beyond = outside_spread([a - b for a, b in zip(ours, control, strict=True)])
+    holds = None if beyond is None else beyond and min(ours) > 1
+    rule = "every seed > 1 (there is one), and mean difference > 2 standard errors over seeds"
+    return Finding(ours, control, holds, rule)
 
 
 def _rule(sign: int) -> str:

@@ -1,13 +1,10 @@
 """Twice the height and width: by resizing and convolving, or by a transposed convolution."""
 
-from typing import Literal, TypeAlias
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from notbugs.core.errors import unknown_name
 
-Upsample: TypeAlias = Literal["resize", "transposed", "uneven"]
 UPSAMPLES = ("resize", "transposed", "uneven")
 
 

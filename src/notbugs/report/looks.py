@@ -43,12 +43,16 @@ HEADS = {
     "seen_added": "Visible on images",
     "clean": "Clean %",
     "even": "Even overlap",
+    "zero": "Zero gradients %",
+    "ssim_error": "… error",
+    "lpips_error": "… error",
+    "distance_error": "… error",
     "gradient_board": "Checkerboard, gradients",
     "picture_board": "Checkerboard, pictures",
     "activation": "Activation, made",
     "most_of_real": "… of the best real image",
 }
-SKIPPED = ("distance_before", "gain")
+SKIPPED = ("distance_before",)
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,18 @@ PARTS = (
                 "Match error: distance of representations relative to the target's. SSIM (1 is "
                 "equal), LPIPS (0 is equal, by the third model's activations) and L2: distance of "
                 "pictures to the target.",
-            )
+            ),
+            "gain": (
+                "Difference",
+                "Robust minus standard, each image's own difference; error: the standard error "
+                "over images, by which the claims on inversion are decided.",
+            ),
         },
         "Rows of target images, starts and inversions for both models.",
     ),
     Part(
         "Interpolation",
-        "Ten frames whose representations lie evenly on the line between those of two images, "
+        "Frames whose representations lie evenly on the line between those of two images, "
         "beside the plain mixture of their pixels.",
         {
             "paths": (

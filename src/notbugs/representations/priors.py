@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.core.types import Embeddings, Images, Rows, RowTree
+from notbugs.core.types import Embeddings, Images, RowTree
 from notbugs.engine import (
     AbstractObjective,
     Adam,
@@ -201,9 +201,3 @@ def check_solver(solver: Solver) -> None:
             solver,
             "Use `in_codes()`.",
         )
-
-
-def activation_spread(activations: Tensor) -> Rows:
-    """The standard deviation of each unit over images, [d]; 1 for one that never changes."""
-    spread = activations.flatten(1).std(dim=0)
-    return torch.where(spread > 0, spread, 1)

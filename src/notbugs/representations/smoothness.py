@@ -80,13 +80,16 @@ class FastWaves(AbstractObjective):
         """The value [n]."""
         waves = torch.fft.fft2(x, norm="ortho")
         energy = waves.real.square() + waves.imag.square()
-        weight = (frequencies(x) * math.sqrt(2)).pow(2 * self.power)
+        weight = (frequencies(x) * math.sqrt(2)).pow(2 * self.power).to(x.dtype)
         return Evaluation((weight * energy).flatten(1).mean(dim=1))
 
 
 def frequencies(like: Tensor) -> Tensor:
-    """The length of each frequency of the discrete Fourier transform, [h, w], cycles a pixel."""
+    """The length of each frequency of the discrete Fourier transform, [h, w], cycles a pixel.
+
+    In float64: rounding must not move one over a border.
+    """
     h, w = like.shape[-2:]
-    down = torch.fft.fftfreq(h, dtype=like.dtype, device=like.device)
-    across = torch.fft.fftfreq(w, dtype=like.dtype, device=like.device)
+    down = torch.fft.fftfreq(h, dtype=torch.float64, device=like.device)
+    across = torch.fft.fftfreq(w, dtype=torch.float64, device=like.device)
     return torch.hypot(down[:, None], across)

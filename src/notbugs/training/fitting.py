@@ -22,8 +22,8 @@ def fit(
     device: torch.device,
     decay: bool = True,
     progress: Callable[[float], None] = lambda fraction: None,
-) -> float:
-    """Lowers `loss_of` by Adam, and gives its mean over the last epoch.
+) -> None:
+    """Lowers `loss_of` by Adam.
 
     - `loss_of`: images [n, c, h, w] in [0, 1] and (epoch, batch), for what it draws -> a loss []
     - `lr`: first step of Adam; with `decay` it falls to 0 along half a cosine
@@ -37,9 +37,7 @@ def fit(
     adam = torch.optim.Adam(list(parameters), lr=lr)
     steps = epochs * -(-len(data) // size)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps) if decay else None
-    found: list[Tensor] = []
     for epoch in range(epochs):
-        found = []
         for i, index in enumerate(batches(len(data), size, seed=seed, epoch=epoch)):
             loss = loss_of(shown.batch(index)[0], (epoch, i))
             if not bool(loss.isfinite()):
@@ -52,6 +50,4 @@ def fit(
             adam.step()
             if falling is not None:
                 falling.step()
-            found.append(loss.detach())
         progress((epoch + 1) / epochs)
-    return float(torch.stack(found).mean())

@@ -87,7 +87,7 @@ def train_generator(
     The net is returned in eval mode, without parameter gradients.
 
     **Raises** ValueError for numbers out of range; TrainingError for a loss that is not finite.
-    **Source**: Kingma & Welling 2013 (arXiv 1312.6114), equation 10 and Appendix C.1.
+    **Source**: Kingma & Welling 2013 (arXiv 1312.6114), equation 10 and Appendix C.2.
     """
     check_positive(noise, "noise")
     net = ImageGenerator(data.shape, codes=codes, width=width, upsample=upsample, seed=seed)

@@ -18,12 +18,12 @@ from notbugs.experiments.engstrom.producers import KINDS, Desk
 from notbugs.experiments.stages import model_of
 from notbugs.judge import accuracy
 from notbugs.models import Classifier
+from notbugs.models.cnn import DOWN
+from notbugs.models.upsampling import UPSAMPLES
 from notbugs.representations import in_pixels, visualise
 from notbugs.store import StageContext
 
 EPS = (0.02, 0.05, 0.1, 0.2)
-DOWNS = ("stride", "even", "blur")
-UPSAMPLES = ("resize", "transposed", "uneven")
 HIGH = 0.25
 """Cycles a pixel above which the patterns lie."""
 
@@ -38,8 +38,10 @@ def look_artefacts(context: StageContext) -> None:
         spectrum = radial_spectrum(_scaled(gradients))
         desk.show(f"spectrum/{kind}", spectrum.power.mean(dim=0))
         desk.show("spectrum/frequency", spectrum.frequency)
-        share = 100 * high_frequency_share(gradients)
-        desk.add("gradients", kind, {"high_frequencies": share, **_boards(gradients, model)})
+        there = gradients.flatten(1).any(dim=1)
+        share = 100 * high_frequency_share(gradients[there])
+        numbers = {"high_frequencies": share, "zero": 100 * float((~there).float().mean())}
+        desk.add("gradients", kind, numbers | _boards(gradients, model))
         _patterns(desk, kind, model)
         context.progress((i + 1) / 3)
     images = 100 * high_frequency_share(x)
@@ -53,7 +55,7 @@ def look_downsampled(context: StageContext) -> None:
     """Checkerboards by how a classifier halves its maps, and a generator doubles them."""
     desk = Desk(context)
     x, y = desk.tests(500)
-    named = [(down, f"down {down}") for down in DOWNS if f"down {down}" in context.inputs]
+    named = [(down, f"down {down}") for down in DOWN if f"down {down}" in context.inputs]
     for down, name in named:
         model = model_of(context, name)
         gradients = input_gradients(model, x, y)

@@ -4,13 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
+from notbugs.core.errors import bad_value
 from notbugs.experiments import stages
 from notbugs.experiments.engstrom import artefacts, looks, producers
 from notbugs.experiments.engstrom.settings import Looks
 from notbugs.experiments.plan import Planner, Where
+from notbugs.models.cnn import DOWN
+from notbugs.models.upsampling import UPSAMPLES
 from notbugs.store import Stage
 
-VERSIONS = {"visualise": 2}
+LEAST_OF_CLASS = 10
+VERSIONS = {"visualise": 3, "measure artefacts": 2, "compare downsampling": 2}
 """By a look's label, 1 where it has none; raised whenever a look changes what it computes, so that
 stored results are redone."""
 
@@ -92,7 +98,7 @@ class _Grapher:
         if s.architecture != "cnn":
             return {}
         found: dict[str, Stage] = {}
-        for down in artefacts.DOWNS:
+        for down in DOWN:
             # The default says nothing, so that it is the standard model itself.
             options = {} if down == "stride" else {"down": down}
             other = Planner(replace(s, options={**s.options, **options}), self.where)
@@ -103,7 +109,7 @@ class _Grapher:
     def looks(self, seed: int, models: dict[str, Stage]) -> dict[str, Stage]:
         s = self.settings
         denoiser, generator = self.prior("denoiser", seed), self.prior("generator", seed)
-        ups = {f"up {u}": self.prior("generator", seed, u) for u in artefacts.UPSAMPLES[1:]}
+        ups = {f"up {u}": self.prior("generator", seed, u) for u in UPSAMPLES[1:]}
         solver = {
             "inversion_steps": s.inversion_steps,
             "inversion_rule": s.inversion_rule,
@@ -147,6 +153,7 @@ class _Grapher:
 def graph(settings: Looks, where: Where) -> Graph:
     """The whole graph of a run, before anything is computed."""
     grapher = _Grapher(settings, where)
+    _check_sizes(settings, grapher.planner)
     source = grapher.planner.source
     models = tuple(grapher.models(seed) for seed in range(settings.seeds))
     first = stages.splits(
@@ -166,3 +173,37 @@ def graph(settings: Looks, where: Where) -> Graph:
         images={"train": len(first.train), "val": len(first.val), "test": len(first.test)},
         classes=source.train.class_names,
     )
+
+
+def _check_sizes(settings: Looks, planner: Planner) -> None:
+    """Refuses data with too few images for the looks, before any work."""
+    source, models = planner.source, settings.models
+    parts = [
+        stages.splits(
+            settings.data,
+            stages.digest_of(source),
+            planner.where.data_dir,
+            seed,
+            models.train_size,
+            models.test_size,
+        )
+        for seed in range(settings.seeds)
+    ]
+    needed = max(settings.targets, 2 * settings.pairs)
+    fewest = min(len(p.test) for p in parts)
+    if fewest < needed:
+        raise bad_value(
+            "test images",
+            f"be at least {needed}, for {settings.targets} inversions and {settings.pairs} pairs",
+            fewest,
+            "Take a larger test part, or smaller `targets` and `pairs`.",
+        )
+    for p in parts:
+        counts = torch.bincount(p.train.labels, minlength=p.train.classes)
+        if int(counts.min()) < LEAST_OF_CLASS:
+            rare = p.train.class_names[int(counts.argmin())]
+            raise bad_value(
+                "training images",
+                f"hold at least {LEAST_OF_CLASS} of every class, for its feature and neighbours",
+                f"{int(counts.min())} of '{rare}'",
+            )

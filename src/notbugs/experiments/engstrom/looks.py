@@ -14,6 +14,7 @@ from notbugs.representations import (
     Priors,
     add_feature,
     find_attribute,
+    in_codes,
     in_pixels,
     in_waves,
     interpolate,
@@ -26,7 +27,7 @@ from notbugs.representations.reading import layer_of
 from notbugs.store import StageContext
 
 STARTS = ("noise", "another image")
-WEIGHTS = (0.1, 1.0, 10.0, 100.0)
+WEIGHTS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 """Weights of a prior that are tried, in units of the logits' spread over images."""
 VARIANTS = (
     "no prior",
@@ -204,7 +205,7 @@ def _class_images(
         classes,
         layer="logits",
         start="noise",
-        solver=None if variant == "generator" else solver,
+        solver=in_codes(steps) if variant == "generator" else solver,
         priors=priors,
         seed=random.seed_of(desk.seed, "visualise"),
     )

@@ -30,9 +30,9 @@ class Seen:
     tables: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
 
     def seeds(self, table: str, row: str, column: str) -> list[float]:
-        """The values of a column, one a seed; empty where there are none."""
-        found = self.tables.get(table, {}).get(row, {}).get(column, ())
-        return [v for v in found if math.isfinite(v)]
+        """The values of a column, one a seed; empty where there are none, or one is not finite."""
+        found = list(self.tables.get(table, {}).get(row, {}).get(column, ()))
+        return found if all(math.isfinite(v) for v in found) else []
 
     def as_tables(self) -> dict[str, list[dict[str, object]]]:
         """The tables of results.json: mean and `_std` over seeds of every column."""
