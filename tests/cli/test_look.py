@@ -9,6 +9,7 @@ from PIL import Image
 from notbugs.cli import main
 from notbugs.data import load_source, split
 from notbugs.data.safefile import read_tensors
+from notbugs.models.denoiser import Denoiser
 from notbugs.models.prior_files import save_prior
 from notbugs.training import train_denoiser, train_generator
 
@@ -69,7 +70,7 @@ def test_priors_change_what_is_found(tmp_path, trained):
     save_prior(train_generator(data, epochs=1, width=4, seed=0), tmp_path / "g.safetensors")
     common = ("--visualise", "--layer", "logits", "--units", 0, 1)
     _, plain, without = look(tmp_path, trained, *common)
-    assert plain["priors"] == []
+    assert plain["visualisation"]["priors"] == []
     for name, flags in {
         "total variation": ("--smoothness", 5),
         "frequency weights": ("--slowness", 5),
@@ -78,7 +79,7 @@ def test_priors_change_what_is_found(tmp_path, trained):
         "generator": ("--generator", tmp_path / "g.safetensors"),
     }.items():
         _, numbers, found = look(tmp_path, trained, *common, *flags)
-        assert numbers["priors"] == [name]
+        assert numbers["visualisation"]["priors"] == [name]
         assert not found["visualised"].equal(without["visualised"])
     with pytest.raises(SystemExit):
         look(tmp_path, trained, *common, "--denoiser", tmp_path / "g.safetensors")
@@ -96,7 +97,13 @@ def test_priors_change_what_is_found(tmp_path, trained):
         (("--invert", "--image", "nothing.png"), "Cannot read the picture 'nothing.png'"),
         (("--invert", "--layer", "nowhere"), "nowhere"),
         (("--invert", "--denoising", 1), "--denoising` must come with --denoiser"),
-        (("--interpolate", "--image", 1), "name at least two images"),
+        (("--interpolate", "--image", 1, 2, 3), "name an even number of images"),
+        (("--interpolate", "--points", 2), "--points` must be at least 3"),
+        (("--invert", "--start", "black"), "Unknown start 'black'"),
+        (("--invert", "--toward", 3), "--toward` must be left out"),
+        (("--invert", "--units", 3), "--units` must be left out"),
+        (("--interpolate", "--smoothness", 3), "a prior` must be left out"),
+        (("--invert", "--save", "x.pt"), "--save` must end in .safetensors"),
         (("--visualise", "--units", 64), "must lie in 0..63"),
         (("--invert", "--steps", 0), "--steps` must be at least 1"),
     ],
@@ -107,6 +114,45 @@ def test_bad_input_is_named(tmp_path, trained, capsys, wrong, words):
     assert error.value.code == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "x.png").exists()
+
+
+def test_what_is_read_is_not_written_over(tmp_path, trained, capsys):
+    weights, picture = tmp_path / "m.safetensors", tmp_path / "photo.png"
+    weights.write_bytes(trained.read_bytes())
+    Image.new("L", (8, 8), 90).save(picture)
+    before = weights.read_bytes(), picture.read_bytes()
+    for files in (
+        ("--save", weights, "--out", tmp_path / "x.png"),
+        ("--image", picture, "--out", picture),
+    ):
+        with pytest.raises(SystemExit):
+            main(["look", str(weights), "--invert", *map(str, files)])
+        assert "must differ from the files that are read" in capsys.readouterr().err
+    assert (weights.read_bytes(), picture.read_bytes()) == before
+
+
+def test_a_prior_for_other_images_is_refused(tmp_path, trained, capsys):
+    path = tmp_path / "d.safetensors"
+    save_prior(Denoiser((3, 8, 8), width=4, seed=0), path)
+    with pytest.raises(SystemExit):
+        look(tmp_path, trained, "--invert", "--denoiser", path)
+    assert "be made for images of shape (1, 8, 8)" in capsys.readouterr().err
+
+
+def test_inversion_bears_random_moves(tmp_path, trained):
+    _, numbers, _ = look(tmp_path, trained, "--invert", "--moves", "--image", 0, 1, 2)
+    assert max(numbers["inversion"]["relative_error"]) < 1
+
+
+def test_pictures_that_would_be_read_wrongly_are_refused(tmp_path, trained, capsys):
+    deep, clear = tmp_path / "deep.png", tmp_path / "clear.png"
+    Image.fromarray(np.full((8, 8), 30000, np.uint16)).save(deep)
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(clear)
+    with pytest.raises(SystemExit):
+        look(tmp_path, trained, "--invert", "--image", deep)
+    assert "has the colour mode I;16" in capsys.readouterr().err
+    look(tmp_path, trained, "--invert", "--image", clear)
+    assert "clear.png' was laid on white" in capsys.readouterr().out
 
 
 def test_only_a_png_is_drawn(tmp_path, trained, capsys):

@@ -16,6 +16,7 @@ from notbugs.representations import (
     in_codes,
     in_pixels,
     invert_images,
+    quick_inversion,
     visualise,
 )
 from representations.closed import images
@@ -171,6 +172,14 @@ def test_batches_do_not_matter_with_priors():
 def test_priors_that_would_do_nothing_are_refused(wrong, words):
     with pytest.raises(ValueError, match=words):
         Priors(**wrong)
+
+
+def test_inversion_bears_random_moves():
+    model, x, _ = small_net(4)
+    found = invert_images(model, x, priors=Priors(transform=Jitter(1)))
+    assert bool((found.relative_error < found.start_error).all())
+    with pytest.raises(ValueError, match=r"`rule` must bear values that are drawn anew"):
+        invert_images(model, x, priors=Priors(transform=Jitter(1)), solver=quick_inversion(3))
 
 
 def test_what_does_not_fit_a_generator_is_refused():

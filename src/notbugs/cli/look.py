@@ -1,6 +1,7 @@
 """`notbugs look`: what a model sees in images, and what its parts look for, as one picture."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,16 @@ from notbugs.cli.common import (
     images_for,
     moved,
     open_model,
+    weights_in,
     write_text,
 )
 from notbugs.cli.progress import bar
-from notbugs.core.errors import bad_value, check_count
+from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.data import ImageData, read_picture, safefile
+from notbugs.data.files import SUFFIX
 from notbugs.data.writing import write_file
 from notbugs.engine import robust_view
+from notbugs.judge import check_fits
 from notbugs.models import Classifier
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
@@ -39,11 +43,14 @@ from notbugs.representations import (
     in_codes,
     in_pixels,
     interpolate,
+    inversion,
     invert_images,
     most_activating,
     quick_inversion,
     visualise,
 )
+from notbugs.representations.activations import check_units
+from notbugs.representations.reading import STARTS
 
 FIRST = 8
 MOST_UNITS = 12
@@ -91,7 +98,7 @@ class Look:
     steps: int = 200
     """Steps of every search."""
     smoothness: float = 0.0
-    """Prior, with --invert and --visualise: weight of the total variation."""
+    """Prior, as all below with --invert and --visualise: weight of the total variation."""
     slowness: float = 0.0
     """Prior: weight of high frequencies."""
     moves: bool = False
@@ -128,8 +135,10 @@ class Look:
             self.weights, self.model, self.embedding, self.data, self.data_dir
         )
         test = images_for("test", facts, self.data, self.data_dir, None, None)
+        check_fits(model, test)
         model = moved(model, self.device)
         work = _Work(self, model, test, facts, self._priors(model), console)
+        work.prepare()
         ways = [way for way in WAYS if getattr(self, way)]
         with bar(console, "Looking") as progress:
             for i, way in enumerate(ways):
@@ -140,12 +149,12 @@ class Look:
         for line in work.lines:
             console.print(line, soft_wrap=True)
         console.print(f"Picture: {self.out}", soft_wrap=True)
-        if self.json is not None:
-            write_text(self.json, json.dumps(work.numbers, indent=1, allow_nan=False))
-            console.print(f"Numbers: {self.json}", soft_wrap=True)
         if self.save is not None:
             safefile.write_tensors(self.save, work.found, {})
             console.print(f"Images: {self.save}", soft_wrap=True)
+        if self.json is not None:
+            write_text(self.json, json.dumps(_plain(work.numbers), indent=1, allow_nan=False))
+            console.print(f"Numbers: {self.json}", soft_wrap=True)
 
     def _check(self) -> None:
         """Refuses what cannot end well before any work."""
@@ -158,24 +167,67 @@ class Look:
                 "be one given, the other not, with --manipulate",
                 f"--unit {self.unit}, --toward {self.toward}",
             )
+        self._check_idle()
         if self.denoising is not None and self.denoiser is None:
             raise bad_value("--denoising", "come with --denoiser", self.denoising)
         check_count(self.steps, "--steps")
+        check_count(self.points, "--points", 3)
+        if self.start not in STARTS:
+            raise unknown_name("start", self.start, STARTS)
         if self.out.suffix != ".png":
             raise bad_value("--out", "end in .png", f"'{self.out}'", "Add .png.")
+        if self.save is not None and self.save.suffix != SUFFIX:
+            raise bad_value("--save", f"end in {SUFFIX}", f"'{self.save}'", f"Add {SUFFIX}.")
         outputs = {"--out": self.out, "--json": self.json, "--save": self.save}
         check_outputs(outputs)
+        self._check_inputs_kept(outputs)
         for path in outputs.values():
             if path is not None:
                 check_writable(path)
+
+    def _check_idle(self) -> None:
+        """Refuses a flag that no way that was asked for would look at."""
+        priors = self.smoothness or self.slowness or self.moves or self.denoiser or self.generator
+        idle = {
+            "--units": bool(self.units) and not self.visualise,
+            "--unit": self.unit is not None and not self.manipulate,
+            "--toward": self.toward is not None and not self.manipulate,
+            "--points": self.points != Look.points and not self.interpolate,
+            "--start": self.start != Look.start
+            and (self.generator is not None or not (self.invert or self.visualise)),
+            "a prior": bool(priors) and not (self.invert or self.visualise),
+        }
+        for flag, unused in idle.items():
+            if unused:
+                raise bad_value(
+                    flag,
+                    "be left out where nothing that was asked for looks at it",
+                    "it",
+                    "See `notbugs look --help`.",
+                )
+
+    def _check_inputs_kept(self, outputs: dict[str, Path | None]) -> None:
+        """Refuses to write over what is read."""
+        read = [weights_in(self.weights), self.denoiser, self.generator]
+        read += [Path(name) for name in self.image if not _is_number(name)]
+        if self.data is not None and self.data.endswith(SUFFIX):
+            read.append(Path(self.data))
+        if self.model is not None:
+            read.append(Path(self.model.rpartition(":")[0]))
+        inputs = {path.resolve() for path in read if path is not None}
+        for flag, path in outputs.items():
+            if path is not None and path.resolve() in inputs:
+                raise bad_value(
+                    flag, "differ from the files that are read", f"'{path}'", "Name another file."
+                )
 
     def _priors(self, model: Classifier) -> Priors:
         denoise: Denoiser | None = None
         make: ImageGenerator | None = None
         if self.denoiser is not None:
-            denoise = _of_kind(self.denoiser, Denoiser, "--denoiser").to(model.device)
+            denoise = _of_kind(self.denoiser, Denoiser, "--denoiser", model).to(model.device)
         if self.generator is not None:
-            make = _of_kind(self.generator, ImageGenerator, "--generator").to(model.device)
+            make = _of_kind(self.generator, ImageGenerator, "--generator", model).to(model.device)
         return Priors(
             smoothness=self.smoothness,
             slowness=self.slowness,
@@ -202,10 +254,27 @@ class _Work:
         self.priors = priors
         self.rows: list[PictureRow] = []
         self.lines: list[str] = []
-        self.numbers: dict[str, Any] = {"layer": asked.layer, "priors": list(priors.names)}
+        self.numbers: dict[str, Any] = {"layer": asked.layer}
         self.found: dict[str, Tensor] = {}
+        self.units: list[int] = []
+        self.unit, self.strength = 0, 1.0
         self.images = torch.cat([self._image(name, console) for name in self._names()])
         self.images = self.images.to(model.device)
+
+    def prepare(self) -> None:
+        """Finds out what could not end well, before anything is searched for."""
+        asked = self.asked
+        if asked.interpolate and len(self.images) % 2:
+            raise bad_value(
+                "--image", "name an even number of images with --interpolate", len(self.images)
+            )
+        real = self._real()[:2]
+        width = len(most_activating(self.model, real, None, layer=asked.layer, count=1).units)
+        if asked.visualise:
+            self.units = list(asked.units) or list(range(min(width, MOST_UNITS)))
+            check_units(torch.tensor(self.units), width)
+        if asked.manipulate:
+            self.unit, self.strength = self._feature(width)
 
     def invert(self) -> None:
         made = invert_images(
@@ -213,7 +282,7 @@ class _Work:
             self.images,
             layer=self.asked.layer,
             start=self.asked.start,
-            solver=self._solver(lambda steps: quick_inversion(steps)),
+            solver=self._solver(self._matching),
             priors=self.priors,
             seed=self.asked.seed,
         )
@@ -222,6 +291,7 @@ class _Work:
         self._row("same to the model", made.x)
         self.found["inverted"] = made.x
         self.numbers["inversion"] = {
+            "priors": list(self.priors.names),
             "relative_error": made.relative_error.tolist(),
             "ssim": near.tolist(),
             "distance": made.distance.tolist(),
@@ -232,10 +302,8 @@ class _Work:
         )
 
     def interpolate(self) -> None:
-        if len(self.images) < 2:
-            raise bad_value("--image", "name at least two images with --interpolate", 1)
         pairs = len(self.images) // 2
-        first, last = self.images[0 : 2 * pairs : 2], self.images[1 : 2 * pairs : 2]
+        first, last = self.images[0::2], self.images[1::2]
         made = interpolate(
             self.model,
             first,
@@ -263,13 +331,7 @@ class _Work:
 
     def visualise(self) -> None:
         side = (self.model.shape[1] * self.model.shape[2]) ** 0.5
-        chosen = list(self.asked.units)
-        real = self.test.pixels(torch.arange(min(len(self.test), 1000))).to(self.model.device)
-        if not chosen:
-            width = most_activating(
-                self.model, real[:1], None, layer=self.asked.layer, count=1
-            ).units
-            chosen = width[:MOST_UNITS].tolist()
+        chosen, real = self.units, self._real()
         made = visualise(
             self.model,
             chosen,
@@ -287,6 +349,7 @@ class _Work:
         self.found["visualised"] = made.x
         share = high_frequency_share(made.x)
         self.numbers["visualisation"] = {
+            "priors": list(self.priors.names),
             "units": chosen,
             "activation": made.activation.tolist(),
             "of_best_image": near.highest_values[:, 0].tolist(),
@@ -301,7 +364,7 @@ class _Work:
         )
 
     def manipulate(self) -> None:
-        unit, more = self._feature()
+        unit, more = self.unit, self.strength
         columns = [self.images]
         numbers: dict[str, Any] = {"unit": unit, "unit_of_strength": more, "strengths": {}}
         for strength in STRENGTHS:
@@ -328,12 +391,24 @@ class _Work:
         self.numbers["manipulation"] = numbers
         self.lines.append(f"Manipulation: unit {unit}, strengths in units of {more:.3g}.")
 
-    def _feature(self) -> tuple[int, float]:
-        """The unit, and the rise that counts as 1: the difference of groups, or the spread."""
+    def _real(self) -> Tensor:
+        """Test images among which the most active ones are looked for."""
+        some = torch.arange(min(len(self.test), 1000))
+        return self.test.pixels(some).to(self.model.device)
+
+    def _matching(self, steps: int) -> Any:
+        """How a representation is reached: what moves at random bears plain steps only."""
+        if self.priors.transform is None:
+            return quick_inversion(steps)
+        side = (self.model.shape[1] * self.model.shape[2]) ** 0.5
+        return inversion(steps, side / 8, schedule="cosine")
+
+    def _feature(self, width: int) -> tuple[int, float]:
+        """The unit, and the rise that counts as 1: the difference of groups, or half the range."""
         layer = self.asked.layer
         if self.asked.unit is not None:
-            real = self.test.pixels(torch.arange(min(len(self.test), 1000)))
-            real = real.to(self.model.device)
+            check_units(torch.tensor([self.asked.unit]), width)
+            real = self._real()
             seen = most_activating(self.model, real, [self.asked.unit], layer=layer, count=1)
             reach = float(seen.highest_values[0, 0] - seen.lowest_values[0, 0])
             return self.asked.unit, reach / 2 or 1.0
@@ -350,14 +425,10 @@ class _Work:
 
     def _image(self, name: str, console: Console) -> Tensor:
         """A test image by its number, or a picture file."""
-        if not name.lstrip("-").isdigit():
-            image, size = read_picture(Path(name), self.model.shape)
-            if size != self.model.shape[1:]:
-                console.print(
-                    f"'{name}' was resampled from {size[0]} x {size[1]} to "
-                    f"{self.model.shape[1]} x {self.model.shape[2]} pixels.",
-                    soft_wrap=True,
-                )
+        if not _is_number(name):
+            image, done = read_picture(name, self.model.shape)
+            for line in done:
+                console.print(line, soft_wrap=True)
             return image
         row = int(name)
         if not 0 <= row < len(self.test):
@@ -372,11 +443,32 @@ class _Work:
         self.rows.append(PictureRow(name, list(images.detach().cpu().numpy()), head))
 
 
-def _of_kind(path: Path, kind: type[Any], flag: str) -> Any:
+def _of_kind(path: Path, kind: type[Any], flag: str, model: Classifier) -> Any:
     found = load_prior(path)
     if not isinstance(found, kind):
         raise bad_value(flag, f"name a {flag[2:]}'s file", f"'{path}', which is another net")
+    if tuple(found.shape) != tuple(model.shape):
+        raise bad_value(
+            flag,
+            f"be made for images of shape {tuple(model.shape)}, as the model is",
+            f"shape {tuple(found.shape)}",
+        )
     return found
+
+
+def _is_number(name: str) -> bool:
+    return name.lstrip("-").isdigit()
+
+
+def _plain(value: Any) -> Any:
+    """The value with null for numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}  # pyright: ignore
+    if isinstance(value, list):
+        return [_plain(v) for v in value]  # pyright: ignore
+    return value
 
 
 def _mean(values: Tensor) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,6 +16,8 @@ from notbugs.core.errors import DataError, bad_value
 from notbugs.data.dataset import ImageData
 from notbugs.data.writing import new_folder
 
+MODES = {"1": "L", "P": "RGB", "L": "L", "RGB": "RGB", "RGBA": "RGBA"}
+"""Pillow's modes that hold 8-bit grey or colour, and the one they are read as."""
 PICTURE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's mode for a number of channels."""
 
@@ -85,27 +88,55 @@ def _picture(image: Tensor) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
-def read_picture(path: Path | str, shape: tuple[int, int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """A picture file as an image [1, c, h, w] in [0, 1], and its own (height, width).
+def decoded(path: Path, content: bytes) -> Tensor:
+    """A picture file's content as an image, uint8 [c, h, w]; `path` is for the errors.
 
-    Grey for one channel, RGB for three, RGBA for four. A picture of another size is resampled
-    (Lanczos, with antialiasing) to `shape`, its proportions given up.
+    Raises:
+        DataError: no sound picture, or not one of 8-bit grey, RGB or RGBA.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            mode = "RGBA" if "transparency" in picture.info else MODES.get(picture.mode)
+            if mode is None:
+                raise DataError(
+                    f"'{path}' has the colour mode {picture.mode}; 8-bit grey, RGB or RGBA can be "
+                    "read. Convert it."
+                )
+            array = np.array(picture.convert(mode))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"'{path}' is not a sound image ({error}). Replace or remove it."
+        ) from error
+    return torch.from_numpy(array).reshape(*array.shape[:2], -1).permute(2, 0, 1)
+
+
+def read_picture(path: Path | str, shape: tuple[int, int, int]) -> tuple[Tensor, list[str]]:
+    """A picture file as an image [1, c, h, w] in [0, 1], and what was done to make it fit.
+
+    Grey for one channel, RGB for three, RGBA for four; what is transparent is laid on white where
+    the model sees no transparency. A picture of another size is resampled (Lanczos, antialiased),
+    its proportions given up. Each such change is a sentence.
 
     Raises:
         ValueError: `shape` has another number of channels.
-        DataError: the file is missing, or no picture that Pillow can read.
+        DataError: the file is missing, or no sound picture of 8-bit grey, RGB or RGBA.
     """
     channels, height, width = shape
     if channels not in PICTURE_MODES:
         raise bad_value("shape", "have 1, 3 or 4 channels", channels)
+    path = Path(path)
     try:
-        with Image.open(path) as file:
-            size = (file.height, file.width)
-            picture = file.convert(PICTURE_MODES[channels])
-            if size != (height, width):
-                picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-            values = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    except (OSError, ValueError) as error:
-        raise DataError(f"Cannot read the picture '{path}': {error}. Check the path.") from error
-    image = values.reshape(height, width, channels).permute(2, 0, 1)
-    return image[None].float().div(255), size
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"Cannot read the picture '{path}': {error.strerror}.") from error
+    picture, done = _picture(decoded(path, content)), list[str]()
+    mode = PICTURE_MODES[channels]
+    if picture.mode == "RGBA" and mode != "RGBA":
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        done.append(f"'{path}' was laid on white.")
+    if picture.size != (width, height):
+        before = f"{picture.height} x {picture.width}"
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+        done.append(f"'{path}' was resampled from {before} to {height} x {width} pixels.")
+    array = np.array(picture.convert(mode)).reshape(height, width, channels)
+    return torch.from_numpy(array).permute(2, 0, 1)[None].float().div(255), done

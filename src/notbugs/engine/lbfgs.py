@@ -58,6 +58,7 @@ class LBFGS(AbstractStepRule[LBFGSState]):
     first: float = 0.1
 
     needs_success: ClassVar[bool] = False
+    bears_noise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuses an empty memory and a first step that is not above 0."""

@@ -55,6 +55,8 @@ class AbstractStepRule(ABC, Generic[S]):
     """Whether it looks at the gradients of all outputs."""
     needs_success: ClassVar[bool] = True
     """False where a step follows from values and gradients alone."""
+    bears_noise: ClassVar[bool] = True
+    """Whether it works on values that are drawn anew at each step."""
     needs_value: ClassVar[bool] = True
     """False where a step follows from gradients alone (or from success and gradients)."""
 

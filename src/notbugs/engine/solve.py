@@ -253,6 +253,13 @@ class Solver:
         keep_freed_memory()
         if keys.shape != center.shape[:1]:
             raise bad_value("keys", f"have shape ({center.shape[0]},)", tuple(keys.shape))
+        if objective.is_random and not self.rule.bears_noise:
+            raise bad_value(
+                "rule",
+                "bear values that are drawn anew at each step, as this objective's are",
+                type(self.rule).__name__,
+                "It compares steps with each other; use Steepest, Momentum or Adam.",
+            )
         with torch.no_grad():
             at = self._begin(center, context, keys, start, spared)
             around = self.within.around(at.center)

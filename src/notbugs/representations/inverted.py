@@ -8,7 +8,7 @@ from notbugs.core.errors import bad_value, check_count, check_images
 from notbugs.core.types import Images, Rows
 from notbugs.engine import L2, LBFGS, Box, LowestValue, Solution, Solver
 from notbugs.representations.batches import generated, read_all, solve
-from notbugs.representations.invert import EmbeddingDistance
+from notbugs.representations.invert import EmbeddingDistance, inversion
 from notbugs.representations.priors import NO_PRIORS, Priors, in_codes
 from notbugs.representations.reading import first_images, flat, layer_of
 
@@ -65,8 +65,9 @@ def invert_images(
     - `layer`: whose output (flattened) R is; None: the model's embedding
     - `start`: "noise", "grey", "uniform", or images: n of them, or one for all
     - `solver`: by default `quick_inversion()`; `inversion(steps, step_size)` for the papers'
-    - `priors`: what the image is to be like besides; with a generator the solver is by default
-      `in_codes()` and `start` is not used
+    - `priors`: what the image is to be like besides; with random moves the solver is by default
+      `inversion(200, side / 8, schedule="cosine")`, with a generator `in_codes()`, and `start`
+      is not used
     - `seed` of the noise; `batch_size`: images at a time, which does not change the result
 
     **Raises** ValueError for images outside [0, 1] or of a shape that the model does not
@@ -95,7 +96,7 @@ def invert_images(
         EmbeddingDistance(read),
         first,
         {"embedding": wanted},
-        solver or (quick_inversion() if priors.generator is None else in_codes()),
+        solver or _usual(priors, first),
         seed=seed,
         batch_size=batch_size,
         priors=priors,
@@ -111,6 +112,16 @@ def invert_images(
         start_distance=L2().size(first - targets),
         solution=found,
     )
+
+
+def _usual(priors: Priors, like: Images) -> Solver:
+    """The solver for what is searched for: a code, an image that moves, or an image."""
+    if priors.generator is not None:
+        return in_codes()
+    if priors.transform is not None:  # what L-BFGS learns from two steps would be their draws
+        side = (like.shape[-2] * like.shape[-1]) ** 0.5
+        return inversion(200, side / 8, schedule="cosine")
+    return quick_inversion()
 
 
 def check_finite(activations: Tensor, argument: str) -> None:

@@ -1,24 +1,20 @@
 """One's own images: a folder with one subfolder for each class."""
 
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from notbugs.core.errors import DataError
 from notbugs.data.dataset import ImageData
+from notbugs.data.pictures import decoded
 from notbugs.data.sources.source import Source, published, read_note
 
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
-MODES = {"1": "L", "P": "RGB", "L": "L", "RGB": "RGB", "RGBA": "RGBA"}
-"""Pillow's modes that hold 8-bit grey or colour, and the one they are read as."""
 
 
 def load_folder(folder: Path | str) -> Source:
@@ -102,7 +98,7 @@ def _read_all(paths: Sequence[Path], folder: Path) -> tuple[Tensor, str]:
     images: Tensor | None = None
     for i, (path, content) in enumerate(_contents(paths)):
         digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
-        image = _decoded(path, content)
+        image = decoded(path, content)
         if images is None:
             images = torch.empty((len(paths), *image.shape), dtype=torch.uint8)
         if image.shape != images.shape[1:]:
@@ -122,24 +118,6 @@ def _contents(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
             yield path, path.read_bytes()
         except OSError as error:
             raise DataError(f"Cannot read '{path}': {error.strerror}.") from error
-
-
-def _decoded(path: Path, content: bytes) -> Tensor:
-    """One image, uint8 [c, h, w]."""
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            mode = "RGBA" if "transparency" in picture.info else MODES.get(picture.mode)
-            if mode is None:
-                raise DataError(
-                    f"'{path}' has the colour mode {picture.mode}; 8-bit grey, RGB or RGBA can be "
-                    "read. Convert it."
-                )
-            array = np.array(picture.convert(mode))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"'{path}' is not a sound image ({error}). Replace or remove it."
-        ) from error
-    return torch.from_numpy(array).reshape(*array.shape[:2], -1).permute(2, 0, 1)
 
 
 def _size(image: Tensor) -> str:
