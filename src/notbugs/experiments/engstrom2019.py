@@ -117,49 +117,49 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "invert_standard_other",
         "Standard model: inversion from another image reaches a low representation error",
-        "Figure 3",
+        "shown (section 3)",
         _low("standard, from another image"),
     ),
     Claim(
         "invert_robust_other",
         "Robust model: inversion from another image reaches a low representation error",
-        "Figure 3",
+        "shown (section 3)",
         _low("robust, from another image"),
     ),
     Claim(
         "nearer_ssim",
         "From noise, the robust model's images end closer to the target in SSIM",
-        "only the robust model's look like the target (Figure 2)",
+        "only the robust model's look like the target (section 3)",
         _gain("noise", "ssim", +1),
     ),
     Claim(
         "nearer_lpips",
         "From noise, they end closer to the target in LPIPS, as a third model sees it",
-        "only the robust model's look like the target (Figure 2)",
+        "only the robust model's look like the target (section 3)",
         _gain("noise", "lpips", -1),
     ),
     Claim(
         "nearer_other_ssim",
         "From another image, they end closer to the target in SSIM",
-        "Figure 3",
+        "shown (section 3)",
         _gain("another image", "ssim", +1),
     ),
     Claim(
         "nearer_other_lpips",
         "From another image, they end closer to the target in LPIPS",
-        "Figure 3",
+        "shown (section 3)",
         _gain("another image", "lpips", -1),
     ),
     Claim(
         "interpolation_natural",
         "Frames between two images look more natural through the robust representation",
-        "shown (Figure 6)",
+        "shown (section 4.2)",
         _compared("interpolation", "robust", "standard", "unnatural", -1),
     ),
     Claim(
         "visual_smooth",
         "Without priors, the robust model's visualisations hold less high-frequency energy",
-        "shown (Figure 4)",
+        "shown (section 4.1)",
         _compared(
             "visualisation", "robust, no prior", "standard, no prior", "high_frequencies", -1
         ),
@@ -167,7 +167,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "visual_recognised",
         "Without priors, the nearest training images recognise the robust model's classes better",
-        "shown (Figure 4)",
+        "shown (section 4.1)",
         _compared("visualisation", "robust, no prior", "standard, no prior", "neighbours", +1),
     ),
     Claim(
@@ -181,7 +181,7 @@ CLAIMS: tuple[Claim, ...] = (
         "manipulation",
         "Adding a class's best coordinate turns more of the robust model's images into the class "
         "(nearest training images)",
-        "shown (Figure 5)",
+        "shown (section 4.3)",
         _compared("manipulation", "robust, +2", "standard, +2", "neighbours", +1),
     ),
     Claim(
