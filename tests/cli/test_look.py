@@ -50,6 +50,15 @@ def test_all_ways_at_once(tmp_path, trained, capsys):
         assert word in said
 
 
+def test_a_contact_sheet_holds_every_unit(tmp_path, trained):
+    few, _, _ = look(tmp_path, trained, "--visualise")
+    size, numbers, found = look(tmp_path, trained, "--visualise", "--all-units")
+    assert numbers["visualisation"]["units"] == list(range(64))
+    assert found["visualised"].shape == (64, 1, 8, 8)
+    assert size[0] == few[0]
+    assert size[1] > 5 * few[1]  # six rows of twelve where there was one
+
+
 def test_a_picture_file_is_taken_and_resampled_with_a_note(tmp_path, trained, capsys):
     test = split(load_source("digits"), seed=0, train_size=300).test
     exact = (test.pixels()[0, 0].numpy() * 255).round().astype(np.uint8)
@@ -102,6 +111,7 @@ def test_priors_change_what_is_found(tmp_path, trained):
         (("--invert", "--start", "black"), "Unknown start 'black'"),
         (("--invert", "--toward", 3), "--toward` must be left out"),
         (("--invert", "--units", 3), "--units` must be left out"),
+        (("--visualise", "--units", 3, "--all-units"), "--units` must be left out"),
         (("--interpolate", "--smoothness", 3), "a prior` must be left out"),
         (("--invert", "--save", "x.pt"), "--save` must end in .safetensors"),
         (("--visualise", "--units", 64), "must lie in 0..63"),

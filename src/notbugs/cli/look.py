@@ -87,6 +87,8 @@ class Look:
     """A layer by its dotted name, or "logits"; the embedding without it."""
     units: tuple[int, ...] = ()
     """With --visualise: places in the flattened layer; the first 12 without it."""
+    all_units: bool = False
+    """With --visualise: every place of the layer, as a contact sheet."""
     unit: int | None = None
     """With --manipulate: the place in the flattened layer."""
     toward: int | None = None
@@ -189,7 +191,8 @@ class Look:
         """Refuses a flag that no way that was asked for would look at."""
         priors = self.smoothness or self.slowness or self.moves or self.denoiser or self.generator
         idle = {
-            "--units": bool(self.units) and not self.visualise,
+            "--units": bool(self.units) and (self.all_units or not self.visualise),
+            "--all-units": self.all_units and not self.visualise,
             "--unit": self.unit is not None and not self.manipulate,
             "--toward": self.toward is not None and not self.manipulate,
             "--points": self.points != Look.points and not self.interpolate,
@@ -271,7 +274,8 @@ class _Work:
         real = self._real()[:2]
         width = len(most_activating(self.model, real, None, layer=asked.layer, count=1).units)
         if asked.visualise:
-            self.units = list(asked.units) or list(range(min(width, MOST_UNITS)))
+            first = width if asked.all_units else min(width, MOST_UNITS)
+            self.units = list(asked.units) or list(range(first))
             check_units(torch.tensor(self.units), width)
         if asked.manipulate:
             self.unit, self.strength = self._feature(width)
@@ -342,10 +346,11 @@ class _Work:
             seed=self.asked.seed,
         )
         near = most_activating(self.model, real, chosen, layer=self.asked.layer, count=1)
-        names = ", ".join(map(str, chosen))
-        self._row("made for the unit", made.x, f"Visualisation of units {names}")
-        self._row("most active image", real[near.highest[:, 0]])
-        self._row("least active image", real[near.lowest[:, 0]])
+        for places in torch.arange(len(chosen)).split(MOST_UNITS):
+            names = ", ".join(str(chosen[i]) for i in places.tolist())
+            self._row("made for the unit", made.x[places], f"Units {names}")
+            self._row("most active image", real[near.highest[places, 0]])
+            self._row("least active image", real[near.lowest[places, 0]])
         self.found["visualised"] = made.x
         share = high_frequency_share(made.x)
         self.numbers["visualisation"] = {
