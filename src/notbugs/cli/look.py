@@ -1,7 +1,6 @@
 """`notbugs look`: what a model sees in images, and what its parts look for, as one picture."""
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from notbugs.data import ImageData, read_picture, safefile
 from notbugs.data.files import SUFFIX
 from notbugs.data.writing import write_file
 from notbugs.engine import robust_view
+from notbugs.experiments.results import plain
 from notbugs.judge import check_fits
 from notbugs.models import Classifier
 from notbugs.models.denoiser import Denoiser
@@ -155,7 +155,7 @@ class Look:
             safefile.write_tensors(self.save, work.found, {})
             console.print(f"Images: {self.save}", soft_wrap=True)
         if self.json is not None:
-            write_text(self.json, json.dumps(_plain(work.numbers), indent=1, allow_nan=False))
+            write_text(self.json, json.dumps(plain(work.numbers), indent=1, allow_nan=False))
             console.print(f"Numbers: {self.json}", soft_wrap=True)
 
     def _check(self) -> None:
@@ -463,17 +463,6 @@ def _of_kind(path: Path, kind: type[Any], flag: str, model: Classifier) -> Any:
 
 def _is_number(name: str) -> bool:
     return name.lstrip("-").isdigit()
-
-
-def _plain(value: Any) -> Any:
-    """The value with null for numbers that JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}  # pyright: ignore
-    if isinstance(value, list):
-        return [_plain(v) for v in value]  # pyright: ignore
-    return value
 
 
 def _mean(values: Tensor) -> str:

@@ -1,6 +1,7 @@
 """Writes what a run leaves behind: results.json, models, datasets, pictures."""
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -147,6 +148,17 @@ def place(store: Store, stage: Stage, name: str, target: Path) -> None:
         raise StoreError(
             f"Cannot write '{target}': {error.strerror}. Free space or use --out."
         ) from error
+
+
+def plain(value: Any) -> Any:
+    """The value without what JSON cannot say: an infinite or missing number is null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}  # pyright: ignore
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]  # pyright: ignore
+    return value
 
 
 def write_json(path: Path, text: str) -> None:

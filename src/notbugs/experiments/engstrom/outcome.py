@@ -15,7 +15,7 @@ from notbugs.experiments.claims import row as claim_row
 from notbugs.experiments.engstrom.graph import Graph
 from notbugs.experiments.engstrom.producers import NUMBERS, PICTURES, PRIOR
 from notbugs.experiments.engstrom.settings import Looks
-from notbugs.experiments.results import claim_files, place, versions, write_json
+from notbugs.experiments.results import claim_files, place, plain, versions, write_json
 from notbugs.experiments.stages import MODEL
 from notbugs.store import RunSummary, Stage, Store
 
@@ -86,7 +86,7 @@ def write_outcome(
         "versions": versions(),
     }
     _lay_out(graph, store, out)
-    write_json(out / RESULTS, json.dumps(_plain(result), indent=1, allow_nan=False))
+    write_json(out / RESULTS, json.dumps(plain(result), indent=1, allow_nan=False))
     return result
 
 
@@ -122,14 +122,3 @@ def _over_seeds(columns: Mapping[str, Sequence[float]]) -> dict[str, object]:
         found[f"{name}_std"] = spread(finite) if finite else None
         count = max(count, len(values))
     return found | {"seeds": count}
-
-
-def _plain(value: Any) -> Any:
-    """The value without what JSON cannot say: an infinite or missing number is null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}  # pyright: ignore
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]  # pyright: ignore
-    return value
