@@ -44,6 +44,7 @@ def test_all_ways_at_once(tmp_path, trained, capsys):
     assert found["manipulated"].shape == (2, 4, 1, 8, 8)
     assert max(numbers["inversion"]["relative_error"]) < 0.5
     assert numbers["visualisation"]["units"] == [1, 2, 5]
+    assert numbers["images"] == ["0", "3"]
     assert len(numbers["manipulation"]["strengths"]["+1"]["after"]) == 2
     said = capsys.readouterr().out
     for word in ("Inversion:", "Interpolation:", "Visualisation:", "Manipulation:", "Picture:"):

@@ -204,9 +204,9 @@ class Look:
             if unused:
                 raise bad_value(
                     flag,
-                    "be left out where nothing that was asked for looks at it",
+                    "be left out where no way that was asked for uses it",
                     "it",
-                    "See `notbugs look --help`.",
+                    "Add the way that `notbugs look --help` names with it.",
                 )
 
     def _check_inputs_kept(self, outputs: dict[str, Path | None]) -> None:
@@ -257,7 +257,7 @@ class _Work:
         self.priors = priors
         self.rows: list[PictureRow] = []
         self.lines: list[str] = []
-        self.numbers: dict[str, Any] = {"layer": asked.layer}
+        self.numbers: dict[str, Any] = {"layer": asked.layer, "images": list(self._names())}
         self.found: dict[str, Tensor] = {}
         self.units: list[int] = []
         self.unit, self.strength = 0, 1.0
@@ -389,9 +389,10 @@ class _Work:
                 "distance": made.distance.tolist(),
             }
         shown = ", ".join(f"{s:+g}" for s in STRENGTHS)
-        head = f"Manipulation of unit {unit}: the image, then {shown} times {more:.3g}"
+        toward = "" if self.asked.toward is None else f" towards class {self.asked.toward}"
+        head = f"Manipulation of unit {unit}{toward}: the image, then {shown} times {more:.3g}"
         for i in range(len(self.images)):
-            self._row(f"image {i + 1}", torch.stack([c[i] for c in columns]), "" if i else head)
+            self._row(self._names()[i], torch.stack([c[i] for c in columns]), "" if i else head)
         self.found["manipulated"] = torch.stack(columns[1:], dim=1)
         self.numbers["manipulation"] = numbers
         self.lines.append(f"Manipulation: unit {unit}, strengths in units of {more:.3g}.")

@@ -68,6 +68,8 @@ def print_looks(result: Mapping[str, Any], console: Console) -> None:
     text = Text(f"{result['experiment']} · {result['dataset']}", style="bold")
     text.append(f" · mean ± std over {seeds} seed{'s' * (seeds != 1)}", style="not bold")
     console.print(text)
+    if result["preset"] == "smoke":
+        console.print("Preset smoke only shows that everything runs: its verdicts say nothing.")
     for name, columns in LOOKS.items():
         console.print(_looks_table(name, result["tables"].get(name, []), columns))
     console.print(_claims_table(result, any_number))
