@@ -1,7 +1,6 @@
 """`notbugs look`: what a model sees in images, and what its parts look for, as one picture."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,13 +39,12 @@ from notbugs.representations import (
     Priors,
     add_feature,
     find_attribute,
-    in_codes,
-    in_pixels,
     interpolate,
-    inversion,
     invert_images,
     most_activating,
     quick_inversion,
+    usual_inversion,
+    usual_visualisation,
     visualise,
 )
 from notbugs.representations.activations import check_units
@@ -286,7 +284,7 @@ class _Work:
             self.images,
             layer=self.asked.layer,
             start=self.asked.start,
-            solver=self._solver(self._matching),
+            solver=usual_inversion(self.priors, self.model.shape[1:], self.asked.steps),
             priors=self.priors,
             seed=self.asked.seed,
         )
@@ -334,14 +332,13 @@ class _Work:
         )
 
     def visualise(self) -> None:
-        side = (self.model.shape[1] * self.model.shape[2]) ** 0.5
         chosen, real = self.units, self._real()
         made = visualise(
             self.model,
             chosen,
             layer=self.asked.layer,
             start=self.asked.start,
-            solver=self._solver(lambda steps: in_pixels(steps, side / 224)),
+            solver=usual_visualisation(self.priors, self.model.shape[1:], self.asked.steps),
             priors=self.priors,
             seed=self.asked.seed,
         )
@@ -402,13 +399,6 @@ class _Work:
         some = torch.arange(min(len(self.test), 1000))
         return self.test.pixels(some).to(self.model.device)
 
-    def _matching(self, steps: int) -> Any:
-        """How a representation is reached: what moves at random bears plain steps only."""
-        if self.priors.transform is None:
-            return quick_inversion(steps)
-        side = (self.model.shape[1] * self.model.shape[2]) ** 0.5
-        return inversion(steps, side / 8, schedule="cosine")
-
     def _feature(self, width: int) -> tuple[int, float]:
         """The unit, and the rise that counts as 1: the difference of groups, or half the range."""
         layer = self.asked.layer
@@ -440,10 +430,6 @@ class _Work:
         if not 0 <= row < len(self.test):
             raise bad_value("--image", f"lie in 0..{len(self.test) - 1}, or name a file", row)
         return self.test.pixels(torch.tensor([row]))
-
-    def _solver(self, usual: Callable[[int], Any]) -> Any:
-        steps = self.asked.steps
-        return in_codes(steps) if self.priors.generator is not None else usual(steps)
 
     def _row(self, name: str, images: Tensor, head: str = "") -> None:
         self.rows.append(PictureRow(name, list(images.detach().cpu().numpy()), head))

@@ -34,22 +34,35 @@ def write_results(
 ) -> dict[str, Any]:
     """Writes everything of a finished run to `out` and returns the content of results.json."""
     numbers = collect(plan.rows, store)
-    verdicts = [claim_row(claim, numbers, config.seeds) for claim in claims]
     result: dict[str, Any] = {
         "experiment": "ilyas2019",
         "dataset": plan.title,
         "preset": config.preset,
         "conditions": _conditions(config, plan),
-        "claims": [verdict for verdict in verdicts if verdict is not None],
-        "tables": numbers.tables(),
-        "seconds": summary.seconds_worked,
-        "seconds_total": summary.seconds_worked + summary.seconds_from_store,
-        "seconds_wall": summary.seconds_wall,
-        "versions": versions(),
+        **found_by(claims, numbers, config.seeds, numbers.tables(), summary),
     }
     _lay_out(plan, store, out)
     write_json(out / "results.json", json.dumps(result, indent=1))
     return result
+
+
+def found_by(
+    claims: Sequence[Claim],
+    numbers: Any,
+    seeds: int,
+    tables: Mapping[str, Any],
+    summary: RunSummary,
+) -> dict[str, Any]:
+    """What every results.json ends with: claims with verdicts, tables, times and versions."""
+    verdicts = [claim_row(claim, numbers, seeds) for claim in claims]
+    return {
+        "claims": [verdict for verdict in verdicts if verdict is not None],
+        "tables": tables,
+        "seconds": summary.seconds_worked,
+        "seconds_total": summary.seconds_worked + summary.seconds_from_store,
+        "seconds_wall": summary.seconds_wall,
+        "versions": _versions(),
+    }
 
 
 def _conditions(config: Config, plan: Plan) -> Mapping[str, Any]:
@@ -69,7 +82,7 @@ LIST = "notbugs-files.json"
 """The models and datasets that a run has laid out."""
 
 
-def versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     """What the numbers were computed with."""
     return {
         "notbugs": notbugs.__version__,

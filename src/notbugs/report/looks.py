@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from notbugs.core.errors import DataError
-from notbugs.data.writing import write_file
 from notbugs.experiments.engstrom.outcome import RESULTS, SAMPLES
 from notbugs.experiments.engstrom.settings import looks_for
 from notbugs.report import content, figures
 from notbugs.report.command import Reproduction, looks_reproduction
 from notbugs.report.figures import DARK, LIGHT, Theme
 from notbugs.report.figures import looks as drawings
-from notbugs.report.reading import Arrays, read_samples
-from notbugs.report.rendering import PAGE, embedded, template
+from notbugs.report.reading import Arrays, read_json, read_samples
+from notbugs.report.rendering import embedded, template, write_page
 from notbugs.report.words import any_number, verdict
 
 EXPERIMENT = "engstrom2019"
@@ -204,11 +203,7 @@ def write_looks(folder: Path) -> Path:
     result = _read(folder / RESULTS)
     pictures = read_samples(folder / SAMPLES)
     light = _draw(result, pictures, LIGHT)
-    for name, picture in light.items():
-        write_file(folder / "figures" / f"{name}.png", _writer(picture))
-    text = render(result, light, _draw(result, pictures, DARK))
-    write_file(folder / PAGE, _writer(text.encode("utf-8")))
-    return folder / PAGE
+    return write_page(folder, render(result, light, _draw(result, pictures, DARK)), light)
 
 
 def render(result: Mapping[str, Any], light: Mapping[str, bytes], dark: Mapping[str, bytes]) -> str:
@@ -312,16 +307,7 @@ def _again(config: Mapping[str, Any]) -> Reproduction:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"Cannot read '{path}': {error.strerror}.") from error
-    except ValueError as error:
-        raise DataError(f"'{path}' is damaged ({error}). Run the experiment again.") from error
+    found = read_json(path)
     if not isinstance(found, dict) or found.get("experiment") != EXPERIMENT:  # pyright: ignore
         raise DataError(f"'{path}' is no result of {EXPERIMENT}. Run the experiment again.")
     return found  # pyright: ignore
-
-
-def _writer(picture: bytes) -> Any:
-    return lambda file: file.write(picture)  # pyright: ignore[reportUnknownLambdaType]

@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from notbugs.data.writing import write_file
 from notbugs.report import content, figures
 from notbugs.report.command import reproduction
 from notbugs.report.figures import DARK, LIGHT, Theme
 from notbugs.report.figures.adversarial import MODELS, magnification
 from notbugs.report.reading import Run, read_run
-from notbugs.report.rendering import PAGE, embedded, template
+from notbugs.report.rendering import embedded, template, write_page
 
 DRAWN = {
     "examples": figures.examples,
@@ -42,15 +40,7 @@ def write_report(folder: Path) -> Path:
     """
     run = read_run(folder)
     light = _draw(run, LIGHT)
-    for name, picture in light.items():
-        write_file(folder / "figures" / f"{name}.png", _writer(picture))
-    text = render(run, light, _draw(run, DARK))
-    write_file(folder / PAGE, _writer(text.encode("utf-8")))
-    return folder / PAGE
-
-
-def _writer(content: bytes) -> Any:
-    return lambda file: file.write(content)  # pyright: ignore[reportUnknownLambdaType]
+    return write_page(folder, render(run, light, _draw(run, DARK)), light)
 
 
 def _draw(run: Run, theme: Theme) -> dict[str, bytes]:

@@ -124,15 +124,7 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it is missing, damaged or not ours.
     """
-    try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"Cannot read '{path}': {error.strerror}. Name the folder that "
-            "`notbugs reproduce` wrote, after its run has ended."
-        ) from error
-    except ValueError as error:
-        raise DataError(f"'{path}' is damaged ({error}). Run the experiment again.") from error
+    found = read_json(path)
     missing = _missing(found) or _bad_row(found)
     if missing:
         raise DataError(
@@ -140,6 +132,23 @@ def read_result(path: Path) -> dict[str, Any]:
             "Name the folder that `notbugs reproduce` wrote."
         )
     return found
+
+
+def read_json(path: Path) -> Any:
+    """The content of a results.json, whatever it holds.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"Cannot read '{path}': {error.strerror}. Name the folder that "
+            "`notbugs reproduce` wrote, after its run has ended."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"'{path}' is damaged ({error}). Run the experiment again.") from error
 
 
 def _missing(found: Any) -> str | None:

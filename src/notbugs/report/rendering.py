@@ -1,8 +1,12 @@
 """What all pages share: templates, and pictures that lie inside the page."""
 
 import base64
+from collections.abc import Mapping
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from notbugs.data.writing import write_file
 
 PAGE = "report.html"
 
@@ -22,3 +26,18 @@ def template(name: str) -> Template:
 def embedded(content: bytes) -> str:
     """A PNG as an address that holds it."""
     return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def write_page(folder: Path, text: str, pictures: Mapping[str, bytes]) -> Path:
+    """Writes `folder/report.html` and `folder/figures/*.png`; returns the page's path.
+
+    **Raises** StoreError where the folder cannot be written.
+    """
+    for name, picture in pictures.items():
+        _write(folder / "figures" / f"{name}.png", picture)
+    _write(folder / PAGE, text.encode("utf-8"))
+    return folder / PAGE
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_file(path, lambda file: file.write(content))

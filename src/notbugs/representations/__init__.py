@@ -4,7 +4,12 @@ from notbugs.representations.activations import Channel, Direction, Reach, Stren
 from notbugs.representations.extremes import Extremes, most_activating
 from notbugs.representations.interpolate import Interpolation, Path, interpolate, path_of
 from notbugs.representations.invert import EmbeddingDistance, inversion, invert, relative_error
-from notbugs.representations.inverted import Inverted, invert_images, quick_inversion
+from notbugs.representations.inverted import (
+    Inverted,
+    invert_images,
+    quick_inversion,
+    usual_inversion,
+)
 from notbugs.representations.manipulate import (
     Attribute,
     Manipulated,
@@ -18,12 +23,15 @@ from notbugs.representations.visualise import (
     Visualisation,
     in_pixels,
     in_waves,
+    usual_visualisation,
     visualise,
     visualise_directions,
     visualise_layer,
 )
 
 __all__ = [
+    "usual_inversion",
+    "usual_visualisation",
     "TotalVariation",
     "FastWaves",
     "in_codes",

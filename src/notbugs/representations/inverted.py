@@ -1,5 +1,6 @@
 """Images that a model cannot tell from given ones, at any of its layers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -96,7 +97,7 @@ def invert_images(
         EmbeddingDistance(read),
         first,
         {"embedding": wanted},
-        solver or _usual(priors, first),
+        solver or usual_inversion(priors, first.shape[-2:]),
         seed=seed,
         batch_size=batch_size,
         priors=priors,
@@ -114,14 +115,16 @@ def invert_images(
     )
 
 
-def _usual(priors: Priors, like: Images) -> Solver:
-    """The solver for what is searched for: a code, an image that moves, or an image."""
+def usual_inversion(priors: Priors, size: Sequence[int], steps: int | None = None) -> Solver:
+    """The solver for what is searched for: a code, an image that moves, or an image.
+
+    `size`: (height, width) of the images; `steps`: each solver's own number without it.
+    """
     if priors.generator is not None:
-        return in_codes()
+        return in_codes() if steps is None else in_codes(steps)
     if priors.transform is not None:  # what L-BFGS learns from two steps would be their draws
-        side = (like.shape[-2] * like.shape[-1]) ** 0.5
-        return inversion(200, side / 8, schedule="cosine")
-    return quick_inversion()
+        return inversion(steps or 200, (size[0] * size[1]) ** 0.5 / 8, schedule="cosine")
+    return quick_inversion() if steps is None else quick_inversion(steps)
 
 
 def check_finite(activations: Tensor, argument: str) -> None:

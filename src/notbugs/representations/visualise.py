@@ -47,6 +47,16 @@ def in_pixels(steps: int = 200, step_size: float = 1.0, *, schedule: str = "cons
     return Solver(Box(), Steepest(L2(), step_size, schedule), steps, keep=LowestValue())
 
 
+def usual_visualisation(priors: Priors, size: Sequence[int], steps: int | None = None) -> Solver:
+    """The solver for what is searched for: a code, or an image by steps in pixels.
+
+    `size`: (height, width) of the images; `steps`: each solver's own number without it.
+    """
+    if priors.generator is not None:
+        return in_codes() if steps is None else in_codes(steps)
+    return in_pixels(steps or 200, (size[0] * size[1]) ** 0.5 / 224)
+
+
 def in_waves(
     steps: int = 512,
     step_size: float = 0.05,
@@ -192,14 +202,12 @@ def _maximised(
     first = first_images(start, count, model, seed)
     first = generated(priors, first, seed, batch_size)
     context = {name: _placed(tensor, first) for name, tensor in context.items()}
-    side = (first.shape[2] * first.shape[3]) ** 0.5
-    usual = in_pixels(step_size=side / 224) if priors.generator is None else in_codes()
     found = solve(
         model,
         objective,
         first,
         context,
-        solver or usual,
+        solver or usual_visualisation(priors, first.shape[-2:]),
         seed=seed,
         batch_size=batch_size,
         priors=priors,

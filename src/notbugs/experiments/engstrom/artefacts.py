@@ -20,7 +20,8 @@ from notbugs.judge import accuracy
 from notbugs.models import Classifier
 from notbugs.models.cnn import DOWN
 from notbugs.models.upsampling import UPSAMPLES
-from notbugs.representations import in_pixels, visualise
+from notbugs.representations import usual_visualisation, visualise
+from notbugs.representations.priors import NO_PRIORS
 from notbugs.store import StageContext
 
 EPS = (0.02, 0.05, 0.1, 0.2)
@@ -112,8 +113,7 @@ def _patterns(desk: Desk, kind: str, model: Classifier) -> None:
 
 def _class_pictures(model: Classifier, steps: int, seed: int) -> Tensor:
     """What makes each class likely, from grey."""
-    side = (model.shape[1] * model.shape[2]) ** 0.5
-    solver = in_pixels(steps, side / 224)
+    solver = usual_visualisation(NO_PRIORS, model.shape[1:], steps)
     return visualise(model, layer="logits", start="grey", solver=solver, seed=seed).x
 
 

@@ -1,13 +1,13 @@
 """Which models, priors and looks of the experiment on representations follow from which."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from notbugs.core.errors import bad_value
-from notbugs.experiments import stages
+from notbugs.data import Splits, split
 from notbugs.experiments.engstrom import artefacts, looks, producers
 from notbugs.experiments.engstrom.settings import Looks
 from notbugs.experiments.plan import Planner, Where
@@ -153,17 +153,14 @@ class _Grapher:
 def graph(settings: Looks, where: Where) -> Graph:
     """The whole graph of a run, before anything is computed."""
     grapher = _Grapher(settings, where)
-    _check_sizes(settings, grapher.planner)
-    source = grapher.planner.source
+    source, sizes = grapher.planner.source, settings.models
+    parts = [
+        split(source, seed=seed, train_size=sizes.train_size, test_size=sizes.test_size)
+        for seed in range(settings.seeds)
+    ]
+    _check_sizes(settings, parts)
     models = tuple(grapher.models(seed) for seed in range(settings.seeds))
-    first = stages.splits(
-        settings.data,
-        stages.digest_of(source),
-        where.data_dir,
-        0,
-        settings.models.train_size,
-        settings.models.test_size,
-    )
+    first = parts[0]
     return Graph(
         looks=tuple(grapher.looks(seed, models[seed]) for seed in range(settings.seeds)),
         models=models,
@@ -175,20 +172,8 @@ def graph(settings: Looks, where: Where) -> Graph:
     )
 
 
-def _check_sizes(settings: Looks, planner: Planner) -> None:
+def _check_sizes(settings: Looks, parts: Sequence[Splits]) -> None:
     """Refuses data with too few images for the looks, before any work."""
-    source, models = planner.source, settings.models
-    parts = [
-        stages.splits(
-            settings.data,
-            stages.digest_of(source),
-            planner.where.data_dir,
-            seed,
-            models.train_size,
-            models.test_size,
-        )
-        for seed in range(settings.seeds)
-    ]
     needed = max(settings.targets, 2 * settings.pairs)
     fewest = min(len(p.test) for p in parts)
     if fewest < needed:

@@ -14,15 +14,15 @@ from notbugs.representations import (
     Priors,
     add_feature,
     find_attribute,
-    in_codes,
-    in_pixels,
     in_waves,
     interpolate,
     invert_images,
     most_activating,
+    usual_visualisation,
     visualise,
 )
 from notbugs.representations.batches import read_all
+from notbugs.representations.priors import NO_PRIORS
 from notbugs.representations.reading import layer_of
 from notbugs.store import StageContext
 
@@ -112,8 +112,9 @@ def look_visualised(context: StageContext) -> None:
     denoise = desk.denoiser()
     for i, kind in enumerate(KINDS):
         model = desk.models[kind]
+        spread = _spread_of_logits(desk, model)
         for j, variant in enumerate(VARIANTS):
-            _visualise(desk, kind, variant, denoise)
+            _visualise(desk, kind, variant, denoise, spread)
             context.progress((i + (j + 1) / (len(VARIANTS) + 1)) / 2)
         _contact_sheet(desk, kind, model)
     desk.write()
@@ -157,13 +158,12 @@ def look_manipulated(context: StageContext) -> None:
     desk.write()
 
 
-def _visualise(desk: Desk, kind: str, variant: str, denoise: Denoiser) -> None:
+def _visualise(desk: Desk, kind: str, variant: str, denoise: Denoiser, spread: float) -> None:
     """The variant with the weight at which both judges recognise most, for this very model.
 
     Both, because neighbours do not see contrast and would take an image of almost nothing.
     """
     model = desk.models[kind]
-    spread = _spread_of_logits(desk, model)
     weighted = variant in ("total variation", "frequency weights", "denoiser")
     best: dict[str, float] = {}
     images: Images | None = None
@@ -189,8 +189,6 @@ def _class_images(
     """Images for every class from several starts, the logits reached, and the classes."""
     steps, copies = desk.config["visual_steps"], desk.config["copies"]
     classes = torch.arange(model.classes).repeat_interleave(copies)
-    side = (model.shape[1] * model.shape[2]) ** 0.5
-    solver = in_pixels(steps, side / 224)
     priors = {
         "total variation": lambda: Priors(smoothness=weight),
         "frequency weights": lambda: Priors(slowness=weight),
@@ -198,14 +196,13 @@ def _class_images(
         "random moves": lambda: Priors(transform=robust_view(min(model.shape[1:]))),
         "generator": lambda: Priors(generator=desk.generator()),
     }.get(variant, Priors)()
-    if variant == "waves":
-        solver = in_waves(steps)
+    usual = usual_visualisation(priors, model.shape[1:], steps)
     found = visualise(
         model,
         classes,
         layer="logits",
         start="noise",
-        solver=in_codes(steps) if variant == "generator" else solver,
+        solver=in_waves(steps) if variant == "waves" else usual,
         priors=priors,
         seed=random.seed_of(desk.seed, "visualise"),
     )
@@ -218,10 +215,8 @@ def _contact_sheet(desk: Desk, kind: str, model: Classifier) -> None:
     with frozen(model), torch.no_grad():
         active = read_all(model, layer_of(model), x, 256).amax(dim=0) > 0
     units = active.nonzero()[:, 0][: desk.config["units"]].cpu()
-    side = (model.shape[1] * model.shape[2]) ** 0.5
-    found = visualise(
-        model, units, solver=in_pixels(desk.config["visual_steps"], side / 224), seed=desk.seed
-    )
+    solver = usual_visualisation(NO_PRIORS, model.shape[1:], desk.config["visual_steps"])
+    found = visualise(model, units, solver=solver, seed=desk.seed)
     real = most_activating(model, x, units, count=3)
     desk.show(f"units/{kind}/made", found.x)
     desk.show(f"units/{kind}/most", x[real.highest[:, :3].to(x.device)])

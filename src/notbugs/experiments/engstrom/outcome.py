@@ -11,11 +11,10 @@ import torch
 
 from notbugs.data import safefile
 from notbugs.experiments.claims import Claim, mean, spread
-from notbugs.experiments.claims import row as claim_row
 from notbugs.experiments.engstrom.graph import Graph
 from notbugs.experiments.engstrom.producers import NUMBERS, PICTURES, PRIOR
 from notbugs.experiments.engstrom.settings import Looks
-from notbugs.experiments.results import claim_files, place, plain, versions, write_json
+from notbugs.experiments.results import claim_files, found_by, place, plain, write_json
 from notbugs.experiments.stages import MODEL
 from notbugs.store import RunSummary, Stage, Store
 
@@ -66,7 +65,6 @@ def write_outcome(
 ) -> dict[str, Any]:
     """Writes results, pictures and models of a finished run; returns results.json's content."""
     numbers = collect(graph, store)
-    verdicts = [claim_row(claim, numbers, settings.seeds) for claim in claims]
     result: dict[str, Any] = {
         "experiment": "engstrom2019",
         "dataset": graph.title,
@@ -78,12 +76,7 @@ def write_outcome(
             "classes": list(graph.classes),
             "config": asdict(settings),
         },
-        "claims": [verdict for verdict in verdicts if verdict is not None],
-        "tables": numbers.as_tables(),
-        "seconds": summary.seconds_worked,
-        "seconds_total": summary.seconds_worked + summary.seconds_from_store,
-        "seconds_wall": summary.seconds_wall,
-        "versions": versions(),
+        **found_by(claims, numbers, settings.seeds, numbers.as_tables(), summary),
     }
     _lay_out(graph, store, out)
     write_json(out / RESULTS, json.dumps(plain(result), indent=1, allow_nan=False))
