@@ -26,6 +26,11 @@ def forgetful(seed=0, name="cnn", **options):
     return wrap(body, shape=(1, 8, 8), classes=10, embedding="0")
 
 
+def lined_up(model):
+    """The model with its weights in channels-last memory."""
+    return model.to(memory_format=torch.channels_last)
+
+
 def equal(a, b):
     ours, theirs = a.state_dict(), b.state_dict()
     return all(torch.equal(ours[k], theirs[k]) for k in ours)
@@ -67,6 +72,10 @@ CASES = {
     "free, with norms": (
         replace(SHORT, adversary=Adversary("linf:0.05"), lesson=Free(2), average=0.9),
         lambda seed=0: small(seed, "resnet8", width=2),
+    ),
+    "norms in eval mode, in channels-last memory": (
+        replace(SHORT, adversary=Adversary("linf:0.05", steps=2)),
+        lambda seed=0: lined_up(small(seed, "resnet8", width=2)),
     ),
     "patience": (replace(SHORT, watch_every=1, patience=1, lr=0.3), small),
 }

@@ -195,6 +195,9 @@ def test_prepare_moves_the_model_itself():
     assert model.body.trunk[2].weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(model(x), before)
     assert model.device == torch.device("cpu")
+    large = prepare(build("cnn", shape=(1, 28, 28), classes=3, seed=0), "cpu")
+    assert large.body.trunk[2].weight.is_contiguous(memory_format=torch.channels_last)
+    prepare(large, "cpu", channels_last=False)
 
 
 def test_half_lowers_the_precision_and_returns_float32():

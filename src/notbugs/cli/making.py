@@ -52,7 +52,8 @@ class Making:
     recipe: Recipe
     parts: Splits
     device: str
-    tensorboard: bool
+    tensorboard: bool = False
+    compile_mode: str | None = None
 
     @property
     def teaches(self) -> bool:
@@ -198,6 +199,7 @@ class Making:
                 val=self.parts.val,
                 soft=soft,
                 checkpoint_path=checkpoint,
+                compile_mode=self.compile_mode,
                 progress=progress,
                 on_epoch=logs.write,
             )

@@ -19,6 +19,7 @@ from notbugs.experiments.config import Config
 from notbugs.experiments.defaults import training_config, training_recipe
 from notbugs.judge import check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, prepare, read_metadata
+from notbugs.models.fast import check_mode
 from notbugs.training import AtTemperature, Plain, Recipe, Trained, told_by
 from notbugs.training import estimate as cost_of
 
@@ -101,6 +102,11 @@ class Train:
     """Where the dataset's files lie."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    compile: str | None = None
+    """Compile forward and backward passes, by that mode of torch.compile: default,
+    reduce-overhead (CUDA graphs), max-autotune or max-autotune-no-cudagraphs. About half a minute
+    on two cores, for steps up to 1.8 times as fast where there are batch norms; on a processor it
+    needs a C++ compiler."""
 
     def run(self, console: Console) -> None:
         """Trains, saves, and prints held-out accuracy."""
@@ -122,7 +128,9 @@ class Train:
             self.embedding,
             None if self.distil is None else str(self.distil),
         )
-        work = Making(made, config, recipe, parts, device_of(self.device), self.tensorboard)
+        check_mode(self.compile)
+        place = device_of(self.device)
+        work = Making(made, config, recipe, parts, place, self.tensorboard, self.compile)
         model = work.model(self.recipe)
         teacher = None if self.distil is None else self._teacher(console, parts, size)
         cost = duration(cost_of(model, parts.train, recipe) * (1 + work.teaches))

@@ -3,6 +3,7 @@
 from notbugs.models.classifier import Classifier
 from notbugs.models.ensemble import ensemble
 from notbugs.models.fast import half, prepare
+from notbugs.models.follower import Follower
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body, capture, layer_names
 from notbugs.models.synced import synced
@@ -17,6 +18,7 @@ __all__ = [
     "ARCHITECTURES",
     "Body",
     "Classifier",
+    "Follower",
     "build",
     "capture",
     "default_options",

@@ -1,11 +1,19 @@
-"""What makes a model cheap to differentiate: device, memory format and precision."""
+"""What makes a model cheap to differentiate: device, memory format, precision, compilation."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from notbugs.core.errors import unknown_name
 from notbugs.models.classifier import Classifier
+
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+"""Those of `torch.compile`; "reduce-overhead" and "max-autotune" use CUDA graphs on a GPU."""
+
+
+LARGE = 28
+"""Pixels of height or width from which channels-last is faster on a processor as well."""
 
 
 def prepare(
@@ -17,16 +25,38 @@ def prepare(
         model: any classifier.
         device: for example "cpu" or "cuda".
         channels_last: the memory format of convolutions' weights, which the activations
-            then follow. None takes channels-last on CUDA, where it is faster, and leaves
-            the format alone elsewhere.
+            then follow. None takes channels-last on CUDA, and elsewhere for all but the
+            smallest images, where it is faster.
     """
     place = torch.device(device)
     if channels_last is None:
-        channels_last = place.type == "cuda"
+        channels_last = place.type == "cuda" or max(model.shape[1:]) >= LARGE
     model.to(place)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return model
+
+
+def check_mode(mode: str | None) -> None:
+    """Refuses a mode of compilation that torch does not know; None is no compilation."""
+    if mode is not None and mode not in COMPILE_MODES:
+        raise unknown_name("compile", mode, COMPILE_MODES)
+
+
+def compiled(f: Callable[[Tensor], Tensor], mode: str | None) -> Callable[[Tensor], Tensor]:
+    """`f` compiled by torch, when it is first called and for each shape; `f` itself for None.
+
+    Args:
+        f: a module or a function of a batch.
+        mode: one of `COMPILE_MODES`, or None.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+    check_mode(mode)
+    if mode is None:
+        return f
+    return torch.compile(f, mode=mode, dynamic=False)
 
 
 def half(f: Callable[[Tensor], Tensor], precision: str) -> Callable[[Tensor], Tensor]:

@@ -8,20 +8,18 @@ uses one confirms each success on the model itself.
 import copy
 import json
 import time
-import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node, symbolic_trace
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from notbugs.core.types import Images, Logits
 from notbugs.models.choices import recall, remember
 from notbugs.models.classifier import Classifier
+from notbugs.models.folding import folded
 
 WORTHWHILE = 2e10
 """Floating-point operations for `ROWS` images below which none is looked for (a second)."""
@@ -83,7 +81,7 @@ def faster(
 
 def copy_of(model: Classifier, precision: str) -> LogitsOf:
     """The logits of a copy with folded norms, channels last, in "float32" or "bf16"."""
-    body = _folded(copy.deepcopy(model.body).eval())
+    body, _ = folded(copy.deepcopy(model.body).eval())
     body.requires_grad_(False)
     body.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -198,35 +196,6 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # pyright: ignore
-
-
-def _folded(body: nn.Module) -> nn.Module:
-    """The body with batch norms folded into the convolutions before them, if it can be traced."""
-    if not any(isinstance(m, nn.BatchNorm2d) for m in body.modules()):
-        return body
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _fold(symbolic_trace(body))
-    except Exception:  # whatever a foreign forward does under tracing: leave it unfolded
-        return body
-
-
-def _fold(traced: GraphModule) -> GraphModule:
-    modules = dict(traced.named_modules())
-    calls = [str(node.target) for node in traced.graph.nodes if node.op == "call_module"]
-    for node in list(traced.graph.nodes):
-        before = node.args[0] if node.args else None
-        if not (isinstance(before, Node) and node.op == before.op == "call_module"):
-            continue
-        norm, conv = modules[str(node.target)], modules[str(before.target)]
-        alone = len(before.users) == 1 and calls.count(str(before.target)) == 1
-        if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d) and alone:
-            traced.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
-            node.replace_all_uses_with(before)
-            traced.graph.erase_node(node)
-    traced.recompile()
-    return traced
 
 
 def _state(model: nn.Module) -> tuple[object, ...]:

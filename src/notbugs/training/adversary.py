@@ -11,7 +11,7 @@ from torch import Tensor
 from notbugs.attacks import Attack, cross_entropy, pgd
 from notbugs.attacks.losses import OfLogits, column, entropy_slope
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.core.types import Images, Mask, Rows, RowTree
+from notbugs.core.types import Images, Logits, Mask, Rows, RowTree
 from notbugs.engine import (
     AbstractObjective,
     AbstractStart,
@@ -20,7 +20,6 @@ from notbugs.engine import (
     Threat,
     UniformIn,
 )
-from notbugs.models import frozen
 from notbugs.training.batch import Batch, Forward
 
 
@@ -148,7 +147,7 @@ class Adversary(AbstractImageAdversary):
     def images(self, batch: Batch) -> Images:
         """The images of highest cross-entropy on the way."""
         start = UniformIn() if self.random_start else AtCenter()
-        return self.lowered(batch, Entropy(batch.logits), {"y": batch.y}, start)
+        return self.lowered(batch, Entropy, {"y": batch.y}, start)
 
     def stepped(self, batch: Batch, grad: Images) -> Images:
         """The images after one step along `grad` (cross-entropy's, at the images themselves)."""
@@ -159,9 +158,14 @@ class Adversary(AbstractImageAdversary):
         return threat.within().project(batch.x + move, batch.x)
 
     def lowered(
-        self, batch: Batch, objective: AbstractObjective, context: RowTree, start: AbstractStart
+        self,
+        batch: Batch,
+        objective: Callable[[Callable[[Images], Logits]], AbstractObjective],
+        context: RowTree,
+        start: AbstractStart,
     ) -> Images:
-        """The images of the lowest `objective` on the way from `start`, by the same steps."""
+        """The images of the lowest `objective(logits)` on the way from `start`, by our steps."""
         solver = self.attack(batch.strength).solver
-        with frozen(batch.model, training=self.train_mode):
-            return solver.minimise(objective, batch.x, context, keys=batch.keys, start=start).x
+        with batch.crafting(training=self.train_mode) as logits:
+            chosen = objective(logits)
+            return solver.minimise(chosen, batch.x, context, keys=batch.keys, start=start).x

@@ -1,6 +1,7 @@
 """A batch of training images, as adversaries and lessons see it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from notbugs.core.types import Images, Keys, Labels, Logits
-from notbugs.models import Classifier
+from notbugs.models import Classifier, Follower, frozen
 
 Forward = Callable[[], Logits]
 """Logits of the disturbed batch, with a graph to the parameters; each call makes a new one."""
@@ -25,6 +26,7 @@ class Batch:
     - `x`: the images, augmented; `y` [n]: their classes; `keys` [n]: their randomness
     - `strength`: 0..1, the share of the adversary's full size in force
     - `soft` [n, k]: a teacher's probabilities, where there is one
+    - `follower`: the same logits in eval mode for less, where there is one
     """
 
     model: Classifier
@@ -34,6 +36,16 @@ class Batch:
     keys: Keys
     strength: float = 1.0
     soft: Tensor | None = None
+    follower: Follower | None = None
+
+    @contextmanager
+    def crafting(self, *, training: bool) -> Generator[Callable[[Images], Logits], None, None]:
+        """Logits to craft by, in train or eval mode, without gradients of the parameters."""
+        if self.follower is not None and not training:
+            yield self.follower
+            return
+        with frozen(self.model, training=training):
+            yield self.logits
 
     def entropy(self, logits: Logits) -> Tensor:
         """Mean cross-entropy of the batch's classes (nats), []."""

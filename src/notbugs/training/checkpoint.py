@@ -164,5 +164,10 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _restore_momentum(optimiser: torch.optim.Optimizer, buffers: Mapping[str, Tensor]) -> None:
     whole: dict[str, Any] = optimiser.state_dict()
-    whole["state"] = {int(k): {"momentum_buffer": v} for k, v in buffers.items()}
+    weights = [p for group in optimiser.param_groups for p in group["params"]]
+    # In the weights' own memory format: the fused step takes their entries in order of memory.
+    whole["state"] = {
+        int(k): {"momentum_buffer": torch.empty_like(weights[int(k)]).copy_(v)}
+        for k, v in buffers.items()
+    }
     optimiser.load_state_dict(whole)

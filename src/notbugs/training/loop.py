@@ -17,8 +17,10 @@ from notbugs.core.memory import keep_freed_memory
 from notbugs.data import DeviceData, ImageData, batches
 from notbugs.engine import Threat
 from notbugs.judge import accuracy, check_fits, evaluate, evaluation_pgd
-from notbugs.models import Classifier, frozen, half, synced
+from notbugs.models import Classifier, Follower, frozen, half, synced
+from notbugs.models.fast import check_mode, compiled
 from notbugs.training import checkpoint
+from notbugs.training.adversary import Adversary
 from notbugs.training.average import Average
 from notbugs.training.batch import Batch
 from notbugs.training.checkpoint import Pace, State
@@ -29,6 +31,10 @@ from notbugs.training.together import check_divides, shared
 
 CHECKPOINT_SECONDS = 10.0
 WATCHED_IMAGES = 500
+COMPILERS = ("torch._dynamo.", "torch._inductor.")
+"""Where the errors of `torch.compile` are defined; importing them would take a second."""
+GLANCE = 16
+"""Images on which a follower is compared with the model before it crafts."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ def train(
     val: ImageData | None = None,
     soft: Tensor | None = None,
     checkpoint_path: Path | None = None,
+    compile_mode: str | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
     on_epoch: Callable[[list[dict[str, float]]], None] = lambda history: None,
 ) -> Trained:
@@ -72,6 +79,9 @@ def train(
       a teacher
     - `checkpoint_path`: a safetensors file written every few seconds, also within an epoch;
       if it is there, training goes on from it and ends with the same weights
+    - `compile_mode`: compile forward and backward passes, by that mode of `torch.compile`;
+      minutes at the beginning, for steps that take less time. What is rounded differently then
+      makes other bits, so go on from a checkpoint in the same mode.
     - `progress`: called with the fraction done, 0..1
     - `on_epoch`: called with the whole history after every epoch
 
@@ -93,11 +103,21 @@ def train(
             f"Fewer images than a batch: use a batch size of at most {len(data)}, or more data.",
         )
     check_divides(recipe.batch_size)
+    check_mode(compile_mode)
     keep_freed_memory()
     began = time.perf_counter()
     if soft is not None and soft.shape != (len(data), data.classes):
         raise bad_value("soft", f"have shape ({len(data)}, {data.classes})", tuple(soft.shape))
-    state = _Training(model, data, recipe, seed, val, soft, checkpoint_path).run(progress, on_epoch)
+    work = _Training(model, data, recipe, seed, val, soft, checkpoint_path, compile_mode)
+    try:
+        state = work.run(progress, on_epoch)
+    except RuntimeError as error:
+        if compile_mode is None or not type(error).__module__.startswith(COMPILERS):
+            raise
+        raise TrainingError(
+            f"torch could not compile the model ({str(error).strip().splitlines()[0]}). Leave "
+            "`compile_mode` (--compile) out; on a processor it needs a C++ compiler such as g++."
+        ) from error
     chosen = recipe.select == "best" or bool(state.stopped)
     if chosen and state.best:
         model.load_state_dict(state.best)
@@ -144,6 +164,7 @@ class _Training:
         val: ImageData | None,
         soft: Tensor | None,
         path: Path | None,
+        compile_mode: str | None = None,
     ) -> None:
         self.model, self.recipe, self.seed, self.val, self.path = model, recipe, seed, val, path
         self.device = next(model.parameters()).device
@@ -156,6 +177,8 @@ class _Training:
         self.average = Average(model, recipe.average) if recipe.average else None
         self.per_epoch = len(data) // recipe.batch_size
         self.pace = Pace()
+        self.logits = compiled(half(model, recipe.precision), compile_mode)
+        self.follower = self._followed(compile_mode)
 
     def run(
         self,
@@ -267,11 +290,12 @@ class _Training:
         x = recipe.augment(x, random.fold(keys, "augment"))
         adversary = recipe.adversary
         strength = 1.0 if adversary is None else adversary.strength(epoch, recipe.epochs)
-        logits = half(self.model, recipe.precision)
         soft = None if self.soft is None else self.soft[index]
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        batch = Batch(self.model, logits, x, y, keys, strength, soft)
+        if self.follower is not None:
+            self.follower.follow()
+        batch = Batch(self.model, self.logits, x, y, keys, strength, soft, self.follower)
         one = shared(self.model, recipe.lesson.prepared(batch, adversary))
         loss = torch.zeros((), device=self.device)
         for _ in range(recipe.lesson.replays):
@@ -286,6 +310,14 @@ class _Training:
             if self.average is not None:
                 self.average.update()
         return loss
+
+    def _followed(self, mode: str | None) -> Follower | None:
+        """A cheaper model to craft by, where the adversary crafts in eval mode and one is found."""
+        adversary = self.recipe.adversary
+        if not isinstance(adversary, Adversary) or adversary.train_mode:
+            return None
+        few, _ = self.data.batch(torch.arange(min(len(self.keys), GLANCE)))
+        return Follower.of(self.model, self.recipe.precision, few, mode)
 
     def _clear(self) -> None:
         self.optimiser.zero_grad(set_to_none=True)

@@ -12,7 +12,6 @@ from notbugs.core import random
 from notbugs.core.errors import check_positive
 from notbugs.core.types import Images, Logits, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation, FromImages
-from notbugs.models import frozen
 from notbugs.training.adversary import AbstractAdversary, Adversary
 from notbugs.training.batch import Batch, Pass, through
 from notbugs.training.lesson import AbstractLesson, check_kind
@@ -68,13 +67,13 @@ class Trades(AbstractLesson):
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
         """Finds the neighbours."""
         assert isinstance(adversary, Adversary)
-        with frozen(batch.model, training=adversary.train_mode), torch.no_grad():
-            said = batch.logits(batch.x).log_softmax(dim=1)
+        with batch.crafting(training=adversary.train_mode) as logits, torch.no_grad():
+            said = logits(batch.x).log_softmax(dim=1)
         noise = START * random.normal(
             random.fold(batch.keys, "trades"), batch.x.shape[1:], batch.x.dtype
         )
         start = FromImages((batch.x + noise).clamp(0, 1))
-        found = adversary.lowered(batch, Agreement(batch.logits), {"said": said}, start)
+        found = adversary.lowered(batch, Agreement, {"said": said}, start)
 
         def loss() -> Tensor:
             clean = batch.logits(batch.x)
