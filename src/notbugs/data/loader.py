@@ -52,21 +52,29 @@ class Augment:
         crop_padding: pixels of padding on each side, out of which an image of the old size
             is cut at random; 0: no crop.
         flip: mirror left and right in half of the cases.
+        alternate: mirror each image, at random, in every even or in every odd epoch, so that
+            two epochs show both sides of it; needs `flip`. **Source**: Jordan 2024 (arXiv
+            2404.00498), section 3.6.
         padding: "zero" (black) or "reflect".
     """
 
     crop_padding: int = 0
     flip: bool = False
     padding: Padding = "zero"
+    alternate: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a negative padding and an unknown kind of it."""
         check_count(self.crop_padding, "crop_padding", 0)
         if self.padding not in ("zero", "reflect"):
             raise unknown_name("padding", self.padding, ("zero", "reflect"))
+        if self.alternate and not self.flip:
+            raise bad_value("alternate", "come with flip=True", self.alternate)
 
-    def __call__(self, images: Images, keys: Keys) -> Images:
-        """The images [n, c, h, w], disturbed; row i depends on `keys[i]` and itself only.
+    def __call__(self, images: Images, keys: Keys, epoch: int = 0) -> Images:
+        """The images [n, c, h, w], disturbed anew in each epoch.
+
+        Row i depends on `keys[i]`, the epoch and itself only.
 
         Raises:
             ValueError: reflecting more pixels than the images have.
@@ -74,10 +82,13 @@ class Augment:
         if not (self.crop_padding or self.flip):
             return images
         n, _, height, width = images.shape
+        own, keys = keys, random.fold(random.fold(keys, "epoch", epoch), "augment")
         down, across = self._offset(keys, "down"), self._offset(keys, "across")
         columns = torch.arange(width, device=images.device).expand(n, width)
         if self.flip:
-            mirrored = random.scalar(random.fold(keys, "flip")) < 0.5
+            mirrored = random.scalar(random.fold(own if self.alternate else keys, "flip")) < 0.5
+            if self.alternate and epoch % 2:
+                mirrored = ~mirrored
             columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
         rows = torch.arange(height, device=images.device) + down[:, None]
         columns = columns + across[:, None]

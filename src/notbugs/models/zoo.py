@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from notbugs.core.errors import unknown_name
+from notbugs.models.airbench import airbench
 from notbugs.models.carlini import carlini
 from notbugs.models.classifier import JSON, Classifier, Shape, check_shape
 from notbugs.models.cnn import cnn
@@ -43,6 +44,7 @@ ARCHITECTURES: Mapping[str, Callable[..., Body]] = MappingProxyType(
         "carlini": carlini,
         "conv_maxout": conv_maxout,
         "vit": vit,
+        "airbench": airbench,
     }
 )
 """Name -> function of (shape, classes, *, options) that makes an initialised body."""

@@ -47,9 +47,9 @@ class Batch:
         with frozen(self.model, training=training):
             yield self.logits
 
-    def entropy(self, logits: Logits) -> Tensor:
-        """Mean cross-entropy of the batch's classes (nats), []."""
-        return F.cross_entropy(logits, self.y)
+    def entropy(self, logits: Logits, smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy of the batch's classes (nats), []; `smoothing` as in `Plain`."""
+        return F.cross_entropy(logits, self.y, label_smoothing=smoothing)
 
 
 def through(loss: Callable[[], Tensor]) -> Pass:

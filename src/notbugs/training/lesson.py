@@ -44,12 +44,23 @@ class AbstractLesson(ABC):
 @final
 @dataclass(frozen=True)
 class Plain(AbstractLesson):
-    """Cross-entropy of the images, or of the disturbed images where there is an adversary."""
+    """Cross-entropy of the images, or of the disturbed images where there is an adversary.
+
+    - `smoothing`: share of each label that is spread evenly over all classes. **Source**: Szegedy
+      et al. 2015 (arXiv 1512.00567), section 7.
+    """
+
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses a share outside [0, 1)."""
+        if not 0 <= self.smoothing < 1:
+            raise bad_value("smoothing", "lie in [0, 1)", self.smoothing)
 
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
         """Crafts the images."""
         forward = shown(batch, adversary)
-        return through(lambda: batch.entropy(forward()))
+        return through(lambda: batch.entropy(forward(), self.smoothing))
 
 
 @final

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from notbugs.data import DeviceData, ImageData, batches
 from notbugs.engine import Threat
 from notbugs.judge import accuracy, check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, Follower, frozen, half, synced
+from notbugs.models.airbench import fit_to
 from notbugs.models.fast import check_mode, compiled
 from notbugs.training import checkpoint
 from notbugs.training.adversary import Adversary
@@ -30,6 +32,9 @@ from notbugs.training.recipe import Recipe
 from notbugs.training.together import check_divides, shared
 
 CHECKPOINT_SECONDS = 10.0
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+FITTED_ON = 5000
+"""Training images that layers which begin from data are fitted on."""
 WATCHED_IMAGES = 500
 COMPILERS = ("torch._dynamo.", "torch._inductor.")
 """Where the errors of `torch.compile` are defined; importing them would take a second."""
@@ -232,10 +237,12 @@ class _Training:
 
     def _resumed(self) -> State:
         path = self.path
-        if path is None:
-            return State()
-        found = processes.from_first(lambda: checkpoint.read(path, self.owner))
+        found = None
+        if path is not None:
+            found = processes.from_first(lambda: checkpoint.read(path, self.owner))
         if found is None:
+            first, _ = self.data.batch(torch.arange(min(FITTED_ON, len(self.keys))))
+            fit_to(self.model, self.model.normalise(first))
             return State()
         state = checkpoint.restored(found, self.model, self.optimiser)
         if self.average is not None and state.average:
@@ -287,12 +294,12 @@ class _Training:
         index = processes.part(index)
         recipe, (x, y) = self.recipe, self.data.batch(index)
         keys = random.fold(self.keys[index], "epoch", epoch)
-        x = recipe.augment(x, random.fold(keys, "augment"))
+        x = recipe.augment(x, self.keys[index], epoch)
         adversary = recipe.adversary
         strength = 1.0 if adversary is None else adversary.strength(epoch, recipe.epochs)
         soft = None if self.soft is None else self.soft[index]
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["times"]
         if self.follower is not None:
             self.follower.follow()
         batch = Batch(self.model, self.logits, x, y, keys, strength, soft, self.follower)
@@ -398,8 +405,16 @@ class _Training:
 
 
 def _sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    shifts = {id(m.bias) for m in model.modules() if isinstance(m, NORMS) and recipe.bias_rate != 1}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if id(p) not in shifts], "times": 1.0}
+    ]
+    if shifts:
+        quick = [p for p in model.parameters() if id(p) in shifts]
+        decay = recipe.weight_decay / recipe.bias_rate
+        groups.append({"params": quick, "times": recipe.bias_rate, "weight_decay": decay})
     return torch.optim.SGD(
-        model.parameters(),
+        groups,
         lr=recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,

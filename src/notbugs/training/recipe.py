@@ -11,7 +11,9 @@ from notbugs.training.awp import Awp
 from notbugs.training.lesson import AbstractLesson, Plain
 from notbugs.training.penalty import AbstractPenalty
 
-DECAYS = ("cosine", "linear", "step", "constant")
+DECAYS = ("cosine", "linear", "step", "constant", "triangle")
+RISE_FROM, FALL_TO = 0.2, 0.07
+"""Of the triangle: the learning rate at both ends, as shares of its peak."""
 SELECTS = ("last", "best")
 PRECISIONS = ("float32", "bf16")
 
@@ -22,7 +24,10 @@ class Recipe:
 
     - `lr` is the peak learning rate; `warmup` the share of all steps spent rising to it
     - `decay`: "cosine" or "linear" to zero, "step" (divided by 10 at half and at three
-      quarters), "constant"
+      quarters), "constant", or "triangle": in a line from a fifth of the peak over the warm-up,
+      and in a line down to 7 % of it
+    - `bias_rate`: learning rate of the biases of batch norms, as a multiple of the others'; their
+      weight decay is divided by it
     - `select`: "last" epoch, or the "best" by held-out validation (robust accuracy if
       there is an adversary, else clean accuracy)
     - `watch_every`: epochs between looks at held-out clean and robust accuracy; 0: never
@@ -43,6 +48,7 @@ class Recipe:
     lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    bias_rate: float = 1.0
     warmup: float = 0.05
     decay: str = "cosine"
     augment: Augment = Augment()  # noqa: RUF009 (frozen)
@@ -68,6 +74,7 @@ class Recipe:
             raise bad_value("momentum", "lie in [0, 1)", self.momentum)
         if not 0 <= self.weight_decay < float("inf"):
             raise bad_value("weight_decay", "be a finite number of at least 0", self.weight_decay)
+        check_positive(self.bias_rate, "bias_rate")
         if not 0 <= self.warmup < 1:
             raise bad_value("warmup", "lie in [0, 1)", self.warmup)
         for value, name, known in (
@@ -97,8 +104,15 @@ class Recipe:
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate at a step of 0..steps-1."""
+        if self.decay == "triangle":
+            return self.lr * self._triangle(step / steps)
         risen = min(1.0, (step + 1) / (self.warmup * steps)) if self.warmup else 1.0
         return self.lr * risen * self._decayed(step / steps)
+
+    def _triangle(self, done: float) -> float:
+        if done < self.warmup:
+            return RISE_FROM + (1 - RISE_FROM) * done / self.warmup
+        return 1 - (1 - FALL_TO) * (done - self.warmup) / (1 - self.warmup)
 
     def _decayed(self, done: float) -> float:
         if self.decay == "cosine":
