@@ -175,6 +175,25 @@ def test_a_finished_model_is_not_overwritten_unless_asked(tmp_path, capsys):
     assert read_metadata(out / "model.safetensors")["split"]["seed"] == 1
 
 
+def test_the_checkpoint_of_another_training_is_left_behind_only_if_asked(
+    tmp_path, monkeypatch, capsys
+):
+    whole, out = tmp_path / "whole", tmp_path / "m"
+    run("train", "--out", whole, *SMALL)
+    with monkeypatch.context() as patch:
+        killed_in(patch, 1, 3)
+        with pytest.raises(SystemExit, match="130"):
+            run("train", "--out", out, "--seed", 1, *SMALL)
+    capsys.readouterr()
+    assert "belongs to another model, dataset or recipe" in refused(
+        capsys, "train", "--out", out, *SMALL
+    )
+    run("train", "--out", out, "--overwrite", *SMALL)
+    first, second = (load_model(folder / "model.safetensors")[0] for folder in (whole, out))
+    ours, theirs = first.state_dict(), second.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_an_unfinished_training_goes_on_in_the_middle_of_its_epoch(tmp_path, monkeypatch, capsys):
     whole, out = tmp_path / "whole", tmp_path / "m"
     run("train", "--out", whole, *SMALL)

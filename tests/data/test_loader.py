@@ -85,6 +85,21 @@ def test_flips_are_half_of_the_rows():
     assert bool((mirrored | (made == images).flatten(1).all(dim=1)).all())
 
 
+def test_alternating_flips_show_every_image_from_both_sides_in_two_epochs():
+    images, keys = make(2).pixels()[:1].expand(500, 2, 5, 6), random.row_keys(500, 1)
+
+    def mirrored(epoch, alternate=True):
+        made = Augment(flip=True, alternate=alternate)(images, keys, epoch)
+        return (made == images.flip(-1)).flatten(1).all(dim=1)
+
+    first = mirrored(0)
+    assert float(first.float().mean()) == pytest.approx(0.5, abs=0.1)
+    assert torch.equal(mirrored(1), ~first)
+    assert torch.equal(mirrored(2), first)
+    one, two = mirrored(0, alternate=False), mirrored(1, alternate=False)
+    assert 0.3 < float((one == two).float().mean()) < 0.7
+
+
 def test_crops_are_spread_evenly():
     image = torch.zeros(1, 1, 3, 3)
     image[0, 0, 1, 1] = 1
@@ -103,6 +118,7 @@ def test_rows_do_not_depend_on_their_neighbours():
     ("options", "match"),
     [
         ({"crop_padding": -1}, "`crop_padding` must be at least 0"),
+        ({"alternate": True}, "`alternate` must come with flip=True"),
         ({"padding": "reflekt"}, r"Unknown padding 'reflekt'. Did you mean 'reflect'\?"),
     ],
 )

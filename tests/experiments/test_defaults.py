@@ -44,6 +44,14 @@ def test_mnist_in_linf_trains_beyond_the_radius_and_watches_at_it():
     assert whole.adversary.threat == "linf:255/255"
 
 
+def test_airbench_brings_its_net_and_takes_all_images():
+    config = training_config("cifar10", None, "cpu", "airbench")
+    recipe = training_recipe(config, "airbench")
+    assert (config.architecture, config.train_size, config.options) == ("airbench", None, {})
+    assert (recipe.epochs, recipe.batch_size, recipe.bias_rate) == (10, 1024, 64.0)
+    assert recipe.precision == config.standard.precision
+
+
 def test_bad_names_are_explained():
     with pytest.raises(ValueError, match=r"Unknown dataset 'mnits'. Did you mean 'mnist'"):
         training_config("mnits", "linf:0.3")

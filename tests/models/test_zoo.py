@@ -22,6 +22,7 @@ NARROW = {
     "strided": {"width": 2, "hidden": 8},
     "conv_maxout": {"units": 2, "hidden": 8},
     "vit": {"width": 12, "depth": 1},
+    "airbench": {"width": 4, "wide": 6},
 }
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 every = pytest.mark.parametrize("name", sorted(ARCHITECTURES))

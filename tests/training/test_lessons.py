@@ -70,6 +70,20 @@ def test_a_shared_pass_gives_what_separate_passes_give(size, strength):
         torch.testing.assert_close(a, b)
 
 
+def test_smoothed_labels_are_learnt():
+    batch = scene()
+    loss, found = taken(Plain(0.2), batch, None)
+    batch.model.zero_grad()
+    soft = 0.8 * F.one_hot(batch.y, 4) + 0.05
+    wanted = -(soft * batch.logits(batch.x).log_softmax(dim=1)).sum(dim=1).mean()
+    wanted.backward()
+    torch.testing.assert_close(loss, wanted.detach())
+    for a, b in zip(found, grads(batch.model), strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(ValueError, match=r"`smoothing` must lie in \[0, 1\)"):
+        Plain(1.0)
+
+
 @pytest.mark.parametrize("threat", ["linf:0.1", "l2:0.5"])
 def test_what_training_crafts_is_what_the_attack_crafts(threat):
     batch, adversary = scene(strength=0.5), Adversary(threat, steps=3)

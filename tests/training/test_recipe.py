@@ -10,7 +10,7 @@ from notbugs.core.errors import TrainingError
 from notbugs.data import ImageData, load_source, split
 from notbugs.engine import L2, LowestValue, Threat
 from notbugs.models import build
-from notbugs.training import Adversary, Recipe, train
+from notbugs.training import Adversary, Recipe, loop, train
 
 PARTS = split(load_source("digits"), seed=0, train_size=300)
 DATA, VAL = PARTS.train.select(slice(0, 100)), PARTS.val
@@ -38,6 +38,13 @@ def test_rates_of_each_decay(decay, rates):
     assert found == pytest.approx([2 * r for r in rates], rel=1e-3, abs=1e-6)
 
 
+def test_the_triangle_rises_over_the_warm_up_and_falls_to_its_end():
+    recipe = Recipe(lr=2.0, warmup=0.25, decay="triangle")
+    found = [recipe.rate(step, 1000) for step in (0, 125, 250, 625, 1000)]
+    assert found == pytest.approx([0.4, 1.2, 2.0, 1.07, 0.14])
+    assert Recipe(lr=1.0, warmup=0.0, decay="triangle").rate(0, 10) == 1.0
+
+
 def test_the_rate_rises_in_a_straight_line_and_is_never_zero_at_the_start():
     recipe = Recipe(lr=1.0, warmup=0.2, decay="constant")
     assert [recipe.rate(s, 50) for s in range(10)] == pytest.approx([k / 10 for k in range(1, 11)])
@@ -50,6 +57,40 @@ def test_the_rate_used_is_the_schedules():
     # Three batches of 32 an epoch; each row shows the rate of its last step.
     wanted = [recipe.rate(3 * epoch + 2, 12) for epoch in range(4)]
     assert [row["lr"] for row in done.history] == pytest.approx(wanted)
+
+
+def test_biases_of_norms_learn_at_their_own_rate():
+    one, other = (small("resnet8", width=2) for _ in range(2))
+    start = {k: v.clone() for k, v in one.state_dict().items()}
+    step = replace(
+        SHORT, epochs=1, batch_size=len(DATA), momentum=0.0, warmup=0.0, weight_decay=0.0
+    )
+    train(one, DATA, step, seed=0)
+    train(other, DATA, replace(step, bias_rate=4.0), seed=0)
+    norms = [name for name, m in one.named_modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for name, p in one.named_parameters():
+        times = 4.0 if name.removesuffix(".bias") in norms else 1.0
+        moved = dict(other.named_parameters())[name].detach() - start[name]
+        torch.testing.assert_close(moved, times * (p.detach() - start[name]), atol=1e-6, rtol=1e-4)
+
+
+def test_weight_decay_moves_quick_biases_no_faster():
+    """The decay of a step is the rate times the decay, which is divided by as much."""
+    ends = []
+    for rate in (1.0, 8.0):
+        model = small("resnet8", width=2)
+        bias = model.body.trunk[0][1].bias
+        with torch.no_grad():
+            bias.fill_(1.0)
+        recipe = replace(SHORT, lr=1e-4, weight_decay=100.0, bias_rate=rate, warmup=0.0)
+        optimiser = loop._sgd(model, recipe)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.lr * group["times"]
+        bias.grad = torch.zeros_like(bias)
+        optimiser.step()
+        ends.append(bias.detach().clone())
+    torch.testing.assert_close(ends[0], ends[1])
+    assert float(ends[0].mean()) < 0.99
 
 
 def test_the_adversary_is_the_pgd_it_says():

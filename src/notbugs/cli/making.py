@@ -18,6 +18,7 @@ from notbugs.experiments.config import Config
 from notbugs.models import Classifier, build, load_user_model, prepare, read_metadata
 from notbugs.models import save as save_model
 from notbugs.training import AtTemperature, Recipe, Trained, heated, recipe_as_json, train
+from notbugs.training.checkpoint import ForeignCheckpointError
 
 DISTILLATION = "distillation"
 TEACHER = "teacher"
@@ -153,7 +154,7 @@ class Making:
         if path.exists() and self._is_mine(path, overwrite=overwrite):
             model, _ = open_model(path, self.made.model, None, None, None)
             return prepare(model, self.device)
-        done = self.done(console, self.model(role), folder, None, role)
+        done = self.done(console, self.model(role), folder, None, role, overwrite=overwrite)
         return prepare(done.model, self.device)
 
     def _is_mine(self, path: Path, *, overwrite: bool) -> bool:
@@ -186,8 +187,18 @@ class Making:
         folder: Path,
         soft: Tensor | None,
         role: str | None = None,
+        *,
+        overwrite: bool = False,
     ) -> Trained:
-        """Trains a model, saves it with its recipe, and leaves its record beside it."""
+        """Trains a model, saves it with its recipe, and leaves its record beside it.
+
+        - `overwrite`: begin anew where the folder holds the checkpoint of another training
+        """
+        if overwrite:
+            try:
+                return self.done(console, model, folder, soft, role)
+            except ForeignCheckpointError:
+                processes.from_first(lambda: (folder / CHECKPOINT).unlink(missing_ok=True))
         made, checkpoint = self.made, folder / CHECKPOINT
         logs = Logs(folder, tensorboard=self.tensorboard, resumed=checkpoint.exists())
         with bar(console, f"train {role or self.name} on {made.data}") as progress:

@@ -37,6 +37,7 @@ class Train:
     Try:
       notbugs train --out models/plain
       notbugs train --recipe pgd --threat l2:1.0 --out models/robust
+      notbugs train --recipe airbench --data cifar10 --out models/quick
       notbugs train --model net.py:make --embedding avgpool --data cifar10 --out models/mine
       notbugs train --architecture timm:resnet18 --data cifar10 --out models/timm
       notbugs train --recipe distillation --temperature 50 --out models/distilled
@@ -49,7 +50,8 @@ class Train:
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
     recipe: str = "standard"
-    """standard, l1, l2, lipschitz; with a threat: pgd (Madry et al.), fgsm (mixed with clean
+    """standard; airbench (Jordan 2024: CIFAR-10 in 10 epochs, with a net of its own, on all
+    images); l1, l2, lipschitz; with a threat: pgd (Madry et al.), fgsm (mixed with clean
     images), fast, n-fgsm, free, trades, mart, awp, scaled-gradient, rotation, hidden; the
     controls noise-signs, noise-uniform, noise-gaussian; and distillation (Papernot et al.): a
     teacher is trained on the labels, then the model, of the same architecture, on the teacher's
@@ -95,7 +97,8 @@ class Train:
     seed: int = 0
     """Varies split, weights, order and adversary."""
     overwrite: bool = False
-    """Replace a finished model in the folder, once this one is finished."""
+    """Replace a finished model in the folder, once this one is finished, and leave the checkpoint
+    of another training behind."""
     tensorboard: bool = False
     """Also write TensorBoard's event files to the folder (needs the package tensorboard)."""
     data_dir: Path | None = None
@@ -113,7 +116,7 @@ class Train:
         if self._is_finished():
             console.print(f"Finished before it was started again. Model: {self.out / MODEL}")
             return
-        config = training_config(self.data, self.threat, device_of(self.device))
+        config = training_config(self.data, self.threat, device_of(self.device), self.recipe)
         recipe = self._recipe(config)
         size = config.train_size if self.train_size is None else self.train_size
         source = loaded(self.data, self.data_dir)
@@ -140,7 +143,7 @@ class Train:
         soft = None
         if teacher is not None and isinstance(recipe.lesson, AtTemperature):
             soft = told_by(teacher, parts.train, recipe.lesson.temperature)
-        done = work.done(console, model, self.out, soft)
+        done = work.done(console, model, self.out, soft, overwrite=self.overwrite)
         self._print(console, work, done)
 
     def _is_finished(self) -> bool:

@@ -36,19 +36,29 @@ _MNIST_NET = {"width": 32, "hidden": 256}
 93.0 % (500 held-out images)."""
 
 
-def training_config(data: str, threat: str | None = None, device: str = "cpu") -> Config:
+def training_config(
+    data: str, threat: str | None = None, device: str = "cpu", recipe: str = "standard"
+) -> Config:
     """The settings at which a model is trained on `data`, for a threat `norm:eps` or none.
 
-    Those of the experiment on a laptop; for MNIST in Linf all images and a strided net, for
-    which a step of PGD costs little, in bf16 where `device` computes with it (0.6 of the time
-    of float32 on two cores); the recipe, and so the weights' file, says which it was.
+    Those of the experiment on a laptop, and for CIFAR on a GPU those of the experiment there. The
+    recipe "airbench" brings its own net and takes all images. For MNIST in Linf all images and a
+    strided net, for which a step of PGD costs little. Both are in bf16 where `device` computes
+    with it (0.6 of the time of float32 on two cores); the recipe, and so the weights' file, says
+    which it was.
 
     **Raises** ValueError for an unknown dataset or a threat that cannot be read.
     """
-    config = config_for(data, "laptop")
+    large = device.startswith("cuda") and data.startswith("cifar")
+    config = config_for(data, "gpu" if large else "laptop")
+    precision = "bf16" if has_bf16(torch.device(device)) else "float32"
+    if recipe == "airbench":
+        standard = replace(config.standard, precision=precision)
+        return replace(
+            config, train_size=None, architecture="airbench", options={}, standard=standard
+        )
     if not _is_mnist_linf(data, threat):
         return config
-    precision = "bf16" if has_bf16(torch.device(device)) else "float32"
     return replace(
         config,
         train_size=None,

@@ -7,8 +7,6 @@ from torch.nn import functional as F
 from notbugs.core.errors import bad_value, check_count
 from notbugs.models.layers import Body
 
-SMALLEST = 9
-"""Side below which three pools leave nothing."""
 PATCH = 2
 """Side of the patches that are whitened, in pixels."""
 RIDGE = 5e-4
@@ -82,8 +80,9 @@ def airbench(
     of its paper (`notbugs.training.named.AIRBENCH`), it learns CIFAR-10 in 10 epochs.
 
     **Source**: Jordan 2024 (arXiv 2404.00498), section 3 and listing 4.
-    **Differs from the paper**: the last pool takes all places at any size (the same for 32x32),
-    and the bias after the whitening is learnt throughout, not in the first epochs alone.
+    **Differs from the paper**: the last pool takes all places and others are left out where a
+    single one is left (the same for 32x32), and the bias after the whitening is learnt throughout,
+    not in the first epochs alone.
 
     Args:
         shape: (channels, height, width) of the images.
@@ -93,15 +92,15 @@ def airbench(
     """
     check_count(width, "width")
     check_count(wide, "wide")
-    if min(shape[1:]) < SMALLEST:
-        raise bad_value("shape", f"have sides of at least {SMALLEST} pixels", shape)
+    if min(shape[1:]) < PATCH:
+        raise bad_value("shape", f"have sides of at least {PATCH} pixels", shape)
     whitening = Whitening(shape[0])
     layers: list[nn.Module] = [whitening, nn.GELU()]
-    before = whitening.out_channels
+    before, side = whitening.out_channels, min(shape[1:]) - 1
     for after in (width, wide, wide):
-        layers += [_Conv(before, after), nn.MaxPool2d(2), _Norm(after), nn.GELU()]
-        layers += [_Conv(after, after), _Norm(after), nn.GELU()]
-        before = after
+        layers += [_Conv(before, after), *([nn.MaxPool2d(2)] if side > 1 else [])]
+        layers += [_Norm(after), nn.GELU(), _Conv(after, after), _Norm(after), nn.GELU()]
+        before, side = after, side // 2
     layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten()]
     return Body(nn.Sequential(*layers), _Scaled(before, classes, bias=False))
 
