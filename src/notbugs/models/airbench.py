@@ -11,6 +11,8 @@ PATCH = 2
 """Side of the patches that are whitened, in pixels."""
 RIDGE = 5e-4
 """Added to each eigenvalue of the patches' covariance before its root is divided by."""
+AT_ONCE = 500
+"""Images whose patches are looked at together, which bounds memory."""
 SCALE = 1 / 9
 """Of the logits."""
 
@@ -38,9 +40,13 @@ class Whitening(nn.Conv2d):
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
         """Takes the filters from normalised images [n, c, h, w]."""
-        patches = F.unfold(images.double(), PATCH).transpose(1, 2).flatten(0, 1)
-        covariance = patches.T @ patches / len(patches)
-        values, vectors = torch.linalg.eigh(covariance.cpu())
+        size = self.in_channels * PATCH**2
+        moments, count = images.new_zeros(size, size, dtype=torch.float64), 0
+        for some in images.split(AT_ONCE):
+            patches = F.unfold(some.double(), PATCH).transpose(1, 2).flatten(0, 1)
+            moments += patches.T @ patches
+            count += len(patches)
+        values, vectors = torch.linalg.eigh((moments / count).cpu())
         filters = (vectors / (values + RIDGE).sqrt()).T.flip(0)
         both = torch.cat([filters, -filters]).reshape(self.weight.shape)
         self.weight.copy_(both)
