@@ -20,5 +20,6 @@ echo "import site; site.addsitedir('$seen')" > "$here/project.pth"
   foolbox==3.3.4 eagerpy==0.30.0 GitPython==3.1.46 gitdb==4.0.12 smmap==5.0.2 \
   torchattacks==3.5.1 torchvision==0.28.0 \
   adversarial-robustness-toolbox==1.20.1 six==1.17.0 tqdm==4.67.1 \
-  cleverhans==4.0.0 adv-lib==0.2.8 torchattack==1.7.2 secml-torch==1.5 pyautoattack==0.2.0
+  cleverhans==4.0.0 adv-lib==0.2.8 torchattack==1.7.2 secml-torch==1.5 pyautoattack==0.2.0 \
+  kornia==0.9.0 kornia_rs==0.2.0
 "$own/bin/python" benchmarks/peers.py
