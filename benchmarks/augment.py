@@ -80,7 +80,7 @@ def contenders(x: Tensor, keys: Tensor) -> dict[str, Callable[[], Tensor]]:
     )
     ours = Augment(crop_padding=PADDING, flip=True)
     return {
-        "notbugs": lambda: ours(x, keys),
+        "notbugs": lambda: ours(x, keys, 0),
         "kornia": lambda: theirs(x),
         "a loop over images": lambda: by_image(x),
     }

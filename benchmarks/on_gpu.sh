@@ -12,6 +12,7 @@ out=${OUT:-runs/gpu}
 device=${DEVICE:-cuda}
 python=${PYTHON:-python3}
 mkdir -p "$out"
+failed=0
 if compgen -G ".whl/*.whl" >/dev/null; then
   "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
     --target /tmp/site .whl/*.whl
@@ -26,10 +27,10 @@ case $part in
       mkdir -p "$out/standard-${mode:-eager}"
       "$python" benchmarks/cifar10.py --only standard --device "$device" --seeds "${SEEDS:-5}" \
         "${few[@]}" ${mode:+--compile "$mode"} --out "$out/standard-${mode:-eager}" ||
-        echo "standard, ${mode:-eager}: failed"
+        { echo "standard, ${mode:-eager}: failed"; failed=1; }
     done
     "$python" benchmarks/compiled.py --device "$device" --rounds "${ROUNDS:-20}" \
-      --modes default reduce-overhead --out "$out" || echo "compiled: failed"
+      --modes default reduce-overhead --out "$out" || { echo "compiled: failed"; failed=1; }
     ;;
   robust)  # an L2 model of ResNet-18's class, judged by the standard evaluation
     "$python" benchmarks/cifar10.py --only robust --device "$device" "${few[@]}" \
@@ -44,3 +45,4 @@ case $part in
     ;;
 esac
 find "$out" -name '*.md' -exec cat {} +
+exit "$failed"

@@ -73,6 +73,10 @@ CASES = {
         replace(SHORT, adversary=Adversary("linf:0.05"), lesson=Free(2), average=0.9),
         lambda seed=0: small(seed, "resnet8", width=2),
     ),
+    "quick biases of norms and a layer that begins from data": (
+        replace(SHORT, norm_bias_times=8.0, decay="triangle", average=0.9),
+        lambda seed=0: small(seed, "airbench", width=4, wide=6),
+    ),
     "norms in eval mode, in channels-last memory": (
         replace(SHORT, adversary=Adversary("linf:0.05", steps=2)),
         lambda seed=0: lined_up(small(seed, "resnet8", width=2)),

@@ -53,10 +53,12 @@ def net(*more, shared=False, seed=0, centred=False):
     )
     for norm in body.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            norm.running_mean.normal_(0, 0.3)
-            norm.running_var.uniform_(0.3, 3)
-            nn.init.uniform_(norm.weight, 0.5, 2)
-            nn.init.normal_(norm.bias)
+            if norm.track_running_stats:
+                norm.running_mean.normal_(0, 0.3)
+                norm.running_var.uniform_(0.3, 3)
+            if norm.affine:
+                nn.init.uniform_(norm.weight, 0.5, 2)
+                nn.init.normal_(norm.bias)
     colours = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.2)}
     model = wrap(body.eval(), shape=SHAPE, classes=4, embedding="3", **colours).eval()
     if centred:  # so that it names several classes

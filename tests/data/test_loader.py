@@ -51,14 +51,14 @@ def test_bad_batch_sizes_are_refused_at_the_call(n, size, match):
 
 def test_no_augmentation_changes_nothing():
     images = make().pixels()
-    assert Augment()(images, random.row_keys(10, 0)) is images
+    assert Augment()(images, random.row_keys(10, 0), 0) is images
 
 
 @pytest.mark.parametrize("padding", ["zero", "reflect"])
 @pytest.mark.parametrize("flip", [True, False])
 def test_each_row_is_a_crop_of_its_padded_self(padding, flip):
     images, keys = make(40).pixels(), random.row_keys(40, 0)
-    made = Augment(crop_padding=2, flip=flip, padding=padding)(images, keys)
+    made = Augment(crop_padding=2, flip=flip, padding=padding)(images, keys, 0)
     assert made.shape == images.shape
     mode = "constant" if padding == "zero" else "reflect"
     padded = torch.nn.functional.pad(images, (2, 2, 2, 2), mode=mode)
@@ -79,7 +79,7 @@ def test_each_row_is_a_crop_of_its_padded_self(padding, flip):
 
 def test_flips_are_half_of_the_rows():
     images, keys = make(2).pixels()[:1].expand(2000, 2, 5, 6), random.row_keys(2000, 1)
-    made = Augment(flip=True)(images, keys)
+    made = Augment(flip=True)(images, keys, 0)
     mirrored = (made == images.flip(-1)).flatten(1).all(dim=1)
     assert float(mirrored.float().mean()) == pytest.approx(0.5, abs=0.05)
     assert bool((mirrored | (made == images).flatten(1).all(dim=1)).all())
@@ -103,15 +103,15 @@ def test_alternating_flips_show_every_image_from_both_sides_in_two_epochs():
 def test_crops_are_spread_evenly():
     image = torch.zeros(1, 1, 3, 3)
     image[0, 0, 1, 1] = 1
-    made = Augment(crop_padding=1)(image.expand(9000, 1, 3, 3), random.row_keys(9000, 2))
+    made = Augment(crop_padding=1)(image.expand(9000, 1, 3, 3), random.row_keys(9000, 2), 0)
     assert made.sum(dim=0).flatten().tolist() == pytest.approx([1000] * 9, abs=150)
 
 
 def test_rows_do_not_depend_on_their_neighbours():
     images, keys = make(12).pixels(), random.row_keys(12, 3)
     augment, rows = Augment(crop_padding=2, flip=True), torch.tensor([7, 2, 11])
-    assert torch.equal(augment(images, keys)[rows], augment(images[rows], keys[rows]))
-    assert not torch.equal(augment(images, keys), augment(images, random.fold(keys, "epoch", 1)))
+    assert torch.equal(augment(images, keys, 0)[rows], augment(images[rows], keys[rows], 0))
+    assert not torch.equal(augment(images, keys, 0), augment(images, keys, 1))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_bad_augmentation(options, match):
 
 def test_reflecting_more_than_there_is():
     with pytest.raises(ValueError, match=r"below the image's height and width.*padding='zero'"):
-        Augment(crop_padding=5, padding="reflect")(make().pixels(), random.row_keys(10, 0))
+        Augment(crop_padding=5, padding="reflect")(make().pixels(), random.row_keys(10, 0), 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -169,4 +169,4 @@ def test_on_a_gpu_as_on_the_cpu():
         assert x.is_cuda
         assert torch.equal(x.cpu(), data.pixels(index))
         assert torch.equal(y.cpu(), data.labels[index])
-        assert torch.equal(augment(x, keys.cuda()).cpu(), augment(data.pixels(index), keys))
+        assert torch.equal(augment(x, keys.cuda(), 0).cpu(), augment(data.pixels(index), keys, 0))

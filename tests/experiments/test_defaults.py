@@ -48,8 +48,13 @@ def test_airbench_brings_its_net_and_takes_all_images():
     config = training_config("cifar10", None, "cpu", "airbench")
     recipe = training_recipe(config, "airbench")
     assert (config.architecture, config.train_size, config.options) == ("airbench", None, {})
-    assert (recipe.epochs, recipe.batch_size, recipe.bias_rate) == (10, 1024, 64.0)
+    assert (recipe.epochs, recipe.batch_size, recipe.norm_bias_times) == (10, 1024, 64.0)
     assert recipe.precision == config.standard.precision
+
+
+def test_cifar_on_a_gpu_trains_as_the_experiment_does_there():
+    assert training_config("cifar10", "l2:0.5", "cuda") == config_for("cifar10", "gpu")
+    assert training_config("digits", "l2:0.5", "cuda") == config_for("digits", "laptop")
 
 
 def test_bad_names_are_explained():

@@ -86,5 +86,10 @@ def test_views_are_the_mean_over_mirrored_and_moved_images():
     torch.testing.assert_close(seen(x), wanted)
     assert not seen.training
     assert seen.body.body is model.body
+    model.train()
+    model.body.trunk[0].eval()
+    of_views(model)
+    assert model.body.training
+    assert not model.body.trunk[0].training
     x = x.clone().requires_grad_()
     assert float(torch.autograd.grad(seen(x).sum(), x)[0].abs().sum()) > 0

@@ -1,10 +1,13 @@
 """Followers: copies without batch norms that keep up with a model while it learns."""
 
+import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 from normed import IMAGES, Branching, Noisy, net
-from notbugs.models import Follower, frozen
+from notbugs.models import Follower, build, frozen
 
 
 def said(model, x=IMAGES):
@@ -31,7 +34,7 @@ def test_it_says_what_the_model_says_in_eval_mode_and_keeps_up_with_it():
     learnt(model, steps=3)
     assert not torch.allclose(said(model), before, atol=0.1)
     torch.testing.assert_close(follower(IMAGES), before, atol=1e-4, rtol=1e-4)  # not told yet
-    follower.follow()
+    follower.weights_changed()
     torch.testing.assert_close(follower(IMAGES), said(model), atol=1e-4, rtol=1e-4)
 
 
@@ -54,7 +57,7 @@ def test_a_shared_convolution_is_followed_unfolded_and_the_others_folded():
     assert follower is not None
     assert list(follower.folds.values()) == ["1"]
     learnt(model)
-    follower.follow()
+    follower.weights_changed()
     torch.testing.assert_close(follower(IMAGES), said(model), atol=1e-4, rtol=1e-4)
 
 
@@ -63,18 +66,110 @@ def test_in_bf16_it_is_near_and_float32_comes_out():
     follower = Follower.of(model, "bf16", IMAGES[:8])
     assert follower is not None
     learnt(model)
-    follower.follow()
+    follower.weights_changed()
     logits, wanted = follower(IMAGES), said(model)
     assert logits.dtype == torch.float32
     assert 0 < float((logits - wanted).abs().max()) < 0.05 * float(wanted.std())
 
 
+class Odd(nn.Module):
+    """A convolution and a norm, put to use in one of several ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.size = way, 1.0
+        self.conv, self.norm = nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6)
+
+    def forward(self, x):
+        h = self.norm(self.conv(x))
+        if self.way == "weight read elsewhere":
+            return h + F.conv2d(x.flip(-1), self.conv.weight, padding=1)
+        if self.way == "weight tied to a transposed one":
+            return h + F.conv_transpose2d(x, self.conv.weight, padding=1)
+        if self.way == "no gradient":
+            with torch.no_grad():
+                x = 3 * x
+            return h + x
+        return h
+
+
+SERVED = {
+    "weight read elsewhere": lambda: Odd("weight read elsewhere"),
+    "weight tied to a transposed one": lambda: Odd("weight tied to a transposed one"),
+    "no scale": lambda: nn.Sequential(nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6, affine=False)),
+    "no statistics": lambda: nn.Sequential(
+        nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6, track_running_stats=False)
+    ),
+    "groups": lambda: nn.Sequential(nn.Conv2d(6, 6, 3, padding=1, groups=3), nn.BatchNorm2d(6)),
+    "transposed": lambda: nn.Sequential(nn.ConvTranspose2d(6, 6, 1), nn.BatchNorm2d(6)),
+    "norm first": lambda: nn.Sequential(nn.BatchNorm2d(6), nn.Conv2d(6, 6, 1)),
+    "parametrised": lambda: nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 6, 1)), nn.BatchNorm2d(6)
+    ),
+    "pruned": lambda: nn.Sequential(pruned(nn.Conv2d(6, 6, 1)), nn.BatchNorm2d(6)),
+}
+
+
+def pruned(layer):
+    prune.random_unstructured(layer, "weight", 0.5)
+    return layer
+
+
+@pytest.mark.parametrize("make", SERVED.values(), ids=list(SERVED))
+def test_whatever_a_net_holds_it_is_followed_rightly(make):
+    torch.manual_seed(1)
+    model = net(make())
+    follower = Follower.of(model, "float32", IMAGES[:8])
+    assert follower is not None
+    assert list(follower.folds.values())[:2] == ["1", "3.norm"]
+    learnt(model, steps=5)
+    follower.weights_changed()
+    assert follower.holds(IMAGES)
+    torch.testing.assert_close(follower(IMAGES), said(model), atol=1e-3, rtol=1e-3)
+
+
 def test_none_for_models_that_it_would_not_serve():
     assert Follower.of(net(Branching()), "float32", IMAGES[:8]) is None  # cannot be traced
     assert Follower.of(net(Noisy()), "float32", IMAGES[:8]) is None  # random in itself
+    assert Follower.of(net(Odd("no gradient")), "float32", IMAGES[:8]) is None  # lost in tracing
     plain = net()
-    plain.body[1], plain.body[3].norm = torch.nn.Identity(), torch.nn.Identity()
+    plain.body[1], plain.body[3].norm = nn.Identity(), nn.Identity()
     assert Follower.of(plain, "float32", IMAGES[:8]) is None  # nothing to fold
+
+
+class InFloat32(nn.Module):
+    def forward(self, x):
+        return x.float()
+
+
+def test_none_in_bf16_for_a_model_with_a_part_in_float32():
+    assert Follower.of(net(InFloat32()), "float32", IMAGES[:8]) is not None
+    assert Follower.of(net(InFloat32()), "bf16", IMAGES[:8]) is None
+
+
+class Fading(nn.Module):
+    """What it multiplies by is no part of its state, and falls with every training pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = 1.0
+
+    def forward(self, x):
+        if self.training:
+            self.size *= 0.8
+        return self.size * x
+
+
+def test_it_tells_when_it_no_longer_follows():
+    model = net(Fading())
+    for precision in ("float32", "bf16"):
+        model.body[4].size = 1.0
+        follower = Follower.of(model, precision, IMAGES[:8])
+        assert follower is not None
+        assert follower.holds(IMAGES[:8])
+        learnt(model)
+        follower.weights_changed()
+        assert not follower.holds(IMAGES[:8])
 
 
 def test_none_for_a_subclass_with_a_forward_of_its_own():
@@ -86,3 +181,10 @@ def test_none_for_a_subclass_with_a_forward_of_its_own():
 
     model.__class__ = Twice
     assert Follower.of(model, "float32", IMAGES[:8]) is None
+
+
+def test_the_new_net_of_cifar_is_followed():
+    model = build("airbench", shape=(3, 8, 8), classes=4, seed=0, options={"width": 4, "wide": 6})
+    follower = Follower.of(model, "float32", IMAGES[:8])
+    assert follower is not None
+    assert len(follower.folds) >= 3

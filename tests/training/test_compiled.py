@@ -10,9 +10,22 @@ import pytest
 import torch
 
 from killed import DATA, SHORT, small
-from notbugs.training import Adversary, train
+from notbugs.models import follower
+from notbugs.training import RECIPES, Adversary, loop, named, train
+from notbugs.training.named import PLAIN
 
 CRAFTED = replace(SHORT, epochs=1, adversary=Adversary("linf:0.05", steps=2))
+ROUND = replace(SHORT, adversary=Adversary("l2:0.5", steps=2))
+REFUSED = ("scaled-gradient", "rotation", "hidden")
+
+
+def in_part(f, mode):
+    """Compiled but for the last stage, which writes code and needs a C++ compiler."""
+    return f if mode is None else torch.compile(f, backend="aot_eager", dynamic=False)
+
+
+def threat_of(name):
+    return None if name in PLAIN or name == "rotation" else "linf:0.05"
 
 
 @pytest.mark.skipif(
@@ -28,6 +41,26 @@ def test_compiled_it_learns_the_same_up_to_rounding():
     assert list(ours) == list(theirs)
     for name in ours:
         torch.testing.assert_close(theirs[name], ours[name], atol=5e-3, rtol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore")  # those of the compiler itself
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in REFUSED])
+def test_every_recipe_can_be_compiled(name, monkeypatch):
+    for room in (loop, follower):
+        monkeypatch.setattr(room, "compiled", in_part)
+    recipe = named(name, replace(SHORT, epochs=1), CRAFTED, threat_of(name))
+    recipe = replace(recipe, epochs=1, batch_size=32)
+    # First the plain one, which uses up the checks of annotations: they cannot be compiled.
+    plain = train(small(0, "resnet8", width=2), DATA, recipe, seed=0)
+    done = train(small(0, "resnet8", width=2), DATA, recipe, seed=0, compile_mode="default")
+    assert done.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_compiled_is_refused_before_the_work(name):
+    recipe = named(name, SHORT, ROUND if name == "rotation" else CRAFTED, threat_of(name))
+    with pytest.raises(ValueError, match=r"`compile_mode` must be left out with"):
+        train(small(), DATA, recipe, seed=0, compile_mode="default")
 
 
 def test_an_unknown_mode_is_refused_before_the_work():

@@ -66,7 +66,7 @@ def test_biases_of_norms_learn_at_their_own_rate():
         SHORT, epochs=1, batch_size=len(DATA), momentum=0.0, warmup=0.0, weight_decay=0.0
     )
     train(one, DATA, step, seed=0)
-    train(other, DATA, replace(step, bias_rate=4.0), seed=0)
+    train(other, DATA, replace(step, norm_bias_times=4.0), seed=0)
     norms = [name for name, m in one.named_modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for name, p in one.named_parameters():
         times = 4.0 if name.removesuffix(".bias") in norms else 1.0
@@ -82,7 +82,7 @@ def test_weight_decay_moves_quick_biases_no_faster():
         bias = model.body.trunk[0][1].bias
         with torch.no_grad():
             bias.fill_(1.0)
-        recipe = replace(SHORT, lr=1e-4, weight_decay=100.0, bias_rate=rate, warmup=0.0)
+        recipe = replace(SHORT, lr=1e-4, weight_decay=100.0, norm_bias_times=rate, warmup=0.0)
         optimiser = loop._sgd(model, recipe)
         for group in optimiser.param_groups:
             group["lr"] = recipe.lr * group["times"]

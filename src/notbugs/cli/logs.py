@@ -28,6 +28,8 @@ class Logs:
         """Writes all epochs so far."""
         if not processes.is_first():
             return
+        if len(history) == 1:  # from the beginning, whatever an earlier training left here
+            self.written = 0
         lines = "".join(json.dumps(dict(row)) + "\n" for row in history)
         write_text(self.folder / "metrics.jsonl", lines)
         if self.events is not None:

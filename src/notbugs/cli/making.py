@@ -1,6 +1,6 @@
 """The models that one `notbugs train` makes: the user's, and before it perhaps a teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,15 @@ from notbugs.data import Splits, channel_stats
 from notbugs.experiments.config import Config
 from notbugs.models import Classifier, build, load_user_model, prepare, read_metadata
 from notbugs.models import save as save_model
-from notbugs.training import AtTemperature, Recipe, Trained, heated, recipe_as_json, train
-from notbugs.training.checkpoint import ForeignCheckpointError
+from notbugs.training import (
+    AtTemperature,
+    Recipe,
+    Trained,
+    heated,
+    recipe_as_json,
+    recipe_from_json,
+    train,
+)
 
 DISTILLATION = "distillation"
 TEACHER = "teacher"
@@ -160,6 +167,9 @@ class Making:
     def _is_mine(self, path: Path, *, overwrite: bool) -> bool:
         theirs, own = read_metadata(path), self.made.model is not None
         mine = self._facts() | {"architecture": None if own else self.architecture}
+        recipe = theirs.get("recipe")
+        if isinstance(recipe, Mapping):  # one of an older version lacks what came later
+            theirs = {**theirs, "recipe": recipe_as_json(recipe_from_json(recipe))}
         same = all(theirs.get(name) == value for name, value in mine.items())
         if not same and not overwrite:
             raise DataError(
@@ -192,13 +202,8 @@ class Making:
     ) -> Trained:
         """Trains a model, saves it with its recipe, and leaves its record beside it.
 
-        - `overwrite`: begin anew where the folder holds the checkpoint of another training
+        - `overwrite`: begin anew where the folder holds a damaged checkpoint, or another's
         """
-        if overwrite:
-            try:
-                return self.done(console, model, folder, soft, role)
-            except ForeignCheckpointError:
-                processes.from_first(lambda: (folder / CHECKPOINT).unlink(missing_ok=True))
         made, checkpoint = self.made, folder / CHECKPOINT
         logs = Logs(folder, tensorboard=self.tensorboard, resumed=checkpoint.exists())
         with bar(console, f"train {role or self.name} on {made.data}") as progress:
@@ -211,6 +216,7 @@ class Making:
                 soft=soft,
                 checkpoint_path=checkpoint,
                 compile_mode=self.compile_mode,
+                anew=overwrite,
                 progress=progress,
                 on_epoch=logs.write,
             )

@@ -19,9 +19,9 @@ from notbugs.experiments.config import Config
 from notbugs.experiments.defaults import training_config, training_recipe
 from notbugs.judge import check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, prepare, read_metadata
-from notbugs.models.fast import check_mode
 from notbugs.training import AtTemperature, Plain, Recipe, Trained, told_by
 from notbugs.training import estimate as cost_of
+from notbugs.training.loop import check_compiles
 
 LOOKS = 10
 """Looks at held-out accuracy in the course of a training whose recipe says nothing of it."""
@@ -50,8 +50,8 @@ class Train:
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
     recipe: str = "standard"
-    """standard; airbench (Jordan 2024: CIFAR-10 in 10 epochs, with a net of its own, on all
-    images); l1, l2, lipschitz; with a threat: pgd (Madry et al.), fgsm (mixed with clean
+    """standard; airbench (Jordan 2024: CIFAR-10 in 10 epochs, with a net of its own; it
+    mirrors images); l1, l2, lipschitz; with a threat: pgd (Madry et al.), fgsm (mixed with clean
     images), fast, n-fgsm, free, trades, mart, awp, scaled-gradient, rotation, hidden; the
     controls noise-signs, noise-uniform, noise-gaussian; and distillation (Papernot et al.): a
     teacher is trained on the labels, then the model, of the same architecture, on the teacher's
@@ -97,8 +97,8 @@ class Train:
     seed: int = 0
     """Varies split, weights, order and adversary."""
     overwrite: bool = False
-    """Replace a finished model in the folder, once this one is finished, and leave the checkpoint
-    of another training behind."""
+    """Replace a finished model in the folder, once this one is finished, and from the start a
+    checkpoint of another training."""
     tensorboard: bool = False
     """Also write TensorBoard's event files to the folder (needs the package tensorboard)."""
     data_dir: Path | None = None
@@ -107,9 +107,9 @@ class Train:
     """auto, cpu or cuda."""
     compile: str | None = None
     """Compile forward and backward passes, by that mode of torch.compile: default,
-    reduce-overhead (CUDA graphs), max-autotune or max-autotune-no-cudagraphs. About half a minute
-    on two cores, for steps up to 1.8 times as fast where there are batch norms; on a processor it
-    needs a C++ compiler."""
+    reduce-overhead (CUDA graphs), max-autotune or max-autotune-no-cudagraphs. Half a minute or more
+    at the beginning, for steps that take less time; on a processor it needs a C++ compiler. Not
+    for scaled-gradient, rotation and hidden."""
 
     def run(self, console: Console) -> None:
         """Trains, saves, and prints held-out accuracy."""
@@ -118,6 +118,7 @@ class Train:
             return
         config = training_config(self.data, self.threat, device_of(self.device), self.recipe)
         recipe = self._recipe(config)
+        check_compiles(recipe, self.compile)
         size = config.train_size if self.train_size is None else self.train_size
         source = loaded(self.data, self.data_dir)
         parts = split(source, seed=self.seed, train_size=size)
@@ -131,13 +132,13 @@ class Train:
             self.embedding,
             None if self.distil is None else str(self.distil),
         )
-        check_mode(self.compile)
         place = device_of(self.device)
         work = Making(made, config, recipe, parts, place, self.tensorboard, self.compile)
         model = work.model(self.recipe)
         teacher = None if self.distil is None else self._teacher(console, parts, size)
         cost = duration(cost_of(model, parts.train, recipe) * (1 + work.teaches))
-        console.print(f"{work.described()}: about {cost} of training.", soft_wrap=True)
+        plain = " where nothing is compiled" if self.compile else ""
+        console.print(f"{work.described()}: about {cost} of training{plain}.", soft_wrap=True)
         if work.teaches:
             teacher = work.teacher(console, self.out, overwrite=self.overwrite)
         soft = None

@@ -71,10 +71,10 @@ class Augment:
         if self.alternate and not self.flip:
             raise bad_value("alternate", "come with flip=True", self.alternate)
 
-    def __call__(self, images: Images, keys: Keys, epoch: int = 0) -> Images:
+    def __call__(self, images: Images, keys: Keys, epoch: int) -> Images:
         """The images [n, c, h, w], disturbed anew in each epoch.
 
-        Row i depends on `keys[i]`, the epoch and itself only.
+        Row i depends on `keys[i]`, its own key in all epochs, on the epoch and on itself only.
 
         Raises:
             ValueError: reflecting more pixels than the images have.

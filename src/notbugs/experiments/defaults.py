@@ -42,10 +42,10 @@ def training_config(
     """The settings at which a model is trained on `data`, for a threat `norm:eps` or none.
 
     Those of the experiment on a laptop, and for CIFAR on a GPU those of the experiment there. The
-    recipe "airbench" brings its own net and takes all images. For MNIST in Linf all images and a
-    strided net, for which a step of PGD costs little. Both are in bf16 where `device` computes
-    with it (0.6 of the time of float32 on two cores); the recipe, and so the weights' file, says
-    which it was.
+    recipe "airbench" brings its own net and all images (a tenth held out). For MNIST in Linf all
+    images and a strided net, for which a step of PGD costs little. Both are in bf16 where `device`
+    computes with it (0.6 of the time of float32 on two cores); the recipe, and so the weights'
+    file, says which it was.
 
     **Raises** ValueError for an unknown dataset or a threat that cannot be read.
     """

@@ -10,19 +10,19 @@ from notbugs.models.layers import Body
 PATCH = 2
 """Side of the patches that are whitened, in pixels."""
 RIDGE = 5e-4
-"""Added to each eigenvalue of the patches' covariance before its root is divided by."""
-AT_ONCE = 500
-"""Images whose patches are looked at together, which bounds memory."""
+"""Added to each eigenvalue of the patches' second moments before its root is divided by."""
+AT_ONCE = 2**21
+"""Values of images whose patches are looked at together, which bounds memory."""
 SCALE = 1 / 9
 """Of the logits."""
 
 
 class Whitening(nn.Conv2d):
-    """Patches of 2x2 pixels in the directions in which training images vary, each at unit variance.
+    """Patches of 2x2 pixels along the directions in which training images vary, at like sizes.
 
-    The filters are the eigenvectors of the patches' covariance over the square roots of the
-    eigenvalues, and the same with the other sign. They are no parameters that are learnt; the bias
-    is. Until `fit` has seen images they are random.
+    The filters are the eigenvectors of the patches' second moments over the square roots of the
+    eigenvalues, and the same with the other sign; a ridge keeps the smallest directions small. They
+    are no parameters that are learnt; the bias is. Until `fit` has seen images they are random.
 
     **Source**: Jordan 2024 (arXiv 2404.00498), section 3.2, after Page 2019.
     """
@@ -42,7 +42,7 @@ class Whitening(nn.Conv2d):
         """Takes the filters from normalised images [n, c, h, w]."""
         size = self.in_channels * PATCH**2
         moments, count = images.new_zeros(size, size, dtype=torch.float64), 0
-        for some in images.split(AT_ONCE):
+        for some in images.split(max(1, AT_ONCE // images[0].numel())):
             patches = F.unfold(some.double(), PATCH).transpose(1, 2).flatten(0, 1)
             moments += patches.T @ patches
             count += len(patches)
@@ -53,21 +53,19 @@ class Whitening(nn.Conv2d):
         self.fitted.fill_(True)
 
 
-class _Conv(nn.Conv2d):
+def _conv(before: int, after: int) -> nn.Conv2d:
     """3x3, without a bias; the first filters hand the channels on as they are."""
+    layer = nn.Conv2d(before, after, 3, padding=1, bias=False)
+    with torch.no_grad():
+        nn.init.dirac_(layer.weight[: min(before, after)])
+    return layer
 
-    def __init__(self, before: int, after: int) -> None:
-        super().__init__(before, after, 3, padding=1, bias=False)
-        with torch.no_grad():
-            nn.init.dirac_(self.weight[: min(before, after)])
 
-
-class _Norm(nn.BatchNorm2d):
+def _norm(channels: int) -> nn.BatchNorm2d:
     """A batch norm of which the bias alone is learnt."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-12, momentum=0.4)
-        self.weight.requires_grad_(False)
+    layer = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
+    layer.weight.requires_grad_(False)
+    return layer
 
 
 class _Scaled(nn.Linear):
@@ -85,7 +83,7 @@ def airbench(
     The embedding is the largest activation of each channel over all places. Trained by the recipe
     of its paper (`notbugs.training.named.AIRBENCH`), it learns CIFAR-10 in 10 epochs.
 
-    **Source**: Jordan 2024 (arXiv 2404.00498), section 3 and listing 4.
+    **Source**: Jordan 2024 (arXiv 2404.00498), section 3, and the code published with it.
     **Differs from the paper**: the last pool takes all places and others are left out where a
     single one is left (the same for 32x32), and the bias after the whitening is learnt throughout,
     not in the first epochs alone.
@@ -104,11 +102,16 @@ def airbench(
     layers: list[nn.Module] = [whitening, nn.GELU()]
     before, side = whitening.out_channels, min(shape[1:]) - 1
     for after in (width, wide, wide):
-        layers += [_Conv(before, after), *([nn.MaxPool2d(2)] if side > 1 else [])]
-        layers += [_Norm(after), nn.GELU(), _Conv(after, after), _Norm(after), nn.GELU()]
+        layers += [_conv(before, after), *([nn.MaxPool2d(2)] if side > 1 else [])]
+        layers += [_norm(after), nn.GELU(), _conv(after, after), _norm(after), nn.GELU()]
         before, side = after, side // 2
     layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten()]
     return Body(nn.Sequential(*layers), _Scaled(before, classes, bias=False))
+
+
+def needs_fit(model: nn.Module) -> bool:
+    """Whether the model has a layer that begins from data and has seen none."""
+    return any(isinstance(m, Whitening) and not bool(m.fitted) for m in model.modules())
 
 
 def fit_to(model: nn.Module, images: Tensor) -> None:

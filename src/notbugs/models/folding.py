@@ -1,10 +1,12 @@
 """Batch norms in eval mode, which are affine, folded into the convolutions before them."""
 
 import warnings
+from collections.abc import Mapping
 
 from torch import nn
-from torch.fx import GraphModule, Node, symbolic_trace
+from torch.fx import Graph, GraphModule, Node, symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.parametrize import is_parametrized
 
 Folds = dict[str, str]
 """Name of a convolution -> name of the batch norm that it holds."""
@@ -13,8 +15,9 @@ Folds = dict[str, str]
 def folded(body: nn.Module) -> tuple[nn.Module, Folds]:
     """A body in eval mode without the norms that can be folded, and which those were.
 
-    `body` is used up: pass a copy. Where it cannot be traced, or has no batch norm, it comes
-    back as it is, and nothing was folded.
+    A norm is folded where it alone takes what a convolution gives, and both are torch's own,
+    without hooks, parametrisations or another use of their weights. `body` is used up: pass a
+    copy. Where it cannot be traced, or has no batch norm, it comes back as it is.
     """
     if not any(isinstance(m, nn.BatchNorm2d) for m in body.modules()):
         return body, {}
@@ -22,24 +25,43 @@ def folded(body: nn.Module) -> tuple[nn.Module, Folds]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             traced = symbolic_trace(body)
-            return traced, _fold(traced)
     except Exception:  # whatever a foreign forward does under tracing: leave it unfolded
         return body, {}
+    return traced, _fold(traced)
 
 
 def _fold(traced: GraphModule) -> Folds:
     modules, folds = dict(traced.named_modules()), Folds()
-    calls = [str(node.target) for node in traced.graph.nodes if node.op == "call_module"]
     for node in list(traced.graph.nodes):
         before = node.args[0] if node.args else None
         if not (isinstance(before, Node) and node.op == before.op == "call_module"):
             continue
-        norm, conv = modules[str(node.target)], modules[str(before.target)]
-        alone = len(before.users) == 1 and calls.count(str(before.target)) == 1
-        if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d) and alone:
-            traced.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
-            folds[str(before.target)] = str(node.target)
-            node.replace_all_uses_with(before)
-            traced.graph.erase_node(node)
+        conv, norm = modules[str(before.target)], modules[str(node.target)]
+        if not (isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d)):
+            continue
+        if not (_is_plain(conv) and _is_plain(norm) and norm.running_mean is not None):
+            continue
+        if len(before.users) > 1 or _uses(traced.graph, conv, norm, modules) > 2:
+            continue
+        traced.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
+        folds[str(before.target)] = str(node.target)
+        node.replace_all_uses_with(before)
+        traced.graph.erase_node(node)
     traced.recompile()
     return folds
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether the layer does nothing but what torch's own class does."""
+    hooked = layer._forward_hooks or layer._forward_pre_hooks  # pyright: ignore[reportPrivateUsage]
+    return not (hooked or is_parametrized(layer))
+
+
+def _uses(graph: Graph, conv: nn.Module, norm: nn.Module, modules: Mapping[str, nn.Module]) -> int:
+    """How often either is called, or a tensor of theirs is read beside that."""
+    calls = sum(
+        node.op == "call_module" and modules[str(node.target)] in (conv, norm)
+        for node in graph.nodes
+    )
+    read = [str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"]
+    return calls + sum(modules.get(owner) in (conv, norm) for owner in read)

@@ -1,6 +1,7 @@
 """A cheaper copy of a model in eval mode that follows the model's weights while it learns."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +13,22 @@ from notbugs.models.folding import folded
 from notbugs.models.frozen import frozen
 from notbugs.models.standin import agrees
 
+TOLERANCE = 0.05
+"""Largest difference of the gradients by the images, as a share of their size, in float32."""
+
 
 class Follower:
     """The logits of a model in eval mode, without its batch norms and in channels-last memory.
 
     Crafting takes most of adversarial training, and takes it in eval mode, where a batch norm
-    is an affine map that a convolution can do along the way. After an optimiser step call
-    `follow`; the weights are folded again when logits are next asked for.
+    is an affine map that a convolution can do along the way. After an optimiser step say
+    `weights_changed`; they are folded again when logits are next asked for.
     """
 
-    def __init__(
-        self, model: Classifier, precision: str = "float32", mode: str | None = None
-    ) -> None:
+    def __init__(self, model: Classifier, precision: str, mode: str | None = None) -> None:
         """Copies the model; `folds` is empty where there was nothing to fold.
 
+        - `precision`: "float32" or "bf16"
         - `mode`: how the copy is compiled (`notbugs.models.fast.compiled`); None: not at all
         """
         self.model, self.dtype = model, torch.bfloat16 if precision == "bf16" else torch.float32
@@ -35,6 +38,8 @@ class Follower:
         self.body: nn.Module = body.to(self.dtype)
         self.run = compiled(self.body, mode)
         self.is_stale = True
+        self.exact = self if self.dtype == torch.float32 else Follower(model, "float32")
+        """The same in float32, by which it is tried."""
 
     @classmethod
     def of(
@@ -42,44 +47,76 @@ class Follower:
     ) -> "Follower | None":
         """A follower of the model, or None where it would not pay or not compute the same.
 
-        It does not pay without a batch norm that can be folded. What it computes is compared,
-        in float32, on the images `x` [n, c, h, w], of which a few will do; so a model that is
-        random in itself gets none.
+        It does not pay without a batch norm that can be folded. Whether it computes the same is
+        tried in float32 on the images `x` [n, c, h, w], of which a few will do, on a copy of the
+        model whose norms have random statistics, as those of a new model hide mistakes. A model
+        that is random in itself, or works in float32 alone where bf16 is asked for, gets none.
         """
         if type(model).forward is not Classifier.forward or model.mean.dtype != torch.float32:
             return None
         try:
-            exact = cls(model)
-            if not exact.folds:
-                return None
-            with frozen(model), torch.no_grad():
-                same = agrees(model.logits(x), exact, x, "float32")
-            made = cls(model, precision, mode)
-        except (RuntimeError, TypeError, NotImplementedError, AttributeError, KeyError):
-            return None  # a module that cannot be copied, or whose weights go by other names
-        return made if same else None
+            trial = _unsettled(copy.deepcopy(model))
+        except (RuntimeError, TypeError, NotImplementedError):
+            return None  # a module that cannot be copied
+        exact = cls(trial, "float32")
+        if not exact.folds or not exact.holds(x):
+            return None
+        made = cls(model, precision)
+        if precision != "float32" and not _runs(made, x):
+            return None
+        made.run = compiled(made.body, mode)
+        return made
 
-    def follow(self) -> None:
-        """Says that the model's weights have changed."""
+    def weights_changed(self) -> None:
+        """Says that the model's weights are no longer those that were folded."""
         self.is_stale = True
+
+    def holds(self, x: Images) -> bool:
+        """Whether a float32 copy has the model's logits and gradients of `x` [n, c, h, w] now."""
+        other = self.exact
+        other.is_stale = True
+        if not other._names_agree():
+            return False
+        try:
+            with frozen(self.model):
+                said, slope = _differentiated(self.model, x)
+            _, theirs = _differentiated(other._plainly, x)
+        except RuntimeError:  # without a gradient, or of other shapes than those traced
+            return False
+        near = float((theirs - slope).norm()) <= TOLERANCE * float(slope.norm())
+        return near and agrees(said, other._plainly, x, "float32")
 
     def __call__(self, x: Images) -> Logits:
         """Logits [n, k], float32, of images [n, c, h, w] in [0, 1]."""
+        return self._logits(self.run, x)
+
+    def _plainly(self, x: Images) -> Logits:
+        """The same without compiling."""
+        return self._logits(self.body, x)
+
+    def _logits(self, run: Callable[[Tensor], Tensor], x: Images) -> Logits:
         if self.is_stale:
             self._catch_up()
         images = self.model.normalise(x).to(self.dtype)
-        return self.run(images.contiguous(memory_format=torch.channels_last)).float()
+        return run(images.contiguous(memory_format=torch.channels_last)).float()
+
+    def _names_agree(self) -> bool:
+        """Whether all that the copy holds has the model's own names."""
+        return self._own() <= set(self.model.body.state_dict(keep_vars=True))
+
+    def _own(self) -> set[str]:
+        """The tensors that are copied as they are."""
+        made = {f"{conv}.{name}" for conv in self.folds for name in ("weight", "bias")}
+        return set(self.body.state_dict(keep_vars=True)) - made
 
     @torch.no_grad()
     def _catch_up(self) -> None:
-        theirs = dict(self.model.body.state_dict(keep_vars=True))
+        inside = self.model.body.get_submodule
         for conv, norm in self.folds.items():
-            inside = self.model.body.get_submodule
             _fold_into(self.body.get_submodule(conv), inside(conv), inside(norm))
-        held = {f"{conv}.{name}" for conv in self.folds for name in ("weight", "bias")}
-        for name, mine in self.body.state_dict(keep_vars=True).items():
-            if name not in held:
-                mine.copy_(theirs[name])
+        mine, theirs = (m.state_dict(keep_vars=True) for m in (self.body, self.model.body))
+        for name in self._own():
+            mine[name].copy_(theirs[name])
         self.is_stale = False
 
 
@@ -100,3 +137,43 @@ def _fold_into(target: nn.Module, conv: nn.Module, norm: nn.Module) -> None:
     target.weight.copy_(conv.weight * scale[:, None, None, None])
     assert target.bias is not None
     target.bias.copy_(bias)
+
+
+@torch.no_grad()
+def _unsettled(model: Classifier) -> Classifier:
+    """The model with random statistics, scales and shifts in its batch norms."""
+    draws = torch.Generator().manual_seed(0)
+
+    def drawn(like: Tensor, low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(like.shape, generator=draws).to(like)
+
+    for norm in model.modules():
+        if not isinstance(norm, nn.BatchNorm2d):
+            continue
+        wanted = (
+            (norm.running_mean, -0.3, 0.3),
+            (norm.running_var, 0.5, 2.0),
+            (norm.weight, 0.5, 1.5),
+            (norm.bias, -0.3, 0.3),
+        )
+        for tensor, low, high in wanted:
+            if tensor is not None:  # pyright: ignore[reportUnnecessaryComparison]
+                tensor.copy_(drawn(tensor, low, high))
+    return model
+
+
+def _differentiated(logits: Callable[[Images], Logits], x: Images) -> tuple[Logits, Images]:
+    """Logits [n, k] and the gradient of half of their squares' sum by the images."""
+    theta = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        said = logits(theta)
+        (slope,) = torch.autograd.grad(said.square().sum() / 2, theta)
+    return said.detach(), slope
+
+
+def _runs(follower: Follower, x: Images) -> bool:
+    """Whether it can be differentiated at all, in its precision."""
+    try:
+        return bool(_differentiated(follower, x)[1].isfinite().all())
+    except (RuntimeError, TypeError, NotImplementedError):
+        return False

@@ -44,4 +44,5 @@ def of_views(model: Classifier) -> Classifier:
         mean=model.mean.flatten().tolist(),
         std=model.std.flatten().tolist(),
     )
-    return seen.to(model.device).train(model.training)
+    seen.training = seen.body.training = model.training
+    return seen.to(model.device)

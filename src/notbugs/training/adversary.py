@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -34,6 +34,9 @@ class AbstractAdversary(ABC):
 
     threat: str = "l2:0.5"
     eps_warmup: float = 0.0
+
+    compiles: ClassVar[bool] = True
+    """Whether what it asks of the model survives `torch.compile`."""
 
     def __post_init__(self) -> None:
         """Refuses a threat that cannot be read and an endless warm-up."""

@@ -114,10 +114,6 @@ def save(
     safefile.write_tensors(path, tensors, {"notbugs-checkpoint": json.dumps(meta)})
 
 
-class ForeignCheckpointError(DataError):
-    """A checkpoint is there, and of another training."""
-
-
 Saved: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
 """A checkpoint as it was read: tensors by name, and the rest."""
 
@@ -125,14 +121,14 @@ Saved: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
 def read(path: Path, owner: str) -> Saved | None:
     """The checkpoint at `path`; None where there is none.
 
-    **Raises** ForeignCheckpointError for one of another training, DataError for a damaged file.
+    **Raises** DataError for a checkpoint of another training and for a damaged file.
     """
     if not path.exists():
         return None
     tensors, metadata = safefile.read_tensors(path)
     meta = json.loads(metadata.get("notbugs-checkpoint", "{}"))
     if meta.get("owner") != owner:
-        raise ForeignCheckpointError(
+        raise DataError(
             f"The checkpoint {path} belongs to another model, dataset or recipe. "
             "Choose another folder, or delete the checkpoint to start anew."
         )

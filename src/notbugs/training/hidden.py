@@ -1,6 +1,7 @@
 """Adversarial examples at a hidden layer."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,8 @@ class HiddenLayer(AbstractAdversary):
     are fed back, one layer at a time. The paper finds them by L-BFGS and keeps a pool of them,
     and gives no size; a single gradient step per batch is ours.
     """
+
+    compiles: ClassVar[bool] = False
 
     layer: str = "trunk"
     size: float = 0.1

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.core import processes, random
-from notbugs.core.errors import TrainingError, bad_value
+from notbugs.core.errors import DataError, TrainingError, bad_value
 from notbugs.core.memory import keep_freed_memory
 from notbugs.data import DeviceData, ImageData, batches
 from notbugs.engine import Threat
 from notbugs.judge import accuracy, check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, Follower, frozen, half, synced
-from notbugs.models.airbench import fit_to
+from notbugs.models.airbench import fit_to, needs_fit
 from notbugs.models.fast import check_mode, compiled
 from notbugs.training import checkpoint
 from notbugs.training.adversary import Adversary
@@ -33,13 +33,13 @@ from notbugs.training.together import check_divides, shared
 
 CHECKPOINT_SECONDS = 10.0
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-FITTED_ON = 5000
-"""Training images that layers which begin from data are fitted on."""
+FITTED_ON = 5000 * 3 * 32 * 32
+"""Values of training images that layers which begin from data are fitted on: 5,000 of CIFAR's."""
 WATCHED_IMAGES = 500
 COMPILERS = ("torch._dynamo.", "torch._inductor.")
 """Where the errors of `torch.compile` are defined; importing them would take a second."""
 GLANCE = 16
-"""Images on which a follower is compared with the model before it crafts."""
+"""Images on which a follower is compared with the model, in every epoch before it crafts."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def train(
     soft: Tensor | None = None,
     checkpoint_path: Path | None = None,
     compile_mode: str | None = None,
+    anew: bool = False,
     progress: Callable[[float], None] = lambda fraction: None,
     on_epoch: Callable[[list[dict[str, float]]], None] = lambda history: None,
 ) -> Trained:
@@ -85,13 +86,15 @@ def train(
     - `checkpoint_path`: a safetensors file written every few seconds, also within an epoch;
       if it is there, training goes on from it and ends with the same weights
     - `compile_mode`: compile forward and backward passes, by that mode of `torch.compile`;
-      minutes at the beginning, for steps that take less time. What is rounded differently then
-      makes other bits, so go on from a checkpoint in the same mode.
+      half a minute or more at the beginning, for steps that take less time. What is rounded
+      differently then makes other bits, so go on from a checkpoint in the same mode.
+    - `anew`: begin anew, and write over it, where the checkpoint is of another training or damaged
     - `progress`: called with the fraction done, 0..1
     - `on_epoch`: called with the whole history after every epoch
 
-    **Raises** ValueError for data that does not fit; TrainingError when the loss stops
-    being finite; DataError for a checkpoint of another training.
+    **Raises** ValueError for data that does not fit, for an unknown `compile_mode` and for one
+    with an adversary that cannot be compiled; TrainingError when the loss stops being finite and
+    where compiling fails; DataError for a checkpoint of another training, unless `anew`.
     """
     check_fits(model, data)
     if val is not None:
@@ -108,19 +111,21 @@ def train(
             f"Fewer images than a batch: use a batch size of at most {len(data)}, or more data.",
         )
     check_divides(recipe.batch_size)
-    check_mode(compile_mode)
+    check_compiles(recipe, compile_mode)
     keep_freed_memory()
     began = time.perf_counter()
     if soft is not None and soft.shape != (len(data), data.classes):
         raise bad_value("soft", f"have shape ({len(data)}, {data.classes})", tuple(soft.shape))
-    work = _Training(model, data, recipe, seed, val, soft, checkpoint_path, compile_mode)
+    path, mode = checkpoint_path, compile_mode
+    work = _Training(model, data, recipe, seed, val, soft, path, mode, anew=anew)
     try:
         state = work.run(progress, on_epoch)
     except RuntimeError as error:
         if compile_mode is None or not type(error).__module__.startswith(COMPILERS):
             raise
+        said = str(error).strip().partition("\n")[0]
         raise TrainingError(
-            f"torch could not compile the model ({str(error).strip().splitlines()[0]}). Leave "
+            f"torch could not compile the model ({said}). Leave "
             "`compile_mode` (--compile) out; on a processor it needs a C++ compiler such as g++."
         ) from error
     chosen = recipe.select == "best" or bool(state.stopped)
@@ -131,6 +136,19 @@ def train(
     model.eval()
     best = state.best_epoch if chosen else None
     return Trained(model, state.history, best, time.perf_counter() - began, state.stopped)
+
+
+def check_compiles(recipe: Recipe, mode: str | None) -> None:
+    """Refuses an unknown mode of compilation, and a recipe that none can serve; None: no mode."""
+    check_mode(mode)
+    adversary = recipe.adversary
+    if mode is not None and adversary is not None and not adversary.compiles:
+        raise bad_value(
+            "compile_mode",
+            f"be left out with {type(adversary).__name__}",
+            f"'{mode}'",
+            "It looks inside the model, or differentiates twice, which torch cannot compile.",
+        )
 
 
 def estimate(
@@ -170,7 +188,10 @@ class _Training:
         soft: Tensor | None,
         path: Path | None,
         compile_mode: str | None = None,
+        *,
+        anew: bool = False,
     ) -> None:
+        self.anew = anew
         self.model, self.recipe, self.seed, self.val, self.path = model, recipe, seed, val, path
         self.device = next(model.parameters()).device
         self.source, self.data = data, DeviceData(data, self.device)
@@ -183,7 +204,9 @@ class _Training:
         self.per_epoch = len(data) // recipe.batch_size
         self.pace = Pace()
         self.logits = compiled(half(model, recipe.precision), compile_mode)
-        self.follower = self._followed(compile_mode)
+        with own_draws(self.device, "follower"):
+            self.follower = self._followed(compile_mode)
+        self.trusted = True
 
     def run(
         self,
@@ -239,20 +262,34 @@ class _Training:
         path = self.path
         found = None
         if path is not None:
-            found = processes.from_first(lambda: checkpoint.read(path, self.owner))
+            try:
+                found = processes.from_first(lambda: checkpoint.read(path, self.owner))
+            except DataError:
+                if not self.anew:
+                    raise
         if found is None:
-            first, _ = self.data.batch(torch.arange(min(FITTED_ON, len(self.keys))))
-            fit_to(self.model, self.model.normalise(first))
+            self._begin_from_data()
             return State()
         state = checkpoint.restored(found, self.model, self.optimiser)
         if self.average is not None and state.average:
             self.average.begin(state.average, state.averaged)
         return state
 
+    def _begin_from_data(self) -> None:
+        """Lets layers whose weights come from images take them, where there are such."""
+        if not needs_fit(self.model):
+            return
+        most = max(1, FITTED_ON // math.prod(self.source.shape))
+        first, _ = self.data.batch(torch.arange(min(most, len(self.keys))))
+        fit_to(self.model, self.model.normalise(first))
+
     def _epoch(
         self, epoch: int, state: State, progress: Callable[[float], None]
     ) -> dict[str, float]:
         """One epoch, from the batch at which `state` stands."""
+        if self.follower is not None:
+            self.follower.weights_changed()
+            self.trusted = self.follower.holds(self._few())
         self.model.train()
         recipe, n = self.recipe, len(self.keys)
         losses = torch.tensor(state.loss, device=self.device)
@@ -300,9 +337,10 @@ class _Training:
         soft = None if self.soft is None else self.soft[index]
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["times"]
-        if self.follower is not None:
-            self.follower.follow()
-        batch = Batch(self.model, self.logits, x, y, keys, strength, soft, self.follower)
+        follower = self.follower if self.trusted else None
+        if follower is not None:
+            follower.weights_changed()
+        batch = Batch(self.model, self.logits, x, y, keys, strength, soft, follower)
         one = shared(self.model, recipe.lesson.prepared(batch, adversary))
         loss = torch.zeros((), device=self.device)
         for _ in range(recipe.lesson.replays):
@@ -323,8 +361,13 @@ class _Training:
         adversary = self.recipe.adversary
         if not isinstance(adversary, Adversary) or adversary.train_mode:
             return None
-        few, _ = self.data.batch(torch.arange(min(len(self.keys), GLANCE)))
-        return Follower.of(self.model, self.recipe.precision, few, mode)
+        if self.recipe.lesson.replays > 1:  # it crafts by the passes that learn
+            return None
+        return Follower.of(self.model, self.recipe.precision, self._few(), mode)
+
+    def _few(self) -> Tensor:
+        """Images on which a follower is compared with the model."""
+        return self.data.batch(torch.arange(min(len(self.keys), GLANCE)))[0]
 
     def _clear(self) -> None:
         self.optimiser.zero_grad(set_to_none=True)
@@ -405,14 +448,15 @@ class _Training:
 
 
 def _sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    shifts = {id(m.bias) for m in model.modules() if isinstance(m, NORMS) and recipe.bias_rate != 1}
+    norms = [m for m in model.modules() if isinstance(m, NORMS)]
+    shifts = {id(m.bias) for m in norms if recipe.norm_bias_times != 1}
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if id(p) not in shifts], "times": 1.0}
     ]
     if shifts:
         quick = [p for p in model.parameters() if id(p) in shifts]
-        decay = recipe.weight_decay / recipe.bias_rate
-        groups.append({"params": quick, "times": recipe.bias_rate, "weight_decay": decay})
+        decay = recipe.weight_decay / recipe.norm_bias_times
+        groups.append({"params": quick, "times": recipe.norm_bias_times, "weight_decay": decay})
     return torch.optim.SGD(
         groups,
         lr=recipe.lr,

@@ -27,7 +27,7 @@ AIRBENCH = Recipe(
     lr=1.5,
     momentum=0.85,
     weight_decay=1.33e-3,
-    bias_rate=64.0,
+    norm_bias_times=64.0,
     warmup=0.23,
     decay="triangle",
     augment=Augment(crop_padding=2, flip=True, padding="reflect", alternate=True),
@@ -36,8 +36,9 @@ AIRBENCH = Recipe(
 )
 """CIFAR-10 in seconds on a GPU, with the architecture `airbench`.
 
-**Source**: Jordan 2024 (arXiv 2404.00498), listing 4: learning rate 11.5 and decay 0.0153 for
-1024 images, both divided by 1 + 1 / (1 - momentum), and sums in place of means.
+**Source**: Jordan 2024 (arXiv 2404.00498) and the code published with it: the learning rate is
+11.5 over 1 + 1 / (1 - momentum); the weight decay is 0.0153 / 11.5, as torch multiplies it by the
+learning rate.
 **Differs from the paper**: 10 epochs for 9.9, and a moving average of the weights at the end where
 the paper's Lookahead moves the weights that learn as well.
 """

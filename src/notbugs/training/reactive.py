@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -23,6 +24,8 @@ class AbstractReactive(AbstractAdversary):
     A sign has no derivative, so a model trained on FGSM cannot anticipate the adversary;
     here the backward pass goes through the gradient itself (a second derivative).
     """
+
+    compiles: ClassVar[bool] = False
 
     @property
     def is_one_step(self) -> bool:

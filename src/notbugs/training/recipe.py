@@ -26,8 +26,8 @@ class Recipe:
     - `decay`: "cosine" or "linear" to zero, "step" (divided by 10 at half and at three
       quarters), "constant", or "triangle": in a line from a fifth of the peak over the warm-up,
       and in a line down to 7 % of it
-    - `bias_rate`: learning rate of the biases of batch norms, as a multiple of the others'; their
-      weight decay is divided by it
+    - `norm_bias_times`: how many times the others' learning rate the biases of batch norms have;
+      their weight decay is divided by as much
     - `select`: "last" epoch, or the "best" by held-out validation (robust accuracy if
       there is an adversary, else clean accuracy)
     - `watch_every`: epochs between looks at held-out clean and robust accuracy; 0: never
@@ -48,7 +48,7 @@ class Recipe:
     lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    bias_rate: float = 1.0
+    norm_bias_times: float = 1.0
     warmup: float = 0.05
     decay: str = "cosine"
     augment: Augment = Augment()  # noqa: RUF009 (frozen)
@@ -74,7 +74,7 @@ class Recipe:
             raise bad_value("momentum", "lie in [0, 1)", self.momentum)
         if not 0 <= self.weight_decay < float("inf"):
             raise bad_value("weight_decay", "be a finite number of at least 0", self.weight_decay)
-        check_positive(self.bias_rate, "bias_rate")
+        check_positive(self.norm_bias_times, "norm_bias_times")
         if not 0 <= self.warmup < 1:
             raise bad_value("warmup", "lie in [0, 1)", self.warmup)
         for value, name, known in (

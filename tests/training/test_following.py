@@ -1,0 +1,114 @@
+"""Training crafts through a follower where there is one, and begins layers from data."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from killed import DATA, SHORT, equal, small
+from notbugs.models import wrap
+from notbugs.training import Adversary, Free, Trades, loop, train
+
+PGD = replace(SHORT, epochs=2, adversary=Adversary("linf:0.05", steps=3))
+
+
+def normed(seed=0):
+    return small(seed, "resnet8", width=2)
+
+
+def work(recipe, model=None):
+    return loop._Training(model or normed(), DATA, recipe, 0, None, None, None)
+
+
+def test_who_crafts_in_eval_mode_has_a_follower():
+    assert work(PGD).follower is not None
+    assert work(replace(PGD, lesson=Trades(1.0))).follower is not None
+    assert work(SHORT).follower is None
+    assert work(PGD, small()).follower is None  # no norms
+    in_train_mode = replace(PGD, adversary=Adversary("linf:0.05", steps=1, train_mode=True))
+    assert work(in_train_mode).follower is None
+    assert work(replace(PGD, lesson=Free(2))).follower is None
+
+
+@pytest.mark.parametrize("lesson", [PGD.lesson, Trades(1.0)], ids=["plain", "trades"])
+def test_it_learns_what_it_learns_without(lesson, monkeypatch):
+    recipe = replace(PGD, lesson=lesson)
+    ours, theirs = normed(), normed()
+    asked = []
+    real = loop.Follower.__call__
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Follower, "__call__", lambda self, x: asked.append(1) or real(self, x))
+        train(ours, DATA, recipe, seed=0)
+    assert len(asked) >= 2 * 4 * 4  # epochs, batches, and three steps with a last look
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Follower, "of", lambda *given: None)
+        train(theirs, DATA, recipe, seed=0)
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, atol=2e-3, rtol=2e-2)
+
+
+class Fading(nn.Module):
+    """What it multiplies by is no part of its state, and falls with every training pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = 1.0
+
+    def forward(self, x):
+        if self.training:
+            self.size *= 0.97
+        return self.size * x
+
+
+def test_a_follower_that_no_longer_holds_is_left_aside(monkeypatch):
+    inner = normed().body
+    body = nn.Sequential(inner.trunk, Fading(), inner.head)
+    model = wrap(body, shape=(1, 8, 8), classes=10, embedding="0")
+    asked = []
+    real = loop.Follower.__call__
+    monkeypatch.setattr(loop.Follower, "__call__", lambda self, x: asked.append(1) or real(self, x))
+    calls = []
+    train(model, DATA, PGD, seed=0, on_epoch=lambda history: calls.append(len(asked)))
+    assert 0 < calls[0] == calls[1]
+
+
+def test_the_callers_draws_are_left_alone():
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return x + 0.01 * torch.randn_like(x)
+
+    inner = normed().body
+    model = wrap(nn.Sequential(Noisy(), inner), shape=(1, 8, 8), classes=10, embedding="1.trunk")
+    state = torch.get_rng_state()
+    train(model, DATA, PGD, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_layers_begin_from_data_once_and_only_where_there_are_any(tmp_path, monkeypatch):
+    model = small(0, "airbench", width=4, wide=6)
+    before = model.body.trunk[0].weight.clone()
+    train(model, DATA, replace(SHORT, epochs=1), seed=0)
+    fitted = model.body.trunk[0].weight.clone()
+    assert bool(model.body.trunk[0].fitted)
+    assert not torch.equal(fitted, before)
+    others = DATA.select(slice(32, 128))
+    train(model, others, replace(SHORT, epochs=1), seed=0)
+    assert torch.equal(model.body.trunk[0].weight, fitted)
+    monkeypatch.setattr(loop, "fit_to", lambda *given: pytest.fail("nothing to fit"))
+    train(small(), DATA, replace(SHORT, epochs=1), seed=0)
+
+
+def test_a_checkpoint_of_another_training_is_written_over_if_asked(tmp_path):
+    path, straight, model = tmp_path / "c.safetensors", small(), small()
+    train(small(), DATA, SHORT, seed=1, checkpoint_path=path)
+    train(straight, DATA, SHORT, seed=3)
+    train(model, DATA, SHORT, seed=3, checkpoint_path=path, anew=True)
+    assert equal(straight, model)
+    again, seen = small(seed=9), []
+    train(again, DATA, SHORT, seed=3, checkpoint_path=path, anew=True, progress=seen.append)
+    assert seen == [1.0]  # its own is gone on with
+    assert equal(straight, again)
+    path.write_bytes(b"damaged")
+    train(model := small(), DATA, SHORT, seed=3, checkpoint_path=path, anew=True)
+    assert equal(straight, model)
