@@ -7,9 +7,12 @@ import torch
 from torch import nn
 
 from killed import DATA, SHORT, equal, small
-from notbugs.models import wrap
+from notbugs.core import random
+from notbugs.data import ImageData
+from notbugs.models import build, wrap
 from notbugs.training import Adversary, Free, Trades, loop, train
 
+NAMES = tuple(map(str, range(10)))
 PGD = replace(SHORT, epochs=2, adversary=Adversary("linf:0.05", steps=3))
 
 
@@ -71,6 +74,14 @@ def test_a_follower_that_no_longer_holds_is_left_aside(monkeypatch):
     calls = []
     train(model, DATA, PGD, seed=0, on_epoch=lambda history: calls.append(len(asked)))
     assert 0 < calls[0] == calls[1]
+
+
+def test_weights_are_laid_out_in_the_faster_memory_format():
+    model = build("cnn", shape=(1, 28, 28), classes=10, seed=0, options={"width": 2, "hidden": 4})
+    rows = random.row_keys(32, "large")
+    data = ImageData(random.uniform(rows, (1, 28, 28)), torch.arange(32) % 10, NAMES, "noise")
+    train(model, data, replace(SHORT, epochs=1), seed=0)
+    assert model.body.trunk[2].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_callers_draws_are_left_alone():

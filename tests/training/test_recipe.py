@@ -10,7 +10,8 @@ from notbugs.core.errors import TrainingError
 from notbugs.data import ImageData, load_source, split
 from notbugs.engine import L2, LowestValue, Threat
 from notbugs.models import build
-from notbugs.training import Adversary, Recipe, loop, train
+from notbugs.training import Adversary, Recipe, train
+from notbugs.training.optimiser import sgd
 
 PARTS = split(load_source("digits"), seed=0, train_size=300)
 DATA, VAL = PARTS.train.select(slice(0, 100)), PARTS.val
@@ -83,7 +84,7 @@ def test_weight_decay_moves_quick_biases_no_faster():
         with torch.no_grad():
             bias.fill_(1.0)
         recipe = replace(SHORT, lr=1e-4, weight_decay=100.0, norm_bias_times=rate, warmup=0.0)
-        optimiser = loop._sgd(model, recipe)
+        optimiser = sgd(model, recipe)
         for group in optimiser.param_groups:
             group["lr"] = recipe.lr * group["times"]
         bias.grad = torch.zeros_like(bias)

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from notbugs.core import processes, random
 from notbugs.core.errors import DataError, TrainingError, bad_value
@@ -18,7 +17,7 @@ from notbugs.core.memory import keep_freed_memory
 from notbugs.data import DeviceData, ImageData, batches
 from notbugs.engine import Threat
 from notbugs.judge import accuracy, check_fits, evaluate, evaluation_pgd
-from notbugs.models import Classifier, Follower, frozen, half, synced
+from notbugs.models import Classifier, Follower, frozen, half, prepare, synced
 from notbugs.models.airbench import fit_to, needs_fit
 from notbugs.models.fast import check_mode, compiled
 from notbugs.training import checkpoint
@@ -28,11 +27,11 @@ from notbugs.training.batch import Batch
 from notbugs.training.checkpoint import Pace, State
 from notbugs.training.draws import draw_from, own_draws
 from notbugs.training.guard import collapsed, robust_on
+from notbugs.training.optimiser import sgd
 from notbugs.training.recipe import Recipe
 from notbugs.training.together import check_divides, shared
 
 CHECKPOINT_SECONDS = 10.0
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 FITTED_ON = 5000 * 3 * 32 * 32
 """Values of training images that layers which begin from data are fitted on: 5,000 of CIFAR's."""
 WATCHED_IMAGES = 500
@@ -74,6 +73,8 @@ def train(
 ) -> Trained:
     """Trains `model` in place on `data` and returns it in eval mode.
 
+    Its weights are laid out in the memory format in which they learn fastest (`prepare`).
+
     Where several processes share the work (`notbugs.core.processes`), each passes an equal
     part of every batch, batch norms see the whole of it, and all end with the same weights:
     those of one process up to the order of sums (dropout draws differ). The first of them
@@ -113,6 +114,7 @@ def train(
     check_divides(recipe.batch_size)
     check_compiles(recipe, compile_mode)
     keep_freed_memory()
+    prepare(model, model.device)
     began = time.perf_counter()
     if soft is not None and soft.shape != (len(data), data.classes):
         raise bad_value("soft", f"have shape ({len(data)}, {data.classes})", tuple(soft.shape))
@@ -199,7 +201,7 @@ class _Training:
         self.soft = None if soft is None else soft.to(self.device)
         watched = val if recipe.watch_every or self._guarded else None
         self.owner = checkpoint.owner_of(model, data, recipe, seed, watched, soft)
-        self.optimiser = _sgd(model, recipe)
+        self.optimiser = sgd(model, recipe)
         self.average = Average(model, recipe.average) if recipe.average else None
         self.per_epoch = len(data) // recipe.batch_size
         self.pace = Pace()
@@ -445,26 +447,6 @@ class _Training:
             return Threat.parse(self.recipe.watch_threat)
         adversary = self.recipe.adversary
         return None if adversary is None else Threat.parse(adversary.threat)
-
-
-def _sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    norms = [m for m in model.modules() if isinstance(m, NORMS)]
-    shifts = {id(m.bias) for m in norms if recipe.norm_bias_times != 1}
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if id(p) not in shifts], "times": 1.0}
-    ]
-    if shifts:
-        quick = [p for p in model.parameters() if id(p) in shifts]
-        decay = recipe.weight_decay / recipe.norm_bias_times
-        groups.append({"params": quick, "times": recipe.norm_bias_times, "weight_decay": decay})
-    return torch.optim.SGD(
-        groups,
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.momentum > 0,
-        fused=True,
-    )
 
 
 def _diverged(what: str, epoch: int, rate: float) -> TrainingError:

@@ -1,0 +1,31 @@
+"""The optimiser of a recipe: SGD, whose fused step does all weights at once."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from notbugs.training.recipe import Recipe
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; a group's `times` says how its learning rate is multiplied."""
+    norms = [m for m in model.modules() if isinstance(m, NORMS)]
+    shifts = {id(m.bias) for m in norms if recipe.norm_bias_times != 1}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if id(p) not in shifts], "times": 1.0}
+    ]
+    if shifts:
+        quick = [p for p in model.parameters() if id(p) in shifts]
+        decay = recipe.weight_decay / recipe.norm_bias_times
+        groups.append({"params": quick, "times": recipe.norm_bias_times, "weight_decay": decay})
+    return torch.optim.SGD(
+        groups,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.momentum > 0,
+        fused=True,
+    )
