@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", help="only nets with this in the name")
+    parser.add_argument("--only", nargs="+", default=[""], help="only nets with one of these")
     parser.add_argument("--modes", nargs="+", default=["default"])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     wanted = parser.parse_args()
@@ -52,7 +52,7 @@ def main() -> None:
         raise SystemExit("g++ is not here, and compiling for a processor needs it.")
     torch.set_num_threads(wanted.threads)
     rows: list[dict[str, Any]] = []
-    for name in (name for name in NETS if wanted.only in name):
+    for name in (name for name in NETS if any(part in name for part in wanted.only)):
         for kind in KINDS:
             for precision in _precisions(wanted.device):
                 for row in compared(name, kind, precision, wanted):
