@@ -87,8 +87,8 @@ def train(
     - `checkpoint_path`: a safetensors file written every few seconds, also within an epoch;
       if it is there, training goes on from it and ends with the same weights
     - `compile_mode`: compile forward and backward passes, by that mode of `torch.compile`;
-      half a minute or more at the beginning, for steps that take less time. What is rounded
-      differently then makes other bits, so go on from a checkpoint in the same mode.
+      up to half a minute or more at the beginning; on a processor steps hardly become shorter. What
+      is rounded differently then makes other bits, so go on from a checkpoint in the same mode.
     - `anew`: begin anew, and write over it, where the checkpoint is of another training or damaged
     - `progress`: called with the fraction done, 0..1
     - `on_epoch`: called with the whole history after every epoch
