@@ -107,9 +107,9 @@ class Train:
     """auto, cpu or cuda."""
     compile: str | None = None
     """Compile forward and backward passes, by that mode of torch.compile: default,
-    reduce-overhead (CUDA graphs), max-autotune or max-autotune-no-cudagraphs. Meant for GPUs: on two
-    cores it cost up to half a minute, and steps then took from 1.25 to 0.93 of their time; there it
-    needs a C++ compiler. Not for scaled-gradient, rotation and hidden."""
+    reduce-overhead (CUDA graphs), max-autotune or max-autotune-no-cudagraphs. Meant for GPUs: on
+    two cores it cost up to half a minute, and steps then took from 1.25 to 0.93 of their time;
+    there it needs a C++ compiler. Not for scaled-gradient, rotation and hidden."""
 
     def run(self, console: Console) -> None:
         """Trains, saves, and prints held-out accuracy."""
