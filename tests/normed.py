@@ -38,6 +38,19 @@ class Noisy(nn.Module):
         return x + torch.randn_like(x)
 
 
+class Fading(nn.Module):
+    """What it multiplies by is no part of its state, and falls with every training pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = 1.0
+
+    def forward(self, x):
+        if self.training:
+            self.size *= 0.8
+        return self.size * x
+
+
 def net(*more, shared=False, seed=0, centred=False):
     """A convolutional net whose batch norms have seen something."""
     torch.manual_seed(seed)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import prune
 
-from normed import IMAGES, Branching, Noisy, net
+from normed import IMAGES, Branching, Fading, Noisy, net
 from notbugs.models import Follower, build, frozen
 
 
@@ -145,19 +145,6 @@ class InFloat32(nn.Module):
 def test_none_in_bf16_for_a_model_with_a_part_in_float32():
     assert Follower.of(net(InFloat32()), "float32", IMAGES[:8]) is not None
     assert Follower.of(net(InFloat32()), "bf16", IMAGES[:8]) is None
-
-
-class Fading(nn.Module):
-    """What it multiplies by is no part of its state, and falls with every training pass."""
-
-    def __init__(self):
-        super().__init__()
-        self.size = 1.0
-
-    def forward(self, x):
-        if self.training:
-            self.size *= 0.8
-        return self.size * x
 
 
 def test_it_tells_when_it_no_longer_follows():

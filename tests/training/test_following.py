@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from killed import DATA, SHORT, equal, small
+from normed import Fading
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.models import build, wrap
@@ -49,19 +50,6 @@ def test_it_learns_what_it_learns_without(lesson, monkeypatch):
         train(theirs, DATA, recipe, seed=0)
     for name, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], value, atol=2e-3, rtol=2e-2)
-
-
-class Fading(nn.Module):
-    """What it multiplies by is no part of its state, and falls with every training pass."""
-
-    def __init__(self):
-        super().__init__()
-        self.size = 1.0
-
-    def forward(self, x):
-        if self.training:
-            self.size *= 0.97
-        return self.size * x
 
 
 def test_a_follower_that_no_longer_holds_is_left_aside(monkeypatch):
