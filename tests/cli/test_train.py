@@ -185,7 +185,7 @@ def test_the_checkpoint_of_another_training_is_left_behind_only_if_asked(
         with pytest.raises(SystemExit, match="130"):
             run("train", "--out", out, "--seed", 1, *SMALL)
     capsys.readouterr()
-    assert "belongs to another model, dataset or recipe" in refused(
+    assert "belongs to another model, dataset, recipe, seed" in refused(
         capsys, "train", "--out", out, *SMALL
     )
     run("train", "--out", out, "--overwrite", *SMALL)

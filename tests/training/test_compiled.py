@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from killed import DATA, SHORT, small
+from notbugs.core.errors import DataError
 from notbugs.models import follower
 from notbugs.training import Adversary, loop, named, train
 from notbugs.training.named import ADVERSARIAL, PLAIN
@@ -63,6 +64,16 @@ def test_what_cannot_be_compiled_is_refused_before_the_work(name):
     recipe = named(name, SHORT, ROUND if name == "rotation" else CRAFTED, threat_of(name))
     with pytest.raises(ValueError, match=r"`compile_mode` must be left out with"):
         train(small(), DATA, recipe, seed=0, compile_mode="default")
+
+
+def test_a_checkpoint_of_another_mode_is_refused(tmp_path):
+    path = tmp_path / "c.safetensors"
+    train(small(), DATA, replace(SHORT, epochs=1), seed=0, checkpoint_path=path)
+    with pytest.raises(DataError, match="mode of compilation"):
+        train(
+            small(), DATA, replace(SHORT, epochs=1), seed=0, checkpoint_path=path,
+            compile_mode="default",
+        )  # fmt: skip
 
 
 def test_an_unknown_mode_is_refused_before_the_work():

@@ -225,3 +225,19 @@ def test_a_model_that_the_very_last_step_ruined_is_not_returned(rate):
 def test_a_batch_may_be_all_of_the_data():
     done = train(small(), DATA, replace(SHORT, batch_size=100), seed=0)
     assert len(done.history) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"adversary": "l2:0.5"}, r"`adversary` must be one such as Adversary\('l2:0.5'\)"),
+        ({"adversary": Threat.parse("l2:0.5")}, r"`adversary` must be .* got Threat"),
+        ({"lesson": "trades"}, r"`lesson` must be a lesson such as Plain\(\).*; got str"),
+    ],
+)
+def test_parts_of_another_type_are_refused(settings, match):
+    recipe = object.__new__(Recipe)  # past the annotations, which are checked in tests alone
+    for name, value in (vars(Recipe()) | settings).items():
+        object.__setattr__(recipe, name, value)
+    with pytest.raises(TypeError, match=match):
+        Recipe.__post_init__(recipe)

@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     train(small(), data, short, seed=1, checkpoint_path=path)
     for model, recipe, seed in ((small(), short, 2), (small(hidden=16), short, 1),
                                 (small(), replace(short, lr=0.01), 1)):  # fmt: skip
-        with pytest.raises(DataError, match="belongs to another model, dataset or recipe"):
+        with pytest.raises(DataError, match="belongs to another model, dataset, recipe, seed"):
             train(model, data, recipe, seed=seed, checkpoint_path=path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=r"truncated|corrupt|cannot|Cannot"):

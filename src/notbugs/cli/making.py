@@ -205,6 +205,8 @@ class Making:
         - `overwrite`: begin anew where the folder holds a damaged checkpoint, or another's
         """
         made, checkpoint = self.made, folder / CHECKPOINT
+        if checkpoint.exists() and not overwrite:
+            console.print(f"Going on from {checkpoint}.", soft_wrap=True)
         logs = Logs(folder, tensorboard=self.tensorboard, resumed=checkpoint.exists())
         with bar(console, f"train {role or self.name} on {made.data}") as progress:
             done = train(

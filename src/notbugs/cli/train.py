@@ -31,8 +31,9 @@ LOOKS = 10
 class Train:
     """Train a model and save it with its recipe.
 
-    The folder gets model.safetensors, metrics.jsonl (a line an epoch) and training.png. The same
-    command goes on where it was stopped, also in the middle of an epoch.
+    The folder gets model.safetensors, metrics.jsonl (a line an epoch; robust accuracy there by
+    PGD-10 on at most 500 held-out images) and training.png. The same command goes on where it was
+    stopped, also in the middle of an epoch, from a checkpoint that is written every ten seconds.
 
     Try:
       notbugs train --out models/plain
@@ -71,13 +72,14 @@ class Train:
     embedding: str | None = None
     """With --model: the layer whose output is the embedding."""
     epochs: int | None = None
-    """Epochs; the dataset's default without it."""
+    """Epochs; the recipe's or the dataset's default without it."""
     batch_size: int | None = None
-    """Images a step; the dataset's default without it."""
+    """Images a step; the recipe's or the dataset's default without it."""
     lr: float | None = None
-    """Highest learning rate; the dataset's default without it."""
+    """Highest learning rate; the recipe's or the dataset's default without it."""
     precision: str | None = None
-    """float32 or bf16 (forward and backward passes; weights stay float32)."""
+    """float32 or bf16 (forward and backward passes; weights stay float32). Without it float32, but
+    bf16 for airbench and for MNIST in linf where the processor or GPU computes with it."""
     select: str | None = None
     """last or best: the weights of which epoch are saved. Best is by accuracy on held-out images,
     robust accuracy where the recipe has a threat. Last without it; best with --patience."""
@@ -97,8 +99,8 @@ class Train:
     seed: int = 0
     """Varies split, weights, order and adversary."""
     overwrite: bool = False
-    """Replace a finished model in the folder, once this one is finished, and from the start a
-    checkpoint of another training."""
+    """Replace a finished model in the folder once this one is finished, and at once its metrics and
+    the checkpoint of another training. This training's own checkpoint is gone on from."""
     tensorboard: bool = False
     """Also write TensorBoard's event files to the folder (needs the package tensorboard)."""
     data_dir: Path | None = None
@@ -108,8 +110,8 @@ class Train:
     compile: str | None = None
     """Compile forward and backward passes, by that mode of torch.compile: default,
     reduce-overhead (CUDA graphs), max-autotune or max-autotune-no-cudagraphs. Meant for GPUs: on
-    two cores it cost up to half a minute, and steps then took from 1.25 to 0.93 of their time;
-    there it needs a C++ compiler. Not for scaled-gradient, rotation and hidden."""
+    two cores it cost up to half a minute, and steps took between 25 % longer and 7 % shorter; there
+    it needs a C++ compiler. Not for scaled-gradient, rotation and hidden."""
 
     def run(self, console: Console) -> None:
         """Trains, saves, and prints held-out accuracy."""
@@ -228,7 +230,9 @@ class Train:
         console.print(
             f"Held-out validation ({verdict.n} images): clean {verdict.clean:.1f} %, "
             f"robust at {at} {verdict.robust:.1f} % (PGD-20{' on the margin' * hidden}). "
-            f"{duration(done.seconds)}."
+            f"{duration(done.seconds)}.",
+            soft_wrap=True,
+            highlight=False,
         )
         if done.stopped:
             console.print(done.stopped)

@@ -8,6 +8,7 @@ from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body, capture, layer_names
 from notbugs.models.synced import synced
 from notbugs.models.user import load_user_model
+from notbugs.models.views import of_views
 from notbugs.models.weights import load, load_into, read_metadata, save
 from notbugs.models.weights import load as load_model
 from notbugs.models.weights import save as save_model
@@ -30,6 +31,7 @@ __all__ = [
     "load_into",
     "load_model",
     "load_user_model",
+    "of_views",
     "prepare",
     "read_metadata",
     "save",

@@ -76,6 +76,7 @@ def owner_of(
     seed: int,
     val: ImageData | None,
     soft: Tensor | None = None,
+    compile_mode: str | None = None,
 ) -> str:
     """A digest of all that a training's end depends on; `val` is None where it is not watched."""
     shapes = [(k, tuple(v.shape)) for k, v in model.state_dict().items()]
@@ -83,6 +84,7 @@ def owner_of(
     text = repr(facts if val is None else (*facts, val.digest))
     if soft is not None:
         text += hashlib.sha256(soft.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    text += "" if compile_mode is None else f"compiled: {compile_mode}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -129,8 +131,8 @@ def read(path: Path, owner: str) -> Saved | None:
     meta = json.loads(metadata.get("notbugs-checkpoint", "{}"))
     if meta.get("owner") != owner:
         raise DataError(
-            f"The checkpoint {path} belongs to another model, dataset or recipe. "
-            "Choose another folder, or delete the checkpoint to start anew."
+            f"The checkpoint {path} belongs to another model, dataset, recipe, seed or mode of "
+            "compilation. Choose another folder, or begin anew with --overwrite (anew=True)."
         )
     return tensors, meta
 

@@ -88,7 +88,7 @@ def train(
       if it is there, training goes on from it and ends with the same weights
     - `compile_mode`: compile forward and backward passes, by that mode of `torch.compile`;
       up to half a minute or more at the beginning; on a processor steps hardly become shorter. What
-      is rounded differently then makes other bits, so go on from a checkpoint in the same mode.
+      is rounded differently then makes other bits, so a checkpoint of another mode is refused.
     - `anew`: begin anew, and write over it, where the checkpoint is of another training or damaged
     - `progress`: called with the fraction done, 0..1
     - `on_epoch`: called with the whole history after every epoch
@@ -149,7 +149,8 @@ def check_compiles(recipe: Recipe, mode: str | None) -> None:
             "compile_mode",
             f"be left out with {type(adversary).__name__}",
             f"'{mode}'",
-            "It looks inside the model, or differentiates twice, which torch cannot compile.",
+            "Leave --compile out: this adversary looks inside the model, or differentiates twice, "
+            "which torch cannot compile.",
         )
 
 
@@ -200,7 +201,7 @@ class _Training:
         self.keys = random.row_keys(len(data), seed, "train", device=self.device)
         self.soft = None if soft is None else soft.to(self.device)
         watched = val if recipe.watch_every or self._guarded else None
-        self.owner = checkpoint.owner_of(model, data, recipe, seed, watched, soft)
+        self.owner = checkpoint.owner_of(model, data, recipe, seed, watched, soft, compile_mode)
         self.optimiser = sgd(model, recipe)
         self.average = Average(model, recipe.average) if recipe.average else None
         self.per_epoch = len(data) // recipe.batch_size

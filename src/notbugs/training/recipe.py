@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from notbugs.core.errors import bad_value, check_count, check_positive, unknown_name
+from notbugs.core.errors import bad_type, bad_value, check_count, check_positive, unknown_name
 from notbugs.data import Augment
 from notbugs.engine import Threat
 from notbugs.training.adversary import AbstractAdversary
@@ -93,6 +93,10 @@ class Recipe:
             raise bad_value("watch_every", "be at least 1 with `patience`", self.watch_every)
         if not 0 <= self.average < 1:
             raise bad_value("average", "lie in [0, 1)", self.average, "0 means none.")
+        if not isinstance(self.lesson, AbstractLesson):  # pyright: ignore
+            raise bad_type("lesson", "a lesson such as Plain() or Trades()", self.lesson)
+        if not isinstance(self.adversary, AbstractAdversary | None):  # pyright: ignore
+            raise bad_type("adversary", "one such as Adversary('l2:0.5'), or None", self.adversary)
         self.lesson.check(self.adversary)
         if self.awp is not None and self.lesson.replays > 1:
             raise bad_value(
