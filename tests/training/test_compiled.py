@@ -66,6 +66,7 @@ def test_what_cannot_be_compiled_is_refused_before_the_work(name):
         train(small(), DATA, recipe, seed=0, compile_mode="default")
 
 
+@pytest.mark.filterwarnings("ignore")  # those of the compiler itself
 def test_a_checkpoint_of_another_mode_is_refused(tmp_path):
     path = tmp_path / "c.safetensors"
     train(small(), DATA, replace(SHORT, epochs=1), seed=0, checkpoint_path=path)

@@ -118,7 +118,8 @@ class Train:
         if self._is_finished():
             console.print(f"Finished before it was started again. Model: {self.out / MODEL}")
             return
-        config = training_config(self.data, self.threat, device_of(self.device), self.recipe)
+        place = device_of(self.device)
+        config = training_config(self.data, self.threat, place, self.recipe)
         recipe = self._recipe(config)
         check_compiles(recipe, self.compile)
         size = config.train_size if self.train_size is None else self.train_size
@@ -134,7 +135,6 @@ class Train:
             self.embedding,
             None if self.distil is None else str(self.distil),
         )
-        place = device_of(self.device)
         work = Making(made, config, recipe, parts, place, self.tensorboard, self.compile)
         model = work.model(self.recipe)
         teacher = None if self.distil is None else self._teacher(console, parts, size)

@@ -25,18 +25,14 @@ class Follower:
     `weights_changed`; they are folded again when logits are next asked for.
     """
 
-    def __init__(self, model: Classifier, precision: str, mode: str | None = None) -> None:
-        """Copies the model; `folds` is empty where there was nothing to fold.
-
-        - `precision`: "float32" or "bf16"
-        - `mode`: how the copy is compiled (`notbugs.models.fast.compiled`); None: not at all
-        """
+    def __init__(self, model: Classifier, precision: str) -> None:
+        """Copies the model, in "float32" or "bf16"; without anything to fold `folds` is empty."""
         self.model, self.dtype = model, torch.bfloat16 if precision == "bf16" else torch.float32
         body, self.folds = folded(copy.deepcopy(model.body).eval())
         body.requires_grad_(False)
         body.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.body: nn.Module = body.to(self.dtype)
-        self.run = compiled(self.body, mode)
+        self.run: Callable[[Tensor], Tensor] = self.body
         self.is_stale = True
         self.exact = self if self.dtype == torch.float32 else Follower(model, "float32")
         """The same in float32, by which it is tried."""
@@ -51,6 +47,7 @@ class Follower:
         tried in float32 on the images `x` [n, c, h, w], of which a few will do, on a copy of the
         model whose norms have random statistics, as those of a new model hide mistakes. A model
         that is random in itself, or works in float32 alone where bf16 is asked for, gets none.
+        `mode` says how the copy is compiled (`notbugs.models.fast.compiled`); None: not at all.
         """
         if type(model).forward is not Classifier.forward or model.mean.dtype != torch.float32:
             return None

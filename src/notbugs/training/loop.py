@@ -291,7 +291,6 @@ class _Training:
     ) -> dict[str, float]:
         """One epoch, from the batch at which `state` stands."""
         if self.follower is not None:
-            self.follower.weights_changed()
             self.trusted = self.follower.holds(self._few())
         self.model.train()
         recipe, n = self.recipe, len(self.keys)
