@@ -183,7 +183,7 @@ def test_a_row_of_nan_is_no_class():
     assert predicted(torch.tensor([[1.0, 2.0], [float("nan"), 0.0]])).tolist() == [1, -1]
 
 
-def test_nan_at_the_adversarial_image_is_a_misclassification():
+def test_nan_at_the_adversarial_image_is_told_apart_from_a_success():
     """Such a model is fine on clean images and breaks down close to them."""
 
     def breaks(z):

@@ -5,10 +5,10 @@ import torch
 
 from notbugs.attacks import Rounded, fmn, pgd, predicted, to_8_bit
 from notbugs.attacks.attack import VERIFIED
-from notbugs.attacks.losses import lost, won
 from notbugs.core import random
 from notbugs.engine import L0, L1, L2, Linf, Threat
 from notbugs.models import build
+from notbugs.models.decision import classified_as, misclassified
 
 N = 24
 
@@ -39,7 +39,7 @@ def test_it_stays_within_the_threat_and_says_what_the_model_says(norm, eps, whol
     levels = made.images.double() - (255 * x.double()).round()
     assert float(norm.size(levels / 255).max()) <= eps * (1 + 1e-6)
     with torch.no_grad():
-        assert torch.equal(made.success, lost(model.logits(pixels), y, VERIFIED))
+        assert torch.equal(made.success, misclassified(model.logits(pixels), y, VERIFIED))
     torch.testing.assert_close(made.distance, norm.size(pixels - clean), rtol=1e-3, atol=1e-6)
     assert found.attack_success_rate > 0.3
     assert int((made.success & found.success).sum()) >= 0.8 * int(found.success.sum())
@@ -93,7 +93,7 @@ def test_a_target_stays_the_goal():
     made = to_8_bit(attack, model, x, found.x_adv, y, targets=targets)
     with torch.no_grad():
         logits = model.logits(made.images.float() / 255)
-    assert torch.equal(made.success, won(logits, targets, VERIFIED))
+    assert torch.equal(made.success, classified_as(logits, targets, VERIFIED))
     assert bool(made.success.any())
 
 

@@ -6,7 +6,6 @@ from torch import nn
 
 from nets import PARTS
 from notbugs.attacks import bim, feature_distance, pgd, predicted
-from notbugs.attacks.door import share
 from notbugs.engine import Linf, Never, Threat
 from notbugs.judge import diagnose, evaluate, evaluation_pgd, identity, standard_attacks
 from notbugs.judge.masked_models import noisy_model
@@ -33,7 +32,9 @@ def noisy(plain):
 
 def wrong(model, x):
     """Rows that 101 fresh passes put in another class by majority: the truth, nearly."""
-    return share(lambda x: predicted(model.logits(x)) != Y, x, 101) > 0.5
+    with torch.no_grad():
+        wrong = [predicted(model.logits(x)) != Y for _ in range(101)]
+    return torch.stack(wrong).float().mean(dim=0) > 0.5
 
 
 def fallen(verdict):
@@ -112,7 +113,7 @@ class Turns(nn.Module):
     def forward(self, x):
         answer = self.answers[self.passes % len(self.answers)]
         self.passes += 1
-        sure = nn.functional.one_hot(torch.full((len(x),), answer), 3).to(x)
+        sure = 9 * nn.functional.one_hot(torch.full((len(x),), answer), 3).to(x)
         return sure + 0 * self.flat(x).sum(dim=1, keepdim=True)
 
 
@@ -122,7 +123,7 @@ class Turns(nn.Module):
         ([1, 1, 1, 0], True, False),
         ([0, 0, 0, 1], False, True),
         ([0, 2, 0, 2], False, True),
-        ([1, 0, 1, 0], False, False),  # a tie is neither right nor broken
+        ([1, 0, 1, 0], False, False),  # neither right nor broken
     ],
 )
 def test_a_row_is_what_more_than_half_of_the_passes_say(answers, right, broken):

@@ -31,7 +31,6 @@ from notbugs.attacks.losses import (
     difference,
     dlr,
     margin,
-    predicted,
     targeted_dlr,
 )
 from notbugs.attacks.mim import mim
@@ -44,6 +43,7 @@ from notbugs.attacks.square import square
 from notbugs.attacks.sweep import Sweep
 from notbugs.attacks.transformed import di_fgsm, ti_fgsm
 from notbugs.attacks.universal import universal
+from notbugs.models.decision import predicted
 
 __all__ = [
     "AbstractAttack",

@@ -2,14 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from notbugs.attacks.door import check_call, check_classes, check_gradients, clean_logits, share
-from notbugs.attacks.losses import lost, won
+from notbugs.attacks.door import check_call, check_classes, check_gradients, clean_logits
 from notbugs.attacks.result import AttackResult
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
@@ -25,12 +24,15 @@ from notbugs.engine import (
     on_rows,
 )
 from notbugs.models import Classifier, frozen
+from notbugs.models.decision import classified_as, decided, misclassified, predicted
 from notbugs.models.standin import channels_last, faster, lined_up_as_known
 
 FEASIBLE = 1e-5
 """Relative tolerance on the radius when a result is verified (float32 rounding of a norm)."""
 VERIFIED = 0.5
-"""Doubts by which a verified success leads: fewer than on the way, so that none is lost again."""
+"""Rounding tolerances by which a verified success leads: fewer than on the way, to lose none."""
+FOLD = 64
+"""Passes whose sums are held before they are counted."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,40 @@ class Asked:
         return self.said.index_copy(0, new, self.model(x[new])), len(new)
 
 
+@dataclass
+class Watched:
+    """Logits handed on as they are, with the points counted at which they decide nothing.
+
+    One operation a pass: the rows' sums are finite exactly where the rows are.
+    """
+
+    logits: Callable[[Images], Logits]
+    _sums: list[Rows] = field(default_factory=list[Rows])
+    _counted: int = 0
+
+    def __call__(self, x: Images) -> Logits:
+        logits = self.logits(x)
+        self._sums.append(logits.detach().sum(dim=1))
+        if len(self._sums) == FOLD:
+            self._counted, self._sums = self.non_finite, []
+        return logits
+
+    @property
+    def non_finite(self) -> int:
+        """Points seen so far at which a logit was NaN or infinite."""
+        if not self._sums:
+            return self._counted
+        return self._counted + int((~torch.cat(self._sums).isfinite()).sum())
+
+
+class Outcome(NamedTuple):
+    """What the model says of images at which an attack arrived, each [n]; see `AttackResult`."""
+
+    success: Mask
+    within_rounding: Mask
+    non_finite: Mask
+
+
 @dataclass(frozen=True)
 class AbstractAttack(ABC):
     """A method with its settings: frozen, printable, free of models and tensors.
@@ -117,7 +153,7 @@ class AbstractAttack(ABC):
     A subclass gives `size` and `find`; `threat` is None for a minimum-norm method.
     Calling it checks the arguments, holds the model still, and verifies what `find`
     returned on the original model in its own precision: a success must lead by more than
-    rounding (`losses.doubt`), so that it holds in a batch of another size.
+    rounding (`rounding_tolerance`), so that it holds in a batch of another size.
     """
 
     name: str
@@ -255,54 +291,46 @@ class AbstractAttack(ABC):
             if stand_in is not None:  # what it does in channels-last memory the model can too
                 own = channels_last(model.logits)
             asked = Asked(own, len(x))
-            victim = Victim(
-                model.logits if stand_in is None else stand_in,
-                None if stand_in is None else asked,
-                model,
-            )
-            found = self.find(victim, case)
-            return self._verified(asked, case, wrong, found, votes)
+            watched = Watched(model.logits if stand_in is None else stand_in)
+            exact = None if stand_in is None else Watched(asked)
+            found = self.find(Victim(watched, exact, model), case)
+            seen = watched.non_finite + (0 if exact is None else exact.non_finite)
+            return self._verified(asked, case, wrong, found, votes, seen)
 
-    def reached(
+    def judged(
         self,
         logits_of: Callable[[Images], Logits],
         x: Images,
         y: Labels | None,
         targets: Labels | None,
         votes: int,
-    ) -> Mask:
-        """Which images are at the attack's goal in more than half of `votes` passes, [n]."""
-
-        def once(x: Images) -> Mask:
-            return self._at_goal(logits_of(x), y, targets)
-
-        return share(once, x, votes) > 0.5
-
-    def _at_goal(self, logits: Logits, y: Labels | None, targets: Labels | None) -> Mask:
-        if targets is not None:
-            return won(logits, targets, VERIFIED)
-        assert y is not None
-        return lost(logits, y, VERIFIED)
+    ) -> Outcome:
+        """What more than half of `votes` passes say of the images `x`."""
+        with torch.no_grad():
+            return _majority([_outcome(logits_of(x), y, targets) for _ in range(votes)])
 
     def _verified(
-        self, asked: "Asked", case: Case, wrong: Mask, best: Solution, votes: int
+        self, asked: "Asked", case: Case, wrong: Mask, best: Solution, votes: int, seen: int
     ) -> AttackResult:
         x = case.x
         x_adv = self.within().project(best.x.to(x.dtype), x)
         if votes == 1:
             with torch.no_grad():
                 said, checked = asked.again(x_adv)
-            success = self._at_goal(said, case.y, case.targets)
+            outcome = _outcome(said, case.y, case.targets)
         else:
-            success = self.reached(asked.model, x_adv, case.y, case.targets, votes)
+            outcome = self.judged(asked.model, x_adv, case.y, case.targets, votes)
             checked = votes * len(x)
+        success = outcome.success
         self._check_feasible(x, x_adv)
-        # What the solver left in doubt may yet be a success that giving up would have missed.
+        # What the solver left within rounding may be a success that giving up would have missed.
         missed = (best.check == Check.HELD) & success & ~best.success
         forwards = best.forwards + votes * len(x) + checked
         return AttackResult(
             x_adv=x_adv,
             success=success,
+            within_rounding=outcome.within_rounding,
+            non_finite=outcome.non_finite,
             already_wrong=wrong,
             distance=self.measured(x_adv, x),
             loss=best.value,
@@ -312,6 +340,7 @@ class AbstractAttack(ABC):
             check=torch.where(missed, Check.MISSED, best.check),
             forwards=forwards,
             backwards=best.backwards,
+            non_finite_points=seen,
         )
 
     def _check_feasible(self, x: Images, x_adv: Images) -> None:
@@ -327,6 +356,26 @@ class AbstractAttack(ABC):
             )
 
 
+def _outcome(logits: Logits, y: Labels | None, targets: Labels | None) -> Outcome:
+    """What one pass says: the goal is reached beyond rounding, within it, or neither."""
+    finite, led = decided(logits), predicted(logits)
+    if targets is not None:
+        success, reached = classified_as(logits, targets, VERIFIED), led == targets
+    else:
+        assert y is not None
+        success, reached = misclassified(logits, y, VERIFIED), led != y
+    return Outcome(success & finite, reached & ~success & finite, ~finite)
+
+
+def _majority(passes: list[Outcome]) -> Outcome:
+    """What more than half of the passes say; within rounding where they do not agree so far."""
+    success, within, odd = (
+        torch.stack(seen).float().mean(dim=0) for seen in zip(*passes, strict=True)
+    )
+    done, bad = success > 0.5, odd > 0.5
+    return Outcome(done, (success + within + odd >= 0.5) & ~done & ~bad, bad)
+
+
 def wrong_clean(model: Classifier, x: Images, y: Labels | None, votes: int, said: Logits) -> Mask:
     """Which clean images are not classified as `y` in more than half of `votes` passes, [n].
 
@@ -335,5 +384,5 @@ def wrong_clean(model: Classifier, x: Images, y: Labels | None, votes: int, said
     if y is None:
         return torch.zeros(len(x), dtype=torch.bool, device=x.device)
     passes = [said, *(clean_logits(model, x) for _ in range(votes - 1))]
-    right = torch.stack([logits.argmax(dim=1) == y for logits in passes])
+    right = torch.stack([predicted(logits) == y for logits in passes])
     return ~(right.float().mean(dim=0) > 0.5)

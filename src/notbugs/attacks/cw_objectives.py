@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from notbugs.attacks.losses import cross_entropy, doubt, fine, margin
+from notbugs.attacks.losses import cross_entropy, fine, margin
 from notbugs.attacks.smooth import smooth_margin
 from notbugs.core import rows
 from notbugs.core.types import Images, Logits, Mask, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation
+from notbugs.models.decision import rounding_tolerance
 
 ValueOfClass: TypeAlias = Callable[[Logits, Tensor], Rows]
 
@@ -148,16 +149,18 @@ def goal(form: str, logits: Logits, y: Tensor | None, targets: Tensor | None, k:
         value = f.away(logits, y)
     else:
         raise KeyError("A Carlini-Wagner objective needs 'targets' or 'y' in its context.")
-    return torch.maximum(value, -(k + 2 * doubt(logits.detach()))) if form == "f6" else value
+    if form != "f6":
+        return value
+    return torch.maximum(value, -(k + 2 * rounding_tolerance(logits.detach())))
 
 
 def reached(logits: Logits, y: Tensor | None, targets: Tensor | None, k: float) -> Mask:
-    """Whether the goal class leads (or `y` is led) by `k` logits and beyond doubt, [n]."""
+    """Whether the goal class leads (or `y` is led) by `k` logits and by more than rounding, [n]."""
     if targets is not None:
-        return -margin(logits, targets) > k + doubt(logits)
+        return -margin(logits, targets) > k + rounding_tolerance(logits)
     if y is None:
         raise KeyError("A Carlini-Wagner objective needs 'targets' or 'y' in its context.")
-    return margin(logits, y) > k + doubt(logits)
+    return margin(logits, y) > k + rounding_tolerance(logits)
 
 
 @final

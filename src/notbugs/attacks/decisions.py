@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from notbugs.attacks.losses import lost, predicted, won
 from notbugs.core import random, rows
 from notbugs.core.types import Images, Keys, Logits, Mask, Rows
 from notbugs.engine import L2, AbstractNorm, Linf
+from notbugs.models.decision import classified_as, misclassified, predicted
 
 BLOCK = 32
 """Directions of a row that are asked about in one forward pass, whatever the batch."""
@@ -32,7 +32,7 @@ class Oracle:
         """
         self.forwards += len(x)
         logits = self.logits(x)
-        return won(logits, goal) if self.targeted else lost(logits, goal)
+        return classified_as(logits, goal) if self.targeted else misclassified(logits, goal)
 
     def classes(self, x: Tensor) -> Tensor:
         """The decisions, counted."""

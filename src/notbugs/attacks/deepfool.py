@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from notbugs.attacks.losses import column, doubt, fine, margin
+from notbugs.attacks.losses import column, fine, margin
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree
@@ -20,6 +20,7 @@ from notbugs.engine import (
     Solver,
 )
 from notbugs.engine.deepfool import NearestBoundary
+from notbugs.models.decision import misclassified
 
 
 @final
@@ -40,7 +41,7 @@ class Rivals(AbstractObjective):
         others = z.scatter(1, y[:, None], float("-inf"))
         count = min(self.candidates, z.shape[1] - 1)
         gaps = others.topk(count, dim=1).values - own
-        return Evaluation(-gaps[:, 0], gaps.detach()[:, 0] > doubt(z.detach()), gaps)
+        return Evaluation(-gaps[:, 0], misclassified(z, y), gaps)
 
 
 @dataclass(frozen=True)

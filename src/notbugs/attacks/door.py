@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from notbugs.core.errors import bad_type, bad_value, check_images, check_labels, check_targets
-from notbugs.core.types import Images, Labels, Logits, Mask, Rows
+from notbugs.core.types import Images, Labels, Logits
 from notbugs.models import Classifier
+from notbugs.models.decision import predicted
 
 
 def check_call(model: Classifier, x: Tensor, y: Tensor | None, targets: Tensor | None) -> None:
@@ -93,18 +94,8 @@ def clean_logits(
 
 
 def predicted_clean(model: Classifier, x: Images) -> Labels:
-    """The predicted class of each clean image, [n]; refuses what `clean_logits` does."""
-    return clean_logits(model, x).argmax(dim=1)
-
-
-def share(asked: Callable[[Images], Mask], x: Images, passes: int = 1) -> Rows:
-    """The share of `passes` in which `asked` is true of each row of `x`, [n], 0..1.
-
-    It is asked again in every pass, for a model that is random in itself.
-    """
-    with torch.no_grad():
-        votes = [asked(x) for _ in range(passes)]
-    return torch.stack(votes).float().mean(dim=0)
+    """The class that leads each clean image, [n] (-1: a tie); refuses what `clean_logits` does."""
+    return predicted(clean_logits(model, x))
 
 
 def check_logits(logits: object, wanted: tuple[int, int]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.latent import code_distance
-from notbugs.attacks.losses import column, lost
+from notbugs.attacks.losses import column
 from notbugs.attacks.result import restarted
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, RowTree
@@ -25,6 +25,7 @@ from notbugs.engine import (
     Threat,
     UniformIn,
 )
+from notbugs.models.decision import misclassified
 
 
 @final
@@ -40,7 +41,7 @@ class FeaturesAway(AbstractObjective):
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         clean, y = column(context, "embedding"), column(context, "y")
         logits, found = self.both(x)
-        return Evaluation(-code_distance(found, clean), lost(logits, y))
+        return Evaluation(-code_distance(found, clean), misclassified(logits, y))
 
 
 @final

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.decisions import BLOCK, Oracle, drawn, jumped
-from notbugs.attacks.losses import lost, margin, won
+from notbugs.attacks.losses import margin
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_count, check_images
 from notbugs.core.types import Images, Keys, Mask, Rows
 from notbugs.engine import L2, AbstractNorm, AbstractSize, Linf, Solution, Status
+from notbugs.models.decision import classified_as, misclassified
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +146,7 @@ def _solution(ask: Oracle, x: Images, goal: Tensor, steps: Tensor) -> Solution:
     return Solution(
         x=x,
         value=value if ask.targeted else -value,
-        success=won(logits, goal) if ask.targeted else lost(logits, goal),
+        success=classified_as(logits, goal) if ask.targeted else misclassified(logits, goal),
         status=torch.full_like(steps, int(Status.MAX_STEPS)),
         steps=steps,
         zero_grads=torch.zeros_like(steps),

@@ -7,7 +7,7 @@ from typing import final
 import torch
 
 from notbugs.attacks.attack import Case, Victim
-from notbugs.attacks.losses import column, fine, lost, margin, won
+from notbugs.attacks.losses import column, fine, margin
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.core.types import Images, Labels, Logits, RowTree
@@ -25,6 +25,7 @@ from notbugs.engine import (
 from notbugs.engine.either import Either
 from notbugs.engine.saliency import LogitPair, ProbabilityPair
 from notbugs.engine.stalled import Stalled
+from notbugs.models.decision import classified_as, misclassified
 
 VARIANTS = ("Z", "F")
 
@@ -46,7 +47,8 @@ class TargetAndRest(AbstractObjective):
         scores = z if self.variant == "Z" else z.softmax(dim=1)
         own = scores.gather(1, targets[:, None])
         rest = scores.sum(dim=1, keepdim=True) - own if self.variant == "Z" else None
-        return Evaluation(-own[:, 0], won(z, targets) if y is None else lost(z, y), rest)
+        success = classified_as(z, targets) if y is None else misclassified(z, y)
+        return Evaluation(-own[:, 0], success, rest)
 
 
 @dataclass(frozen=True)

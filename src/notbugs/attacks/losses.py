@@ -12,12 +12,10 @@ from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Labels, Logits, Mask, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation, OfOutputs
 from notbugs.engine.objective import mean
+from notbugs.models.decision import classified_as, margin, misclassified
 
 ValueOfLogits: TypeAlias = Callable[[Logits, Tensor], Rows]
 """(logits [n, k], class indices [n]) -> how strongly each row is held in that class, [n]."""
-
-ROUNDINGS = 84.0
-"""Roundings of the largest logit within which a lead is in doubt; 1e-5 of it in float32."""
 
 
 def fine(logits: Logits) -> Logits:
@@ -49,49 +47,6 @@ def entropy_slope(classes: Labels, sign: float) -> Callable[[Logits], Logits]:
     return slope
 
 
-def margin(logits: Logits, classes: Tensor) -> Rows:
-    """Largest other logit minus the class's own, [n]. Positive: classified otherwise.
-
-    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), f6 without its floor.
-    """
-    own = logits.gather(1, classes[:, None])[:, 0]
-    others = logits.scatter(1, classes[:, None], float("-inf"))
-    return others.amax(dim=1) - own
-
-
-def doubt(logits: Logits) -> Rows:
-    """The lead within which rounding decides the class, [n]: 1e-5 of the largest logit.
-
-    The same image in a batch of another size goes through other sums: its logits were seen
-    to move by 1e-6 of the largest in float32. In float64 the bound shrinks with its
-    rounding. TF32 kernels, where the caller allows them, may move logits by more.
-    """
-    kind = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    size = logits.abs().amax(dim=1)
-    # Infinite logits have no rounding: with one, any lead would be in doubt.
-    return size.masked_fill(size.isinf(), 0.0) * (ROUNDINGS * torch.finfo(kind).eps)
-
-
-def lost(logits: Logits, y: Labels, doubts: float = 1.0) -> Mask:
-    """Rows in which another class leads `y` by more than so many `doubt`s, [n].
-
-    A row of NaN counts too.
-    """
-    seen = logits.detach()
-    # No margin: it takes twice the time, at every step, and differs only where `y` leads.
-    own = seen.gather(1, y[:, None]).squeeze(1)
-    top = seen.amax(dim=1)
-    # Where `y` leads with an infinite logit the difference is no number.
-    lead = torch.where(top == own, 0.0, top - own)
-    return ~(lead <= doubts * doubt(seen))
-
-
-def won(logits: Logits, targets: Labels, doubts: float = 1.0) -> Mask:
-    """Rows in which the target leads all other classes by more than so many `doubt`s, [n]."""
-    seen = logits.detach()
-    return -margin(seen, targets) > doubts * doubt(seen)
-
-
 @dataclass(frozen=True)
 class OfLogits(OfOutputs):
     """An objective whose outputs are the logits."""
@@ -105,7 +60,7 @@ class OfLogits(OfOutputs):
 @final
 @dataclass(frozen=True)
 class Away(OfLogits):
-    """Untargeted: minimise -loss(logits(x), y); success where another class leads (`lost`).
+    """Untargeted: minimise -loss(logits(x), y); success where `misclassified`.
 
     Context: `y` [n], the true classes.
     """
@@ -116,7 +71,7 @@ class Away(OfLogits):
         return -self.loss(outputs, column(context, "y"))
 
     def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
-        return lost(outputs, column(context, "y"))
+        return misclassified(outputs, column(context, "y"))
 
     def slope_of(self, context: RowTree | None) -> Callable[[Tensor], Tensor] | None:
         return entropy_slope(column(context, "y"), -1.0) if self.loss is cross_entropy else None
@@ -125,7 +80,7 @@ class Away(OfLogits):
 @final
 @dataclass(frozen=True)
 class Towards(OfLogits):
-    """Targeted: minimise loss(logits(x), targets); success where the target leads (`won`).
+    """Targeted: minimise loss(logits(x), targets); success where `classified_as` them.
 
     Context: `targets` [n], the wanted classes.
     """
@@ -136,7 +91,7 @@ class Towards(OfLogits):
         return self.loss(outputs, column(context, "targets"))
 
     def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
-        return won(outputs, column(context, "targets"))
+        return classified_as(outputs, column(context, "targets"))
 
     def slope_of(self, context: RowTree | None) -> Callable[[Tensor], Tensor] | None:
         wanted = column(context, "targets")
@@ -158,7 +113,7 @@ class AwayThrough(OfLogits):
         return self.loss(outputs, column(context, "y"), column(context, "targets"))
 
     def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
-        return lost(outputs, column(context, "y"))
+        return misclassified(outputs, column(context, "y"))
 
 
 @final
@@ -225,11 +180,6 @@ def column(context: RowTree | None, name: str) -> Tensor:
     if context is None or name not in context:
         raise KeyError(f"This objective needs the per-row tensor '{name}' in its context.")
     return context[name]
-
-
-def predicted(logits: Logits) -> Labels:
-    """The predicted class of each row, [n]; a row of NaN counts as class -1."""
-    return torch.where(logits.isnan().any(dim=1), -1, logits.argmax(dim=1))
 
 
 def least_classes(loss: object) -> int:

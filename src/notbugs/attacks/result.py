@@ -19,6 +19,9 @@ class AttackResult:
     - `x_adv` [n, c, h, w]: in [0, 1] and within the threat of `x`
     - `success` [n]: misclassified (untargeted) or classified as the target (targeted), by
       more than the rounding that differs between batches
+    - `within_rounding` [n]: the goal is reached by so little that rounding may undo it; an
+      image whose label shares the top with another class is among these
+    - `non_finite` [n]: the logits at `x_adv` are NaN or infinite; neither of the above
     - `already_wrong` [n]: the clean image was misclassified (False when `y` is not known)
     - `distance` [n]: size of x_adv - x in the threat's norm, pixel units of [0, 1]
     - `loss` [n]: the attack's objective at `x_adv` (lower is better for the attacker)
@@ -27,10 +30,13 @@ class AttackResult:
     - `steps` [n]: steps taken, over all restarts
     - `check` [n]: for rows that were spared, what they say of giving up (`Check`)
     - `forwards`, `backwards`: passes summed over rows and restarts
+    - `non_finite_points`: points on the way at which the logits were NaN or infinite
     """
 
     x_adv: Images
     success: Mask
+    within_rounding: Mask
+    non_finite: Mask
     already_wrong: Mask
     distance: Rows
     loss: Rows
@@ -40,6 +46,7 @@ class AttackResult:
     check: Tensor
     forwards: int
     backwards: int
+    non_finite_points: int = 0
 
     @property
     def attack_success_rate(self) -> float:
@@ -47,9 +54,14 @@ class AttackResult:
         return float(self.success.float().mean())
 
     @property
+    def standing(self) -> Mask:
+        """Rows that were right and stayed so, their label alone at the top, [n] (untargeted)."""
+        return ~(self.success | self.within_rounding | self.non_finite | self.already_wrong)
+
+    @property
     def robust_accuracy(self) -> float:
         """Share of rows that were right and stayed so, 0..1 (untargeted attacks)."""
-        return float((~(self.success | self.already_wrong)).float().mean())
+        return float(self.standing.float().mean())
 
 
 def restarted(first: Solution, restarts: int, again: Callable[[int, Tensor], Solution]) -> Solution:

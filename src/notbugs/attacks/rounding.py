@@ -67,8 +67,8 @@ def to_8_bit(
         for i in torch.arange(len(x)).split(batch_size):
             pixels = images[i].to(model.device).to(model.mean.dtype) / 255
             own, aims = (None if v is None else v[i].to(model.device) for v in (y, targets))
-            reached = attack.reached(model.logits, pixels, own, aims, attack.votes)
-            success.append(reached.to(x.device))
+            outcome = attack.judged(model.logits, pixels, own, aims, attack.votes)
+            success.append(outcome.success.to(x.device))
     return Rounded(images, torch.cat(success), distance, shrunk)
 
 

@@ -7,19 +7,14 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks.door import check_classes, check_classifier, check_gradients, predicted_clean
-from notbugs.attacks.losses import (
-    ValueOfLogits,
-    check_aimed,
-    cross_entropy,
-    least_classes,
-    predicted,
-)
+from notbugs.attacks.losses import ValueOfLogits, check_aimed, cross_entropy, least_classes
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, check_images, check_labels, check_positive
 from notbugs.core.types import Images, Labels, Logits
 from notbugs.engine import AbstractNorm, Threat
 from notbugs.engine.norms import check_norm
 from notbugs.models import Classifier, frozen
+from notbugs.models.decision import predicted
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,8 @@ class _Goal:
     def reached(self, delta: Tensor, x: Images, y: Labels) -> Tensor:
         after = predicted(self.logits((x + delta).clamp(0, 1)))
         before = predicted(self.logits(x))
-        return after != before if self.target is None else after == self.target
+        # Ties and logits that are not finite decide nothing: they fool nobody.
+        return (after != before) & (after >= 0) if self.target is None else after == self.target
 
 
 def universal(

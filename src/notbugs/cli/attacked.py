@@ -88,6 +88,14 @@ class Found:
     def wrong_rate(self) -> float:
         return percent(self.wrong)
 
+    def _unsettled(self) -> dict[str, float]:
+        """Percent of images neither broken nor standing, where there are any."""
+        shares = {
+            name: percent(torch.cat([getattr(part, name).cpu() for part in self.parts]))
+            for name in ("within_rounding", "non_finite")
+        }
+        return {name: share for name, share in shares.items() if share}
+
     @cached_property
     def rounded(self) -> Rounded:
         work = self.work
@@ -106,6 +114,7 @@ class Found:
             "success": self.success_rate,
             "success_ci95": list(wilson(int(self.success.sum()), n)),
             "already_wrong": self.wrong_rate,
+            **self._unsettled(),
             "mean_distance": self.mean_distance,
             "forwards_per_image": sum(part.forwards for part in self.parts) / n,
             "seed": self.work.seed,

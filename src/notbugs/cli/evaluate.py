@@ -146,6 +146,13 @@ class Evaluate:
             standing -= attack.broken
             share = 100 * standing / verdict.n
             table.add_row(attack.name, str(attack.broken), f"{share:.2f}", f"{attack.seconds:.1f}")
+        for name, count in (
+            ("label does not lead, within rounding", int(verdict.within_rounding.sum())),
+            ("logits not finite", int(verdict.non_finite.sum())),
+        ):
+            if count:
+                standing -= count
+                table.add_row(name, str(count), f"{100 * standing / verdict.n:.2f}", "")
         console.print(table)
         console.print(
             f"Robust accuracy {verdict.robust:.2f} % (95 % interval over images: "

@@ -34,6 +34,7 @@ from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions
 from notbugs.models import Classifier, build, load_into, load_user_model, prepare
 from notbugs.models import load as load_model
 from notbugs.models import save as save_model
+from notbugs.models.decision import predicted
 from notbugs.store import StageContext
 from notbugs.training import recipe_from_json, train
 
@@ -318,12 +319,12 @@ def _adversarial(context: StageContext, test: ImageData) -> dict[str, torch.Tens
     some = test.select(slice(0, 64))
     x, y = some.pixels().to(device), some.labels.to(device)
     with torch.no_grad():
-        right = (models["standard"].eval().logits(x).argmax(dim=1) == y).nonzero()[:, 0]
+        right = (predicted(models["standard"].eval().logits(x)) == y).nonzero()[:, 0]
     x, y = x[right[: config["count"]]], y[right[: config["count"]]]
     found = {"adv.images": x, "adv.labels": y}
     for name, model in models.items():
         result = attack(model, x, y, seed=config["seed"], fast=False)
         with torch.no_grad():
-            said = model.eval().logits(result.x_adv).argmax(dim=1)
+            said = predicted(model.eval().logits(result.x_adv))
         found |= {f"adv.{name}.images": result.x_adv, f"adv.{name}.said": said}
     return {k: v.cpu() for k, v in found.items()}

@@ -94,7 +94,7 @@ def robust_curve(
     for i, attack in enumerate(attacks):
         for index, share in batches(standing.nonzero()[:, 0], batch_size):
             found = attacked(attack, model, data, index, keys, fast=fast)
-            standing[index] = ~found.success.cpu()
+            standing[index] = found.standing.cpu()
             progress((i + share) / len(attacks))
         counts.append(int(standing.sum()))
     progress(1.0)

@@ -231,11 +231,14 @@ class _Run:
         return Found(
             index.tolist(),
             success=found.success.tolist(),
+            within_rounding=found.within_rounding.tolist(),
+            non_finite=found.non_finite.tolist(),
             gave_up=(~found.success & short & (found.check == Check.NONE)).tolist(),
             check=found.check.tolist(),
             seconds=time.perf_counter() - began,
             forwards=found.forwards,
             flat=int(flat.sum()),
+            non_finite_points=found.non_finite_points,
         )
 
 

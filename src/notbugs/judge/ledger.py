@@ -29,7 +29,7 @@ def identity(
 ) -> str:
     """A digest of all that an evaluation's result depends on."""
     votes = "" if samples == 1 else f" by {samples} passes"
-    digest = hashlib.sha256(f"3{data.digest}{threat}{seed}{votes}".encode())
+    digest = hashlib.sha256(f"4{data.digest}{threat}{seed}{votes}".encode())
     for attack in attacks:
         digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
@@ -61,7 +61,7 @@ class Found(NamedTuple):
     """What an attack did to some rows: one entry a row, and what that cost.
 
     `flat` counts the rows without gradients; `check` says of each row what `Solution.check`
-    does.
+    does; `within_rounding`, `non_finite` and `non_finite_points` what `AttackResult` does.
     """
 
     rows: list[int]
@@ -71,6 +71,9 @@ class Found(NamedTuple):
     seconds: float
     forwards: int
     flat: int
+    within_rounding: list[bool]
+    non_finite: list[bool]
+    non_finite_points: int
 
 
 @dataclass
@@ -80,7 +83,8 @@ class Ledger:
     `seen` lists the rows that each stage of an attack was shown, so that an evaluation goes
     on where it stopped; `given_up` those it gave up, `spared` those that it would have, but
     attacked to the end as a check; `checked` those and others attacked to the end later.
-    `fell` lists the checked rows that fell.
+    `fell` lists the checked rows that fell. `within_rounding` and `non_finite` list the rows
+    that some attack left so; they go on to the next.
     `attacked` counts the pairs of a row and an attack, and `flat` those of them without
     gradients.
     """
@@ -96,6 +100,9 @@ class Ledger:
     spared: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     checked: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     fell: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    within_rounding: list[int] = field(default_factory=list[int])
+    non_finite: list[int] = field(default_factory=list[int])
+    non_finite_points: int = 0
     _path: Path | None = None
     _identity: str = ""
 
@@ -188,11 +195,13 @@ class Ledger:
         self.seen.setdefault(f"{attack}{stage}", []).extend(rows)
         self.seconds[attack] += found.seconds
         self.forwards += found.forwards
+        self.within_rounding += _where(rows, found.within_rounding)
+        self.non_finite += _where(rows, found.non_finite)
+        self.non_finite_points += found.non_finite_points
         if not stage:
             self.attacked += len(rows)
             self.flat += found.flat
-            left = [row for row, gave in zip(rows, found.gave_up, strict=True) if gave]
-            self.given_up.setdefault(str(attack), []).extend(left)
+            self.given_up.setdefault(str(attack), []).extend(_where(rows, found.gave_up))
             # A row that fell otherwise does not count: unspared, it would not be given up.
             says = zip(rows, check, success, strict=True)
             spared = [
@@ -201,7 +210,7 @@ class Ledger:
             self.spared.setdefault(str(attack), []).extend(spared)
             fell = [row for row, c in zip(rows, check, strict=True) if c == Check.MISSED]
         else:
-            fell = [row for row, broken in zip(rows, success, strict=True) if broken]
+            fell = _where(rows, success)
         self.fell.setdefault(str(attack), []).extend(fell)
         self._save()
 
@@ -231,13 +240,28 @@ class Ledger:
             )
             for i, name in enumerate(names)
         )
+        unbroken = right & (broken_by < 0)
+        within, odd = (_mask(r, len(right)) for r in (self.within_rounding, self.non_finite))
         return Verdict(
             threat=threat,
             right=right,
-            standing=right & (broken_by < 0),
+            standing=unbroken & ~(within | odd),
+            within_rounding=unbroken & within & ~odd,
+            non_finite=unbroken & odd,
+            non_finite_points=self.non_finite_points,
             broken_by=broken_by,
             attacks=records,
             seconds=sum(self.seconds),
             forwards=self.forwards,
             zero_gradients=self.flat / max(1, self.attacked),
         )
+
+
+def _where(rows: list[int], says: list[bool]) -> list[int]:
+    return [row for row, yes in zip(rows, says, strict=True) if yes]
+
+
+def _mask(rows: list[int], n: int) -> torch.Tensor:
+    return torch.zeros(n, dtype=torch.bool).index_fill(
+        0, torch.tensor(rows, dtype=torch.int64), True
+    )

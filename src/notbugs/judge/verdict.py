@@ -32,6 +32,10 @@ class Verdict:
 
     - `right` [n]: classified correctly when clean
     - `standing` [n]: right when clean AND under every attack and restart
+    - `within_rounding` [n]: not standing because the label no longer leads under some attack,
+      although no class leads it by more than rounding: another batch size may undo it
+    - `non_finite` [n]: not standing because the logits under some attack are NaN or infinite;
+      `non_finite_points`: points met on the way at which they were
     - `broken_by` [n]: index in `attacks` of the one that broke the row; -1 where none did
     - `zero_gradients`: of all pairs of an image and an attack that it was shown to, the
       share in which the gradient was exactly zero at half the steps or more, a sign of masking
@@ -48,6 +52,9 @@ class Verdict:
     seconds: float
     forwards: int
     zero_gradients: float
+    within_rounding: Mask
+    non_finite: Mask
+    non_finite_points: int = 0
     diagnosis: tuple[Mapping[str, str], ...] = ()
     samples: int = 1
     repeats: Mapping[str, str] | None = None
@@ -76,7 +83,7 @@ class Verdict:
     def masking(self) -> list[Mapping[str, str]]:
         """Signs that gradients are masked: one line a check, with evidence and verdict."""
         if self.diagnosis:
-            return list(self.diagnosis)
+            return [*self.diagnosis, *self._finite()]
         return [
             {
                 "check": "zero gradients",
@@ -84,7 +91,18 @@ class Verdict:
                 "verdict": "suspicious" if self.zero_gradients > 0.05 else "clear",
             },
             *([] if self.repeats is None else [self.repeats]),
+            *self._finite(),
         ]
+
+    def _finite(self) -> list[Mapping[str, str]]:
+        """A check that is there where it fires: nothing is known of such images."""
+        if not self.non_finite_points:
+            return []
+        evidence = (
+            f"NaN or infinite at {self.non_finite_points} points that attacks met, and at the "
+            f"end in {int(self.non_finite.sum())} images"
+        )
+        return [{"check": "finite logits", "evidence": evidence, "verdict": "suspicious"}]
 
     def as_json(self) -> Mapping[str, object]:
         """The verdict as plain numbers and lists, percent from 0 to 100."""
@@ -107,7 +125,16 @@ class Verdict:
             "forwards_per_image": self.forwards / max(1, self.n),
             **({} if self.samples == 1 else {"samples": self.samples}),
             **({"given_up": checked} if checked else {}),
+            **self._unsettled(),
         }
+
+    def _unsettled(self) -> Mapping[str, int]:
+        """The counts of images that neither stand nor are broken, where there are any."""
+        counts = {
+            "within_rounding": int(self.within_rounding.sum()),
+            "non_finite": int(self.non_finite.sum()),
+        }
+        return {name: count for name, count in counts.items() if count}
 
 
 def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:

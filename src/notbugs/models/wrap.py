@@ -1,14 +1,20 @@
 """Any module made a `Classifier`, after a trial run that finds what does not fit."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from notbugs.core import random
 from notbugs.core.errors import bad_type, bad_value
 from notbugs.models.classifier import Classifier, Shape
+from notbugs.models.decision import looks_like_probabilities
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import find_layer
+
+TRIED = 16
+"""Random images on which the outputs are looked at."""
 
 
 def wrap(
@@ -56,6 +62,7 @@ def wrap(
     finally:
         handle.remove()
     _check_logits(logits, classes)
+    _warn_of_probabilities(model)
     _check_embedding(runs, embedding)
     return model
 
@@ -72,6 +79,22 @@ def _try(model: Classifier) -> object:
                 f"the error '{error}'",
                 "Check `shape`, the order (channels, height, width) first of all.",
             ) from error
+
+
+def _warn_of_probabilities(model: Classifier) -> None:
+    """Says once, where it is made, that a model seems to give probabilities."""
+    shape = (TRIED, *model.shape)
+    noise = random.uniform(random.row_keys(TRIED, "wrap"), shape[1:], model.mean.dtype)
+    with frozen(model), torch.no_grad():
+        if not looks_like_probabilities(model.logits(noise.to(model.device))):
+            return
+    warnings.warn(
+        "The outputs of `module` look like probabilities: on random images all lie in [0, 1]. "
+        "Attacks need logits: probabilities round to ties where the model is sure, and "
+        "their gradients vanish. Leave out its last softmax or sigmoid, or return "
+        "log_softmax.",
+        stacklevel=3,
+    )
 
 
 def _check_logits(logits: object, classes: int) -> None:

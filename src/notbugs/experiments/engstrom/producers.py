@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from notbugs.analysis import neighbours
-from notbugs.attacks.losses import predicted
 from notbugs.core import random
 from notbugs.core.types import Images, Labels
 from notbugs.data import Splits, safefile
 from notbugs.engine import Solver
 from notbugs.experiments.stages import model_of, splits_of
 from notbugs.models import Classifier, frozen
+from notbugs.models.decision import predicted
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
 from notbugs.models.prior_files import load_prior, save_prior

@@ -67,7 +67,8 @@ def _row(page: Sheet, run: Run, i: int, scale: float) -> None:
         page.change(changed - image, scale, _place(2 * j + 1), y, SIDE)
         page.image(changed, _place(2 * j + 2), y, SIDE)
         right = said == label
-        words = f"{'✓' if right else '✗'} {run.classes[said]}"
+        led = run.classes[said] if said >= 0 else "no class leads"
+        words = f"{'✓' if right else '✗'} {led}"
         _caption(page, 2 * j + 2, y, words, theme.green if right else theme.vermillion)
 
 
