@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images
-from notbugs.models import Classifier, capture, frozen
+from notbugs.models import Classifier, capture, frozen, prepared
 from notbugs.models.blurred import Blurred
 
 NEAR = (-1, 0, 1)
@@ -30,6 +30,7 @@ class Downsampling:
     even: bool
 
 
+@prepared()
 def downsamplings(model: Classifier) -> list[Downsampling]:
     """The convolutions, pools and blurs of the model with a stride above 1, in order.
 
@@ -44,7 +45,7 @@ def downsamplings(model: Classifier) -> list[Downsampling]:
         for name, layer in model.body.named_modules()
         if isinstance(layer, KINDS) and _largest(layer.stride) > 1
     }
-    blank = torch.zeros(1, *model.shape, device=model.device)
+    blank = torch.zeros(1, *model.shape, dtype=model.mean.dtype, device=model.device)
     with frozen(model), torch.no_grad(), capture(model.body, list(layers)) as outputs:
         model.logits(blank)
     found: list[Downsampling] = []

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from notbugs.core.errors import bad_value, check_images, check_positive
 from notbugs.core.types import Images, Rows
+from notbugs.models import prepared
 from notbugs.perception import SSIMDistance
 from notbugs.representations.activations import check_units
 from notbugs.representations.batches import read_all
@@ -47,6 +48,7 @@ def as_pattern(images: Images, ground: float = 0.5) -> Images:
     return change / torch.where(largest > 0, largest, 1)[:, None, None, None]
 
 
+@prepared("images", kind=nn.Module)
 def pattern_response(
     model: nn.Module,
     patterns: Images,
@@ -72,8 +74,8 @@ def pattern_response(
     to patterns of high frequency, which on top of an image nobody sees. On such patterns in
     visualisations: Olah et al. 2017 ("Feature Visualization", Distill).
     """
-    check_images(images, "images")
     _check_patterns(patterns, images)
+    patterns = patterns.to(images)
     read = flat(layer_of(model, layer))
     usual = read_all(model, read, images, batch_size)
     chosen = torch.as_tensor(units, device=images.device)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from notbugs.core.errors import bad_value, check_count, check_images, check_labels
+from notbugs.core.errors import bad_value, check_count, check_labels
 from notbugs.core.types import Images, Labels, Rows
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier, frozen, prepared
+from notbugs.models.validation import check_gradients
 from notbugs.representations.smoothness import frequencies
 
 HIGHEST = 1 / math.sqrt(2)
@@ -94,6 +95,7 @@ def band_pass(images: Images, low: float = 0.0, high: float = math.inf) -> Image
     return torch.fft.ifft2(torch.fft.fft2(images) * kept).real
 
 
+@prepared("images")
 def input_gradients(
     model: Classifier, images: Images, labels: Labels, *, batch_size: int = 128
 ) -> Images:
@@ -105,11 +107,11 @@ def input_gradients(
 
     **Raises** ValueError for images outside [0, 1] and labels out of range.
     """
-    check_images(images, "images")
     check_labels(labels, rows=len(images), classes=model.classes, argument="labels")
     check_count(batch_size, "batch_size")
     found: list[Tensor] = []
     with frozen(model):
+        check_gradients(model, images[:1], "input_gradients")
         for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             x = x.detach().requires_grad_()
             loss = F.cross_entropy(model.logits(x), y, reduction="sum")

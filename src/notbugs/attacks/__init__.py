@@ -10,7 +10,6 @@ from notbugs.attacks.cw_l2 import cw_l2
 from notbugs.attacks.cw_linf import cw_linf
 from notbugs.attacks.ddn import ddn
 from notbugs.attacks.deepfool import deepfool
-from notbugs.attacks.door import predicted_clean
 from notbugs.attacks.ead import ead
 from notbugs.attacks.every_target import best_average_worst
 from notbugs.attacks.fab import fab
@@ -43,6 +42,7 @@ from notbugs.attacks.square import square
 from notbugs.attacks.sweep import Sweep
 from notbugs.attacks.transformed import di_fgsm, ti_fgsm
 from notbugs.attacks.universal import universal
+from notbugs.models import predicted_clean
 from notbugs.models.decision import predicted
 
 __all__ = [

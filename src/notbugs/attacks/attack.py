@@ -1,4 +1,4 @@
-"""What every attack shares: checks at the door, and a result verified on the model itself."""
+"""What every attack shares: checked arguments, and a result verified on the model itself."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from notbugs.attacks.door import check_call, check_classes, check_gradients, clean_logits
+from notbugs.attacks.goals import check_goals
 from notbugs.attacks.result import AttackResult
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
@@ -23,9 +23,11 @@ from notbugs.engine import (
     Threat,
     on_rows,
 )
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.decision import classified_as, decided, misclassified, predicted
+from notbugs.models.predictions import clean_logits
 from notbugs.models.standin import channels_last, faster, lined_up_as_known
+from notbugs.models.validation import check_classes, check_gradients
 
 FEASIBLE = 1e-5
 """Relative tolerance on the radius when a result is verified (float32 rounding of a norm)."""
@@ -219,6 +221,7 @@ class AbstractAttack(ABC):
         """The distance of each row of `x_adv` from its row of `x` that the result names, [n]."""
         return self.size.size(x_adv - x)
 
+    @prepared("x")
     def __call__(
         self,
         model: Classifier,
@@ -235,7 +238,8 @@ class AbstractAttack(ABC):
     ) -> AttackResult:
         """Attacks every row of `x` and returns a verified `AttackResult`.
 
-        - `x` [n, c, h, w] in [0, 1]
+        - `x` [n, c, h, w] in [0, 1], in the model's precision or a coarser one; the result
+          is in the model's
         - `y` [n]: true classes, integers; needed without `targets`
         - `targets` [n]: wanted classes: a targeted attack. With both, no target may
           equal its row's `y`; pass `targets` alone to allow it.
@@ -258,9 +262,8 @@ class AbstractAttack(ABC):
         module that is no `Classifier`.
         The model's modes, parameters and gradients are left as they were.
         """
-        check_call(model, x, y, targets)
+        check_goals(len(x), model.classes, y, targets)
         check_classes(model.classes, self.least_classes, self.name)
-        x = x.detach()
         # Losses index by int64; labels of any integer type are welcome.
         y, targets = (None if v is None else v.long() for v in (y, targets))
         keys = random.row_keys(len(x), seed, "attack") if keys is None else keys

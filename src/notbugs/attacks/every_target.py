@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack
-from notbugs.attacks.door import check_classifier
 from notbugs.core import random
-from notbugs.core.errors import check_images, check_labels
+from notbugs.core.errors import check_labels
 from notbugs.core.types import Images, Keys, Labels, Mask, Rows
-from notbugs.models import Classifier
+from notbugs.models import Classifier, prepared
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class EveryTarget:
         )
 
 
+@prepared("x")
 def best_average_worst(
     attack: AbstractAttack,
     model: Classifier,
@@ -71,8 +71,6 @@ def best_average_worst(
 
     **Raises** ValueError for images or labels out of range, and what the attack raises.
     """
-    check_classifier(model)
-    check_images(x)
     check_labels(y, rows=len(x), classes=model.classes)
     y = y.long()
     keys = random.row_keys(len(x), seed, "attack") if keys is None else keys

@@ -24,6 +24,7 @@ from notbugs.engine import (
     Threat,
     UniformIn,
 )
+from notbugs.models import prepared
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Attack(AbstractAttack):
 
         return restarted(self._once(victim, case), self.restarts, again)
 
+    @prepared("x", kind=object)
     def craft(
         self,
         model: Callable[[Images], Logits],
@@ -99,7 +101,7 @@ class Attack(AbstractAttack):
         keys: Keys,
         observe: Callable[[StepInfo], None] | None = None,
     ) -> Solution:
-        """One restart as the solver returns it: no checks, no verification, no mode change.
+        """One restart as the solver returns it: no verification, no mode change.
 
         For training loops, which call it under `frozen(model)` themselves.
         """

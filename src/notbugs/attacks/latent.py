@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from notbugs.attacks.losses import column
 from notbugs.attacks.result import restarted
 from notbugs.core import random, rows
-from notbugs.core.errors import bad_value, check_count, check_images
+from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Keys, Rows, RowTree
 from notbugs.engine import (
     APGD,
@@ -27,7 +27,8 @@ from notbugs.engine import (
     Threat,
     UniformIn,
 )
-from notbugs.models import frozen
+from notbugs.models import frozen, prepared
+from notbugs.models.validation import why_no_gradient
 
 Encoder: TypeAlias = Callable[[Images], Tensor]
 """images [n, c, h, w] -> codes [n, ...]: an encoder, an embedding, a whole autoencoder."""
@@ -76,6 +77,7 @@ class LatentResult:
         return 1 - self.after / self.before.clamp(min=1e-12)
 
 
+@prepared("x", model="encoder", kind=object)
 def latent(
     encoder: Encoder,
     x: Tensor,
@@ -121,7 +123,6 @@ def latent(
     >>> found.closed.tolist()
     [0.25]
     """
-    check_images(x)
     check_count(steps, "steps")
     check_count(restarts, "restarts")
     keys = random.row_keys(len(x), seed, "latent") if keys is None else keys
@@ -131,7 +132,7 @@ def latent(
         max_steps=steps,
         keep=LowestValue(),
     )
-    x, target = x.detach(), target.detach()
+    target = target.detach().to(x)
     with _still(encoder):
         before = code_distance(_checked(encoder, x, target), target)
         found = _nearest(encoder, x, target, solver, restarts, keys.to(x.device))
@@ -167,13 +168,12 @@ def _nearest(
 
 def _checked(encoder: Encoder, x: Images, target: Tensor) -> Tensor:
     """The codes of `x`, after a look at whether the target and the gradients are there."""
-    with torch.enable_grad():
-        found = encoder(x[:1].clone().requires_grad_())
-    if not found.requires_grad:
+    reason = why_no_gradient(encoder, x[:1])
+    if reason is not None:
         raise bad_value(
             "encoder",
             "give codes that can be differentiated by the image",
-            "codes without gradients",
+            f"codes without gradients{reason}",
             "Remove no_grad or detach from it.",
         )
     with torch.no_grad():

@@ -7,10 +7,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack
+from notbugs.attacks.goals import check_goals
 from notbugs.core import rows
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Mask, Rows
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier, frozen, prepared
 
 HALVINGS = 16
 SLACK = 1e-7
@@ -35,6 +36,7 @@ class Rounded:
     shrunk: Mask
 
 
+@prepared("x", "x_adv")
 def to_8_bit(
     attack: AbstractAttack,
     model: Classifier,
@@ -58,8 +60,7 @@ def to_8_bit(
     """
     if x.shape != x_adv.shape:
         raise bad_value("x_adv", f"have the shape of x, {tuple(x.shape)}", tuple(x_adv.shape))
-    if y is None and targets is None:
-        raise bad_value("y", "be given", None, "Pass true labels, or `targets`.")
+    check_goals(len(x), model.classes, y, targets)
     parts = [_quantised(attack, x[i], x_adv[i]) for i in torch.arange(len(x)).split(512)]
     images, distance, shrunk = (torch.cat(part) for part in zip(*parts, strict=True))
     success = [torch.zeros(0, dtype=torch.bool, device=x.device)]

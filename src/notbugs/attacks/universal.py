@@ -6,15 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from notbugs.attacks.door import check_classes, check_classifier, check_gradients, predicted_clean
-from notbugs.attacks.losses import ValueOfLogits, check_aimed, cross_entropy, least_classes
+from notbugs.attacks.losses import (
+    ValueOfLogits,
+    check_aimed,
+    cross_entropy,
+    least_classes,
+)
 from notbugs.core import random
-from notbugs.core.errors import bad_value, check_count, check_images, check_labels, check_positive
+from notbugs.core.errors import bad_value, check_count, check_labels, check_positive
 from notbugs.core.types import Images, Labels, Logits
 from notbugs.engine import AbstractNorm, Threat
 from notbugs.engine.norms import check_norm
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier, frozen, predicted_clean, prepared
 from notbugs.models.decision import predicted
+from notbugs.models.validation import check_classes, check_gradients
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class _Goal:
         return (after != before) & (after >= 0) if self.target is None else after == self.target
 
 
+@prepared("x")
 def universal(
     model: Classifier,
     x: Tensor,
@@ -117,7 +123,6 @@ def universal(
     size = eps / 5 if step_size is None else step_size
     check_positive(size, "step_size")
     check_positive(most_loss, "most_loss")
-    x = x.detach()
     with frozen(model), torch.no_grad():
         said = predicted_clean(model, x)
         check_gradients(model, x[:1], "universal")
@@ -129,8 +134,6 @@ def universal(
 def _check(
     model: Classifier, x: Tensor, y: Tensor | None, target: int | None, epochs: int, batch: int
 ) -> None:
-    check_classifier(model)
-    check_images(x)
     if y is not None:
         check_labels(y, rows=len(x), classes=model.classes)
     if target is not None and not 0 <= target < model.classes:

@@ -14,10 +14,9 @@ from notbugs.data import ImageData, Source, Splits, load, load_source, split
 from notbugs.data.files import SUFFIX
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
+from notbugs.models.weights import weights_in
 
 MARKER = "notbugs-run.json"
-MODEL = "model.safetensors"
-CHECKPOINT = "checkpoint.safetensors"
 
 
 def device_of(name: str) -> str:
@@ -113,26 +112,6 @@ def open_model(
         model, weights=weights, embedding=embedding, shape=shape, classes=classes
     )
     return found, facts
-
-
-def weights_in(path: Path) -> Path:
-    """The weights file of that name, or the one in a folder that `train` wrote.
-
-    **Raises** DataError for a folder without one; what is there is named.
-    """
-    if not path.is_dir():
-        return path
-    if (path / MODEL).is_file():
-        return path / MODEL
-    there = sorted(str(p.relative_to(path)) for p in path.rglob("*.safetensors"))
-    if (path / CHECKPOINT).is_file():
-        found = "but a checkpoint: this training was not finished. Run its command again."
-    elif there:
-        more = " and more" if len(there) > 3 else ""
-        found = f"but {', '.join(there[:3])}{more}. Name the file."
-    else:
-        found = "nor any other .safetensors file. Name the file."
-    raise DataError(f"The folder '{path}' holds no {MODEL}, {found}")
 
 
 def _facts_of(weights: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from notbugs.cli.common import (
     images_for,
     moved,
     open_model,
-    weights_in,
     write_text,
 )
 from notbugs.cli.progress import bar
@@ -32,6 +31,7 @@ from notbugs.models import Classifier
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
 from notbugs.models.prior_files import load_prior
+from notbugs.models.weights import weights_in
 from notbugs.perception import ssim
 from notbugs.report.figures import png
 from notbugs.report.figures.looks import PictureRow, rows_of_pictures

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
-from notbugs.cli.common import CHECKPOINT, MODEL, open_model
+from notbugs.cli.common import open_model
 from notbugs.cli.logs import Logs
 from notbugs.cli.progress import bar
 from notbugs.core import processes, random
@@ -17,6 +17,7 @@ from notbugs.data import Splits, channel_stats
 from notbugs.experiments.config import Config
 from notbugs.models import Classifier, build, load_user_model, prepare, read_metadata
 from notbugs.models import save as save_model
+from notbugs.models.weights import CHECKPOINT, MODEL
 from notbugs.training import (
     AtTemperature,
     Recipe,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from notbugs.attacks.losses import cross_entropy, margin
-from notbugs.cli.common import MODEL, device_of, loaded, open_model, weights_in
+from notbugs.cli.common import device_of, loaded, open_model
 from notbugs.cli.making import DISTILLATION, Made, Making
 from notbugs.cli.progress import duration
 from notbugs.core.errors import bad_value
@@ -19,6 +19,7 @@ from notbugs.experiments.config import Config
 from notbugs.experiments.defaults import training_config, training_recipe
 from notbugs.judge import check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, prepare, read_metadata
+from notbugs.models.weights import MODEL, weights_in
 from notbugs.training import AtTemperature, Plain, Recipe, Trained, told_by
 from notbugs.training import estimate as cost_of
 from notbugs.training.loop import check_compiles

@@ -15,7 +15,7 @@ from notbugs.engine import L2, Last, Threat
 from notbugs.features.size import to_size
 from notbugs.features.targets import choose_targets
 from notbugs.judge import accuracy
-from notbugs.models import Classifier, frozen, half
+from notbugs.models import Classifier, frozen, half, prepared
 from notbugs.representations import inversion, invert
 
 Progress = Callable[[float], None]
@@ -38,6 +38,7 @@ class InversionSettings:
     schedule: str = "cosine"
 
 
+@prepared()
 def inverted_set(
     model: Classifier,
     data: ImageData,
@@ -80,7 +81,7 @@ def inverted_set(
             wanted = embed(x)
         found = invert(embed, wanted, start, solver=solver, keys=keys[index].to(device))
         length = torch.linalg.vector_norm(wanted, dim=1).clamp(min=1e-12)
-        return found.x.cpu(), (found.value / length).cpu(), L2().size(found.x - x).cpu()
+        return found.x.cpu().float(), (found.value / length).cpu(), L2().size(found.x - x).cpu()
 
     with frozen(model):
         images, error, moved = processes.in_batches(len(data), batch_size, matched, progress)
@@ -103,6 +104,7 @@ def inverted_set(
     return ImageData(images, data.labels, data.class_names, name, facts, columns)
 
 
+@prepared()
 def targeted_set(
     model: Classifier,
     data: ImageData,
@@ -156,6 +158,7 @@ def targeted_set(
     return _labelled(model, data, made, targets, threat, name, facts, batch_size)
 
 
+@prepared()
 def require_skill(model: Classifier, data: ImageData) -> None:
     """Refuses a source model that is at chance: its features mean nothing.
 
@@ -197,7 +200,7 @@ def _pushed(
 
     def pushed(index: Tensor) -> tuple[Tensor]:
         x, t = data.pixels(index).to(device), targets[index].to(device)
-        return (attack.craft(logits, x, targets=t, keys=keys[index].to(device)).x.cpu(),)
+        return (attack.craft(logits, x, targets=t, keys=keys[index].to(device)).x.cpu().float(),)
 
     with frozen(model):
         return processes.in_batches(len(data), batch_size, pushed, progress)[0]

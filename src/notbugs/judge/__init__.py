@@ -1,6 +1,6 @@
 """The judge: how robust a model is, counted per example."""
 
-from notbugs.judge.accuracy import accuracy, check_fits, predictions
+from notbugs.judge.accuracy import accuracy, predictions
 from notbugs.judge.curves import AccuracyCurve, robust_curve
 from notbugs.judge.descent import LossCurve, LossRun, loss_curve
 from notbugs.judge.estimate import estimate
@@ -10,6 +10,7 @@ from notbugs.judge.masking import diagnose
 from notbugs.judge.nearest import Distances, distances
 from notbugs.judge.standard import evaluation_pgd, standard_attacks
 from notbugs.judge.verdict import AttackRecord, Verdict, wilson
+from notbugs.models import check_fits
 
 __all__ = [
     "AccuracyCurve",

@@ -1,23 +1,21 @@
-"""What a model says of images, and whether the two fit each other."""
+"""What a model says of images, and how much of it is right."""
 
 import torch
 from torch import Tensor
 
-from notbugs.attacks import predicted_clean
-from notbugs.attacks.door import check_classifier
 from notbugs.core import processes
-from notbugs.core.errors import bad_value, check_count, check_labels
+from notbugs.core.errors import check_count, check_labels
 from notbugs.core.memory import keep_freed_memory
 from notbugs.core.types import Labels, Mask
 from notbugs.data import ImageData
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier, frozen, predicted_clean, prepared
 
 
+@prepared()
 def accuracy(
     model: Classifier, data: ImageData, labels: Labels | None = None, *, batch_size: int = 1024
 ) -> float:
     """Percent of images classified as `labels` (by default the data's own)."""
-    check_fits(model, data)
     labels = data.labels if labels is None else labels
     check_labels(labels, rows=len(data), classes=model.classes, argument="labels")
     right = correct(model, data, labels, batch_size=batch_size)
@@ -32,9 +30,9 @@ def correct(
     return (torch.stack(said) == labels.cpu()).float().mean(dim=0) > 0.5
 
 
+@prepared()
 def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -> Tensor:
     """The predicted class of every image, [n], on the CPU; the model is left as it was."""
-    check_fits(model, data)
     check_count(batch_size, "batch_size")
     keep_freed_memory()
 
@@ -43,22 +41,3 @@ def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -
 
     with frozen(model):
         return processes.in_batches(len(data), batch_size, said)[0]
-
-
-def check_fits(model: Classifier, data: ImageData, argument: str = "data") -> None:
-    """Refuses data whose images or classes are not the model's, and what is no model."""
-    check_classifier(model)
-    if tuple(data.shape) != tuple(model.shape):
-        raise bad_value(
-            argument,
-            f"hold images of the model's shape {tuple(model.shape)}",
-            f"{tuple(data.shape)} in '{data.name}'",
-            "Use the dataset the model was made for, or resize the images.",
-        )
-    if data.classes != model.classes:
-        raise bad_value(
-            argument,
-            f"have the model's {model.classes} classes",
-            f"{data.classes} in '{data.name}'",
-            "Use the dataset the model was made for.",
-        )

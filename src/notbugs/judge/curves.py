@@ -12,9 +12,9 @@ from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Keys
 from notbugs.data import ImageData
 from notbugs.engine import Observer
-from notbugs.judge.accuracy import check_fits, correct
+from notbugs.judge.accuracy import correct
 from notbugs.judge.verdict import wilson
-from notbugs.models import Classifier
+from notbugs.models import Classifier, prepared
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class AccuracyCurve:
         }
 
 
+@prepared()
 def robust_curve(
     make: Callable[[float], AbstractAttack],
     model: Classifier,
@@ -86,7 +87,6 @@ def robust_curve(
     was asked for or different norms, and data that does not fit the model.
     """
     attacks = _made(make, radii)
-    check_fits(model, data)
     votes = max(attack.votes for attack in attacks)
     standing = correct(model, data, data.labels, batch_size=batch_size, samples=votes)
     counts = [int(standing.sum())]

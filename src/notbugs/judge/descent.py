@@ -13,9 +13,8 @@ from notbugs.core.errors import bad_value
 from notbugs.core.types import Mask
 from notbugs.data import ImageData
 from notbugs.engine import Trace
-from notbugs.judge.accuracy import check_fits
 from notbugs.judge.curves import attacked, batches
-from notbugs.models import Classifier
+from notbugs.models import Classifier, prepared
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,7 @@ class LossCurve:
         }
 
 
+@prepared()
 def loss_curve(
     attack: AbstractAttack,
     model: Classifier,
@@ -111,7 +111,6 @@ def loss_curve(
     **Raises** ValueError for a method that runs a loop of its own (`lbfgs`,
     `hop_skip_jump`), and data that does not fit the model.
     """
-    check_fits(model, data)
     if not attack.can_be_observed:
         raise bad_value(
             "attack",

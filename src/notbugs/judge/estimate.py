@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 import torch
 
 from notbugs.attacks import AbstractAttack
-from notbugs.attacks.door import check_gradients
 from notbugs.core.types import Images, Logits
 from notbugs.data import ImageData
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.standin import faster
+from notbugs.models.validation import check_gradients
 
 ROWS = 32
 
 
+@prepared()
 def estimate(
     model: Classifier, data: ImageData, attacks: Sequence[AbstractAttack], *, fast: bool = True
 ) -> float:

@@ -13,12 +13,12 @@ from notbugs.core import processes, random
 from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData
 from notbugs.engine import Check, Threat
-from notbugs.judge.accuracy import check_fits, correct
+from notbugs.judge.accuracy import correct
 from notbugs.judge.ledger import Found, Ledger, identity
 from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.standard import standard_attacks
 from notbugs.judge.verdict import Verdict
-from notbugs.models import Classifier
+from notbugs.models import Classifier, prepared
 
 CHECKED = 0.05
 """Share of the rows given up by an attack that are attacked to the end as a check."""
@@ -33,6 +33,7 @@ GIVING_UP = 3
 """By which it is on a CPU where most rows leave early: many small batches take longer."""
 
 
+@prepared()
 def evaluate(
     model: Classifier,
     data: ImageData,
@@ -77,7 +78,6 @@ def evaluate(
     clean image, there is no attack, or an attack has another threat; StoreError where
     `save_to` is of another evaluation.
     """
-    check_fits(model, data)
     size = (128 if model.device.type == "cpu" else 1024) if batch_size is None else batch_size
     check_count(size, "batch_size")
     check_count(samples, "samples")

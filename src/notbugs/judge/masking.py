@@ -7,12 +7,13 @@ from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData
 from notbugs.engine import Threat
-from notbugs.judge.accuracy import check_fits, predictions
+from notbugs.judge.accuracy import predictions
 from notbugs.judge.probes import Probes, joined, probe, repeated
 from notbugs.judge.signs import Check, repeatable, verdicts
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier, check_fits, frozen, prepared
 
 
+@prepared()
 def diagnose(
     model: Classifier,
     data: ImageData,
@@ -45,7 +46,6 @@ def diagnose(
     """
     check_count(count, "count")
     check_count(batch_size, "batch_size")
-    check_fits(model, data)
     if surrogate is not None:
         check_fits(surrogate, data)
     chosen = _chosen(model, data, seed, count)

@@ -11,9 +11,9 @@ from notbugs.core import random
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Mask, Rows
 from notbugs.data import ImageData
-from notbugs.judge.accuracy import check_fits, correct
+from notbugs.judge.accuracy import correct
 from notbugs.judge.curves import AccuracyCurve, attacked, batches
-from notbugs.models import Classifier
+from notbugs.models import Classifier, prepared
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -108,6 +108,7 @@ class Distances:
         }
 
 
+@prepared()
 def distances(
     attack: AbstractAttack,
     model: Classifier,
@@ -130,7 +131,6 @@ def distances(
     **Raises** ValueError for an attack of a fixed budget, and data that does not fit the model.
     """
     _check_nearest(attack)
-    check_fits(model, data)
     right = correct(model, data, data.labels, batch_size=batch_size, samples=attack.votes)
     distance = torch.zeros(len(data), dtype=torch.float64)
     left, keys = right.nonzero()[:, 0], random.row_keys(len(data), seed, "attack")

@@ -6,8 +6,11 @@ from notbugs.models.fast import half, prepare
 from notbugs.models.follower import Follower
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body, capture, layer_names
+from notbugs.models.predictions import predicted_clean
+from notbugs.models.prepared import prepared
 from notbugs.models.synced import synced
 from notbugs.models.user import load_user_model
+from notbugs.models.validation import check_fits
 from notbugs.models.views import of_views
 from notbugs.models.weights import load, load_into, read_metadata, save
 from notbugs.models.weights import load as load_model
@@ -22,6 +25,7 @@ __all__ = [
     "Follower",
     "build",
     "capture",
+    "check_fits",
     "default_options",
     "ensemble",
     "frozen",
@@ -32,7 +36,9 @@ __all__ = [
     "load_model",
     "load_user_model",
     "of_views",
+    "predicted_clean",
     "prepare",
+    "prepared",
     "read_metadata",
     "save",
     "save_model",

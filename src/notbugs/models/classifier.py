@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Embeddings, Images, Logits
 from notbugs.models.layers import Body, capture, find_layer
+from notbugs.models.outputs import TWO_LOGITS, logits_in
 
 JSON: TypeAlias = bool | int | float | str | Sequence[Any] | Mapping[str, Any] | None
 Shape: TypeAlias = tuple[int, int, int]
+LARGEST = {"mean": 1, "std": 16}
+"""What mean and std of images in [0, 1] may be; those of 0..255 are above."""
 
 
 class Classifier(nn.Module):
@@ -38,12 +41,14 @@ class Classifier(nn.Module):
         shape: Shape,
         classes: int,
         embedding: str,
-        mean: Sequence[float] = (0.0,),
-        std: Sequence[float] = (1.0,),
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
         architecture: str | None = None,
         options: Mapping[str, JSON] = {},
     ) -> None:
-        """Takes `body` as it is; `mean` and `std` have one entry, or one a channel.
+        """Takes `body` as it is; `mean` and `std` are one number, or one a channel.
+
+        What the body returns is the logits, or holds them: see `logits_in`.
 
         Raises:
             ValueError: a bad shape, number of classes, mean or std, or no layer of the
@@ -51,7 +56,7 @@ class Classifier(nn.Module):
         """
         super().__init__()
         check_shape(shape)
-        check_count(classes, "classes", 2, "One class leaves nothing to tell apart.")
+        check_count(classes, "classes", 2, f"One class leaves nothing to tell apart. {TWO_LOGITS}")
         find_layer(body, embedding, "embedding layer")
         self.body = body
         self.shape: Shape = (shape[0], shape[1], shape[2])
@@ -60,8 +65,9 @@ class Classifier(nn.Module):
         self.architecture = architecture
         self.options: dict[str, JSON] = dict(options)
         like = next((p for p in body.parameters() if p.is_floating_point()), torch.zeros(()))
-        for name, values in (("mean", mean), ("std", std)):
-            self.register_buffer(name, _per_channel(values, shape[0], name).to(like))
+        with torch.inference_mode(False):  # buffers that can be differentiated through
+            for name, values in (("mean", mean), ("std", std)):
+                self.register_buffer(name, _per_channel(values, shape[0], name).to(like))
 
     @property
     def device(self) -> torch.device:
@@ -74,7 +80,7 @@ class Classifier(nn.Module):
         Raises:
             ValueError: images of another shape than the model's.
         """
-        return self.body(self.normalise(x))
+        return logits_in(self.body(self.normalise(x)))
 
     def logits(self, x: Images) -> Logits:
         """Logits [n, k] of images [n, c, h, w] in [0, 1]: the same as calling the model."""
@@ -101,7 +107,7 @@ class Classifier(nn.Module):
             embedding = self.body.trunk(images)
             return self.body.head(embedding), embedding.flatten(1)
         with capture(self.body, [self.embedding]) as found:
-            logits = self.body(images)
+            logits = logits_in(self.body(images))
         return logits, found[self.embedding].flatten(1)
 
     def normalise(self, x: Images) -> Images:
@@ -117,7 +123,19 @@ class Classifier(nn.Module):
                 f"shape {tuple(x.shape)}",
                 "Resize the images, or use a model of their shape.",
             )
+        check_no_finer(x, self.mean.dtype)
         return (x - self.mean) / self.std
+
+
+def check_no_finer(x: Tensor, dtype: torch.dtype, argument: str = "x") -> None:
+    """Refuses images of more precision than the `dtype` that a model computes in."""
+    if torch.promote_types(x.dtype, dtype) != dtype:
+        raise bad_value(
+            argument,
+            f"be no finer than the model's {dtype}",
+            f"{x.dtype}",
+            f"Use {argument}.to({dtype}), or model.to({x.dtype}).",
+        )
 
 
 def check_shape(shape: Shape) -> None:
@@ -128,7 +146,8 @@ def check_shape(shape: Shape) -> None:
         check_count(size, f"shape ({name})")
 
 
-def _per_channel(values: Sequence[float], channels: int, name: str) -> Tensor:
+def _per_channel(given: float | Sequence[float], channels: int, name: str) -> Tensor:
+    values = [float(value) for value in ((given,) if isinstance(given, int | float) else given)]
     if len(values) not in (1, channels):
         raise bad_value(
             name,
@@ -140,5 +159,12 @@ def _per_channel(values: Sequence[float], channels: int, name: str) -> Tensor:
             check_positive(value, name, "Images are divided by it.")
         elif not math.isfinite(value):
             raise bad_value(name, "be finite", value)
-    row = torch.tensor([float(value) for value in values], dtype=torch.float32)
+        if value > LARGEST[name]:
+            raise bad_value(
+                name,
+                f"be at most {LARGEST[name]}: images lie in [0, 1]",
+                f"{value:g}",
+                "It looks like 0..255: divide mean and std by 255.",
+            )
+    row = torch.tensor(values, dtype=torch.float32)
     return row.expand(channels).reshape(1, channels, 1, 1).clone()

@@ -11,6 +11,7 @@ from notbugs.models.classifier import Classifier
 from notbugs.models.fast import compiled
 from notbugs.models.folding import folded
 from notbugs.models.frozen import frozen
+from notbugs.models.outputs import logits_in
 from notbugs.models.standin import agrees
 
 TOLERANCE = 0.05
@@ -95,7 +96,7 @@ class Follower:
         if self.is_stale:
             self._catch_up()
         images = self.model.normalise(x).to(self.dtype)
-        return run(images.contiguous(memory_format=torch.channels_last)).float()
+        return logits_in(run(images.contiguous(memory_format=torch.channels_last))).float()
 
     def _names_agree(self) -> bool:
         """Whether all that the copy holds has the model's own names."""

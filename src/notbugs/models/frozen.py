@@ -42,7 +42,8 @@ def frozen(model: M, *, training: bool = False) -> Generator[M, None, None]:
 @contextmanager
 def _mode(model: nn.Module, training: bool) -> Generator[None, None, None]:
     # The attribute, not train(): one flag a module is what can be restored exactly.
-    flags = [(module, module.training) for module in model.modules()]
+    # Frozen TorchScript has no mode.
+    flags = [(m, m.training) for m in model.modules() if hasattr(m, "training")]
     try:
         for module, _ in flags:
             module.training = training

@@ -20,6 +20,7 @@ from notbugs.core.types import Images, Logits
 from notbugs.models.choices import recall, remember
 from notbugs.models.classifier import Classifier
 from notbugs.models.folding import folded
+from notbugs.models.outputs import logits_in
 
 WORTHWHILE = 2e10
 """Floating-point operations for `ROWS` images below which none is looked for (a second)."""
@@ -90,7 +91,7 @@ def copy_of(model: Classifier, precision: str) -> LogitsOf:
 
     def logits(x: Images) -> Logits:
         images = ((x - mean) / std).to(dtype).contiguous(memory_format=torch.channels_last)
-        return body(images).float()
+        return logits_in(body(images)).float()
 
     return logits
 

@@ -16,6 +16,7 @@ from notbugs.core.errors import bad_type, bad_value, unknown_name
 from notbugs.data.safefile import read_tensors
 from notbugs.models.classifier import Classifier, Shape
 from notbugs.models.initial import seeded
+from notbugs.models.prepared import plainly
 from notbugs.models.state import put_state, state_of
 from notbugs.models.weights import KEY, load_into
 from notbugs.models.wrap import wrap
@@ -23,6 +24,7 @@ from notbugs.models.wrap import wrap
 _PREFIXES = ("module.", "_orig_mod.")  # left by DataParallel and by torch.compile
 
 
+@plainly()
 def load_user_model(
     spec: str,
     *,
@@ -30,8 +32,8 @@ def load_user_model(
     embedding: str,
     shape: Shape,
     classes: int,
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
     seed: int = 0,
 ) -> Classifier:
     """A classifier from "path/to/file.py:factory", in eval mode on the CPU.

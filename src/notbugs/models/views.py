@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from notbugs.models.classifier import Classifier
+from notbugs.models.outputs import logits_in
 
 
 class _Views(nn.Module):
@@ -23,7 +24,7 @@ class _Views(nn.Module):
         return logits
 
     def _both(self, x: Tensor) -> Tensor:
-        return self.body(x) + self.body(x.flip(-1))
+        return logits_in(self.body(x)) + logits_in(self.body(x.flip(-1)))
 
 
 def of_views(model: Classifier) -> Classifier:

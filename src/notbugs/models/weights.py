@@ -10,10 +10,13 @@ from torch import nn
 from notbugs.core.errors import DataError, bad_value
 from notbugs.data.safefile import read_header, read_tensors, write_tensors
 from notbugs.models.classifier import JSON, Classifier
+from notbugs.models.prepared import plainly
 from notbugs.models.state import put_state, state_of
 from notbugs.models.wrap import wrap
 from notbugs.models.zoo import build
 
+MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
+"""The files in a folder that a training writes."""
 KEY = "notbugs.weights"
 FORMAT = 1
 RESERVED = (
@@ -56,28 +59,50 @@ def save(model: Classifier, path: Path | str, *, metadata: Mapping[str, JSON] = 
     write_tensors(path, state_of(model), {KEY: text})
 
 
+def weights_in(path: Path | str) -> Path:
+    """The weights file of that name, or the one in a folder that `train` wrote.
+
+    **Raises** DataError for a folder without one; what is there is named.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if (path / MODEL).is_file():
+        return path / MODEL
+    there = sorted(str(p.relative_to(path)) for p in path.rglob("*.safetensors"))
+    if (path / CHECKPOINT).is_file():
+        found = "but a checkpoint: this training was not finished. Run its command again."
+    elif there:
+        more = " and more" if len(there) > 3 else ""
+        found = f"but {', '.join(there[:3])}{more}. Name the file."
+    else:
+        found = "nor any other .safetensors file. Name the file."
+    raise DataError(f"The folder '{path}' holds no {MODEL}, {found}")
+
+
 def read_metadata(path: Path | str) -> dict[str, Any]:
     """What `save` wrote beside the weights: the model's description and the caller's metadata.
 
     Raises:
         DataError: the file is missing, a pickle, corrupt, or not written by `save`.
     """
-    path = Path(path)
+    path = weights_in(path)
     return _parse(path, read_header(path))
 
 
+@plainly()
 def load(path: Path | str, module: nn.Module | None = None) -> tuple[Classifier, dict[str, Any]]:
     """The classifier a file holds, on the CPU in eval mode, and its metadata.
 
     Args:
-        path: a file written by `save`.
+        path: a file written by `save`, or the folder that a training wrote.
         module: for a model that is not built in, its own module, into which the weights go.
 
     Raises:
         DataError: the file is missing, a pickle, corrupt, not written by `save`, needs
             `module`, or holds the weights of another model.
     """
-    path = Path(path)
+    path = weights_in(path)
     tensors, header = read_tensors(path)
     metadata = _parse(path, header)
     try:
@@ -97,7 +122,7 @@ def load_into(model: Classifier, path: Path | str) -> dict[str, Any]:
         DataError: the file is missing, a pickle, corrupt, not written by `save`, or holds
             the weights of another model. The model is then unchanged.
     """
-    path = Path(path)
+    path = weights_in(path)
     tensors, header = read_tensors(path)
     metadata = _parse(path, header)
     theirs = (metadata["architecture"], metadata["shape"], metadata["classes"])

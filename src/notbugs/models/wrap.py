@@ -12,6 +12,8 @@ from notbugs.models.classifier import Classifier, Shape
 from notbugs.models.decision import looks_like_probabilities
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import find_layer
+from notbugs.models.outputs import logits_in, remedy_for
+from notbugs.models.validation import check_ordinary
 
 TRIED = 16
 """Random images on which the outputs are looked at."""
@@ -23,14 +25,15 @@ def wrap(
     shape: Shape,
     classes: int,
     embedding: str,
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
 ) -> Classifier:
     """A `Classifier` around any module, after trying it on one grey image.
 
     Args:
-        module: maps normalised images [n, c, h, w] to logits [n, k]. It is used as it is,
-            not copied; its modes and gradients are left as they were.
+        module: maps normalised images [n, c, h, w] to logits [n, k], or to a tuple, mapping
+            or object that holds them (first, or under the name `logits`). It is used as it
+            is, not copied; its modes and gradients are left as they were.
         shape: (channels, height, width) of the images.
         classes: k, the number of logits.
         embedding: dotted name of the layer that gives the embedding, for example "avgpool".
@@ -48,6 +51,7 @@ def wrap(
             or not [1, classes], or the embedding layer does not run exactly once.
         TypeError: the embedding layer returns something other than a tensor.
     """
+    check_ordinary(module, "module")
     model = Classifier(
         module, shape=shape, classes=classes, embedding=embedding, mean=mean, std=std
     )
@@ -62,8 +66,8 @@ def wrap(
     finally:
         handle.remove()
     _check_logits(logits, classes)
+    _check_embedding(module, runs, embedding)
     _warn_of_probabilities(model)
-    _check_embedding(runs, embedding)
     return model
 
 
@@ -71,7 +75,7 @@ def _try(model: Classifier) -> object:
     grey = torch.full((1, *model.shape), 0.5, dtype=model.mean.dtype, device=model.device)
     with frozen(model), torch.no_grad():
         try:
-            return model.body(model.normalise(grey))
+            return logits_in(model.body(model.normalise(grey)))
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise bad_value(
                 "module",
@@ -104,7 +108,7 @@ def _check_logits(logits: object, classes: int) -> None:
             "module",
             f"return logits of shape (1, {classes}) for one image",
             got,
-            "Check `classes`, and return a plain tensor with the batch first.",
+            remedy_for(logits, (1, classes)),
         )
     if not bool(torch.isfinite(logits).all()):
         raise bad_value(
@@ -115,7 +119,15 @@ def _check_logits(logits: object, classes: int) -> None:
         )
 
 
-def _check_embedding(runs: list[object], name: str) -> None:
+def _check_embedding(module: nn.Module, runs: list[object], name: str) -> None:
+    if not runs and any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise bad_value(
+            "embedding",
+            "name a layer that can be read, and TorchScript lets none be read",
+            f"'{name}'",
+            "Use wrap(torch.nn.Sequential(module, torch.nn.Identity()), embedding='1', ...), by "
+            "which the logits are the embedding.",
+        )
     if len(runs) != 1:
         raise bad_value(
             "embedding",

@@ -18,6 +18,7 @@ from notbugs.models.libraries import borrowed
 from notbugs.models.linear import linear
 from notbugs.models.maxout import conv_maxout, maxout
 from notbugs.models.mlp import mlp
+from notbugs.models.prepared import plainly
 from notbugs.models.rbf import rbf
 from notbugs.models.resnet import resnet8, resnet18, resnet50
 from notbugs.models.strided import strided
@@ -64,14 +65,15 @@ def default_options(name: str) -> dict[str, JSON]:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
+@plainly()
 def build(
     name: str,
     *,
     shape: Shape,
     classes: int,
     seed: int,
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
     options: Mapping[str, JSON] = {},
 ) -> Classifier:
     """A freshly initialised classifier of a known architecture, on the CPU.

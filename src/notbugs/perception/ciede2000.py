@@ -9,6 +9,7 @@ from torch import Tensor
 
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Rows
+from notbugs.models.prepared import without_autocast
 from notbugs.perception.ssim import check_pair
 
 TO_XYZ = (
@@ -23,6 +24,7 @@ TINY = 1e-16
 """Squares under this count as 0, where a root has no slope."""
 
 
+@without_autocast()
 def lab(x: Images) -> Tensor:
     """sRGB images [n, c, h, w] in [0, 1] as CIELAB under D65, [n, 3, h, w].
 
@@ -53,6 +55,7 @@ def lab(x: Images) -> Tensor:
     return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=1)
 
 
+@without_autocast()
 def ciede2000(first: Tensor, second: Tensor) -> Tensor:
     """The CIEDE2000 difference of CIELAB colours [..., 3], [...]; about 1 is just noticeable.
 

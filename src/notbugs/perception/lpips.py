@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from notbugs.core.errors import NotbugsError, bad_value
 from notbugs.core.types import Images, Rows
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.layers import Body, capture
+from notbugs.models.prepared import without_autocast
 from notbugs.perception.ssim import check_pair
 
 Hook: TypeAlias = Callable[[nn.Module, object, object], None]
@@ -38,6 +39,7 @@ class LPIPS:
     model: Classifier = field(repr=False)
     layers: tuple[str, ...]
 
+    @without_autocast()
     def __call__(self, x: Images, center: Images) -> Rows:
         """The distance of each row of `x` from its row of `center`; the model is held still."""
         check_pair(x, center)
@@ -52,6 +54,7 @@ class LPIPS:
         return [found[name] for name in self.layers]
 
 
+@prepared()
 def lpips(model: Classifier, layers: Sequence[str] | None = None) -> LPIPS:
     """LPIPS on a classifier of your own, uncalibrated: a callable (x, center) -> distances [n].
 
@@ -130,6 +133,7 @@ class CalibratedLPIPS:
     net: str
     model: nn.Module = field(repr=False)
 
+    @without_autocast()
     def __call__(self, x: Images, center: Images) -> Rows:
         """The distance of each row of `x` from its row of `center`; the model is held still."""
         check_pair(x, center)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Images, Rows
+from notbugs.models.prepared import without_autocast
 
 WINDOW, SIGMA = 11, 1.5
 """The paper's Gaussian window: its side and its standard deviation, in pixels."""
@@ -22,6 +23,7 @@ SMALLEST = 1e-12
 """Under this, the mean comparison of a scale is taken as constant: its power has no slope at 0."""
 
 
+@without_autocast()
 def ssim(x: Tensor, y: Tensor, *, window: int | None = None, sigma: float | None = None) -> Rows:
     """How alike two batches of images are, row by row, [n]: at most 1, which equal images have.
 
@@ -57,6 +59,7 @@ def ssim(x: Tensor, y: Tensor, *, window: int | None = None, sigma: float | None
     return whole.mean(dim=1)
 
 
+@without_autocast()
 def ms_ssim(
     x: Tensor,
     y: Tensor,

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from notbugs.core.errors import bad_value, check_count, check_images, unknown_name
+from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.core.types import Images
+from notbugs.models import prepared
 from notbugs.representations.activations import KINDS, check_units
 from notbugs.representations.batches import read_all
 from notbugs.representations.reading import layer_of, per_channel
@@ -30,6 +31,7 @@ class Extremes:
     lowest_values: Tensor
 
 
+@prepared("images", kind=nn.Module)
 def most_activating(
     model: nn.Module,
     images: Images,
@@ -51,7 +53,6 @@ def most_activating(
     when no layer is named.
     **Source**: Szegedy et al. 2013 (arXiv 1312.6199), section 3.
     """
-    check_images(images, "images")
     check_count(count, "count")
     if count > len(images):
         raise bad_value("count", f"be at most {len(images)}, the number of images", count)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from notbugs.core.errors import bad_value, check_count, check_images
+from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Rows
 from notbugs.engine import Solver
+from notbugs.models import prepared
+from notbugs.models.prepared import raised
 from notbugs.representations.batches import read_all, solve
 from notbugs.representations.invert import EmbeddingDistance
 from notbugs.representations.inverted import check_finite, quick_inversion
@@ -52,6 +54,7 @@ class Interpolation:
     relative_error: Tensor
 
 
+@prepared("first", "last", kind=nn.Module)
 def interpolate(
     model: nn.Module,
     first: Images,
@@ -75,8 +78,6 @@ def interpolate(
     model does not take, fewer than 3 points, and layers as `invert_images`.
     **Source**: Engstrom et al. 2019 (arXiv 1906.00945), section 4.2.
     """
-    check_images(first, "first")
-    check_images(last, "last")
     check_count(points, "points", 3, "The ends are two of them.")
     if first.shape != last.shape:
         raise bad_value(
@@ -107,14 +108,16 @@ def interpolate(
     )
 
 
+@prepared(kind=nn.Module)
 def path_of(
     model: nn.Module, frames: Tensor, *, layer: str | None = None, batch_size: int = 128
 ) -> Path:
     """The lengths of the steps of n paths `frames` [n, p, c, h, w] of images in [0, 1].
 
-    **Raises** ValueError for layers as `invert_images`.
+    **Raises** ValueError for images and layers as `invert_images`.
     """
     read = flat(layer_of(model, layer))
+    frames = raised(frames.flatten(0, 1), model, "frames").reshape(frames.shape)
     seen = read_all(model, read, frames.flatten(0, 1), batch_size)
     shape = (*frames.shape[:2], -1)
     pixels, representation = (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core import rows
-from notbugs.core.errors import bad_value, check_count, check_images
+from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Embeddings, Images, Keys, Rows, RowTree
 from notbugs.engine import (
     L2,
@@ -22,6 +22,7 @@ from notbugs.engine import (
     Solver,
     Steepest,
 )
+from notbugs.models import prepared
 
 
 @final
@@ -58,6 +59,7 @@ def inversion(steps: int, step_size: float, *, schedule: str = "constant") -> So
     )
 
 
+@prepared("start", model="embed", kind=object)
 def invert(
     embed: Callable[[Images], Embeddings],
     target: Tensor,
@@ -77,7 +79,6 @@ def invert(
     **Raises** ValueError for start images outside [0, 1] and for targets that are not finite
     or not one embedding a start image.
     """
-    check_images(start, "start")
     if len(target) != len(start):
         raise bad_value("target", f"have {len(start)} rows, one a start image", len(target))
     if not bool(target.isfinite().all()):

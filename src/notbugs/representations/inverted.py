@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from notbugs.core.errors import bad_value, check_count, check_images
+from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Rows
 from notbugs.engine import L2, LBFGS, Box, LowestValue, Solution, Solver
+from notbugs.models import prepared
 from notbugs.representations.batches import generated, read_all, solve
 from notbugs.representations.invert import EmbeddingDistance, inversion
 from notbugs.representations.priors import NO_PRIORS, Priors, in_codes
@@ -48,6 +49,7 @@ class Inverted:
     solution: Solution
 
 
+@prepared("targets", "start", kind=nn.Module)
 def invert_images(
     model: nn.Module,
     targets: Images,
@@ -85,7 +87,6 @@ def invert_images(
     >>> bool((found.relative_error < 1e-3).all())
     True
     """
-    check_images(targets, "targets")
     read = flat(layer_of(model, layer))
     first = first_images(start, len(targets), model, seed, targets).to(targets)
     first = generated(priors, first, seed, batch_size)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from notbugs.core.errors import bad_value, check_images
+from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Rows
 from notbugs.engine import L2, Solver
+from notbugs.models import prepared
 from notbugs.representations.activations import Reach, check_units, picked
 from notbugs.representations.batches import read_all, solve
 from notbugs.representations.inverted import check_finite, quick_inversion
@@ -30,6 +31,7 @@ class Manipulated:
     distance: Rows
 
 
+@prepared("images", kind=nn.Module)
 def add_feature(
     model: nn.Module,
     images: Images,
@@ -57,7 +59,6 @@ def add_feature(
     **Source**: Engstrom et al. 2019 (arXiv 1906.00945), section 4.3.
     **Differs from the paper**: the rise is chosen, where the authors' code reaches R_unit = 1.
     """
-    check_images(images, "images")
     read, n = flat(layer_of(model, layer)), len(images)
     units = torch.full((n,), unit, device=images.device)
     now = read_all(model, read, images, batch_size)
@@ -101,6 +102,7 @@ class Attribute:
     difference: Tensor
 
 
+@prepared("having", "lacking", kind=nn.Module)
 def find_attribute(
     model: nn.Module,
     having: Images,
@@ -122,7 +124,6 @@ def find_attribute(
     [0, 1], an unknown layer, and a model without a named embedding when no layer is named.
     """
     for group, name in ((having, "having"), (lacking, "lacking")):
-        check_images(group, name)
         if len(group) < 2:
             raise bad_value(name, "hold at least 2 images, for their spread", len(group))
     if having.shape[1:] != lacking.shape[1:]:

@@ -21,6 +21,7 @@ from notbugs.engine import (
     Solver,
     Steepest,
 )
+from notbugs.models import prepared
 from notbugs.representations.activations import (
     KINDS,
     Channel,
@@ -95,6 +96,7 @@ class Visualisation:
     units: Tensor | None = None
 
 
+@prepared("start", kind=nn.Module)
 def visualise(
     model: nn.Module,
     units: Sequence[int] | Tensor | None = None,
@@ -142,6 +144,7 @@ def visualise(
     return _maximised(model, objective, {"unit": chosen}, start, solver, priors, seed, batch_size)
 
 
+@prepared("start", kind=nn.Module)
 def visualise_directions(
     model: nn.Module,
     directions: Tensor,
@@ -167,6 +170,7 @@ def visualise_directions(
     return _maximised(model, objective, context, start, solver, priors, seed, batch_size)
 
 
+@prepared("images", kind=nn.Module)
 def visualise_layer(
     model: nn.Module,
     images: Images,

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from notbugs.core.errors import bad_value, check_positive
 from notbugs.core.types import Images
 from notbugs.data import ImageData
-from notbugs.judge import check_fits
-from notbugs.models import Classifier
+from notbugs.models import Classifier, prepared
 from notbugs.models.initial import seeded
 from notbugs.models.layers import Body
 from notbugs.training.fitting import fit
@@ -19,6 +18,7 @@ from notbugs.training.fitting import fit
 TINY = 1e-6
 
 
+@prepared()
 def pretrain(
     model: Classifier,
     data: ImageData,
@@ -48,7 +48,6 @@ def pretrain(
     **Raises** ValueError for a model whose embedding leaves [0, 1] or that has no trunk, and
     for numbers out of range.
     """
-    check_fits(model, data)
     check_positive(weight, "weight")
     if not 0 < sparsity < 1:
         raise bad_value("sparsity", "lie in (0, 1)", sparsity)

@@ -16,8 +16,8 @@ from notbugs.core.errors import DataError, TrainingError, bad_value
 from notbugs.core.memory import keep_freed_memory
 from notbugs.data import DeviceData, ImageData, batches
 from notbugs.engine import Threat
-from notbugs.judge import accuracy, check_fits, evaluate, evaluation_pgd
-from notbugs.models import Classifier, Follower, frozen, half, prepare, synced
+from notbugs.judge import accuracy, evaluate, evaluation_pgd
+from notbugs.models import Classifier, Follower, frozen, half, prepare, prepared, synced
 from notbugs.models.airbench import fit_to, needs_fit
 from notbugs.models.fast import check_mode, compiled
 from notbugs.training import checkpoint
@@ -57,6 +57,7 @@ class Trained:
     stopped: str = ""
 
 
+@prepared()
 def train(
     model: Classifier,
     data: ImageData,
@@ -97,9 +98,6 @@ def train(
     with an adversary that cannot be compiled; TrainingError when the loss stops being finite and
     where compiling fails; DataError for a checkpoint of another training, unless `anew`.
     """
-    check_fits(model, data)
-    if val is not None:
-        check_fits(model, val, "val")
     if recipe.select == "best" and val is None:
         raise bad_value(
             "val", "be given with select='best'", None, "Hold some training images out."
@@ -154,6 +152,7 @@ def check_compiles(recipe: Recipe, mode: str | None) -> None:
         )
 
 
+@prepared()
 def estimate(
     model: Classifier,
     data: ImageData,

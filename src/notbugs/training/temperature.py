@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from notbugs.core import processes
 from notbugs.core.errors import bad_value, check_positive
 from notbugs.data import ImageData
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier, frozen, prepared
 from notbugs.training.adversary import AbstractAdversary, shown
 from notbugs.training.batch import Batch, Pass, through
 from notbugs.training.lesson import AbstractLesson
@@ -130,6 +130,7 @@ def distil(
     )
 
 
+@prepared(model="teacher")
 def told_by(teacher: Classifier, data: ImageData, temperature: float) -> Tensor:
     """The teacher's probabilities of every image at a temperature, [n, k], on the CPU."""
     check_positive(temperature, "temperature")

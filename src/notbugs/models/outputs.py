@@ -1,0 +1,46 @@
+"""Where the logits are in what a network returns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from torch import Tensor
+
+TWO_LOGITS = """One logit says the same as two, of which the other is 0:
+    class TwoLogits(torch.nn.Module):
+        def forward(self, z): return torch.stack([torch.zeros_like(z), z], -1).reshape(-1, 2)
+    model = wrap(torch.nn.Sequential(module, TwoLogits()), classes=2, embedding="0.NAME", ...)"""
+
+
+def logits_in(output: Any) -> Any:
+    """The logits in the output of a network: of several things, the one that holds them.
+
+    A tensor is returned as it is. Of a mapping or an object with the entry or attribute
+    `logits` (a dataclass, a named tuple), that one; of another tuple or list, its first
+    tensor. Whatever else comes is returned as it came, for `check_logits` to refuse.
+
+    >>> import torch
+    >>> logits_in({"loss": None, "logits": torch.ones(1, 2)}).tolist()
+    [[1.0, 1.0]]
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping) and "logits" in output:
+        return cast("Mapping[str, Any]", output)["logits"]
+    named = getattr(output, "logits", None)
+    if isinstance(named, Tensor):
+        return named
+    if isinstance(output, Sequence):
+        tensors = (part for part in cast("Sequence[Any]", output) if isinstance(part, Tensor))
+        return next(tensors, output)
+    return output
+
+
+def remedy_for(logits: object, wanted: tuple[int, int]) -> str:
+    """What helps where a model's logits are not of the shape `wanted`, (rows, classes)."""
+    rows, classes = wanted
+    if classes == 2 and isinstance(logits, Tensor) and logits.numel() == rows:
+        return TWO_LOGITS
+    return (
+        "Return a plain tensor, or one under the name `logits` or first in a tuple, the batch "
+        "first, and check `classes`; `wrap` tries it out."
+    )

@@ -1,0 +1,133 @@
+"""Every attack and every entry, whatever the precision and the mode it is called in.
+
+What comes out is what the plain call gives in the model's precision, to the last bit, or the
+call is refused by a message that names the cause.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import fields, is_dataclass
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+from entries.catalogue import CLASSES, ON_DATA, ON_IMAGES, WIDTH
+from notbugs.data import ImageData
+from notbugs.models import wrap
+
+FLOAT32, HALF, BF16, DOUBLE = torch.float32, torch.float16, torch.bfloat16, torch.float64
+ENTRIES = {**ON_IMAGES, **ON_DATA}
+MODES = {
+    "train": nullcontext,
+    "no_grad": torch.no_grad,
+    "inference": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", BF16),
+}
+REFUSED = {
+    "half model": r"`(model|encoder|embed)` must compute in float32 or float64; got torch.bfloat16.*float\(\)",
+    "finer": r"`\w+` must be no finer than the model's torch.float32; got torch.float64.*Use ",
+    "not data": r"`images` must be uint8 \(0..255\) or float32.*use .float\(\)",
+}
+
+
+def images():
+    """Images of four blocks [24, 1, 4, 4], whose pixels half precision holds exactly."""
+    x = torch.rand(24, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    return (x * 64).round() / 64
+
+
+def tiny(x):
+    """A small net in train mode, which names all classes; its dropout shows the mode."""
+    keys = torch.Generator().manual_seed(0)
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(16, WIDTH), nn.Tanh(), nn.Dropout(0.5), nn.Linear(WIDTH, CLASSES)
+    )
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=keys))
+        net[4].bias -= net.eval()(x).mean(dim=0)
+    return wrap(net, shape=(1, 4, 4), classes=CLASSES, embedding="2").train()
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """({dtype: model}, images, labels: all right but the first)."""
+    x = images()
+    model = tiny(x)
+    with torch.no_grad():
+        y = deepcopy(model).eval().logits(x).argmax(dim=1)
+    y[0] = (y[0] + 1) % CLASSES
+    return {dtype: deepcopy(model).to(dtype) for dtype in (FLOAT32, DOUBLE, BF16)}, x, y
+
+
+def numbers(found):
+    """All that a result holds but the time it took, in a list."""
+    if isinstance(found, ImageData):
+        return numbers([found.images, found.labels, found.columns])
+    if is_dataclass(found):
+        return [
+            part
+            for field in fields(found)
+            if field.name not in ("seconds", "attacks")
+            for part in numbers(getattr(found, field.name))
+        ]
+    if isinstance(found, Mapping):
+        return numbers(list(found.values()))
+    if isinstance(found, Sequence) and not isinstance(found, str):
+        return [part for one in found for part in numbers(one)]
+    return [found]
+
+
+def agree(found, wanted):
+    """Whether two results are the same to the last bit, in the same precision."""
+    found, wanted = numbers(found), numbers(wanted)
+    return len(found) == len(wanted) and all(
+        a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+        if isinstance(a, torch.Tensor)
+        else a == b or a != a
+        for a, b in zip(found, wanted, strict=True)
+    )
+
+
+def refusal(name, model, x):
+    """The message that these precisions are to meet, if any."""
+    if name in ON_DATA and name != "downsamplings" and x != FLOAT32:
+        return REFUSED["not data"]
+    if model == BF16:
+        return REFUSED["half model"]
+    if name in ON_IMAGES and (model, x) == (FLOAT32, DOUBLE):
+        return REFUSED["finer"]
+    return None
+
+
+def outcome(name, model, x, y, mode):
+    """(what the entry gives in that mode, its error's text)."""
+    with MODES[mode]():
+        try:
+            return ENTRIES[name](model, x.clone(), y.clone()), ""
+        except (ValueError, TypeError) as error:
+            return None, str(error)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_entry_is_right_or_says_why_not(name, scene):
+    models, x, y = scene
+    plain = {}
+    for dtype in (FLOAT32, DOUBLE):
+        high = x if name in ON_DATA else x.to(dtype)
+        plain[dtype] = ENTRIES[name](deepcopy(models[dtype]).eval(), high, y)
+    odd = {}
+    first = list(ENTRIES).index(name)  # each entry meets the modes in another order
+    for i, (of_model, of_x) in enumerate(product(models, (FLOAT32, HALF, BF16, DOUBLE))):
+        mode = list(MODES)[(first + i + i // 4) % len(MODES)]
+        found, said = outcome(name, models[of_model], x.to(of_x), y, mode)
+        wanted = refusal(name, of_model, of_x)
+        held = re.search(wanted, said) if wanted else not said and agree(found, plain[of_model])
+        if not held:
+            odd[of_model, of_x, mode] = said or "another result"
+    assert odd == {}
+    assert all(m.training for model in models.values() for m in model.modules())
