@@ -255,7 +255,7 @@ def test_what_a_method_is_not_defined_for_is_refused():
 def test_a_model_without_gradients_is_sent_to_square():
     model, x, y = net()
     blind = wrap(Blind(model.body), shape=(1, 8, 8), classes=5, embedding="inner")
-    with pytest.raises(ValueError, match=r"can be differentiated .* for PGD-2.*Use square"):
+    with pytest.raises(ValueError, match=r"can be differentiated .* for PGD-2.*use square"):
         pgd(Linf(), 0.1, steps=2)(blind, x, y)
     assert square(Linf(), 0.3, steps=30)(blind, x, y).attack_success_rate > 0
 

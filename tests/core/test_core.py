@@ -63,6 +63,8 @@ BAD_IMAGES = [
     (torch.full((2, 1, 2, 2), 2.6), r"`x` must lie in \[0, 1\]; got min=2.6, max=2.6.*normalises"),
     (torch.full((2, 1, 2, 2), 255.0), r"looks like 0..255: divide by 255"),
     (torch.full((2, 1, 2, 2), -0.5), r"first bad row: 0"),
+    (torch.full((2, 1, 2, 2), 1.00001), r"max=1, outside by 1e-05 .* use x.clamp\(0, 1\)"),
+    (torch.full((2, 1, 2, 2), -1e-5), r"outside by 1e-05 .* use x.clamp\(0, 1\)"),
     (torch.zeros(2, 2, 2), r"shape \[n, channels, height, width\].*unsqueeze"),
     (torch.zeros(0, 1, 2, 2), r"no empty dimension"),
 ]

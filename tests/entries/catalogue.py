@@ -111,4 +111,3 @@ ON_DATA = {
     ),
     "told_by": lambda m, x, y: training.told_by(m, data(x, y), 2.0),
 }
-NOT_HERE = {"first_images", "layer_of", "save_model"}

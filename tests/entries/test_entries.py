@@ -4,20 +4,23 @@ What comes out is what the plain call gives in the model's precision, to the las
 call is refused by a message that names the cause.
 """
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import fields, is_dataclass
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from entries.catalogue import CLASSES, ON_DATA, ON_IMAGES, WIDTH
+from notbugs import analysis, attacks, features, judge, perception, representations, training
 from notbugs.data import ImageData
-from notbugs.models import wrap
+from notbugs.models import build, wrap
 
 FLOAT32, HALF, BF16, DOUBLE = torch.float32, torch.float16, torch.bfloat16, torch.float64
 ENTRIES = {**ON_IMAGES, **ON_DATA}
@@ -28,7 +31,7 @@ MODES = {
     "autocast": lambda: torch.autocast("cpu", BF16),
 }
 REFUSED = {
-    "half model": r"`(model|encoder|embed)` must compute in float32 or float64; got torch.bfloat16.*float\(\)",
+    "half model": r"`(\w+)` must compute in float32 or float64; got torch.bfloat16.*\1.float\(\)",
     "finer": r"`\w+` must be no finer than the model's torch.float32; got torch.float64.*Use ",
     "not data": r"`images` must be uint8 \(0..255\) or float32.*use .float\(\)",
 }
@@ -131,3 +134,63 @@ def test_an_entry_is_right_or_says_why_not(name, scene):
             odd[of_model, of_x, mode] = said or "another result"
     assert odd == {}
     assert all(m.training for model in models.values() for m in model.modules())
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_model_made_in_inference_mode_is_refused(name, scene):
+    models, x, y = scene
+    with torch.inference_mode():
+        model = deepcopy(models[FLOAT32])
+        with pytest.raises(ValueError, match=r"'body.*inference_mode\(\).*deepcopy"):
+            ENTRIES[name](model, x.clone(), y.clone())
+    with pytest.raises(ValueError, match=r"'body.*inference_mode\(\).*deepcopy"):
+        ENTRIES[name](model, x, y)
+
+
+def public_functions():
+    """The public functions with a model and images, or data, among their arguments."""
+    for room in (analysis, attacks, features, judge, perception, representations, training):
+        for name in room.__all__:
+            found = getattr(room, name)
+            if not inspect.isfunction(found):
+                continue
+            asked = set(inspect.signature(found).parameters)
+            if asked & {"model", "teacher", "encoder", "embed"}:
+                yield found
+
+
+# They look at a model's layers or weights, or hand over to one that is here.
+ELSEWHERE = {"layer_of", "first_images", "heated", "distil", "identity", "check_fits"}
+
+
+def test_every_public_function_of_a_model_passes_through_here():
+    for function in public_functions():
+        chain, codes = function, set()
+        while chain is not None:
+            codes.add(Path(chain.__code__.co_filename).name)
+            chain = getattr(chain, "__wrapped__", None)
+        assert ("prepared.py" in codes) == (function.__name__ not in ELSEWHERE), function
+        known = function.__name__ in ENTRIES or function.__name__ in (
+            "lpips",
+            "pretrain",
+            *ELSEWHERE,
+        )
+        assert known, f"{function.__name__} is to join the catalogue"
+
+
+MEASURES = {
+    "ssim": perception.ssim,
+    "ms_ssim": lambda x, y: perception.ms_ssim(x, y, scales=2),
+    "colours": perception.ciede2000,
+    "lpips": lambda x, y: perception.lpips(build("cnn", shape=(3, 16, 16), classes=2, seed=0))(
+        x, y
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_distance_is_the_same_under_autocast(name):
+    x, y = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    wanted = MEASURES[name](x, y)
+    with torch.autocast("cpu", BF16):
+        assert torch.equal(MEASURES[name](x, y), wanted)

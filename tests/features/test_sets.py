@@ -260,6 +260,16 @@ def test_a_source_at_chance_is_refused():
         inverted_set(net, DATA, name="D_R", seed=0)
 
 
+def test_one_class_alone_is_not_called_chance(model):
+    alone = DATA.select(DATA.labels == 3)
+    for call in (
+        lambda: targeted_set(model, alone, "det", Threat.parse("l2:1"), seed=0),
+        lambda: inverted_set(model, alone, name="D_R", seed=0),
+    ):
+        with pytest.raises(ValueError, match=r"at least two classes.*got '3' alone in 'digits'"):
+            call()
+
+
 def test_an_eps_no_image_can_reach(model):
     few = DATA.select(slice(0, 10))
     with pytest.raises(ValueError, match=r"reachable inside \[0, 1\]; got l2:50"):

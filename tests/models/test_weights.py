@@ -28,6 +28,18 @@ def path(tmp_path):
     return tmp_path / "models" / "model.safetensors"
 
 
+def test_a_folder_stands_for_the_weights_in_it(tmp_path):
+    model = small()
+    save(model, tmp_path / "run" / "model.safetensors", metadata={"seed": 5})
+    again, facts = load(str(tmp_path / "run"))
+    assert facts["seed"] == read_metadata(tmp_path / "run")["seed"] == 5
+    assert load_into(small(seed=1), tmp_path / "run") == facts
+    x = torch.rand(4, *SHAPE)
+    assert torch.equal(again(x), model(x))
+    with pytest.raises(DataError, match=r"holds no model.safetensors, but run/model.safetensors"):
+        load(tmp_path)
+
+
 def test_round_trip_with_metadata(path):
     recipe = {"dataset": "digits", "class_names": ["a", "b", "c"], "recipe": {"eps": 0.25}}
     model = small()

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 PIXEL_TOLERANCE = 1e-6
+A_LITTLE = 0.01
+"""What images may leave [0, 1] by to be told to clamp."""
 
 
 class NotbugsError(Exception):
@@ -92,13 +94,16 @@ def _explain_bad_pixels(x: Tensor, argument: str) -> None:
         )
     row = _first_row((x < -PIXEL_TOLERANCE) | (x > 1 + PIXEL_TOLERANCE))
     low, high = (float(v) for v in torch.aminmax(x))
-    remedy = "Pass un-normalised images: the model normalises."
+    remedy, received = "Pass un-normalised images: the model normalises.", ""
     if low >= 0 and high > 16:
         remedy = "The range looks like 0..255: divide by 255."
+    if max(-low, high - 1) < A_LITTLE:
+        received = f", outside by {max(-low, high - 1):.1g}"
+        remedy = f"So little comes of rounding or resizing: use {argument}.clamp(0, 1)."
     raise bad_value(
         argument,
         "lie in [0, 1]",
-        f"min={low:.3g}, max={high:.3g} (first bad row: {row})",
+        f"min={low:.3g}, max={high:.3g}{received} (first bad row: {row})",
         remedy,
     )
 

@@ -16,6 +16,7 @@ from notbugs.features.size import to_size
 from notbugs.features.targets import choose_targets
 from notbugs.judge import accuracy
 from notbugs.models import Classifier, frozen, half, prepared
+from notbugs.models.validation import check_gradients
 from notbugs.representations import inversion, invert
 
 Progress = Callable[[float], None]
@@ -163,8 +164,18 @@ def require_skill(model: Classifier, data: ImageData) -> None:
     """Refuses a source model that is at chance: its features mean nothing.
 
     At chance: accuracy within three standard errors of always guessing one class.
+
+    **Raises** TrainingError for such a model; ValueError for images of one class alone.
     """
-    share = 100 * float(torch.bincount(data.labels).max()) / len(data)
+    counts = torch.bincount(data.labels)
+    if int(counts.max()) == len(data):
+        raise bad_value(
+            "data",
+            "hold images of at least two classes, by which the model's skill is told from a guess",
+            f"'{data.class_names[int(counts.argmax())]}' alone in '{data.name}'",
+            "Add images of other classes, and select this one from the set that is made.",
+        )
+    share = 100 * float(counts.max()) / len(data)
     spread = 3 * (share * (100 - share) / len(data)) ** 0.5
     got = accuracy(model, data)
     if got <= share + spread:
@@ -203,6 +214,7 @@ def _pushed(
         return (attack.craft(logits, x, targets=t, keys=keys[index].to(device)).x.cpu().float(),)
 
     with frozen(model):
+        check_gradients(model, data.pixels(slice(0, 1)).to(device), "targeted_set")
         return processes.in_batches(len(data), batch_size, pushed, progress)[0]
 
 

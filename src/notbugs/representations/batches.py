@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
-from notbugs.core.types import Images, Rows
+from notbugs.core.types import Images, Keys, Rows
 from notbugs.engine import AbstractObjective, Draw, FromImages, Solution, Solver
 from notbugs.models import frozen
+from notbugs.models.validation import why_no_gradient
 from notbugs.representations.priors import (
     NO_PRIORS,
     OfCodes,
@@ -51,6 +52,7 @@ def solve(
     with ExitStack() as still:
         for module in (model, *priors.modules):
             still.enter_context(frozen(module))
+        check_differentiable(objective, start[:1], {n: t[:1] for n, t in context.items()}, keys[:1])
         for rows in torch.arange(len(start), device=start.device).split(batch_size):
             part = {name: tensor[rows] for name, tensor in context.items()}
             first = start[rows]
@@ -62,6 +64,21 @@ def solve(
                     found = replace(found, x=generator.decode(found.x))
             parts.append(found)
     return _one(parts)
+
+
+def check_differentiable(
+    objective: AbstractObjective, x: Tensor, context: Mapping[str, Tensor], keys: Keys
+) -> None:
+    """Refuses a model of which nothing that is sought can be differentiated by the image."""
+    reason = why_no_gradient(lambda x: objective(x, context, Draw(keys)).value, x)
+    if reason is not None:
+        raise bad_value(
+            "model",
+            "have activations that can be differentiated by the image",
+            f"activations without gradients{reason}",
+            "Models in int8, or with no_grad or detach inside, have none: use the model before "
+            "it was converted. `most_activating` and `find_attribute` need none.",
+        )
 
 
 def generated(priors: Priors, start: Images, seed: int, batch_size: int) -> Images:

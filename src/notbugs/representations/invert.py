@@ -23,6 +23,7 @@ from notbugs.engine import (
     Steepest,
 )
 from notbugs.models import prepared
+from notbugs.representations.batches import check_differentiable
 
 
 @final
@@ -84,13 +85,9 @@ def invert(
     if not bool(target.isfinite().all()):
         row = int((~rows.flatten(target).isfinite()).any(dim=1).nonzero()[0, 0])
         raise bad_value("target", "be finite", f"NaN or infinity, first in row {row}")
-    return solver.minimise(
-        EmbeddingDistance(embed),
-        start,
-        {"embedding": target.detach()},
-        keys=keys,
-        start=FromImages(start),
-    )
+    objective, context = EmbeddingDistance(embed), {"embedding": target.detach()}
+    check_differentiable(objective, start[:1], {"embedding": context["embedding"][:1]}, keys[:1])
+    return solver.minimise(objective, start, context, keys=keys, start=FromImages(start))
 
 
 def relative_error(solution: Solution, target: Embeddings) -> Rows:
