@@ -155,15 +155,18 @@ def test_inversion_bears_random_moves(tmp_path, trained):
     assert max(numbers["inversion"]["relative_error"]) < 1
 
 
-def test_pictures_that_would_be_read_wrongly_are_refused(tmp_path, trained, capsys):
-    deep, clear = tmp_path / "deep.png", tmp_path / "clear.png"
+def test_what_is_done_to_a_picture_is_said(tmp_path, trained, capsys):
+    deep, clear, wide = tmp_path / "deep.png", tmp_path / "clear.png", tmp_path / "wide.tiff"
     Image.fromarray(np.full((8, 8), 30000, np.uint16)).save(deep)
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(clear)
+    Image.new("F", (8, 8)).save(wide)
+    look(tmp_path, trained, "--invert", "--image", deep, clear)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "deep.png' was converted from 16-bit grey to grey" in said
+    assert "clear.png' was laid on white" in said
     with pytest.raises(SystemExit):
-        look(tmp_path, trained, "--invert", "--image", deep)
-    assert "has the colour mode I;16" in capsys.readouterr().err
-    look(tmp_path, trained, "--invert", "--image", clear)
-    assert "clear.png' was laid on white" in capsys.readouterr().out
+        look(tmp_path, trained, "--invert", "--image", wide)
+    assert "has the colour mode F" in capsys.readouterr().err
 
 
 def test_only_a_png_is_drawn(tmp_path, trained, capsys):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from notbugs.core.errors import DataError
-from notbugs.data import export_folder, load_source
+from notbugs.cli import main
+from notbugs.core.errors import DataError, DataWarning
+from notbugs.data import export_folder, load_source, split
 
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 
@@ -156,13 +157,6 @@ def test_mixed_sizes_name_both_files_and_sizes(tmp_path: Path):
         load_source(f"folder:{tmp_path}")
 
 
-def test_mixed_channels_are_refused(tmp_path: Path):
-    small(tmp_path)
-    put(tmp_path / "dog/9.png", pixels("L"))
-    with pytest.raises(DataError, match=r"'.*9\.png' is 4 by 6 with 1 channel\."):
-        load_source(f"folder:{tmp_path}")
-
-
 @pytest.mark.parametrize("keep", [0, 4, 60])
 def test_an_unsound_image_is_named(keep: int, tmp_path: Path):
     small(tmp_path)
@@ -172,8 +166,124 @@ def test_an_unsound_image_is_named(keep: int, tmp_path: Path):
         load_source(f"folder:{tmp_path}")
 
 
-def test_sixteen_bits_are_refused(tmp_path: Path):
-    small(tmp_path)
-    put(tmp_path / "dog/1.png", np.full((6, 4), 40_000, np.uint16))
-    with pytest.raises(DataError, match=r"dog/1\.png' has the colour mode I;16.* Convert it"):
+COLOURS = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")
+
+
+def mixed(folder: Path, modes: Sequence[str] = COLOURS) -> Path:
+    """One picture of each mode in two classes, the same grey ramp as far as the mode holds it."""
+    ramp = np.arange(0, 240, 10, dtype=np.uint8).reshape(6, 4)
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for i, mode in enumerate(modes):
+            grey, colour = Image.fromarray(ramp), Image.fromarray(np.stack([ramp] * 3, axis=-1))
+            picture = (grey if mode == "P" else colour).convert("L" if mode == "I;16" else mode)
+            if mode == "I;16":
+                picture = Image.fromarray(ramp.astype(np.uint16) * 257)
+            picture.save(folder / name / f"{i}.{'tiff' if mode == 'CMYK' else 'png'}")
+    return folder
+
+
+def test_mixed_colours_become_what_the_set_is_and_it_is_said(tmp_path: Path):
+    with pytest.warns(DataWarning) as said:
+        data = load_source(f"folder:{mixed(tmp_path)}").train
+    ramp = np.arange(0, 240, 10).reshape(6, 4)
+    assert data.shape == (3, 6, 4)
+    for i, mode in enumerate(COLOURS):
+        if mode != "1":
+            assert np.array_equal(data.images[i].numpy(), np.stack([ramp] * 3)), mode
+    (text,) = (str(warning.message) for warning in said)
+    for words in (
+        f"Of the images in '{tmp_path}' (16 read), ",
+        "2 were converted from 1 bit to RGB; ",
+        "4 were converted from grey to RGB",
+        "2 were converted from palette to RGB",
+        "2 were converted from CMYK to RGB",
+        "2 were converted from 16-bit grey to RGB",
+        "4 were laid on white",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("modes", "channels"),
+    [(("1", "L", "LA", "I;16"), 1), (("RGBA", "LA"), 4), (("RGBA", "RGB"), 3), (("L", "RGBA"), 3)],
+)
+def test_what_a_mixed_set_is(modes: Sequence[str], channels: int, tmp_path: Path):
+    with pytest.warns(DataWarning):
+        assert load_source(f"folder:{mixed(tmp_path, modes)}").train.shape[0] == channels
+
+
+@pytest.mark.parametrize("held", ["val", "valid", "validation", "test", "testing", "Test", "VAL"])
+def test_any_held_out_part_is_the_official_test_part(held: str, tmp_path: Path):
+    small(tmp_path / "Train", each=3)
+    small(tmp_path / held, each=1)
+    (tmp_path / "__MACOSX" / "Train").mkdir(parents=True)
+    source = load_source(f"folder:{tmp_path}")
+    assert source.test is not None
+    assert source.val is None
+    assert (len(source.train), len(source.test)) == (6, 2)
+
+
+def test_validation_images_beside_test_images_are_validated_on(tmp_path: Path):
+    for part, each in (("train", 5), ("valid", 2), ("test", 3)):
+        small(tmp_path / part, each=each)
+    source = load_source(f"folder:{tmp_path}")
+    parts = split(source, seed=0)
+    assert [len(p) for p in (parts.train, parts.val, parts.test)] == [10, 4, 6]
+    assert source.val is not None
+    assert np.array_equal(parts.val.images.numpy(), source.val.images.numpy())
+
+
+def test_a_lone_train_folder_is_the_set(tmp_path: Path):
+    small(tmp_path / "train")
+    source = load_source(f"folder:{tmp_path}")
+    assert (source.test, source.train.class_names) == (None, ("cat", "dog"))
+
+
+@pytest.mark.parametrize("beside", ["extra", "Train", "training"])
+def test_what_lies_beside_the_parts_is_not_taken_for_a_class(beside: str, tmp_path: Path):
+    small(tmp_path / "train")
+    small(tmp_path / "test")
+    small(tmp_path / beside)
+    with pytest.raises(DataError, match=rf"holds the folders .*'{beside}'.* are parts of a set"):
         load_source(f"folder:{tmp_path}")
+
+
+def test_parts_without_a_training_part_are_refused(tmp_path: Path):
+    small(tmp_path / "val")
+    small(tmp_path / "test")
+    with pytest.raises(DataError, match=r"one of each kind, train among them"):
+        load_source(f"folder:{tmp_path}")
+
+
+def test_endings_in_capitals_and_nested_folders(tmp_path: Path):
+    small(tmp_path)
+    plain = tmp_path / "cat" / "2020" / "may" / "A.JPG"
+    plain.parent.mkdir(parents=True)
+    Image.fromarray(pixels()).save(plain, "JPEG")
+    (tmp_path / "cat" / "b.jfif").write_bytes(plain.read_bytes())
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat")
+    data = load_source(f"folder:{tmp_path}").train
+    assert data.labels.tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_images_that_are_left_out_are_said(tmp_path: Path):
+    small(tmp_path)
+    put(tmp_path / "loose.png", pixels())
+    (tmp_path / "dog" / "IMG_1.HEIC").write_bytes(b"\0")
+    said = r"\(4 read\), 1 '.heic' could not be read; 1 outside the class folders left out"
+    with pytest.warns(DataWarning, match=said):
+        load_source(f"folder:{tmp_path}")
+
+
+def test_a_set_that_does_not_fit_is_refused_before_it_is_read(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("notbugs.core.limits._memory", lambda: 200)
+    with pytest.raises(DataError, match=r"The 4 images of .* do not fit: .* Make them smaller"):
+        load_source(f"folder:{small(tmp_path)}")
+
+
+def test_the_command_line_says_it_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    main(["data", "show", f"folder:{mixed(tmp_path / 'photos')}"])
+    said = capsys.readouterr().err
+    assert said.count("2 were converted from CMYK to RGB") == 1
+    assert "Warning" not in said

@@ -2,8 +2,10 @@
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -16,7 +18,7 @@ from notbugs.cli.look import Look
 from notbugs.cli.reproduce import Reproduce
 from notbugs.cli.sets import Build, Data
 from notbugs.cli.train import Train
-from notbugs.core.errors import NotbugsError
+from notbugs.core.errors import DataWarning, NotbugsError
 
 Command = (
     Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
@@ -47,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     quiet = together.started() > 1 and os.environ.get("RANK") != "0"
     name, shares = given[0] if given else "", getattr(command, "shares_work", False)
     try:
-        with together.joined(name, shares=shares, device=getattr(command, "device", "cpu")):
+        with (
+            together.joined(name, shares=shares, device=getattr(command, "device", "cpu")),
+            _said_once(Console(quiet=True) if quiet else complaints),
+        ):
             command.run(Console(quiet=True) if quiet else console)
     except KeyboardInterrupt:
         complaints.print("Stopped. Run the same command again to go on where it stood.")
@@ -60,3 +65,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for note in getattr(error, "__notes__", []):
             complaints.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
+
+
+@contextmanager
+def _said_once(console: Console) -> Generator[None, None, None]:
+    """Prints what was done to a dataset as a sentence, once, however often the set is read."""
+
+    said = set[str]()
+
+    def say(message: Warning | str, kind: type[Warning], *place: Any) -> None:
+        if not issubclass(kind, DataWarning):
+            show(message, kind, *place)
+        elif str(message) not in said:
+            said.add(str(message))
+            console.print(str(message), markup=False, highlight=False, soft_wrap=True)
+
+    with warnings.catch_warnings(action="always", category=DataWarning):
+        show, warnings.showwarning = warnings.showwarning, say
+        yield

@@ -219,4 +219,4 @@ def _parts(name: str, data_dir: Path | None) -> list[ImageData]:
     if name.endswith(".safetensors"):
         return [load(Path(name))]
     source = load_source(name, data_dir)
-    return [source.train] if source.test is None else [source.train, source.test]
+    return [data for data in (source.train, source.val, source.test) if data is not None]

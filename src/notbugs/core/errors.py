@@ -27,6 +27,10 @@ class DownloadError(DataError):
     """A download failed, or what arrived does not have the expected checksum."""
 
 
+class DataWarning(UserWarning):
+    """A dataset was read otherwise than it lies there: what was converted or left out."""
+
+
 class TrainingError(NotbugsError):
     """Training cannot go on (a loss that is not finite, a source model at chance)."""
 

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from notbugs.core.errors import DataError, bad_value
 from notbugs.data.dataset import ImageData
+from notbugs.data.decoding import decoded
 from notbugs.data.writing import new_folder
 
-MODES = {"1": "L", "P": "RGB", "L": "L", "RGB": "RGB", "RGBA": "RGBA"}
-"""Pillow's modes that hold 8-bit grey or colour, and the one they are read as."""
 PICTURE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's mode for a number of channels."""
 
@@ -88,38 +87,16 @@ def _picture(image: Tensor) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
-def decoded(path: Path, content: bytes) -> Tensor:
-    """A picture file's content as an image, uint8 [c, h, w]; `path` is for the errors.
-
-    Raises:
-        DataError: no sound picture, or not one of 8-bit grey, RGB or RGBA.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            mode = "RGBA" if "transparency" in picture.info else MODES.get(picture.mode)
-            if mode is None:
-                raise DataError(
-                    f"'{path}' has the colour mode {picture.mode}; 8-bit grey, RGB or RGBA can be "
-                    "read. Convert it."
-                )
-            array = np.array(picture.convert(mode))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"'{path}' is not a sound image ({error}). Replace or remove it."
-        ) from error
-    return torch.from_numpy(array).reshape(*array.shape[:2], -1).permute(2, 0, 1)
-
-
 def read_picture(path: Path | str, shape: tuple[int, int, int]) -> tuple[Tensor, list[str]]:
     """A picture file as an image [1, c, h, w] in [0, 1], and what was done to make it fit.
 
-    Grey for one channel, RGB for three, RGBA for four; what is transparent is laid on white where
-    the model sees no transparency. A picture of another size is resampled (Lanczos, antialiased),
-    its proportions given up. Each such change is a sentence.
+    Grey for one channel, RGB for three, RGBA for four; turned upright as its EXIF orientation says;
+    what is transparent is laid on white where the model sees no transparency. A picture of another
+    size is resampled (Lanczos, antialiased), its proportions given up. Each change is a sentence.
 
     Raises:
         ValueError: `shape` has another number of channels.
-        DataError: the file is missing, or no sound picture of 8-bit grey, RGB or RGBA.
+        DataError: the file is missing, too large, or no sound picture of a known format.
     """
     channels, height, width = shape
     if channels not in PICTURE_MODES:
@@ -129,14 +106,11 @@ def read_picture(path: Path | str, shape: tuple[int, int, int]) -> tuple[Tensor,
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"Cannot read the picture '{path}': {error.strerror}.") from error
-    picture, done = _picture(decoded(path, content)), list[str]()
-    mode = PICTURE_MODES[channels]
-    if picture.mode == "RGBA" and mode != "RGBA":
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        done.append(f"'{path}' was laid on white.")
+    image, changes = decoded(path, content, PICTURE_MODES[channels])
+    picture, done = _picture(image), [f"'{path}' was {change}." for change in changes]
     if picture.size != (width, height):
         before = f"{picture.height} x {picture.width}"
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
         done.append(f"'{path}' was resampled from {before} to {height} x {width} pixels.")
-    array = np.array(picture.convert(mode)).reshape(height, width, channels)
+    array = np.array(picture).reshape(height, width, channels)
     return torch.from_numpy(array).permute(2, 0, 1)[None].float().div(255), done

@@ -34,8 +34,9 @@ def split(
     """The seed's training, validation and test images of a source.
 
     `train_size` images are drawn from the training images, and the last `val_fraction` of
-    them is the validation part. Test images are the official ones; where there are none,
-    all images are shuffled together and the test part is what training leaves over.
+    them is the validation part, unless the publisher held one out. Test images are the official
+    ones; where there are none, all images are shuffled together and the test part is what training
+    leaves over.
 
     Args:
         source: what `load_source` gives.
@@ -51,7 +52,7 @@ def split(
     """
     n = len(source.train)
     size = _train_size(source, n, train_size)
-    held_out = _held_out(size, val_fraction)
+    held_out = 0 if source.val is not None else _held_out(size, val_fraction)
     order = _shuffled(n, seed, "split")
     if source.test is None:
         whole, pool = source.train, order[size:]
@@ -67,10 +68,13 @@ def split(
         pool = pool[drawn[:test_size]]
     rows = {"train": order[: size - held_out], "val": order[size - held_out : size], "test": pool}
     facts: dict[str, JSON] = {"source": source.name, "digest": source.train.digest, "seed": seed}
+    held = source.train if source.val is None else source.val
+    if source.val is not None:
+        rows["val"] = torch.arange(len(held))
     facts |= {part: len(index) for part, index in rows.items()}
     made = Splits(
         train=_part(source.train, "train", rows["train"], facts),
-        val=_part(source.train, "val", rows["val"], facts),
+        val=_part(held, "val", rows["val"], facts),
         test=_part(whole, "test", rows["test"], facts),
     )
     _check_classes(made.train)

@@ -1,6 +1,7 @@
 """The producers of the main experiment: what each stage of the graph does in its worker."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from notbugs.core import random
-from notbugs.core.errors import DataError
+from notbugs.core.errors import DataError, DataWarning
 from notbugs.data import (
     ImageData,
     Planted,
@@ -45,9 +46,9 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def digest_of(source: Source) -> str:
-    """The digest of the training part and, where there is one, of the official test part."""
-    test = "" if source.test is None else source.test.digest
-    return f"{source.train.digest}{test}"
+    """The digests of the training part and of the official test and validation parts there are."""
+    parts = (source.train, source.test, source.val)
+    return "".join(data.digest for data in parts if data is not None)
 
 
 @lru_cache(maxsize=2)
@@ -60,7 +61,8 @@ def splits(
     test_size: int | None,
 ) -> Splits:
     """The seed's split of a dataset, checked to be the data the run was planned with."""
-    source = load_source(name, None if data_dir is None else Path(data_dir))
+    with warnings.catch_warnings(action="ignore", category=DataWarning):  # the plan said it
+        source = load_source(name, None if data_dir is None else Path(data_dir))
     if digest_of(source) != digest:
         raise DataError(
             f"The files of '{name}' changed while the run was under way. Start it again."

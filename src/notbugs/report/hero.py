@@ -76,7 +76,7 @@ def _small(figure: Figure) -> bytes:
     """A PNG within the limit: fewer colours first, which line art bears, then fewer pixels."""
     content = b""
     for dpi in (150, 120, 100, 80, 60):
-        whole = Image.open(BytesIO(png(figure, dpi))).convert("RGB")
+        whole = Image.open(BytesIO(png(figure, dpi)), formats=("PNG",)).convert("RGB")
         few = whole.quantize(256, Image.Quantize.MAXCOVERAGE, 3, dither=Image.Dither.NONE)
         for image in (whole, few):
             buffer = BytesIO()

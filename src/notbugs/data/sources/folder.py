@@ -1,55 +1,91 @@
 """One's own images: a folder with one subfolder for each class."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from notbugs.core.errors import DataError
+from notbugs.core.errors import DataError, DataWarning
+from notbugs.core.limits import beyond_memory
 from notbugs.data.dataset import ImageData
-from notbugs.data.pictures import decoded
+from notbugs.data.decoding import EXACT, SUFFIXES, Kind, common_mode, decoded, kind_of
 from notbugs.data.sources.source import Source, published, read_note
 
-SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+PARTS = {
+    **{"train": "train", "training": "train", "test": "test", "testing": "test"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+}
+"""Folders (in small letters) that hold a part of a set, each with the class folders."""
+SYSTEM = ("__MACOSX", "@eaDir")
+"""Folders that systems leave beside images, with files that only look like them."""
+UNREAD = frozenset(
+    (".arw", ".avif", ".cr2", ".dng", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".psd", ".tga")
 )
+"""Endings of images that cannot be read, whose absence from a set is worth a word."""
+
+ClassFiles: TypeAlias = Mapping[str, Sequence[Path]]
+"""The image files of each class of a part."""
 
 
 def load_folder(folder: Path | str) -> Source:
     """The images in `folder`, one subfolder a class; classes and files sorted by name.
 
-    All images must have one size and one number of channels (grey 1, RGB 3, RGBA 4). A
-    folder that holds just `train` and `test`, each with the same class folders, has an
-    official test part. Hidden files, and files that are not images by their name, are
-    passed over.
+    A class's images may lie in further folders within its own. Subfolders called train (or
+    training), val (valid, validation) and test (testing) that hold the class folders are the
+    parts of the set: test, or where there is none val, is its official test part; val beside
+    test is the validation part. PNG, JPEG, BMP, GIF, TIFF, WebP and PPM files are read, by their
+    endings; hidden files and other endings are passed over.
+
+    Images are turned upright as EXIF says and must then have one size. They are grey where all
+    files are, RGBA where all are transparent, else RGB: what is transparent is laid on white, 16
+    bits become 8, of several frames the first is taken. A `DataWarning` says what was done.
 
     Raises:
-        DataError: no or one class folder, an empty one, mixed sizes or channels, a file
-            that is no sound image; the message names it.
+        DataError: no or one class folder, an empty one, parts with other classes, mixed sizes, a
+            file that is no sound image, or more than fits into memory; the message names it.
     """
-    folder = Path(folder)
-    folder = folder.expanduser()
+    folder = Path(folder).expanduser()
     name = f"folder:{folder}"
     if not folder.is_dir():
         raise DataError(f"No folder '{folder}'. Check the path after 'folder:'.")
-    note = read_note(folder)
-    parts = _folders(folder)
+    note, places = read_note(folder), _parts(folder)
+    files = {part: _class_files(place) for part, place in places.items()}
+    kinds = {kind_of(path) for own in files.values() for path in _joined(own)}
+    mode, changes = common_mode(kinds), Counter[str]()
+    parts = {
+        part: _part(place, files[part], mode, changes, name=name, part=part, note=note)
+        for part, place in places.items()
+    }
+    _check_alike(parts, places)
+    _say(folder, places.values(), kinds, changes, sum(len(data) for data in parts.values()))
+    val, test = parts.get("val"), parts.get("test")
+    return Source(name, next(iter(parts.values())), test or val, note, val if test else None)
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """Where the parts' class folders are, train first; "all" where the set has no parts."""
+    below = _folders(folder)
     # Two classes that happen to be called "test" and "train" hold images, not folders.
-    if [path.name for path in parts] != ["test", "train"] or not all(map(_folders, parts)):
-        return Source(name, _part(folder, name, "all", note), None, note)
-    train, test = (_part(folder / part, name, part, note) for part in ("train", "test"))
-    if train.class_names != test.class_names or train.shape != test.shape:
+    parts = [path for path in below if path.name.lower() in PARTS and _folders(path)]
+    if not parts:
+        return {"all": folder}
+    found = {PARTS[path.name.lower()]: path for path in parts}
+    names = ", ".join(f"'{path.name}'" for path in below)
+    if len(found) < len(below) or "train" not in found:
         raise DataError(
-            f"'{folder}/train' and '{folder}/test' differ: classes {', '.join(train.class_names)} "
-            f"of shape {train.shape} against {', '.join(test.class_names)} of shape {test.shape}. "
-            "Give both the same class folders and one image size."
+            f"'{folder}' holds the folders {names}. Those called {', '.join(PARTS)} are parts of a "
+            "set: one of each kind, train among them, and no folder beside them. Rename or move "
+            "the others, or name one part alone after 'folder:'."
         )
-    return Source(name, train, test, note)
+    return {part: found[part] for part in ("train", "val", "test") if part in found}
 
 
-def _part(folder: Path, name: str, part: str, note: str) -> ImageData:
+def _class_files(folder: Path) -> dict[str, list[Path]]:
     classes = _folders(folder)
     if not classes:
         raise DataError(
@@ -59,57 +95,105 @@ def _part(folder: Path, name: str, part: str, note: str) -> ImageData:
         raise DataError(
             f"'{folder}' has one class only ('{classes[0].name}'). A classifier needs two or more."
         )
-    files = [_images(path) for path in classes]
-    for path, own in zip(classes, files, strict=True):
+    files = {path.name: [p for p in _walk(path) if _ending(p) in SUFFIXES] for path in classes}
+    for path, own in zip(classes, files.values(), strict=True):
         if not own:
             raise DataError(
                 f"The class folder '{path}' is empty: no image ({', '.join(sorted(SUFFIXES))}) "
                 "is in it. Add images or remove the folder."
             )
-    images, digest = _read_all([path for own in files for path in own], folder)
-    labels = torch.repeat_interleave(torch.tensor([len(own) for own in files]))
-    names = [path.name for path in classes]
-    return published(
-        images,
-        labels,
-        names,
-        name=name,
-        part=part,
-        files={f"{len(images)} images": digest},
-        note=note,
-    )
+    return files
+
+
+def _part(
+    folder: Path,
+    files: ClassFiles,
+    mode: str,
+    changes: Counter[str],
+    *,
+    name: str,
+    part: str,
+    note: str,
+) -> ImageData:
+    images, digest = _read_all(_joined(files), folder, mode, changes)
+    labels = torch.repeat_interleave(torch.tensor([len(own) for own in files.values()]))
+    named = {f"{len(images)} images": digest}
+    return published(images, labels, list(files), name=name, part=part, files=named, note=note)
+
+
+def _check_alike(parts: Mapping[str, ImageData], places: Mapping[str, Path]) -> None:
+    first, *others = parts
+    train = parts[first]
+    for part in others:
+        other = parts[part]
+        if train.class_names != other.class_names or train.shape != other.shape:
+            raise DataError(
+                f"'{places[first]}' and '{places[part]}' differ: classes "
+                f"{', '.join(train.class_names)} of shape {train.shape} against "
+                f"{', '.join(other.class_names)} of shape {other.shape}. Give both the same class "
+                "folders and one image size."
+            )
+
+
+def _joined(files: ClassFiles) -> list[Path]:
+    return [path for own in files.values() for path in own]
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [path for path in _entries(folder) if path.is_dir()]
 
 
-def _images(folder: Path) -> list[Path]:
-    def wanted(path: Path) -> bool:
-        hidden = path.name.startswith(".")
-        return not hidden and path.suffix.lower() in SUFFIXES and path.is_file()
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without what is hidden or the system's."""
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"Cannot read the folder '{folder}': {error.strerror}.") from error
+    return [path for path in found if not path.name.startswith(".") and path.name not in SYSTEM]
 
-    return sorted(filter(wanted, folder.iterdir()))
+
+def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The files in a folder and the folders within, links included."""
+    above = (*above, folder.resolve())
+    for path in _entries(folder):
+        if path.is_file():
+            yield path
+        elif path.is_dir() and path.resolve() not in above:
+            yield from _walk(path, above)
 
 
-def _read_all(paths: Sequence[Path], folder: Path) -> tuple[Tensor, str]:
+def _ending(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _read_all(
+    paths: Sequence[Path], folder: Path, mode: str, changes: Counter[str]
+) -> tuple[Tensor, str]:
     """All images, uint8 [n, c, h, w], and the SHA-256 over their names and bytes."""
     digest = hashlib.sha256()
-    images: Tensor | None = None
+    images = torch.empty(0)
     for i, (path, content) in enumerate(_contents(paths)):
         digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
-        image = decoded(path, content)
-        if images is None:
-            images = torch.empty((len(paths), *image.shape), dtype=torch.uint8)
+        image, done = decoded(path, content, mode)
+        changes.update(done)
+        if not i:
+            images = _room_for(len(paths), image, folder)
         if image.shape != images.shape[1:]:
             raise DataError(
                 f"The images have mixed sizes: '{paths[0]}' is {_size(images[0])}, '{path}' is "
-                f"{_size(image)}. Bring all to one size and colour mode."
+                f"{_size(image)}. Bring all to one size."
             )
         images[i] = image
-    if images is None:
-        raise DataError(f"'{folder}' holds no images.")
     return images, digest.hexdigest()
+
+
+def _room_for(count: int, image: Tensor, folder: Path) -> Tensor:
+    if lacking := beyond_memory(count * image.numel()):
+        raise DataError(
+            f"The {count:,} images of '{folder}', each {_size(image)}, do not fit: {lacking}. Make "
+            "them smaller or take fewer."
+        )
+    return torch.empty((count, *image.shape), dtype=torch.uint8)
 
 
 def _contents(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
@@ -123,3 +207,19 @@ def _contents(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
 def _size(image: Tensor) -> str:
     channels, height, width = image.shape
     return f"{width} by {height} with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _say(
+    folder: Path, places: Iterable[Path], kinds: set[Kind], changes: Counter[str], count: int
+) -> None:
+    """Warns, once, of all that was done to the images and of those that were left out."""
+    said = list[str]()
+    if len({kind.mode for kind in kinds}) > 1 or changes.keys() - EXACT:
+        said += [f"{n} {'was' if n == 1 else 'were'} {change}" for change, n in changes.items()]
+    left = Counter(_ending(p) for place in places for c in _folders(place) for p in _walk(c))
+    said += [f"{n} '{e}' could not be read" for e, n in sorted(left.items()) if e in UNREAD]
+    stray = sum(_ending(p) in SUFFIXES for place in places for p in _entries(place) if p.is_file())
+    said += [f"{stray} outside the class folders left out"] if stray else []
+    if said:
+        text = f"Of the images in '{folder}' ({count} read), {'; '.join(said)}."
+        warnings.warn(text, DataWarning, stacklevel=4)

@@ -25,7 +25,7 @@ def load_source(
     Args:
         name: "digits" and "planted" need no files; "mnist", "fashion-mnist", "cifar10" and
             "cifar100" are read in their publishers' formats; "folder:PATH" is a folder with
-            one subfolder of images for each class.
+            one subfolder of images for each class (see `sources.folder.load_folder`).
         data_dir: where the files are, or go; None: the environment's NOTBUGS_DATA, else the
             system's cache. Fashion-MNIST is also found in Debian's folder.
         download: allow the network; else missing files are an error.

@@ -27,6 +27,7 @@ TITLES = {
 class Source:
     """A set as published: its images, the official test images if any, and its variant.
 
+    `val` are the images to validate on, where the publisher held some out beside the test images.
     `note` is the beginning of the PROVENANCE.txt beside the files, if there is one: files
     that are not the publisher's say so there, and every table repeats it.
     """
@@ -35,6 +36,7 @@ class Source:
     train: ImageData
     test: ImageData | None
     note: str = ""
+    val: ImageData | None = None
 
     @property
     def title(self) -> str:

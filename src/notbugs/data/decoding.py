@@ -1,0 +1,147 @@
+"""Picture files become tensors here, and nowhere else: which are opened, and as what."""
+
+import io
+import warnings
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from notbugs.core.errors import DataError
+from notbugs.core.limits import PIXELS
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's decoders that may run, whatever a file claims to be: others (EPS) start programs."""
+SUFFIXES = frozenset(
+    (
+        *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm"),
+        *(".tif", ".tiff", ".webp"),
+    )
+)
+"""The endings, in small letters, by which an image is known in a folder."""
+GREY = {
+    **{"1": "1 bit", "L": "grey", "LA": "grey"},
+    **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N", "I"), "16-bit grey"),
+}
+READ = {
+    **GREY,
+    **{"P": "palette", "PA": "palette", "RGB": "RGB", "RGBA": "RGB", "RGBX": "RGB"},
+    **{"CMYK": "CMYK", "YCbCr": "YCbCr", "HSV": "HSV"},
+}
+"""Pillow's modes that can be read, and what people call them."""
+EXACT = frozenset(("converted from palette to RGB", "converted from 1 bit to grey"))
+"""What can be done to a picture without a change of its colours."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a picture's header says of its colours: Pillow's mode, and whether it is transparent."""
+
+    mode: str
+    alpha: bool
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return READ[self.mode]
+
+
+def kind_of(path: Path) -> Kind:
+    """The kind of a picture file, by its header alone.
+
+    Raises:
+        DataError: it cannot be read, is no picture of a known format, or too large.
+    """
+    try:
+        with path.open("rb") as file, _opened(path, file) as picture:
+            return _kind(path, picture)
+    except OSError as error:
+        raise DataError(f"Cannot read '{path}': {error.strerror}.") from error
+
+
+def common_mode(kinds: Collection[Kind]) -> str:
+    """The mode all can be read as: L where all are grey, RGBA where all are transparent."""
+    if all(kind.mode in GREY for kind in kinds):
+        return "L"
+    return "RGBA" if all(kind.alpha for kind in kinds) else "RGB"
+
+
+def decoded(path: Path, content: bytes, mode: str = "") -> tuple[Tensor, list[str]]:
+    """A picture file's content as an image, uint8 [c, h, w], upright, and what was done to it.
+
+    What was done goes on from "was": "converted from CMYK to RGB". Of several frames the first
+    is taken. `path` is for the errors; without a `mode` the image gets the file's own.
+
+    Raises:
+        DataError: no sound picture of a known format, or too large.
+    """
+    with _opened(path, io.BytesIO(content)) as picture:
+        kind = _kind(path, picture)
+        mode, done = mode or common_mode([kind]), list[str]()
+        if getattr(picture, "is_animated", False):
+            done.append("cut to the first frame")
+        if picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+            done.append("turned upright as EXIF says")
+        picture = _eight_bits(ImageOps.exif_transpose(picture))
+        if kind.alpha and mode != "RGBA":
+            done.append("laid on white")
+            picture = _on_white(picture)
+        if kind.name != (colours := "grey" if mode == "L" else "RGB"):
+            done.append(f"converted from {kind.name} to {colours}")
+        array = np.array(picture.convert(mode))
+    return torch.from_numpy(array).reshape(*array.shape[:2], -1).permute(2, 0, 1), done
+
+
+@contextmanager
+def _opened(path: Path, file: io.BytesIO | io.BufferedReader) -> Generator[Image.Image, None, None]:
+    """The picture in an open file; whatever fails until the block ends names `path`."""
+    try:
+        if not file.read(1):
+            raise ValueError("the file is empty")
+        file.seek(0)
+        # Pillow warns of odd metadata and of large pictures; the limit here is our own.
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as picture:
+            if picture.width * picture.height > PIXELS:
+                raise Image.DecompressionBombError(f"{picture.width} x {picture.height} pixels")
+            yield picture
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"'{path}' is too large ({error}): pictures of at most {PIXELS:,} pixels are read. "
+            "Make it smaller."
+        ) from error
+    except Exception as error:  # decoders raise nearly anything for a broken file
+        why: object = error
+        if isinstance(error, UnidentifiedImageError):
+            why = f"by its content it is none of {', '.join(FORMATS)}"
+        raise DataError(f"'{path}' is not a sound image ({why}). Replace or remove it.") from error
+
+
+def _kind(path: Path, picture: Image.Image) -> Kind:
+    mode = picture.mode
+    # Elsewhere than in a PNG, 32 bits do not say which number is white.
+    if mode not in READ or (mode == "I" and picture.format != "PNG"):
+        known = ", ".join(dict.fromkeys(READ.values()))
+        raise DataError(f"'{path}' has the colour mode {mode}; {known} can be read. Convert it.")
+    return Kind(mode, "transparency" in picture.info or mode in ("LA", "PA", "RGBA"))
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """A picture of 16-bit grey rounded to 8 bits, with its transparency; others as they are."""
+    if not picture.mode.startswith("I"):
+        return picture
+    levels = np.asarray(picture).astype(np.int64)
+    grey = (levels * 255 + 32767) // 65535
+    shown = levels != picture.info.get("transparency", -1)
+    return Image.fromarray(np.stack([grey, 255 * shown], axis=-1).astype(np.uint8))
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture.convert("RGBA"))
