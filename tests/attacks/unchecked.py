@@ -36,6 +36,27 @@ class Net(nn.Module):
         return self.after(self.layer(self.flat(x)))
 
 
+class Mixed(nn.Module):
+    """A net whose norm takes its statistics from the batch, in eval mode too."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)
+        self.flat, self.layer = nn.Flatten(), nn.Linear(144, CLASSES)
+        draws = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for layer in (self.conv, self.layer):
+                layer.weight.normal_(generator=draws)
+            self.layer.bias.copy_(50 * (torch.arange(CLASSES) == 1))
+
+    def forward(self, x):
+        return self.layer(self.flat(self.norm(self.conv(x)).relu()))
+
+
+def mixed():
+    return Classifier(Mixed(), shape=(1, 8, 8), classes=CLASSES, embedding="flat")
+
+
 def model(after=lambda z: z, outputs=CLASSES, classes=CLASSES):
     body = Net(outputs, after)
     return Classifier(body, shape=(1, 8, 8), classes=classes, embedding="flat")
@@ -53,6 +74,7 @@ MODELS = {
     "NaN": model(lambda z: z * float("nan")),
     "infinity": model(lambda z: z + float("inf")),
     "no gradients": model(lambda z: z.detach()),
+    "batch statistics": mixed(),
     "a bare module": Net(CLASSES, lambda z: z),
 }
 

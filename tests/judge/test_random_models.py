@@ -130,9 +130,10 @@ def test_a_row_is_what_more_than_half_of_the_passes_say(answers, right, broken):
     model = wrap(Turns(answers), shape=(1, 2, 2), classes=3, embedding="flat")
     x, y = torch.full((2, 1, 2, 2), 0.5), torch.tensor([1, 1])
     model.body.passes = 0  # `wrap` tried it
-    # Four on the clean images, one to see a gradient, three of the attack, four at the end.
+    # Four on the clean images, one or four to see whether rows depend on their neighbours, one
+    # to see a gradient, three of the attack, four at the end.
     found = pgd(Linf(), 0.1, steps=2)(model, x, y, votes=4, fast=False)
-    assert model.body.passes == 12
+    assert model.body.passes in (13, 16)
     assert found.already_wrong.tolist() == [not right] * 2
     assert found.success.tolist() == [broken] * 2
 

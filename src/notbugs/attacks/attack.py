@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks.goals import check_goals
+from notbugs.attacks.neighbours import check_rows
 from notbugs.attacks.result import AttackResult
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
@@ -257,8 +258,9 @@ class AbstractAttack(ABC):
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
         label, targets equal to labels, logits that are not finite on a clean image or not
-        of shape (n, classes), a model of too few classes for the loss or without
-        gradients, and `observe` for a method that runs a loop of its own. TypeError for a
+        of shape (n, classes), a model of too few classes for the loss, without gradients,
+        or whose logits of an image depend on its neighbours (`neighbours.check_rows`), and
+        `observe` for a method that runs a loop of its own. TypeError for a
         module that is no `Classifier`.
         The model's modes, parameters and gradients are left as they were.
         """
@@ -285,6 +287,7 @@ class AbstractAttack(ABC):
         with frozen(model):
             own = lined_up_as_known(model) if fast else model.logits
             said = clean_logits(model, x, own)
+            check_rows(model, x, said)
             wrong = wrong_clean(model, x, y, votes, said)
             if self.needs_grad:
                 check_gradients(model, x[:1], self.name)

@@ -12,13 +12,15 @@ from notbugs.attacks.losses import (
     cross_entropy,
     least_classes,
 )
+from notbugs.attacks.neighbours import check_rows
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, check_labels, check_positive
 from notbugs.core.types import Images, Labels, Logits
 from notbugs.engine import AbstractNorm, Threat
 from notbugs.engine.norms import check_norm
-from notbugs.models import Classifier, frozen, predicted_clean, prepared
+from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.decision import predicted
+from notbugs.models.predictions import clean_logits
 from notbugs.models.validation import check_classes, check_gradients
 
 
@@ -124,10 +126,11 @@ def universal(
     check_positive(size, "step_size")
     check_positive(most_loss, "most_loss")
     with frozen(model), torch.no_grad():
-        said = predicted_clean(model, x)
+        logits = clean_logits(model, x)
+        check_rows(model, x, logits)
         check_gradients(model, x[:1], "universal")
         goal = _Goal(model.logits, loss, most_loss, target)
-        classes = said if y is None else y.long()
+        classes = logits.argmax(dim=1) if y is None else y.long()
         return _made(goal, threat, norm, x, classes, epochs, batch, size, seed)
 
 

@@ -138,7 +138,8 @@ class Evaluate:
         table = Table(
             title=f"{data.name}, {verdict.n} images, {verdict.threat} (pixel units of [0, 1])"
         )
-        for name in ("", "broken", "standing %", "seconds"):
+        standing_head = "standing % (at most)" if verdict.is_upper_bound else "standing %"
+        for name in ("", "broken", standing_head, "seconds"):
             table.add_column(name, justify="left" if not name else "right")
         standing = int(verdict.right.sum())
         table.add_row("clean", str(verdict.n - standing), f"{verdict.clean:.2f}", "")
@@ -154,10 +155,20 @@ class Evaluate:
                 standing -= count
                 table.add_row(name, str(count), f"{100 * standing / verdict.n:.2f}", "")
         console.print(table)
+        if verdict.left_out:
+            names = ", ".join(verdict.left_out)
+            console.print(f"The model has no gradients, so these were left out: {names}.")
+        most = "at most " if verdict.is_upper_bound else ""
         console.print(
-            f"Robust accuracy {verdict.robust:.2f} % (95 % interval over images: "
+            f"Robust accuracy {most}{verdict.robust:.2f} % (95 % interval over images: "
             f"{low:.1f} to {high:.1f}); {verdict.forwards / verdict.n:.0f} forward passes an image."
         )
+        if verdict.is_upper_bound:
+            fired = [c["check"] for c in verdict.masking if c["verdict"] == "suspicious"]
+            console.print(
+                f"An upper bound, not a measurement: {', '.join(fired)} tell that these attacks "
+                "miss some images. An attack adapted to the model may break many more."
+            )
         left = [attack for attack in verdict.attacks if attack.given_up]
         if left:
             checked, fallen = sum(a.checked for a in left), sum(a.fallen for a in left)

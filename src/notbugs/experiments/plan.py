@@ -13,7 +13,7 @@ from notbugs.features import TARGET_KINDS
 from notbugs.store import Stage
 from notbugs.training import Recipe, recipe_as_json
 
-VERSION = 4
+VERSION = 5
 """Raised whenever a producer changes what it computes: stored results are then redone."""
 
 

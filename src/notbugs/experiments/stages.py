@@ -235,6 +235,7 @@ def measure(context: StageContext) -> None:
         "shifted": accuracy(model, test, shifted),
         "robust_half_eps": verdicts["robust_half_eps"].robust,
         "robust_eps": verdicts["robust_eps"].robust,
+        **{f"{name}_upper_bound": float(v.is_upper_bound) for name, v in verdicts.items()},
         "zero_gradients": 100 * verdicts["robust_eps"].zero_gradients,
         "test_images": len(test),
         **_set_numbers(data),

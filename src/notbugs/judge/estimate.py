@@ -8,9 +8,9 @@ import torch
 from notbugs.attacks import AbstractAttack
 from notbugs.core.types import Images, Logits
 from notbugs.data import ImageData
+from notbugs.judge.usable import usable
 from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.standin import faster
-from notbugs.models.validation import check_gradients
 
 ROWS = 32
 
@@ -22,16 +22,15 @@ def estimate(
     """Seconds that `attacks` take on `data` if every image stands to the end: an upper bound.
 
     A forward pass, and one with a gradient, are timed on a few images; the passes of each
-    attack are known. Images that fall early make it faster.
+    attack are known. Images that fall early make it faster. Attacks that need gradients which
+    the model does not have cost nothing.
 
-    **Raises** ValueError for a model without gradients where an attack needs them.
+    **Raises** ValueError for a model that `evaluate` refuses.
     """
     x = data.pixels(slice(0, ROWS)).to(model.device)
     total = 0.0
     with frozen(model):
-        for attack in attacks:
-            if attack.needs_grad:
-                check_gradients(model, x[:1], attack.name)
+        for attack in usable(model, data, attacks)[0]:
             logits = model.logits
             if fast:
                 big = data.pixels(slice(0, 128)).to(model.device)

@@ -16,7 +16,9 @@ from notbugs.engine import Check, Threat
 from notbugs.judge.accuracy import correct
 from notbugs.judge.ledger import Found, Ledger, identity
 from notbugs.judge.masking import diagnose, repeats
+from notbugs.judge.signs import searched
 from notbugs.judge.standard import standard_attacks
+from notbugs.judge.usable import usable
 from notbugs.judge.verdict import Verdict
 from notbugs.models import Classifier, prepared
 
@@ -74,9 +76,14 @@ def evaluate(
       follow, and whose majority says whether an image is right or broken. The verdict's
       "two passes agree" tells where it is needed.
 
+    On a model without gradients, attacks that need them are left out, and the verdict names
+    them. What attacks without gradients break after the others is evidence of masking, and
+    tested (`signs.searched`): put them last, as the standard evaluation does.
+
     **Raises** ValueError when the data does not fit the model, the model gives NaN for a
-    clean image, there is no attack, or an attack has another threat; StoreError where
-    `save_to` is of another evaluation.
+    clean image, its logits of an image depend on the other images of the batch, it has no
+    gradients and every attack needs them, there is no attack, or an attack has another
+    threat; StoreError where `save_to` is of another evaluation.
     """
     size = (128 if model.device.type == "cpu" else 1024) if batch_size is None else batch_size
     check_count(size, "batch_size")
@@ -86,6 +93,7 @@ def evaluate(
     if thorough:
         chosen = [attack.thorough() for attack in chosen]
     _check_attacks(chosen, threat)
+    chosen, left_out = usable(model, data, chosen)
     wanted = attacks is None if diagnosis is None else diagnosis
     if wanted:
         threat.as_norm("the masking diagnosis")  # refused before the work, not after it
@@ -99,7 +107,13 @@ def evaluate(
     ledger.close()
     verdict = ledger.verdict(threat, [attack.name for attack in chosen])
     again = processes.from_first(lambda: repeats(model, data, samples=samples))
-    verdict = replace(verdict, samples=samples, repeats=again)
+    verdict = replace(
+        verdict,
+        samples=samples,
+        repeats=again,
+        left_out=left_out,
+        searched=searched(verdict, [attack.needs_grad for attack in chosen]),
+    )
     if not wanted or not bool(verdict.right.any()):
         return verdict
     found = processes.from_first(lambda: diagnose(model, data, threat, seed=seed, samples=samples))

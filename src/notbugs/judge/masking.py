@@ -63,8 +63,8 @@ def repeats(model: Classifier, data: ImageData, *, count: int = 50, samples: int
     """Whether two passes of the first `count` images agree: one entry of the diagnosis alone."""
     x = data.pixels(slice(0, count)).to(model.device)
     with frozen(model):
-        shift, flipped = repeated(model, x)
-    return repeatable(shift, flipped, samples)
+        lead, shift, flipped = repeated(model, x)
+    return repeatable(lead, shift, flipped, samples)
 
 
 def _chosen(model: Classifier, data: ImageData, seed: int, count: int) -> Tensor:

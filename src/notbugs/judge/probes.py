@@ -1,13 +1,14 @@
 """What is measured on a model to see whether its gradients can be trusted."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 
 from notbugs.attacks import Attack, cross_entropy, fgsm, margin, pgd, predicted
 from notbugs.attacks.apgd import apgd
 from notbugs.attacks.losses import ValueOfLogits
+from notbugs.attacks.neighbours import MOVED, lead_change, neighbourly
 from notbugs.attacks.square import square
 from notbugs.core import rows
 from notbugs.core.types import Images, Keys, Labels, Logits, Mask, Rows
@@ -18,12 +19,10 @@ MANY = 20
 """Steps of the many-step attacks."""
 STRONG = 50
 """Steps of the strongest gradient attack."""
-QUERIES = 300
-"""Queries of the attack without gradients."""
+QUERIES = 1000
+"""Queries of the attack without gradients, on each image that those with gradients leave."""
 PASSES = 8
 """Passes averaged at every point for a model that draws anew in each."""
-REPEATS = 1e-3
-"""Largest shift of a logit, as a share of their spread, that rounding alone may cause."""
 FAINT = 2.0**-24
 """Half the spacing of float32 below 1: what the gradient of a rounded softmax cannot tell."""
 
@@ -38,11 +37,14 @@ class Probes:
     - `flat_entropy`: that of the cross-entropy, computed in float32; `faint_entropy`: it is
       at most `FAINT` times the margin's
     - `rise`: how much the margin to the nearest wrong class rose over many steps
-    - `one_step`, `many_steps`, `entropy_steps`, `strong`, `blind`, `unbounded`: broken by
-      one full step on the margin; by many; by many on the cross-entropy; by Auto-PGD; by
-      an attack without the model's gradients; by Auto-PGD that may go anywhere in [0, 1]
-    - `shift`: largest difference of a logit between two passes, as a share of the spread
-      of the row's logits; `flipped`: the prediction differed as well
+    - `one_step`, `many_steps`, `entropy_steps`, `strong`, `unbounded`: broken by one full
+      step on the margin; by many; by many on the cross-entropy; by Auto-PGD; by Auto-PGD
+      that may go anywhere in [0, 1]
+    - `blind`: broken by an attack without the model's gradients, which is shown those rows
+      alone that stand under the attacks with them (`by_gradients`)
+    - `lead`: a typical lead of the first class over another (`lead_change`); `shift`: its
+      change between two passes; `flipped`: the prediction differed as well; `mixed`: its
+      change with other images in the batch, all draws of a random model being the same
     """
 
     flat: Mask
@@ -55,8 +57,15 @@ class Probes:
     strong: Mask
     blind: Mask
     unbounded: Mask
+    lead: Rows
     shift: Rows
     flipped: Mask
+    mixed: Rows
+
+    @property
+    def by_gradients(self) -> Mask:
+        """Broken by an attack that follows the model's gradients, [n]."""
+        return self.one_step | self.many_steps | self.entropy_steps | self.strong
 
     def __len__(self) -> int:
         """The number of images."""
@@ -87,35 +96,46 @@ def probe(
     pixel each, so that few of them prove nothing.
     """
     norm, eps = _ball(threat, x)
-    shift, flipped = repeated(model, x)
-    logits = _held(model, PASSES if bool((shift > REPEATS).any()) else 1)
+    lead, shift, flipped = repeated(model, x)
+    random = bool((shift > MOVED * lead.mean()).any())
+    logits = _held(model, PASSES if random else 1)
 
-    def moved(attack: Attack, by: LogitsOf = logits) -> Images:
-        return attack.craft(by, x, y, keys=keys).x
+    def broken(attack: Attack, by: LogitsOf = logits, left: Mask | None = None) -> Mask:
+        found = torch.zeros_like(flipped)
+        index = (~found if left is None else left).nonzero()[:, 0]
+        if len(index):
+            moved = attack.craft(by, x[index], y[index], keys=keys[index]).x
+            found[index] = _wrong(logits, moved, y[index])
+        return found
 
     # No attack stops at its first success: where the model is random that may be luck.
-    many = moved(pgd(norm, eps, steps=MANY, random_start=False, loss=margin))
+    many = pgd(norm, eps, steps=MANY, random_start=False, loss=margin)
+    risen = many.craft(logits, x, y, keys=keys).x
     strong = apgd(norm, eps, steps=STRONG, loss=margin, stop_on_success=False)
     # The ball of radius 1 in Linf is the whole box, whatever the threat's norm.
     anywhere = apgd(Linf(), 1.0, steps=STRONG, loss=margin, stop_on_success=False)
-    blind = _wrong(logits, moved(square(norm, eps, steps=QUERIES, stop_on_success=False)), y)
-    if surrogate is not None:
-        blind |= _wrong(logits, moved(strong, surrogate.logits), y)
     slope, slope_entropy = _slope(logits, x, y, margin), _slope(logits, x, y, cross_entropy)
-    return Probes(
+    found = Probes(
         flat=~(slope > 0),
         flat_entropy=~(slope_entropy > 0),
         faint_entropy=~(slope_entropy > FAINT * slope),
-        rise=_margin(logits, many, y) - _margin(logits, x, y),
-        one_step=_wrong(logits, moved(fgsm(eps, norm=norm, loss=margin)), y),
-        many_steps=_wrong(logits, many, y),
-        entropy_steps=_wrong(logits, moved(pgd(norm, eps, steps=MANY, random_start=False)), y),
-        strong=_wrong(logits, moved(strong), y),
-        blind=blind,
-        unbounded=_wrong(logits, moved(anywhere), y),
+        rise=_margin(logits, risen, y) - _margin(logits, x, y),
+        one_step=broken(fgsm(eps, norm=norm, loss=margin)),
+        many_steps=_wrong(logits, risen, y),
+        entropy_steps=broken(pgd(norm, eps, steps=MANY, random_start=False)),
+        strong=broken(strong),
+        blind=torch.zeros_like(flipped),
+        unbounded=broken(anywhere),
+        lead=lead,
         shift=shift,
         flipped=flipped,
+        mixed=mixed(model, x),
     )
+    left = ~found.by_gradients
+    blind = broken(square(norm, eps, steps=QUERIES, stop_on_success=not random), left=left)
+    if surrogate is not None:
+        blind |= broken(strong, surrogate.logits, left)
+    return replace(found, blind=blind)
 
 
 def _ball(threat: Threat, x: Images) -> tuple[AbstractNorm, float]:
@@ -158,13 +178,20 @@ def _wrong(logits: LogitsOf, x: Images, y: Labels) -> Mask:
         return predicted(logits(x)) != y
 
 
-def repeated(model: Classifier, x: Images) -> tuple[Rows, Mask]:
-    """(shift, flipped) between two passes, the second with the rows in reverse.
+def repeated(model: Classifier, x: Images) -> tuple[Rows, Rows, Mask]:
+    """(lead, shift, flipped) between two passes, the second with the rows in reverse.
 
-    The order changes, so that noise from a generator that is reseeded in every pass, and
-    statistics that a row shares with its neighbours, show as well.
+    As in `Probes`. The order changes, so that noise from a generator that is reseeded in
+    every pass shows as well.
     """
     with torch.no_grad():
         once, again = model.logits(x), model.logits(x.flip(0)).flip(0)
-    spread = once.std(dim=1).clamp(min=1e-12)
-    return (once - again).abs().amax(dim=1) / spread, predicted(once) != predicted(again)
+    shift, lead = lead_change(once, again)
+    return lead, shift, predicted(once) != predicted(again)
+
+
+def mixed(model: Classifier, x: Images) -> Rows:
+    """By how much the lead of each row changes when other images stand beside it, [n]."""
+    with torch.no_grad():
+        once, _, other = neighbourly(model, x)
+    return lead_change(once, other)[0]

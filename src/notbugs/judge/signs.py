@@ -1,12 +1,22 @@
 """The signs of masked gradients: each from measurements, by a stated threshold."""
 
+from collections.abc import Sequence
 from typing import TypedDict
 
+from notbugs.attacks.neighbours import MOVED
 from notbugs.core.types import Mask, Rows
-from notbugs.judge.probes import MANY, PASSES, QUERIES, REPEATS, STRONG, Probes
+from notbugs.judge.chance import at_least, noticed
+from notbugs.judge.probes import MANY, PASSES, QUERIES, Probes
+from notbugs.judge.verdict import Verdict
 
 FEW = 0.05
 """Share of the images above which a sign counts: honest models have a few odd images too."""
+MISSED = 0.01
+"""Share of the images left by gradients that a search may break all the same, by luck."""
+LEVEL = 0.01
+"""Probability at which a count is no longer put down to chance."""
+POWER = 0.95
+"""Probability at which a check is said to notice something."""
 
 
 class Check(TypedDict):
@@ -25,7 +35,8 @@ def verdicts(found: Probes, samples: int = 1) -> list[Check]:
         one_step(found),
         black_box(found),
         unbounded(found),
-        repeatable(found.shift, found.flipped, samples),
+        repeatable(found.lead, found.shift, found.flipped, samples),
+        alone(found),
         saturated(found),
     ]
 
@@ -63,16 +74,45 @@ def one_step(found: Probes) -> Check:
 
 
 def black_box(found: Probes) -> Check:
-    """Suspicious where an attack without gradients breaks more than one with, beyond chance.
+    """Suspicious where an attack without gradients breaks what those with them have left.
 
-    The gradient only adds to what such an attack knows; where it does not help, it misleads.
+    That is, more than 1 % of it, beyond chance (`after_gradients`). The gradient only adds to
+    what such an attack knows; where it does not help, it misleads.
     """
-    best = found.strong | found.many_steps
-    evidence = (
-        f"without gradients ({QUERIES} queries) {_share(found.blind):.1%} broken, "
-        f"with ({STRONG} steps) {_share(best):.1%}"
-    )
-    return _entry("black box against white box", evidence, beats(found.blind, best))
+    left = ~found.by_gradients
+    evidence, odd = after_gradients(int(found.blind.sum()), int(left.sum()))
+    return _entry("black box against white box", f"{evidence}, by {QUERIES} queries", odd)
+
+
+def after_gradients(broken: int, left: int) -> tuple[str, bool]:
+    """(evidence, whether it is suspicious): a search broke so many of what gradients had left.
+
+    Honest models lose a few images so, for want of the gradient attack's steps or luck: the
+    count is tested against 1 % of the images left, by the exact binomial test at 1 %. The
+    evidence says which share would be noticed with 95 %.
+    """
+    chance = at_least(broken, left, MISSED)
+    evidence = f"{broken} of {left} images that gradients left were broken without them"
+    share = noticed(left, MISSED, LEVEL, POWER)
+    if share is None:
+        return f"{evidence} (too few to tell)", False
+    return f"{evidence} (p = {chance:.2g}; {share:.0%} would show)", chance < LEVEL
+
+
+def searched(verdict: Verdict, needs_grad: Sequence[bool]) -> Check | None:
+    """What an evaluation's own attacks without gradients broke after those with them.
+
+    Suspicious as `black_box` is. Only attacks after the last one with gradients count: what
+    they broke, it was shown in vain. None where there are not both kinds in this order.
+
+    - `needs_grad`: for each of the verdict's attacks, whether it follows gradients
+    """
+    last = max((i for i, needs in enumerate(needs_grad) if needs), default=-1)
+    if last in (-1, len(needs_grad) - 1):
+        return None
+    broken = sum(attack.broken for attack in verdict.attacks[last + 1 :])
+    left = int(verdict.standing.sum()) + broken
+    return _entry("search after gradients", *after_gradients(broken, left))
 
 
 def unbounded(found: Probes) -> Check:
@@ -86,18 +126,18 @@ def unbounded(found: Probes) -> Check:
     return _entry("accuracy at a very large eps", evidence, counts(left))
 
 
-def repeatable(shift: Rows, flipped: Mask, samples: int = 1) -> Check:
-    """Suspicious where two passes differ by more than 0.1 % of the logits' spread.
+def repeatable(lead: Rows, shift: Rows, flipped: Mask, samples: int = 1) -> Check:
+    """Suspicious where a lead differs between two passes by more than 0.1 % of a typical one.
 
-    Rounding in another order makes differences a hundred times smaller; noise, random
-    resizing and statistics shared in a batch make larger ones. One pass of such a model
-    says little, and an attack may follow its noise: evaluate it with `samples`.
+    Rounding in another order makes differences a hundred times smaller; noise and random
+    resizing make larger ones. One pass of such a model says little, and an attack may follow
+    its noise: evaluate it with `samples`.
 
-    - `shift`, `flipped` [n]: as in `Probes`; `samples`: passes that the evaluation took
+    - `lead`, `shift`, `flipped` [n]: as in `Probes`; `samples`: passes the evaluation took
     """
-    largest = float(shift.max())
-    random = not largest <= REPEATS
-    evidence = f"logits shift by {largest:.2g} of their spread, {_share(flipped):.1%} flip"
+    evidence, random = _changed(shift, lead)
+    if random:
+        evidence += f", {_share(flipped):.1%} of predictions flip"
     if random and samples == 1:
         evidence += (
             f"; the model is random and was judged by single passes: evaluate it with "
@@ -106,6 +146,25 @@ def repeatable(shift: Rows, flipped: Mask, samples: int = 1) -> Check:
     elif random:
         evidence += f"; judged by the majority of {samples} passes, attacked on their average"
     return _entry("two passes agree", evidence, random)
+
+
+def alone(found: Probes) -> Check:
+    """Suspicious where a lead changes by more than 0.1 % with other images in the batch.
+
+    Statistics that are taken over the batch do so: one image's result is then that of its
+    neighbours too, and what stands in one batch falls in another. Attacks and `evaluate`
+    refuse such a model. All draws of a random model are the same in both batches; where they
+    come from elsewhere than torch's generators, it shows here too.
+    """
+    return _entry("rows alone and in batches", *_changed(found.mixed, found.lead))
+
+
+def _changed(change: Rows, lead: Rows) -> tuple[str, bool]:
+    """(evidence, whether a lead changes by more than rounding explains)."""
+    share = float(change.max()) / max(float(lead.mean()), 1e-30)
+    if share <= MOVED:
+        return "leads change by rounding alone", False
+    return f"leads change by up to {share:.2g} of a typical one", True
 
 
 def saturated(found: Probes) -> Check:
@@ -135,13 +194,14 @@ def counts(odd: Mask) -> bool:
 def beats(first: Mask, second: Mask) -> bool:
     """Whether `first` breaks more images than `second`, by 5 % of them and beyond chance.
 
-    Beyond chance: the images that only one of the two breaks differ in number by more
-    than two standard deviations, sqrt(only first + only second) each.
+    Beyond chance: of the images that only one of the two breaks, so many are `first`'s as a
+    fair coin gives with a probability below 1 %.
 
-    **Source**: McNemar 1947 (Psychometrika 12), the test for paired rates.
+    **Source**: McNemar 1947 (Psychometrika 12), the test for paired rates, in its exact form.
     """
     only, other = int((first & ~second).sum()), int((second & ~first).sum())
-    return only - other > max(FEW * len(first), 2 * (only + other) ** 0.5, 1)
+    beyond = at_least(only, only + other, 0.5) < LEVEL
+    return beyond and only - other > max(FEW * len(first), 1)
 
 
 def _entry(check: str, evidence: str, suspicious: bool) -> Check:

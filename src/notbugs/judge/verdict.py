@@ -42,6 +42,8 @@ class Verdict:
     - `diagnosis`: what `diagnose` found, where it was asked
     - `samples`: passes whose majority decided each entry; above 1 for a random model
     - `repeats`: whether two passes agree, as in the diagnosis
+    - `searched`: what attacks without gradients broke after those with them
+    - `left_out`: attacks that could not be run, for the model has no gradients
     """
 
     threat: Threat
@@ -58,6 +60,8 @@ class Verdict:
     diagnosis: tuple[Mapping[str, str], ...] = ()
     samples: int = 1
     repeats: Mapping[str, str] | None = None
+    searched: Mapping[str, str] | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -71,38 +75,44 @@ class Verdict:
 
     @property
     def robust(self) -> float:
-        """Robust accuracy in percent."""
+        """Robust accuracy in percent; an upper bound in earnest where `is_upper_bound`."""
         return 100 * int(self.standing.sum()) / max(1, self.n)
 
     @property
     def ci95(self) -> tuple[float, float]:
-        """The 95 % Wilson interval of the robust accuracy over images, in percent."""
+        """The 95 % Wilson interval of the robust accuracy over images, in percent.
+
+        It tells the chance of drawing these images alone, not what attacks miss.
+        """
         return wilson(int(self.standing.sum()), self.n)
 
     @property
     def masking(self) -> list[Mapping[str, str]]:
         """Signs that gradients are masked: one line a check, with evidence and verdict."""
-        if self.diagnosis:
-            return [*self.diagnosis, *self._finite()]
-        return [
-            {
-                "check": "zero gradients",
-                "evidence": f"in {self.zero_gradients:.1%} of the images, attack by attack",
-                "verdict": "suspicious" if self.zero_gradients > 0.05 else "clear",
-            },
-            *([] if self.repeats is None else [self.repeats]),
-            *self._finite(),
-        ]
+        missing = bool(self.left_out)
+        share = f"in {self.zero_gradients:.1%} of the images, attack by attack"
+        own = {
+            "check": "zero gradients",
+            "evidence": f"none at all: {', '.join(self.left_out)} left out" if missing else share,
+            "verdict": "suspicious" if missing or self.zero_gradients > 0.05 else "clear",
+        }
+        found = self.diagnosis or (own, self.repeats)
+        return [check for check in (*found, self.searched, self._finite()) if check is not None]
 
-    def _finite(self) -> list[Mapping[str, str]]:
+    @property
+    def is_upper_bound(self) -> bool:
+        """Whether a check fires, so that the true robust accuracy may lie far below `robust`."""
+        return any(check["verdict"] == "suspicious" for check in self.masking)
+
+    def _finite(self) -> Mapping[str, str] | None:
         """A check that is there where it fires: nothing is known of such images."""
         if not self.non_finite_points:
-            return []
+            return None
         evidence = (
             f"NaN or infinite at {self.non_finite_points} points that attacks met, and at the "
             f"end in {int(self.non_finite.sum())} images"
         )
-        return [{"check": "finite logits", "evidence": evidence, "verdict": "suspicious"}]
+        return {"check": "finite logits", "evidence": evidence, "verdict": "suspicious"}
 
     def as_json(self) -> Mapping[str, object]:
         """The verdict as plain numbers and lists, percent from 0 to 100."""
@@ -116,6 +126,7 @@ class Verdict:
             "n": self.n,
             "clean": self.clean,
             "robust": self.robust,
+            "robust_is_upper_bound": self.is_upper_bound,
             "ci95": list(self.ci95),
             "attacks": [
                 {"name": a.name, "broken": a.broken, "seconds": a.seconds} for a in self.attacks
@@ -123,6 +134,7 @@ class Verdict:
             "masking": self.masking,
             "seconds": self.seconds,
             "forwards_per_image": self.forwards / max(1, self.n),
+            **({"left_out": list(self.left_out)} if self.left_out else {}),
             **({} if self.samples == 1 else {"samples": self.samples}),
             **({"given_up": checked} if checked else {}),
             **self._unsettled(),

@@ -39,10 +39,14 @@ class SetRow:
         """The standard deviation over seeds; None for a single seed."""
         return self.values.get(f"{column}_std")
 
+    def is_upper_bound(self, column: str) -> bool:
+        """Whether a masking check fired, so that the truth may lie far below the mean."""
+        return bool(self.values.get(f"{column}_upper_bound"))
+
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the row's numbers, without their deviations."""
-        return tuple(c for c in self.values if not c.endswith("_std"))
+        """The names of the row's numbers, without what is said of them."""
+        return tuple(c for c in self.values if not c.endswith(("_std", "_upper_bound")))
 
     @property
     def is_control(self) -> bool:

@@ -14,6 +14,7 @@ from notbugs.report.words import (
     NONE,
     any_number,
     base_name,
+    cell,
     eps_text,
     norm_name,
     number,
@@ -143,7 +144,7 @@ def _name(row: SetRow) -> str:
 
 
 def _short(row: SetRow, column: str) -> str:
-    return with_spread(row.mean(column), row.std(column)).replace(" ± ", " ±")
+    return cell(row, column).replace(" ± ", " ±").replace("≤ ", "≤")
 
 
 def _claims_table(result: Mapping[str, Any], number: Callable[..., str] = with_spread) -> Table:

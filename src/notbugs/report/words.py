@@ -51,8 +51,10 @@ class Column:
 COLUMNS = {
     "clean": Column("Clean", "accuracy on unchanged test images with their true labels"),
     "shifted": Column("Shifted", "accuracy if y + 1 counted as the right label"),
-    "robust_half_eps": Column("Robust ε/2", "accuracy under attack at half of ε"),
-    "robust_eps": Column("Robust ε", "accuracy under attack at ε"),
+    "robust_half_eps": Column(
+        "Robust ε/2", "accuracy under attack at half of ε; ≤: a masking check fires"
+    ),
+    "robust_eps": Column("Robust ε", "accuracy under attack at ε; ≤: a masking check fires"),
     "true_labels": Column("True labels", "training labels that are the true class"),
     "source_success": Column(
         "Source fooled", "images that the standard model does take for their new label"
@@ -150,9 +152,10 @@ def any_number(value: float | None, std: float | None = None) -> str:
 
 
 def cell(row: SetRow, column: str) -> str:
-    """A row's number in a column, with its deviation."""
+    """A row's number in a column, with its deviation; "≤" before a mere upper bound."""
     percent = column_of(column).percent
-    return with_spread(row.mean(column), row.std(column), percent=percent)
+    text = with_spread(row.mean(column), row.std(column), percent=percent)
+    return f"≤ {text}" if row.is_upper_bound(column) else text
 
 
 def column_of(column: str) -> Column:

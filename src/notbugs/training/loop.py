@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core import processes, random
+from notbugs.core.draws import draw_from, own_draws
 from notbugs.core.errors import DataError, TrainingError, bad_value
 from notbugs.core.memory import keep_freed_memory
 from notbugs.data import DeviceData, ImageData, batches
@@ -25,7 +26,6 @@ from notbugs.training.adversary import Adversary
 from notbugs.training.average import Average
 from notbugs.training.batch import Batch
 from notbugs.training.checkpoint import Pace, State
-from notbugs.training.draws import draw_from, own_draws
 from notbugs.training.guard import collapsed, robust_on
 from notbugs.training.optimiser import sgd
 from notbugs.training.recipe import Recipe
