@@ -61,11 +61,13 @@ class Outcome:
         return warned or (self.truth is not None and self.robust - self.truth <= SLACK)
 
 
-def outcome(name: str, case: Judged, is_honest: bool, images: int) -> Outcome:
+def outcome(name: str, case: Judged, is_honest: bool, images: int, quick: bool) -> Outcome:
     """Evaluates a model, with the diagnosis; on a dishonest one the truth is looked for."""
     data, threat, began = case.data.select(slice(0, images)), Threat.parse(case.threat), time.time()
+    norm, given = threat.as_norm("the evaluation"), {"samples": case.samples, "diagnosis": True}
+    few = [apgd(norm, threat.eps, steps=30), square(norm, threat.eps, steps=1000)]
     try:
-        verdict = evaluate(case.model, data, threat, samples=case.samples)
+        verdict = evaluate(case.model, data, threat, attacks=few if quick else None, **given)
     except ValueError as error:
         return Outcome(name, is_honest, images, 0, 0, None, (), str(error))
     fired = tuple(c["check"] for c in verdict.masking if c["verdict"] == "suspicious")
@@ -104,14 +106,14 @@ def majority_wrong(case: Judged, x: torch.Tensor, y: torch.Tensor) -> torch.Tens
 KINDS = {"honest": honest, "dishonest": dishonest}
 
 
-def outcomes(kinds: list[str], images: int, only: str | None) -> Iterator[Outcome]:
+def outcomes(kinds: list[str], images: int, only: str | None, quick: bool) -> Iterator[Outcome]:
     """One a model, honest ones first."""
     cases = Cases()
     for kind in kinds:
         for name, make in KINDS[kind](cases).items():
             if only is None or only in name:
                 torch.manual_seed(0)  # random models draw from the global generator
-                yield outcome(name, make(), kind == "honest", images)
+                yield outcome(name, make(), kind == "honest", images, quick)
 
 
 def markdown(found: list[Outcome]) -> str:
@@ -136,13 +138,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--only", help="models whose name holds this")
+    parser.add_argument("--quick", action="store_true", help="APGD-30 and Square-1000 alone")
     parser.add_argument("--kind", choices=list(KINDS), help="these alone")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     wanted = parser.parse_args()
     torch.set_num_threads(wanted.threads)
     found: list[Outcome] = []
-    for one in outcomes([wanted.kind] if wanted.kind else list(KINDS), wanted.images, wanted.only):
+    kinds = [wanted.kind] if wanted.kind else list(KINDS)
+    for one in outcomes(kinds, wanted.images, wanted.only, wanted.quick):
         found.append(one)
         print(markdown([one]).splitlines()[-1], f"{one.seconds:.0f} s", flush=True)
     wanted.out.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,9 @@ Y = torch.tensor([0, 1, 0, 1, 0, 1])
 DATA = ImageData(X, Y, tuple("abcde"), "noise")
 THREAT = Threat.parse("linf:0.1")
 
+BOTH = [attacks.pgd(Linf(), 0.1, steps=2), attacks.square(Linf(), 0.1, steps=15)]
+"""With gradients and without."""
+
 
 class Net(nn.Module):
     """A linear layer and what is made of its logits."""
@@ -89,9 +92,9 @@ CALLERS = {
     **{name: called(name) for name in ATTACKS},
     "universal": lambda m: attacks.universal(m, X, Linf(), 0.1, y=Y, epochs=1),
     "every target": lambda m: attacks.best_average_worst(attacks.ddn(3), m, X, Y),
-    "evaluate": lambda m: evaluate(m, DATA, THREAT),
+    "evaluate": lambda m: evaluate(m, DATA, THREAT, attacks=BOTH),
     "accuracy": lambda m: accuracy(m, DATA),
-    "diagnose": lambda m: diagnose(m, DATA, THREAT),
+    "diagnose": lambda m: diagnose(m, DATA, THREAT, count=1),
 }
 FEW = model(outputs=2, classes=2)
 DLR = {"loss": attacks.dlr}

@@ -109,3 +109,14 @@ def test_tables_keep_the_order_of_the_report():
     order = [r["set"] for r in numbers.table()]
     assert order == ["D", "D_adv", "D_R", "D_rand", "D_other", "leak:D_other"]
     assert set(numbers.tables()) == {"sets"}
+
+
+def test_one_seed_whose_check_fires_makes_the_mean_an_upper_bound():
+    fires = {"robust_eps": 90.0, "robust_eps_upper_bound": 1.0, "robust_half_eps": 95.0}
+    clear = {"robust_eps": 40.0, "robust_eps_upper_bound": 0.0, "robust_half_eps": 60.0}
+    both = Numbers((Measured("D", None, 0, clear), Measured("D", None, 1, fires)))
+    (row,) = both.table()
+    assert (row["robust_eps"], row["robust_eps_upper_bound"]) == (65.0, 1.0)
+    assert "robust_half_eps_upper_bound" not in row
+    (row,) = Numbers((Measured("D", None, 0, clear),)).table()
+    assert "robust_eps_upper_bound" not in row

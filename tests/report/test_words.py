@@ -1,5 +1,6 @@
 import pytest
 
+from notbugs.report import terminal
 from notbugs.report.reading import set_row
 from notbugs.report.words import (
     cell,
@@ -60,3 +61,13 @@ def test_names_are_typeset_only_where_we_know_them():
     assert math_name("D") == "$D$"
     assert math_name("leak:D_det") == r"$D_{\mathrm{det}}$"
     assert math_name("cost $5") == r"cost \$5"
+
+
+def test_a_number_beside_a_firing_check_is_marked_wherever_a_table_shows_it():
+    measured = {"set": "D", "eps": None, "clean": 98.0, "robust_eps": 95.0, "robust_eps_std": 1.0}
+    row = set_row(measured | {"robust_eps_upper_bound": 1.0})
+    assert cell(row, "robust_eps") == "≤ 95.0 ± 1.0"
+    assert cell(row, "clean") == "98.0"
+    assert cell(set_row(measured), "robust_eps") == "95.0 ± 1.0"
+    assert row.columns == ("clean", "robust_eps")
+    assert terminal._short(row, "robust_eps") == "≤95.0 ±1.0"

@@ -27,19 +27,37 @@ def diagnose(
 ) -> list[Check]:
     """One entry for each sign that the model hides its gradients instead of being robust.
 
-    "suspicious" says that attacks by gradient overstate the robustness: believe the
-    smallest accuracy of any attack, and adapt one to the model. "clear" is no proof. The
-    checks and their thresholds are the functions of `notbugs.judge.signs`.
+    "suspicious" says that attacks by gradient overstate the robustness: the number is an
+    upper bound; adapt an attack to the model. "clear" is no proof. The checks and their
+    thresholds are the functions of `notbugs.judge.signs`.
 
     - `seed`: chooses the images and the attacks' randomness
-    - `count`: images looked at, of those that the model classifies correctly; about 550
-      forward and 150 backward passes each, eight times that for a model random in itself
+    - `count`: images looked at, of those that the model classifies correctly; about 250
+      forward and 150 backward passes each, and 500 forward passes more for those that stand
+      under the attacks with gradients; eight times that for a model random in itself
     - `surrogate`: another model of the same data, whose adversarial examples are tried
       on this one, together with Square, as the attack without gradients
     - `samples`: passes by which the evaluation judged a random model, for the record
 
+    The checks by the names of the published indicators of attack failure:
+
+    ==========================  =========================================================
+    unavailable gradients       zero gradients; saturated logits
+    unstable predictions        two passes agree; loss rises with steps; one step against
+                                many. *Missing*: the loss in a small ball around the image
+    silent success              cannot happen: every attack keeps its best point on the way
+    incomplete optimization     *missing*: whether the loss still climbs at the last step
+    transfer failure            black box against white box, with `surrogate`; without one
+                                a search by queries stands in
+    unconstrained attack        accuracy at a very large eps
+    failure
+    ==========================  =========================================================
+
+    Rows alone and in batches has no counterpart there.
+
     **Source**: Athalye et al. 2018 (arXiv 1802.00420), section 3.1; Carlini et al. 2019
-    (arXiv 1902.06705), section 5. The thresholds are ours.
+    (arXiv 1902.06705), section 5; the indicators are of Pintor et al. 2022 (arXiv 2106.09947).
+    The thresholds are ours.
 
     **Raises** ValueError for data that does not fit, a threat without gradient steps (L0),
     and a model that classifies no image correctly.

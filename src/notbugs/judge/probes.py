@@ -19,7 +19,7 @@ MANY = 20
 """Steps of the many-step attacks."""
 STRONG = 50
 """Steps of the strongest gradient attack."""
-QUERIES = 1000
+QUERIES = 500
 """Queries of the attack without gradients, on each image that those with gradients leave."""
 PASSES = 8
 """Passes averaged at every point for a model that draws anew in each."""
