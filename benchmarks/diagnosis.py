@@ -106,12 +106,12 @@ def majority_wrong(case: Judged, x: torch.Tensor, y: torch.Tensor) -> torch.Tens
 KINDS = {"honest": honest, "dishonest": dishonest}
 
 
-def outcomes(kinds: list[str], images: int, only: str | None, quick: bool) -> Iterator[Outcome]:
+def outcomes(kinds: list[str], images: int, only: list[str], quick: bool) -> Iterator[Outcome]:
     """One a model, honest ones first."""
     cases = Cases()
     for kind in kinds:
         for name, make in KINDS[kind](cases).items():
-            if only is None or only in name:
+            if not only or any(part in name for part in only):
                 torch.manual_seed(0)  # random models draw from the global generator
                 yield outcome(name, make(), kind == "honest", images, quick)
 
@@ -137,7 +137,7 @@ def markdown(found: list[Outcome]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=60)
-    parser.add_argument("--only", help="models whose name holds this")
+    parser.add_argument("--only", nargs="*", default=[], help="models whose names hold these")
     parser.add_argument("--quick", action="store_true", help="APGD-30 and Square-1000 alone")
     parser.add_argument("--kind", choices=list(KINDS), help="these alone")
     parser.add_argument("--threads", type=int, default=1)

@@ -42,6 +42,13 @@ class Cases:
     def __init__(self) -> None:
         self.parts = split(load_source("digits"), seed=0, train_size=700)
 
+    def sigmoid(self) -> Classifier:
+        """Sigmoid units, which want larger steps."""
+        body = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Sigmoid(), nn.Linear(64, 10))
+        model = wrap(body, shape=(1, 8, 8), classes=10, embedding="2")
+        recipe = replace(PLAIN, epochs=40, lr=0.5)
+        return train(model, self.parts.train, recipe, seed=0).model.eval()
+
     def trained(
         self, name: str, parts: Splits | None = None, recipe: Recipe = PLAIN, **options: object
     ) -> Classifier:
@@ -130,7 +137,7 @@ def honest(cases: Cases) -> dict[str, Callable[[], Judged]]:
         return cases.trained("cnn", given, recipe, **SMALL)
 
     def vit() -> Classifier:
-        return cases.trained("vit", None, replace(PLAIN, epochs=20, lr=0.05), patch=2, width=32)
+        return cases.trained("vit", None, replace(PLAIN, epochs=20, lr=0.05), patch=2, width=32, heads=4)
 
     return {
         "linear, Linf": lambda: on("linf:0.1", lambda: cases.trained("linear")),
@@ -144,7 +151,7 @@ def honest(cases: Cases) -> dict[str, Callable[[], Judged]]:
         "vit, L2": lambda: on("l2:0.4", vit),
         "resnet8, Linf": lambda: on("linf:0.05", lambda: cases.trained("resnet8", width=8)),
         "tanh, Linf": lambda: on("linf:0.1", lambda: cases.fitted(dense(nn.Tanh))),
-        "sigmoid, L2": lambda: on("l2:0.6", lambda: cases.fitted(dense(nn.Sigmoid))),
+        "sigmoid, L2": lambda: on("l2:0.6", cases.sigmoid),
         "gelu, Linf": lambda: on("linf:0.1", lambda: cases.fitted(dense(nn.GELU))),
         "robust, Linf": lambda: on("linf:0.1", lambda: cnn(robust)),
         "robust, L2": lambda: on("l2:0.8", lambda: cnn(robust_l2)),

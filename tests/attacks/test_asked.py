@@ -32,8 +32,8 @@ def scene(monkeypatch, noise):
 def test_the_last_answer_serves_to_verify(monkeypatch):
     model, x, y, asked = scene(monkeypatch, 0.0)
     found = pgd(Linf(), 0.05, steps=5)(model, x, y)
-    # The clean images, one image's gradient, and the results: once each.
-    assert [len(question) for question in asked] == [N, 1, N]
+    # The clean images, two of them behind others, one's gradient, and the results: once each.
+    assert [len(question) for question in asked] == [N, 4, 1, N]
     assert torch.equal(asked[-1], found.x_adv)
     assert found.forwards == (5 + 1 + 1 + 1) * N
     with torch.no_grad():

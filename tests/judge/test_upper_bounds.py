@@ -10,7 +10,7 @@ from scipy.special import bdtrc
 from torch import nn
 
 from nets import small_net
-from notbugs.attacks import pgd
+from notbugs.attacks import apgd, margin
 from notbugs.attacks.square import square
 from notbugs.cli.evaluate import Evaluate
 from notbugs.core import random
@@ -26,7 +26,7 @@ EPS = 0.03
 THREAT = Threat(Linf(), EPS)
 NET, X, Y = small_net(40)
 DATA = ImageData(X, Y, tuple("abcde"), "noise")
-GRADIENTS, SEARCH = pgd(Linf(), EPS, steps=10), square(Linf(), EPS, steps=300)
+GRADIENTS, SEARCH = apgd(Linf(), EPS, steps=20, loss=margin), square(Linf(), EPS, steps=200)
 
 
 class Around(nn.Module):
