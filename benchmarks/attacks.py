@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         default="",
-        help="only models (pgd) or methods (minimum) with this in the name",
+        help="only models (pgd), methods (minimum) or peers (evaluation) with this in the name",
     )
     parser.add_argument(
         "--rounds", type=int, help="pgd and minimum: timed rounds, at least (default: 5 and 3)"
@@ -47,6 +47,13 @@ def main() -> None:
     )
     parser.add_argument(
         "--threats", nargs="+", default=["linf:0.15"], help="evaluation (default: linf:0.15)"
+    )
+    parser.add_argument(
+        "--nets",
+        nargs="+",
+        choices=tuple(evaluation_suite.NETS),
+        default=["robust"],
+        help="evaluation: the nets that are trained (default: robust)",
     )
     parser.add_argument(
         "--clock",
@@ -85,6 +92,8 @@ def run(
         weights=wanted.weights,
         images=wanted.images or (8 if quick else 128),
         threats=wanted.threats,
+        nets=wanted.nets,
+        only=wanted.only,
     )
     return found, evaluation_suite.markdown
 

@@ -27,18 +27,35 @@ Peer: TypeAlias = Callable[[Classifier, Tensor, Tensor, Threat], Tensor]
 """(model, images, labels, threat) -> the images it makes of them."""
 
 
+NETS = {
+    "robust": subjects.robust_cnn,
+    "plain": subjects.small_cnn,
+    "norms": subjects.normed,
+}
+
+
 def measured(
-    *, quick: bool, weights: Path | None, images: int, threats: Sequence[str]
+    *,
+    quick: bool,
+    weights: Path | None,
+    images: int,
+    threats: Sequence[str],
+    nets: Sequence[str],
+    only: str,
 ) -> dict[str, Any]:
-    """One entry a threat: who found what, at what cost, and where the two disagree."""
-    given = subjects.robust_cnn(quick) if weights is None else subjects.loaded(weights)
-    data = given.data.select(slice(0, images))
-    subject = Subject(given.name, given.about, given.model, data)
+    """One entry a net and threat: who found what, at what cost, and where they disagree."""
+    given = [NETS[name](quick) for name in nets] if weights is None else [subjects.loaded(weights)]
+    chosen = [
+        Subject(one.name, one.about, one.model, one.data.select(slice(0, images))) for one in given
+    ]
+    peers = {name: peer for name, peer in PEERS.items() if only in name}
     return {
-        "models": {subject.name: subject.described()},
-        "threats": [beside(subject, Threat.parse(one)) for one in threats],
+        "models": {subject.name: subject.described() for subject in chosen},
+        "threats": [
+            beside(subject, Threat.parse(one), peers) for subject in chosen for one in threats
+        ],
         "settings": {
-            "images": f"the first {len(data)} of the test part",
+            "images": f"the first {images} of the test part",
             "batch": BATCH,
             "seed": SEED,
             "rounds": 1,
@@ -50,10 +67,10 @@ def measured(
     }
 
 
-def beside(subject: Subject, threat: Threat) -> dict[str, Any]:
+def beside(subject: Subject, threat: Threat, peers: dict[str, Peer]) -> dict[str, Any]:
     """All evaluations of the same images, after imports and a short one that warms up."""
     prepare()
-    for name in ("pyautoattack", "torchattacks"):
+    for name in {peer.partition(",")[0] for peer in peers}:
         importlib.import_module(name)
     evaluate(
         subject.model, subject.data, threat, attacks=[evaluation_pgd(threat, steps=2)], seed=SEED
@@ -62,7 +79,7 @@ def beside(subject: Subject, threat: Threat) -> dict[str, Any]:
     _, extra = run(subject, lambda: diagnose(subject.model, subject.data, threat, seed=SEED))
     cost = {OURS: mine, DIAGNOSIS: extra}
     robust, differ = {OURS: verdict.robust}, dict[str, Any]()
-    for name, peer in PEERS.items():
+    for name, peer in peers.items():
         standing, cost[name] = run(subject, lambda peer=peer: left_by(peer, subject, threat))
         robust[name] = 100 * float(standing.float().mean())
         differ[name] = {
@@ -73,6 +90,7 @@ def beside(subject: Subject, threat: Threat) -> dict[str, Any]:
             ],
         }
     return {
+        "model": subject.name,
         "threat": str(threat),
         "images": verdict.n,
         "clean": verdict.clean,
@@ -172,10 +190,11 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def _strength(found: list[dict[str, Any]]) -> str:
-    everyone = (OURS, *PEERS)
-    heads = ("threat", "images", "clean %", *(f"robust %, {name}" for name in everyone))
+    everyone = tuple(found[0]["robust"])
+    heads = ("model", "threat", "images", "clean %", *(f"robust %, {name}" for name in everyone))
     lines = [
         (
+            one["model"],
             one["threat"],
             one["images"],
             f"{one['clean']:.2f}",
@@ -184,8 +203,12 @@ def _strength(found: list[dict[str, Any]]) -> str:
         for one in found
     ]
     text = "## Strength\n\nLower robust accuracy is the stronger evaluation.\n\n"
-    broke = [f"{one['threat']}: {_counts(one['first_to_break'])}.\n" for one in found]
-    return f"{text}{table(heads, lines)}\nFirst to break, {OURS}, {''.join(broke)}"
+    broke = [
+        f"{one['model']}, {one['threat']}: {_counts(one['first_to_break'])}.\n" for one in found
+    ]
+    return f"{text}{table(heads, lines)}\nFirst to break, {OURS}:\n\n" + "".join(
+        f"- {line}" for line in broke
+    )
 
 
 def _counts(broken: dict[str, int]) -> str:
@@ -193,9 +216,10 @@ def _counts(broken: dict[str, int]) -> str:
 
 
 def _disagreements(found: list[dict[str, Any]]) -> str:
-    heads = ("threat", "peer", "only the peer breaks", f"only {OURS} breaks")
+    heads = ("model", "threat", "peer", "only the peer breaks", f"only {OURS} breaks")
     lines = [
         (
+            one["model"],
             one["threat"],
             name,
             ", ".join(map(str, differ["only_the_peer_breaks"])) or "none",
@@ -209,6 +233,7 @@ def _disagreements(found: list[dict[str, Any]]) -> str:
 
 def _cost(found: list[dict[str, Any]]) -> str:
     heads = (
+        "model",
         "threat",
         "who",
         "seconds",
@@ -221,6 +246,7 @@ def _cost(found: list[dict[str, Any]]) -> str:
     )
     lines = [
         (
+            one["model"],
             one["threat"],
             who,
             f"{cost['seconds']:.1f}",

@@ -25,8 +25,15 @@ BELOW = ("eagerpy", "torchvision", "torch", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the peers and of what they stand on."""
-    return {name: importlib.metadata.version(name) for name in (*PEERS, *BELOW)}
+    """Installed versions of the peers that are here, and of what they stand on."""
+    return {name: found for name in (*PEERS, *BELOW) if (found := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 @functools.cache  # once, and held: a library that is collected takes its operators with it

@@ -93,6 +93,12 @@ def robust_cnn(quick: bool) -> Subject:
     return _trained("robust cnn", source, _family("cnn", **SMALL), ROBUST, n)
 
 
+def normed(quick: bool) -> Subject:
+    """A residual net with batch norms, on digits: a cheap pass."""
+    recipe = replace(PLAIN, epochs=4 if quick else 20)
+    return _trained("resnet8", found("digits"), _family("resnet8", width=8), recipe)
+
+
 def cifar_resnet(quick: bool) -> Subject:
     """ResNet-20 on CIFAR-10, or on planted images where CIFAR-10 is not here."""
     recipe = replace(PLAIN, epochs=1) if quick else PLAIN

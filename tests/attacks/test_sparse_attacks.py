@@ -5,6 +5,7 @@ import torch
 
 from nets import in_parts, linear, said, small_net
 from notbugs.attacks import pgd
+from notbugs.attacks.apgd import apgd, apgd_targeted
 from notbugs.attacks.apgd_l1 import apgd_l1
 from notbugs.attacks.ead import ead
 from notbugs.core import random
@@ -142,3 +143,32 @@ def test_a_step_goes_along_the_largest_entries():
 def test_bad_options_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "attack", [apgd_l1(0.5), apgd(L1(), 0.5), apgd_targeted(L1(), 0.5)], ids=lambda a: a.name
+)
+def test_larger_balls_are_searched_first(attack):
+    """As in AutoAttack for L1: 3 eps, 2 eps, eps, for 30, 30 and 40 % of the steps."""
+    solver, seen = attack.solver, []
+    assert solver.total_steps == 100
+    while solver is not None:
+        seen.append((solver.within.eps, solver.rule.eps, solver.max_steps, solver.rule.goes_on))
+        solver = solver.before
+    assert seen == [(0.5, 0.5, 40, True), (1.0, 1.0, 30, True), (1.5, 1.5, 30, False)]
+
+
+def test_the_next_ball_goes_on_from_the_best_point_and_only_the_last_succeeds():
+    model, x, y = small_net(6)
+    attack, trace = apgd_l1(0.05, steps=20, stop_on_success=False), []
+    found = attack(model, x, y, fast=False, observe=lambda info: trace.append(info))
+    assert found.steps.tolist() == [20] * 6
+    assert [info.step for info in trace] == [*range(7), *range(7), *range(9)]
+    best = torch.stack([info.value for info in trace[7:14]]).amin(dim=0)
+    assert bool((trace[14].value >= best - 1e-6).all())  # drawn back into the ball of eps
+    assert bool((found.distance <= 0.05 * (1 + 1e-5)).all())
+    assert found.forwards == 6 * (7 + 7 + 9 + 2)
+
+
+def test_few_steps_are_all_taken_within_eps():
+    assert apgd_l1(0.5, steps=3).solver.before is None

@@ -1,12 +1,12 @@
 """Auto-PGD: projected gradient descent that sets its own step size."""
 
+from notbugs.attacks.apgd_l1 import solver_in_l1
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy, targeted_dlr
 from notbugs.attacks.stopping import stopping
 from notbugs.attacks.sweep import Sweep
 from notbugs.core.errors import check_count
 from notbugs.engine import APGD, AbstractNorm, AbstractStop, OutOfReach, Solver, Threat
-from notbugs.engine.apgd_l1 import APGDL1
 
 
 def apgd(
@@ -84,5 +84,7 @@ def _parts(
 ) -> tuple[Threat, Solver]:
     check_count(steps, "steps")
     threat = Threat(norm, eps)
-    rule = APGDL1(eps) if norm.name == "l1" else APGD(norm, eps, rho)
+    if norm.name == "l1":
+        return threat, solver_in_l1(eps, steps, stop)
+    rule = APGD(norm, eps, rho)
     return threat, Solver(within=threat.within(), rule=rule, max_steps=steps, stop=stop)

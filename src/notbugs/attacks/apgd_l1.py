@@ -2,9 +2,15 @@
 
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
+from notbugs.attacks.stopping import stopping
 from notbugs.core.errors import check_count
-from notbugs.engine import L1, Never, OnSuccess, Solver, Threat
+from notbugs.engine import L1, AbstractStop, LowestValue, Solver, Threat
 from notbugs.engine.apgd_l1 import APGDL1
+
+LARGER = (3, 2)
+"""Radii, in eps, of the balls searched before that of eps itself."""
+TENTHS = 3
+"""Tenths of the steps taken in each of them."""
 
 
 def apgd_l1(
@@ -20,7 +26,8 @@ def apgd_l1(
 
     Maximises the loss over ||x' - x||_1 <= eps and 0 <= x' <= 1. Each step is spread over
     the largest entries of the gradient, as many as two thirds of those that the best change
-    uses, and ends in the exact projection onto ball and box.
+    uses, and ends in the exact projection onto ball and box. The first 30 % of the steps are
+    taken in the ball of 3 eps, the next 30 % in that of 2 eps; a success counts within eps.
 
     - `eps`: sum of absolute changes, pixel units of [0, 1], e.g. 12 for CIFAR-10
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
@@ -29,11 +36,8 @@ def apgd_l1(
     - `stop_on_success`: a row stops at its first success
     - `samples`: passes averaged for a model that is random in itself
 
-    **Source**: Croce & Hein 2021 (arXiv 2103.01208), Algorithm 1 and section 3.
-    **Differs from the paper**: no schedule of larger radii. Going from 3 eps by 2 eps to
-    eps in the same 100 steps changed the number of broken rows by -4 to +2 of 64, on two
-    MNIST networks at three radii each.
-
+    **Source**: Croce & Hein 2021 (arXiv 2103.01208), Algorithm 1 and section 3; the
+    larger radii as in AutoAttack's version for L1.
     **Raises** ValueError for `eps`, `steps`, `restarts` or `samples` that are not above 0.
 
     >>> apgd_l1(12).name
@@ -41,6 +45,26 @@ def apgd_l1(
     """
     check_count(steps, "steps")
     threat = Threat(L1(), eps)
-    stop = OnSuccess() if stop_on_success else Never()
-    solver = Solver(within=threat.within(), rule=APGDL1(eps), max_steps=steps, stop=stop)
+    solver = solver_in_l1(eps, steps, stopping(stop_on_success, None))
     return Attack(f"APGD-L1-{steps}", threat, solver, loss, True, restarts, samples)
+
+
+def solver_in_l1(eps: float, steps: int, stop: AbstractStop) -> Solver:
+    """Sparse steps within larger L1 balls first, and then within the one of `eps`."""
+    threat, early, before = Threat(L1(), eps), steps * TENTHS // 10, None
+    for factor in LARGER if early else ():
+        larger = threat.scaled(factor)
+        before = Solver(
+            within=larger.within(),
+            rule=APGDL1(larger.eps, goes_on=before is not None),
+            max_steps=early,
+            keep=LowestValue(),
+            before=before,
+        )
+    return Solver(
+        within=threat.within(),
+        rule=APGDL1(eps, goes_on=before is not None),
+        max_steps=steps - len(LARGER) * early,
+        stop=stop,
+        before=before,
+    )

@@ -60,10 +60,10 @@ class Attack(AbstractAttack):
 
     @property
     def passes(self) -> int:
-        return self.solver.max_steps * self.restarts * self.samples
+        return self.solver.total_steps * self.restarts * self.samples
 
     def most_steps(self, classes: int) -> int:
-        return self.solver.max_steps * self.restarts
+        return self.solver.total_steps * self.restarts
 
     @property
     def votes(self) -> int:

@@ -34,7 +34,7 @@ class BySolver(AbstractAttack):
 
     @property
     def passes(self) -> int:
-        return self.solver.max_steps
+        return self.solver.total_steps
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Sweep(BySolver):
         return super().passes * max(self.targets_tried, 1) * self.samples
 
     def most_steps(self, classes: int) -> int:
-        return self.solver.max_steps * max(min(self.targets_tried, classes - 1), 1)
+        return self.solver.total_steps * max(min(self.targets_tried, classes - 1), 1)
 
     @property
     def votes(self) -> int:

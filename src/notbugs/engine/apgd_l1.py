@@ -51,10 +51,15 @@ class APGDL1(AbstractStepRule[APGDL1State]):
     change uses. A row whose best change got sparser (by 5 %) goes back to it, with the
     first step size `eps`; elsewhere the step shrinks by a third, down to `eps` / 10.
 
+    - `eps`: the radius, and the first length of a step
+    - `goes_on`: the first point is the result of another solve: the entries that it uses
+      are counted, as at a checkpoint
+
     **Source**: Croce & Hein 2021 (arXiv 2103.01208), Algorithm 1 and section 3.
     """
 
     eps: float
+    goes_on: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a radius that is not positive."""
@@ -62,11 +67,15 @@ class APGDL1(AbstractStepRule[APGDL1State]):
 
     def init(self, theta: Tensor, info: StepInfo) -> APGDL1State:
         number = torch.full_like(info.value, float(theta[0].numel()))
+        entries = FIRST_SHARE * number
+        if self.goes_on:
+            number = _changed(theta, info)
+            entries = number / THINNING
         return APGDL1State(
             best=theta,
             best_grad=given(info.grad),
             best_value=info.value,
-            entries=FIRST_SHARE * number,
+            entries=entries,
             changed=number,
             step_size=torch.full_like(info.value, self.eps),
         )
@@ -88,7 +97,7 @@ class APGDL1(AbstractStepRule[APGDL1State]):
     def _reconsidered(
         self, theta: Tensor, grad: Tensor, info: StepInfo, state: APGDL1State
     ) -> tuple[Tensor, Tensor, APGDL1State]:
-        changed = rows.flatten(state.best != info.center).sum(dim=1).to(info.value.dtype)
+        changed = _changed(state.best, info)
         sparser = changed < SPARSER * state.changed
         smaller = (state.step_size / REDUCTION).clamp(min=LEAST * self.eps)
         return (
@@ -100,3 +109,8 @@ class APGDL1(AbstractStepRule[APGDL1State]):
                 step_size=torch.where(sparser, self.eps, smaller),
             ),
         )
+
+
+def _changed(x: Tensor, info: StepInfo) -> Rows:
+    """How many entries of each row differ from the centre's."""
+    return rows.flatten(x != info.center).sum(dim=1).to(info.value.dtype)

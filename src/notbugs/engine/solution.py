@@ -79,6 +79,17 @@ def joined(whole: Solution, part: Solution, index: Tensor) -> Solution:
     )
 
 
+def after(first: Solution, found: Solution) -> Solution:
+    """`found`, which went on from the points of `first`: steps and passes add up."""
+    return replace(
+        found,
+        steps=first.steps + found.steps,
+        zero_grads=first.zero_grads + found.zero_grads,
+        forwards=first.forwards + found.forwards,
+        backwards=first.backwards + found.backwards,
+    )
+
+
 def nearer(best: Solution, again: Solution, center: Images, size: AbstractSize) -> Solution:
     """Of two solutions, row by row: a success before none, then the smaller distance."""
     old, new = size.size(best.x - center), size.size(again.x - center)

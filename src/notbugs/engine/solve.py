@@ -18,7 +18,7 @@ from notbugs.engine.objective import AbstractObjective, Draw, Evaluation, OfOutp
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 from notbugs.engine.sets import AbstractSet, Everywhere
-from notbugs.engine.solution import Check, Solution, Status, joined
+from notbugs.engine.solution import Check, Solution, Status, after, joined
 from notbugs.engine.start import AbstractStart, AtCenter, FromImages
 from notbugs.engine.stop import AbstractStop, Never, OnSuccess
 from notbugs.engine.trace import Observer, on_rows
@@ -212,6 +212,8 @@ class Solver:
     parameterization: AbstractParameterization = Pixels()  # noqa: RUF009 (frozen, stateless)
     keep: AbstractKeep = SuccessThenLowest()  # noqa: RUF009
     stop: AbstractStop = Never()  # noqa: RUF009
+    before: "Solver | None" = None
+    """Solved first, by the same objective; this one then starts at its best points."""
 
     def __post_init__(self) -> None:
         """Refuses an empty budget, and a set that a parameterisation cannot honour."""
@@ -224,6 +226,11 @@ class Solver:
                 repr(self.within),
                 "The decoder enforces the box.",
             )
+
+    @property
+    def total_steps(self) -> int:
+        """The budget, with that of the solvers before this one."""
+        return self.max_steps + (0 if self.before is None else self.before.total_steps)
 
     def minimise(
         self,
@@ -250,6 +257,21 @@ class Solver:
 
         Neither `center` nor `context` is changed.
         """
+        if self.before is not None:
+            first = self.before.minimise(
+                objective, center, context, keys=keys, start=start, observe=observe
+            )
+            found = replace(self, before=None).minimise(
+                objective,
+                center,
+                context,
+                keys=random.fold(keys, "after"),
+                start=FromImages(first.x),
+                exact=exact,
+                observe=observe,
+                spared=spared,
+            )
+            return after(first, found)
         keep_freed_memory()
         if keys.shape != center.shape[:1]:
             raise bad_value("keys", f"have shape ({center.shape[0]},)", tuple(keys.shape))

@@ -17,7 +17,8 @@ def standard_attacks(
 
     APGD on the cross-entropy (100 steps), APGD on the targeted DLR loss (9 classes of
     100 steps), targeted FAB (9 classes of 100 steps) and Square (5,000 queries), each
-    on the images that still stand.
+    on the images that still stand. For L1 the first has 5 restarts, the second 5 classes,
+    and both search larger balls first (`apgd_l1`).
 
     All but the first give up on a row whose progress shows that it will not fall within
     the budget (`OutOfReach`), which takes most of their cost away; `evaluate` checks on a
@@ -36,9 +37,10 @@ def standard_attacks(
     """
     norm, eps = threat.as_norm("the standard evaluation"), threat.eps
     check_count(samples, "samples")
+    sparse = norm.name == "l1"
     chosen: list[AbstractAttack] = [
-        apgd(norm, eps, steps=100),
-        apgd_targeted(norm, eps, steps=100, give_up=True),
+        apgd(norm, eps, steps=100, restarts=5 if sparse else 1),
+        apgd_targeted(norm, eps, steps=100, targets_tried=5 if sparse else 9, give_up=True),
     ]
     search: AbstractAttack = square(norm, eps, steps=5000, give_up=True)
     if samples > 1:
