@@ -169,12 +169,15 @@ class Evaluate:
                 f"An upper bound, not a measurement: {', '.join(fired)} tell that these attacks "
                 "miss some images. An attack adapted to the model may break many more."
             )
-        left = [attack for attack in verdict.attacks if attack.given_up]
-        if left:
-            checked, fallen = sum(a.checked for a in left), sum(a.fallen for a in left)
+        if verdict.given_up:
+            checked = sum(attack.checked for attack in verdict.attacks)
+            fallen = sum(attack.fallen for attack in verdict.attacks)
             console.print(
-                f"Attacks left images on which they progressed too slowly; {checked} of those "
-                f"were attacked to the end as a check, and {fallen} of them fell."
+                f"Attacks left images on which they progressed too slowly: {verdict.given_up} "
+                f"times; {checked} of those were attacked to the end as a check, and {fallen} of "
+                f"them fell. Of the others at most {verdict.missed} could have fallen (95 %): "
+                f"{100 * verdict.missed / verdict.given_up:.1f} % of those given up, "
+                f"{100 * verdict.missed / verdict.n:.1f} % of the images judged."
             )
         if verdict.samples > 1:
             console.print(

@@ -1,5 +1,6 @@
 """The evaluation: worst case per example over attacks and restarts."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
@@ -16,18 +17,15 @@ from notbugs.engine import Check, Threat
 from notbugs.judge.accuracy import correct
 from notbugs.judge.ledger import Found, Ledger, identity
 from notbugs.judge.masking import diagnose, repeats
+from notbugs.judge.missed import share_checked
 from notbugs.judge.signs import searched
 from notbugs.judge.standard import standard_attacks
 from notbugs.judge.usable import usable
 from notbugs.judge.verdict import Verdict
 from notbugs.models import Classifier, prepared
 
-CHECKED = 0.05
-"""Share of the rows given up by an attack that are attacked to the end as a check."""
-FEWEST_CHECKED = 10
-"""At least so many are, or all where there are not so many."""
-SPARED = 1.5
-"""How many times as many rows are exempt from giving up: some of them fall before it."""
+SPARED = 1.1
+"""How many times the share to be checked is exempt from giving up, for chance may fall short."""
 
 WITHOUT_GRADIENTS = 4
 """By which a batch is larger where no activations are kept for a backward pass."""
@@ -56,8 +54,9 @@ def evaluate(
     An image counts as robust when it is classified correctly as it is and under every
     attack and restart. Each attack runs over the whole set and only sees the images that
     still stand. Without `attacks`: the standard evaluation (`standard_attacks`). Of the rows
-    on which an attack gave up, or would have, a random 5 %, and at least 10, get its whole
-    budget; should one of them fall, all of them do. Several processes
+    on which an attack gave up, or would have, a random part gets its whole budget, so large
+    that at most 1 % of the images can have been missed (95 %; all rows below 100 images);
+    should one of them fall, all of them do. Several processes
     (`notbugs.core.processes`) take the batches in turn; all get the whole verdict.
 
     - `seed`: row i of the data has its own random stream, whatever the batch size
@@ -174,7 +173,8 @@ class _Run:
             rows, spared = self.ledger.to_attack(i), set[int]()
             if _gives_up(attack):
                 # Chosen among all that this attack is shown, also where a run goes on.
-                spared = set(_some(self.ledger.shown_to(i), random.fold(keys, "check", i), SPARED))
+                shown, chance = self.ledger.shown_to(i), random.fold(keys, "check", i)
+                spared = set(_some(shown, chance, SPARED * share_checked(len(self.data))))
             for done in self._stage(i, attack, "", rows, keys, spared):
                 self.progress(sum(share[:i]) + share[i] * done)
             if _gives_up(attack):
@@ -187,7 +187,8 @@ class _Run:
         Rows that were spared are checked already, in the same run; more are attacked by the
         whole attack where they are not enough.
         """
-        chosen = self.ledger.check(i, lambda rows: _some(rows, random.fold(keys, "check", i)))
+        share, keys_of_check = share_checked(len(self.data)), random.fold(keys, "check", i)
+        chosen = self.ledger.check(i, lambda rows: _some(rows, keys_of_check, share))
         left = sorted(set(chosen) & set(self.ledger.left_by(i)))
         for _ in self._stage(i, thorough, "checked", left, keys):
             pass
@@ -240,7 +241,9 @@ class _Run:
             votes=votes,
             spared=kept if spared else None,
         )
-        short = found.steps < attack.most_steps(self.model.classes)
+        # Only what gives up leaves rows early: others may be done before their budget is.
+        most = attack.most_steps(self.model.classes) if _gives_up(attack) else 0
+        short = found.steps < most
         flat = (found.zero_grads * 2 >= found.steps) & (found.zero_grads > 0)
         return Found(
             index.tolist(),
@@ -268,13 +271,9 @@ def _gives_up(attack: AbstractAttack) -> bool:
     return attack.thorough() != attack
 
 
-def _some(rows: list[int], keys: Tensor, times: float = 1.0) -> list[int]:
-    """The `CHECKED` part of the rows, and at least `FEWEST_CHECKED`, by their keys.
-
-    `times` as many of both.
-    """
-    count = max(int(CHECKED * times * len(rows)), int(FEWEST_CHECKED * times))
-    return sorted(rows, key=lambda row: int(keys[row]))[:count]
+def _some(rows: list[int], keys: Tensor, share: float) -> list[int]:
+    """A share of the rows, by their keys."""
+    return sorted(rows, key=lambda row: int(keys[row]))[: math.ceil(share * len(rows))]
 
 
 def _shares(attacks: Sequence[AbstractAttack]) -> list[float]:

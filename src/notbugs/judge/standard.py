@@ -21,8 +21,8 @@ def standard_attacks(
     and both search larger balls first (`apgd_l1`).
 
     All but the first give up on a row whose progress shows that it will not fall within
-    the budget (`OutOfReach`), which takes most of their cost away; `evaluate` checks on a
-    random part of those rows that none of them would have fallen.
+    the budget (`OutOfReach`), which takes most of their cost away where there are many images;
+    `evaluate` checks enough of those rows to say that hardly one would have fallen.
 
     - `thorough`: every row that stands gets its whole budget
     - `samples`: passes averaged at every point, for a model that is random in itself.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from notbugs.core.types import Mask
 from notbugs.engine import Threat
+from notbugs.judge.missed import most_missed
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class AttackRecord:
     given_up: int = 0
     checked: int = 0
     fallen: int = 0
+
+    @property
+    def share_checked(self) -> float:
+        """Of the rows given up, the share attacked to the end: all where one of them fell."""
+        return 1.0 if self.fallen or not self.given_up else self.checked / self.given_up
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,18 @@ class Verdict:
         return wilson(int(self.standing.sum()), self.n)
 
     @property
+    def given_up(self) -> int:
+        """Rows given up, summed over attacks."""
+        return sum(a.given_up for a in self.attacks)
+
+    @property
+    def missed(self) -> int:
+        """The most images that may count as robust only because attacks gave up (95 %)."""
+        unchecked = sum(a.given_up - a.checked for a in self.attacks if not a.fallen)
+        least = min((a.share_checked for a in self.attacks), default=1.0)
+        return min(most_missed(least), unchecked) if least > 0 else unchecked
+
+    @property
     def masking(self) -> list[Mapping[str, str]]:
         """Signs that gradients are masked: one line a check, with evidence and verdict."""
         missing = bool(self.left_out)
@@ -136,8 +154,16 @@ class Verdict:
             "forwards_per_image": self.forwards / max(1, self.n),
             **({"left_out": list(self.left_out)} if self.left_out else {}),
             **({} if self.samples == 1 else {"samples": self.samples}),
-            **({"given_up": checked} if checked else {}),
+            **({"given_up": checked, "missed_at_most": self._bound()} if checked else {}),
             **self._unsettled(),
+        }
+
+    def _bound(self) -> Mapping[str, float]:
+        return {
+            "images": self.missed,
+            "percent_of_given_up": 100 * self.missed / self.given_up,
+            "percent_of_judged": 100 * self.missed / self.n,
+            "confidence": 95,
         }
 
     def _unsettled(self) -> Mapping[str, int]:
