@@ -16,6 +16,7 @@ from typing import Any
 os.environ.update({} if "--clock" in sys.argv else {"OMP_WAIT_POLICY": "PASSIVE"})
 
 import evaluation_suite
+import minimum_strength
 import minimum_suite
 import pgd_report
 import pgd_suite
@@ -23,7 +24,7 @@ import torch
 from conditions import conditions
 from table import write
 
-SUITES = ("pgd", "minimum", "evaluation")
+SUITES = ("pgd", "minimum", "strength", "evaluation")
 
 
 def main() -> None:
@@ -37,13 +38,17 @@ def main() -> None:
         help="only models (pgd), methods (minimum) or peers (evaluation) with this in the name",
     )
     parser.add_argument(
-        "--rounds", type=int, help="pgd and minimum: timed rounds, at least (default: 5 and 3)"
+        "--rounds",
+        type=int,
+        help="pgd and minimum: timed rounds, at least (default: 5 and 3); strength: seeds (3)",
     )
     parser.add_argument(
         "--weights", type=Path, help="evaluation: a model saved by notbugs (default: trains one)"
     )
     parser.add_argument(
-        "--images", type=int, help="minimum and evaluation: how many (default: 64 and 128)"
+        "--images",
+        type=int,
+        help="minimum, strength and evaluation: how many (default: 64, 64 and 128)",
     )
     parser.add_argument(
         "--threats", nargs="+", default=["linf:0.15"], help="evaluation (default: linf:0.15)"
@@ -87,6 +92,10 @@ def run(
         images = wanted.images or (8 if quick else 64)
         found = minimum_suite.measured(quick=quick, images=images, **narrowed)
         return found, minimum_suite.markdown
+    if suite == "strength":
+        images = wanted.images or (8 if quick else 64)
+        found = minimum_strength.measured(quick=quick, images=images, seeds=wanted.rounds)
+        return found, minimum_strength.markdown
     found = evaluation_suite.measured(
         quick=quick,
         weights=wanted.weights,

@@ -12,6 +12,8 @@ from subjects import Subject
 from table import between, document, mib, table
 from torch import Tensor
 
+from notbugs.engine import AbstractSize
+
 ROUNDS, LONG = 3, 60.0
 """Timed runs of a contender; one that takes longer (in seconds) is run once."""
 NEARER = 0.01
@@ -60,10 +62,8 @@ def run(
         gc.collect()
         timed(craft, model, x, labels, took)
     took = took if took.cpu else first
-    with torch.no_grad():
-        said = model(x_adv).argmax(dim=1)
-    success = said == labels if method.targeted else said != labels
-    distance = method.size.size(x_adv - x).masked_fill(~success, float("inf"))
+    distance = distances(subject, method.size, x_adv, labels, targeted=method.targeted)
+    success = distance.isfinite()
     each = passes.an_image(len(x))
     return {
         "success": 100 * float(success.float().mean()),
@@ -80,6 +80,16 @@ def run(
         "seconds": took,
         "peak_mib": memory.mib,
     }
+
+
+def distances(
+    subject: Subject, size: AbstractSize, x_adv: Tensor, labels: Tensor, *, targeted: bool = False
+) -> Tensor:
+    """How far each image was moved, [n]; infinite where the model is not fooled."""
+    with torch.no_grad():
+        said = subject.model(x_adv).argmax(dim=1)
+    success = said == labels if targeted else said != labels
+    return size.size(x_adv - subject.x).masked_fill(~success, float("inf"))
 
 
 def nearer(one: list[float], other: list[float]) -> int:

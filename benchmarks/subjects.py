@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from norm_net import norm_net
 from resnet20 import resnet20
 from torch import Tensor
 
@@ -81,16 +82,22 @@ def mnist_cnn(quick: bool) -> Subject:
     return _trained("cnn", found("mnist", "digits"), _family("cnn"), PLAIN, 1000 if quick else 5000)
 
 
-def small_cnn(quick: bool) -> Subject:
+def small_cnn(quick: bool, seed: int = SEED) -> Subject:
     """A smaller one, for thousands of gradients."""
     source, n = found("mnist", "digits"), 1000 if quick else 5000
-    return _trained("small cnn", source, _family("cnn", **SMALL), PLAIN, n)
+    return _trained("small cnn", source, _family("cnn", **SMALL), PLAIN, n, seed)
 
 
-def robust_cnn(quick: bool) -> Subject:
+def robust_cnn(quick: bool, seed: int = SEED) -> Subject:
     """The same, trained adversarially."""
     source, n = found("mnist", "digits"), 1000 if quick else 5000
-    return _trained("robust cnn", source, _family("cnn", **SMALL), ROBUST, n)
+    return _trained("robust cnn", source, _family("cnn", **SMALL), ROBUST, n, seed)
+
+
+def norm_cnn(quick: bool, seed: int = SEED) -> Subject:
+    """A small one with batch norms, trained adversarially."""
+    source, n = found("mnist", "digits"), 1000 if quick else 5000
+    return _trained("norm cnn", source, norm_net, ROBUST, n, seed)
 
 
 def normed(quick: bool) -> Subject:
@@ -121,13 +128,18 @@ def _family(name: str, **options: int) -> Build:
 
 
 def _trained(
-    name: str, source: Source, made: Build, recipe: Recipe, train_size: int | None = None
+    name: str,
+    source: Source,
+    made: Build,
+    recipe: Recipe,
+    train_size: int | None = None,
+    seed: int = SEED,
 ) -> Subject:
     enough = source.test is not None and train_size is not None
-    parts = split(source, seed=SEED, train_size=train_size if enough else None)
-    model = made(parts.train.shape, parts.train.classes, SEED)
-    train(model, parts.train, recipe, seed=SEED)
+    parts = split(source, seed=seed, train_size=train_size if enough else None)
+    model = made(parts.train.shape, parts.train.classes, seed)
+    train(model, parts.train, recipe, seed=seed)
     how = f"trained on {len(parts.train)} images of {source.title}, {recipe.epochs} epochs"
     if recipe.adversary is not None:
         how += f", adversary {recipe.adversary.threat} of {recipe.adversary.steps} steps"
-    return Subject(name, f"{how}, seed {SEED}", model.eval(), parts.test)
+    return Subject(name, f"{how}, seed {seed}", model.eval(), parts.test)

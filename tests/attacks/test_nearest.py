@@ -115,7 +115,8 @@ def test_a_row_wrong_from_the_start_has_distance_zero(attack):
 @EACH
 def test_rows_do_not_know_their_neighbours(attack):
     model, x, y = net()
-    whole, parts = in_parts(attack, model, x, y, 7)
+    # In float64: steps scaled by the gradient's own size carry a rounding far.
+    whole, parts = in_parts(attack, model.double(), x.double(), y, 7)
     for rows, part in parts:
         torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-4, rtol=0)
 

@@ -7,8 +7,8 @@ from notbugs.core.errors import check_count
 from notbugs.engine import AbstractSize, Box, SmallestSuccess, Solver
 from notbugs.engine.fmn import FMN
 
-FIRST_STEP = {"l0": 0.3, "l1": 1.0, "l2": 1.0, "linf": 3.0}
-"""First step by size, in L2 pixel units: what did best with 100 steps on MNIST."""
+FIRST_STEP = {"l0": 0.3, "l1": 1.0, "l2": 1.0, "linf": 2.0}
+"""First step by size, in L2 pixel units (Linf: in radii): what did best on MNIST."""
 
 
 def fmn(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import bad_value, check_positive
-from notbugs.core.types import Mask, Rows
+from notbugs.core.types import Rows
 from notbugs.engine.norms import L2
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 
@@ -28,14 +28,17 @@ DAMPING = 1e-8
 
 
 class ALMAState(NamedTuple):
-    """Each row's multiplier, penalty, unit of the loss and step, and what they are updated from."""
+    """Each row's multiplier, penalty, unit of the loss and step, and what they are updated from.
+
+    `broken_at` is the step of the first success, infinite before it.
+    """
 
     multiplier: Rows
     penalty: Rows
     unit: Rows
     step_size: Rows
     checked: Rows
-    broken: Mask
+    broken_at: Rows
     square: Tensor
 
 
@@ -61,7 +64,8 @@ class ALMA(AbstractStepRule[ALMAState]):
     gradient: so the multiplier is of the order of the distance, whatever the scale of the
     logits. Each entry is scaled by the root of its mean squared gradient. `first` is the
     length of the first step in L2 pixel units; `memory` the weight of the past in the means
-    of multipliers and of squares.
+    of multipliers and of squares. Steps keep their length until a row is first broken, and
+    fall exponentially from there; the first step takes the multiplier as it is.
 
     **Source**: Rony et al. 2020 (arXiv 2011.11857), Algorithm 1, with penalty function P2.
     """
@@ -84,7 +88,7 @@ class ALMA(AbstractStepRule[ALMAState]):
             unit=unit,
             step_size=self._first_size(theta, info, unit),
             checked=info.value / unit,
-            broken=info.success,
+            broken_at=torch.full_like(unit, float("inf")),
             square=torch.ones_like(theta),
         )
 
@@ -93,23 +97,24 @@ class ALMA(AbstractStepRule[ALMAState]):
         push = given(info.grad) * rows.expand(state.multiplier / state.unit, theta)
         grad = push.add_(theta - info.center, alpha=2)
         square = torch.lerp(grad.square(), state.square, self.memory)
-        size = state.step_size * LAST_STEP ** (info.step / info.max_steps)
+        size = state.step_size * LAST_STEP ** _since(state.broken_at, info)
         scaled = grad / (square.sqrt() + DAMPING)
         return theta - rows.expand(size, theta) * scaled, state._replace(square=square)
 
     def _weighed(self, value: Rows, info: StepInfo, state: ALMAState) -> ALMAState:
         """The state with the multiplier, and now and then the penalty, brought up to date."""
+        first = torch.where(info.success, float(info.step), float("inf"))
+        state = state._replace(broken_at=state.broken_at.minimum(first))
+        if info.step == 0:
+            return state
         now = pressure(value, state.penalty, state.multiplier)
         multiplier = torch.lerp(now, state.multiplier, self.memory).clamp_(LEAST, MOST)
-        state = state._replace(multiplier=multiplier, broken=state.broken | info.success)
-        if info.step == 0 or info.step % CHECK_EVERY:
+        state = state._replace(multiplier=multiplier)
+        if info.step % CHECK_EVERY:
             return state
-        stuck = ~state.broken & (value > PROGRESS * state.checked)
-        return state._replace(
-            penalty=torch.where(stuck, GROWTH * state.penalty, state.penalty),
-            checked=value,
-            broken=torch.zeros_like(stuck),
-        )
+        stuck = state.broken_at.isinf() & (value > PROGRESS * state.checked)
+        penalty = torch.where(stuck, GROWTH * state.penalty, state.penalty)
+        return state._replace(penalty=penalty, checked=value)
 
     def _first_size(self, theta: Tensor, info: StepInfo, unit: Rows) -> Rows:
         """The step size whose step along the gradient, kept in the box, is `first` long.
@@ -125,3 +130,9 @@ class ALMA(AbstractStepRule[ALMAState]):
             short = L2().size(moved - info.center) < self.first
             low, high = torch.where(short, middle, low), torch.where(short, high, middle)
         return high.exp2()
+
+
+def _since(broken_at: Rows, info: StepInfo) -> Rows:
+    """The share of the steps after the first success that are done, 0 before it."""
+    left = (info.max_steps - broken_at).clamp(min=1)
+    return ((info.step - broken_at) / left).clamp(min=0)
