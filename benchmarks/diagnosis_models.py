@@ -137,7 +137,9 @@ def honest(cases: Cases) -> dict[str, Callable[[], Judged]]:
         return cases.trained("cnn", given, recipe, **SMALL)
 
     def vit() -> Classifier:
-        return cases.trained("vit", None, replace(PLAIN, epochs=20, lr=0.05), patch=2, width=32, heads=4)
+        return cases.trained(
+            "vit", None, replace(PLAIN, epochs=20, lr=0.05), patch=2, width=32, heads=4
+        )
 
     return {
         "linear, Linf": lambda: on("linf:0.1", lambda: cases.trained("linear")),

@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from notbugs.core.errors import DataError, StoreError
 from notbugs.data.safefile import read_header, read_tensors, write_tensors
@@ -26,6 +27,26 @@ def test_round_trip(path):
     assert torch.equal(tensors["b"], whole)
     assert torch.equal(tensors["c"], whole[:1])
     assert metadata == read_header(path) == {"note": "hello"}
+
+
+def test_the_same_content_gives_the_same_bytes(path):
+    entries = {str(i): "é" * i for i in range(8)}
+    tensors = {"b": torch.zeros(3), "a": torch.ones(0), "c": torch.zeros((), dtype=torch.int64)}
+    write_tensors(path, tensors, entries)
+    first = path.read_bytes()
+    write_tensors(path, tensors, dict(reversed(entries.items())))
+    assert path.read_bytes() == first
+    assert read_header(path) == read_tensors(path)[1] == entries
+    assert load_file(path).keys() == tensors.keys()
+
+
+def test_what_was_changed_after_it_was_written_is_refused(path):
+    write_tensors(path, {"a": torch.zeros(64)}, {"note": "hello"})
+    content = path.read_bytes()
+    for place in (content.index(b"hello"), len(content) - 1):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(DataError, match=r"x.safetensors' is damaged: its digest .*make it"):
+            read_tensors(path)
 
 
 @pytest.mark.parametrize("reader", READERS)

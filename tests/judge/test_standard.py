@@ -132,6 +132,37 @@ def test_the_state_of_another_evaluation_or_a_damaged_one_is_refused(tmp_path):
     assert state.read_text() == "{half"
 
 
+@pytest.mark.parametrize("field", ["right", "broken_by", "forwards", "seen"])
+def test_a_state_that_was_edited_is_refused(tmp_path, field):
+    model, data = net()
+    threat, state = Threat.parse("l2:0.12"), tmp_path / "state.json"
+
+    def stop(fraction):
+        raise StopNowError
+
+    def run(progress):
+        evaluate(
+            model, data, threat, attacks=quick(threat), batch_size=5, save_to=state,
+            progress=progress,
+        )  # fmt: skip
+
+    with pytest.raises(StopNowError):
+        run(stop)
+    kept = json.loads(state.read_text())
+    changed = {
+        "right": [not row for row in kept["right"]],
+        "broken_by": [0] * len(kept["broken_by"]),
+        "forwards": kept["forwards"] + 1,
+        "seen": {},
+    }
+    state.write_text(json.dumps(kept | {field: changed[field]}))
+    with pytest.raises(StoreError, match=r"damaged \(.*changed after it was written.*Delete it"):
+        run(lambda fraction: None)
+    state.write_text(json.dumps(kept))
+    run(lambda fraction: None)
+    assert not state.exists()
+
+
 def test_a_net_with_norms_has_an_identity_too():
     """Their count of batches is a single number, which has no bytes to be viewed as."""
     _, data = net()

@@ -228,6 +228,79 @@ def test_descriptions_that_do_not_fit_are_refused(path, change, message):
         load(path)
 
 
+def retyped(path, name, dtype):
+    """Gives a tensor another dtype of the same size, in the header alone."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header[name]["dtype"] = dtype
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(size)
+    path.write_bytes(content[:8] + text + content[8 + size :])
+
+
+OF_OTHERS = [False, True]
+"""Whether the file holds no digest, as others write them."""
+
+
+def without_digest(path):
+    save_file(load_file(path), path, {KEY: json.dumps(read_metadata(path))})
+
+
+READERS = {
+    "load": lambda path: load(path),
+    "load_into": lambda path: load_into(small(), path),
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("of_others", OF_OTHERS)
+@pytest.mark.parametrize("name", ["mean", "body.head.bias"])
+def test_a_weight_of_another_dtype_is_refused(path, reader, of_others, name):
+    """A bias of 0.08, read as an integer, would become 1034402368."""
+    save(small(), path)
+    if of_others:
+        without_digest(path)
+    retyped(path, name, "I32")
+    message = "of another dtype: .* torch.int32 instead of" if of_others else "is damaged: its dig"
+    with pytest.raises(DataError, match=message):
+        reader(path)
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(path, reader, value):
+    model = small()
+    with torch.no_grad():
+        model.body.head.bias[1] = value
+    save(model, path)
+    with pytest.raises(DataError, match=r"training had diverged: NaN or infinite: body.head.bias"):
+        reader(path)
+
+
+def test_a_mask_of_infinities_is_a_state_like_any_other(path):
+    def masked():
+        module = foreign()
+        module.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+        return module
+
+    save(wrap(masked(), shape=SHAPE, classes=3, embedding="0"), path)
+    load(path, masked())
+    tensors, _ = read_tensors(path)
+    changed = {**tensors, "body.mask": torch.tensor([float("-inf"), 0.0])}
+    write_tensors(path, changed, {KEY: json.dumps(read_metadata(path))})
+    with pytest.raises(DataError, match=r"NaN or infinite: body.mask"):
+        load(path, masked())
+
+
+def test_a_flipped_bit_anywhere_is_noticed(path):
+    save(small(), path, metadata={"note": "hello"})
+    content = path.read_bytes()
+    for place in range(9, len(content), len(content) // 40):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(DataError, match=r"is damaged|truncated, corrupt|does not say which"):
+            load(path)
+
+
 def test_a_description_that_is_no_json_is_refused(path):
     path.parent.mkdir()
     save_file({"a": torch.zeros(1)}, path, {KEY: "{"})

@@ -69,3 +69,7 @@ def full_in_other_words(context):
 
 def leave(context):
     os._exit(1)
+
+
+def notice(context):
+    context.notice("look here")

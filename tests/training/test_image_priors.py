@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from notbugs.core.errors import DataError, TrainingError
-from notbugs.data import load_source, split
+from notbugs.data import load_source, safefile, split
 from notbugs.models import build, save
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
@@ -82,6 +83,30 @@ def test_files_keep_them(tmp_path, denoiser, generator):
         load_prior(tmp_path / "model.safetensors")
     with pytest.raises(DataError, match="No weights file"):
         load_prior(tmp_path / "nothing.safetensors")
+
+
+@pytest.mark.parametrize("of_others", [False, True])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.view(torch.int32), "of another dtype: "),
+        (lambda t: t * torch.nan, "NaN or infinite: "),
+        (lambda t: t[None], "of another shape: "),
+    ],
+)
+def test_files_whose_tensors_are_not_theirs_are_refused(tmp_path, denoiser, change, message,
+                                                        of_others):  # fmt: skip
+    path = tmp_path / "net.safetensors"
+    save_prior(denoiser, path)
+    tensors, metadata = safefile.read_tensors(path)
+    name = next(iter(tensors))
+    changed = tensors | {name: change(tensors[name]).contiguous()}
+    if of_others:
+        save_file(changed, path, metadata)
+    else:
+        safefile.write_tensors(path, changed, metadata)
+    with pytest.raises(DataError, match=f"{message}{name}"):
+        load_prior(path)
 
 
 def test_bad_settings_are_refused():

@@ -7,7 +7,8 @@ import torch
 
 from killed import CASES, DATA, EVERYTHING, PARTS, SHORT, VAL, equal, forgetful, small
 from notbugs.core import random
-from notbugs.core.errors import DataError
+from notbugs.core.errors import CheckpointError, DataError
+from notbugs.data import safefile
 from notbugs.training import loop, train
 
 
@@ -103,8 +104,38 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"Cannot read '.*c\.safetensors'"):
             train(small(), DATA, recipe, seed=1, checkpoint_path=path)
+    for place in range(len(whole) // 2, len(whole), len(whole) // 20):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CheckpointError, match=r"is damaged: its digest .*--overwrite"):
+            train(small(), DATA, recipe, seed=1, checkpoint_path=path)
     path.write_bytes(whole)
     assert train(small(), DATA, recipe, seed=1, checkpoint_path=path).history[0]["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model.body.head.bias": torch.zeros(10, dtype=torch.int32)}, "of another dtype: body"),
+        ({"model.body.head.bias": torch.full((10,), torch.nan)}, "NaN or infinite: body"),
+        ({"model.body.head.bias": torch.zeros(3)}, "of another shape: body"),
+        ({"momentum.0": torch.zeros(3)}, "of another shape: 0"),
+        ({"momentum.99": torch.zeros(3)}, "unexpected: 99"),
+        ({"best.more": torch.zeros(3)}, "missing: .*unexpected: more"),
+    ],
+)
+def test_a_checkpoint_whose_tensors_are_not_the_trainings_is_refused(tmp_path, change, message):
+    path, recipe = tmp_path / "c.safetensors", replace(SHORT, epochs=1)
+    train(small(), DATA, recipe, seed=1, checkpoint_path=path)
+    tensors, metadata = safefile.read_tensors(path)
+    safefile.write_tensors(path, tensors | change, metadata)
+    model = small()
+    with pytest.raises(CheckpointError, match=message):
+        train(model, DATA, recipe, seed=1, checkpoint_path=path)
+    assert equal(model, small())
+    again, straight = small(), small()
+    train(again, DATA, recipe, seed=1, checkpoint_path=path, anew=True)
+    train(straight, DATA, recipe, seed=1)
+    assert equal(again, straight)
 
 
 def test_dropout_follows_the_seed_and_leaves_the_global_generator_alone():

@@ -15,6 +15,7 @@ from notbugs.data.files import SUFFIX
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
 from notbugs.models.weights import weights_in
+from notbugs.store import is_store
 
 MARKER = "notbugs-run.json"
 
@@ -54,18 +55,35 @@ def claim_folder(out: Path, identity: Mapping[str, str]) -> None:
                 )
             return
         out.mkdir(parents=True, exist_ok=True)
-        part = out / f".{MARKER}"
-        if any(entry != part for entry in out.iterdir()):
+        if any(entry.name != f".{MARKER}" and not is_store(entry) for entry in out.iterdir()):
             raise StoreError(
                 f"'{out}' is not empty and not a run of notbugs. Choose an empty folder with "
                 "--out, so that nothing of yours is touched."
             )
-        part.write_text(json.dumps(dict(identity)))
-        part.replace(marker)  # whole or not at all, so that a kill here does no harm
+        _mark(marker, identity)
     except (OSError, ValueError) as error:
         raise StoreError(
             f"Cannot use '{out}' as output folder: {error}. Choose another with --out."
         ) from error
+
+
+def remark_folder(out: Path, identity: Mapping[str, str]) -> None:
+    """Marks a folder that `claim_folder` claimed once more, should it have been deleted since.
+
+    **Raises** StoreError where it cannot be written.
+    """
+    try:
+        if not (out / MARKER).exists():
+            out.mkdir(parents=True, exist_ok=True)
+            _mark(out / MARKER, identity)
+    except OSError as error:
+        raise StoreError(f"Cannot write to '{out}': {error}. Choose another with --out.") from error
+
+
+def _mark(marker: Path, identity: Mapping[str, str]) -> None:
+    part = marker.with_name(f".{MARKER}")
+    part.write_text(json.dumps(dict(identity)))
+    part.replace(marker)  # whole or not at all, so that a kill here does no harm
 
 
 def _words(identity: Mapping[str, str]) -> str:

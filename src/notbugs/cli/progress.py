@@ -85,6 +85,10 @@ class StageDisplay:
         """Says that another process has the stage."""
         self.bars.update(self.tasks[stage.key], left="waiting for another process")
 
+    def noticed(self, stage: Stage, text: str) -> None:
+        """Prints it, with the stage's name before."""
+        self.console.print(f"{stage.label}: {text}", markup=False, highlight=False, soft_wrap=True)
+
     def finished(self, stage: Stage, seconds: float) -> None:
         """Takes the stage's bar away."""
         self.fractions.pop(stage.key, None)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from notbugs.cli.common import claim_folder, default_workers, device_of
+from notbugs.cli.common import claim_folder, default_workers, device_of, remark_folder
 from notbugs.cli.progress import StageDisplay, duration
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.experiments import engstrom2019, ilyas2019
@@ -81,7 +81,8 @@ class Reproduce:
         config, device = self._config(), device_of(self.device)
         data = self.data.replace("/", "-").replace(":", "-")
         out = self.out or Path("runs") / f"{self.experiment}-{data}-{self.preset}"
-        claim_folder(out, {"experiment": self.experiment, "data": self.data, "preset": self.preset})
+        identity = {"experiment": self.experiment, "data": self.data, "preset": self.preset}
+        claim_folder(out, identity)
         store = Store(self.store or out / "store")
         display = StageDisplay(console)
         common: Any = {
@@ -97,6 +98,7 @@ class Reproduce:
             else:
                 looks = replace(looks_for(self.data, self.preset), models=config)
                 result = engstrom2019.run(looks, store, **common)
+        remark_folder(out, identity)
         if self.experiment == "ilyas2019":
             page = write_report(out)
             print_result(result, console)

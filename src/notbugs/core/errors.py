@@ -23,6 +23,10 @@ class DataError(NotbugsError):
     """A dataset or weights file is missing, corrupt, truncated or of another kind."""
 
 
+class CheckpointError(DataError):
+    """The checkpoint of a training is damaged, or belongs to another training."""
+
+
 class DownloadError(DataError):
     """A download failed, or what arrived does not have the expected checksum."""
 

@@ -1,5 +1,6 @@
 """Safetensors files, written whole or not at all, and read with a diagnosis of what is wrong."""
 
+import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from notbugs.core.digests import digest_of
 from notbugs.core.errors import DataError
 from notbugs.data.writing import write_file
 
 What: TypeAlias = Literal["weights", "data"]
 """What a file is meant to hold: it decides the remedy that an error ends with."""
+
+DIGEST = "notbugs.digest"
+"""The entry of the metadata that holds a digest of the tensors and of the other entries."""
 
 PICKLE_REMEDY: Mapping[What, str] = {
     "weights": (
@@ -25,7 +30,9 @@ PICKLE_REMEDY: Mapping[What, str] = {
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file atomically; the folder is created if need be.
+    """Writes a safetensors file atomically, with a digest of all that it holds.
+
+    The folder is created if need be.
 
     Raises:
         StoreError: the disk is full, or the folder cannot be written. No file is left
@@ -33,8 +40,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """
     # Copies: tied tensors share storage, and selected or channels-last ones are not contiguous.
     whole = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
-    content = to_bytes(whole, metadata=dict(metadata))
-    write_file(path, lambda file: file.write(content), size=len(content))
+    content = to_bytes(whole)
+    head, body = _described(content, {**metadata, DIGEST: digest_of(whole, metadata)})
+    write_file(path, lambda file: file.writelines((head, body)), size=len(head) + len(body))
+
+
+def _described(content: bytes, metadata: Mapping[str, str]) -> tuple[bytes, memoryview]:
+    """The bytes of a file with these metadata, whose own writer puts them in a random order."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:begin])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[begin:]
 
 
 def read_header(path: Path, *, what: What = "weights") -> dict[str, str]:
@@ -43,16 +60,28 @@ def read_header(path: Path, *, what: What = "weights") -> dict[str, str]:
     Raises:
         DataError: the file is missing, a pickle, corrupt or truncated.
     """
-    return _read(path, what, tensors=False)[1]
+    metadata = _read(path, what, tensors=False)[1]
+    metadata.pop(DIGEST, None)
+    return metadata
 
 
 def read_tensors(path: Path, *, what: What = "weights") -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors (on the CPU) and the metadata of a safetensors file.
 
+    Files of others hold no digest; those of `write_tensors` are checked by theirs.
+
     Raises:
-        DataError: the file is missing, a pickle, corrupt or truncated.
+        DataError: the file is missing, a pickle, corrupt, truncated, or was changed after
+            `write_tensors` wrote it.
     """
-    return _read(path, what, tensors=True)
+    tensors, metadata = _read(path, what, tensors=True)
+    digest = metadata.pop(DIGEST, None)
+    if digest is not None and digest != digest_of(tensors, metadata):
+        raise DataError(
+            f"'{path}' is damaged: its digest says that it was changed after it was written. "
+            "Copy, download or make it again."
+        )
+    return tensors, metadata
 
 
 def _read(path: Path, what: What, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, str]]:

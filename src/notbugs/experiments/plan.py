@@ -61,8 +61,9 @@ class Plan:
 
     @property
     def targets(self) -> list[Stage]:
-        """The stages whose results are wanted."""
-        return [row.numbers for row in self.rows] + [self.samples]
+        """The stages whose results are wanted: what is read, and what is laid out."""
+        parts = [stage for row in self.rows for stage in (row.numbers, row.model, row.data)]
+        return [stage for stage in parts if stage is not None] + [self.samples]
 
 
 class Planner:

@@ -15,6 +15,7 @@ import torch
 
 import notbugs
 from notbugs.core.errors import StoreError
+from notbugs.data.writing import write_file
 from notbugs.experiments.claims import Claim
 from notbugs.experiments.claims import row as claim_row
 from notbugs.experiments.config import Config
@@ -96,7 +97,7 @@ def _versions() -> dict[str, str]:
 
 
 def _lay_out(plan: Plan, store: Store, out: Path) -> None:
-    """Puts models and datasets under readable names, as links to the store where it can.
+    """Puts copies of models and datasets under readable names.
 
     What an earlier run with other settings left there would not belong to these results
     and goes, by the list that it kept; every other file is somebody else's and stays.
@@ -140,27 +141,24 @@ def _listed(out: Path) -> list[Path]:
 
 
 def place(store: Store, stage: Stage, name: str, target: Path) -> None:
-    """Puts a file of a stage's result at `target`, as a link to the store where it can.
+    """Puts a copy of a file of a stage's result at `target`, where there is none already.
 
     **Raises** StoreError where `target` cannot be written.
     """
-    entry = store.find(stage.kind, stage.key)
-    if entry is None:
-        raise KeyError(f"The store holds no result for '{stage.label}'.")
-    source = entry.path / name
-    if target.exists() and target.samefile(source):
+    source = store.get(stage.kind, stage.key).path / name
+    if _is_copy(target, source):
         return
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            os.link(source, target)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(source, target)
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write '{target}': {error.strerror}. Free space or use --out."
-        ) from error
+    with source.open("rb") as content:
+        write_file(target, lambda file: shutil.copyfileobj(content, file))
+    shutil.copystat(source, target)  # by its time it is known as a copy
+
+
+def _is_copy(target: Path, source: Path) -> bool:
+    """Whether it is another file, of the same size and time."""
+    if not target.is_file() or target.samefile(source):  # a link would change with the other
+        return False
+    ours, theirs = target.stat(), source.stat()
+    return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
 
 
 def plain(value: Any) -> Any:

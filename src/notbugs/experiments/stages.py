@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from notbugs.core import random
-from notbugs.core.errors import DataError, DataWarning
+from notbugs.core.errors import CheckpointError, DataError, DataWarning
 from notbugs.data import (
     ImageData,
     Planted,
@@ -37,7 +37,7 @@ from notbugs.models import load as load_model
 from notbugs.models import save as save_model
 from notbugs.models.decision import predicted
 from notbugs.store import StageContext
-from notbugs.training import recipe_from_json, train
+from notbugs.training import Trained, recipe_from_json, train
 
 MODEL = "model.safetensors"
 DATASET = "data.safetensors"
@@ -93,15 +93,24 @@ def train_model(context: StageContext) -> None:
     model = _new_model(config, parts.train, seed)
     model = _placed(model, context)
     path = context.work / CHECKPOINT
-    done = train(
-        model,
-        data,
-        recipe,
-        seed=seed,
-        val=parts.val,
-        checkpoint_path=path,
-        progress=context.progress,
-    )
+
+    def run(*, anew: bool) -> Trained:
+        return train(
+            model,
+            data,
+            recipe,
+            seed=seed,
+            val=parts.val,
+            checkpoint_path=path,
+            anew=anew,
+            progress=context.progress,
+        )
+
+    try:
+        done = run(anew=False)
+    except CheckpointError:
+        context.notice("Its checkpoint is damaged, or of another version: it begins anew.")
+        done = run(anew=True)
     path.unlink(missing_ok=True)
     save_model(model.cpu(), context.work / MODEL, metadata=_model_facts(config, data, done.history))
 

@@ -92,9 +92,7 @@ def collect(rows: Iterable[TrainedSet], store: Store) -> Numbers:
     """Reads what the `measure` stages wrote."""
     found: list[Measured] = []
     for row in rows:
-        entry = store.find(row.numbers.kind, row.numbers.key)
-        if entry is None:
-            raise KeyError(f"The store holds no numbers for {row.file_name}.")
+        entry = store.get(row.numbers.kind, row.numbers.key)
         values = json.loads((entry.path / NUMBERS).read_text())
         found.append(Measured(row.set, row.eps, row.seed, values))
     return Numbers(tuple(found))

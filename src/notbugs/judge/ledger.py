@@ -11,6 +11,7 @@ import torch
 
 from notbugs.attacks import AbstractAttack
 from notbugs.core import processes
+from notbugs.core.digests import bytes_of, sealed, unsealed
 from notbugs.core.errors import StoreError
 from notbugs.data import ImageData
 from notbugs.data.writing import write_file
@@ -34,20 +35,14 @@ def identity(
         digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(_bytes(tensor))
+        digest.update(bytes_of(tensor))
     return digest.hexdigest()
-
-
-def _bytes(tensor: torch.Tensor) -> bytes:
-    # Flat first: a single number, such as a batch norm's count of batches, cannot be viewed so.
-    flat = tensor.detach().cpu().contiguous().flatten()
-    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def described(part: object) -> str:
     """A text that is the same in every process: functions by name, tensors by content."""
     if isinstance(part, torch.Tensor):
-        return f"tensor:{tuple(part.shape)}:{hashlib.sha256(_bytes(part)).hexdigest()}"
+        return f"tensor:{tuple(part.shape)}:{hashlib.sha256(bytes_of(part)).hexdigest()}"
     if is_dataclass(part) and not isinstance(part, type):
         inner = [f"{f.name}={described(getattr(part, f.name))}" for f in fields(part)]
         return f"{type(part).__module__}.{type(part).__qualname__}({', '.join(inner)})"
@@ -126,12 +121,12 @@ class Ledger:
         if not path.exists():
             return fresh
         try:
-            kept = json.loads(path.read_text())
+            kept = unsealed(json.loads(path.read_text()))
             same = kept.pop("identity") == fresh._identity
             found = cls(**kept) if same else fresh
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
-                f"'{path}' is not the saved state of an evaluation, or is damaged. "
+                f"'{path}' is not the saved state of an evaluation, or is damaged ({error}). "
                 "Delete it to begin anew, or choose another file."
             ) from error
         if not same:
@@ -223,7 +218,7 @@ class Ledger:
         if self._path is None:
             return
         kept = {k: v for k, v in asdict(self).items() if not k.startswith("_")}
-        text = json.dumps({"identity": self._identity, **kept})
+        text = json.dumps(sealed({"identity": self._identity, **kept}))
         write_file(self._path, lambda file: file.write(text.encode()))
 
     def verdict(self, threat: Threat, names: Sequence[str]) -> Verdict:

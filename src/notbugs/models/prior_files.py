@@ -7,6 +7,7 @@ from notbugs.core.errors import DataError
 from notbugs.data import safefile
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
+from notbugs.models.state import put_state
 
 FORMAT = "notbugs-prior"
 KINDS = {"denoiser": Denoiser, "generator": ImageGenerator}
@@ -34,10 +35,10 @@ def load_prior(path: Path) -> Denoiser | ImageGenerator:
         facts = json.loads(metadata["facts"])
         shape = tuple(facts.pop("shape"))
         net = KINDS[metadata["kind"]](shape, seed=0, **facts)
-        net.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"'{path}' holds no denoiser or generator of notbugs ({error}). "
             "Make one with `train_denoiser` or `train_generator` and `save_prior`."
         ) from error
+    put_state(net, tensors, path)
     return net.eval().requires_grad_(False)

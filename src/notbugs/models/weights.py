@@ -109,7 +109,8 @@ def load(path: Path | str, module: nn.Module | None = None) -> tuple[Classifier,
         model = _rebuild(path, metadata, module)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"The description in '{path}' does not give a model: {error}") from error
-    if "mean" in tensors:  # it has the precision the model was saved in
+    # It has the precision the model was saved in; `put_state` refuses any other dtype.
+    if "mean" in tensors and tensors["mean"].is_floating_point():
         model.to(tensors["mean"].dtype)
     put_state(model, tensors, path)
     return model.eval(), metadata

@@ -1,5 +1,6 @@
 """Content-addressed results and the graph of stages that fills them. Imports core only."""
 
+from notbugs.store.disk import is_store
 from notbugs.store.keys import key_of
 from notbugs.store.run import RunSummary, run_stages
 from notbugs.store.stages import Observer, SilentObserver, Stage, StageContext
@@ -13,6 +14,7 @@ __all__ = [
     "Stage",
     "StageContext",
     "Store",
+    "is_store",
     "key_of",
     "run_stages",
 ]

@@ -93,6 +93,8 @@ def _hear(worker: _Worker, graph: Graph, observer: Observer) -> None:
         observer.progressed(stage, value)
     elif word == "waiting":
         observer.waiting(stage)
+    elif word == "notice":
+        observer.noticed(stage, value)
     elif word == "failed":
         raise _failure(stage, *value)
     elif word == "done":

@@ -14,6 +14,7 @@ from pathlib import Path
 from notbugs.core.errors import StoreError
 
 MARKER = "notbugs-store.json"
+OWN = ("partial", "locks")
 FORMAT = 1
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -29,14 +30,33 @@ def claim(root: Path) -> None:
     probe.unlink()
 
 
+def remain(root: Path) -> None:
+    """Marks a store anew whose folder was deleted under a run, so that later runs know it."""
+    if not (root / MARKER).exists():
+        _write_marker(root)
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder holds a store, the unfinished work of one, or nothing."""
+    if not folder.is_dir():
+        return False
+    # A killed run whose folder had been deleted under it leaves no marker.
+    others = any(e.name not in OWN and not e.name.startswith(".") for e in folder.iterdir())
+    return not others or (folder / MARKER).exists()  # another process may just have claimed it
+
+
 def _mark(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    others = any(not entry.name.startswith(".") for entry in root.iterdir())
-    if others and not (root / MARKER).exists():  # another process may just have claimed it
+    if not is_store(root):
         raise StoreError(
             f"'{root}' is not empty and not a notbugs store. Choose an empty folder, "
             "so that nothing of yours is touched."
         )
+    _write_marker(root)
+
+
+def _write_marker(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
     part = root / f".{MARKER}.{secrets.token_hex(4)}"
     part.write_text(json.dumps({"format": FORMAT}))
     part.replace(root / MARKER)

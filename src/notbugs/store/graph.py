@@ -32,6 +32,8 @@ class Graph:
         self.found = {s.key: e for s in self.all if (e := store.find(s.kind, s.key)) is not None}
         needed = self._needed(targets)
         self.left = {s.key: s for s in self.all if s.key in needed and s.key not in self.found}
+        faults = ((s, store.fault(s.kind, s.key)) for s in self.left.values())
+        self.damaged = [(stage, fault) for stage, fault in faults if fault is not None]
         self.running: set[str] = set()
         self.rank = path_costs(self.left.values())
         self.done = _Done()

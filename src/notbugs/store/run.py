@@ -50,6 +50,8 @@ def run_stages(
     check_count(threads, "threads")
     graph, began = Graph(targets, store), time.perf_counter()
     observer.planned(len(graph.left), sum(s.cost for s in graph.left.values()), len(graph.found))
+    for stage, fault in graph.damaged:
+        observer.noticed(stage, f"Its stored result is damaged ({fault}); it is made again.")
     crew = Crew(store, min(workers, len(graph.left)), threads)
     with crew.at_work() if workers else _nobody():
         while graph.left:
@@ -84,6 +86,7 @@ def _here(graph: Graph, store: Store, observer: Observer) -> None:
             job_of(stage),
             lambda fraction: observer.progressed(stage, fraction),
             lambda: observer.waiting(stage),
+            lambda text: observer.noticed(stage, text),
         )
     except Exception as error:
         error.add_note(f"While: {stage.label}")

@@ -15,7 +15,7 @@ class StageContext:
     """What a producer gets: its settings, its inputs' folders, a folder to write to.
 
     `work` may hold what a killed run left there, a checkpoint for example. `progress`
-    takes the fraction done, 0..1.
+    takes the fraction done, 0..1, `notice` a sentence that the user should read.
     """
 
     config: Mapping[str, Any]
@@ -23,6 +23,7 @@ class StageContext:
     inputs: Mapping[str, Path]
     work: Path
     progress: Callable[[float], None]
+    notice: Callable[[str], None]
 
 
 Producer = Callable[[StageContext], None]
@@ -87,6 +88,9 @@ class Observer(Protocol):
     def waiting(self, stage: Stage) -> None:
         """Another process is making the stage; it is waited for."""
 
+    def noticed(self, stage: Stage, text: str) -> None:
+        """Something about the stage that the user should read: damage, for example."""
+
     def finished(self, stage: Stage, seconds: float) -> None:
         """The stage is in the store."""
 
@@ -104,6 +108,9 @@ class SilentObserver:
         return None
 
     def waiting(self, stage: Stage) -> None:
+        return None
+
+    def noticed(self, stage: Stage, text: str) -> None:
         return None
 
     def finished(self, stage: Stage, seconds: float) -> None:

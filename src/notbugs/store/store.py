@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from notbugs.core.digests import sealed, unsealed
 from notbugs.core.errors import StoreError
-from notbugs.store.disk import acquire, claim, disk_errors, settle
+from notbugs.store.digests import Digests
+from notbugs.store.disk import acquire, claim, disk_errors, remain, settle
 from notbugs.store.keys import canonical
 
 META = "meta.json"
@@ -37,6 +39,9 @@ class Store:
     A result appears whole or not at all: it is made in its partial folder, which
     survives a kill so that a producer can leave checkpoints there, and renamed at the
     end. A lock for each key keeps two processes from making the same thing twice.
+
+    A result holds the digests of its files, its kind and its key, and a digest of all that.
+    One that is not what it was when it was stored counts as absent.
     """
 
     def __init__(self, root: Path) -> None:
@@ -44,24 +49,54 @@ class Store:
 
         **Raises** StoreError when the folder holds something else or cannot be written.
         """
-        self.root = root
+        self.root, self._digests = root, Digests()
         with disk_errors(root):
             claim(root)
 
     def find(self, kind: str, key: str) -> Entry | None:
-        """The finished result, or None. One with unreadable facts counts as absent."""
+        """The finished result, or None; one that `fault` finds fault with counts as absent."""
+        found = self._checked(kind, key)
+        return found if isinstance(found, Entry) else None
+
+    def fault(self, kind: str, key: str) -> str | None:
+        """What is wrong with a result that is there, in words; None where nothing is."""
+        found = self._checked(kind, key)
+        return found if isinstance(found, str) else None
+
+    def get(self, kind: str, key: str) -> Entry:
+        """The finished result.
+
+        **Raises** StoreError where it is absent.
+        """
+        entry = self.find(kind, key)
+        if entry is None:
+            raise StoreError(
+                f"A result vanished from the store, or was damaged there ({kind}/{key}). Run "
+                "again, and it is made again."
+            )
+        return entry
+
+    def _checked(self, kind: str, key: str) -> Entry | str | None:
         path = self.root / kind / key
-        try:
-            meta = json.loads((path / META).read_text())
-            return Entry(kind, key, path, {**meta, "seconds": float(meta["seconds"])})
-        except (OSError, ValueError, KeyError, TypeError):
+        if not path.exists():
             return None
+        try:
+            meta = unsealed(json.loads((path / META).read_text()))
+            if (meta["kind"], meta["key"]) != (kind, key):
+                return f"it is that of {meta['kind']}/{meta['key']}"
+            return self._digests.differing(path, meta["files"]) or Entry(kind, key, path, meta)
+        except FileNotFoundError:
+            return f"'{META}' is missing"
+        except OSError as error:
+            return f"it cannot be read: {error.strerror}"
+        except (ValueError, KeyError, RecursionError) as error:
+            return f"'{META}' is damaged: {error}"
 
     def entries(self) -> Iterator[Entry]:
         """All finished results."""
         for meta in sorted(self.root.glob(f"*/*/{META}")):
             entry = self.find(meta.parent.parent.name, meta.parent.name)
-            if entry is not None and entry.kind != "partial":
+            if entry is not None:
                 yield entry
 
     @contextmanager
@@ -72,6 +107,7 @@ class Store:
         work = self.root / "partial" / kind / key
         lock = self.root / "locks" / f"{kind}-{key}"
         with disk_errors(self.root):
+            remain(self.root)
             lock.parent.mkdir(parents=True, exist_ok=True)
             handle = lock.open("w")
         with handle:
@@ -93,6 +129,10 @@ class Store:
         machine: Mapping[str, str],
     ) -> Entry:
         """Turns a partial folder into a finished result, atomically."""
+        with disk_errors(self.root):
+            remain(self.root)
+            _tidy(work)
+            files = self._digests.of_folder(work)
         meta = {
             "kind": kind,
             "key": key,
@@ -101,12 +141,13 @@ class Store:
             "inputs": dict(inputs),
             "seconds": seconds,
             "machine": dict(machine),
+            "files": files,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         final = self.root / kind / key
         with disk_errors(self.root):
             final.parent.mkdir(parents=True, exist_ok=True)
-            (work / META).write_text(json.dumps(meta, indent=1))
+            (work / META).write_text(json.dumps(sealed(meta), indent=1))
             settle(work)
             if final.exists():  # a damaged one: `find` did not accept it
                 final.rename(self.root / "partial" / f"damaged-{key}-{secrets.token_hex(3)}")
@@ -115,3 +156,10 @@ class Store:
         if entry is None:
             raise StoreError(f"The result just written to '{final}' cannot be read back.")
         return entry
+
+
+def _tidy(work: Path) -> None:
+    """Removes what kills left in a partial folder: files half written, which are hidden."""
+    for path in [*work.rglob(".*"), work / META]:
+        if path.is_file():
+            path.unlink()

@@ -18,7 +18,7 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
 
-from notbugs.core.errors import NotbugsError, StoreError
+from notbugs.core.errors import NotbugsError
 from notbugs.store.disk import concerns, explained, is_full
 from notbugs.store.stages import Stage, StageContext
 from notbugs.store.store import Entry, Store
@@ -58,6 +58,7 @@ def make(
     job: Job,
     progress: Callable[[float], None],
     waiting: Callable[[], None],
+    notice: Callable[[str], None],
 ) -> tuple[Entry, float | None]:
     """(the finished entry, the seconds this call worked); None: another process made it."""
     with store.working(job.kind, job.key, waiting) as work:
@@ -67,7 +68,7 @@ def make(
             return found, None
         earlier, began = _earlier_seconds(work), time.perf_counter()
         try:
-            _produce(store, job, work, _throttled(progress))
+            _produce(store, job, work, _throttled(progress), notice)
         except BaseException:
             _note_seconds(work, earlier + time.perf_counter() - began)
             raise
@@ -86,14 +87,21 @@ def make(
         return entry, worked
 
 
-def _produce(store: Store, job: Job, work: Path, progress: Callable[[float], None]) -> None:
+def _produce(
+    store: Store,
+    job: Job,
+    work: Path,
+    progress: Callable[[float], None],
+    notice: Callable[[str], None],
+) -> None:
     """Calls the producer; its error is the store's where the disk is the reason."""
     context = StageContext(
         config=job.config,
         settings=job.settings,
-        inputs={name: _input(store, *address) for name, address in job.inputs.items()},
+        inputs={name: store.get(*address).path for name, address in job.inputs.items()},
         work=work,
         progress=progress,
+        notice=notice,
     )
     module, name = job.producer
     try:
@@ -123,15 +131,6 @@ def _note_seconds(work: Path, seconds: float) -> None:
         (work / ATTEMPTS).write_text(json.dumps(seconds))
 
 
-def _input(store: Store, kind: str, key: str) -> Path:
-    found = store.find(kind, key)
-    if found is None:
-        raise StoreError(
-            f"A result that another stage needs vanished from the store ({kind}/{key}). Run again."
-        )
-    return found.path
-
-
 def _throttled(progress: Callable[[float], None]) -> Callable[[float], None]:
     last = 0.0
 
@@ -158,6 +157,7 @@ def serve(root: str, threads: int, pipe: "connection.Connection[Any, Any]") -> N
                 job,
                 lambda fraction: pipe.send(("progress", fraction)),
                 lambda: pipe.send(("waiting", None)),
+                lambda text: pipe.send(("notice", text)),
             )
             pipe.send(("done", (entry.seconds, worked)))
         except BaseException as error:

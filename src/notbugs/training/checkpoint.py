@@ -3,7 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,9 +12,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from notbugs.core.errors import DataError
+from notbugs.core.errors import CheckpointError, DataError
 from notbugs.data import ImageData, safefile
 from notbugs.models import Classifier
+from notbugs.models.state import check_state
 from notbugs.training.recipe import Recipe
 
 
@@ -123,25 +125,48 @@ Saved: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
 def read(path: Path, owner: str) -> Saved | None:
     """The checkpoint at `path`; None where there is none.
 
-    **Raises** DataError for a checkpoint of another training and for a damaged file.
+    **Raises** CheckpointError for one of another training and for a damaged file.
     """
     if not path.exists():
         return None
-    tensors, metadata = safefile.read_tensors(path)
+    with _remedied(path):
+        tensors, metadata = safefile.read_tensors(path)
     meta = json.loads(metadata.get("notbugs-checkpoint", "{}"))
     if meta.get("owner") != owner:
-        raise DataError(
+        raise CheckpointError(
             f"The checkpoint {path} belongs to another model, dataset, recipe, seed or mode of "
             "compilation. Choose another folder, or begin anew with --overwrite (anew=True)."
         )
     return tensors, meta
 
 
-def restored(saved: Saved, model: nn.Module, optimiser: torch.optim.Optimizer) -> State:
-    """Puts model and optimiser where the checkpoint stands, and returns its state."""
+@contextmanager
+def _remedied(path: Path) -> Generator[None, None, None]:
+    """Adds to the error of a reader what helps where the file is a checkpoint."""
+    try:
+        yield
+    except DataError as error:
+        raise CheckpointError(
+            f"The checkpoint {path} cannot be gone on from. {error} Or begin anew with "
+            "--overwrite (anew=True)."
+        ) from error
+
+
+def restored(saved: Saved, model: nn.Module, optimiser: torch.optim.Optimizer, path: Path) -> State:
+    """Puts model and optimiser where the checkpoint of `path` stands, and returns its state.
+
+    **Raises** CheckpointError where its tensors are not theirs; both are then unchanged.
+    """
     tensors, meta = saved
+    with _remedied(path):
+        for part in ("model.", "best.", "sound.", "average."):
+            if part == "model." or _under(part, tensors):
+                check_state(model.state_dict(), _under(part, tensors), path)
+        held = {str(i): p for i, p in enumerate(_weights(optimiser))}
+        buffers = _under("momentum.", tensors)
+        check_state({k: v for k, v in held.items() if k in buffers}, buffers, path)
     model.load_state_dict(_under("model.", tensors))
-    _restore_momentum(optimiser, _under("momentum.", tensors))
+    _restore_momentum(optimiser, buffers)
     return State(
         epoch=meta["epoch"],
         batch=meta.get("batch", 0),  # those of older versions stand at the end of an epoch
@@ -166,10 +191,14 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _restore_momentum(optimiser: torch.optim.Optimizer, buffers: Mapping[str, Tensor]) -> None:
     whole: dict[str, Any] = optimiser.state_dict()
-    weights = [p for group in optimiser.param_groups for p in group["params"]]
+    weights = _weights(optimiser)
     # In the weights' own memory format: the fused step takes their entries in order of memory.
     whole["state"] = {
         int(k): {"momentum_buffer": torch.empty_like(weights[int(k)]).copy_(v)}
         for k, v in buffers.items()
     }
     optimiser.load_state_dict(whole)
+
+
+def _weights(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimiser.param_groups for p in group["params"]]

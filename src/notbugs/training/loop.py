@@ -13,7 +13,7 @@ from torch import Tensor
 
 from notbugs.core import processes, random
 from notbugs.core.draws import draw_from, own_draws
-from notbugs.core.errors import DataError, TrainingError, bad_value
+from notbugs.core.errors import CheckpointError, TrainingError, bad_value
 from notbugs.core.memory import keep_freed_memory
 from notbugs.data import DeviceData, ImageData, batches
 from notbugs.engine import Threat
@@ -96,7 +96,7 @@ def train(
 
     **Raises** ValueError for data that does not fit, for an unknown `compile_mode` and for one
     with an adversary that cannot be compiled; TrainingError when the loss stops being finite and
-    where compiling fails; DataError for a checkpoint of another training, unless `anew`.
+    where compiling fails; CheckpointError for a damaged checkpoint or another's, unless `anew`.
     """
     if recipe.select == "best" and val is None:
         raise bad_value(
@@ -261,18 +261,18 @@ class _Training:
         return () if processes.is_first() else (processes.rank(),)
 
     def _resumed(self) -> State:
-        path = self.path
-        found = None
+        path, state = self.path, None
         if path is not None:
             try:
                 found = processes.from_first(lambda: checkpoint.read(path, self.owner))
-            except DataError:
+                if found is not None:
+                    state = checkpoint.restored(found, self.model, self.optimiser, path)
+            except CheckpointError:
                 if not self.anew:
                     raise
-        if found is None:
+        if state is None:
             self._begin_from_data()
             return State()
-        state = checkpoint.restored(found, self.model, self.optimiser)
         if self.average is not None and state.average:
             self.average.begin(state.average, state.averaged)
         return state

@@ -40,8 +40,9 @@ class Graph:
 
     @property
     def targets(self) -> list[Stage]:
-        """The stages whose results are wanted."""
-        return [stage for seed in self.looks for stage in seed.values()]
+        """The stages whose results are wanted: what is read, and what is laid out."""
+        parts = (*self.looks, *self.models, *self.priors)
+        return [stage for seed in parts for stage in seed.values()]
 
 
 class _Grapher:

@@ -46,7 +46,7 @@ def collect(graph: Graph, store: Store) -> Seen:
     tables: dict[str, dict[str, dict[str, list[float]]]] = {}
     for looks in graph.looks:
         for stage in looks.values():
-            found = json.loads((_folder(store, stage) / NUMBERS).read_text())
+            found = json.loads((store.get(stage.kind, stage.key).path / NUMBERS).read_text())
             for table, rows in found.items():
                 for row in rows:
                     columns = tables.setdefault(table, {}).setdefault(row.pop("row"), {})
@@ -94,16 +94,11 @@ def _lay_out(graph: Graph, store: Store, out: Path) -> None:
         place(store, stage, inner, out / name)
     pictures: dict[str, torch.Tensor] = {}
     for name, stage in graph.looks[0].items():
-        tensors, _ = safefile.read_tensors(_folder(store, stage) / PICTURES, what="data")
+        tensors, _ = safefile.read_tensors(
+            store.get(stage.kind, stage.key).path / PICTURES, what="data"
+        )
         pictures |= {f"{name}/{k}": v for k, v in tensors.items()}
     safefile.write_tensors(out / SAMPLES, pictures, {})
-
-
-def _folder(store: Store, stage: Stage) -> Path:
-    entry = store.find(stage.kind, stage.key)
-    if entry is None:
-        raise KeyError(f"The store holds no result for '{stage.label}'.")
-    return entry.path
 
 
 def _over_seeds(columns: Mapping[str, Sequence[float]]) -> dict[str, object]:

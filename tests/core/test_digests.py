@@ -1,0 +1,53 @@
+"""Digests: what was changed after it was written is noticed, whatever was changed."""
+
+import json
+
+import pytest
+import torch
+
+from notbugs.core.digests import bytes_of, digest_of, sealed, unsealed
+
+CONTENT = {"seconds": 1.5, "rows": [1, 2], "deep": {"a": None, "b": True}}
+
+
+def test_what_is_sealed_comes_back():
+    assert unsealed(json.loads(json.dumps(sealed(CONTENT)))) == CONTENT
+    assert unsealed(sealed({"seconds": float("inf")})) == {"seconds": float("inf")}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (sealed(CONTENT) | {"seconds": 1.6}, "changed after it was written"),
+        (sealed(CONTENT) | {"more": 1}, "changed after it was written"),
+        (sealed(CONTENT) | {"digest": "0" * 64}, "changed after it was written"),
+        (CONTENT, "without a digest"),
+        ([CONTENT], "no JSON object"),
+        (None, "no JSON object"),
+    ],
+)
+def test_what_was_changed_is_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
+        unsealed(changed)
+
+
+def test_every_part_of_tensors_enters_their_digest():
+    tensors = {"a": torch.zeros(2, 3), "b": torch.ones(6, dtype=torch.int32)}
+    same = {"b": tensors["b"].clone(), "a": torch.zeros(3, 2).T}
+    assert digest_of(same, {"x": "1"}) == digest_of(tensors, {"x": "1"})
+    others = [
+        digest_of(tensors, {}),
+        digest_of(tensors, {"x": "2"}),
+        digest_of({**tensors, "a": torch.zeros(3, 2)}, {"x": "1"}),
+        digest_of({**tensors, "a": torch.zeros(2, 3, dtype=torch.int32)}, {"x": "1"}),
+        digest_of({**tensors, "b": tensors["b"].view(torch.float32)}, {"x": "1"}),
+        digest_of({"a": tensors["a"], "c": tensors["b"]}, {"x": "1"}),
+    ]
+    assert len({digest_of(tensors, {"x": "1"}), *others}) == 7
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.bfloat16, torch.complex64, torch.float64])
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+def test_tensors_of_any_kind_have_bytes(dtype, shape):
+    tensor = torch.zeros(shape, dtype=dtype)
+    assert len(bytes_of(tensor)) == tensor.numel() * tensor.element_size()
