@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 
 from notbugs.cli import main
 from notbugs.cli.methods import METHODS, attack_named
+from notbugs.cli.progress import StageDisplay
 from notbugs.core import random
 from notbugs.data import load_source, split
 from notbugs.engine import Threat
@@ -518,6 +520,35 @@ def test_a_shared_store_spares_the_work(finished, tmp_path, capsys):
          finished / "store")  # fmt: skip
     assert "Work in this run: 0 s" in capsys.readouterr().out
     assert (tmp_path / "other" / "models" / "student-D_R-seed0.safetensors").exists()
+
+
+def test_a_folder_deleted_under_a_run_is_its_own_again(finished, tmp_path, monkeypatch, capsys):
+    out, planned = tmp_path / "out", StageDisplay.planned
+
+    def delete(display, *facts):
+        shutil.rmtree(out)
+        planned(display, *facts)
+
+    command = ("reproduce", "--preset", "smoke", "--workers", 0, "--out", out, "--store",
+               finished / "store")  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(StageDisplay, "planned", delete)
+        call(*command)
+    call(*command)
+    assert "0 stages to do, 29 found in the store" in capsys.readouterr().out
+
+
+def test_damage_to_a_store_is_named_in_the_output(finished, tmp_path, capsys):
+    shutil.copytree(finished / "store", tmp_path / "store")
+    numbers = next((tmp_path / "store").glob("numbers/*/numbers.json"))
+    numbers.write_text(numbers.read_text().replace("clean", "cleam"))
+    call("reproduce", "--preset", "smoke", "--workers", 0, "--out", tmp_path / "out", "--store",
+         tmp_path / "store")  # fmt: skip
+    said = capsys.readouterr().out
+    assert "1 stages to do, 28 found in the store" in said
+    assert "Its stored result is damaged ('numbers.json' was changed after" in said
+    a, b = (json.loads((f / "results.json").read_text()) for f in (finished, tmp_path / "out"))
+    assert a["tables"] == b["tables"]
 
 
 def test_the_weights_of_a_run_need_nothing_else(finished, capsys):

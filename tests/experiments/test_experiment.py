@@ -1,6 +1,7 @@
 """The main experiment, a whole run in miniature: what it writes, and that it repeats."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from notbugs.experiments.plan import Where, plan
 from notbugs.experiments.stages import splits
 from notbugs.judge import accuracy
 from notbugs.models import load as load_model
-from notbugs.store import SilentObserver, Store
+from notbugs.store import SilentObserver, Store, run_stages
 from published import write_mnist
 
 SETS = {
@@ -181,3 +182,76 @@ def test_an_unwritable_output_is_explained(finished, tmp_path, monkeypatch):
     (tmp_path / "store").symlink_to(folder / "store")
     with pytest.raises(StoreError, match=r"Cannot write .*datasets"):
         smoke(tmp_path)
+
+
+class Listening(SilentObserver):
+    def __init__(self):
+        self.heard = []
+
+    def noticed(self, one, text):
+        self.heard.append((one.label, text))
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 64
+    path.write_bytes(content)
+
+
+def stages_of(folder):
+    store, row = Store(folder / "store"), plan(config_for("digits", "smoke"), Where())
+    rows = {r.set: r for r in row.rows}
+    return store, rows["D_adv"], rows["D_det"]
+
+
+def test_what_is_laid_out_is_no_part_of_the_store(finished):
+    folder, _ = finished
+    for path in (
+        *folder.glob("models/*"),
+        *folder.glob("datasets/*"),
+        folder / "samples.safetensors",
+    ):
+        assert path.stat().st_nlink == 1
+    before = {p: p.stat().st_ino for p in folder.glob("models/*")}
+    smoke(folder)
+    assert {p: p.stat().st_ino for p in folder.glob("models/*")} == before  # not copied again
+
+
+def test_damage_to_a_store_is_said_and_healed(finished, tmp_path):
+    """A flipped bit, an edited number, two models that changed places, a set cut short."""
+    folder, first = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    store, adv, det = stages_of(tmp_path)
+    places = {name: store.get(s.kind, s.key).path for name, s in
+              {"model": adv.model, "numbers": adv.numbers, "set": det.data}.items()}  # fmt: skip
+    flip(places["model"] / "model.safetensors")
+    flip(tmp_path / "models" / "student-D_R-seed0.safetensors")
+    numbers = places["numbers"] / "numbers.json"
+    numbers.write_text(json.dumps(json.loads(numbers.read_text()) | {"clean": 16.7}))
+    cut = places["set"] / "data.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    listening = Listening()
+    again = ilyas2019.run(
+        config_for("digits", "smoke"), Store(tmp_path / "store"), where=Where(), out=tmp_path,
+        workers=0, observer=listening,
+    )  # fmt: skip
+    assert sorted(label for label, _ in listening.heard) == sorted(
+        stage.label for stage in (adv.model, adv.numbers, det.data)
+    )
+    assert again["tables"] == first["tables"]
+    for path in folder.glob("*/*.safetensors"):
+        assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes()
+
+
+def test_a_damaged_checkpoint_of_a_stage_is_begun_anew(finished, tmp_path):
+    _, adv, _ = stages_of(finished[0])
+    store, listening = Store(tmp_path / "store"), Listening()
+    for content in (b"half", b""):
+        with store.working(adv.model.kind, adv.model.key) as work:
+            (work / "checkpoint.safetensors").write_bytes(content)
+        assert run_stages([adv.model], store, workers=0, observer=listening).made == 1
+        assert listening.heard.pop()[1].startswith("Its checkpoint is damaged")
+        made = store.get(adv.model.kind, adv.model.key).path
+        known = finished[0] / "models" / "robust-seed0.safetensors"
+        assert (made / "model.safetensors").read_bytes() == known.read_bytes()
+        shutil.rmtree(made)

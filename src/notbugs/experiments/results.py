@@ -111,9 +111,9 @@ def _lay_out(plan: Plan, store: Store, out: Path) -> None:
 
 
 def claim_files(out: Path, wanted: Sequence[str]) -> None:
-    """Removes what an earlier run listed as its own in `out`, and lists `wanted` in its place."""
+    """Removes what an earlier run listed as its own in `out` and is not `wanted`; lists that."""
     out.mkdir(parents=True, exist_ok=True)
-    for old in _listed(out):
+    for old in set(_listed(out)) - {out / name for name in wanted}:
         old.unlink(missing_ok=True)
     (out / LIST).write_text(json.dumps(sorted(wanted), indent=1))
 
