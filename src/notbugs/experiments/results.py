@@ -15,7 +15,7 @@ import torch
 
 import notbugs
 from notbugs.core.errors import StoreError
-from notbugs.data.writing import write_file
+from notbugs.data.writing import refusals, write_file
 from notbugs.experiments.claims import Claim
 from notbugs.experiments.claims import row as claim_row
 from notbugs.experiments.config import Config
@@ -150,7 +150,8 @@ def place(store: Store, stage: Stage, name: str, target: Path) -> None:
         return
     with source.open("rb") as content:
         write_file(target, lambda file: shutil.copyfileobj(content, file))
-    shutil.copystat(source, target)  # by its time it is known as a copy
+    with refusals(target):
+        shutil.copystat(source, target)  # by its time it is known as a copy
 
 
 def _is_copy(target: Path, source: Path) -> bool:

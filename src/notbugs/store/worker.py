@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib
 import json
+import math
 import os
 import pickle
 import platform
@@ -121,9 +122,10 @@ def _produce(
 def _earlier_seconds(work: Path) -> float:
     """What earlier attempts that ended in an error took; a killed one left no note."""
     try:
-        return float(json.loads((work / ATTEMPTS).read_text()))
-    except (OSError, ValueError, TypeError):
+        seconds = float(json.loads((work / ATTEMPTS).read_text()))
+    except (OSError, ValueError, TypeError, RecursionError):
         return 0.0
+    return seconds if 0 <= seconds < math.inf else 0.0
 
 
 def _note_seconds(work: Path, seconds: float) -> None:
