@@ -3,6 +3,8 @@
 import os
 import time
 
+from notbugs.core.interrupts import Stopped, between_steps
+
 
 def constant(context):
     (context.work / "value").write_text(str(context.config["value"]))
@@ -25,6 +27,18 @@ def count_slowly(context):
         context.progress((i + 1) / 10)
     note.unlink()
     (context.work / "value").write_text("10")
+
+
+def count_and_save(context):
+    """Counts without notes, but leaves one where it is stopped, as a training does."""
+    with between_steps() as heard:
+        for i in range(200):
+            with open(context.settings["log"], "a") as file:  # noqa: PTH123
+                file.write(f"{i} {os.getpid()}\n")
+            time.sleep(0.1)
+            if heard():
+                (context.work / "note").write_text(str(i + 1))
+                raise Stopped("saved", heard())
 
 
 def refuse(context):

@@ -248,7 +248,7 @@ from pathlib import Path
 from notbugs.store import SilentObserver, Stage, Store, run_stages
 if __name__ == "__main__":
     config, settings = {{}}, {{"log": {log!r}}}
-    one = Stage(kind="test", label="slow", producer=makers.count_slowly, version=1, config=config,
+    one = Stage(kind="test", label="slow", producer=makers.{producer}, version=1, config=config,
                 settings=settings)
     try:
         run_stages([one], Store(Path({root!r})), workers=2, observer=SilentObserver())
@@ -257,10 +257,13 @@ if __name__ == "__main__":
 """
 
 
-def test_ctrl_c_stops_everything_quietly(tmp_path):
+@pytest.mark.parametrize("producer", ["count_slowly", "count_and_save"])
+def test_ctrl_c_stops_everything_quietly_and_work_that_can_is_saved(producer, tmp_path):
     log, script = tmp_path / "log", tmp_path / "slow.py"
     here = str(Path(__file__).parent)
-    script.write_text(INTERRUPTED.format(here=here, log=str(log), root=str(tmp_path / "s")))
+    script.write_text(
+        INTERRUPTED.format(here=here, log=str(log), root=str(tmp_path / "s"), producer=producer)
+    )
     process = subprocess.Popen(
         [sys.executable, str(script)], text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -273,3 +276,6 @@ def test_ctrl_c_stops_everything_quietly(tmp_path):
     assert (said, complained) == ("stopped\n", "")
     with pytest.raises(ProcessLookupError):
         os.kill(int(lines(log)[0].split()[1]), 0)
+    (note,) = tmp_path.glob("s/partial/test/*/note")
+    if producer == "count_and_save":
+        assert int(note.read_text()) == len(lines(log))

@@ -46,6 +46,10 @@ class Evaluate:
     """
 
     shares_work: ClassVar[bool] = True
+    if_stopped: ClassVar[str] = (
+        "Stopped. What the finished batches found is kept; the batch under way is lost. The same "
+        "command goes on from there."
+    )
 
     weights: Annotated[Path, tyro.conf.Positional]
     """A .safetensors file, or the folder that train wrote."""

@@ -14,6 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from notbugs.core.visible import visible
 from notbugs.store import Stage
 
 LINE_SECONDS = 15.0
@@ -40,7 +41,7 @@ class StageDisplay:
         self.console = console
         self.bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
@@ -69,11 +70,11 @@ class StageDisplay:
         self.began = self.said = time.monotonic()
         found = f", {stored} found in the store" if stored else ""
         self.console.print(f"{total} stages to do{found}.")
-        self.whole = self.bars.add_task("[bold]all stages", total=self.total, left="")
+        self.whole = self.bars.add_task("all stages", total=self.total, left="")
 
     def started(self, stage: Stage) -> None:
         """Adds the stage's bar."""
-        self.tasks[stage.key] = self.bars.add_task(stage.label, total=1.0, left="")
+        self.tasks[stage.key] = self.bars.add_task(visible(stage.label), total=1.0, left="")
 
     def progressed(self, stage: Stage, fraction: float) -> None:
         """Moves the stage's bar and the whole one."""
@@ -124,7 +125,7 @@ class StageDisplay:
 def bar(console: Console, label: str) -> Generator[Callable[[float], None], None, None]:
     """A single bar with time left; gives a function that takes the fraction done."""
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
@@ -132,5 +133,5 @@ def bar(console: Console, label: str) -> Generator[Callable[[float], None], None
         transient=True,
         disable=not console.is_terminal,
     ) as progress:
-        task = progress.add_task(label, total=1.0)
+        task = progress.add_task(visible(label), total=1.0)
         yield lambda fraction: progress.update(task, completed=fraction)

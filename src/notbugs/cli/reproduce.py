@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.console import Console
@@ -33,6 +33,11 @@ class Reproduce:
       notbugs reproduce ilyas2019 --data folder:photos --seeds 1 --eps 1 2
       notbugs reproduce engstrom2019 --data digits
     """
+
+    if_stopped: ClassVar[str] = (
+        "Stopped. Finished stages are in the store, and trainings under way were saved; other "
+        "stages under way begin anew. The same command goes on from there."
+    )
 
     experiment: Annotated[str, tyro.conf.Positional] = "ilyas2019"
     """The paper: ilyas2019 (robust and non-robust features) or engstrom2019 (what robust models

@@ -1,6 +1,7 @@
 """`notbugs train`: one model by one recipe, saved with all that it took."""
 
 import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,16 +11,17 @@ from rich.console import Console
 
 from notbugs.attacks.losses import cross_entropy, margin
 from notbugs.cli.common import device_of, loaded, open_model
-from notbugs.cli.making import DISTILLATION, Made, Making
+from notbugs.cli.making import DISTILLATION, TEACHER, Made, Making
 from notbugs.cli.progress import duration
 from notbugs.core.errors import bad_value
+from notbugs.core.interrupts import Stopped
 from notbugs.data import Splits, split
 from notbugs.engine import Threat
 from notbugs.experiments.config import Config
 from notbugs.experiments.defaults import training_config, training_recipe
 from notbugs.judge import check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, prepare, read_metadata
-from notbugs.models.weights import MODEL, weights_in
+from notbugs.models.weights import CHECKPOINT, MODEL, weights_in
 from notbugs.training import AtTemperature, Plain, Recipe, Trained, told_by
 from notbugs.training import estimate as cost_of
 from notbugs.training.loop import check_compiles
@@ -148,7 +150,19 @@ class Train:
         if teacher is not None and isinstance(recipe.lesson, AtTemperature):
             soft = told_by(teacher, parts.train, recipe.lesson.temperature)
         done = work.done(console, model, self.out, soft, overwrite=self.overwrite)
-        self._print(console, work, done)
+        try:
+            self._print(console, work, done)
+        except KeyboardInterrupt as stop:
+            said = f"Stopped; the model is finished and saved: '{self.out / MODEL}'."
+            raise Stopped(said, getattr(stop, "number", signal.SIGINT)) from None
+
+    @property
+    def if_stopped(self) -> str:
+        """What is lost where it is stopped, and how to go on; one stopped at a step says itself."""
+        checkpoints = (self.out / CHECKPOINT, self.out / TEACHER / CHECKPOINT)
+        if any(path.exists() for path in checkpoints):
+            return "Stopped at once. The same command goes on from the checkpoint before."
+        return "Stopped before the first checkpoint. The same command begins anew."
 
     def _is_finished(self) -> bool:
         """Whether torchrun starts again what had come to its end; refuses what is not ours."""

@@ -103,7 +103,6 @@ def evaluate(
         right = correct(model, data, data.labels, batch_size=max(size, 256), samples=samples)
         ledger.begin(right.tolist(), passes=samples)
     _Run(model, data, chosen, seed, size, fast, progress, ledger, samples).all()
-    ledger.close()
     verdict = ledger.verdict(threat, [attack.name for attack in chosen])
     again = processes.from_first(lambda: repeats(model, data, samples=samples))
     verdict = replace(
@@ -113,10 +112,13 @@ def evaluate(
         left_out=left_out,
         searched=searched(verdict, [attack.needs_grad for attack in chosen]),
     )
-    if not wanted or not bool(verdict.right.any()):
-        return verdict
-    found = processes.from_first(lambda: diagnose(model, data, threat, seed=seed, samples=samples))
-    return replace(verdict, diagnosis=tuple(found))
+    if wanted and bool(verdict.right.any()):
+        more = processes.from_first(
+            lambda: diagnose(model, data, threat, seed=seed, samples=samples)
+        )
+        verdict = replace(verdict, diagnosis=tuple(more))
+    ledger.close()  # not before: whoever is stopped in the diagnosis keeps the rest
+    return verdict
 
 
 def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:

@@ -9,6 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from notbugs.core.visible import visible
 from notbugs.report.reading import SetRow, set_row
 from notbugs.report.words import (
     NONE,
@@ -66,7 +67,7 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
 def print_looks(result: Mapping[str, Any], console: Console) -> None:
     """Prints what a run on representations found: its main tables, then the claims."""
     seeds = result["conditions"]["config"]["models"]["seeds"]
-    text = Text(f"{result['experiment']} · {result['dataset']}", style="bold")
+    text = _text(f"{result['experiment']} · {result['dataset']}", style="bold")
     text.append(f" · mean ± std over {seeds} seed{'s' * (seeds != 1)}", style="not bold")
     console.print(text)
     if result["preset"] == "smoke":
@@ -77,6 +78,11 @@ def print_looks(result: Mapping[str, Any], console: Console) -> None:
     console.print(_counts(result["claims"]))
 
 
+def _text(words: Any, style: str = "") -> Text:
+    """Names and sentences as they are: no markup is read in them, on any console."""
+    return Text(visible(str(words)), style=style)
+
+
 def _looks_table(name: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column(name, no_wrap=True)
@@ -84,7 +90,7 @@ def _looks_table(name: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         cells = [any_number(row.get(c), row.get(f"{c}_std")).replace(" ± ", " ±") for c in columns]
-        table.add_row(Text(str(row["row"])), *cells)
+        table.add_row(_text(row["row"]), *cells)
     return table
 
 
@@ -93,7 +99,7 @@ def _title(result: Mapping[str, Any], conditions: Mapping[str, Any]) -> Text:
     eps = float(config["eps_eval"])
     norm = str(config["norm"])
     seeds = max((int(r.get("seeds", 1)) for r in result["tables"]["sets"]), default=1)
-    text = Text(f"{result['experiment']} · {result['dataset']}", style="bold")
+    text = _text(f"{result['experiment']} · {result['dataset']}", style="bold")
     text.append(
         f" · percent, mean ± std over {seeds} seed{'s' * (seeds != 1)} · "
         f"{norm_name(norm)} ε = {eps_text(norm, eps)} · chance "
@@ -135,7 +141,7 @@ def _sets_table(result: Mapping[str, Any], padding: int, left_out: Sequence[str]
         row = set_row(values)
         cells = [_short(row, c) if c in COMPACT else number(row.mean(c)) for c in shown]
         style = "dim" if row.is_control else None
-        table.add_row(Text(_name(row)), eps_text(norm, row.eps), *cells, style=style)
+        table.add_row(_text(_name(row)), eps_text(norm, row.eps), *cells, style=style)
     return table
 
 
@@ -158,8 +164,8 @@ def _claims_table(result: Mapping[str, Any], number: Callable[..., str] = with_s
         found = verdict(claim["holds"])
         table.add_row(
             Text(f"{found.mark} {found.words}", style=STYLES[found.kind]),
-            Text(str(claim["statement"])),
-            Text(str(claim["published"])),
+            _text(claim["statement"]),
+            _text(claim["published"]),
             number(claim["ours"], claim["std"]).replace(" ± ", " ±"),
             number(claim["control"], None),
         )

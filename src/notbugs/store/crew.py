@@ -15,6 +15,9 @@ from notbugs.store.stages import Observer, Stage
 from notbugs.store.store import Store
 from notbugs.store.worker import Job, job_of, serve
 
+SAVING_SECONDS = 30.0
+"""How long a worker may take to save what it is at."""
+
 
 class _Worker:
     """A process, the pipe to it and the stage it is at."""
@@ -38,8 +41,11 @@ class _Worker:
             raise _dead(self, stage) from error
 
     def end(self) -> None:
-        """Sees the process out, by force where a polite request was not heard."""
-        self.process.join(timeout=5)
+        """Sees the process out, by force where a polite request was not heard.
+
+        One that trains ends its step and writes a checkpoint first.
+        """
+        self.process.join(timeout=SAVING_SECONDS)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()

@@ -162,6 +162,8 @@ def serve(root: str, threads: int, pipe: "connection.Connection[Any, Any]") -> N
                 lambda text: pipe.send(("notice", text)),
             )
             pipe.send(("done", (entry.seconds, worked)))
+        except KeyboardInterrupt:  # the parent ends its workers, and this one has saved its work
+            return
         except BaseException as error:
             pipe.send(("failed", (_portable(error), traceback.format_exc())))
 

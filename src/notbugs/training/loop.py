@@ -14,6 +14,7 @@ from torch import Tensor
 from notbugs.core import processes, random
 from notbugs.core.draws import draw_from, own_draws
 from notbugs.core.errors import CheckpointError, TrainingError, bad_value
+from notbugs.core.interrupts import Stopped, between_steps
 from notbugs.core.memory import keep_freed_memory
 from notbugs.data import DeviceData, ImageData, batches
 from notbugs.engine import Threat
@@ -94,7 +95,11 @@ def train(
     - `progress`: called with the fraction done, 0..1
     - `on_epoch`: called with the whole history after every epoch
 
-    **Raises** ValueError for data that does not fit, for an unknown `compile_mode` and for one
+    With a `checkpoint_path`, the first Ctrl-C or SIGTERM lets the step under way end and writes a
+    checkpoint there; a second one stops at once. (Of several processes each stops at once.)
+
+    **Raises** `notbugs.core.interrupts.Stopped`, a KeyboardInterrupt, where it was stopped so;
+    ValueError for data that does not fit, for an unknown `compile_mode` and for one
     with an adversary that cannot be compiled; TrainingError when the loss stops being finite and
     where compiling fails; CheckpointError for a damaged checkpoint or another's, unless `anew`.
     """
@@ -209,8 +214,20 @@ class _Training:
         with own_draws(self.device, "follower"):
             self.follower = self._followed(compile_mode)
         self.trusted = True
+        self.heard: Callable[[], int] = lambda: 0
 
     def run(
+        self,
+        progress: Callable[[float], None],
+        on_epoch: Callable[[list[dict[str, float]]], None],
+    ) -> State:
+        """Trains to the end; where checkpoints are kept, one is written when it is stopped."""
+        if self.path is None or processes.count() > 1:
+            return self._run(progress, on_epoch)
+        with between_steps() as self.heard:
+            return self._run(progress, on_epoch)
+
+    def _run(
         self,
         progress: Callable[[float], None],
         on_epoch: Callable[[list[dict[str, float]]], None],
@@ -232,8 +249,11 @@ class _Training:
                         self._watch(state, row)
             state.history.append(row)
             on_epoch(state.history)
-            if self._due:
+            heard = self.heard()
+            if self._due or heard:
                 self._save(state)
+            if heard:
+                raise self._stopped(state, heard)
         self._save(state)
         progress(1.0)
         return state
@@ -254,6 +274,16 @@ class _Training:
         if self.path is not None and self._writes:
             checkpoint.save(self.path, self.model, self.optimiser, state, self.owner)
         self.pace.written(began)
+
+    def _stopped(self, state: State, number: int) -> Stopped:
+        """What ends the work that is saved, after the signal of that number."""
+        of = self.recipe.epochs
+        at = f"after epoch {state.epoch} of {of}"
+        if state.batch:
+            at = f"in epoch {state.epoch + 1} of {of}, after step {state.batch} of {self.per_epoch}"
+        return Stopped(
+            f"Stopped {at}; saved to '{self.path}'. The same command goes on there.", number
+        )
 
     @property
     def _own(self) -> tuple[int, ...]:
@@ -293,20 +323,25 @@ class _Training:
             self.trusted = self.follower.holds(self._few())
         self.model.train()
         recipe, n = self.recipe, len(self.keys)
+        steps = recipe.epochs * self.per_epoch
         losses = torch.tensor(state.loss, device=self.device)
         order = batches(n, recipe.batch_size, seed=self.seed, epoch=epoch, drop_last=True)
-        rate = recipe.lr
+        # That of the step before; it is the epoch's where a checkpoint stands after its last step.
+        rate = recipe.rate(max(epoch * self.per_epoch + state.batch - 1, 0), steps)
         for i, index in islice(enumerate(order), state.batch, None):
             step = epoch * self.per_epoch + i
-            rate = recipe.rate(step, recipe.epochs * self.per_epoch)
+            rate = recipe.rate(step, steps)
             draw_from(self.device, self.seed, "layers", step, *self._own)
             losses += self.step(epoch, index.to(self.device), rate)
             if i % 8 == 0:
-                progress((step + 1) / (recipe.epochs * self.per_epoch))
-            if self._due and i + 1 < self.per_epoch:
+                progress((step + 1) / steps)
+            heard = self.heard()
+            if heard or (self._due and i + 1 < self.per_epoch):
                 state.batch, state.loss = i + 1, float(losses)
                 self._check(state.loss, epoch, rate)
                 self._save(state)
+            if heard:
+                raise self._stopped(state, heard)
         mean = float(losses) / self.per_epoch
         self._check(mean, epoch, rate, last=epoch + 1 == recipe.epochs)
         return {"epoch": float(epoch + 1), "loss": mean, "lr": rate}

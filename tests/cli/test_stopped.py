@@ -1,0 +1,153 @@
+"""Commands that are stopped at the keyboard: what they say, and what they leave."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from notbugs.cli import main
+from notbugs.cli.train import Train
+from notbugs.judge import diagnose
+from notbugs.training import loop
+
+TRAIN = ["train", "--train-size", "300", "--epochs", "3"]
+
+
+@pytest.fixture(autouse=True)
+def _as_on_a_terminal():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    main([*TRAIN, "--out", str(folder)])
+    return str(folder)
+
+
+def press(*given, number=signal.SIGINT, **named):
+    signal.raise_signal(number)
+
+
+def stopped(capsys, *words, code=130):
+    """What a command says that is stopped by a signal."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    assert caught.value.code == code
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    return " ".join(said.err.split()), said.out
+
+
+def test_a_training_that_is_stopped_says_where_and_goes_on_there(tmp_path, monkeypatch, capsys):
+    real, steps = loop.draw_from, []
+
+    def draw_from(device, *names):
+        steps.append(names[-1])
+        if steps == list(range(6)):
+            press()
+        real(device, *names)
+
+    monkeypatch.setattr(loop, "draw_from", draw_from)
+    out = tmp_path / "a"
+    said, _ = stopped(capsys, *TRAIN, "--out", out)
+    where = f"Stopped in epoch 2 of 3, after step 2 of 4; saved to '{out}/checkpoint.safetensors'."
+    assert said == f"{where} The same command goes on there."
+    main([*TRAIN, "--out", str(out)])
+    assert "Going on from" in capsys.readouterr().out
+    assert steps == list(range(12))  # none was taken twice
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_training_that_is_stopped_after_its_end_says_that_it_is_saved(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(Train, "_print", press)
+    said, _ = stopped(capsys, *TRAIN, "--out", tmp_path)
+    assert said == f"Stopped; the model is finished and saved: '{tmp_path}/model.safetensors'."
+    assert (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_a_training_that_is_stopped_before_it_begins(number, code, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop._Training, "__init__", lambda *g, **n: press(number=number))
+    said, _ = stopped(capsys, *TRAIN, "--out", tmp_path, code=code)
+    assert said == "Stopped before the first checkpoint. The same command begins anew."
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("where", "words", "options"),
+    [
+        ("notbugs.cli.attack.Work.done", "begins anew", ["attack", "--threat", "l2:1"]),
+        ("notbugs.cli.look.invert_images", "begins anew", ["look", "--invert", "--image", "1"]),
+        ("notbugs.cli.sets.inverted_set", "begins anew", ["build", "robust"]),
+        ("notbugs.cli.evaluate.evaluate", "batches found is kept", ["evaluate", "--threat", "l2:1",
+         "--method", "pgd", "--count", "5"]),
+        ("notbugs.cli.reproduce.ilyas2019.run", "Finished stages are in the store", ["reproduce"]),
+    ],
+    ids=["attack", "look", "build", "evaluate", "reproduce"],
+)  # fmt: skip
+def test_what_is_lost_is_said(where, words, options, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(where, press)
+    name, *more = options
+    given = [trained] if name != "reproduce" else []
+    if name in ("look", "build", "reproduce"):
+        more += ["--out", tmp_path / {"look": "a.png", "build": "a.safetensors"}.get(name, "a")]
+    said, _ = stopped(capsys, name, *(more[:1] if name == "build" else []), *given,
+                      *(more[1:] if name == "build" else more))  # fmt: skip
+    assert said.startswith("Stopped.")
+    assert words in said
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".png", ".safetensors")]
+
+
+def test_an_evaluation_stopped_in_its_diagnosis_keeps_the_rest(
+    trained, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("NOTBUGS_CACHE", str(tmp_path / "cache"))
+    command = ["evaluate", trained, "--threat", "l2:1", "--count", 4, "--json", tmp_path / "a.json"]
+    monkeypatch.setattr(sys.modules["notbugs.judge.evaluate"], "diagnose", press)
+    stopped(capsys, *command)
+    (state,) = tmp_path.glob("cache/evaluations/*.json")
+    seen = json.loads(state.read_text())["seen"]
+    assert {name for name in seen if name.isdigit()} == {"0", "1", "2", "3"}
+    monkeypatch.setattr(sys.modules["notbugs.judge.evaluate"], "diagnose", diagnose)
+    main([str(word) for word in command])
+    assert "Going on from where this evaluation was stopped." in capsys.readouterr().out
+    assert not state.exists()
+
+
+def test_a_run_that_is_stopped_saves_the_trainings_of_its_workers(tmp_path):
+    """A real Ctrl-C, to the parent and its workers alike, in the middle of two trainings."""
+    out = tmp_path / "a"
+    command = [sys.executable, "-c", RUN, "reproduce", "--preset", "smoke", "--workers", "2",
+               "--epochs", "2000", "--out", str(out)]  # fmt: skip
+    process = subprocess.Popen(
+        command, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    while len(list(out.glob("store/partial/train/*"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.split(".")[0]) == (130, "Stopped")
+    print(said, list(out.rglob("*")))
+    assert len(list(out.glob("store/partial/train/*/checkpoint.safetensors"))) == 2
+
+
+RUN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
+from notbugs.cli import main
+if __name__ == "__main__":
+    main()
+"""

@@ -1,0 +1,88 @@
+"""Ctrl-C in a training: the step under way ends, is saved, and nothing of it is lost."""
+
+import json
+import re
+import signal
+
+import pytest
+
+from killed import CASES, DATA, SHORT, VAL, equal, small
+from notbugs.core.interrupts import Stopped
+from notbugs.data.safefile import read_tensors
+from notbugs.training import loop, train
+
+REAL, PER_EPOCH = loop.draw_from, len(DATA) // SHORT.batch_size
+MIDDLE, LAST = 2 * PER_EPOCH + 1, 3 * PER_EPOCH - 1
+"""Steps, from 0: within the third epoch, and its last."""
+
+
+@pytest.fixture(autouse=True)
+def _as_on_a_terminal():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def stands(path):
+    """Epoch and batch at which a checkpoint stands."""
+    facts = json.loads(read_tensors(path)[1]["notbugs-checkpoint"])
+    return facts["epoch"], facts["batch"]
+
+
+def pressed_in(monkeypatch, number, times=1):
+    """Ctrl-C comes while step `number` is under way, so many times."""
+
+    def draw_from(device, *names):
+        for _ in range(times if names[-1] == number else 0):
+            signal.raise_signal(signal.SIGINT)
+        REAL(device, *names)
+
+    monkeypatch.setattr(loop, "draw_from", draw_from)
+
+
+@pytest.mark.parametrize(
+    ("case", "step"),
+    [("everything at once", LAST)] + [("dropout, norms and an average", s) for s in (MIDDLE, LAST)],
+)
+def test_stopped_at_any_step_and_resumed_equals_straight(case, step, tmp_path, monkeypatch):
+    (recipe, make), path = CASES[case], tmp_path / "c.safetensors"
+    straight, again = make(), make()
+    whole = train(straight, DATA, recipe, seed=3, val=VAL)
+    pressed_in(monkeypatch, step)
+    at = f"epoch 3 of 6, after step {step % PER_EPOCH + 1} of {PER_EPOCH}; saved to '{path}'"
+    with pytest.raises(Stopped, match=re.escape(at)):
+        train(again, DATA, recipe, seed=3, val=VAL, checkpoint_path=path)
+    assert stands(path) == (2, step % PER_EPOCH + 1)
+    monkeypatch.setattr(loop, "draw_from", REAL)
+    resumed = make(seed=9)
+    ended = train(resumed, DATA, recipe, seed=3, val=VAL, checkpoint_path=path)
+    assert equal(straight, resumed)
+    assert ended.history == whole.history
+
+
+def test_between_epochs_too(tmp_path):
+    path = tmp_path / "c.safetensors"
+
+    def press(history):
+        if len(history) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Stopped, match="after epoch 2 of 6; saved"):
+        train(small(), DATA, SHORT, seed=3, checkpoint_path=path, on_epoch=press)
+    assert stands(path) == (2, 0)
+
+
+def test_the_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
+    pressed_in(monkeypatch, MIDDLE, times=2)
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(small(), DATA, SHORT, seed=3, checkpoint_path=path)
+    assert not isinstance(caught.value, Stopped)
+    assert not path.exists()
+
+
+def test_without_a_checkpoint_ctrl_c_stops_at_once(monkeypatch):
+    pressed_in(monkeypatch, MIDDLE)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(small(), DATA, SHORT, seed=3)
+    assert not isinstance(caught.value, Stopped)
