@@ -1,11 +1,8 @@
 """Commands that are stopped at the keyboard: what they say, and what they leave."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
 
 import pytest
 
@@ -123,31 +120,3 @@ def test_an_evaluation_stopped_in_its_diagnosis_keeps_the_rest(
     main([str(word) for word in command])
     assert "Going on from where this evaluation was stopped." in capsys.readouterr().out
     assert not state.exists()
-
-
-def test_a_run_that_is_stopped_saves_the_trainings_of_its_workers(tmp_path):
-    """A real Ctrl-C, to the parent and its workers alike, in the middle of two trainings."""
-    out = tmp_path / "a"
-    command = [sys.executable, "-c", RUN, "reproduce", "--preset", "smoke", "--workers", "2",
-               "--epochs", "2000", "--out", str(out)]  # fmt: skip
-    process = subprocess.Popen(
-        command, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    while len(list(out.glob("store/partial/train/*"))) < 2:
-        assert process.poll() is None
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert (process.returncode, said.split(".")[0]) == (130, "Stopped")
-    print(said, list(out.rglob("*")))
-    assert len(list(out.glob("store/partial/train/*/checkpoint.safetensors"))) == 2
-
-
-RUN = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
-from notbugs.cli import main
-if __name__ == "__main__":
-    main()
-"""

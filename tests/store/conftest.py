@@ -1,5 +1,6 @@
 """Workers find the producers by the name `makers`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,4 +13,4 @@ if HERE not in sys.path:
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", HERE)
+    monkeypatch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
