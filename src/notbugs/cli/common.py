@@ -12,6 +12,7 @@ from notbugs.core import processes
 from notbugs.core.errors import DataError, StoreError, bad_value, check_count
 from notbugs.data import ImageData, Source, Splits, load, load_source, split
 from notbugs.data.files import SUFFIX
+from notbugs.data.writing import write_file
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
 from notbugs.models.weights import weights_in
@@ -234,16 +235,10 @@ def check_outputs(named: Mapping[str, Path | None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file and the folders above it; of several processes the first does.
+    """Writes a text file whole or not at all; of several processes the first does.
 
     **Raises** StoreError where the system refuses.
     """
     if not processes.is_first():
         return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write '{path}': {error.strerror}. Choose another file."
-        ) from error
+    write_file(path, lambda file: file.write(text.encode()))

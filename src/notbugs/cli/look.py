@@ -1,6 +1,7 @@
 """`notbugs look`: what a model sees in images, and what its parts look for, as one picture."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +28,7 @@ from notbugs.data.writing import write_file
 from notbugs.engine import robust_view
 from notbugs.experiments.results import plain
 from notbugs.judge import check_fits
-from notbugs.models import Classifier
+from notbugs.models import Classifier, frozen
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
 from notbugs.models.prior_files import load_prior
@@ -289,8 +290,9 @@ class _Work:
             seed=self.asked.seed,
         )
         near = ssim(made.x, self.images)
-        self._row("image", self.images, "Inversion: images of the same representation")
-        self._row("same to the model", made.x)
+        head = "Inversion: images of the same representation, and what the model takes them for"
+        self._row("image", self.images, head, self._taken_for(self.images))
+        self._row("same to the model", made.x, "", self._taken_for(made.x))
         self.found["inverted"] = made.x
         self.numbers["inversion"] = {
             "priors": list(self.priors.names),
@@ -317,8 +319,12 @@ class _Work:
         )
         for i in range(pairs):
             head = "Interpolation: mixed pixels, and through the representation"
-            self._row("pixels", made.plain.frames[i], "" if i else head)
-            self._row("representation", made.through.frames[i])
+            for name, frames in (
+                ("pixels", made.plain.frames[i]),
+                ("representation", made.through.frames[i]),
+            ):
+                first_of_all = head if name == "pixels" and not i else ""
+                self._row(name, frames, first_of_all, self._taken_for(frames))
         self.found["interpolated"] = made.through.frames
         uneven = made.through.representation_unevenness
         self.numbers["interpolation"] = {
@@ -344,8 +350,13 @@ class _Work:
         )
         near = most_activating(self.model, real, chosen, layer=self.asked.layer, count=1)
         for places in torch.arange(len(chosen)).split(MOST_UNITS):
-            names = ", ".join(str(chosen[i]) for i in places.tolist())
-            self._row("made for the unit", made.x[places], f"Units {names}")
+            said = self._taken_for(made.x[places])
+            named = [
+                f"{self._unit(chosen[i])}: {s}" for i, s in zip(places.tolist(), said, strict=True)
+            ]
+            layer = self.asked.layer or "the embedding"
+            head = f"Units of {layer}, each with what the model takes the image made for it for"
+            self._row("made for the unit", made.x[places], head, named)
             self._row("most active image", real[near.highest[places, 0]])
             self._row("least active image", real[near.lowest[places, 0]])
         self.found["visualised"] = made.x
@@ -388,8 +399,11 @@ class _Work:
         shown = ", ".join(f"{s:+g}" for s in STRENGTHS)
         toward = "" if self.asked.toward is None else f" towards class {self.asked.toward}"
         head = f"Manipulation of unit {unit}{toward}: the image, then {shown} times {more:.3g}"
+        strengths = ("as it is", *(f"{s:+g}" for s in STRENGTHS))
         for i in range(len(self.images)):
-            self._row(self._names()[i], torch.stack([c[i] for c in columns]), "" if i else head)
+            row = torch.stack([c[i] for c in columns])
+            taken = [f"{s}: {c}" for s, c in zip(strengths, self._taken_for(row), strict=True)]
+            self._row(self._names()[i], row, "" if i else head, taken)
         self.found["manipulated"] = torch.stack(columns[1:], dim=1)
         self.numbers["manipulation"] = numbers
         self.lines.append(f"Manipulation: unit {unit}, strengths in units of {more:.3g}.")
@@ -431,8 +445,20 @@ class _Work:
             raise bad_value("--image", f"lie in 0..{len(self.test) - 1}, or name a file", row)
         return self.test.pixels(torch.tensor([row]))
 
-    def _row(self, name: str, images: Tensor, head: str = "") -> None:
-        self.rows.append(PictureRow(name, list(images.detach().cpu().numpy()), head))
+    def _taken_for(self, images: Tensor) -> list[str]:
+        """The names of the classes that the model gives to images [k, c, h, w]."""
+        with frozen(self.model), torch.no_grad():
+            said = self.model(images.to(self.model.device)).argmax(dim=1)
+        return [self.test.class_names[label] for label in said.tolist()]
+
+    def _unit(self, unit: int) -> str:
+        """A unit's number; of the logits the class that it stands for."""
+        of_class = self.asked.layer == "logits" and unit < len(self.test.class_names)
+        return self.test.class_names[unit] if of_class else str(unit)
+
+    def _row(self, name: str, images: Tensor, head: str = "", captions: Sequence[str] = ()) -> None:
+        pictures = list(images.detach().cpu().numpy())
+        self.rows.append(PictureRow(name, pictures, head, captions))
 
 
 def _of_kind(path: Path, kind: type[Any], flag: str, model: Classifier) -> Any:

@@ -71,11 +71,20 @@ def refusals(path: Path, size: int | None = None) -> Generator[None, None, None]
     try:
         yield
     except OSError as error:
-        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        raise StoreError(f"Cannot write '{path}': {_reason(error, size)}") from error
+
+
+def _reason(error: OSError, size: int | None) -> str:
+    """What the system refused, and the remedy for that."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = "the disk is full" if error.errno == errno.ENOSPC else "the quota is used up"
         needed = "" if size is None else f" ({size:,} bytes needed)"
-        raise StoreError(
-            f"Cannot write '{path}': {why}{needed}. Free some space or choose another folder."
-        ) from error
+        return f"{full}{needed}. Free some space or choose another folder."
+    if error.errno == errno.ENAMETOOLONG:
+        name = Path(error.filename or "").name
+        which = f"'{name[:40]}…' ({len(os.fsencode(name))} bytes)" if name else "a name"
+        return f"{which} is longer than the file system takes. Choose a shorter one."
+    return f"{error.strerror or error}. Choose another folder."
 
 
 @contextmanager

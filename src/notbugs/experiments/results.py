@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 import notbugs
-from notbugs.core.errors import StoreError
 from notbugs.data.writing import refusals, write_file
 from notbugs.experiments.claims import Claim
 from notbugs.experiments.claims import row as claim_row
@@ -115,7 +114,7 @@ def claim_files(out: Path, wanted: Sequence[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for old in set(_listed(out)) - {out / name for name in wanted}:
         old.unlink(missing_ok=True)
-    (out / LIST).write_text(json.dumps(sorted(wanted), indent=1))
+    write_json(out / LIST, json.dumps(sorted(wanted), indent=1))
 
 
 def _names(plan: Plan) -> list[tuple[str, str]]:
@@ -178,13 +177,4 @@ def write_json(path: Path, text: str) -> None:
 
     **Raises** StoreError where it cannot be written.
     """
-    part = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StoreError(
-            f"Cannot write '{path}': {error.strerror}. Free space or use --out."
-        ) from error
+    write_file(path, lambda file: file.write(text.encode()))

@@ -128,7 +128,7 @@ def _import(file: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look themselves up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise bad_value(
             "model",
@@ -156,7 +156,7 @@ def _call(factory: Any, spec: str) -> nn.Module:
         raise bad_value("factory", "take no arguments", f"'{spec}': {error}", remedy) from error
     try:
         module = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise bad_value(
             "factory", "return a module", f"{type(error).__name__} from '{spec}': {error}", remedy
         ) from error

@@ -3,9 +3,11 @@
 import base64
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from notbugs.core.visible import visible
 from notbugs.data.writing import write_file
 
 PAGE = "report.html"
@@ -17,10 +19,16 @@ def template(name: str) -> Template:
         loader=PackageLoader("notbugs.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template(name)
+
+
+def _shown(value: Any) -> Any:
+    """Text with what would hide, or cannot be encoded, as escapes; markup of ours as it is."""
+    return visible(value) if type(value) is str else value
 
 
 def embedded(content: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,43 +12,63 @@ from notbugs.report.figures.style import (
     LABEL,
     LIGHT,
     SMALL,
+    TINY,
     Theme,
     axes_of,
+    fitted,
     legend,
     new_figure,
     plain_axes,
+    width_of,
 )
 from notbugs.report.reading import Arrays
 
 MODELS = ("standard", "robust")
 NAME, SIDE, GAP, LINE = 1.75, 0.78, 0.07, 0.26
 """Inches: the column of names, a picture, the gap beside it, a line of text."""
+WORD, MOST_WIDTH = 0.17, 14.0
+"""Inches: a line of captions; the widest that a head makes a figure; a longer one is cut."""
+PLAIN: Mapping[str, Any] = {"parse_math": False}
+"""For what users name: never typeset."""
 MOST = 10
 
 
 @dataclass(frozen=True)
 class PictureRow:
-    """A row of pictures [k, c, h, w] (None: a free place) with its name; `head` stands above."""
+    """A row of pictures [k, c, h, w] (None: a free place) with its name; `head` stands above.
+
+    `captions`, one a picture where there are any, stand between both.
+    """
 
     name: str
     images: Sequence[Array | None]
     head: str = ""
+    captions: Sequence[str] = ()
 
 
 def rows_of_pictures(rows: Sequence[PictureRow], theme: Theme = LIGHT) -> Figure:
     """The rows below each other, pictures of a column in line."""
     count = max(len(row.images) for row in rows)
     width = NAME + count * (SIDE + GAP) + 0.1
-    height = 0.1 + sum(SIDE + GAP + LINE * bool(row.head) for row in rows)
+    width = max(width, min(MOST_WIDTH, max(width_of(r.head, LABEL, bold=True) for r in rows) + 0.3))
+    lines = sum(LINE * bool(row.head) + WORD * bool(row.captions) for row in rows)
+    height = 0.1 + len(rows) * (SIDE + GAP) + lines
     figure = new_figure(width, height, theme)
     page = sheet(figure, width, height, theme)
     y = 0.05
     for row in rows:
         if row.head:
-            page.text(0.1, y + LINE - 0.08, row.head, size=LABEL, color=theme.ink, weight="bold")
+            head, size = fitted(row.head, width - 0.2, LABEL, bold=True)
+            page.text(
+                0.1, y + LINE - 0.08, head, size=size, color=theme.ink, weight="bold", **PLAIN
+            )
             y += LINE
-        place = y + SIDE / 2
-        page.text(0.1, place, row.name, size=SMALL, color=theme.faint, va="center")
+        for i, caption in enumerate(row.captions):
+            middle = NAME + i * (SIDE + GAP) + SIDE / 2
+            page.caption(middle, y + WORD - 0.05, caption, width=SIDE, color=theme.faint, size=TINY)
+        y += WORD * bool(row.captions)
+        name, size = fitted(row.name, NAME - 0.2, SMALL)
+        page.text(0.1, y + SIDE / 2, name, size=size, color=theme.faint, va="center", **PLAIN)
         for i, image in enumerate(row.images):
             if image is not None:
                 page.image(image, NAME + i * (SIDE + GAP), y, SIDE)
