@@ -110,12 +110,20 @@ def test_an_evaluation_stopped_in_its_diagnosis_keeps_the_rest(
     trained, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("NOTBUGS_CACHE", str(tmp_path / "cache"))
-    command = ["evaluate", trained, "--threat", "l2:1", "--count", 4, "--json", tmp_path / "a.json"]
+    command = [
+        "evaluate",
+        trained,
+        "--threat",
+        "l2:3",
+        "--count",
+        20,
+        "--json",
+        tmp_path / "a.json",
+    ]
     monkeypatch.setattr(sys.modules["notbugs.judge.evaluate"], "diagnose", press)
     stopped(capsys, *command)
     (state,) = tmp_path.glob("cache/evaluations/*.json")
-    seen = json.loads(state.read_text())["seen"]
-    assert {name for name in seen if name.isdigit()} == {"0", "1", "2", "3"}
+    assert json.loads(state.read_text())["seen"]["0"]
     monkeypatch.setattr(sys.modules["notbugs.judge.evaluate"], "diagnose", diagnose)
     main([str(word) for word in command])
     assert "Going on from where this evaluation was stopped." in capsys.readouterr().out

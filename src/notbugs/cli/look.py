@@ -66,7 +66,7 @@ class Look:
     Try:
       notbugs look model.safetensors --invert
       notbugs look model.safetensors --invert --interpolate --image 3 17
-      notbugs look model.safetensors --visualise --layer logits --smoothness 1
+      notbugs look model.safetensors --visualise --layer logits --smoothness 0.05
       notbugs look model.safetensors --manipulate --toward 5 --image 0 1 2
     """
 
