@@ -191,3 +191,36 @@ def test_options_of_another_type_are_refused():
     model = {"name": "cnn", "shape": (1, 8, 8), "classes": 4, "seed": 0}
     with pytest.raises(Exception, match=r"width"):
         build(**model, options={"width": 2.5})
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (-1, "`classes` must be at least 2; got -1"),
+        (0, "`classes` must be at least 2"),
+        (10**9, "`classes` must be at most 100,000; got 1,000,000,000"),
+    ],
+)
+def test_a_number_of_classes_that_cannot_be(name: str, classes: int, said: str):
+    with pytest.raises(ValueError, match=said):
+        build(name, shape=(3, 32, 32), classes=classes, seed=0)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_network_beyond_all_measure_is_refused_before_it_is_made(name: str):
+    for option, value in default_options(name).items():
+        if isinstance(value, int):
+            with pytest.raises(
+                ValueError, match=rf"`{option}` must be at most [\d,]+; got 10,000,"
+            ):
+                build(name, shape=(3, 32, 32), classes=10, seed=0, options={option: 10**7})
+
+
+def test_a_network_beyond_memory_is_refused_before_it_is_made():
+    with pytest.raises(ValueError, match=r"network 'mlp' that fits into memory; got .* GB"):
+        build("mlp", shape=(3, 32, 32), classes=10, seed=0, options={"width": 65_536, "depth": 99})
+    with pytest.raises(ValueError, match=r"network 'linear' that fits into memory"):
+        build("linear", shape=(1, 9_999, 9_999), classes=99_999, seed=0)
+    with pytest.raises(ValueError, match=r"`shape` must hold at most 100,000,000 values"):
+        build("linear", shape=(3, 10**10, 10**10), classes=10, seed=0)

@@ -240,6 +240,19 @@ def test_text_is_made_smaller_then_cut_in_the_middle():
     assert text.endswith("fit")
     assert width_of(text, size) <= 0.8
     assert fitted("a\n  b", 1.0, 9.0)[0] == "a b"
+    assert fitted("wide", 0.01, 9.0)[0] == "w…e"
+
+
+@pytest.mark.parametrize("length", [100, 300, 1_000])
+def test_a_long_name_is_measured_a_few_times(length: int, monkeypatch):
+    measured = list[str]()
+    monkeypatch.setattr(
+        "notbugs.report.figures.style.width_of",
+        lambda text, size, bold=False: measured.append(text) or 0.1 * len(text),
+    )
+    text, _ = fitted("ab" * (length // 2), 2.05, 9.0)
+    assert len(text) == 20
+    assert len(measured) < 30
 
 
 def test_themes_change_inks_not_numbers(run):

@@ -1,6 +1,8 @@
 """`notbugs build` and `notbugs data`: constructed sets and datasets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -25,6 +27,8 @@ from notbugs.data import (
 from notbugs.engine import Threat
 from notbugs.features import InversionSettings, inverted_set, targeted_set
 
+FIRST = 100
+"""So many classes are listed."""
 KINDS = ("rand", "det", "other", "robust", "nonrobust")
 WHAT = {
     "digits": "1,797 grey digits of 8x8 pixels, embedded (the default)",
@@ -164,7 +168,10 @@ class ShowData:
         for data in _parts(self.name, self.data_dir):
             table = Table("fact", "value", title=data.name, show_header=False)
             for fact, value in summary(data).items():
-                table.add_row(str(fact), str(value))
+                shown = value
+                if isinstance(value, Mapping) and len(value) > FIRST:
+                    shown = f"{dict(islice(value.items(), FIRST))} and {len(value) - FIRST:,} more"
+                table.add_row(str(fact), str(shown))
             for fact, value in data.provenance.items():
                 table.add_row(f"provenance: {fact}", str(value))
             console.print(table)

@@ -13,6 +13,8 @@ from torch import Tensor
 PIXEL_TOLERANCE = 1e-6
 A_LITTLE = 0.01
 """What images may leave [0, 1] by to be told to clamp."""
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The dtypes that images may have: those torch computes with."""
 
 
 class NotbugsError(Exception):
@@ -68,6 +70,19 @@ def _first_row(bad: Tensor) -> int:
     return int(bad.flatten(1).any(dim=1).nonzero()[0, 0])
 
 
+def check_dense(tensor: Tensor, argument: str) -> None:
+    """Refuses a tensor whose values cannot be read one by one: sparse, nested, quantised, meta."""
+    if tensor.is_meta:
+        raise bad_value(
+            argument, "hold values", "a tensor on the device 'meta'", "Make it on a real device."
+        )
+    if tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized:
+        kind = "nested" if tensor.is_nested else f"{tensor.layout}, {tensor.dtype}"
+        remedy = "Use torch.nested.to_padded_tensor." if tensor.is_nested else "Use .to_dense()."
+        remedy = "Use .dequantize()." if tensor.is_quantized else remedy
+        raise bad_type(argument, "a dense tensor", tensor, f"It is {kind}. {remedy}")
+
+
 def check_images(x: Tensor, argument: str = "x") -> None:
     """Refuses anything but a floating batch `[n, c, h, w]` of finite values in [0, 1].
 
@@ -75,9 +90,11 @@ def check_images(x: Tensor, argument: str = "x") -> None:
     """
     if not isinstance(x, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise bad_type(argument, "a torch.Tensor", x, "Use torch.as_tensor(array).")
-    if not x.is_floating_point():
+    check_dense(x, argument)
+    if x.dtype not in FLOATS:
+        remedy = "use .float()." if x.is_floating_point() or x.is_complex() else "divide by 255."
         raise bad_type(
-            argument, "a floating tensor in [0, 1]", x, f"Its dtype is {x.dtype}; divide by 255."
+            argument, "a floating tensor in [0, 1]", x, f"Its dtype is {x.dtype}; {remedy}"
         )
     if x.ndim != 4 or 0 in x.shape:
         raise bad_value(
@@ -120,6 +137,7 @@ def check_labels(y: Tensor, *, rows: int, classes: int, argument: str = "y") -> 
     """Refuses anything but an integer tensor `[rows]` of values in 0..classes-1."""
     if not isinstance(y, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise bad_type(argument, "a torch.Tensor of integers", y, "Use torch.as_tensor(list).")
+    check_dense(y, argument)
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise bad_type(
             argument, "an integer tensor", y, f"Its dtype is {y.dtype}; pass class indices."

@@ -13,7 +13,7 @@ CLASSES = 100_000
 NAME = 1_000
 """Characters of a class's name."""
 PIXELS = 100_000_000
-"""Pixels of a picture file (height times width)."""
+"""Pixels of a picture file (height times width), and values of an image that a model takes."""
 DEPTH, WIDTH = 1_000, 65_536
 """Layers of a built-in network, and any other whole number among its options."""
 

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from notbugs.core.errors import bad_type, bad_value, check_images, check_labels
+from notbugs.core.errors import bad_type, bad_value, check_dense, check_images, check_labels
+from notbugs.core.limits import CLASSES, NAME
 
 JSON: TypeAlias = bool | int | float | str | Sequence[Any] | Mapping[str, Any] | None
 """What JSON can hold."""
@@ -24,7 +25,8 @@ class ImageData:
     Args:
         images: [n, c, h, w], uint8 (value / 255 is meant) or float32 in [0, 1].
         labels: int64 [n], class indices in 0..len(class_names)-1.
-        class_names: one name a class, all different.
+        class_names: one name a class, all different; at most 100,000, each of at most 1,000
+            characters.
         name: of the set: "digits", "cifar10", "D_det".
         provenance: how the images came about (recipe, source digest, norm, eps, steps,
             seed); only what JSON holds. A copy is kept, in which tuples become lists.
@@ -54,6 +56,7 @@ class ImageData:
                 "labels", "int64", self.labels, f"Its dtype is {self.labels.dtype}; use .long()."
             )
         for name, column in self.columns.items():
+            _check_tensor(column, f"columns['{name}']")
             if column.ndim == 0 or len(column) != len(self):
                 raise bad_value(
                     f"columns['{name}']",
@@ -130,7 +133,14 @@ def _on(index: Tensor | slice, like: Tensor) -> Tensor | slice:
     return index if isinstance(index, slice) else index.to(like.device)
 
 
+def _check_tensor(tensor: Tensor, argument: str) -> None:
+    if not isinstance(tensor, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise bad_type(argument, "a torch.Tensor", tensor, "Use torch.as_tensor(array).")
+    check_dense(tensor, argument)
+
+
 def _check_pixels(images: Tensor) -> None:
+    _check_tensor(images, "images")
     if images.dtype not in (torch.uint8, torch.float32):
         raise bad_type(
             "images",
@@ -146,8 +156,22 @@ def _check_pixels(images: Tensor) -> None:
 
 
 def _check_names(names: tuple[str, ...]) -> None:
-    if not names or len(set(names)) != len(names):
-        raise bad_value("class_names", "be at least one name, all different", names)
+    if isinstance(names, str) or not all(isinstance(n, str) for n in names):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise bad_type("class_names", "a tuple of names, each a str", names, "Use map(str, ...).")
+    if not 0 < len(names) <= CLASSES:
+        expected = f"be at least one name and at most {CLASSES:,}"
+        raise bad_value("class_names", expected, f"{len(names):,}")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise bad_value("class_names", "be all different", f"'{twice[:NAME]}' twice")
+    longest = max(names, key=len)
+    if len(longest) > NAME:
+        raise bad_value(
+            "class_names",
+            f"have at most {NAME:,} characters each",
+            f"{len(longest):,} in '{longest[:20]}…'",
+            "Shorten it.",
+        )
 
 
 def _plain(provenance: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -1,8 +1,6 @@
 """Sets in other people's formats: .npz archives, and lists of tensors saved by torch."""
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from notbugs.core.errors import DataError
+from notbugs.core.errors import DataError, bad_value, check_dense
+from notbugs.core.limits import CLASSES, beyond_memory
 from notbugs.data.dataset import JSON, ImageData
 from notbugs.data.writing import write_file
 
@@ -109,8 +108,12 @@ def _npz_arrays(path: Path) -> dict[str, Any]:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it is a single array")
+            # The directory's sizes bound what is unpacked, whatever the arrays' headers say.
+            directory = [] if archive.zip is None else archive.zip.infolist()
+            if lacking := beyond_memory(sum(info.file_size for info in directory)):
+                raise ValueError(lacking)
             return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zipfile raise nearly anything for a bad file
         raise DataError(
             f"'{path}' is not a sound .npz archive of plain arrays ({error}). "
             "Pickled objects are never read."
@@ -133,8 +136,12 @@ def _joined(path: Path, content: Any, ndim: int) -> Tensor:
     """One tensor of `ndim` dimensions from a tensor or a list of rows and batches."""
     try:
         parts = [content] if isinstance(content, Tensor) else [torch.as_tensor(p) for p in content]
+        if not parts:
+            raise ValueError("it is empty")
+        for i, part in enumerate(parts):
+            check_dense(part, f"item {i}")
         return torch.cat([p[None] if p.ndim == ndim - 1 else p for p in parts])
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise DataError(
             f"'{path}' does not hold a tensor or a list of tensors of one shape ({error})."
         ) from error
@@ -157,8 +164,12 @@ def _checked(
             f"The images in '{path}' have shape {tuple(images.shape)}: the channels seem to "
             "come last. Transpose them to [n, channels, height, width]."
         )
-    if not labels.is_floating_point() and labels.dtype != torch.bool:
+    if not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool):
         labels = labels.long()
     if class_names is None:
-        class_names = [str(i) for i in range(int(labels.max()) + 1 if len(labels) else 1)]
+        check_dense(labels, "labels")
+        highest = int(labels.max()) if labels.dtype == torch.int64 and len(labels) else 0
+        if highest >= CLASSES:
+            raise bad_value("labels", f"lie below {CLASSES:,}, the most classes", f"{highest:,}")
+        class_names = [str(i) for i in range(max(highest, 0) + 1)]
     return ImageData(images, labels, tuple(class_names), name, provenance, columns)

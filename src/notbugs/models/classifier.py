@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.core.errors import bad_value, check_count, check_positive
+from notbugs.core.limits import PIXELS, check_classes
 from notbugs.core.types import Embeddings, Images, Logits
 from notbugs.models.layers import Body, capture, find_layer
 from notbugs.models.outputs import TWO_LOGITS, logits_in
@@ -57,6 +58,7 @@ class Classifier(nn.Module):
         super().__init__()
         check_shape(shape)
         check_count(classes, "classes", 2, f"One class leaves nothing to tell apart. {TWO_LOGITS}")
+        check_classes(classes)
         find_layer(body, embedding, "embedding layer")
         self.body = body
         self.shape: Shape = (shape[0], shape[1], shape[2])
@@ -139,11 +141,13 @@ def check_no_finer(x: Tensor, dtype: torch.dtype, argument: str = "x") -> None:
 
 
 def check_shape(shape: Shape) -> None:
-    """Refuses anything but three counts (channels, height, width), each at least 1."""
+    """Refuses anything but three counts (channels, height, width) of at least 1, not too large."""
     if len(shape) != 3:
         raise bad_value("shape", "be (channels, height, width)", tuple(shape))
     for size, name in zip(shape, ("channels", "height", "width"), strict=True):
         check_count(size, f"shape ({name})")
+    if math.prod(shape) > PIXELS:
+        raise bad_value("shape", f"hold at most {PIXELS:,} values", tuple(shape))
 
 
 def _per_channel(given: float | Sequence[float], channels: int, name: str) -> Tensor:

@@ -4,7 +4,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from notbugs.core.errors import unknown_name
+import torch
+
+from notbugs.core.errors import bad_value, unknown_name
+from notbugs.core.limits import DEPTH, WIDTH, beyond_memory, check_classes
 from notbugs.models.airbench import airbench
 from notbugs.models.carlini import carlini
 from notbugs.models.classifier import JSON, Classifier, Shape, check_shape
@@ -49,6 +52,8 @@ ARCHITECTURES: Mapping[str, Callable[..., Body]] = MappingProxyType(
     }
 )
 """Name -> function of (shape, classes, *, options) that makes an initialised body."""
+USUAL = 1_024
+"""Sizes up to here make networks that fit anywhere, and are not looked at more closely."""
 
 
 def default_options(name: str) -> dict[str, JSON]:
@@ -98,8 +103,8 @@ def build(
 
     Raises:
         ValueError: an unknown architecture or option (the nearest name is suggested), or
-            a value it cannot have; a package that is not installed, or a net of it that
-            does not take such images.
+            a value it cannot have; a network that does not fit into memory; a package that
+            is not installed, or a net of it that does not take such images.
     """
     everything = default_options(name)
     for option in options:
@@ -107,6 +112,8 @@ def build(
             raise unknown_name(f"option of '{name}'", option, everything)
     everything.update(options)
     check_shape(shape)
+    check_classes(classes)
+    _check_size(name, shape, classes, everything)
     with seeded(seed, "init", name):
         if ":" in name:
             body = borrowed(name, shape, classes)
@@ -122,3 +129,27 @@ def build(
         architecture=name,
         options=everything,
     )
+
+
+def _check_size(name: str, shape: Shape, classes: int, options: Mapping[str, JSON]) -> None:
+    """Refuses a network that does not fit into memory, before it is made."""
+    for option, value in options.items():
+        most = DEPTH if option == "depth" else WIDTH
+        if isinstance(value, int) and value > most:
+            raise bad_value(option, f"be at most {most:,}", f"{value:,}", "Make it smaller.")
+    sizes = [value for value in options.values() if isinstance(value, int)]
+    if ":" in name or max(classes, *shape, *sizes) <= USUAL:
+        return
+    try:
+        with torch.device("meta"):
+            made = ARCHITECTURES[name](shape, classes, **options)
+        lacking = beyond_memory(sum(p.numel() * p.element_size() for p in made.parameters()))
+    except RuntimeError as error:  # more entries than can be counted
+        lacking = str(error)
+    if lacking:
+        raise bad_value(
+            "shape, classes and options",
+            f"give a network '{name}' that fits into memory",
+            f"{tuple(shape)}, {classes:,} and {dict(options)}: {lacking}",
+            "Make them smaller.",
+        )

@@ -172,7 +172,7 @@ def estimate(
     check_divides(recipe.batch_size)
     trial = _Training(copy.deepcopy(model), data, recipe, 0, None, soft, None)
     trial.model.train()
-    index = torch.arange(recipe.batch_size) % len(data)
+    index = next(batches(len(data), recipe.batch_size, seed=0, epoch=0, shuffle=False))
     seconds = 0.0
     with own_draws(trial.device, "estimate"):
         for _ in range(2):

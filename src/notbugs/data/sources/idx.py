@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core.errors import DataError
+from notbugs.core.limits import beyond_memory
 from notbugs.data.dataset import ImageData
 from notbugs.data.download import fetch
 from notbugs.data.sources.source import Source, published, read_note, with_file
@@ -123,28 +125,32 @@ def _part(kind: IdxSet, part: str, images: Path, labels: Path, note: str) -> Ima
 
 def _parsed(path: Path, raw: bytes, magic: int) -> Tensor:
     """The array in an IDX file, uint8 [n, height, width] or [n]."""
-    raw = _unzipped(path, raw)
+    file = gzip.GzipFile(fileobj=BytesIO(raw)) if path.suffix == ".gz" else BytesIO(raw)
     dims = 3 if magic == IMAGES else 1
-    head = 4 * (1 + dims)
-    found, *shape = struct.unpack(f">{1 + dims}I", raw[:head].ljust(head, b"\0"))
+    size = 4 * (1 + dims)
+    head = _read(path, file, size)
+    found, *shape = struct.unpack(f">{1 + dims}I", head.ljust(size, b"\0"))
     if found != magic:
         raise DataError(
             f"'{path}' is not an IDX file of {'images' if dims == 3 else 'labels'}: it begins "
-            f"with {raw[:4].hex() or 'nothing'}, not {magic:08x}. Replace it."
+            f"with {head[:4].hex() or 'nothing'}, not {magic:08x}. Replace it."
         )
-    if math.prod(shape) != len(raw) - head or not math.prod(shape):
+    announced = math.prod(shape)
+    if lacking := beyond_memory(announced):
+        raise DataError(f"'{path}' announces {announced:,} bytes: {lacking}. Replace it.")
+    body = _read(path, file, announced + 1)  # one more: no packed file is unpacked beyond it
+    if len(body) != announced or not announced:
+        more = " at least" if len(body) > announced else ""
         raise DataError(
-            f"'{path}' is truncated or corrupt: its header announces {math.prod(shape):,} bytes, "
-            f"{len(raw) - head:,} follow. Replace it."
+            f"'{path}' is truncated or corrupt: its header announces {announced:,} bytes, "
+            f"{len(body):,} follow{more}. Replace it."
         )
-    return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=head).reshape(shape).copy())
+    return torch.from_numpy(np.frombuffer(body, np.uint8).reshape(shape).copy())
 
 
-def _unzipped(path: Path, raw: bytes) -> bytes:
-    if path.suffix != ".gz":
-        return raw
+def _read(path: Path, file: BytesIO | gzip.GzipFile, size: int) -> bytes:
     try:
-        return gzip.decompress(raw)
+        return file.read(size)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"'{path}' is truncated or corrupt ({error}). Replace it.") from error
 

@@ -164,8 +164,15 @@ def fitted(
     text = printable(" ".join(text.split()))
     while size > smallest and width_of(text, size, bold=bold) > inches:
         size -= 0.5
-    kept, shown = len(text), text
-    while kept > 2 and width_of(shown, size, bold=bold) > inches:
-        kept -= 1
-        shown = f"{text[: (kept + 1) // 2].rstrip()}…{text[-(kept // 2) :].lstrip()}"
-    return shown, size
+    if len(text) <= 2 or width_of(text, size, bold=bold) <= inches:
+        return text, size
+    low, high = 2, len(text)  # the most characters with which it fits lie in [low, high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = width_of(_cut(text, middle), size, bold=bold) <= inches
+        low, high = (middle, high) if fits else (low, middle)
+    return _cut(text, low), size
+
+
+def _cut(text: str, kept: int) -> str:
+    return f"{text[: (kept + 1) // 2].rstrip()}…{text[-(kept // 2) :].lstrip()}"
