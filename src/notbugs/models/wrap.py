@@ -52,6 +52,7 @@ def wrap(
         TypeError: the embedding layer returns something other than a tensor.
     """
     check_ordinary(module, "module")
+    _check_readable(module, embedding)
     model = Classifier(
         module, shape=shape, classes=classes, embedding=embedding, mean=mean, std=std
     )
@@ -66,9 +67,23 @@ def wrap(
     finally:
         handle.remove()
     _check_logits(logits, classes)
-    _check_embedding(module, runs, embedding)
+    _check_embedding(runs, embedding)
     _warn_of_probabilities(model)
     return model
+
+
+def _check_readable(module: nn.Module, name: str) -> None:
+    """Refuses a layer of TorchScript, which bears no hooks."""
+    compiled = isinstance(module, torch.jit.ScriptModule)
+    layer = module if compiled else dict(module.named_modules()).get(name)
+    if isinstance(layer, torch.jit.ScriptModule):
+        raise bad_value(
+            "embedding",
+            "name a layer that can be read, and TorchScript lets none be read",
+            f"'{name}'",
+            "Use wrap(torch.nn.Sequential(module, torch.nn.Identity()), embedding='1', ...), by "
+            "which the logits are the embedding.",
+        )
 
 
 def _try(model: Classifier) -> object:
@@ -119,15 +134,7 @@ def _check_logits(logits: object, classes: int) -> None:
         )
 
 
-def _check_embedding(module: nn.Module, runs: list[object], name: str) -> None:
-    if not runs and any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise bad_value(
-            "embedding",
-            "name a layer that can be read, and TorchScript lets none be read",
-            f"'{name}'",
-            "Use wrap(torch.nn.Sequential(module, torch.nn.Identity()), embedding='1', ...), by "
-            "which the logits are the embedding.",
-        )
+def _check_embedding(runs: list[object], name: str) -> None:
     if len(runs) != 1:
         raise bad_value(
             "embedding",
