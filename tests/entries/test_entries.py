@@ -143,6 +143,8 @@ def test_a_model_made_in_inference_mode_is_refused(name, scene):
         model = deepcopy(models[FLOAT32])
         with pytest.raises(ValueError, match=r"'body.*inference_mode\(\).*deepcopy"):
             ENTRIES[name](model, x.clone(), y.clone())
+    if name == "train":  # of a copy, which is an ordinary model outside
+        return
     with pytest.raises(ValueError, match=r"'body.*inference_mode\(\).*deepcopy"):
         ENTRIES[name](model, x, y)
 
@@ -181,8 +183,8 @@ def test_every_public_function_of_a_model_passes_through_here():
 MEASURES = {
     "ssim": perception.ssim,
     "ms_ssim": lambda x, y: perception.ms_ssim(x, y, scales=2),
-    "colours": perception.ciede2000,
-    "lpips": lambda x, y: perception.lpips(build("cnn", shape=(3, 16, 16), classes=2, seed=0))(
+    "colours": perception.colour_difference,
+    "lpips": lambda x, y: perception.lpips(build("cnn", shape=(3, 24, 24), classes=2, seed=0))(
         x, y
     ),
 }
@@ -190,7 +192,7 @@ MEASURES = {
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_a_distance_is_the_same_under_autocast(name):
-    x, y = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    x, y = torch.rand(2, 2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     wanted = MEASURES[name](x, y)
     with torch.autocast("cpu", BF16):
         assert torch.equal(MEASURES[name](x, y), wanted)

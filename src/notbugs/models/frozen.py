@@ -55,7 +55,8 @@ def _mode(model: nn.Module, training: bool) -> Generator[None, None, None]:
 
 @contextmanager
 def _without_gradients(model: nn.Module) -> Generator[None, None, None]:
-    tracked = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # Weights made in inference mode bear no gradients, and take no flag outside it.
+    tracked = [p for p in model.parameters() if p.requires_grad and not p.is_inference()]
     try:
         for parameter in tracked:
             parameter.requires_grad_(False)
