@@ -18,7 +18,7 @@ from notbugs.data import ImageData
 from notbugs.engine import Linf, Threat
 from notbugs.judge import estimate, evaluate
 from notbugs.judge.chance import at_least, noticed
-from notbugs.judge.signs import LEVEL, MISSED, after_gradients
+from notbugs.judge.signs import LEVEL, MISSED, after_gradients, searched
 from notbugs.judge.verdict import AttackRecord, Verdict
 from notbugs.models import Classifier
 
@@ -76,10 +76,14 @@ def test_an_honest_model_gives_none():
 
 
 def test_only_a_search_after_gradients_counts():
-    model = surrogate(NET)
-    assert entry(judged(model, [GRADIENTS]), "search after gradients") is None
-    assert entry(judged(model, [SEARCH]), "search after gradients") is None
-    assert entry(judged(model, [SEARCH, GRADIENTS]), "search after gradients") is None
+    verdict = replace(
+        verdict_with(), attacks=(AttackRecord("a", 2, 1.0), AttackRecord("b", 3, 1.0))
+    )
+    for kinds in ([True, True], [False, False], [False, True]):
+        assert searched(verdict, kinds) is None
+    found = searched(verdict, [True, False])
+    assert found["verdict"] == "suspicious"
+    assert found["evidence"].startswith("3 of 7 images")
 
 
 def test_a_model_without_gradients_is_judged_by_what_needs_none():
