@@ -57,7 +57,7 @@ def test_it_finds_the_least_distance_to_a_linear_boundary(norm):
 def test_every_query_is_counted():
     model, x, y = decisions()
     model.body.asked = 0
-    found = hop_skip_jump(L2(), steps=2, draws=40)(model, x, y)
+    found = hop_skip_jump(L2(), steps=2, draws=40)(model, x, y, fast=False)
     assert found.forwards == model.body.asked - 4  # two images were seen behind others first
     # 40 and 56 draws in each of two steps, the halvings, a few noise images and jumps.
     assert 96 < found.queries < 160
