@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from notbugs.engine import L2, Linf, Threat
+from notbugs.engine import L0, L1, L2, Linf, Threat
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,29 @@ def test_bad_threats_are_explained(text, message):
 
 def test_scaled():
     assert Threat.parse("l2:1").scaled(0.5) == Threat(L2(), 0.5)
+
+
+@pytest.mark.parametrize("norm", [Linf(), L2(), L1()], ids=lambda norm: norm.name)
+@given(eps=st.one_of(st.floats(5e-324, 1), st.integers(1, 255).map(lambda k: k / 255)))
+def test_every_radius_is_read_back_exactly(norm, eps):
+    threat = Threat(norm, eps)
+    assert Threat.parse(str(threat)) == threat
+
+
+@given(pixels=st.integers(1, 10**9))
+def test_every_number_of_pixels_is_read_back(pixels):
+    threat = Threat(L0(), float(pixels))
+    assert Threat.parse(str(threat)) == threat
+
+
+@pytest.mark.parametrize(
+    ("eps", "text"),
+    [
+        (8 / 255, "linf:8/255"),
+        (0.5, "linf:0.5"),
+        (1e-9, "linf:1e-09"),
+        (0.123456789, "linf:0.123456789"),
+    ],
+)
+def test_threats_are_written_in_their_shortest_form(eps, text):
+    assert str(Threat(Linf(), eps)) == text

@@ -76,11 +76,12 @@ class Threat:
         return Threat(self.norm, self.eps * factor)
 
     def __str__(self) -> str:
-        """The text that `parse` reads back."""
-        whole = round(self.eps * 255, 6)
-        if self.norm.name == "linf" and whole == int(whole):
-            return f"linf:{int(whole)}/255"
-        return f"{self.norm.name}:{self.eps:g}"
+        """The text that `parse` reads back as this very threat, the shortest of its forms."""
+        whole = round(self.eps * 255)
+        if self.norm.name == "linf" and whole / 255 == self.eps:
+            return f"linf:{whole}/255"
+        short = f"{self.eps:g}"
+        return f"{self.norm.name}:{short if float(short) == self.eps else repr(float(self.eps))}"
 
 
 def _number(text: str, whole: str) -> float:

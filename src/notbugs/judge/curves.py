@@ -11,7 +11,7 @@ from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Keys
 from notbugs.data import ImageData
-from notbugs.engine import Observer
+from notbugs.engine import Observer, Threat
 from notbugs.judge.accuracy import correct
 from notbugs.judge.verdict import wilson
 from notbugs.models import Classifier, prepared
@@ -147,7 +147,7 @@ def _check_made(attack: AbstractAttack, radius: float, first: AbstractAttack) ->
     if attack.threat is None or attack.threat.eps != radius or attack.size != first.size:
         raise bad_value(
             "make",
-            f"give an attack within {first.size.name}:{radius:g}",
+            f"give an attack within {Threat(first.size, radius)}",
             f"{attack.name} with {attack.threat}",
             "For a minimum-norm method, which has no radius, use `distances`.",
         )
