@@ -1,17 +1,16 @@
-"""Stand-ins: cheaper copies that agree with the model, chosen by time."""
-
-import json
+"""Stand-ins: cheaper copies that agree with the model, chosen by rule."""
 
 import pytest
 import torch
 from torch import nn
 
-from normed import IMAGES, Branching, N, Noisy, net
+from normed import IMAGES, SHAPE, Branching, N, Noisy, net
 from notbugs.attacks import attack as room
 from notbugs.attacks import pgd
-from notbugs.data.download import cache_folder
-from notbugs.engine import Linf
-from notbugs.models import choices, frozen, standin
+from notbugs.data import ImageData
+from notbugs.engine import Linf, Threat
+from notbugs.judge import evaluate, identity
+from notbugs.models import build, standin
 
 
 def spread(model):
@@ -34,10 +33,9 @@ def norms_in(logits):
 
 @pytest.fixture
 def eager(monkeypatch):
-    """Every job is long enough, and the float32 copy is the fastest."""
+    """Every job is long enough, and the processor does not compute in bf16."""
     monkeypatch.setattr(standin, "WORTHWHILE", 0.0)
-    monkeypatch.setattr(standin, "_timed", lambda *given: "float32")
-    monkeypatch.setattr(choices, "_HERE", {})
+    monkeypatch.setattr(standin, "has_bf16", lambda device: False)
 
 
 @pytest.mark.parametrize(
@@ -79,17 +77,18 @@ def test_other_weights_and_numbers_that_are_none_do_not_agree():
     assert standin.agrees(spread(model), standin.channels_last(model.logits), IMAGES, "float32")
 
 
-def test_a_model_is_asked_in_channels_last_memory_once_a_stand_in_is_known(eager):
+def test_a_model_is_asked_in_channels_last_memory_where_a_stand_in_works(eager):
     model, given = net(), []
     model.body[0].register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
     attack = pgd(Linf(), 0.05, steps=10)
+    standin.work(model, IMAGES)  # counted once, on the model as it comes
 
     def first_in_channels_last(**named):
         given.clear()
         attack(model, IMAGES, torch.zeros(N, dtype=torch.int64), **named)
         return given[0].is_contiguous(memory_format=torch.channels_last)
 
-    assert not first_in_channels_last()
+    assert first_in_channels_last()
     assert first_in_channels_last()
     assert not first_in_channels_last(fast=False)
 
@@ -123,40 +122,39 @@ def test_a_stand_in_follows_the_weights(eager):
     assert standin.faster(model, IMAGES, 10, said=spread(model)) is None
 
 
-def test_the_fastest_copy_that_agrees_is_chosen_once(monkeypatch, tmp_path):
-    monkeypatch.setenv("NOTBUGS_CACHE", str(tmp_path))
-    monkeypatch.setattr(choices, "_HERE", {})
+def test_the_copy_follows_from_model_job_and_processor(monkeypatch):
+    """No clock and no file: neither a busy machine nor a user's cache changes a number."""
     monkeypatch.setattr(standin, "WORTHWHILE", 0.0)
+    for native, low, wanted in (
+        (True, True, ("bf16", "float32")),
+        (True, False, ("float32",)),
+        (False, True, ("float32",)),
+    ):
+        monkeypatch.setattr(standin, "has_bf16", lambda device, native=native: native)
+        assert standin.precisions(net(), IMAGES, 10, low) == wanted
+        made = standin.faster(net(), IMAGES, 10, low=low)
+        assert made.precision == wanted[0]
+    flat = build("linear", shape=SHAPE, classes=3, seed=0).eval()
+    assert standin.precisions(flat, IMAGES, 10) == ()
+
+
+def test_where_low_precision_does_not_agree_the_exact_copy_does(eager, monkeypatch):
     monkeypatch.setattr(standin, "has_bf16", lambda device: True)
-    model, timings = net(), []
-
-    def seconds(logits, x):
-        timings.append(logits)
-        return [1.0, 0.8, 0.4][(len(timings) - 1) % 3]  # the model, float32, bf16
-
-    monkeypatch.setattr(standin, "_seconds", seconds)
-    logits = standin.faster(model, IMAGES, 10)
-    assert len(timings) == 3
-    with torch.no_grad():
-        assert standin.agrees(spread(model), logits, IMAGES, "bf16")
-        assert not standin.agrees(spread(model), logits, IMAGES, "float32")
-    standin.faster(net(seed=2), IMAGES, 10)  # another model of the kind
-    monkeypatch.setattr(choices, "_HERE", {})  # another process
-    standin.faster(net(seed=3), IMAGES, 10)
-    assert len(timings) == 3
-    assert standin.faster(model, IMAGES, 10, low=False) is not None  # a question of its own
-    assert len(timings) == 5
-    (answer, _) = sorted(json.loads(f.read_text())["answer"] for f in tmp_path.rglob("*.json"))
-    assert answer == "bf16"
+    monkeypatch.setattr(standin, "TOLERANCE", {"float32": 1e-3, "bf16": 0.0})
+    assert standin.faster(net(), IMAGES, 10).precision == "float32"
 
 
-def test_a_copy_that_saves_too_little_is_not_taken(monkeypatch):
-    monkeypatch.setattr(choices, "_HERE", {})
-    monkeypatch.setattr(standin, "has_bf16", lambda device: False)
-    monkeypatch.setattr(
-        standin, "_seconds", lambda logits, x: 1.0 if hasattr(logits, "__self__") else 0.95
-    )
-    assert standin._timed(net(), IMAGES, True) is None
+def test_an_evaluation_names_the_copies_and_knows_itself_by_them(eager, monkeypatch):
+    model, threat = net(centred=True), Threat(Linf(), 0.02)
+    data = ImageData(IMAGES, spread(model).argmax(dim=1), tuple("abcd"), "noise")
+    attacks = [pgd(Linf(), 0.02, steps=3)]
+    runs = [evaluate(model, data, threat, attacks=attacks, fast=fast) for fast in (True, False)]
+    assert [run.as_json()["attacks"][0]["copy"] for run in runs] == ["float32", "own"]
+    names = {identity(model, data, threat, attacks, 0, fast=fast) for fast in (True, False)}
+    monkeypatch.setattr(standin, "has_bf16", lambda device: True)
+    names.add(identity(model, data, threat, attacks, 0))
+    assert len(names) == 3
+    assert evaluate(model, data, threat, attacks=attacks).as_json()["attacks"][0]["copy"] == "bf16"
 
 
 def test_structures_tell_models_apart_by_cost_alone():
@@ -189,27 +187,3 @@ def test_an_attack_through_a_stand_in_reports_what_the_model_says(eager, monkeyp
     plain = attack(model, IMAGES, y, seed=1, fast=False)
     assert found.attack_success_rate > 0
     assert abs(found.attack_success_rate - plain.attack_success_rate) <= 1 / N
-
-
-def test_answers_outlive_a_process_and_damage_is_no_answer(monkeypatch, tmp_path):
-    monkeypatch.setenv("NOTBUGS_CACHE", str(tmp_path))
-    monkeypatch.setattr(choices, "_HERE", {})
-    assert choices.recall("q") is None
-    choices.remember("q", "bf16")
-    assert choices.recall("q") == "bf16"
-    choices._HERE.clear()
-    assert choices.recall("q") == "bf16"
-    (kept,) = (cache_folder() / "choices").iterdir()
-    for text in ("", "{}", '{"answer": 3}', "[1]"):
-        kept.write_text(text)
-        assert choices.recall("q") is None, text
-    monkeypatch.setenv("NOTBUGS_CACHE", str(kept))  # a file, where no folder can be made
-    choices.remember("other", "none")
-    assert choices.recall("other") == "none"
-
-
-def test_timing_leaves_the_models_gradients_alone():
-    model = net()
-    with frozen(model):
-        assert standin._seconds(model.logits, IMAGES) > 0
-    assert all(p.grad is None for p in model.parameters())

@@ -27,7 +27,7 @@ from notbugs.engine import (
 from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.decision import classified_as, decided, misclassified, predicted
 from notbugs.models.predictions import clean_logits
-from notbugs.models.standin import channels_last, faster, lined_up_as_known
+from notbugs.models.standin import channels_last, faster, precisions
 from notbugs.models.validation import check_classes, check_gradients
 
 FEASIBLE = 1e-5
@@ -239,6 +239,9 @@ class AbstractAttack(ABC):
     ) -> AttackResult:
         """Attacks every row of `x` and returns a verified `AttackResult`.
 
+        Methods within a threat return the best point on the way, a success before any other and
+        else the lowest objective, not the last one; minimum-norm methods the nearest success.
+
         - `x` [n, c, h, w] in [0, 1], in the model's precision or a coarser one; the result
           is in the model's
         - `y` [n]: true classes, integers; needed without `targets`
@@ -285,7 +288,10 @@ class AbstractAttack(ABC):
         votes = self.votes if votes is None else votes
         check_count(votes, "votes")
         with frozen(model):
-            own = lined_up_as_known(model) if fast else model.logits
+            low, own = self.gains_from_speed, model.logits
+            # What a copy does in channels-last memory the model can too.
+            if fast and precisions(model, x, self.passes, low):
+                own = channels_last(model.logits)
             said = clean_logits(model, x, own)
             check_rows(model, x, said)
             wrong = wrong_clean(model, x, y, votes, said)
@@ -293,9 +299,7 @@ class AbstractAttack(ABC):
                 check_gradients(model, x[:1], self.name)
             stand_in = None
             if fast:
-                stand_in = faster(model, x, self.passes, low=self.gains_from_speed, said=said)
-            if stand_in is not None:  # what it does in channels-last memory the model can too
-                own = channels_last(model.logits)
+                stand_in = faster(model, x, self.passes, low=low, said=said)
             asked = Asked(own, len(x))
             watched = Watched(model.logits if stand_in is None else stand_in)
             exact = None if stand_in is None else Watched(asked)

@@ -99,7 +99,7 @@ class Evaluate:
             check_writable(self.json)
         worst = estimate(model, data, attacks, fast=self.fast) / processes.count()
         console.print(f"At most about {duration(worst)}, if every image stands to the end.")
-        state = _state_file(identity(model, data, threat, attacks, seed, self.samples))
+        state = _state_file(identity(model, data, threat, attacks, seed, self.samples, self.fast))
         if state.exists():
             console.print("Going on from where this evaluation was stopped.")
         with bar(console, f"{self.method} on {len(data)} images") as progress:

@@ -15,7 +15,7 @@ from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData
 from notbugs.engine import Check, Threat
 from notbugs.judge.accuracy import correct
-from notbugs.judge.ledger import Found, Ledger, identity
+from notbugs.judge.ledger import Found, Ledger, copies, identity
 from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.missed import share_checked
 from notbugs.judge.signs import searched
@@ -63,8 +63,9 @@ def evaluate(
     - `batch_size`: images a batch; None takes 128 on a CPU and 1,024 on a GPU. Attacks
       without gradients, which keep no activations, take four times as many; on a CPU those
       that give up on most rows early take three times as many.
-    - `fast`: let attacks work on a cheaper stand-in; every success is confirmed by the
-      model itself, and False leaves stand-ins out altogether
+    - `fast`: let attacks work on a cheaper copy of the model, which one following from the
+      model, the job and the processor alone (the verdict names it for each attack); every
+      success is confirmed by the model itself, and False leaves copies out altogether
     - `progress`: called with the fraction done, 0..1
     - `save_to`: a file that keeps the state after every batch; the same call goes on from
       it, and it is removed at the end
@@ -97,13 +98,14 @@ def evaluate(
     if wanted:
         threat.as_norm("the masking diagnosis")  # refused before the work, not after it
     ledger = Ledger.opened(
-        save_to, lambda: identity(model, data, threat, chosen, seed, samples), len(chosen)
+        save_to, lambda: identity(model, data, threat, chosen, seed, samples, fast), len(chosen)
     )
     if not ledger.right:
         right = correct(model, data, data.labels, batch_size=max(size, 256), samples=samples)
         ledger.begin(right.tolist(), passes=samples)
     _Run(model, data, chosen, seed, size, fast, progress, ledger, samples).all()
-    verdict = ledger.verdict(threat, [attack.name for attack in chosen])
+    by = copies(model, data, chosen, fast)
+    verdict = ledger.verdict(threat, [attack.name for attack in chosen], by)
     again = processes.from_first(lambda: repeats(model, data, samples=samples))
     verdict = replace(
         verdict,

@@ -17,7 +17,8 @@ from notbugs.data import ImageData
 from notbugs.data.writing import write_file
 from notbugs.engine import Check, Threat
 from notbugs.judge.verdict import AttackRecord, Verdict
-from notbugs.models import Classifier
+from notbugs.models import Classifier, frozen
+from notbugs.models.standin import GLANCE, faster
 
 
 def identity(
@@ -27,16 +28,30 @@ def identity(
     attacks: Sequence[AbstractAttack],
     seed: int,
     samples: int = 1,
+    fast: bool = True,
 ) -> str:
     """A digest of all that an evaluation's result depends on."""
     votes = "" if samples == 1 else f" by {samples} passes"
-    digest = hashlib.sha256(f"4{data.digest}{threat}{seed}{votes}".encode())
+    by = copies(model, data, attacks, fast)
+    digest = hashlib.sha256(f"4{data.digest}{threat}{seed}{votes}{by}".encode())
     for attack in attacks:
         digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(bytes_of(tensor))
     return digest.hexdigest()
+
+
+def copies(
+    model: Classifier, data: ImageData, attacks: Sequence[AbstractAttack], fast: bool
+) -> tuple[str, ...]:
+    """What each attack works on: "own", the model itself, or the precision of its faster copy."""
+    if not fast:
+        return ("own",) * len(attacks)
+    x = data.pixels(slice(0, GLANCE)).to(model.device)
+    with frozen(model), torch.no_grad():
+        made = [faster(model, x, a.passes, low=a.gains_from_speed) for a in attacks]
+    return tuple("own" if copy is None else copy.precision for copy in made)
 
 
 def described(part: object) -> str:
@@ -221,8 +236,8 @@ class Ledger:
         text = json.dumps(sealed({"identity": self._identity, **kept}))
         write_file(self._path, lambda file: file.write(text.encode()))
 
-    def verdict(self, threat: Threat, names: Sequence[str]) -> Verdict:
-        """The ledger as a verdict."""
+    def verdict(self, threat: Threat, names: Sequence[str], copies: Sequence[str]) -> Verdict:
+        """The ledger as a verdict; `names` and `copies` are those of the attacks."""
         right, broken_by = torch.tensor(self.right), torch.tensor(self.broken_by)
         records = tuple(
             AttackRecord(
@@ -232,6 +247,7 @@ class Ledger:
                 len(self.given_up.get(str(i), ())) + len(self.spared.get(str(i), ())),
                 len(self.checked.get(str(i), ())),
                 self.fallen(i),
+                copies[i],
             )
             for i, name in enumerate(names)
         )

@@ -16,7 +16,8 @@ class AttackRecord:
     """One attack's share in a verdict: rows it was first to break, and its time.
 
     Of the `given_up` rows, on which it progressed too slowly, `checked` were attacked to the
-    end, and `fallen` of those fell; if any did, all were attacked to the end.
+    end, and `fallen` of those fell; if any did, all were attacked to the end. `copy`: what it
+    worked on, the model's "own" arithmetic or that of a faster copy, "float32" or "bf16".
     """
 
     name: str
@@ -25,6 +26,7 @@ class AttackRecord:
     given_up: int = 0
     checked: int = 0
     fallen: int = 0
+    copy: str = "own"
 
     @property
     def share_checked(self) -> float:
@@ -147,7 +149,8 @@ class Verdict:
             "robust_is_upper_bound": self.is_upper_bound,
             "ci95": list(self.ci95),
             "attacks": [
-                {"name": a.name, "broken": a.broken, "seconds": a.seconds} for a in self.attacks
+                {"name": a.name, "broken": a.broken, "seconds": a.seconds, "copy": a.copy}
+                for a in self.attacks
             ],
             "masking": self.masking,
             "seconds": self.seconds,
