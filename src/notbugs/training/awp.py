@@ -24,15 +24,15 @@ class Awp:
 
     for every weight of two dimensions or more (biases and norms stay).
 
-    - `size`: gamma, the move as a share of the layer's own length
+    - `size`: gamma, the move as a share of the layer's own length; the default is the paper's
+      for adversarial training, with TRADES it takes 5e-3
 
-    **Source**: Wu et al. 2020 (arXiv 2004.05884), Algorithm 1 and eq. 10: gamma 5e-3 with
-    TRADES, 1e-2 with plain adversarial training, one step.
+    **Source**: Wu et al. 2020 (arXiv 2004.05884), Algorithm 1 and eq. 10, one step.
     **Differs from the paper**: the gradient is taken on the model itself, not on a copy that
     lags behind by the optimiser's step, as in the authors' code.
     """
 
-    size: float = 5e-3
+    size: float = 1e-2
 
     def __post_init__(self) -> None:
         """Refuses a size that is not above 0."""

@@ -56,6 +56,14 @@ def _fgsm(base: Recipe, at: Adversary) -> Recipe:
 
 
 def _fast(base: Recipe, at: Adversary) -> Recipe:
+    """One step of 1.25 eps from a uniform point of the ball, projected onto ball and box.
+
+    **Source**: Wong et al. 2020 (arXiv 2001.03994), Algorithm 3.
+    **Differs from the paper**: of start and step the image of the higher loss is learnt from,
+    for the step can be the weaker of the two; crafted in eval mode, as all PGD here; the
+    dataset's own learning rates and growth of eps instead of a cyclic rate, so that recipes
+    differ in their crafting alone.
+    """
     eps = Threat.parse(at.threat).eps
     return replace(base, adversary=replace(at, steps=1, step_size=1.25 * eps))
 
