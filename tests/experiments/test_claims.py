@@ -1,23 +1,47 @@
 """Claims and tables: decided and averaged by hand-made numbers."""
 
+import numpy as np
 import pytest
 
 from notbugs.experiments import ilyas2019
-from notbugs.experiments.claims import Claim, Finding, outside_spread, row
+from notbugs.experiments.claims import Claim, Finding, at_least, at_most, exceeds, row
 from notbugs.experiments.tables import Measured, Numbers
 
+FORTY = [40.0] * 3
 CLAIMS = {c.id: c for c in ilyas2019.CLAIMS}
 
 
-def test_a_margin_must_exceed_twice_its_standard_error():
-    assert outside_spread([5.0, 5.0, 5.0]) is True
-    assert outside_spread([3.0, -3.0, 3.0, -3.0]) is False
-    assert outside_spread([-5.0, -5.1]) is False
-    assert outside_spread([5.0]) is None
-    # mean 2, deviation 2, standard error 2 / sqrt(4) = 1: exactly twice is not beyond.
+def test_a_mean_is_decided_by_its_interval():
+    assert exceeds([5.0, 5.0, 5.0]) is True
+    assert exceeds([3.0, -3.0, 3.0, -3.0]) is None
+    assert exceeds([-5.0, -5.1, -5.2]) is False
+    assert exceeds([0.0] * 3) is False
+    assert at_least([0.0] * 3, 0.0) is at_most([0.0] * 3, 0.0) is True
+    # mean 2, deviation 2 of 4 seeds: 2.353 standard errors of 1 each.
     values = [2 - 3**0.5, 2 + 3**0.5, 2 - 3**0.5, 2 + 3**0.5]
-    assert outside_spread([v - 0.01 for v in values]) is False
-    assert outside_spread([v + 0.01 for v in values]) is True
+    assert exceeds(values, 2 - 2.36) is True
+    assert exceeds(values, 2 - 2.35) is exceeds(values, 2 + 2.35) is None
+    assert exceeds(values, 2 + 2.36) is False
+    assert at_most(values, 2 + 2.36) is True
+    assert at_least(values, 2 + 2.36) is False
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_decide_nothing(seeds):
+    for values in ([5.0, 5.1], [-5.0, -5.1], [0.0, 100.0]):
+        assert exceeds(values[:seeds]) is at_least(values[:seeds], 1) is None
+        assert at_most(values[:seeds], 1) is None
+
+
+@pytest.mark.parametrize(("seeds", "before"), [(2, 0.15), (3, 0.09), (5, 0.058)])
+def test_what_is_not_so_seldom_holds(seeds, before):
+    """Differences of mean 0: two standard errors let far more than 5 % of them hold."""
+    draws = np.random.default_rng(0).normal(size=(4000, seeds))
+    held = sum(exceeds(values) is True for values in draws.tolist()) / len(draws)
+    errors = draws.std(axis=1, ddof=1) / seeds**0.5
+    old = (draws.mean(axis=1) > 2 * errors).mean()
+    assert abs(old - before) < 0.015
+    assert held == 0 if seeds < 3 else 0.04 < held < 0.06
 
 
 def numbers():
@@ -70,21 +94,35 @@ def made(**columns):
 @pytest.mark.parametrize(
     ("claim", "numbers", "holds"),
     [
-        ("r_over_nr", made(D_R__robust_half_eps=[40.0], D_NR__robust_half_eps=[30.0]), True),
-        ("r_over_nr", made(D_R__robust_half_eps=[40.0], D_NR__robust_half_eps=[30.1]), False),
-        ("r_over_nr", made(D_R__robust_half_eps=[40.0]), None),
-        ("nr_clean", made(D_NR__clean=[79.0, 81.0]), True),
-        ("nr_clean", made(D_NR__clean=[79.0, 80.9]), False),
-        ("det_true", made(D_det__clean=[60.0]), True),
-        ("det_shifted", made(D_det__shifted=[25.0]), True),
-        ("det_shifted", made(D_det__shifted=[25.1]), False),
-        ("other_true", made(D_other__clean=[49.9]), False),
-        ("other_margin", made(D_other__clean=[60.0], leak_D_other__clean=[40.0]), True),
-        ("other_margin", made(D_other__clean=[60.0], leak_D_other__clean=[40.1]), False),
-        ("rand_margin", made(D_rand__clean=[60.0]), None),
-        ("det_margin", made(D_det__clean=[60.0], leak_D_det__clean=[1.0]), True),
-        ("planted_r_robust", made(D_R__clean=[90.0]), None),
-        ("planted_det_nonrobust", made(D_det__planted_nonrobust=[80.0]), True),
+        # Three seeds alike: the mean alone decides.
+        (
+            "r_over_nr",
+            made(D_R__robust_half_eps=[40.0] * 3, D_NR__robust_half_eps=[30.0] * 3),
+            True,
+        ),
+        (
+            "r_over_nr",
+            made(D_R__robust_half_eps=[40.0] * 3, D_NR__robust_half_eps=[30.1] * 3),
+            False,
+        ),
+        ("r_over_nr", made(D_R__robust_half_eps=[40.0] * 3), None),
+        ("nr_clean", made(D_NR__clean=[80.0] * 3), True),
+        ("nr_clean", made(D_NR__clean=[79.9] * 3), False),
+        # The spread decides otherwise.
+        ("nr_clean", made(D_NR__clean=[79.0, 81.0, 83.0]), None),
+        ("nr_clean", made(D_NR__clean=[80.5, 81.5, 82.5]), None),
+        ("nr_clean", made(D_NR__clean=[82.0, 83.0, 84.0]), True),
+        ("nr_clean", made(D_NR__clean=[90.0, 90.0]), None),
+        ("det_true", made(D_det__clean=[60.0] * 3), True),
+        ("det_shifted", made(D_det__shifted=[25.0] * 3), True),
+        ("det_shifted", made(D_det__shifted=[25.1] * 3), False),
+        ("other_true", made(D_other__clean=[49.9] * 3), False),
+        ("other_margin", made(D_other__clean=[60.0] * 3, leak_D_other__clean=[40.0] * 3), True),
+        ("other_margin", made(D_other__clean=[60.0] * 3, leak_D_other__clean=[40.1] * 3), False),
+        ("rand_margin", made(D_rand__clean=[60.0] * 3), None),
+        ("det_margin", made(D_det__clean=[60.0] * 3, leak_D_det__clean=[1.0] * 3), True),
+        ("planted_r_robust", made(D_R__clean=[90.0] * 3), None),
+        ("planted_det_nonrobust", made(D_det__planted_nonrobust=[80.0] * 3), True),
     ],
 )
 def test_each_inequality_at_its_border(claim, numbers, holds):
@@ -101,6 +139,26 @@ def test_margins_over_seeds_are_paired():
     assert found["per_seed"] == r
     one = row(CLAIMS["r_over_d"], made(D__robust_half_eps=d[:1], D_R__robust_half_eps=r[:1]), 1)
     assert (one["holds"], one["std"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("clean", "holds"), [([10.0, 10.3, 9.8], None), ([60.0, 61.0, 62.0], True)]
+)
+def test_a_student_that_learnt_nothing_decides_nothing(clean, holds):
+    """A guess among ten classes names few shifted labels, and is robust as well."""
+    rows = [
+        Measured("D_det", 1.0, s, {"clean": c, "shifted": 10.0, "robust_half_eps": 10.0})
+        for s, c in enumerate(clean)
+    ]
+    rows += [
+        Measured("D_adv", None, s, {"clean": c, "robust_half_eps": 10.0})
+        for s, c in enumerate(clean)
+    ]
+    rows += [Measured("D", None, s, {"clean": 90.0, "robust_half_eps": 2.0}) for s in range(3)]
+    found = Numbers(tuple(rows), chance=10.0)
+    for claim in ("det_shifted", "adv_robust"):
+        assert row(CLAIMS[claim], found, 3)["holds"] is holds
+    assert ("not above chance" in row(CLAIMS["det_shifted"], found, 3)["rule"]) is (holds is None)
 
 
 def test_tables_keep_the_order_of_the_report():

@@ -78,7 +78,7 @@ def test_claims_are_shown_with_their_verdicts(run, reader):
         assert f"{claim['ours']:.1f} ± {claim['std']:.1f}" in row
         assert claim["rule"] in row
         assert claim["published"] in row
-        expected = {True: "✓ holds", False: "✗ does not hold", None: "– undecided"}
+        expected = {True: "✓ holds", False: "✗ does not hold", None: "– undecided at 3 seeds"}
         assert row[0] == expected[claim["holds"]]
     control = next(r for r in reader.rows if "D_det reaches 60 % on true labels" in r)
     assert control[3] == "–"
@@ -89,7 +89,7 @@ def test_failed_claims_are_marked_and_counted(page, reader):
     assert text.count('<tr class="failed">') == 1
     assert "✗ 1 does not hold" in reader.text
     assert "✓ 2 hold" in reader.text
-    assert "– 1 undecided (needs at least 2 seeds)" in reader.text
+    assert "– 1 undecided (needs at least 3 seeds" in reader.text
 
 
 def test_the_page_tells_its_conditions(reader):

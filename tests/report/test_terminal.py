@@ -4,6 +4,7 @@ import pytest
 from rich.console import Console
 
 from notbugs.report import print_result
+from notbugs.report.words import OPEN
 from report.made_run import Made, make_result
 
 
@@ -57,8 +58,8 @@ def test_verdicts_are_printed_whatever_they_are():
     text = printed(make_result(Made()))
     assert "✓ holds" in text
     assert "✗ does not hold" in text
-    assert "– undecided" in text
-    assert "Claims: 2 hold, 1 do not hold, 1 undecided (– needs at least 2 seeds)." in text
+    assert "– undecided at" in text
+    assert f"Claims: 2 hold, 1 do not hold, 1 undecided (– {OPEN})." in text
     assert "80.2 ±1.7" in text
 
 

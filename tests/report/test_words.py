@@ -52,9 +52,10 @@ def test_durations(seconds, text):
 
 
 def test_verdicts_differ_in_mark_and_words():
-    marks = {verdict(h).mark for h in (True, False, None)}
+    marks = {verdict(h, 3).mark for h in (True, False, None)}
     assert marks == {"✓", "✗", "–"}
-    assert verdict(None).words == "undecided"
+    assert verdict(None, 3).words == "undecided at 3 seeds"
+    assert verdict(None, 1).words == "undecided at 1 seed"
 
 
 def test_names_are_typeset_only_where_we_know_them():

@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from scipy.special import stdtrit
+
 SeedValues: TypeAlias = Sequence[float]
+LEVEL = 0.95
+"""Of the one-sided intervals: at most 5 % of claims that are not so are said to hold."""
+FEWEST = 3
+"""Seeds that decide anything."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +50,44 @@ def spread(values: SeedValues) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def outside_spread(differences: SeedValues) -> bool | None:
-    """Whether the mean difference exceeds twice its standard error over seeds.
+def interval(values: SeedValues) -> tuple[float, float] | None:
+    """The one-sided 95 % bounds of the mean over seeds, from below and from above.
 
-    None for fewer than two seeds: a single one has no spread to be outside of.
+    By Student's t: mean -+ t(0.95, n - 1) * deviation / sqrt(n). None for fewer than `FEWEST`
+    seeds, whose deviation says next to nothing.
     """
-    deviation = spread(differences)
-    if deviation is None:
+    deviation, n = spread(values), len(values)
+    if deviation is None or n < FEWEST:
         return None
-    return mean(differences) > 2 * deviation / math.sqrt(len(differences))
+    half = float(stdtrit(n - 1, LEVEL)) * deviation / math.sqrt(n)
+    return mean(values) - half, mean(values) + half
+
+
+def exceeds(values: SeedValues, bound: float = 0.0) -> bool | None:
+    """Whether the mean over seeds is above a bound: yes or no where its whole interval is.
+
+    With the differences of paired seeds: whether one exceeds the other. None where too few
+    seeds, or too different ones, leave it open.
+    """
+    return _decided(interval(values), lambda value: value > bound)
+
+
+def at_least(values: SeedValues, bound: float) -> bool | None:
+    """As `exceeds`, with the bound itself allowed."""
+    return _decided(interval(values), lambda value: value >= bound)
+
+
+def at_most(values: SeedValues, bound: float) -> bool | None:
+    """Whether the mean over seeds is at most a bound, as `exceeds`."""
+    return _decided(interval(values), lambda value: value <= bound)
+
+
+def _decided(bounds: tuple[float, float] | None, holds: Callable[[float], bool]) -> bool | None:
+    """What is true of both bounds, or of neither; None in between."""
+    if bounds is None:
+        return None
+    low, high = map(holds, bounds)
+    return low if low == high else None
 
 
 def row(claim: Claim, numbers: Any, seeds: int) -> Mapping[str, object] | None:

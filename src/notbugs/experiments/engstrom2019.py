@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from notbugs.experiments.claims import Claim, Finding, mean, outside_spread
+from notbugs.experiments.claims import FEWEST, Claim, Finding, at_least, at_most, exceeds, mean
 from notbugs.experiments.engstrom.graph import graph
 from notbugs.experiments.engstrom.looks import VARIANTS
 from notbugs.experiments.engstrom.outcome import Seen, write_outcome
@@ -25,6 +25,8 @@ from notbugs.store import Observer, Store, run_stages
 
 LOW = 0.1
 """Relative representation error that counts as low."""
+
+BY = "by one-sided 95 % t-intervals over seeds"
 
 Measure = Callable[[Seen], Finding | None]
 
@@ -40,7 +42,8 @@ def _gain(start: str, column: str, sign: int) -> Measure:
         control = seen.seeds("inversion", f"standard, from {start}", column)
         if not gains or not errors or not ours:
             return None
-        holds = all(sign * g > 2 * e for g, e in zip(gains, errors, strict=True))
+        nearer = all(sign * g > 2 * e for g, e in zip(gains, errors, strict=True))
+        holds = nearer if len(gains) >= FEWEST else None
         rule = "in every seed, mean difference over images > 2 standard errors"
         return Finding(ours, control, holds, rule)
 
@@ -51,20 +54,21 @@ def _low(row: str) -> Measure:
     def measure(seen: Seen) -> Finding | None:
         ours = seen.seeds("inversion", row, "relative_error")
         control = seen.seeds("inversion", row, "start_error")
-        return Finding(ours, control, max(ours) <= LOW, f"every seed <= {LOW:g}") if ours else None
+        rule = f"mean <= {LOW:g}, {BY}"
+        return Finding(ours, control, at_most(ours, LOW), rule) if ours else None
 
     return measure
 
 
 def _compared(table: str, mine: str, other: str, column: str, sign: int) -> Measure:
-    """sign * (mine - other) > 0, beyond the spread over seeds; undecided with one seed."""
+    """sign * (mine - other) > 0, by paired seeds."""
 
     def measure(seen: Seen) -> Finding | None:
         ours, control = seen.seeds(table, mine, column), seen.seeds(table, other, column)
         if not ours or not control:
             return None
         differences = [sign * (a - b) for a, b in zip(ours, control, strict=True)]
-        return Finding(ours, control, outside_spread(differences), _rule(sign))
+        return Finding(ours, control, exceeds(differences), _rule(sign))
 
     return measure
 
@@ -79,8 +83,8 @@ def _best_prior(column: str) -> Measure:
         if not ours or not others:
             return None
         best = max(others, key=mean)
-        holds = None if len(ours) < 2 else mean(ours) >= mean(best)
-        return Finding(ours, best, holds, "mean >= mean of the best prior")
+        holds = at_least([a - b for a, b in zip(ours, best, strict=True)], 0.0)
+        return Finding(ours, best, holds, f"mean >= mean of the best prior, {BY}")
 
     return measure
 
@@ -90,15 +94,15 @@ def _uneven(seen: Seen) -> Finding | None:
     control = seen.seeds("downsampling", "generator, resize", "picture_board")
     if not ours or not control:
         return None
-    beyond = outside_spread([a - b for a, b in zip(ours, control, strict=True)])
-    holds = None if beyond is None else beyond and min(ours) > 1
-    rule = "every seed > 1 (there is one), and mean difference > 2 standard errors over seeds"
+    stronger, there = exceeds([a - b for a, b in zip(ours, control, strict=True)]), exceeds(ours, 1)
+    holds = False if stronger is False or there is False else (stronger and there)
+    rule = f"mean > 1 (there is one), and mean difference > 0, {BY}"
     return Finding(ours, control, holds, rule)
 
 
 def _rule(sign: int) -> str:
     side = "above" if sign > 0 else "below"
-    return f"mean difference {side} 0 by > 2 standard errors over seeds"
+    return f"mean difference {side} 0, {BY}"
 
 
 CLAIMS: tuple[Claim, ...] = (

@@ -15,6 +15,7 @@ import torch
 
 import notbugs
 from notbugs.data.writing import refusals, write_file
+from notbugs.engine import Threat
 from notbugs.experiments.claims import Claim
 from notbugs.experiments.claims import row as claim_row
 from notbugs.experiments.config import Config
@@ -33,7 +34,7 @@ def write_results(
     out: Path,
 ) -> dict[str, Any]:
     """Writes everything of a finished run to `out` and returns the content of results.json."""
-    numbers = collect(plan.rows, store)
+    numbers = collect(plan.rows, store, len(plan.classes))
     result: dict[str, Any] = {
         "experiment": "ilyas2019",
         "dataset": plan.title,
@@ -71,7 +72,7 @@ def _conditions(config: Config, plan: Plan) -> Mapping[str, Any]:
         "data_digest": plan.digest,
         "images": dict(plan.images),
         "classes": list(plan.classes),
-        "threat_eval": f"{config.norm}:{config.eps_eval:g}",
+        "threat_eval": str(Threat.parse(f"{config.norm}:{config.eps_eval!r}")),
         "evaluation": f"PGD-{config.eval_steps}, untargeted, step eps/5, random start, one "
         "restart, original test set",
         "config": asdict(config),

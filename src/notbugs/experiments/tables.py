@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from notbugs.experiments.claims import mean, spread
+from notbugs.experiments.claims import exceeds, mean, spread
 from notbugs.experiments.plan import TrainedSet
 from notbugs.experiments.stages import NUMBERS
 from notbugs.store import Store
@@ -47,9 +47,21 @@ class Measured:
 
 @dataclass(frozen=True)
 class Numbers:
-    """All numbers of a run, by set, radius and seed."""
+    """All numbers of a run, by set, radius and seed.
+
+    `chance`: the accuracy of a guess, in percent, where it is known.
+    """
 
     rows: tuple[Measured, ...]
+    chance: float | None = None
+
+    def learnt(self, name: str) -> bool:
+        """Whether the models trained on a set are above chance on true or on shifted labels."""
+        clean, shifted = self.seeds(name, "clean"), self.seeds(name, "shifted")
+        if self.chance is None or not clean:
+            return True
+        best = [max(pair) for pair in zip(clean, shifted or clean, strict=True)]
+        return exceeds(best, self.chance) is True
 
     def seeds(self, name: str, column: str) -> list[float]:
         """The column's value for each seed of a set, at its largest radius; empty if none."""
@@ -88,11 +100,11 @@ class Numbers:
         return row | {"seeds": len(mine)}
 
 
-def collect(rows: Iterable[TrainedSet], store: Store) -> Numbers:
-    """Reads what the `measure` stages wrote."""
+def collect(rows: Iterable[TrainedSet], store: Store, classes: int) -> Numbers:
+    """Reads what the `measure` stages wrote, of a dataset of so many classes."""
     found: list[Measured] = []
     for row in rows:
         entry = store.get(row.numbers.kind, row.numbers.key)
         values = json.loads((entry.path / NUMBERS).read_text())
         found.append(Measured(row.set, row.eps, row.seed, values))
-    return Numbers(tuple(found))
+    return Numbers(tuple(found), 100 / classes)

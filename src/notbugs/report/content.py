@@ -7,6 +7,7 @@ from typing import Any
 from notbugs.report.reading import Run, SetRow
 from notbugs.report.words import (
     LONG,
+    OPEN,
     base_name,
     cell,
     column_of,
@@ -109,7 +110,7 @@ def _time(result: Mapping[str, Any]) -> str:
 
 def claim(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the table of claims."""
-    found = verdict(row["holds"])
+    found = verdict(row["holds"], row["seeds"])
     return {
         "statement": row["statement"],
         "published": row["published"],
@@ -120,10 +121,10 @@ def claim(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def counts(claims: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many claims held, did not, and are open."""
-    kinds = [verdict(c["holds"]).kind for c in claims]
-    return {kind: kinds.count(kind) for kind in ("yes", "no", "open")}
+def counts(claims: Sequence[Mapping[str, Any]]) -> dict[str, int | str]:
+    """How many claims held, did not, and are open, and what those need."""
+    kinds = [verdict(c["holds"], c["seeds"]).kind for c in claims]
+    return {kind: kinds.count(kind) for kind in ("yes", "no", "open")} | {"needs": OPEN}
 
 
 def table(rows: Sequence[SetRow], norm: str) -> dict[str, Any]:

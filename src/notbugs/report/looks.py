@@ -233,7 +233,7 @@ def claim(row: Mapping[str, Any]) -> dict[str, Any]:
         "ours": any_number(row["ours"], row["std"]),
         "control": any_number(row["control"]),
         "rule": row.get("rule", ""),
-        "verdict": verdict(row["holds"]),
+        "verdict": verdict(row["holds"], row["seeds"]),
     }
 
 

@@ -13,6 +13,7 @@ from notbugs.core.visible import visible
 from notbugs.report.reading import SetRow, set_row
 from notbugs.report.words import (
     NONE,
+    OPEN,
     any_number,
     base_name,
     cell,
@@ -161,7 +162,7 @@ def _claims_table(result: Mapping[str, Any], number: Callable[..., str] = with_s
     table.add_column("ours", justify="right", no_wrap=True)
     table.add_column("control", justify="right", no_wrap=True)
     for claim in result["claims"]:
-        found = verdict(claim["holds"])
+        found = verdict(claim["holds"], claim["seeds"])
         table.add_row(
             Text(f"{found.mark} {found.words}", style=STYLES[found.kind]),
             _text(claim["statement"]),
@@ -173,12 +174,12 @@ def _claims_table(result: Mapping[str, Any], number: Callable[..., str] = with_s
 
 
 def _counts(claims: Any) -> Text:
-    kinds = [verdict(c["holds"]).kind for c in claims]
+    kinds = [verdict(c["holds"], c["seeds"]).kind for c in claims]
     text = Text("Claims: ")
     for kind, words in (("yes", "hold"), ("no", "do not hold"), ("open", "undecided")):
         if kind == "yes" or kind in kinds:
             text.append(f"{kinds.count(kind)} {words}", style=STYLES[kind]).append(", ")
     text.right_crop(2)
     if "open" in kinds:
-        text.append(f" ({NONE} needs at least 2 seeds)")
+        text.append(f" ({NONE} {OPEN})")
     return text.append(".")

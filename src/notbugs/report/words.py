@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from notbugs.experiments.claims import FEWEST
 from notbugs.report.reading import CONTROL, SetRow
 
 NONE = "–"
@@ -92,10 +93,14 @@ class Verdict:
     kind: str
 
 
-def verdict(holds: bool | None) -> Verdict:
-    """The outcome in words; None where too few seeds leave it open."""
+OPEN = f"needs at least {FEWEST} seeds, and a clear difference"
+"""What an undecided claim lacks."""
+
+
+def verdict(holds: bool | None, seeds: int) -> Verdict:
+    """The outcome in words; None where so many seeds leave it open."""
     if holds is None:
-        return Verdict(NONE, "undecided", "open")
+        return Verdict(NONE, f"undecided at {seeds} seed{'s' * (seeds != 1)}", "open")
     return Verdict("✓", "holds", "yes") if holds else Verdict("✗", "does not hold", "no")
 
 
