@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from notbugs.core.types import Images, Logits
 from notbugs.models.classifier import Classifier
 from notbugs.models.folding import folded
+from notbugs.models.outputs import logits_in
 
 WORTHWHILE = 2e10
 """Floating-point operations for `ROWS` images below which none is looked for (a second)."""
