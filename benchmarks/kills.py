@@ -182,6 +182,10 @@ def trial(case: Case, expected: dict[str, Any], draw: random.Random, kills: int)
         print((folder / "said.log").read_text()[-600:], flush=True)
     else:
         shutil.rmtree(folder)
+        print(
+            f"{case.name}: {case.kills} kills so far, {case.wrong} trials ended differently",
+            flush=True,
+        )
 
 
 def go(kills: int, seed: int, only: str) -> int:
