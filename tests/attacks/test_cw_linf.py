@@ -29,6 +29,15 @@ def test_a_linear_model_is_broken_near_its_distance(targeted):
     assert float(ratio.max()) < 1.05
 
 
+def test_a_short_run_moves_pixels_at_the_edges_of_the_box():
+    model = linear()
+    x = (random.uniform(random.row_keys(N, "edges"), (1, 4, 4)) > 0.5).float()
+    with torch.no_grad():
+        y = model.logits(x).argmax(dim=1)
+    found = cw_linf(10, shrink=0.8)(model, x, y)
+    assert found.attack_success_rate == 1
+
+
 def test_whole_levels_are_whole_and_can_be_one_bit():
     model, x, y = net()
     x = (x * 255).round() / 255

@@ -1,10 +1,12 @@
 """DDN, FMN and ALMA: near the exact distance on linear models, all rows broken on a network."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from nets import in_parts, linear, said, small_net
+from nets import Linear, in_parts, linear, said, small_net
 from notbugs.attacks import cross_entropy, margin
 from notbugs.attacks.alma import alma
 from notbugs.attacks.ddn import ddn
@@ -12,6 +14,9 @@ from notbugs.attacks.fmn import fmn
 from notbugs.attacks.smooth import smooth_margin
 from notbugs.core import random
 from notbugs.engine import L0, L1, L2, NORMS, Linf
+from notbugs.engine.alma import ALMA
+from notbugs.engine.rules import StepInfo
+from notbugs.models import wrap
 
 N = 20
 METHODS = [ddn(60), alma(60), *(fmn(size, 60) for size in (L0(), L1(), L2(), Linf()))]
@@ -80,6 +85,73 @@ def test_fmn_l0_counts_the_fewest_pixels_of_a_linear_model():
     assert torch.equal(found.success, broken)
     assert bool((found.distance >= fewest)[broken].all())
     assert float((found.distance == fewest)[broken].float().mean()) > 0.8
+
+
+class Saturated(nn.Module):
+    """A linear model whose logits hardly rise far from the boundary."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return torch.tanh(self.body(x))
+
+
+def test_fmn_l0_comes_down_from_a_linear_estimate_of_all_pixels():
+    body = Linear(2, 16, "w")
+    with torch.no_grad():
+        # Twenty pixels lead to the boundary; the gradient at the image says all 256.
+        body.layer.weight.copy_(torch.stack([torch.ones(256), -torch.ones(256)]) / 4)
+        body.layer.bias.copy_(torch.tensor([-29.5, 29.5]))
+    model = wrap(Saturated(body), shape=(1, 16, 16), classes=2, embedding="body.0")
+    x = torch.full((4, 1, 16, 16), 0.5)
+    found = fmn(L0(), 40)(model, x, said(model, x))
+    assert bool(found.success.all())
+    assert float(found.distance.max()) <= 30
+
+
+def test_fmn_linf_moves_pixels_of_small_gradients_too():
+    body = Linear(2, 16, "w")
+    with torch.no_grad():
+        body.layer.weight.pow_(5)
+    model = wrap(body, shape=(1, 16, 16), classes=2, embedding="0")
+    x = 0.3 + 0.4 * random.uniform(random.row_keys(N, "x"), (1, 16, 16))
+    with torch.no_grad():
+        z = model.logits(x)
+    exact = (z[:, 0] - z[:, 1]).abs() / Linf().dual(_difference(body))
+    found = fmn(Linf(), 40)(model, x, z.argmax(dim=1))
+    assert float(exact.max()) < 0.3
+    assert bool((found.distance <= 1.02 * exact + 1e-4).all())
+
+
+def _difference(body):
+    w = body.layer.weight.detach()
+    return (w[1] - w[0]).reshape(1, 1, 16, 16)
+
+
+def test_alma_takes_its_first_multiplier_and_whole_steps_until_a_row_is_broken():
+    theta = torch.full((2, 1, 2, 2), 0.5, dtype=torch.float64)
+    far = StepInfo(
+        step=0,
+        max_steps=20,
+        value=torch.full((2,), 50.0, dtype=torch.float64),
+        grad=torch.ones_like(theta),
+        success=torch.tensor([False, False]),
+        center=theta,
+        keys=random.row_keys(2, "alma"),
+        project=lambda x: x.clamp(0, 1),
+        evaluate=lambda x: pytest.fail("not asked for"),
+    )
+    rule = ALMA(0.3, 0.5)
+    first, state = rule.step(theta, far, rule.init(theta, far))
+    assert state.multiplier.tolist() == [1, 1]  # not the pressure at a loss of 50
+    broken = replace(far, step=5, value=far.value * 0, success=torch.tensor([True, False]))
+    _, state = rule.step(first, broken, state)
+    late = replace(broken, step=15, success=torch.tensor([False, False]))
+    moved, _ = rule.step(first, late, state)
+    step = (moved - first).flatten(1).norm(dim=1)
+    assert float(step[0] / step[1]) == pytest.approx(0.01 ** (10 / 15))
 
 
 @EACH

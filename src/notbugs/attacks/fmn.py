@@ -26,8 +26,8 @@ def fmn(
 
     - `norm`: what is minimised
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
-    - `step_size`: length of the first step, in L2 pixel units whatever the norm; falls to
-      a hundredth. Without it 1 for L1 and L2, 3 for Linf and 0.3 for L0.
+    - `step_size`: length of the first step; falls to a hundredth. In L2 pixel units, without it
+      1 for L1 and L2 and 0.3 for L0; for Linf in radii, without it 2.
     - `shrink`: share by which the radius first changes; falls to a fiftieth
     - `loss`: must be below 0 where a row stands and above 0 where it is broken, as `margin` is
 
@@ -42,7 +42,13 @@ def fmn(
       starts anew at each step from the length that clamping to the box has left of the
       change; in L2, on images with many pixels at 0 or 1, it may then never reach the
       boundary: it broke 23 of 64 rows on a MNIST network, and all 64 with the growth.
-    - After a success the radius shrinks from the smaller of radius and nearest success.
+    - After a success the radius shrinks from the smaller of radius and nearest success, and by
+      0.3 at least until the row has stood again: the linear estimate, far too large where the
+      gradient is small at first, would not come down in a short run. In L0, with 50 steps on
+      an adversarially trained MNIST network, the median fell from 24 pixels to 13.
+    - For Linf a step follows the gradient's signs, in multiples of the radius: along the
+      gradient itself, pixels of small gradients hardly move. With 50 steps on an adversarially
+      trained MNIST network the median fell by 11 %.
     - L0 counts pixels, not channel values, and its first radius is the linear estimate too.
 
     **Raises** ValueError for `steps` or `step_size` that are not above 0, and for a
