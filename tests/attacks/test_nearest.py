@@ -220,6 +220,14 @@ def test_on_the_boundary_the_smooth_margin_has_the_margins_gradient(lead):
     torch.testing.assert_close(grad, wanted, atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1e-6])
+def test_small_logits_do_not_pull_towards_all_classes_alike(scale):
+    z = (scale * torch.tensor([[3.0, 0.0, -1.0, -5.0]])).requires_grad_()
+    (grad,) = torch.autograd.grad(smooth_margin(z, torch.tensor([0])).sum(), z)
+    wanted = torch.tensor([0.0, -1.0, -5.0]).softmax(dim=0)
+    torch.testing.assert_close(grad[0, 1:], wanted, atol=0.06, rtol=0)
+
+
 def test_a_third_class_pulls_less_the_nearer_the_boundary_is():
     leads = torch.tensor([3.0, 0.3, 0.1, 0.03])
     z = torch.stack([leads, *(0 * leads - low for low in (0, 1, 5))], dim=1).requires_grad_()
