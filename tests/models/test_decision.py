@@ -10,6 +10,7 @@ from notbugs.models.decision import (
     misclassified,
     predicted,
     rounding_tolerance,
+    spread_of,
 )
 
 INF, NAN = float("inf"), float("nan")
@@ -40,6 +41,15 @@ def test_classes_that_cannot_win_do_not_widen_it(mask, alive):
     # With two classes alive, the masked one is third: it counts only while it could win.
     slack = 84 * UNIT * 54 if alive == 2 and mask > -100 else 0.0
     assert float(rounding_tolerance(masked)) <= float(rounding_tolerance(z)) + slack + 1e-12
+
+
+@pytest.mark.parametrize("mask", [-1e3, -1e6, -1e9])
+def test_masked_classes_do_not_set_the_spread(mask):
+    z = torch.linspace(4.0, -6.0, 8)[None]
+    assert float(spread_of(z)) == pytest.approx(float(z.std(dim=1)))
+    third = 2 * 10 / 7
+    masked = torch.cat([z, torch.full((1, 4), mask)], dim=1)
+    assert float(spread_of(masked)) <= 100 * third
 
 
 @pytest.mark.parametrize("offset", [-1e5, 1e3, 1e5])

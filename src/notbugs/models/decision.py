@@ -20,6 +20,8 @@ RELATIVE = 84.0
 """Roundings of the logits' spread within which a lead is in doubt: 1e-5 of it in float32."""
 OWN = 8.0
 """Roundings of the two top logits themselves: 1e-6 of the larger in float32."""
+FAR = 100.0
+"""Times the third class's distance from the top beyond which no logit counts for the spread."""
 CANNOT_WIN = 100.0
 """Nats below the top at which a class's probability is zero in float32."""
 
@@ -58,6 +60,16 @@ def rounding_tolerance(logits: Logits) -> Rows:
         spread = top[:, 0] - top[:, 2]
         own = own + RELATIVE * torch.where(spread < CANNOT_WIN, spread, 0.0)
     return own * torch.finfo(kind).eps
+
+
+def spread_of(logits: Logits) -> Rows:
+    """The standard deviation of each row's logits, which masked classes do not widen, [n].
+
+    No logit is taken as farther below the top than a hundred times the third.
+    """
+    top = logits.topk(min(3, logits.shape[1]), dim=1).values
+    lowest = top[:, :1] - FAR * (top[:, :1] - top[:, -1:])
+    return torch.maximum(logits, lowest).std(dim=1)
 
 
 def misclassified(logits: Logits, y: Labels, tolerances: float = 1.0) -> Mask:

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from notbugs.core.types import Images, Logits
 from notbugs.models.classifier import Classifier
+from notbugs.models.decision import spread_of
 from notbugs.models.folding import folded
 from notbugs.models.outputs import logits_in
 
@@ -133,7 +134,7 @@ def channels_last(logits: LogitsOf) -> LogitsOf:
 def agrees(said: Logits, logits: LogitsOf, x: Images, precision: str) -> bool:
     """Whether the stand-in's logits are what the model `said`, up to its precision."""
     with torch.no_grad():
-        spread = said.std(dim=1).mean().clamp(min=1e-12)
+        spread = spread_of(said).mean().clamp(min=1e-12)
         worst = (said - logits(x)).abs().amax(dim=1).mean() / spread
     return bool(worst <= TOLERANCE[precision])  # False for NaN
 
