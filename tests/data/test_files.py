@@ -195,10 +195,23 @@ def test_safetensors_of_others(path):
 @pytest.mark.parametrize(
     ("description", "match"),
     [
-        ("{", "The description in .* is corrupt"),
+        ("{", "The description in .* is damaged: it is no JSON"),
         ('{"format": 99}', "has data format 99; this version reads 1. Update notbugs"),
-        ("[]", "has data format None"),
-        ('{"format": 1, "name": "x"}', "does not hold a valid set"),
+        ("[]", "is damaged: /: expected an object, got a list of 0. Make it again"),
+        ('{"name": "x"}', "/format: expected an integer, got nothing"),
+        ('{"format": 1, "name": "x"}', "/class_names: expected a list, got nothing"),
+        (
+            '{"format": 1, "name": 5, "class_names": ["a"], "provenance": {}}',
+            "/name: expected text, got 5",
+        ),
+        (
+            '{"format": 1, "name": "x", "class_names": ["a", 1], "provenance": {}}',
+            "/class_names/1: expected text, got 1",
+        ),
+        (
+            '{"format": 1, "name": "x", "class_names": ["a"], "provenance": {}, "nam": 1}',
+            r"/nam: expected no such key \(did you mean 'name'\?\)",
+        ),
     ],
 )
 def test_bad_descriptions(path, description, match):

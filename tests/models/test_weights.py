@@ -211,7 +211,7 @@ def test_safetensors_of_others_are_refused(tmp_path):
     ("change", "message"),
     [
         ({"format": 99}, r"weights format 99; this version reads 1. Update notbugs"),
-        ({"mean": None}, r"lacks mean. Copy it again"),
+        ({"mean": None}, r"/mean: expected a list, got nothing. Copy it again"),
         ({"architecture": "mpl"}, r"does not give a model: Unknown architecture 'mpl'"),
         ({"shape": [1, 8]}, r"does not give a model"),
         ({"options": {"width": 5, "depth": 1}}, r"weights of another model: of another shape"),
@@ -304,7 +304,7 @@ def test_a_flipped_bit_anywhere_is_noticed(path):
 def test_a_description_that_is_no_json_is_refused(path):
     path.parent.mkdir()
     save_file({"a": torch.zeros(1)}, path, {KEY: "{"})
-    with pytest.raises(DataError, match=r"The description in .* is corrupt"):
+    with pytest.raises(DataError, match=r"The description in .* is damaged: it is no JSON"):
         read_metadata(path)
 
 

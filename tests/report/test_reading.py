@@ -55,15 +55,17 @@ def test_damaged_results(tmp_path):
 @pytest.mark.parametrize(
     ("content", "lacks"),
     [
-        ([1, 2], "experiment"),
-        ({"experiment": "other"}, "dataset"),
-        ({"experiment": "a", "dataset": "b", "claims": [], "tables": []}, r"tables\.sets"),
+        ([1, 2], "/: expected an object, got a list of 2"),
+        ({"experiment": "other"}, "/claims: expected a list, got nothing"),
+        (make_result(Made()) | {"tables": []}, "/tables: expected an object, got a list of 0"),
+        (make_result(Made()) | {"tables": {}}, "/tables/sets: expected a list, got nothing"),
+        (make_result(Made()) | {"dataset": 5}, "/dataset: expected text, got 5"),
     ],
 )
 def test_results_of_somebody_else(tmp_path, content, lacks):
     path = tmp_path / "results.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=f'not a result of notbugs: it has no "{lacks}"'):
+    with pytest.raises(DataError, match=f"results.json' is damaged: {lacks}. Name the folder"):
         read_result(path)
 
 
@@ -71,10 +73,10 @@ def test_results_without_rows_or_names_of_sets(tmp_path):
     path = tmp_path / "results.json"
     result = make_result(Made())
     path.write_text(json.dumps(result | {"tables": {"sets": []}}))
-    with pytest.raises(DataError, match=r'no rows in "tables\.sets"'):
+    with pytest.raises(DataError, match=r"/tables/sets: expected some, got none"):
         read_result(path)
     path.write_text(json.dumps(result | {"tables": {"sets": [{"clean": 1.0}]}}))
-    with pytest.raises(DataError, match=r'no "set" in a row of "tables\.sets"'):
+    with pytest.raises(DataError, match=r"/tables/sets/0/set: expected text, got nothing"):
         read_result(path)
 
 

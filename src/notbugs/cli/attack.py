@@ -1,6 +1,5 @@
 """`notbugs attack`: adversarial examples of one model, saved, and drawn as curves."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,21 +11,15 @@ from torch import Tensor
 
 from notbugs.attacks import AbstractAttack
 from notbugs.cli.attacked import Found, Work, percent
-from notbugs.cli.common import (
-    check_outputs,
-    check_writable,
-    images_for,
-    moved,
-    open_model,
-    write_text,
-)
+from notbugs.cli.common import images_for, moved, open_model
 from notbugs.cli.curves import MOST_RADII, curves_of, drawn, radii_up_to
+from notbugs.cli.kinds import ATTACKED, FOLDER, PICTURE
 from notbugs.cli.methods import attack_named
+from notbugs.cli.outputs import Output, check_outputs, inputs_of, set_at, write_numbers
 from notbugs.cli.progress import bar
 from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData, export_folder, save
 from notbugs.data.files import SUFFIX
-from notbugs.data.writing import check_free
 from notbugs.engine import Threat
 from notbugs.judge import Distances
 
@@ -72,6 +65,8 @@ class AttackCommand:
     json: Path | None = None
     """Write the rates (percent), the mean distance over images that were right and fell, and the
     numbers of the curves to this file."""
+    overwrite: bool = False
+    """Replace files of those names that notbugs did not write."""
     data: str | None = None
     """Another dataset, or a saved set (.safetensors), than the weights name."""
     data_dir: Path | None = None
@@ -111,7 +106,7 @@ class AttackCommand:
         if self._curved:
             facts["curves"] = self._curves(console, found)
         if self.json is not None:
-            write_text(self.json, json.dumps(facts, indent=1, allow_nan=False))
+            write_numbers(self.json, facts)
             console.print(f"Numbers: {self.json}", soft_wrap=True)
 
     @property
@@ -154,16 +149,16 @@ class AttackCommand:
         """Refuses what cannot be written before hours are spent on its content."""
         if self.save is not None and self.save.suffix != SUFFIX:
             raise bad_value("--save", f"end in {SUFFIX}", f"'{self.save}'", f"Add {SUFFIX}.")
-        recipe = None if self.save is None else self.save.with_suffix(".json")
-        files = {"--save": self.save, "--save's recipe": recipe}
-        files |= {"--plot": self.plot, "--json": self.json}
-        check_outputs(files | {"--png": self.png})
-        for path in files.values():
+        outputs = {} if self.save is None else set_at(self.save, "--save")
+        for flag, path, kind in (
+            ("--plot", self.plot, PICTURE),
+            ("--json", self.json, ATTACKED),
+            ("--png", self.png, FOLDER),
+        ):
             if path is not None:
-                check_writable(path)
-        if self.png is not None:
-            check_free(self.png)
-            check_writable(self.png.with_name(f".{self.png.name}.tmp"))
+                outputs[flag] = Output(path, kind)
+        inputs = inputs_of(weights=self.weights, model=self.model, data=self.data)
+        check_outputs(outputs, inputs, overwrite=self.overwrite)
 
     def _check_pictures(self, data: ImageData) -> None:
         if self.png is not None and data.shape[0] not in (1, 3, 4):

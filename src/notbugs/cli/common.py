@@ -1,6 +1,5 @@
 """What several commands need: devices, data, models and output folders."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +9,10 @@ import torch
 
 from notbugs.core import processes
 from notbugs.core.errors import DataError, StoreError, bad_value, check_count
+from notbugs.core.schema import read_json_file
+from notbugs.core.strict_json import to_json
 from notbugs.data import ImageData, Source, Splits, load, load_source, split
 from notbugs.data.files import SUFFIX
-from notbugs.data.writing import write_file
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
 from notbugs.models.weights import weights_in
@@ -48,7 +48,9 @@ def claim_folder(out: Path, identity: Mapping[str, str]) -> None:
     marker = out / MARKER
     try:
         if marker.exists():
-            theirs = json.loads(marker.read_text())
+            theirs = read_json_file(
+                dict[str, str], marker, remedy="Choose another folder with --out.", error=StoreError
+            )
             if theirs != dict(identity):
                 raise StoreError(
                     f"'{out}' holds another run ({_words(theirs)}); this one is "
@@ -83,7 +85,7 @@ def remark_folder(out: Path, identity: Mapping[str, str]) -> None:
 
 def _mark(marker: Path, identity: Mapping[str, str]) -> None:
     part = marker.with_name(f".{MARKER}")
-    part.write_text(json.dumps(dict(identity)))
+    part.write_text(to_json(dict(identity)))
     part.replace(marker)  # whole or not at all, so that a kill here does no harm
 
 
@@ -202,43 +204,3 @@ def loaded(name: str, data_dir: Path | None) -> Source:
 def moved(model: Classifier, device: str) -> Classifier:
     """The model on the device that was asked for."""
     return prepare(model, device_of(device))
-
-
-def check_writable(path: Path) -> None:
-    """Refuses a file that cannot be written before hours are spent on its content."""
-    processes.from_first(lambda: _check_writable(path))
-
-
-def _check_writable(path: Path) -> None:
-    there = path.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write '{path}': {error.strerror}. Choose another file."
-        ) from error
-    if not there:
-        path.unlink()
-
-
-def check_outputs(named: Mapping[str, Path | None]) -> None:
-    """Refuses two outputs of one name, of which the later would replace the earlier."""
-    seen: dict[Path, str] = {}
-    for flag, path in named.items():
-        if path is None:
-            continue
-        where = path.resolve()
-        if where in seen:
-            raise bad_value(flag, f"differ from {seen[where]}", f"'{path}'", "Name another file.")
-        seen[where] = flag
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all; of several processes the first does.
-
-    **Raises** StoreError where the system refuses.
-    """
-    if not processes.is_first():
-        return
-    write_file(path, lambda file: file.write(text.encode()))

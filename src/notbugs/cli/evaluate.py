@@ -1,6 +1,5 @@
 """`notbugs evaluate`: how much of a model stands."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from notbugs.attacks import AbstractAttack
-from notbugs.cli.common import (
-    check_writable,
-    images_for,
-    moved,
-    open_model,
-    write_text,
-)
+from notbugs.cli.common import images_for, moved, open_model
+from notbugs.cli.kinds import EVALUATED
+from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
 from notbugs.cli.progress import bar, duration
 from notbugs.core import processes
 from notbugs.core.errors import bad_value, check_count, unknown_name
@@ -83,20 +78,24 @@ class Evaluate:
     """Seed of the attacks' randomness; the images are the split's own."""
     json: Path | None = None
     """Write the verdict to this file."""
+    overwrite: bool = False
+    """Replace a file of that name that notbugs did not write."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
     def run(self, console: Console) -> None:
         """Evaluates and prints the verdict."""
         threat = Threat.parse(self.threat)
+        if self.json is not None:
+            inputs = inputs_of(weights=self.weights, model=self.model, data=self.data)
+            outputs = {"--json": Output(self.json, EVALUATED)}
+            check_outputs(outputs, inputs, overwrite=self.overwrite)
         model, facts = open_model(
             self.weights, self.model, self.embedding, self.data, self.data_dir
         )
         data = images_for("test", facts, self.data, self.data_dir, None, self.count)
         model = moved(model, self.device)
         attacks, seed = self._attacks(threat), self.seed
-        if self.json is not None:
-            check_writable(self.json)
         worst = estimate(model, data, attacks, fast=self.fast) / processes.count()
         console.print(f"At most about {duration(worst)}, if every image stands to the end.")
         state = _state_file(identity(model, data, threat, attacks, seed, self.samples, self.fast))
@@ -120,7 +119,7 @@ class Evaluate:
         for line in verdict.masking:
             console.print(f"Masking check: {line['check']}: {line['evidence']}: {line['verdict']}.")
         if self.json is not None:
-            write_text(self.json, json.dumps(verdict.as_json(), indent=1))
+            write_numbers(self.json, verdict.as_json())
             console.print(f"Verdict: {self.json}", soft_wrap=True)
 
     def _attacks(self, threat: Threat) -> Sequence[AbstractAttack]:

@@ -1,15 +1,17 @@
 """What a training leaves beside its weights: a line an epoch, and a picture."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from notbugs.cli.common import write_text
 from notbugs.core import processes
 from notbugs.core.errors import DataError
+from notbugs.core.strict_json import to_json
 from notbugs.data.writing import write_file
 from notbugs.report.figures import png, training_sheet
+
+METRICS_FILE = "metrics.jsonl"
+CURVES = "training.png"
 
 
 class Logs:
@@ -21,7 +23,7 @@ class Logs:
         What was written before a training was interrupted is not written to them again.
         """
         self.folder = folder
-        self.written = _lines(folder / "metrics.jsonl") if resumed else 0
+        self.written = _lines(folder / METRICS_FILE) if resumed else 0
         self.events = _events(folder) if tensorboard and processes.is_first() else None
 
     def write(self, history: Sequence[Mapping[str, float]]) -> None:
@@ -30,8 +32,8 @@ class Logs:
             return
         if len(history) == 1:  # from the beginning, whatever an earlier training left here
             self.written = 0
-        lines = "".join(json.dumps(dict(row)) + "\n" for row in history)
-        write_text(self.folder / "metrics.jsonl", lines)
+        lines = "".join(f"{to_json(row)}\n" for row in history).encode()
+        write_file(self.folder / METRICS_FILE, lambda file: file.write(lines))
         if self.events is not None:
             for row in history[self.written :]:
                 for name, value in row.items():
@@ -46,12 +48,12 @@ class Logs:
             self.events.close()
         if history:
             content = png(training_sheet(history))
-            write_file(self.folder / "training.png", lambda file: file.write(content))
+            write_file(self.folder / CURVES, lambda file: file.write(content))
 
 
 def _lines(path: Path) -> int:
     """Epochs that an interrupted training has left there."""
-    return len(path.read_text().splitlines()) if path.exists() else 0
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
 def _events(folder: Path) -> Any:

@@ -1,6 +1,5 @@
 """`notbugs look`: what a model sees in images, and what its parts look for, as one picture."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,26 +12,23 @@ from torch import Tensor
 
 from notbugs.analysis import high_frequency_share
 from notbugs.cli.common import (
-    check_outputs,
-    check_writable,
     images_for,
     moved,
     open_model,
-    write_text,
 )
+from notbugs.cli.kinds import FOUND, IMAGES, PICTURE, SEEN
+from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
 from notbugs.cli.progress import bar
 from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.data import ImageData, read_picture, safefile
 from notbugs.data.files import SUFFIX
 from notbugs.data.writing import write_file
 from notbugs.engine import robust_view
-from notbugs.experiments.results import plain
 from notbugs.judge import check_fits
 from notbugs.models import Classifier, frozen
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
 from notbugs.models.prior_files import load_prior
-from notbugs.models.weights import weights_in
 from notbugs.perception import ssim
 from notbugs.report.figures import png
 from notbugs.report.figures.looks import PictureRow, rows_of_pictures
@@ -116,6 +112,8 @@ class Look:
     """Write the numbers to this file."""
     save: Path | None = None
     """Write the images found, lossless, to this .safetensors file."""
+    overwrite: bool = False
+    """Replace files of those names that notbugs did not write."""
     data: str | None = None
     """Another dataset, or a saved set (.safetensors), than the weights name."""
     data_dir: Path | None = None
@@ -151,10 +149,10 @@ class Look:
             console.print(line, soft_wrap=True)
         console.print(f"Picture: {self.out}", soft_wrap=True)
         if self.save is not None:
-            safefile.write_tensors(self.save, work.found, {})
+            safefile.write_tensors(self.save, work.found, {IMAGES: "1"})
             console.print(f"Images: {self.save}", soft_wrap=True)
         if self.json is not None:
-            write_text(self.json, json.dumps(plain(work.numbers), indent=1, allow_nan=False))
+            write_numbers(self.json, work.numbers)
             console.print(f"Numbers: {self.json}", soft_wrap=True)
 
     def _check(self) -> None:
@@ -179,12 +177,7 @@ class Look:
             raise bad_value("--out", "end in .png", f"'{self.out}'", "Add .png.")
         if self.save is not None and self.save.suffix != SUFFIX:
             raise bad_value("--save", f"end in {SUFFIX}", f"'{self.save}'", f"Add {SUFFIX}.")
-        outputs = {"--out": self.out, "--json": self.json, "--save": self.save}
-        check_outputs(outputs)
-        self._check_inputs_kept(outputs)
-        for path in outputs.values():
-            if path is not None:
-                check_writable(path)
+        self._check_outputs()
 
     def _check_idle(self) -> None:
         """Refuses a flag that no way that was asked for would look at."""
@@ -208,20 +201,20 @@ class Look:
                     "Add the way that `notbugs look --help` names with it.",
                 )
 
-    def _check_inputs_kept(self, outputs: dict[str, Path | None]) -> None:
-        """Refuses to write over what is read."""
-        read = [weights_in(self.weights), self.denoiser, self.generator]
-        read += [Path(name) for name in self.image if not _is_number(name)]
-        if self.data is not None and self.data.endswith(SUFFIX):
-            read.append(Path(self.data))
-        if self.model is not None:
-            read.append(Path(self.model.rpartition(":")[0]))
-        inputs = {path.resolve() for path in read if path is not None}
-        for flag, path in outputs.items():
-            if path is not None and path.resolve() in inputs:
-                raise bad_value(
-                    flag, "differ from the files that are read", f"'{path}'", "Name another file."
-                )
+    def _check_outputs(self) -> None:
+        outputs = {"--out": Output(self.out, PICTURE)}
+        if self.json is not None:
+            outputs["--json"] = Output(self.json, SEEN)
+        if self.save is not None:
+            outputs["--save"] = Output(self.save, FOUND)
+        pictures = [Path(name) for name in self.image if not _is_number(name)]
+        inputs = inputs_of(
+            weights=self.weights,
+            model=self.model,
+            data=self.data,
+            others=[self.denoiser, self.generator, *pictures],
+        )
+        check_outputs(outputs, inputs, overwrite=self.overwrite)
 
     def _priors(self, model: Classifier) -> Priors:
         denoise: Denoiser | None = None

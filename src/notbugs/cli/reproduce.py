@@ -8,6 +8,8 @@ import tyro
 from rich.console import Console
 
 from notbugs.cli.common import claim_folder, default_workers, device_of, remark_folder
+from notbugs.cli.kinds import RUN
+from notbugs.cli.outputs import Output, check_outputs, inputs_of
 from notbugs.cli.progress import StageDisplay, duration
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.experiments import engstrom2019, ilyas2019
@@ -86,6 +88,8 @@ class Reproduce:
         config, device = self._config(), device_of(self.device)
         data = self.data.replace("/", "-").replace(":", "-")
         out = self.out or Path("runs") / f"{self.experiment}-{data}-{self.preset}"
+        inputs = inputs_of(model=self.model, data=self.data)
+        check_outputs({"--out": Output(out, RUN)}, inputs, overwrite=False)
         identity = {"experiment": self.experiment, "data": self.data, "preset": self.preset}
         claim_folder(out, identity)
         store = Store(self.store or out / "store")

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from notbugs.cli.common import images_for, moved, open_model
+from notbugs.cli.kinds import ARCHIVE, FOLDER
+from notbugs.cli.outputs import Output, check_outputs, inputs_of, set_at
 from notbugs.cli.progress import bar
 from notbugs.core import processes
 from notbugs.core.errors import bad_value, unknown_name
@@ -24,6 +26,7 @@ from notbugs.data import (
     save,
     summary,
 )
+from notbugs.data.files import SUFFIX
 from notbugs.engine import Threat
 from notbugs.features import InversionSettings, inverted_set, targeted_set
 
@@ -62,6 +65,8 @@ class Build:
     """The source model: a .safetensors file, or the folder that train wrote."""
     out: Path
     """The .safetensors file to write."""
+    overwrite: bool = False
+    """Replace files of that name (and the .json beside it) that notbugs did not write."""
     threat: str | None = None
     """For rand, det and other: norm:eps, e.g. l2:0.5 (pixel units of [0, 1])."""
     steps: int | None = None
@@ -89,6 +94,10 @@ class Build:
             raise unknown_name("kind", self.kind, KINDS)
         if self.kind in KINDS[:3] and self.threat is None:
             raise bad_value("--threat", f"be given for '{self.kind}'", None, "Example: l2:0.5.")
+        if self.out.suffix != SUFFIX:
+            raise bad_value("--out", f"end in {SUFFIX}", f"'{self.out}'", f"Add {SUFFIX}.")
+        inputs = inputs_of(weights=self.weights, model=self.model, data=self.data)
+        check_outputs(set_at(self.out, "--out"), inputs, overwrite=self.overwrite)
         model, facts = open_model(
             self.weights, self.model, self.embedding, self.data, self.data_dir
         )
@@ -190,20 +199,22 @@ class ExportData:
     """A dataset's name or a .safetensors file."""
     to: Path
     """A file ending in .npz or .safetensors, or a folder for PNG images in class folders."""
+    overwrite: bool = False
+    """Replace a file of that name (and the .json beside a set) that notbugs did not write."""
     data_dir: Path | None = None
     """Where the dataset's files lie."""
 
     def run(self, console: Console) -> None:
         """Writes it."""
+        formats = {".npz": export_npz, SUFFIX: save, "": export_folder}
+        if self.to.suffix not in formats:
+            raise unknown_name("format", self.to.suffix, (".npz", SUFFIX))
+        outputs = {"--to": Output(self.to, FOLDER if not self.to.suffix else ARCHIVE)}
+        if self.to.suffix == SUFFIX:
+            outputs = set_at(self.to, "--to")
+        check_outputs(outputs, inputs_of(data=self.name), overwrite=self.overwrite)
         data = _parts(self.name, self.data_dir)[0]
-        if self.to.suffix == ".npz":
-            export_npz(data, self.to)
-        elif self.to.suffix == ".safetensors":
-            save(data, self.to)
-        elif self.to.suffix:
-            raise unknown_name("format", self.to.suffix, (".npz", ".safetensors"))
-        else:
-            export_folder(data, self.to)
+        formats[self.to.suffix](data, self.to)
         console.print(f"{len(data)} images of {data.name}: {self.to}", soft_wrap=True)
 
 

@@ -11,7 +11,11 @@ from rich.console import Console
 
 from notbugs.attacks.losses import cross_entropy, margin
 from notbugs.cli.common import device_of, loaded, open_model
+from notbugs.cli.kinds import CHECKPOINT as CHECKPOINT_KIND
+from notbugs.cli.kinds import METRICS, PICTURE, WEIGHTS
+from notbugs.cli.logs import CURVES, METRICS_FILE
 from notbugs.cli.making import DISTILLATION, TEACHER, Made, Making
+from notbugs.cli.outputs import Output, check_outputs, inputs_of
 from notbugs.cli.progress import duration
 from notbugs.core.errors import bad_value
 from notbugs.core.interrupts import Stopped
@@ -103,7 +107,8 @@ class Train:
     """Varies split, weights, order and adversary."""
     overwrite: bool = False
     """Replace a finished model in the folder once this one is finished, and at once its metrics and
-    the checkpoint of another training. This training's own checkpoint is gone on from."""
+    the checkpoint of another training, also where files of those names are not notbugs' own. This
+    training's own checkpoint is gone on from."""
     tensorboard: bool = False
     """Also write TensorBoard's event files to the folder (needs the package tensorboard)."""
     data_dir: Path | None = None
@@ -121,6 +126,7 @@ class Train:
         if self._is_finished():
             console.print(f"Finished before it was started again. Model: {self.out / MODEL}")
             return
+        self._check_outputs()
         place = device_of(self.device)
         config = training_config(self.data, self.threat, place, self.recipe)
         recipe = self._recipe(config)
@@ -179,6 +185,25 @@ class Train:
                 "Choose another folder, or pass --overwrite to replace it.",
             )
         return True
+
+    def _check_outputs(self) -> None:
+        """Refuses to replace what the folder holds of others."""
+        teaches = self.recipe == DISTILLATION and self.distil is None
+        kinds = {
+            MODEL: WEIGHTS,
+            CHECKPOINT: CHECKPOINT_KIND,
+            METRICS_FILE: METRICS,
+            CURVES: PICTURE,
+        }
+        folders = [self.out, self.out / TEACHER] if teaches else [self.out]
+        outputs = {
+            f"--out ({folder / name})": Output(folder / name, kind)
+            for folder in folders
+            for name, kind in kinds.items()
+        }
+        teacher = None if self.distil is None else weights_in(self.distil)
+        inputs = inputs_of(model=self.model, data=self.data, others=[teacher])
+        check_outputs(outputs, inputs, overwrite=self.overwrite)
 
     def _recipe(self, config: Config) -> Recipe:
         """The named recipe with the user's own settings."""

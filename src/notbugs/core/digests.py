@@ -8,6 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from notbugs.core.strict_json import finite
+
 DIGEST = "digest"
 """The field of a sealed content that holds the digest of the others."""
 
@@ -51,5 +53,6 @@ def bytes_of(tensor: Tensor) -> memoryview:
 
 
 def _of_json(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    # As files hold it, where numbers that are not finite are null.
+    text = json.dumps(finite(content), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Sets in other people's formats: .npz archives, and lists of tensors saved by torch."""
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,20 @@ from torch import Tensor
 
 from notbugs.core.errors import DataError, bad_value, check_dense
 from notbugs.core.limits import CLASSES, beyond_memory
+from notbugs.core.schema import read_json
+from notbugs.core.strict_json import to_json
 from notbugs.data.dataset import JSON, ImageData
 from notbugs.data.writing import write_file
 
 COLUMN = "column_"
+
+
+@dataclass(frozen=True)
+class About:
+    """What an archive says of its set."""
+
+    name: str | None = None
+    provenance: dict[str, Any] | None = None
 
 
 def export_npz(data: ImageData, path: Path | str) -> None:
@@ -30,7 +40,7 @@ def export_npz(data: ImageData, path: Path | str) -> None:
         "images": data.images.cpu().numpy(),
         "labels": data.labels.cpu().numpy(),
         "class_names": np.array(data.class_names),
-        "about": np.array(json.dumps({"name": data.name, "provenance": data.provenance})),
+        "about": np.array(to_json(asdict(About(data.name, dict(data.provenance))))),
     }
     arrays |= {f"{COLUMN}{name}": column.cpu().numpy() for name, column in data.columns.items()}
     write_file(path, lambda file: np.savez_compressed(file, **arrays))
@@ -52,7 +62,9 @@ def import_npz(path: Path | str, *, name: str | None = None) -> ImageData:
             f"'{path}' lacks {' and '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}."
         )
     try:
-        about: dict[str, Any] = json.loads(str(arrays.get("about", "{}")))
+        of = f"`about` in '{path}'"
+        about = read_json(About, str(arrays.get("about", "{}")), of=of, remedy="Make it again.")
+        imported = {"recipe": "import", "file": path.name}
         columns = {
             key.removeprefix(COLUMN): torch.from_numpy(array)
             for key, array in arrays.items()
@@ -64,8 +76,8 @@ def import_npz(path: Path | str, *, name: str | None = None) -> ImageData:
             torch.from_numpy(arrays["images"]),
             torch.from_numpy(arrays["labels"]),
             None if names is None else [str(n) for n in names],
-            name or about.get("name") or path.stem,
-            about.get("provenance", {"recipe": "import", "file": path.name}),
+            name or about.name or path.stem,
+            imported if about.provenance is None else about.provenance,
             columns,
         )
     except (TypeError, ValueError, AttributeError) as error:

@@ -1,19 +1,46 @@
 """ImageData in its own file: safetensors with the provenance inside, lossless both ways."""
 
-import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict
 
 from notbugs.core.errors import DataError, bad_value
+from notbugs.core.schema import read_json
+from notbugs.core.strict_json import to_json
 from notbugs.data.dataset import ImageData
-from notbugs.data.safefile import read_tensors, write_tensors
-from notbugs.data.writing import write_file
+from notbugs.data.safefile import read_header, read_tensors, write_tensors
+from notbugs.data.writing import write_json
 
 KEY = "notbugs.data"
 FORMAT = 1
 COLUMN = "column."
 SUFFIX = ".safetensors"
+
+
+class Versioned(TypedDict):
+    """What every version of a description begins with."""
+
+    format: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a set's file says of it, beside its tensors."""
+
+    format: int
+    name: str
+    class_names: list[str]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe(Facts):
+    """What is written beside it for people and scripts: the same, and what the set holds."""
+
+    images: int
+    shape: list[int]
+    digest: str
 
 
 def save(data: ImageData, path: Path | str) -> None:
@@ -32,9 +59,10 @@ def save(data: ImageData, path: Path | str) -> None:
         raise bad_value("path", f"end in {SUFFIX}", f"'{path}'", f"Add {SUFFIX}.")
     tensors = {"images": data.images, "labels": data.labels}
     tensors |= {f"{COLUMN}{name}": column for name, column in data.columns.items()}
-    write_tensors(path, tensors, {KEY: json.dumps(_facts(data), sort_keys=True)})
-    recipe = json.dumps(_facts(data) | _figures(data), indent=2) + "\n"
-    write_file(path.with_suffix(".json"), lambda file: file.write(recipe.encode()))
+    facts = asdict(_facts(data))
+    write_tensors(path, tensors, {KEY: to_json(facts, sort_keys=True)})
+    figures = {"images": len(data), "shape": list(data.shape), "digest": data.digest}
+    write_json(path.with_suffix(".json"), facts | figures)
 
 
 def load(path: Path | str) -> ImageData:
@@ -45,48 +73,36 @@ def load(path: Path | str) -> ImageData:
             written by `save`.
     """
     path = Path(path)
-    tensors, metadata = read_tensors(path, what="data")
-    facts = _parse(path, metadata)
+    facts = _parse(path, read_header(path, what="data"))
+    tensors, _ = read_tensors(path, what="data")
     columns = {k.removeprefix(COLUMN): t for k, t in tensors.items() if k.startswith(COLUMN)}
     try:
         return ImageData(
             images=tensors["images"],
             labels=tensors["labels"],
-            class_names=tuple(facts["class_names"]),
-            name=facts["name"],
-            provenance=facts["provenance"],
+            class_names=tuple(facts.class_names),
+            name=facts.name,
+            provenance=facts.provenance,
             columns=columns,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"'{path}' does not hold a valid set: {error} Make it again.") from error
 
 
-def _facts(data: ImageData) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "name": data.name,
-        "class_names": list(data.class_names),
-        "provenance": data.provenance,
-    }
+def _facts(data: ImageData) -> Facts:
+    return Facts(FORMAT, data.name, list(data.class_names), dict(data.provenance))
 
 
-def _figures(data: ImageData) -> dict[str, Any]:
-    return {"images": len(data), "shape": list(data.shape), "digest": data.digest}
-
-
-def _parse(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _parse(path: Path, metadata: Mapping[str, str]) -> Facts:
     if KEY not in metadata:
         raise DataError(
             f"'{path}' is a safetensors file, but not a set that notbugs saved "
             "(a weights file, perhaps?). Check the path."
         )
-    try:
-        facts: Any = json.loads(metadata[KEY])
-    except ValueError as error:
-        raise DataError(f"The description in '{path}' is corrupt. Make it again.") from error
-    version = cast("dict[str, Any]", facts).get("format") if isinstance(facts, dict) else None
+    of = f"the description in '{path}'"
+    version = read_json(Versioned, metadata[KEY], of=of, remedy="Make it again.")["format"]
     if version != FORMAT:
         raise DataError(
             f"'{path}' has data format {version}; this version reads {FORMAT}. Update notbugs."
         )
-    return facts
+    return read_json(Facts, metadata[KEY], of=of, remedy="Make it again.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from notbugs.core.errors import StoreError
+from notbugs.core.strict_json import to_json
 
 
 def write_file(path: Path, write: Callable[[BinaryIO], object], *, size: int | None = None) -> None:
@@ -34,6 +35,16 @@ def write_file(path: Path, write: Callable[[BinaryIO], object], *, size: int | N
         # A read-only folder cannot be tidied either; the first error says so.
         with _quiet():
             part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
+    """Writes a value as JSON, in which numbers that are not finite are null.
+
+    Raises:
+        StoreError: as `write_file`.
+    """
+    text = to_json(value, indent=indent)
+    write_file(path, lambda file: file.write(text.encode()))
 
 
 def check_free(path: Path) -> None:

@@ -80,8 +80,13 @@ class Threat:
         whole = round(self.eps * 255)
         if self.norm.name == "linf" and whole / 255 == self.eps:
             return f"linf:{whole}/255"
-        short = f"{self.eps:g}"
-        return f"{self.norm.name}:{short if float(short) == self.eps else repr(float(self.eps))}"
+        return f"{self.norm.name}:{exact(self.eps)}"
+
+
+def exact(number: float) -> str:
+    """The number in as few digits as tell it from every other, as in names of files."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(float(number))
 
 
 def _number(text: str, whole: str) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from notbugs.data import load_source
 from notbugs.engine import Threat
+from notbugs.engine.threat import exact
 from notbugs.experiments import stages
 from notbugs.experiments.config import Config
 from notbugs.features import TARGET_KINDS
@@ -44,7 +45,7 @@ class TrainedSet:
     @property
     def file_name(self) -> str:
         """A file name for it, without a suffix: `D_det-eps2-seed0`."""
-        radius = "" if self.eps is None else f"-eps{self.eps:g}"
+        radius = "" if self.eps is None else f"-eps{exact(self.eps)}"
         return f"{self.set.replace(':', '-')}{radius}-seed{self.seed}"
 
 
@@ -155,7 +156,7 @@ class Planner:
     def targeted(self, kind: str, eps: float, seed: int, source: Stage) -> Stage:
         return self.stage(
             "dataset",
-            f"build D_{kind} ε={eps:g} · seed {seed}",
+            f"build D_{kind} ε={exact(eps)} · seed {seed}",
             stages.build_targeted,
             self.n * self.config.push_steps * 3,
             {"source": source},
@@ -172,7 +173,7 @@ class Planner:
         # The network does not matter here, but one shape of configuration serves all stages.
         return self.stage(
             "dataset",
-            f"build leak:D_{kind} ε={eps:g} · seed {seed}",
+            f"build leak:D_{kind} ε={exact(eps)} · seed {seed}",
             stages.build_control,
             self.n,
             {},
@@ -183,7 +184,7 @@ class Planner:
 
     def student(self, name: str, eps: float | None, seed: int, data: Stage) -> TrainedSet:
         # One role for all students of a seed: they start from the same weights and order.
-        label = name if eps is None else f"{name} ε={eps:g}"
+        label = name if eps is None else f"{name} ε={exact(eps)}"
         model = self.model("student", seed, self.config.student, data)
         model = _relabelled(model, f"train on {label} · seed {seed}")
         return TrainedSet(name, eps, seed, data, model, self.numbers(label, seed, model, data))

@@ -1,7 +1,5 @@
 """Writes what a run leaves behind: results.json, models, datasets, pictures."""
 
-import json
-import math
 import os
 import platform
 import shutil
@@ -14,7 +12,9 @@ from typing import Any
 import torch
 
 import notbugs
-from notbugs.data.writing import refusals, write_file
+from notbugs.core.errors import DataError
+from notbugs.core.schema import read_json_file
+from notbugs.data.writing import refusals, write_file, write_json
 from notbugs.engine import Threat
 from notbugs.experiments.claims import Claim
 from notbugs.experiments.claims import row as claim_row
@@ -43,7 +43,7 @@ def write_results(
         **found_by(claims, numbers, config.seeds, numbers.tables(), summary),
     }
     _lay_out(plan, store, out)
-    write_json(out / "results.json", json.dumps(result, indent=1))
+    write_json(out / "results.json", result)
     return result
 
 
@@ -115,7 +115,7 @@ def claim_files(out: Path, wanted: Sequence[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for old in set(_listed(out)) - {out / name for name in wanted}:
         old.unlink(missing_ok=True)
-    write_json(out / LIST, json.dumps(sorted(wanted), indent=1))
+    write_json(out / LIST, sorted(wanted))
 
 
 def _names(plan: Plan) -> list[tuple[str, str]]:
@@ -132,10 +132,10 @@ def _model_name(row: TrainedSet) -> str:
 def _listed(out: Path) -> list[Path]:
     """The files an earlier run says it put there; none outside the folders of ours."""
     try:
-        names = json.loads((out / LIST).read_text())
-    except (OSError, ValueError):
+        names = read_json_file(list[str], out / LIST, remedy="")
+    except DataError:
         return []
-    places = [out / str(name) for name in names]
+    places = [out / name for name in names]
     allowed = {out / "models", out / "datasets", out / "priors"}
     return [p for p in places if p.parent in allowed and p.suffix == ".safetensors"]
 
@@ -160,22 +160,3 @@ def _is_copy(target: Path, source: Path) -> bool:
         return False
     ours, theirs = target.stat(), source.stat()
     return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
-
-
-def plain(value: Any) -> Any:
-    """The value without what JSON cannot say: an infinite or missing number is null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}  # pyright: ignore
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]  # pyright: ignore
-    return value
-
-
-def write_json(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all.
-
-    **Raises** StoreError where it cannot be written.
-    """
-    write_file(path, lambda file: file.write(text.encode()))

@@ -1,6 +1,5 @@
 """The producers of the main experiment: what each stage of the graph does in its worker."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from functools import lru_cache
@@ -23,6 +22,7 @@ from notbugs.data import (
     split,
 )
 from notbugs.data.sources.source import Source
+from notbugs.data.writing import write_json
 from notbugs.engine import Threat
 from notbugs.experiments.config import USER
 from notbugs.features import (
@@ -42,6 +42,8 @@ from notbugs.training import Trained, recipe_from_json, train
 MODEL = "model.safetensors"
 DATASET = "data.safetensors"
 NUMBERS = "numbers.json"
+DAMAGED = "Delete its folder in the store, and run the same command again: it is made anew."
+"""The remedy for a stored result that cannot be read."""
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -251,7 +253,7 @@ def measure(context: StageContext) -> None:
     }
     if config["data"]["name"] == "planted":
         numbers |= _planted_numbers(model, data or splits_of(context).train, test)
-    (context.work / NUMBERS).write_text(json.dumps(numbers, indent=1))
+    write_json(context.work / NUMBERS, numbers)
 
 
 def _set_numbers(data: ImageData | None) -> dict[str, float | None]:

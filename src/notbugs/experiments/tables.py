@@ -1,12 +1,12 @@
 """From per-seed numbers to the rows of a table: means and deviations over seeds."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from notbugs.core.schema import read_json_file
 from notbugs.experiments.claims import exceeds, mean, spread
 from notbugs.experiments.plan import TrainedSet
-from notbugs.experiments.stages import NUMBERS
+from notbugs.experiments.stages import DAMAGED, NUMBERS
 from notbugs.store import Store
 
 COLUMNS = (
@@ -104,7 +104,7 @@ def collect(rows: Iterable[TrainedSet], store: Store, classes: int) -> Numbers:
     """Reads what the `measure` stages wrote, of a dataset of so many classes."""
     found: list[Measured] = []
     for row in rows:
-        entry = store.get(row.numbers.kind, row.numbers.key)
-        values = json.loads((entry.path / NUMBERS).read_text())
+        path = store.get(row.numbers.kind, row.numbers.key).path / NUMBERS
+        values = read_json_file(dict[str, float | None], path, remedy=DAMAGED)
         found.append(Measured(row.set, row.eps, row.seed, values))
     return Numbers(tuple(found), 100 / classes)

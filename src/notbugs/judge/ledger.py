@@ -1,7 +1,6 @@
 """The books of an evaluation, row by row, kept on disk while it runs."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -13,8 +12,10 @@ from notbugs.attacks import AbstractAttack
 from notbugs.core import processes
 from notbugs.core.digests import bytes_of, sealed, unsealed
 from notbugs.core.errors import StoreError
+from notbugs.core.schema import fit
+from notbugs.core.strict_json import parse_json
 from notbugs.data import ImageData
-from notbugs.data.writing import write_file
+from notbugs.data.writing import write_json
 from notbugs.engine import Check, Threat
 from notbugs.judge.verdict import AttackRecord, Verdict
 from notbugs.models import Classifier, frozen
@@ -86,6 +87,66 @@ class Found(NamedTuple):
     non_finite_points: int
 
 
+REMEDY = "Delete it to begin anew, or choose another file."
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A ledger as its file holds it; `identity` says which evaluation's it is."""
+
+    identity: str
+    seconds: list[float]
+    flat: int
+    attacked: int
+    forwards: int
+    right: list[bool]
+    broken_by: list[int]
+    seen: dict[str, list[int]]
+    given_up: dict[str, list[int]]
+    spared: dict[str, list[int]]
+    checked: dict[str, list[int]]
+    fell: dict[str, list[int]]
+    within_rounding: list[int]
+    non_finite: list[int]
+    non_finite_points: int
+
+    def check(self, path: Path, attacks: int) -> None:
+        """Refuses numbers that no evaluation of so many attacks leaves.
+
+        **Raises** StoreError.
+        """
+        rows = range(len(self.right))
+        by_stage = (self.seen, self.given_up, self.spared, self.checked, self.fell)
+        lists = [self.within_rounding, self.non_finite]
+        lists += [found for each in by_stage for found in each.values()]
+        counts = (self.flat, self.attacked, self.forwards, self.non_finite_points)
+        sound = (
+            len(self.seconds) == attacks
+            and len(self.broken_by) == len(self.right)
+            and all(-1 <= broken < attacks for broken in self.broken_by)
+            and all(row in rows for found in lists for row in found)
+            and min(*counts, *self.seconds) >= 0
+        )
+        if not sound:
+            raise StoreError(
+                f"'{path}' is damaged: its rows and attacks are not those of this evaluation. "
+                f"{REMEDY}"
+            )
+
+
+def _read(path: Path) -> Kept:
+    """What a state's file holds.
+
+    **Raises** StoreError.
+    """
+    try:
+        return fit(Kept, unsealed(parse_json(path.read_bytes())))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"'{path}' is not the saved state of an evaluation, or is damaged ({error}). {REMEDY}"
+        ) from error
+
+
 @dataclass
 class Ledger:
     """Which rows were right, which attack broke which, and what that cost.
@@ -135,20 +196,14 @@ class Ledger:
         fresh._path, fresh._identity = path, identify()
         if not path.exists():
             return fresh
-        try:
-            kept = unsealed(json.loads(path.read_text()))
-            same = kept.pop("identity") == fresh._identity
-            found = cls(**kept) if same else fresh
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"'{path}' is not the saved state of an evaluation, or is damaged ({error}). "
-                "Delete it to begin anew, or choose another file."
-            ) from error
-        if not same:
+        kept = _read(path)
+        if kept.identity != fresh._identity:
             raise StoreError(
                 f"'{path}' is the state of another evaluation (other weights, data, threat, "
-                "attacks or seed). Delete it to begin anew, or choose another file."
+                f"attacks or seed). {REMEDY}"
             )
+        kept.check(path, attacks)
+        found = cls(**{f.name: getattr(kept, f.name) for f in fields(kept) if f.name != "identity"})
         found._path, found._identity = path, fresh._identity
         return found
 
@@ -233,8 +288,8 @@ class Ledger:
         if self._path is None:
             return
         kept = {k: v for k, v in asdict(self).items() if not k.startswith("_")}
-        text = json.dumps(sealed({"identity": self._identity, **kept}))
-        write_file(self._path, lambda file: file.write(text.encode()))
+        whole = sealed({"identity": self._identity, **kept})
+        write_json(self._path, whole, indent=None)
 
     def verdict(self, threat: Threat, names: Sequence[str], copies: Sequence[str]) -> Verdict:
         """The ledger as a verdict; `names` and `copies` are those of the attacks."""

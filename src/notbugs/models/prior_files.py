@@ -1,16 +1,40 @@
 """Denoisers and generators as safetensors files."""
 
-import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from notbugs.core.errors import DataError
+from notbugs.core.schema import fit
+from notbugs.core.strict_json import parse_json, to_json
 from notbugs.data import safefile
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
 from notbugs.models.state import put_state
 
 FORMAT = "notbugs-prior"
-KINDS = {"denoiser": Denoiser, "generator": ImageGenerator}
+
+
+@dataclass(frozen=True)
+class DenoiserFacts:
+    """What makes a denoiser."""
+
+    shape: tuple[int, int, int]
+    width: int
+
+
+@dataclass(frozen=True)
+class GeneratorFacts(DenoiserFacts):
+    """What makes a generator."""
+
+    codes: int
+    upsample: str
+
+
+KINDS: Mapping[str, tuple[type[Denoiser | ImageGenerator], type[DenoiserFacts]]] = {
+    "denoiser": (Denoiser, DenoiserFacts),
+    "generator": (ImageGenerator, GeneratorFacts),
+}
 
 
 def save_prior(net: Denoiser | ImageGenerator, path: Path) -> None:
@@ -19,7 +43,7 @@ def save_prior(net: Denoiser | ImageGenerator, path: Path) -> None:
     **Raises** StoreError where the file cannot be written; an older one stays as it was.
     """
     kind = "denoiser" if isinstance(net, Denoiser) else "generator"
-    facts = {"format": FORMAT, "kind": kind, "facts": json.dumps(net.facts)}
+    facts = {"format": FORMAT, "kind": kind, "facts": to_json(net.facts)}
     safefile.write_tensors(path, net.state_dict(), facts)
 
 
@@ -28,13 +52,14 @@ def load_prior(path: Path) -> Denoiser | ImageGenerator:
 
     **Raises** DataError where the file is missing, damaged or of another kind.
     """
-    tensors, metadata = safefile.read_tensors(path)
+    metadata = safefile.read_header(path)
     try:
         if metadata["format"] != FORMAT:
             raise KeyError(metadata["format"])
-        facts = json.loads(metadata["facts"])
-        shape = tuple(facts.pop("shape"))
-        net = KINDS[metadata["kind"]](shape, seed=0, **facts)
+        make, schema = KINDS[metadata["kind"]]
+        facts = fit(schema, parse_json(metadata["facts"]))
+        tensors, _ = safefile.read_tensors(path)
+        net = make(seed=0, **asdict(facts))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"'{path}' holds no denoiser or generator of notbugs ({error}). "

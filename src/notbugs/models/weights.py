@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 from torch import nn
 
 from notbugs.core.errors import DataError, bad_value
+from notbugs.core.schema import read_json
+from notbugs.core.strict_json import parse_json
 from notbugs.data.safefile import read_header, read_tensors, write_tensors
 from notbugs.models.classifier import JSON, Classifier
 from notbugs.models.prepared import plainly
@@ -19,16 +21,28 @@ MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
 """The files in a folder that a training writes."""
 KEY = "notbugs.weights"
 FORMAT = 1
-RESERVED = (
-    "format",
-    "architecture",
-    "options",
-    "shape",
-    "classes",
-    "embedding",
-    "mean",
-    "std",
-)
+REMEDY = "Copy it again, or make it anew."
+
+
+class Versioned(TypedDict):
+    """What every version of a description begins with."""
+
+    format: int
+
+
+class Description(Versioned):
+    """What a weights file says of its model; what else is there is the caller's own."""
+
+    architecture: str | None
+    options: dict[str, Any]
+    shape: list[int]
+    classes: int
+    embedding: str
+    mean: list[float]
+    std: list[float]
+
+
+RESERVED = tuple(get_type_hints(Description))
 
 
 def save(model: Classifier, path: Path | str, *, metadata: Mapping[str, JSON] = {}) -> None:
@@ -103,11 +117,11 @@ def load(path: Path | str, module: nn.Module | None = None) -> tuple[Classifier,
             `module`, or holds the weights of another model.
     """
     path = weights_in(path)
-    tensors, header = read_tensors(path)
-    metadata = _parse(path, header)
+    metadata = read_metadata(path)  # what is wrong there is named before the tensors are read
+    tensors, _ = read_tensors(path)
     try:
         model = _rebuild(path, metadata, module)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"The description in '{path}' does not give a model: {error}") from error
     # It has the precision the model was saved in; `put_state` refuses any other dtype.
     if "mean" in tensors and tensors["mean"].is_floating_point():
@@ -124,8 +138,8 @@ def load_into(model: Classifier, path: Path | str) -> dict[str, Any]:
             the weights of another model. The model is then unchanged.
     """
     path = weights_in(path)
-    tensors, header = read_tensors(path)
-    metadata = _parse(path, header)
+    metadata = read_metadata(path)  # what is wrong there is named before the tensors are read
+    tensors, _ = read_tensors(path)
     theirs = (metadata["architecture"], metadata["shape"], metadata["classes"])
     ours = (model.architecture, list(model.shape), model.classes)
     if theirs != ours:
@@ -152,8 +166,10 @@ def _describe(model: Classifier) -> dict[str, JSON]:
 
 def _to_json(content: Mapping[str, JSON]) -> str:
     try:
-        return json.dumps(content, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(content, sort_keys=True, allow_nan=False)
+        parse_json(text)  # what cannot be read again
+        return text
+    except (RecursionError, TypeError, ValueError) as error:
         raise bad_value(
             "metadata",
             "hold only what JSON can: text, finite numbers, lists, mappings",
@@ -168,19 +184,13 @@ def _parse(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
             f"'{path}' is a safetensors file, but not one of notbugs' weights files: it does "
             "not say which model it belongs to. Load it with a module (path/to/file.py:factory)."
         )
-    try:
-        metadata: dict[str, Any] = json.loads(header[KEY])
-        version = metadata["format"]
-        missing = [name for name in RESERVED if name not in metadata]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"The description in '{path}' is corrupt. Copy it again.") from error
+    of = f"the description in '{path}'"
+    version = read_json(Versioned, header[KEY], of=of, remedy=REMEDY)["format"]
     if version != FORMAT:
         raise DataError(
             f"'{path}' has weights format {version}; this version reads {FORMAT}. Update notbugs."
         )
-    if missing:
-        raise DataError(f"The description in '{path}' lacks {', '.join(missing)}. Copy it again.")
-    return metadata
+    return dict(read_json(Description, header[KEY], of=of, remedy=REMEDY))
 
 
 def _rebuild(path: Path, metadata: Mapping[str, Any], module: nn.Module | None) -> Classifier:

@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from notbugs.core.errors import DataError
 from notbugs.experiments.engstrom.outcome import RESULTS, SAMPLES
 from notbugs.experiments.engstrom.settings import looks_for
 from notbugs.report import content, figures
 from notbugs.report.command import Reproduction, looks_reproduction
 from notbugs.report.figures import DARK, LIGHT, Theme
 from notbugs.report.figures import looks as drawings
-from notbugs.report.reading import Arrays, read_json, read_samples
+from notbugs.report.reading import Arrays, checked, read_samples
 from notbugs.report.rendering import embedded, template, write_page
+from notbugs.report.schemas import LooksResult
 from notbugs.report.words import any_number, verdict
 
 EXPERIMENT = "engstrom2019"
@@ -200,7 +200,7 @@ def write_looks(folder: Path) -> Path:
     **Raises** DataError where the folder holds no results of this experiment; StoreError where it
     cannot be written.
     """
-    result = _read(folder / RESULTS)
+    result = checked(LooksResult, folder / RESULTS)
     pictures = read_samples(folder / SAMPLES)
     light = _draw(result, pictures, LIGHT)
     return write_page(folder, render(result, light, _draw(result, pictures, DARK)), light)
@@ -304,10 +304,3 @@ def _again(config: Mapping[str, Any]) -> Reproduction:
         json.dumps(asdict(looks_for(config["models"]["data"], config["models"]["preset"])))
     )
     return looks_reproduction(EXPERIMENT, config, usual)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("experiment") != EXPERIMENT:  # pyright: ignore
-        raise DataError(f"'{path}' is no result of {EXPERIMENT}. Run the experiment again.")
-    return found  # pyright: ignore

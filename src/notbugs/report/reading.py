@@ -1,21 +1,21 @@
 """Reads a run's folder: results.json and the sample pictures, checked once, typed after."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from notbugs.core.errors import DataError
+from notbugs.core.schema import read_json_file
+from notbugs.data import safefile
+from notbugs.report.schemas import Result
 
 RESULTS = "results.json"
 SAMPLES = "samples.safetensors"
+REMEDY = "Name the folder that `notbugs reproduce` wrote, after its run has ended, or run it again."
 CONTROL = "leak:"
 """What the name of a leakage-only control begins with, before its set's own name."""
 
@@ -128,60 +128,24 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it is missing, damaged or not ours.
     """
-    found = read_json(path)
-    missing = _missing(found) or _bad_row(found)
-    if missing:
-        raise DataError(
-            f"'{path}' is not a result of notbugs: it has no {missing}. "
-            "Name the folder that `notbugs reproduce` wrote."
-        )
+    found = checked(Result, path)
+    for place, rows in (
+        ("/tables/sets", found["tables"]["sets"]),
+        ("/conditions/classes", found["conditions"]["classes"]),
+    ):
+        if not rows:
+            raise DataError(f"'{path}' is damaged: {place}: expected some, got none. {REMEDY}")
     return found
 
 
-def read_json(path: Path) -> Any:
-    """The content of a results.json, whatever it holds.
+def checked(kind: type[Any], path: Path) -> dict[str, Any]:
+    """The content of a results.json that fits the schema `kind`.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: it is missing, damaged or not ours; the place is named.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"Cannot read '{path}': {error.strerror}. Name the folder that "
-            "`notbugs reproduce` wrote, after its run has ended."
-        ) from error
-    except ValueError as error:
-        raise DataError(f"'{path}' is damaged ({error}). Run the experiment again.") from error
-
-
-def _missing(found: Any) -> str | None:
-    """The first thing that every result of ours has and this one has not."""
-    for trail in (
-        ("experiment",),
-        ("dataset",),
-        ("claims",),
-        ("tables", "sets"),
-        ("conditions", "classes"),
-        ("conditions", "config", "norm"),
-        ("conditions", "config", "eps_eval"),
-    ):
-        inner = found
-        for key in trail:
-            if not isinstance(inner, dict) or key not in inner:
-                return f'"{".".join(trail)}"'
-            inner = cast("dict[str, Any]", inner)[key]
-        if trail[-1] in ("sets", "classes") and not (isinstance(inner, list) and inner):
-            return f'rows in "{".".join(trail)}"'
-    return None
-
-
-def _bad_row(found: Any) -> str | None:
-    """A table whose rows do not name their set."""
-    for name, rows in found["tables"].items():
-        if not all(isinstance(row, dict) and "set" in row for row in rows):
-            return f'"set" in a row of "tables.{name}"'
-    return None
+    read_json_file(kind, path, remedy=REMEDY)
+    return read_json_file(dict[str, Any], path, remedy=REMEDY)
 
 
 def set_row(row: Mapping[str, Any]) -> SetRow:
@@ -201,8 +165,9 @@ def read_samples(path: Path) -> Arrays:
     if not path.is_file():
         return {}
     try:
-        return {name: np.asarray(array) for name, array in load_file(path).items()}
-    except (SafetensorError, OSError, ValueError) as error:
+        tensors, _ = safefile.read_tensors(path, what="data")
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+    except (DataError, TypeError) as error:  # NumPy does not know every type of number
         raise DataError(
             f"'{path}' is damaged ({error}). Run the same command again to write it anew."
         ) from error

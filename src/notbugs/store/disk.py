@@ -3,20 +3,31 @@
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import secrets
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from notbugs.core.errors import StoreError
+from notbugs.core.schema import REST, fit
+from notbugs.core.strict_json import SchemaError, parse_json, to_json
 
 MARKER = "notbugs-store.json"
 OWN = ("partial", "locks")
 FORMAT = 1
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a store's marker says."""
+
+    format: int = 1
+    others: dict[str, Any] = field(default_factory=dict[str, Any], metadata=REST)
 
 
 def claim(root: Path) -> None:
@@ -58,15 +69,15 @@ def _mark(root: Path) -> None:
 def _write_marker(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
     part = root / f".{MARKER}.{secrets.token_hex(4)}"
-    part.write_text(json.dumps({"format": FORMAT}))
+    part.write_text(to_json({"format": FORMAT}))
     part.replace(root / MARKER)
 
 
 def _check_format(marker: Path) -> None:
     """Refuses a store that a later version laid out; a marker without a number is format 1."""
     try:
-        number = json.loads(marker.read_text()).get("format", 1)
-    except (ValueError, AttributeError) as error:
+        number = fit(Marker, parse_json(marker.read_bytes())).format
+    except SchemaError as error:
         raise StoreError(
             f"'{marker}' is damaged. If its folder is a notbugs store, delete that one file and "
             f'write {{"format": {FORMAT}}} in its place; else choose another folder.'

@@ -1,21 +1,31 @@
 """Content-addressed results: resume instead of recompute."""
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from notbugs.core.digests import sealed, unsealed
 from notbugs.core.errors import StoreError
+from notbugs.core.schema import fit
+from notbugs.core.strict_json import parse_json, to_json
 from notbugs.store.digests import Digests
 from notbugs.store.disk import acquire, claim, disk_errors, remain, settle
 from notbugs.store.keys import canonical
 
 META = "meta.json"
+
+
+class Meta(TypedDict):
+    """What is noted beside a result, as far as it is read again."""
+
+    kind: str
+    key: str
+    files: dict[str, str]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class Store:
         if not path.exists():
             return None
         try:
-            meta = unsealed(json.loads((path / META).read_text()))
+            meta = fit(Meta, unsealed(parse_json((path / META).read_bytes())))
             if (meta["kind"], meta["key"]) != (kind, key):
                 return f"it is that of {meta['kind']}/{meta['key']}"
             return self._digests.differing(path, meta["files"]) or Entry(kind, key, path, meta)
@@ -89,7 +99,7 @@ class Store:
             return f"'{META}' is missing"
         except OSError as error:
             return f"it cannot be read: {error.strerror}"
-        except (ValueError, KeyError, RecursionError) as error:
+        except ValueError as error:
             return f"'{META}' is damaged: {error}"
 
     def entries(self) -> Iterator[Entry]:
@@ -147,7 +157,7 @@ class Store:
         final = self.root / kind / key
         with disk_errors(self.root):
             final.parent.mkdir(parents=True, exist_ok=True)
-            (work / META).write_text(json.dumps(sealed(meta), indent=1))
+            (work / META).write_text(to_json(sealed(meta), indent=1))
             settle(work)
             if final.exists():  # a damaged one: `find` did not accept it
                 final.rename(self.root / "partial" / f"damaged-{key}-{secrets.token_hex(3)}")

@@ -3,8 +3,6 @@
 import contextlib
 import errno
 import importlib
-import json
-import math
 import os
 import pickle
 import platform
@@ -19,7 +17,9 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
 
-from notbugs.core.errors import NotbugsError
+from notbugs.core.errors import DataError, NotbugsError
+from notbugs.core.schema import read_json_file
+from notbugs.core.strict_json import to_json
 from notbugs.store.disk import concerns, explained, is_full
 from notbugs.store.stages import Stage, StageContext
 from notbugs.store.store import Entry, Store
@@ -122,15 +122,15 @@ def _produce(
 def _earlier_seconds(work: Path) -> float:
     """What earlier attempts that ended in an error took; a killed one left no note."""
     try:
-        seconds = float(json.loads((work / ATTEMPTS).read_text()))
-    except (OSError, ValueError, TypeError, RecursionError):
+        seconds = read_json_file(float, work / ATTEMPTS, remedy="")
+    except DataError:
         return 0.0
-    return seconds if 0 <= seconds < math.inf else 0.0
+    return max(seconds, 0.0)
 
 
 def _note_seconds(work: Path, seconds: float) -> None:
     with contextlib.suppress(OSError):  # the error under way matters more
-        (work / ATTEMPTS).write_text(json.dumps(seconds))
+        (work / ATTEMPTS).write_text(to_json(seconds))
 
 
 def _throttled(progress: Callable[[float], None]) -> Callable[[float], None]:

@@ -1,11 +1,10 @@
 """Exact resume: everything the next step depends on, in one safetensors file."""
 
 import hashlib
-import json
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,10 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.core.errors import CheckpointError, DataError
+from notbugs.core.schema import read_json
+from notbugs.core.strict_json import to_json
 from notbugs.data import ImageData, safefile
 from notbugs.models import Classifier
 from notbugs.models.state import check_state
 from notbugs.training.recipe import Recipe
+
+KEY = "notbugs-checkpoint"
+"""The key of a checkpoint's description in its metadata."""
+REMEDY = "Choose another folder, or begin anew with --overwrite (anew=True)."
 
 
 @dataclass
@@ -101,24 +106,29 @@ def save(
     for number, moments in optimiser.state_dict()["state"].items():
         if moments.get("momentum_buffer") is not None:
             tensors[f"momentum.{number}"] = moments["momentum_buffer"]
-    meta = {
-        "owner": owner,
-        "epoch": state.epoch,
-        "batch": state.batch,
-        "loss": state.loss,
-        "history": state.history,
-        "best_score": state.best_score,
-        "best_epoch": state.best_epoch,
-        "looks": state.looks,
-        "stopped": state.stopped,
-        "guarded": state.guarded,
-        "sound_epoch": state.sound_epoch,
-        "averaged": state.averaged,
-    }
-    safefile.write_tensors(path, tensors, {"notbugs-checkpoint": json.dumps(meta)})
+    facts = {f.name: getattr(state, f.name) for f in fields(Facts) if f.name != "owner"}
+    safefile.write_tensors(path, tensors, {KEY: to_json(facts | {"owner": owner})})
 
 
-Saved: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
+@dataclass(frozen=True)
+class Facts:
+    """What a checkpoint says beside its tensors; those of `State`, where null is not finite."""
+
+    owner: str
+    epoch: int
+    history: list[dict[str, float | None]]
+    best_score: float | None
+    best_epoch: int
+    looks: int
+    stopped: str
+    guarded: float | None
+    sound_epoch: int
+    averaged: int
+    batch: int = 0  # those of older versions stand at the end of an epoch
+    loss: float | None = 0.0
+
+
+Saved: TypeAlias = tuple[dict[str, Tensor], Facts]
 """A checkpoint as it was read: tensors by name, and the rest."""
 
 
@@ -130,14 +140,17 @@ def read(path: Path, owner: str) -> Saved | None:
     if not path.exists():
         return None
     with _remedied(path):
-        tensors, metadata = safefile.read_tensors(path)
-    meta = json.loads(metadata.get("notbugs-checkpoint", "{}"))
-    if meta.get("owner") != owner:
+        text = safefile.read_header(path).get(KEY)
+        if text is None:
+            raise DataError("It is no checkpoint of a training. Choose another folder.")
+        facts = read_json(Facts, text, of="its description", remedy="Choose another folder.")
+        tensors, _ = safefile.read_tensors(path)
+    if facts.owner != owner:
         raise CheckpointError(
             f"The checkpoint {path} belongs to another model, dataset, recipe, seed or mode of "
-            "compilation. Choose another folder, or begin anew with --overwrite (anew=True)."
+            f"compilation. {REMEDY}"
         )
-    return tensors, meta
+    return tensors, facts
 
 
 @contextmanager
@@ -157,7 +170,7 @@ def restored(saved: Saved, model: nn.Module, optimiser: torch.optim.Optimizer, p
 
     **Raises** CheckpointError where its tensors are not theirs; both are then unchanged.
     """
-    tensors, meta = saved
+    tensors, facts = saved
     with _remedied(path):
         for part in ("model.", "best.", "sound.", "average."):
             if part == "model." or _under(part, tensors):
@@ -167,22 +180,27 @@ def restored(saved: Saved, model: nn.Module, optimiser: torch.optim.Optimizer, p
         check_state({k: v for k, v in held.items() if k in buffers}, buffers, path)
     model.load_state_dict(_under("model.", tensors))
     _restore_momentum(optimiser, buffers)
+    lowest = float("-inf")
     return State(
-        epoch=meta["epoch"],
-        batch=meta.get("batch", 0),  # those of older versions stand at the end of an epoch
-        loss=meta.get("loss", 0.0),
-        history=meta["history"],
-        best_score=meta["best_score"],
-        best_epoch=meta["best_epoch"],
+        epoch=facts.epoch,
+        batch=facts.batch,
+        loss=float("nan") if facts.loss is None else facts.loss,
+        history=[_numbers(row) for row in facts.history],
+        best_score=lowest if facts.best_score is None else facts.best_score,
+        best_epoch=facts.best_epoch,
         best=_under("best.", tensors),
-        looks=meta["looks"],
-        stopped=meta["stopped"],
-        guarded=meta["guarded"],
-        sound_epoch=meta["sound_epoch"],
+        looks=facts.looks,
+        stopped=facts.stopped,
+        guarded=lowest if facts.guarded is None else facts.guarded,
+        sound_epoch=facts.sound_epoch,
         sound=_under("sound.", tensors),
-        averaged=meta["averaged"],
+        averaged=facts.averaged,
         average=_under("average.", tensors),
     )
+
+
+def _numbers(row: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: float("nan") if value is None else value for name, value in row.items()}
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

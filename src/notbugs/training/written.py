@@ -5,6 +5,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from notbugs.core.errors import DataError, unknown_name
+from notbugs.core.schema import fit
+from notbugs.core.strict_json import SchemaError
 from notbugs.data import Augment
 from notbugs.training.adversary import Adversary
 from notbugs.training.awp import Awp
@@ -59,17 +61,14 @@ def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
 def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
     """The recipe that `recipe_as_json` wrote.
 
-    **Raises** DataError where it is no recipe, or of another version.
+    **Raises** DataError where it is no recipe, or of another version; the place is named.
     """
     try:
-        recipe = _read(values)
-    except (KeyError, TypeError) as error:
+        return fit(Recipe, values, parts=PARTS)
+    except SchemaError as error:
         raise DataError(
-            "This is no recipe of notbugs, or one of another version; write it again."
+            f"This is no recipe of notbugs, or one of another version: {error}. Write it again."
         ) from error
-    if not isinstance(recipe, Recipe):
-        raise DataError(f"A recipe was expected here, not {type(recipe).__name__}.")
-    return recipe
 
 
 def _plain(part: Any) -> Any:
@@ -81,10 +80,3 @@ def _plain(part: Any) -> Any:
     if isinstance(part, tuple):
         return [_plain(one) for one in part]  # pyright: ignore[reportUnknownVariableType]
     return part
-
-
-def _read(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        parts = {k: _read(v) for k, v in value.items()}  # pyright: ignore
-        return PARTS[parts.pop("part")](**parts)
-    return tuple(_read(one) for one in value) if isinstance(value, list) else value  # pyright: ignore

@@ -1,25 +1,34 @@
 """What a run of the experiment on representations leaves behind, and how its numbers are read."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from notbugs.core.schema import REST, read_json_file
 from notbugs.data import safefile
+from notbugs.data.writing import write_json
 from notbugs.experiments.claims import Claim, mean, spread
 from notbugs.experiments.engstrom.graph import Graph
 from notbugs.experiments.engstrom.producers import NUMBERS, PICTURES, PRIOR
 from notbugs.experiments.engstrom.settings import Looks
-from notbugs.experiments.results import claim_files, found_by, place, plain, write_json
-from notbugs.experiments.stages import MODEL
+from notbugs.experiments.results import claim_files, found_by, place
+from notbugs.experiments.stages import DAMAGED, MODEL
 from notbugs.store import RunSummary, Stage, Store
 
 SAMPLES = "pictures.safetensors"
 RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A row of a table of one seed, as a look wrote it; null is a number that is not finite."""
+
+    row: str
+    numbers: dict[str, float | None] = field(default_factory=dict[str, float | None], metadata=REST)
 
 
 @dataclass(frozen=True)
@@ -46,12 +55,13 @@ def collect(graph: Graph, store: Store) -> Seen:
     tables: dict[str, dict[str, dict[str, list[float]]]] = {}
     for looks in graph.looks:
         for stage in looks.values():
-            found = json.loads((store.get(stage.kind, stage.key).path / NUMBERS).read_text())
+            path = store.get(stage.kind, stage.key).path / NUMBERS
+            found = read_json_file(dict[str, list[Looked]], path, remedy=DAMAGED)
             for table, rows in found.items():
                 for row in rows:
-                    columns = tables.setdefault(table, {}).setdefault(row.pop("row"), {})
-                    for column, value in row.items():
-                        columns.setdefault(column, []).append(value)
+                    columns = tables.setdefault(table, {}).setdefault(row.row, {})
+                    for column, value in row.numbers.items():
+                        columns.setdefault(column, []).append(math.nan if value is None else value)
     return Seen(tables)
 
 
@@ -79,7 +89,7 @@ def write_outcome(
         **found_by(claims, numbers, settings.seeds, numbers.as_tables(), summary),
     }
     _lay_out(graph, store, out)
-    write_json(out / RESULTS, json.dumps(plain(result), indent=1, allow_nan=False))
+    write_json(out / RESULTS, result)
     return result
 
 

@@ -1,6 +1,5 @@
 """What each stage of the experiment on representations does in its worker."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from notbugs.analysis import neighbours
 from notbugs.core import random
 from notbugs.core.types import Images, Labels
 from notbugs.data import Splits, safefile
+from notbugs.data.writing import write_json
 from notbugs.engine import Solver
 from notbugs.experiments.stages import model_of, splits_of
 from notbugs.models import Classifier, frozen
@@ -114,7 +114,7 @@ class Desk:
         """Writes numbers and pictures."""
         work = self.context.work
         safefile.write_tensors(work / PICTURES, self.pictures, {})
-        (work / NUMBERS).write_text(json.dumps(self.tables, indent=1))
+        write_json(work / NUMBERS, self.tables)
 
 
 def train_prior(context: StageContext) -> None:

@@ -14,6 +14,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 
 DPI = 160
+SOFTWARE = "notbugs"
+"""What a PNG file says it was written by."""
 TITLE, LABEL, SMALL, TINY = 11.0, 9.5, 8.5, 7.5
 """Font sizes in points."""
 
@@ -85,9 +87,8 @@ def _make_room(figure: Figure, left: float) -> None:
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as a PNG file, the same bytes for the same figure."""
     buffer = BytesIO()
-    figure.savefig(
-        buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None}
-    )
+    told = {"Software": SOFTWARE}
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata=told)
     return buffer.getvalue()
 
 

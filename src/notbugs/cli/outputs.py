@@ -1,0 +1,162 @@
+"""A command's outputs, checked before it works: against what it reads, and what is there."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from notbugs.cli.kinds import RECIPE, SET, Kind
+from notbugs.core import processes
+from notbugs.core.errors import StoreError, bad_value
+from notbugs.data import SOURCES
+from notbugs.data.files import SUFFIX
+from notbugs.data.writing import write_json
+from notbugs.models.weights import weights_in
+
+IMAGE_FOLDER = SOURCES[-1].partition("PATH")[0]
+"""What the name of a dataset begins with that is a folder of the user's own images."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file or folder that a command will write, and the kind that it is."""
+
+    path: Path
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a command reads: files, and folders of images, each with all that lies in it."""
+
+    files: Sequence[Path] = ()
+    folders: Sequence[Path] = ()
+
+
+def inputs_of(
+    *,
+    weights: Path | None = None,
+    model: str | None = None,
+    data: str | None = None,
+    others: Sequence[Path | None] = (),
+) -> Inputs:
+    """What the usual arguments name: weights, `path/to/file.py:factory`, a set or a dataset.
+
+    **Raises** DataError where `weights` is a folder without weights.
+    """
+    files = [path for path in others if path is not None]
+    files += [] if weights is None else [weights_in(weights)]
+    files += [] if model is None else [Path(model.rpartition(":")[0])]
+    if data is not None and data.endswith(SUFFIX):
+        files.append(Path(data))
+    own = data is not None and data.startswith(IMAGE_FOLDER)
+    return Inputs(files, [Path(str(data).removeprefix(IMAGE_FOLDER)).expanduser()] if own else [])
+
+
+def set_at(path: Path, flag: str) -> dict[str, Output]:
+    """The outputs of saving a set: its file, and the recipe beside it."""
+    beside = Output(path.with_suffix(".json"), RECIPE)
+    return {flag: Output(path, SET), f"{flag}'s recipe": beside}
+
+
+def check_outputs(outputs: Mapping[str, Output], inputs: Inputs, *, overwrite: bool) -> None:
+    """Refuses outputs that would destroy what is not theirs, or cannot be written.
+
+    - `outputs`: by the flags that name them
+    - `overwrite`: also replace files that notbugs did not write, or wrote as another kind; never
+      what is read
+
+    **Raises** ValueError for an output that is an input or another output, or lies in one;
+    StoreError for one in a foreign file's place, and where the system refuses to write.
+    """
+    processes.from_first(lambda: _check(outputs, inputs, overwrite=overwrite))
+
+
+def _check(outputs: Mapping[str, Output], inputs: Inputs, *, overwrite: bool) -> None:
+    _check_apart(outputs)
+    for flag, output in outputs.items():
+        _check_inputs(flag, output.path, inputs)
+        _check_there(flag, output, overwrite=overwrite)
+    for output in outputs.values():
+        hidden = output.path.with_name(f".{output.path.name}.tmp")
+        _check_writable(hidden if output.kind.folder else output.path, named=output.path)
+
+
+def _check_apart(outputs: Mapping[str, Output]) -> None:
+    """Refuses two outputs of one name, or one inside the other."""
+    seen: dict[str, str] = {}
+    for flag, output in outputs.items():
+        # Names that differ in case alone are one file on some systems.
+        name = os.path.realpath(output.path).casefold()
+        for other, of in seen.items():
+            if name == other:
+                raise bad_value(flag, f"differ from {of}", f"'{output.path}'", "Name another file.")
+            if _is_inside(name, other) or _is_inside(other, name):
+                raise bad_value(
+                    flag, f"lie apart from {of}", f"'{output.path}'", "Name another place."
+                )
+        seen[name] = flag
+
+
+def _check_inputs(flag: str, path: Path, inputs: Inputs) -> None:
+    """Refuses to write over what is read, by whatever name it is reached."""
+    for read in inputs.files:
+        if _is_same(path, read):
+            raise bad_value(
+                flag, "differ from the files that are read", f"'{path}'", "Name another file."
+            )
+    for folder in inputs.folders:
+        if _is_inside(os.path.realpath(path), os.path.realpath(folder)) or _is_same(path, folder):
+            raise bad_value(
+                flag, f"lie outside the images in '{folder}'", f"'{path}'", "Name another place."
+            )
+
+
+def _check_there(flag: str, output: Output, *, overwrite: bool) -> None:
+    path, kind = output.path, output.kind
+    if not os.path.lexists(path) or kind.is_ours(path):
+        return
+    if kind.folder:
+        raise StoreError(f"'{path}' ({flag}) is already there and not empty. Choose another name.")
+    if path.is_dir():
+        raise StoreError(f"Cannot write '{path}' ({flag}): it is a folder. Choose another name.")
+    if not overwrite:
+        raise StoreError(
+            f"'{path}' ({flag}) is already there, and is not {kind.words} that notbugs wrote. "
+            "Choose another name, or pass --overwrite to replace it."
+        )
+
+
+def _check_writable(path: Path, *, named: Path) -> None:
+    """Refuses a file that cannot be written before hours are spent on its content."""
+    there = os.path.lexists(path)
+    new = [folder for folder in path.parents if not os.path.lexists(folder)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+        if not there:
+            path.unlink()
+        for folder in new:
+            folder.rmdir()
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write '{named}': {error.strerror}. Choose another file."
+        ) from error
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths name one file: through links, and in whatever case the system allows."""
+    try:
+        return os.path.realpath(one) == os.path.realpath(other) or one.samefile(other)
+    except OSError:  # one of them is not there
+        return False
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def write_numbers(path: Path, numbers: Mapping[str, object]) -> None:
+    """Writes a command's numbers as JSON, of several processes the first one's."""
+    if processes.is_first():
+        write_json(path, numbers)

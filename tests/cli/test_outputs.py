@@ -1,0 +1,201 @@
+"""No command writes over what it reads, or over what somebody else wrote."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from notbugs.cli import main
+from notbugs.data import load_source, save, split
+from notbugs.models import build
+from notbugs.models import save as save_model
+from notbugs.training import Recipe, train
+
+QUICK = ("--threat", "l2:0.5", "--count", "30")
+PGD = ("--method", "pgd", "--steps", "1")
+SHORT = ("--train-size", "100", "--epochs", "1")
+OURS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A model, a set, and a module, none of which has cost much."""
+    folder = tmp_path_factory.mktemp("source")
+    model = build("linear", shape=(1, 8, 8), classes=10, seed=0)
+    some = split(load_source("digits"), seed=0, train_size=400).train
+    train(model, some, Recipe(epochs=4, lr=0.1), seed=0)
+    facts = {"dataset": "digits", "split": {"seed": 0, "train_size": 400, "test_size": None}}
+    save_model(model, folder / OURS, metadata=facts)
+    save(load_source("digits").train.select(slice(0, 20)), folder / "set.safetensors")
+    (folder / "net.py").write_text("raise RuntimeError('never imported')\n")
+    return folder
+
+
+@pytest.fixture
+def place(source, tmp_path):
+    """Copies of them, to be hit."""
+    for path in source.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        main([str(a) for a in arguments])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error:"), said
+    return said
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+def writers(model, out):
+    """Every flag of every command that writes a file: the command, and a file of that kind."""
+    attack, look = (
+        ("attack", model, *QUICK, *PGD),
+        ("look", model, "--invert", "--steps", 1, "--image", 0),
+    )
+    build_det = ("build", "det", model, *QUICK, "--steps", 1)
+    yield "attack --save", (*attack, "--save"), out / "a.safetensors"
+    yield "attack --save's recipe", (*attack, "--save", out / "a.safetensors"), out / "a.json"
+    yield "attack --json", (*attack, "--json"), out / "a.json"
+    yield "attack --plot", (*attack, "--plot"), out / "a.png"
+    yield "evaluate --json", ("evaluate", model, *QUICK, *PGD, "--json"), out / "a.json"
+    yield "build --out", (*build_det, "--out"), out / "a.safetensors"
+    yield "build's recipe", (*build_det, "--out", out / "a.safetensors"), out / "a.json"
+    yield "look --out", (*look, "--out"), out / "a.png"
+    yield "look --json", (*look, "--out", out / "b.png", "--json"), out / "a.json"
+    yield "look --save", (*look, "--out", out / "b.png", "--save"), out / "a.safetensors"
+    yield "data export npz", ("data", "export", "digits", "--to"), out / "a.npz"
+    yield "data export set", ("data", "export", "digits", "--to"), out / "a.safetensors"
+    for name in ("metrics.jsonl", "training.png", "checkpoint.safetensors"):
+        yield f"train, {name}", ("train", *SHORT, "--out", out), out / name
+
+
+NAMES = [name for name, *_ in writers(".", Path())]
+FOREIGN = {
+    ".json": b'{"mine": 1}',
+    ".jsonl": b'{"epoch": 1, "loss": 0.5, "accuracy": 3}\n',
+    ".png": b"\x89PNG\r\n\x1a\nmine",
+    ".npz": b"mine",
+    ".safetensors": b"mine",
+}
+"""A file of somebody else's for each suffix."""
+
+
+READERS = [n for n in NAMES if not any(word in n for word in ("recipe", "train", "export"))]
+
+
+def _call(arguments, target):
+    named = any(str(a) == str(target.with_suffix(".safetensors")) for a in arguments)
+    return arguments if named or arguments[0] == "train" else (*arguments, target)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_foreign_file_is_replaced_only_if_asked_and_ones_own_at_once(
+    name, place, tmp_path_factory, capsys
+):
+    out = tmp_path_factory.mktemp("out")
+    arguments, target = next(
+        (given, path) for of, given, path in writers(place / OURS, out) if of == name
+    )
+    target.write_bytes(FOREIGN[target.suffix])
+    call = [str(a) for a in _call(arguments, target)]
+    said = refused(capsys, *call)
+    assert "already there" in said, said
+    assert "--overwrite" in said, said
+    assert contents(out) == {target.name: FOREIGN[target.suffix]}
+    if arguments[0] == "train":  # what it replaces is the same whichever of its files that is
+        return
+    main([*call, "--overwrite"])
+    assert target.read_bytes() != FOREIGN[target.suffix]
+    main(call)
+
+
+def links(path):
+    """Other names of a file: by way of a folder, a soft link and a hard one."""
+    roundabout = path.parent / "nowhere" / ".." / path.name
+    soft, hard = path.with_name(f"soft{path.suffix}"), path.with_name(f"hard{path.suffix}")
+    soft.symlink_to(path)
+    os.link(path, hard)
+    return path, roundabout, soft, hard
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_read_is_never_written_over(name, place, capsys):
+    model = place / OURS
+    names = links(model)
+    before = contents(place)
+    arguments = next(given for of, given, _ in writers(model, place / "x") if of == name)
+    for target in names:
+        for more in ((), ("--overwrite",)):
+            said = refused(capsys, *arguments, target, *more)
+            assert "read" in said or "must end in" in said or "Unknown format" in said, said
+    assert contents(place) == before
+
+
+def test_the_set_and_the_module_that_are_read_are_not_written_over(place, capsys):
+    data, code, before = place / "set.safetensors", place / "net.py", contents(place)
+    own = ("--model", f"{code}:make", "--embedding", "1", "--data", "digits")
+    attack = ("attack", place / OURS, *QUICK, *PGD)
+    calls = [
+        (*attack, "--data", data, "--save", data),
+        (*attack, "--data", data, "--json", data),
+        (*attack, *own, "--json", code),
+        ("evaluate", place / OURS, *QUICK, *PGD, *own, "--json", code),
+        ("build", "det", place / OURS, *QUICK, "--data", data, "--out", data),
+        ("data", "export", data, "--to", data),
+        ("train", "--distil", place / OURS, "--out", place, *SHORT),
+        ("train", "--distil", place, "--out", place, *SHORT),
+    ]
+    for call in calls:
+        assert "files that are read" in refused(capsys, *call, "--overwrite"), call
+    assert contents(place) == before
+
+
+def test_nothing_is_written_among_the_images_that_are_read(place, capsys):
+    photos = place / "photos"
+    (photos / "cat").mkdir(parents=True)
+    attack = ("attack", place / OURS, *QUICK, *PGD, "--data", f"folder:{photos}")
+    for flag, target in (("--png", photos / "adv"), ("--json", photos / "cat" / "a.json")):
+        assert "lie outside the images" in refused(capsys, *attack, flag, target)
+    said = refused(
+        capsys, "reproduce", "--data", f"folder:{photos}", "--preset", "smoke", "--out",
+        photos / "run",
+    )  # fmt: skip
+    assert "lie outside the images" in said
+    assert [p.name for p in photos.iterdir()] == ["cat"]
+
+
+def test_a_training_replaces_foreign_files_of_its_names_if_asked(tmp_path):
+    for name in ("metrics.jsonl", "training.png", "checkpoint.safetensors"):
+        (tmp_path / name).write_bytes(FOREIGN[Path(name).suffix])
+    main(["train", *SHORT, "--out", str(tmp_path), "--overwrite"])
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["epoch"] == 1
+    assert sorted(contents(tmp_path)) == ["metrics.jsonl", "model.safetensors", "training.png"]
+
+
+def test_outputs_lie_apart(place, capsys):
+    attack = ("attack", place / OURS, *QUICK, *PGD)
+    for name in ("a.safetensors", "A.safetensors"):
+        said = refused(capsys, *attack, "--json", place / "a.json", "--save", place / name)
+        assert "`--json` must differ from --save's recipe" in said
+    said = refused(capsys, *attack, "--png", place / "p", "--json", place / "p" / "a.json")
+    assert "must lie apart from" in said
+
+
+def test_one_commands_numbers_are_not_anothers(place, capsys):
+    path, data = place / "n.json", place / "n.safetensors"
+    main(["evaluate", str(place / OURS), *QUICK, *PGD, "--json", str(path)])
+    attack = ("attack", place / OURS, *QUICK, *PGD)
+    assert "numbers of `notbugs attack`" in refused(capsys, *attack, "--json", path)
+    assert "a set's recipe" in refused(capsys, *attack, "--save", data)
+    save_file({"a": torch.zeros(1)}, data)
+    path.unlink()
+    assert "is not a set that notbugs wrote" in refused(capsys, *attack, "--save", data)
