@@ -9,7 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from notbugs.cli import main
+from notbugs.cli.outputs import inputs_of
+from notbugs.core.errors import StoreError
 from notbugs.data import load_source, save, split
+from notbugs.experiments.results import check_files, claim_files
 from notbugs.models import build
 from notbugs.models import save as save_model
 from notbugs.training import Recipe, train
@@ -199,3 +202,59 @@ def test_one_commands_numbers_are_not_anothers(place, capsys):
     save_file({"a": torch.zeros(1)}, data)
     path.unlink()
     assert "is not a set that notbugs wrote" in refused(capsys, *attack, "--save", data)
+
+
+@pytest.mark.parametrize("named", ["by the user", "by the weights"])
+def test_a_datasets_files_are_inputs(named, tmp_path, capsys):
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin", "batches.meta.txt"]
+    for name in names:
+        (folder / name).write_bytes(b"mine")
+    model = tmp_path / OURS
+    net = build("linear", shape=(3, 32, 32), classes=10, seed=0)
+    save_model(net, model, metadata={"dataset": "cifar10"})
+    data = {"data": "cifar10"} if named == "by the user" else {}
+    found = inputs_of(weights=model, data_dir=tmp_path, **data)
+    assert sorted(p.name for p in found.files) == sorted([*names, OURS])
+    target = folder / "test_batch.bin"
+    more = () if not data else ("--data", "cifar10")
+    said = refused(
+        capsys, "evaluate", model, *QUICK, *PGD, *more, "--data-dir", tmp_path, "--json", target,
+        "--overwrite",
+    )  # fmt: skip
+    assert "differ from the files that are read" in said
+    assert target.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"dataset": 5}, "/dataset: expected text or null, got 5"),
+        ({"split": [1]}, "/split: expected an object or null, got a list of 1"),
+        ({"split": {"seed": "a"}}, '/split/seed: expected an integer, got "a"'),
+        ({"split": {"train_size": 0.5}}, "/split/train_size: expected an integer or null, got 0.5"),
+    ],
+)
+def test_what_weights_say_of_their_images_is_checked(facts, words, tmp_path, capsys):
+    model = tmp_path / OURS
+    net = build("linear", shape=(1, 8, 8), classes=10, seed=0)
+    save_model(net, model, metadata={"dataset": "digits"} | facts)
+    assert words in refused(capsys, "evaluate", model, *QUICK, *PGD)
+
+
+def test_a_run_replaces_no_file_that_it_did_not_list(tmp_path):
+    mine, ours = (
+        tmp_path / "models" / "robust-seed0.safetensors",
+        "models/standard-seed0.safetensors",
+    )
+    claim_files(tmp_path, [ours])
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    (tmp_path / ours).write_bytes(b"ours")
+    check_files(tmp_path, [ours])
+    for refuse in (check_files, claim_files):
+        with pytest.raises(StoreError, match=r"robust-seed0.* is not one that this run put there"):
+            refuse(tmp_path, [ours, f"models/{mine.name}"])
+    assert mine.read_bytes() == b"mine"
+    assert (tmp_path / ours).exists()

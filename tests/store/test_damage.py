@@ -56,7 +56,7 @@ DAMAGES = {
     "facts edited": (lambda f: edit(f / "meta.json", seconds=1e9), "was changed after"),
     "seconds that are no number": (
         lambda f: edit(f / "meta.json", seconds=float("nan")),
-        "was changed after",
+        "'meta.json' is damaged: /seconds: expected a finite number, got NaN",
     ),
     "facts without digests": (lambda f: edit(f / "meta.json", digest=None), "without a digest"),
     "nothing left": (lambda f: [p.unlink() for p in f.iterdir()], "'meta.json' is missing"),

@@ -157,7 +157,9 @@ class AttackCommand:
         ):
             if path is not None:
                 outputs[flag] = Output(path, kind)
-        inputs = inputs_of(weights=self.weights, model=self.model, data=self.data)
+        inputs = inputs_of(
+            weights=self.weights, model=self.model, data=self.data, data_dir=self.data_dir
+        )
         check_outputs(outputs, inputs, overwrite=self.overwrite)
 
     def _check_pictures(self, data: ImageData) -> None:

@@ -3,14 +3,14 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from notbugs.core import processes
 from notbugs.core.errors import DataError, StoreError, bad_value, check_count
-from notbugs.core.schema import read_json_file
-from notbugs.core.strict_json import to_json
+from notbugs.core.schema import fit, read_json_file
+from notbugs.core.strict_json import SchemaError, to_json
 from notbugs.data import ImageData, Source, Splits, load, load_source, split
 from notbugs.data.files import SUFFIX
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
@@ -19,6 +19,21 @@ from notbugs.models.weights import weights_in
 from notbugs.store import is_store
 
 MARKER = "notbugs-run.json"
+
+
+class Split(TypedDict, total=False):
+    """How a dataset was split for a training."""
+
+    seed: int
+    train_size: int | None
+    test_size: int | None
+
+
+class Origin(TypedDict, total=False):
+    """What a training writes beside weights of the images it saw."""
+
+    dataset: str | None
+    split: Split | None
 
 
 def device_of(name: str) -> str:
@@ -110,7 +125,7 @@ def open_model(
     **Raises** DataError where there is no such file, or where it needs a module.
     """
     weights = weights_in(weights)
-    facts = _facts_of(weights)
+    facts = facts_of(weights)
     own = facts if facts and facts["architecture"] is None else {}
     if model is None:
         if own:
@@ -135,7 +150,7 @@ def open_model(
     return found, facts
 
 
-def _facts_of(weights: Path) -> dict[str, Any]:
+def facts_of(weights: Path) -> dict[str, Any]:
     """What our own weights say of themselves; a plain state dict says nothing."""
     try:
         return read_metadata(weights)
@@ -155,6 +170,20 @@ def _sizes(
     return like.shape, like.classes
 
 
+def origin_of(metadata: Mapping[str, Any]) -> Origin:
+    """What weights say of the images they were trained on.
+
+    **Raises** DataError where that is of another type.
+    """
+    try:
+        return fit(Origin, dict(metadata))
+    except SchemaError as error:
+        raise DataError(
+            f"What the weights say of their dataset is damaged: {error}. Train them again, or "
+            "write them anew with `notbugs.models.save`."
+        ) from error
+
+
 def splits_for(
     metadata: Mapping[str, Any], data: str | None, data_dir: Path | None, seed: int | None
 ) -> Splits:
@@ -162,15 +191,16 @@ def splits_for(
 
     **Raises** DataError when the weights do not tell and nothing was named.
     """
-    known: Mapping[str, Any] = metadata.get("split") or {}
-    name = data or metadata.get("dataset")
+    origin = origin_of(metadata)
+    known: Split = origin.get("split") or {}
+    name = data or origin.get("dataset")
     if name is None:
         raise DataError("The weights do not say which dataset they belong to. Pass --data NAME.")
-    same = name == metadata.get("dataset")
+    same = name == origin.get("dataset")
     source = loaded(name, data_dir)
     return split(
         source,
-        seed=seed if seed is not None else int(known.get("seed", 0)),
+        seed=seed if seed is not None else known.get("seed", 0),
         train_size=known.get("train_size") if same else None,
         test_size=known.get("test_size") if same else None,
     )

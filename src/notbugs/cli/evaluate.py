@@ -87,7 +87,9 @@ class Evaluate:
         """Evaluates and prints the verdict."""
         threat = Threat.parse(self.threat)
         if self.json is not None:
-            inputs = inputs_of(weights=self.weights, model=self.model, data=self.data)
+            inputs = inputs_of(
+                weights=self.weights, model=self.model, data=self.data, data_dir=self.data_dir
+            )
             outputs = {"--json": Output(self.json, EVALUATED)}
             check_outputs(outputs, inputs, overwrite=self.overwrite)
         model, facts = open_model(

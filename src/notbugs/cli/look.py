@@ -212,6 +212,7 @@ class Look:
             weights=self.weights,
             model=self.model,
             data=self.data,
+            data_dir=self.data_dir,
             others=[self.denoiser, self.generator, *pictures],
         )
         check_outputs(outputs, inputs, overwrite=self.overwrite)

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from notbugs.cli.common import facts_of, origin_of
 from notbugs.cli.kinds import RECIPE, SET, Kind
 from notbugs.core import processes
 from notbugs.core.errors import StoreError, bad_value
 from notbugs.data import SOURCES
 from notbugs.data.files import SUFFIX
+from notbugs.data.sources import files_of
 from notbugs.data.writing import write_json
 from notbugs.models.weights import weights_in
 
@@ -38,19 +40,25 @@ def inputs_of(
     weights: Path | None = None,
     model: str | None = None,
     data: str | None = None,
+    data_dir: Path | None = None,
     others: Sequence[Path | None] = (),
 ) -> Inputs:
     """What the usual arguments name: weights, `path/to/file.py:factory`, a set or a dataset.
+
+    Without `data` it is the dataset that the weights name.
 
     **Raises** DataError where `weights` is a folder without weights.
     """
     files = [path for path in others if path is not None]
     files += [] if weights is None else [weights_in(weights)]
     files += [] if model is None else [Path(model.rpartition(":")[0])]
-    if data is not None and data.endswith(SUFFIX):
-        files.append(Path(data))
-    own = data is not None and data.startswith(IMAGE_FOLDER)
-    return Inputs(files, [Path(str(data).removeprefix(IMAGE_FOLDER)).expanduser()] if own else [])
+    if data is None and weights is not None:
+        data = origin_of(facts_of(weights_in(weights))).get("dataset")
+    if data is None:
+        return Inputs(files)
+    if data.startswith(IMAGE_FOLDER):
+        return Inputs(files, [Path(data.removeprefix(IMAGE_FOLDER)).expanduser()])
+    return Inputs([*files, *([Path(data)] if data.endswith(SUFFIX) else files_of(data, data_dir))])
 
 
 def set_at(path: Path, flag: str) -> dict[str, Output]:

@@ -88,7 +88,7 @@ class Reproduce:
         config, device = self._config(), device_of(self.device)
         data = self.data.replace("/", "-").replace(":", "-")
         out = self.out or Path("runs") / f"{self.experiment}-{data}-{self.preset}"
-        inputs = inputs_of(model=self.model, data=self.data)
+        inputs = inputs_of(model=self.model, data=self.data, data_dir=self.data_dir)
         check_outputs({"--out": Output(out, RUN)}, inputs, overwrite=False)
         identity = {"experiment": self.experiment, "data": self.data, "preset": self.preset}
         claim_folder(out, identity)

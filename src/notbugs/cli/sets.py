@@ -96,7 +96,9 @@ class Build:
             raise bad_value("--threat", f"be given for '{self.kind}'", None, "Example: l2:0.5.")
         if self.out.suffix != SUFFIX:
             raise bad_value("--out", f"end in {SUFFIX}", f"'{self.out}'", f"Add {SUFFIX}.")
-        inputs = inputs_of(weights=self.weights, model=self.model, data=self.data)
+        inputs = inputs_of(
+            weights=self.weights, model=self.model, data=self.data, data_dir=self.data_dir
+        )
         check_outputs(set_at(self.out, "--out"), inputs, overwrite=self.overwrite)
         model, facts = open_model(
             self.weights, self.model, self.embedding, self.data, self.data_dir
@@ -212,7 +214,9 @@ class ExportData:
         outputs = {"--to": Output(self.to, FOLDER if not self.to.suffix else ARCHIVE)}
         if self.to.suffix == SUFFIX:
             outputs = set_at(self.to, "--to")
-        check_outputs(outputs, inputs_of(data=self.name), overwrite=self.overwrite)
+        check_outputs(
+            outputs, inputs_of(data=self.name, data_dir=self.data_dir), overwrite=self.overwrite
+        )
         data = _parts(self.name, self.data_dir)[0]
         formats[self.to.suffix](data, self.to)
         console.print(f"{len(data)} images of {data.name}: {self.to}", soft_wrap=True)

@@ -2,15 +2,14 @@
 
 import os
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.console import Console
 
 from notbugs.attacks.losses import cross_entropy, margin
-from notbugs.cli.common import device_of, loaded, open_model
+from notbugs.cli.common import device_of, loaded, open_model, origin_of
 from notbugs.cli.kinds import CHECKPOINT as CHECKPOINT_KIND
 from notbugs.cli.kinds import METRICS, PICTURE, WEIGHTS
 from notbugs.cli.logs import CURVES, METRICS_FILE
@@ -202,7 +201,9 @@ class Train:
             for name, kind in kinds.items()
         }
         teacher = None if self.distil is None else weights_in(self.distil)
-        inputs = inputs_of(model=self.model, data=self.data, others=[teacher])
+        inputs = inputs_of(
+            model=self.model, data=self.data, data_dir=self.data_dir, others=[teacher]
+        )
         check_outputs(outputs, inputs, overwrite=self.overwrite)
 
     def _recipe(self, config: Config) -> Recipe:
@@ -247,9 +248,9 @@ class Train:
             path, self.model if foreign else None, None, self.data, self.data_dir
         )
         check_fits(model, parts.train, "--distil")
-        theirs: Mapping[str, Any] = facts.get("split") or {}
+        origin = origin_of(facts)
         mine = {"dataset": self.data, "seed": self.seed, "train_size": size}
-        known = {"dataset": facts.get("dataset"), **theirs}
+        known = {"dataset": origin.get("dataset"), **(origin.get("split") or {})}
         if any(known.get(name) != value for name, value in mine.items()):
             console.print(
                 "The teacher was trained on other images: some of them may be held-out or test "

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 DEPTH = 64
 """Levels of lists and objects inside each other that are read."""
@@ -52,9 +52,7 @@ def parse_json(text: str | bytes) -> Any:
     try:
         value = json.loads(
             text,
-            parse_constant=_no_number,
             parse_int=_integer,
-            parse_float=_number,
             object_pairs_hook=_once,
         )
     except RecursionError as error:
@@ -67,19 +65,10 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
-def _no_number(name: str) -> NoReturn:
-    raise SchemaError(f"expected finite numbers, got {name}")
-
-
 def _integer(digits: str) -> int:
     if len(digits) > 20 or abs(int(digits)) >= LARGEST:
         raise SchemaError(f"expected integers of less than 64 bits, got {shortened(digits)}")
     return int(digits)
-
-
-def _number(digits: str) -> float:
-    value = float(digits)
-    return value if math.isfinite(value) else _no_number(shortened(digits))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -96,30 +85,36 @@ def _too_deep() -> SchemaError:
 
 
 def _check_inside(value: Any) -> None:
-    """Refuses nesting that would exhaust the stack, and text that no file can hold."""
-    level: list[Any] = [value]
+    """Refuses nesting that would exhaust the stack, and numbers and text that no file can hold."""
+    level: list[tuple[str, Any]] = [("", value)]
     for _ in range(DEPTH):
-        for text in level:
-            if isinstance(text, str) and not text.isascii():
-                _check_text(text)
-        level = [inner for outer in level for inner in _inside(outer)]
+        for place, one in level:
+            if isinstance(one, float) and not math.isfinite(one):
+                raise SchemaError(f"expected a finite number, got {json.dumps(one)}", place)
+            if isinstance(one, str) and not one.isascii():
+                _check_text(one, place)
+        level = [inner for place, outer in level for inner in _inside(outer, place)]
         if not level:
             return
     raise _too_deep()
 
 
-def _inside(value: Any) -> Iterable[Any]:
+def _inside(value: Any, place: str) -> Iterable[tuple[str, Any]]:
+    """The keys and values of an object, or the entries of a list, each with its place."""
     if isinstance(value, dict):
-        pairs = cast("dict[str, Any]", value)
-        return [*pairs, *pairs.values()]
-    return cast("list[Any]", value) if isinstance(value, list) else ()
+        for key, inner in cast("dict[str, Any]", value).items():
+            yield place, key
+            yield f"{place}/{key}", inner
+    elif isinstance(value, list):
+        for i, inner in enumerate(cast("list[Any]", value)):
+            yield f"{place}/{i}", inner
 
 
-def _check_text(text: str) -> None:
+def _check_text(text: str, place: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise SchemaError(f"expected text in Unicode, got {received(text)}") from error
+        raise SchemaError(f"expected text in Unicode, got {received(text)}", place) from error
 
 
 def received(value: Any) -> str:

@@ -77,10 +77,13 @@ class Threat:
 
     def __str__(self) -> str:
         """The text that `parse` reads back as this very threat, the shortest of its forms."""
-        whole = round(self.eps * 255)
-        if self.norm.name == "linf" and whole / 255 == self.eps:
-            return f"linf:{whole}/255"
-        return f"{self.norm.name}:{exact(self.eps)}"
+        return f"{self.norm.name}:{radius(self.norm.name, self.eps)}"
+
+
+def radius(norm: str, eps: float) -> str:
+    """A radius in the shortest text that tells it from every other; linf in 255ths if it is one."""
+    whole = round(eps * 255)
+    return f"{whole}/255" if norm == "linf" and whole / 255 == eps else exact(eps)
 
 
 def exact(number: float) -> str:

@@ -22,7 +22,7 @@ from notbugs.experiments.claims import (
 )
 from notbugs.experiments.config import Config
 from notbugs.experiments.plan import Where, plan
-from notbugs.experiments.results import write_results
+from notbugs.experiments.results import check_files, names, write_results
 from notbugs.experiments.tables import Numbers
 from notbugs.store import Observer, Store, run_stages
 
@@ -189,5 +189,6 @@ def run(
     on where it stood and ends with the same numbers.
     """
     whole = plan(config, where)
+    check_files(out, names(whole))
     summary = run_stages(whole.targets, store, workers=workers, threads=threads, observer=observer)
     return write_results(config, whole, store, summary, CLAIMS, out)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import notbugs
-from notbugs.core.errors import DataError
+from notbugs.core.errors import DataError, StoreError
 from notbugs.core.schema import read_json_file
 from notbugs.data.writing import refusals, write_file, write_json
 from notbugs.engine import Threat
@@ -102,7 +102,7 @@ def _lay_out(plan: Plan, store: Store, out: Path) -> None:
     What an earlier run with other settings left there would not belong to these results
     and goes, by the list that it kept; every other file is somebody else's and stays.
     """
-    claim_files(out, [f"{folder}/{name}.safetensors" for folder, name in _names(plan)])
+    claim_files(out, names(plan))
     for row in plan.rows:
         place(store, row.model, MODEL, out / "models" / f"{_model_name(row)}.safetensors")
         if row.data is not None:
@@ -110,18 +110,37 @@ def _lay_out(plan: Plan, store: Store, out: Path) -> None:
     place(store, plan.samples, "samples.safetensors", out / "samples.safetensors")
 
 
+def check_files(out: Path, wanted: Sequence[str]) -> None:
+    """Refuses to write over a file of a wanted name in `out` that no run listed as its own.
+
+    **Raises** StoreError.
+    """
+    listed = _listed(out)
+    for path in (out / name for name in wanted):
+        if os.path.lexists(path) and path not in listed:
+            raise StoreError(
+                f"'{path}' is not one that this run put there, but has the name of one. Move it "
+                "elsewhere, or choose another folder with --out."
+            )
+
+
 def claim_files(out: Path, wanted: Sequence[str]) -> None:
-    """Removes what an earlier run listed as its own in `out` and is not `wanted`; lists that."""
+    """Removes what an earlier run listed as its own in `out` and is not `wanted`; lists that.
+
+    **Raises** StoreError where a file of a wanted name is there that no run listed.
+    """
+    check_files(out, wanted)
     out.mkdir(parents=True, exist_ok=True)
     for old in set(_listed(out)) - {out / name for name in wanted}:
         old.unlink(missing_ok=True)
     write_json(out / LIST, sorted(wanted))
 
 
-def _names(plan: Plan) -> list[tuple[str, str]]:
-    """(folder, file name without suffix) of every model and dataset of a run."""
-    models = [("models", _model_name(row)) for row in plan.rows]
-    return models + [("datasets", row.file_name) for row in plan.rows if row.data is not None]
+def names(plan: Plan) -> list[str]:
+    """The names, within the output folder, of every model and dataset of a run."""
+    models = [f"models/{_model_name(row)}.safetensors" for row in plan.rows]
+    sets = [row.file_name for row in plan.rows if row.data is not None]
+    return models + [f"datasets/{name}.safetensors" for name in sets]
 
 
 def _model_name(row: TrainedSet) -> str:

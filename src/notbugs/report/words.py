@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from notbugs.engine.threat import radius
 from notbugs.experiments.claims import FEWEST
 from notbugs.report.reading import CONTROL, SetRow
 
@@ -129,12 +130,7 @@ def norm_name(norm: str) -> str:
 
 def eps_text(norm: str, eps: float | None) -> str:
     """A radius in pixel units; Linf radii on the 8-bit grid as a fraction of 255."""
-    if eps is None:
-        return NONE
-    whole = round(eps * 255, 6)
-    if norm == "linf" and whole == int(whole):
-        return f"{int(whole)}/255"
-    return f"{eps:.4g}"
+    return NONE if eps is None else radius(norm, eps)
 
 
 def number(value: float | None, *, percent: bool = True) -> str:

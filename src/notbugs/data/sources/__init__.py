@@ -1,6 +1,6 @@
 """The publishers' formats: digits, MNIST, Fashion-MNIST, CIFAR-10/100, folders of images."""
 
-from notbugs.data.sources.load import SOURCES, load_source
+from notbugs.data.sources.load import SOURCES, files_of, load_source
 from notbugs.data.sources.source import Source
 
-__all__ = ["SOURCES", "Source", "load_source"]
+__all__ = ["SOURCES", "Source", "files_of", "load_source"]

@@ -87,7 +87,7 @@ def load_cifar(kind: CifarSet, data_dir: Path, *, download: bool, progress: bool
             files is not filled up, since these may be a variant.
         DownloadError: no mirror delivered the archive.
     """
-    folder = _find(kind, data_dir) or _download(kind, data_dir, download, progress)
+    folder = find_cifar(kind, data_dir) or _download(kind, data_dir, download, progress)
     names, note = _class_names(kind, folder), read_note(folder)
     train = _part(kind, folder, "train", kind.train, names, note)
     test = _part(kind, folder, "test", [kind.test], names, note)
@@ -145,7 +145,8 @@ def _class_names(kind: CifarSet, folder: Path) -> Sequence[str]:
     return names
 
 
-def _find(kind: CifarSet, data_dir: Path) -> Path | None:
+def find_cifar(kind: CifarSet, data_dir: Path) -> Path | None:
+    """The folder of the set's files, where all are there."""
     wanted = [*kind.train, kind.test]
     if kind.class_names is None:
         wanted.append(kind.names)

@@ -101,7 +101,7 @@ def load_idx(kind: IdxSet, data_dir: Path, *, download: bool, progress: bool) ->
             are not the publisher's are not overwritten, since these may be a variant.
         DownloadError: no mirror delivered a file.
     """
-    paths = _find(kind, data_dir) or _download(kind, data_dir, download, progress)
+    paths = find_idx(kind, data_dir) or _download(kind, data_dir, download, progress)
     note = read_note(paths[0].parent)
     train = _part(kind, "train", paths[0], paths[1], note)
     test = _part(kind, "test", paths[2], paths[3], note)
@@ -165,7 +165,8 @@ def _check_which(kind: IdxSet, path: Path, labels: Tensor) -> None:
             )
 
 
-def _find(kind: IdxSet, data_dir: Path) -> list[Path] | None:
+def find_idx(kind: IdxSet, data_dir: Path) -> list[Path] | None:
+    """The set's files, where all are there."""
     for folder in kind.folders:
         paths = [_present(data_dir / folder, file) for file in FILES]
         if all(paths):

@@ -6,10 +6,10 @@ from pathlib import Path
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.data.download import cache_folder
 from notbugs.data.planted import Planted
-from notbugs.data.sources.cifar import CIFAR10, CIFAR100, load_cifar
+from notbugs.data.sources.cifar import CIFAR10, CIFAR100, find_cifar, load_cifar
 from notbugs.data.sources.digits import load_digits
 from notbugs.data.sources.folder import load_folder
-from notbugs.data.sources.idx import FASHION, MNIST, load_idx
+from notbugs.data.sources.idx import FASHION, MNIST, find_idx, load_idx
 from notbugs.data.sources.source import TITLES, Source
 
 FOLDER = "folder:"
@@ -56,6 +56,18 @@ def load_source(
         if name == kind.name:
             return load_cifar(kind, _folder(data_dir), download=download, progress=progress)
     raise unknown_name("dataset", name, SOURCES)
+
+
+def files_of(name: str, data_dir: Path | str | None = None) -> list[Path]:
+    """The files that `load_source` reads of a published set, as far as they are there."""
+    for kind in (MNIST, FASHION):
+        if name == kind.name:
+            return find_idx(kind, _folder(data_dir)) or []
+    for kind in (CIFAR10, CIFAR100):
+        folder = find_cifar(kind, _folder(data_dir)) if name == kind.name else None
+        if folder is not None:
+            return [path for path in folder.iterdir() if path.is_file()]
+    return []
 
 
 def _folder(data_dir: Path | str | None) -> Path:

@@ -93,12 +93,18 @@ def write_outcome(
     return result
 
 
-def _lay_out(graph: Graph, store: Store, out: Path) -> None:
+def files_of(graph: Graph) -> dict[str, tuple[Stage, str]]:
+    """Models and priors of a run, by their names in the output folder: whose file each is."""
     files: dict[str, tuple[Stage, str]] = {}
     for folder, stages, inner in (("models", graph.models, MODEL), ("priors", graph.priors, PRIOR)):
         for seed, of_seed in enumerate(stages):
             for name, stage in of_seed.items():
                 files[f"{folder}/{name}-seed{seed}.safetensors"] = (stage, inner)
+    return files
+
+
+def _lay_out(graph: Graph, store: Store, out: Path) -> None:
+    files = files_of(graph)
     claim_files(out, list(files))
     for name, (stage, inner) in files.items():
         place(store, stage, inner, out / name)
