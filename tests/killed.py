@@ -48,7 +48,7 @@ CASES = {
     "no momentum": (replace(SHORT, momentum=0.0), small),
     "linf, crafted in train mode": (
         replace(SHORT, adversary=Adversary("linf:0.05", steps=1, train_mode=True)),
-        lambda seed=0: small(seed, "resnet8", width=2),
+        lambda seed=0: small(seed, "resnet8", width=8),
     ),
     "bf16": (replace(SHORT, precision="bf16"), small),
     "dropout": (SHORT, forgetful),

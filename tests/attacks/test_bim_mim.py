@@ -185,7 +185,7 @@ def test_every_pass_through_a_transformation_counts(draws):
     found = di_fgsm(Linf(), 0.06, 3, draws=draws)(model, x, y, fast=False)
     # Two images were seen behind others, and one was asked for a gradient, before any work.
     assert found.forwards == sum(asked) - 5
-    assert found.backwards == sum(answered) == 3 * draws * len(x)
+    assert found.backwards == sum(answered) - 1 == 3 * draws * len(x)
 
 
 @pytest.mark.parametrize(

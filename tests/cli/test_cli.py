@@ -74,7 +74,7 @@ def test_evaluate_writes_its_verdict(trained, tmp_path, capsys):
     assert verdict["clean"] > 60
     assert set(verdict) == {
         "threat", "n", "clean", "robust", "ci95", "attacks", "masking", "seconds",
-        "forwards_per_image",
+        "forwards_per_image", "robust_is_upper_bound",
     }  # fmt: skip
     low, high = verdict["ci95"]
     assert 0 <= low <= verdict["robust"] <= high <= 100
@@ -466,7 +466,7 @@ def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
             ("train", "--threat", "l2:1", *out),
             "must be left out with the recipe",
         ),
-        (("train", "--train-size", 40, *out), "Fewer images than a batch"),
+        (("train", "--train-size", 40, *out), "fewer images than a batch"),
         (("reproduce", "ilyas2018", *out), "Did you mean 'ilyas2019'"),
         (("reproduce", "--data", "digts", *out), "Did you mean 'digits'"),
         (("reproduce", "--preset", "labtop", *out), "Did you mean 'laptop'"),

@@ -134,7 +134,7 @@ def test_the_number_of_names_must_be_right(tmp_path: Path):
 def test_names_given_twice_are_refused(tmp_path: Path):
     write(CIFAR10, tmp_path)
     (tmp_path / CIFAR10.names).write_text("cat\n" * 10)
-    with pytest.raises(DataError, match="`class_names` must be at least one name, all different"):
+    with pytest.raises(DataError, match="`class_names` must be all different"):
         load_source("cifar10", tmp_path, download=False)
 
 

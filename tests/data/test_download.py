@@ -91,7 +91,7 @@ def test_no_address(tmp_path):
 
 def test_a_folder_that_cannot_be_made(server, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"Cannot write '.*set.gz'.*choose another folder"):
+    with pytest.raises(StoreError, match=r"Cannot write '.*set.gz'.*Choose another folder"):
         fetch([f"{server.at}/set.gz"], checksum=MD5, folder=tmp_path / "file", progress=False)
 
 

@@ -131,7 +131,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(data, path, full_disk):
 
 def test_a_folder_that_is_a_file_is_refused(data, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"Cannot write .*choose another folder"):
+    with pytest.raises(StoreError, match=r"Cannot write .*Choose another folder"):
         save(data, tmp_path / "file" / "set.safetensors")
 
 

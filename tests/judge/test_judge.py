@@ -77,11 +77,11 @@ def test_verdict_as_json():
     )
     assert set(words) == {
         "threat", "n", "clean", "robust", "ci95", "attacks", "masking", "seconds",
-        "forwards_per_image",
+        "forwards_per_image", "robust_is_upper_bound",
     }  # fmt: skip
     assert words["n"] == 40
     assert words["ci95"][0] <= words["robust"] <= words["ci95"][1]
-    assert set(words["attacks"][0]) == {"name", "broken", "seconds"}
+    assert set(words["attacks"][0]) == {"name", "broken", "seconds", "copy"}
 
 
 def test_masking_shows_on_a_saturated_model_only():

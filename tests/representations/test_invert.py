@@ -44,7 +44,7 @@ def test_bad_input_is_explained():
         invert(embed, embed(x)[:2], start, solver=inversion(2, 0.1), keys=keys)
     with pytest.raises(ValueError, match=r"`start` must lie in \[0, 1\]"):
         invert(embed, embed(x), start + 2, solver=inversion(2, 0.1), keys=keys)
-    with pytest.raises(ValueError, match=r"`target` must have shape \(6, 4\).*same `embed`"):
+    with pytest.raises(ValueError, match=r"`target` must have shape \(1, 4\).*same `embed`"):
         # One column would be subtracted from all four without a word.
         invert(embed, embed(x)[:, :1], start, solver=inversion(2, 0.1), keys=keys)
     spoilt = embed(x).index_fill(0, torch.tensor([2, 4]), float("nan"))

@@ -100,7 +100,7 @@ def test_a_module_without_an_embedding_is_read_at_a_named_layer():
             return self.used(x)
 
     with pytest.raises(ValueError, match=r"`layer` must be one that runs .*'spare'"):
-        invert_images(Idle(), x, layer="spare")
+        invert_images(Idle().double(), x, layer="spare")
 
 
 def test_bad_input_is_explained():

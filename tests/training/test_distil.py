@@ -64,7 +64,8 @@ def test_a_heated_net_learns_at_a_temperature_as_others_do_without():
 
 def test_only_what_ends_in_a_linear_layer_is_heated():
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 3), nn.Softmax(dim=1))
-    model = wrap(module, shape=(1, 8, 8), classes=3, embedding="1")
+    with pytest.warns(UserWarning, match="look like probabilities"):
+        model = wrap(module, shape=(1, 8, 8), classes=3, embedding="1")
     with pytest.raises(ValueError, match="`model` must end in a linear or convolutional layer"):
         heated(model, 20.0)
     with pytest.raises(ValueError, match="`temperature` must be a finite number above 0"):

@@ -43,8 +43,8 @@ def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
     Raises:
         StoreError: as `write_file`.
     """
-    text = to_json(value, indent=indent)
-    write_file(path, lambda file: file.write(text.encode()))
+    text = to_json(value, indent=indent).encode()
+    write_file(path, lambda file: file.write(text), size=len(text))
 
 
 def check_free(path: Path) -> None:

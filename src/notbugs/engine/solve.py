@@ -258,9 +258,8 @@ class Solver:
         Neither `center` nor `context` is changed.
         """
         if self.before is not None:
-            first = self.before.minimise(
-                objective, center, context, keys=keys, start=start, observe=observe
-            )
+            # Not observed: its points need not lie in the set, nor its successes.
+            first = self.before.minimise(objective, center, context, keys=keys, start=start)
             found = replace(self, before=None).minimise(
                 objective,
                 center,

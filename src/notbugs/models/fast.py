@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from notbugs.core.errors import unknown_name
 from notbugs.models.classifier import Classifier
@@ -12,6 +12,8 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 """Those of `torch.compile`; "reduce-overhead" and "max-autotune" use CUDA graphs on a GPU."""
 
 
+FEWEST_CHANNELS = 8
+"""Input channels from which strided 1 x 1 convolutions are trained in channels-last memory."""
 LARGE = 28
 """Pixels of height or width from which channels-last is faster on a processor as well."""
 
@@ -26,15 +28,32 @@ def prepare(
         device: for example "cpu" or "cuda".
         channels_last: the memory format of convolutions' weights, which the activations
             then follow. None takes channels-last on CUDA, and elsewhere for all but the
-            smallest images, where it is faster.
+            smallest images, where it is faster, and but for models that torch cannot
+            train so (`_breaks_channels_last`).
     """
     place = torch.device(device)
     if channels_last is None:
-        channels_last = place.type == "cuda" or max(model.shape[1:]) >= LARGE
+        large = max(model.shape[1:]) >= LARGE and not _breaks_channels_last(model)
+        channels_last = place.type == "cuda" or large
     model.to(place)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return model
+
+
+def _breaks_channels_last(model: nn.Module) -> bool:
+    """Whether a processor may corrupt memory in the weights' gradient in channels-last memory.
+
+    Seen in torch 2.13 on a processor without AVX-512: strided 1 x 1 convolutions of fewer
+    than eight channels, such as the shortcuts of very narrow residual nets.
+    """
+    return any(
+        isinstance(m, nn.Conv2d)
+        and m.kernel_size == (1, 1)
+        and max(m.stride) > 1
+        and m.in_channels < FEWEST_CHANNELS
+        for m in model.modules()
+    )
 
 
 def check_mode(mode: str | None) -> None:

@@ -21,6 +21,9 @@ R = TypeVar("R")
 DEVICES = ("cpu", "cuda")
 """Where autocast may be on."""
 
+PREPARED = "__prepared__"
+"""The mark of a decorated function."""
+
 
 def prepared(
     *images: str, model: str = "model", kind: type = Classifier
@@ -54,6 +57,7 @@ def prepared(
                 _prepare(bound.arguments, images, model, kind)
                 return function(*bound.args, **bound.kwargs)
 
+        vars(call)[PREPARED] = True  # kept by whatever else wraps the function
         return call
 
     return decorate
