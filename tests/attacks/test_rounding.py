@@ -10,6 +10,7 @@ from notbugs import attacks
 from notbugs.attacks.decisions import Oracle
 from notbugs.attacks.losses import margin
 from notbugs.engine import L2, AbstractObjective, Evaluation, Linf
+from notbugs.models.decision import rounding_tolerance
 
 N = 128
 X, Y = PARTS.test.pixels()[:N], PARTS.test.labels[:N]
@@ -72,8 +73,10 @@ def test_a_success_leads_by_more_than_rounding_in_batches_of_any_size(name, net)
     found = NEAREST[name](net, X, Y)
     assert int(found.success.sum()) > N // 4
     for size in (1, 7, 64, N):
-        assert float(leads(net, found.x_adv, size)[found.success].min()) > 4e-6
-        wrong = logits(net, found.x_adv, size).argmax(dim=1) != Y
+        z = logits(net, found.x_adv, size)
+        # Half a tolerance when verified, less what another size changes.
+        assert bool((margin(z, Y) > 0.4 * rounding_tolerance(z))[found.success].all())
+        wrong = z.argmax(dim=1) != Y
         assert bool(wrong[found.success].all())
 
 

@@ -64,8 +64,8 @@ class Probes:
 
     @property
     def by_gradients(self) -> Mask:
-        """Broken by many steps on the margin or by Auto-PGD, [n]."""
-        return self.many_steps | self.strong
+        """Broken by many steps on the margin or the cross-entropy, or by Auto-PGD, [n]."""
+        return self.many_steps | self.entropy_steps | self.strong
 
     def __len__(self) -> int:
         """The number of images."""

@@ -43,22 +43,22 @@ def rounding_tolerance(logits: Logits) -> Rows:
 
     With the sorted logits z1 >= z2 >= z3 and the type's rounding u,
 
-        84 u (z1 - z3) + 8 u max(|z1|, |z2|).
+        84 u min(z1 - z3, 100) + 8 u max(|z1|, |z2|, 1).
 
     The same image in a batch of another size goes through other sums. Its logits were seen
     to move by 1e-6 of their spread, of which z1 - z3 is what a masked class or an outlier
-    does not change; it counts as 0 from 100 on, where the third class cannot win. The
+    does not change; it counts as at most 100, from where on the third class cannot win. The
     second term is the rounding of the two logits as they stand, all that an offset common
-    to them adds. In float64 the bound shrinks with its rounding; lower types are taken as
-    float32, in which models compute. TF32 kernels, where the caller allows them, may move
-    logits by more.
+    to them adds; it does not vanish where both are near 0, for what was summed was not.
+    In float64 the bound shrinks with its rounding; lower types are taken as float32, in
+    which models compute. TF32 kernels, where the caller allows them, may move logits by more.
     """
     kind = torch.float64 if logits.dtype == torch.float64 else torch.float32
     top = logits.topk(min(3, logits.shape[1]), dim=1).values
-    own = OWN * top[:, :2].abs().amax(dim=1)
+    own = OWN * top[:, :2].abs().amax(dim=1).clamp(min=1.0)
     if top.shape[1] == 3:
         spread = top[:, 0] - top[:, 2]
-        own = own + RELATIVE * torch.where(spread < CANNOT_WIN, spread, 0.0)
+        own = own + RELATIVE * spread.clamp(max=CANNOT_WIN)
     return own * torch.finfo(kind).eps
 
 
