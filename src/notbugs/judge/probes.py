@@ -19,6 +19,8 @@ MANY = 20
 """Steps of the many-step attacks."""
 STRONG = 50
 """Steps of the strongest gradient attack."""
+TARGETS = 9
+"""Wrong classes, the strongest first, that the targeted attack is aimed at."""
 QUERIES = 500
 """Queries of the attack without gradients, on each image that those with gradients leave."""
 PASSES = 8
@@ -132,10 +134,31 @@ def probe(
         mixed=mixed(model, x),
     )
     left = ~found.by_gradients
+    towards = _targeted(logits, strong, x, y, keys, left)
+    found, left = replace(found, strong=found.strong | towards), left & ~towards
     blind = broken(square(norm, eps, steps=QUERIES, stop_on_success=not random), left=left)
     if surrogate is not None:
         blind |= broken(strong, surrogate.logits, left)
     return replace(found, blind=blind)
+
+
+def _targeted(
+    logits: LogitsOf, attack: Attack, x: Images, y: Labels, keys: Keys, left: Mask
+) -> Mask:
+    """Rows of `left` that the attack breaks on its way to one of the strongest wrong classes, [n].
+
+    Without it, a search would be held against attacks that settle on one class.
+    """
+    with torch.no_grad():
+        ranked = logits(x).topk(min(TARGETS + 1, int(logits(x[:1]).shape[1])), dim=1).indices
+    found = torch.zeros_like(left)
+    for targets in ranked.unbind(dim=1):
+        index = (left & ~found & (targets != y)).nonzero()[:, 0]
+        if len(index):
+            aims, part = targets[index], keys[index]
+            moved = attack.craft(logits, x[index], targets=aims, keys=part).x
+            found[index] = _wrong(logits, moved, y[index])
+    return found
 
 
 def _ball(threat: Threat, x: Images) -> tuple[AbstractNorm, float]:
