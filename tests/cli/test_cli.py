@@ -79,7 +79,7 @@ def test_evaluate_writes_its_verdict(trained, tmp_path, capsys):
     low, high = verdict["ci95"]
     assert 0 <= low <= verdict["robust"] <= high <= 100
     (attack,) = verdict["attacks"]
-    assert set(attack) == {"name", "broken", "seconds"}
+    assert set(attack) == {"name", "broken", "seconds", "copy"}
     assert attack["broken"] == round(verdict["clean"] - verdict["robust"])  # of 100 images
     assert {frozenset(line) for line in verdict["masking"]} == {
         frozenset({"check", "evidence", "verdict"})
