@@ -150,7 +150,8 @@ def _targeted(
     Without it, a search would be held against attacks that settle on one class.
     """
     with torch.no_grad():
-        ranked = logits(x).topk(min(TARGETS + 1, int(logits(x[:1]).shape[1])), dim=1).indices
+        clean = logits(x)
+    ranked = clean.topk(min(TARGETS + 1, clean.shape[1]), dim=1).indices
     found = torch.zeros_like(left)
     for targets in ranked.unbind(dim=1):
         index = (left & ~found & (targets != y)).nonzero()[:, 0]

@@ -17,7 +17,7 @@ from torch import Tensor
 from notbugs.core.types import Labels, Logits, Mask, Rows
 
 RELATIVE = 84.0
-"""Roundings of the logits' spread within which a lead is in doubt: 1e-5 of it in float32."""
+"""Roundings of the logits' spread within which a lead is rounding: 1e-5 of it in float32."""
 OWN = 8.0
 """Roundings of the two top logits themselves: 1e-6 of the larger in float32."""
 FAR = 100.0
