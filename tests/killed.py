@@ -79,7 +79,7 @@ CASES = {
     ),
     "norms in eval mode, in channels-last memory": (
         replace(SHORT, adversary=Adversary("linf:0.05", steps=2)),
-        lambda seed=0: lined_up(small(seed, "resnet8", width=2)),
+        lambda seed=0: lined_up(small(seed, "resnet8", width=8)),
     ),
     "patience": (replace(SHORT, watch_every=1, patience=1, lr=0.3), small),
 }

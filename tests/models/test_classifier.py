@@ -200,6 +200,17 @@ def test_prepare_moves_the_model_itself():
     prepare(large, "cpu", channels_last=False)
 
 
+@pytest.mark.parametrize("asked", [None, True])
+def test_prepare_never_lays_out_what_torch_would_abort_on(asked):
+    """Strided 1 x 1 convolutions of few channels: training them so kills the process."""
+    narrow = build("resnet8", shape=(1, 28, 28), classes=3, seed=0, options={"width": 2})
+    convolutions = [m for m in narrow.modules() if isinstance(m, nn.Conv2d)]
+    narrow.to(memory_format=torch.channels_last)  # as its owner had it
+    assert any(not m.weight.is_contiguous() for m in convolutions)
+    prepare(narrow, "cpu", channels_last=asked)
+    assert all(m.weight.is_contiguous() for m in convolutions)
+
+
 def test_half_lowers_the_precision_and_returns_float32():
     model = build("mlp", shape=SHAPE, classes=3, seed=0, options={"width": 16})
     x = torch.rand(4, *SHAPE)

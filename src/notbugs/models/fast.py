@@ -28,24 +28,28 @@ def prepare(
         device: for example "cpu" or "cuda".
         channels_last: the memory format of convolutions' weights, which the activations
             then follow. None takes channels-last on CUDA, and elsewhere for all but the
-            smallest images, where it is faster, and but for models that torch cannot
-            train so (`_breaks_channels_last`).
+            smallest images, where it is faster. Models that a processor cannot train so
+            (`_breaks_channels_last`) are laid out as torch does by default, whatever is asked.
     """
     place = torch.device(device)
-    if channels_last is None:
-        large = max(model.shape[1:]) >= LARGE and not _breaks_channels_last(model)
-        channels_last = place.type == "cuda" or large
     model.to(place)
-    if channels_last:
-        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if place.type == "cpu" and _breaks_channels_last(model):
+        layout = torch.contiguous_format
+    elif channels_last or (
+        channels_last is None and (place.type == "cuda" or max(model.shape[1:]) >= LARGE)
+    ):
+        layout = torch.channels_last
+    else:
+        return model
+    model.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
     return model
 
 
 def _breaks_channels_last(model: nn.Module) -> bool:
     """Whether a processor may corrupt memory in the weights' gradient in channels-last memory.
 
-    Seen in torch 2.13 on a processor without AVX-512: strided 1 x 1 convolutions of fewer
-    than eight channels, such as the shortcuts of very narrow residual nets.
+    Seen in torch 2.13 on a processor without AVX-512: strided 1 x 1 convolutions of 2, 4 or
+    6 input channels, such as the shortcuts of very narrow residual nets, abort the process.
     """
     return any(
         isinstance(m, nn.Conv2d)
