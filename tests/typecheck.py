@@ -6,39 +6,34 @@ function's first calls in each test are checked, and those of all later tests ag
 
 import functools
 import inspect
+from types import CodeType
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
 from torch.fx import Proxy
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
-CHECKED = 5
+CHECKED = 2
 """Calls of a function that are checked in each test."""
-
-
-class Tests:
-    """Counts the tests: what was checked in one is checked again in the next."""
-
-    begun = 0
+calls: dict[CodeType, int] = {}
+"""Those so far, by what the function was compiled to; cleared when a test begins."""
 
 
 def _sampled(decorate):
     def decorated(function):
-        checked = decorate(function)
         if not inspect.isfunction(function) or inspect.isgeneratorfunction(function):
-            return checked
-        left, test = CHECKED, -1
+            return decorate(function)
+        code, checked = function.__code__, None
 
-        @functools.wraps(checked)
+        @functools.wraps(function)
         def call(*arguments, **named):
-            nonlocal left, test
-            if any(isinstance(one, Proxy) for one in arguments):
-                return function(*arguments, **named)  # no tensor: the function is being traced
-            if test != Tests.begun:
-                left, test = CHECKED, Tests.begun
-            if left <= 0:
-                return function(*arguments, **named)
-            left -= 1
+            nonlocal checked
+            done = calls.get(code, 0)
+            if done == CHECKED or any(isinstance(a, Proxy) for a in arguments):
+                return function(*arguments, **named)  # a Proxy is no tensor: this is a trace
+            calls[code] = done + 1
+            if checked is None:  # not before: a function within another is made at each call
+                checked = decorate(function)
             return checked(*arguments, **named)
 
         return call

@@ -35,8 +35,8 @@ class Net(nn.Module):
         return self.after(self.layer(self.flat(self.within(self.conv(x)))))
 
 
-def net(**parts):
-    return Classifier(Net(**parts), shape=(1, 8, 8), classes=5, embedding="flat")
+def net(classes=5, **parts):
+    return Classifier(Net(**parts), shape=(1, 8, 8), classes=classes, embedding="flat")
 
 
 def by_batch(h):
@@ -64,6 +64,10 @@ MIXING = {
             within=by_batch,
             after=lambda z: torch.where(torch.arange(5) < 3, z, torch.full_like(z, -1e9)),
         ),
+        "first in Net `body`",
+    ),
+    "with eight of ten classes masked": (
+        lambda: net(10, within=by_batch, after=lambda z: F.pad(z[:, :2], (0, 8), value=-1e9)),
         "first in Net `body`",
     ),
     "with an offset": (lambda: net(within=by_batch, after=lambda z: z + 1e4), "first in Net"),

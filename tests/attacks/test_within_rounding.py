@@ -48,7 +48,7 @@ def test_masked_classes_hide_no_success(name):
     given = {"targets": (y + 1) % 5} if name in TARGETED_ONLY else {"y": y}
     keys = random.row_keys(6, "masked")
     plain, many = (ATTACKS[name](m, x, **given, keys=keys, fast=False) for m in (model, wide))
-    assert int((plain.success & ~many.success).sum()) <= 1
+    assert not (plain.success & ~many.success).any()
 
 
 @pytest.mark.parametrize("value", [-1e3, -1e6, -1e9])

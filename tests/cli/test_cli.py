@@ -594,7 +594,6 @@ def test_an_evaluation_killed_in_the_middle_ends_with_the_same_verdict(trained, 
                "--restarts", "2", "--count", "60", "--batch-size", "3"]  # fmt: skip
     path, cache = tmp_path / "resumed.json", tmp_path / "cache"
     command = [sys.executable, "-m", "notbugs", *options, "--json"]
-    # One cache for all runs: the choice of a stand-in is timed once on a machine, and kept.
     env = {**os.environ, "NOTBUGS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, str(tmp_path / "whole.json")], check=True, env=env)
     whole = json.loads((tmp_path / "whole.json").read_text())

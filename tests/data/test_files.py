@@ -99,6 +99,9 @@ class _FullDisk:
         self._file.write(content[: len(content) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    def writelines(self, lines):
+        self.write(b"".join(lines))
+
     def __getattr__(self, name):
         return getattr(self._file, name)
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from notbugs.core.errors import DataError, StoreError
+from notbugs.data import safefile
 from notbugs.data.safefile import read_header, read_tensors, write_tensors
 
 READERS = (read_header, read_tensors)
@@ -100,3 +101,21 @@ def test_a_full_disk_names_the_bytes_and_keeps_the_old_file(path, monkeypatch):
         write_tensors(path, {"a": torch.ones(9)}, {})
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_replaced_while_it_is_read_is_read_again(path, monkeypatch):
+    """Of the old file's header and the new one's tensors nothing is made."""
+    real, replaced = safefile.safe_open, []
+
+    def replacing(name, framework):
+        file = real(name, framework=framework)  # the old file
+        if not replaced:
+            replaced.append(name)
+            write_tensors(path, {"a": torch.ones(3)}, {"k": "new"})
+        return file
+
+    write_tensors(path, {"a": torch.zeros(2)}, {"k": "old"})
+    monkeypatch.setattr(safefile, "safe_open", replacing)
+    tensors, metadata = read_tensors(path)
+    assert (tensors["a"].tolist(), metadata) == ([1.0] * 3, {"k": "new"})
+    assert replaced == [path]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from notbugs.attacks import apgd_targeted, cw_l2, deepfool, fmn, lbfgs, pgd
+from notbugs.attacks import AttackResult, apgd_targeted, cw_l2, deepfool, fmn, lbfgs, pgd
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.engine import L2, Linf
@@ -119,6 +119,30 @@ def test_the_results_of_calls_give_the_same_distances():
     assert torch.equal(direct.right, joined.right)
     assert int(direct.right.sum()) == 27
     torch.testing.assert_close(direct.distance, joined.distance, atol=1e-5, rtol=0)
+
+
+def test_where_the_label_no_longer_leads_an_image_does_not_stand():
+    """Broken, tied, without a number: at 0.1, 0.2 and 0.3; unbroken; and wrong from the start."""
+    flags = torch.eye(5, dtype=torch.bool)
+    none = torch.zeros(5)
+    part = AttackResult(
+        x_adv=torch.zeros(5, 1, 2, 2),
+        success=flags[0],
+        within_rounding=flags[1],
+        non_finite=flags[2],
+        already_wrong=flags[4],
+        distance=torch.tensor([0.1, 0.2, 0.3, 0.4, 0.0]),
+        loss=none,
+        queries=1.0,
+        zero_grads=none.long(),
+        steps=none.long(),
+        check=none.long(),
+        forwards=5,
+        backwards=5,
+    )
+    found = Distances.of(fmn(L2(), 20), [part])
+    torch.testing.assert_close(found.distance.float(), torch.tensor([0.1, 0.2, 0.3, INF, 0.0]))
+    assert found.robust_accuracy(0.35) == pytest.approx(100 * float(part.standing.float().mean()))
 
 
 def test_a_fixed_budget_curve_never_rises_and_attacks_only_what_stands():

@@ -67,7 +67,7 @@ def test_each_trick_shows_its_signs_and_no_other(plain, trick, signs):
 def test_a_random_model_shows_that_and_nothing_else(plain, trick):
     with torch.random.fork_rng():  # such models draw from the global generator
         torch.random.manual_seed(0)
-        assert set(found(trick(plain), count=16)) == {PASSES}
+        assert set(found(trick(plain), count=8)) == {PASSES}
 
 
 @SLOW
@@ -77,18 +77,31 @@ def test_the_signs_show_on_a_robust_model_too(robust, trick):
     assert set(found(make(robust))) >= signs - {BLACK_BOX}
 
 
-def test_a_model_without_any_gradient_is_diagnosed(plain):
-    class Detached(torch.nn.Module):
+class NoDerivative(torch.autograd.Function):
+    """As operators in int8: the output asks for a gradient, and has none."""
+
+    @staticmethod
+    def forward(ctx, z):
+        return z.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise NotImplementedError("no derivative of quantized::linear")
+
+
+@pytest.mark.parametrize("last", [torch.detach, NoDerivative.apply], ids=["detached", "int8"])
+def test_a_model_without_any_gradient_is_diagnosed(plain, last):
+    class Last(torch.nn.Module):
         def __init__(self, inner):
             super().__init__()
             self.inner = inner
 
         def forward(self, x):
-            return self.inner(x).detach()
+            return last(self.inner(x))
 
     model = noisy_model(plain)
-    model.body = Detached(plain)
-    assert set(found(model)) == {ZERO, RISES, BLACK_BOX, LARGE}
+    model.body = Last(plain)
+    assert set(found(model, count=30)) == {ZERO, RISES, BLACK_BOX, LARGE}
 
 
 def test_a_model_that_looks_at_the_batch_is_diagnosed(plain):
@@ -124,7 +137,7 @@ def test_the_verdict_repeats_and_does_not_depend_on_batches_or_change_the_model(
     before = {k: v.clone() for k, v in plain.state_dict().items()}
     grads = [p.grad for p in plain.parameters()]
     plain.train()
-    threat, data = Threat.parse("linf:0.05"), PARTS.test
+    threat, data = Threat.parse("linf:0.1"), PARTS.test
     whole = diagnose(plain, data, threat, seed=3, count=10)
     assert whole == diagnose(plain, data, threat, seed=3, count=10, batch_size=7)
     assert whole != diagnose(plain, data, threat, seed=4, count=10)

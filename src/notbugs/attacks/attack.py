@@ -28,7 +28,7 @@ from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.decision import classified_as, decided, misclassified, predicted
 from notbugs.models.predictions import clean_logits
 from notbugs.models.standin import channels_last, faster, precisions
-from notbugs.models.validation import check_classes, check_gradients
+from notbugs.models.validation import check_gradients, check_loss
 
 FEASIBLE = 1e-5
 """Relative tolerance on the radius when a result is verified (float32 rounding of a norm)."""
@@ -119,26 +119,26 @@ class Asked:
 class Watched:
     """Logits handed on as they are, with the points counted at which they decide nothing.
 
-    One operation a pass: the rows' sums are finite exactly where the rows are.
+    That is a row with a NaN, or whose largest logit is infinite (`decided`).
     """
 
     logits: Callable[[Images], Logits]
-    _sums: list[Rows] = field(default_factory=list[Rows])
+    _tops: list[Rows] = field(default_factory=list[Rows])
     _counted: int = 0
 
     def __call__(self, x: Images) -> Logits:
         logits = self.logits(x)
-        self._sums.append(logits.detach().sum(dim=1))
-        if len(self._sums) == FOLD:
-            self._counted, self._sums = self.non_finite, []
+        self._tops.append(logits.detach().amax(dim=1))
+        if len(self._tops) == FOLD:
+            self._counted, self._tops = self.non_finite, []
         return logits
 
     @property
     def non_finite(self) -> int:
-        """Points seen so far at which a logit was NaN or infinite."""
-        if not self._sums:
+        """Points seen so far at which the logits decided nothing."""
+        if not self._tops:
             return self._counted
-        return self._counted + int((~torch.cat(self._sums).isfinite()).sum())
+        return self._counted + int((~torch.cat(self._tops).isfinite()).sum())
 
 
 class Outcome(NamedTuple):
@@ -268,7 +268,7 @@ class AbstractAttack(ABC):
         The model's modes, parameters and gradients are left as they were.
         """
         check_goals(len(x), model.classes, y, targets)
-        check_classes(model.classes, self.least_classes, self.name)
+        check_loss(model.classes, self.least_classes, self.name)
         # Losses index by int64; labels of any integer type are welcome.
         y, targets = (None if v is None else v.long() for v in (y, targets))
         keys = random.row_keys(len(x), seed, "attack") if keys is None else keys

@@ -10,6 +10,7 @@ from notbugs.core.draws import own_draws
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Logits, Rows
 from notbugs.models import Classifier
+from notbugs.models.decision import CANNOT_WIN
 
 ROWS = 2
 """Images that are looked at again, beside others."""
@@ -55,16 +56,21 @@ def check_rows(model: Classifier, x: Images, said: Logits) -> None:
 
 def moved(said: Logits, again: Logits) -> bool:
     """Whether the leads of the first classes differ by more than rounding explains."""
-    change, lead = lead_change(said, again)
-    return bool(change.mean() > MOVED * lead.mean())
+    return share_moved(*lead_change(said, again)) > MOVED
+
+
+def share_moved(change: Rows, lead: Rows) -> float:
+    """The largest change of a lead, as a share of a typical lead (`lead_change`)."""
+    return float(change.max()) / max(float(lead.mean()), 1e-30)
 
 
 def lead_change(said: Logits, again: Logits) -> tuple[Rows, Rows]:
     """(largest change of a lead of a row's first class over another, a typical such lead).
 
     Both [n]. What rounding of the two logits explains is taken off the change. The typical lead
-    is the lower quartile, so that classes masked by large negative logits do not hide a change,
-    nor does a number added to all logits. Leads that are not finite count as unchanged.
+    is the lower quartile, and at most `CANNOT_WIN`, so that classes masked by large negative
+    logits do not hide a change, however many, nor does a number added to all logits. Leads
+    that are not finite count as unchanged.
     """
     first = said.argmax(dim=1, keepdim=True)
     before, after = (z.gather(1, first) - z for z in (said, again))
@@ -72,7 +78,7 @@ def lead_change(said: Logits, again: Logits) -> tuple[Rows, Rows]:
     change = (after - before).abs() - size * (ROUNDINGS * torch.finfo(said.dtype).eps)
     change = change.where(change.isfinite(), 0.0).clamp(min=0)
     lead = before.sort(dim=1).values[:, 1 + (said.shape[1] - 2) // 4]
-    return change.amax(dim=1), lead.where(lead.isfinite(), 0.0)
+    return change.amax(dim=1), lead.where(lead.isfinite(), 0.0).clamp(max=CANNOT_WIN)
 
 
 def neighbourly(model: Classifier, x: Images) -> tuple[Logits, Logits, Logits]:

@@ -21,7 +21,7 @@ from notbugs.engine.norms import check_norm
 from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.decision import predicted
 from notbugs.models.predictions import clean_logits
-from notbugs.models.validation import check_classes, check_gradients
+from notbugs.models.validation import check_gradients, check_loss
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ class _Goal:
     def reached(self, delta: Tensor, x: Images, y: Labels) -> Tensor:
         after = predicted(self.logits((x + delta).clamp(0, 1)))
         before = predicted(self.logits(x))
-        # Ties and logits that are not finite decide nothing: they fool nobody.
-        return (after != before) & (after >= 0) if self.target is None else after == self.target
+        if self.target is not None:
+            return after == self.target
+        # Ties and logits that are not finite decide nothing: from and to them nobody is fooled.
+        return (after != before) & (after >= 0) & (before >= 0)
 
 
 @prepared("x")
@@ -119,7 +121,7 @@ def universal(
     check_norm(norm)
     threat = Threat(norm, eps)
     _check(model, x, y, target, epochs, batch)
-    check_classes(model.classes, least_classes(loss), "universal")
+    check_loss(model.classes, least_classes(loss), "universal")
     if target is not None:
         check_aimed(loss)
     size = eps / 5 if step_size is None else step_size

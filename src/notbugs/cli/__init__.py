@@ -127,7 +127,8 @@ def _complain(complaints: PlainConsole, error: BaseException, *, quiet: bool) ->
         )
     complaints.print(words or type(error).__name__, highlight=False, soft_wrap=True)
     for note in getattr(error, "__notes__", []):
-        complaints.print(f"  {note}", highlight=False, soft_wrap=True)
+        for line in note.splitlines():
+            complaints.print(f"  {line}", highlight=False, soft_wrap=True)
     sys.exit(2)
 
 

@@ -46,9 +46,15 @@ class StoreError(NotbugsError):
 
 
 def bad_value(argument: str, expected: str, received: object, remedy: str = "") -> ValueError:
-    """A `ValueError` in the house's wording: argument, expected, received, remedy."""
-    text = f"`{argument}` must {expected}; got {received}."
-    return ValueError(f"{text} {remedy}".rstrip())
+    """A `ValueError` in the house's wording: argument, expected, received, remedy.
+
+    The lines of a remedy after its first, such as code, become a note of the error.
+    """
+    first, _, more = remedy.partition("\n")
+    error = ValueError(f"`{argument}` must {expected}; got {received}. {first}".rstrip())
+    if more:
+        error.add_note(more)
+    return error
 
 
 def bad_type(argument: str, expected: str, received: object, remedy: str = "") -> TypeError:

@@ -6,8 +6,6 @@ before anything of that size is made; the message names the limit.
 
 import os
 
-from notbugs.core.errors import bad_value, check_count
-
 CLASSES = 100_000
 """Classes of a set or a model (ImageNet-21k has 21,841)."""
 NAME = 1_000
@@ -16,13 +14,6 @@ PIXELS = 100_000_000
 """Pixels of a picture file (height times width), and values of an image that a model takes."""
 DEPTH, WIDTH = 1_000, 65_536
 """Layers of a built-in network, and any other whole number among its options."""
-
-
-def check_classes(classes: int, argument: str = "classes") -> None:
-    """Refuses a number of classes below 2 or above `CLASSES`."""
-    check_count(classes, argument, 2, "One class leaves nothing to tell apart.")
-    if classes > CLASSES:
-        raise bad_value(argument, f"be at most {CLASSES:,}", f"{classes:,}")
 
 
 def beyond_memory(size: int) -> str:

@@ -9,7 +9,7 @@ from notbugs.core.errors import DataError, bad_value
 from notbugs.core.schema import read_json
 from notbugs.core.strict_json import to_json
 from notbugs.data.dataset import ImageData
-from notbugs.data.safefile import read_header, read_tensors, write_tensors
+from notbugs.data.safefile import read_tensors, write_tensors
 from notbugs.data.writing import write_json
 
 KEY = "notbugs.data"
@@ -73,8 +73,8 @@ def load(path: Path | str) -> ImageData:
             written by `save`.
     """
     path = Path(path)
-    facts = _parse(path, read_header(path, what="data"))
-    tensors, _ = read_tensors(path, what="data")
+    tensors, metadata = read_tensors(path, what="data")
+    facts = _parse(path, metadata)
     columns = {k.removeprefix(COLUMN): t for k, t in tensors.items() if k.startswith(COLUMN)}
     try:
         return ImageData(

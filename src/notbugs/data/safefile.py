@@ -1,6 +1,7 @@
 """Safetensors files, written whole or not at all, and read with a diagnosis of what is wrong."""
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,11 +89,27 @@ def _read(path: Path, what: What, *, tensors: bool) -> tuple[dict[str, Tensor], 
     if not path.is_file():
         raise DataError(f"No {what} file '{path}'. Check the path.")
     try:
+        # safetensors opens header and tensors by name, each by itself: again, if the file was
+        # replaced by another in between.
+        while True:
+            with path.open("rb") as held:
+                found = _opened(path, tensors)
+                if os.path.samestat(os.fstat(held.fileno()), path.stat()):
+                    break
+        if isinstance(found, Exception):
+            raise found
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"Cannot read '{path}': {_looks_like(path, what, error)}") from error
+    return found
+
+
+def _opened(path: Path, tensors: bool) -> tuple[dict[str, Tensor], dict[str, str]] | Exception:
+    try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys()) if tensors else []
             return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"Cannot read '{path}': {_looks_like(path, what, error)}") from error
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        return error
 
 
 def _looks_like(path: Path, what: What, error: Exception) -> str:

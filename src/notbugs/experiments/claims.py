@@ -54,11 +54,12 @@ def interval(values: SeedValues) -> tuple[float, float] | None:
     """The one-sided 95 % bounds of the mean over seeds, from below and from above.
 
     By Student's t: mean -+ t(0.95, n - 1) * deviation / sqrt(n). None for fewer than `FEWEST`
-    seeds, whose deviation says next to nothing.
+    seeds, whose deviation says next to nothing, and where a value is not finite.
     """
-    deviation, n = spread(values), len(values)
-    if deviation is None or n < FEWEST:
+    n = len(values)
+    if n < FEWEST or not all(map(math.isfinite, values)):
         return None
+    deviation = statistics.stdev(values)
     half = float(stdtrit(n - 1, LEVEL)) * deviation / math.sqrt(n)
     return mean(values) - half, mean(values) + half
 

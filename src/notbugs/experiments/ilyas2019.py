@@ -80,9 +80,11 @@ def _taught(
 ) -> Finding:
     """The finding; nothing is decided by a model that learnt nothing."""
     rule = f"{rule}, by one-sided 95 % t-intervals over seeds"
-    if numbers.learnt(name):
+    learnt = numbers.learnt(name)
+    if learnt or holds is None:
         return Finding(ours, control, holds, rule)
-    return Finding(ours, control, None, f"{rule}; open: the model is not above chance")
+    why = "may be at chance" if learnt is None else "is not above chance"
+    return Finding(ours, control, None, f"{rule}; open: the model {why}")
 
 
 CLAIMS: tuple[Claim, ...] = (

@@ -235,7 +235,7 @@ def measure(context: StageContext) -> None:
             attacks=[attack],
             seed=seed,
             batch_size=config["batch_size"],
-            fast=False,  # which stand-in pays is measured: the same numbers everywhere come first
+            fast=False,  # a copy depends on the processor: the same numbers everywhere come first
             progress=lambda done, i=i: context.progress((i + done) / 2),
         )
     shifted = (test.labels + 1) % test.classes

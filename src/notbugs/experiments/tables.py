@@ -55,13 +55,16 @@ class Numbers:
     rows: tuple[Measured, ...]
     chance: float | None = None
 
-    def learnt(self, name: str) -> bool:
-        """Whether the models trained on a set are above chance on true or on shifted labels."""
+    def learnt(self, name: str) -> bool | None:
+        """Whether the models trained on a set are above chance on true or on shifted labels.
+
+        None where the seeds leave it open.
+        """
         clean, shifted = self.seeds(name, "clean"), self.seeds(name, "shifted")
         if self.chance is None or not clean:
             return True
         best = [max(pair) for pair in zip(clean, shifted or clean, strict=True)]
-        return exceeds(best, self.chance) is True
+        return exceeds(best, self.chance)
 
     def seeds(self, name: str, column: str) -> list[float]:
         """The column's value for each seed of a set, at its largest radius; empty if none."""

@@ -24,7 +24,8 @@ class Distances:
 
     - `right` [n]: classified correctly when clean
     - `distance` [n]: pixel units of [0, 1]; 0 where the image is wrong from the start,
-      infinite where it was never broken
+      infinite where it was never broken. As for `AttackResult.standing`, an image whose
+      label ties or whose logits are not finite at the distance does not stand there
     """
 
     attack: str
@@ -40,9 +41,8 @@ class Distances:
         """
         _check_nearest(attack)
         wrong = torch.cat([part.already_wrong.cpu() for part in found])
-        success = torch.cat([part.success.cpu() for part in found])
-        distance = torch.cat([part.distance.cpu().double() for part in found])
-        return cls(attack.name, attack.size.name, ~wrong, _placed(wrong, success, distance))
+        distance = torch.cat([_placed(part) for part in found])
+        return cls(attack.name, attack.size.name, ~wrong, distance)
 
     @property
     def n(self) -> int:
@@ -136,15 +136,15 @@ def distances(
     left, keys = right.nonzero()[:, 0], random.row_keys(len(data), seed, "attack")
     for index, share in batches(left, batch_size):
         found = attacked(attack, model, data, index, keys, fast=fast)
-        wrong = torch.zeros_like(found.success)
-        distance[index] = _placed(wrong, found.success, found.distance.double()).cpu()
+        distance[index] = _placed(found)
         progress(share)
     progress(1.0)
     return Distances(attack.name, attack.size.name, right, distance)
 
 
-def _placed(wrong: Mask, success: Mask, distance: Rows) -> Rows:
-    return torch.where(wrong, 0.0, torch.where(success, distance, float("inf")))
+def _placed(found: AttackResult) -> Rows:
+    distance = found.distance.double().where(~found.standing, float("inf"))
+    return distance.where(~found.already_wrong, 0.0).cpu()
 
 
 def _check_nearest(attack: AbstractAttack) -> None:

@@ -1,6 +1,6 @@
 """What is measured on a model to see whether its gradients can be trusted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -8,12 +8,14 @@ import torch
 from notbugs.attacks import Attack, cross_entropy, fgsm, margin, pgd, predicted
 from notbugs.attacks.apgd import apgd
 from notbugs.attacks.losses import ValueOfLogits
-from notbugs.attacks.neighbours import MOVED, lead_change, neighbourly
+from notbugs.attacks.neighbours import MOVED, lead_change, neighbourly, share_moved
 from notbugs.attacks.square import square
 from notbugs.core import rows
 from notbugs.core.types import Images, Keys, Labels, Logits, Mask, Rows
 from notbugs.engine import L2, AbstractNorm, Linf, Threat
 from notbugs.models import Classifier
+from notbugs.models.decision import misclassified
+from notbugs.models.validation import why_no_gradient
 
 MANY = 20
 """Steps of the many-step attacks."""
@@ -99,14 +101,20 @@ def probe(
     """
     norm, eps = _ball(threat, x)
     lead, shift, flipped = repeated(model, x)
-    random = bool((shift > MOVED * lead.mean()).any())
-    logits = _held(model, PASSES if random else 1)
+    random = share_moved(shift, lead) > MOVED
+    logits = _held(model, x, PASSES if random else 1)
 
-    def broken(attack: Attack, by: LogitsOf = logits, left: Mask | None = None) -> Mask:
+    def broken(
+        attack: Attack,
+        by: LogitsOf = logits,
+        left: Mask | None = None,
+        aims: Labels | None = None,
+    ) -> Mask:
         found = torch.zeros_like(flipped)
         index = (~found if left is None else left).nonzero()[:, 0]
         if len(index):
-            moved = attack.craft(by, x[index], y[index], keys=keys[index]).x
+            true, aim = (y[index], None) if aims is None else (None, aims[index])
+            moved = attack.craft(by, x[index], true, targets=aim, keys=keys[index]).x
             found[index] = _wrong(logits, moved, y[index])
         return found
 
@@ -133,8 +141,11 @@ def probe(
         flipped=flipped,
         mixed=mixed(model, x),
     )
-    left = ~found.by_gradients
-    towards = _targeted(logits, strong, x, y, keys, left)
+    # At the strongest wrong classes too: without it, a search would be held against attacks
+    # that settle on one class.
+    left, towards = ~found.by_gradients, torch.zeros_like(flipped)
+    for aims in _ranked(logits, x):
+        towards |= broken(strong, left=left & ~towards & (aims != y), aims=aims)
     found, left = replace(found, strong=found.strong | towards), left & ~towards
     blind = broken(square(norm, eps, steps=QUERIES, stop_on_success=not random), left=left)
     if surrogate is not None:
@@ -142,24 +153,11 @@ def probe(
     return replace(found, blind=blind)
 
 
-def _targeted(
-    logits: LogitsOf, attack: Attack, x: Images, y: Labels, keys: Keys, left: Mask
-) -> Mask:
-    """Rows of `left` that the attack breaks on its way to one of the strongest wrong classes, [n].
-
-    Without it, a search would be held against attacks that settle on one class.
-    """
+def _ranked(logits: LogitsOf, x: Images) -> Sequence[Labels]:
+    """The strongest classes of each row, the strongest first, each [n]."""
     with torch.no_grad():
         clean = logits(x)
-    ranked = clean.topk(min(TARGETS + 1, clean.shape[1]), dim=1).indices
-    found = torch.zeros_like(left)
-    for targets in ranked.unbind(dim=1):
-        index = (left & ~found & (targets != y)).nonzero()[:, 0]
-        if len(index):
-            aims, part = targets[index], keys[index]
-            moved = attack.craft(logits, x[index], targets=aims, keys=part).x
-            found[index] = _wrong(logits, moved, y[index])
-    return found
+    return clean.topk(min(TARGETS + 1, clean.shape[1]), dim=1).indices.unbind(dim=1)
 
 
 def _ball(threat: Threat, x: Images) -> tuple[AbstractNorm, float]:
@@ -169,15 +167,16 @@ def _ball(threat: Threat, x: Images) -> tuple[AbstractNorm, float]:
     return norm, threat.eps
 
 
-def _held(model: Classifier, passes: int) -> LogitsOf:
+def _held(model: Classifier, x: Images, passes: int) -> LogitsOf:
     """The model's mean logits, with a gradient of zero where the model has none."""
+    without = why_no_gradient(model.logits, x[:1]) is not None
 
     def logits(x: Images) -> Logits:
         z = model.logits(x)
         for _ in range(passes - 1):
             z = z + model.logits(x)
-        if x.requires_grad and not z.requires_grad:
-            z = z + 0 * rows.total(x)[:, None]
+        if without and x.requires_grad:
+            z = z.detach() + 0 * rows.total(x)[:, None]
         return z / passes
 
     return logits
@@ -199,7 +198,7 @@ def _margin(logits: LogitsOf, x: Images, y: Labels) -> Rows:
 
 def _wrong(logits: LogitsOf, x: Images, y: Labels) -> Mask:
     with torch.no_grad():
-        return predicted(logits(x)) != y
+        return misclassified(logits(x), y)
 
 
 def repeated(model: Classifier, x: Images) -> tuple[Rows, Rows, Mask]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypedDict
 
-from notbugs.attacks.neighbours import MOVED
+from notbugs.attacks.neighbours import MOVED, share_moved
 from notbugs.core.types import Mask, Rows
 from notbugs.judge.chance import at_least, noticed
 from notbugs.judge.probes import MANY, PASSES, QUERIES, Probes
@@ -161,7 +161,7 @@ def alone(found: Probes) -> Check:
 
 def _changed(change: Rows, lead: Rows) -> tuple[str, bool]:
     """(evidence, whether a lead changes by more than rounding explains)."""
-    share = float(change.max()) / max(float(lead.mean()), 1e-30)
+    share = share_moved(change, lead)
     if share <= MOVED:
         return "leads change by rounding alone", False
     return f"leads change by up to {share:.2g} of a typical one", True

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.core.limits import PIXELS, check_classes
+from notbugs.core.limits import PIXELS
 from notbugs.core.types import Embeddings, Images, Logits
 from notbugs.models.layers import Body, capture, find_layer
-from notbugs.models.outputs import TWO_LOGITS, logits_in
+from notbugs.models.outputs import check_classes, logits_in
 
 JSON: TypeAlias = bool | int | float | str | Sequence[Any] | Mapping[str, Any] | None
 Shape: TypeAlias = tuple[int, int, int]
@@ -57,7 +57,6 @@ class Classifier(nn.Module):
         """
         super().__init__()
         check_shape(shape)
-        check_count(classes, "classes", 2, f"One class leaves nothing to tell apart. {TWO_LOGITS}")
         check_classes(classes)
         find_layer(body, embedding, "embedding layer")
         self.body = body

@@ -20,7 +20,7 @@ RELATIVE = 84.0
 """Roundings of the logits' spread within which a lead is rounding: 1e-5 of it in float32."""
 OWN = 8.0
 """Roundings of the two top logits themselves: 1e-6 of the larger in float32."""
-FAR = 100.0
+FAR = 30.0
 """Times the third class's distance from the top beyond which no logit counts for the spread."""
 CANNOT_WIN = 100.0
 """Nats below the top at which a class's probability is zero in float32."""
@@ -63,13 +63,15 @@ def rounding_tolerance(logits: Logits) -> Rows:
 
 
 def spread_of(logits: Logits) -> Rows:
-    """The standard deviation of each row's logits, which masked classes do not widen, [n].
+    """The standard deviation of each row's logits, to which masked classes do not count, [n].
 
-    No logit is taken as farther below the top than a hundred times the third.
+    That is, those more than `FAR` times as far below the top as the third.
     """
     top = logits.topk(min(3, logits.shape[1]), dim=1).values
-    lowest = top[:, :1] - FAR * (top[:, :1] - top[:, -1:])
-    return torch.maximum(logits, lowest).std(dim=1)
+    counted = logits >= top[:, :1] - FAR * (top[:, :1] - top[:, -1:])
+    n, live = counted.sum(dim=1), logits.where(counted, 0.0)
+    off = (logits - (live.sum(dim=1) / n)[:, None]).where(counted, 0.0)
+    return (off.square().sum(dim=1) / (n - 1)).sqrt()
 
 
 def misclassified(logits: Logits, y: Labels, tolerances: float = 1.0) -> Mask:

@@ -5,10 +5,20 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from notbugs.core.errors import bad_value, check_count
+from notbugs.core.limits import CLASSES
+
 TWO_LOGITS = """One logit says the same as two, of which the other is 0:
     class TwoLogits(torch.nn.Module):
         def forward(self, z): return torch.stack([torch.zeros_like(z), z], -1).reshape(-1, 2)
     model = wrap(torch.nn.Sequential(module, TwoLogits()), classes=2, embedding="0.NAME", ...)"""
+
+
+def check_classes(classes: int) -> None:
+    """Refuses a number of classes below 2 or above `CLASSES`."""
+    check_count(classes, "classes", 2, f"One class leaves nothing to tell apart. {TWO_LOGITS}")
+    if classes > CLASSES:
+        raise bad_value("classes", f"be at most {CLASSES:,}", f"{classes:,}")
 
 
 def logits_in(output: Any) -> Any:

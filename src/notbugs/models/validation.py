@@ -81,7 +81,7 @@ def check_fits(model: Classifier, data: ImageData, argument: str = "data") -> No
         )
 
 
-def check_classes(classes: int, least: int, method: str) -> None:
+def check_loss(classes: int, least: int, method: str) -> None:
     """Refuses a model of fewer classes than the method's loss is defined for."""
     if classes < least:
         raise bad_value(

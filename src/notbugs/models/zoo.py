@@ -7,7 +7,7 @@ from types import MappingProxyType
 import torch
 
 from notbugs.core.errors import bad_value, unknown_name
-from notbugs.core.limits import DEPTH, WIDTH, beyond_memory, check_classes
+from notbugs.core.limits import DEPTH, WIDTH, beyond_memory
 from notbugs.models.airbench import airbench
 from notbugs.models.carlini import carlini
 from notbugs.models.classifier import JSON, Classifier, Shape, check_shape
@@ -21,6 +21,7 @@ from notbugs.models.libraries import borrowed
 from notbugs.models.linear import linear
 from notbugs.models.maxout import conv_maxout, maxout
 from notbugs.models.mlp import mlp
+from notbugs.models.outputs import check_classes
 from notbugs.models.prepared import plainly
 from notbugs.models.rbf import rbf
 from notbugs.models.resnet import resnet8, resnet18, resnet50

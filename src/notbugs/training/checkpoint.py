@@ -35,7 +35,7 @@ class State:
     average's weights, of so many `averaged` steps.
 
     Randomness needs no state: every draw is a function of the seed, the epoch and the row, and
-    what layers draw from the global generators one of the seed and the step (`training/draws.py`).
+    what layers draw from the global generators one of the seed and the step (`core/draws.py`).
     So does the order of the batches: the first `batch` of them are left out.
     """
 
