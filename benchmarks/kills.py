@@ -61,7 +61,7 @@ def cases(source: Path) -> list[Case]:
 
     def judged(*more: str) -> Callable[[Path], list[str]]:
         return lambda folder: [
-            "evaluate", str(source), "--threat", "l2:0.5", "--no-fast", "--device", "cpu",
+            "evaluate", str(source), "--threat", "l2:0.5", "--device", "cpu",
             "--batch-size", "8", "--json", str(folder / "verdict.json"), *more,
         ]  # fmt: skip
 

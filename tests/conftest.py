@@ -17,5 +17,8 @@ os.environ["NOTBUGS_CACHE"] = tempfile.mkdtemp(prefix="notbugs-test-cache-")  # 
 
 
 @pytest.fixture(autouse=True)
-def _checked_again():
-    typecheck.calls.clear()
+def _checked_again(request):
+    """Annotations are checked anew in each test function, not for each set of its parameters."""
+    if request.node.originalname != getattr(request.module, "_checked", None):
+        typecheck.calls.clear()
+        request.module._checked = request.node.originalname

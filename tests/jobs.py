@@ -47,7 +47,7 @@ THREAT = Threat.parse("l2:0.3")
 
 
 def digits():
-    return split(load_source("digits"), seed=0, train_size=300)
+    return split(load_source("digits"), seed=0, train_size=160)
 
 
 def net(double=True):
@@ -65,7 +65,7 @@ def trained(name):
 
 def judged(model, folder):
     """A verdict by the whole ensemble, with few queries."""
-    data = digits().test.select(slice(0, 41))
+    data = digits().test.select(slice(0, 21))
     attacks = [apgd(L2(), THREAT.eps, steps=10), square(L2(), THREAT.eps, steps=100, give_up=True)]
     state = folder / f"state-{processes.count()}.json"
     return evaluate(model, data, THREAT, attacks=attacks, save_to=state, diagnosis=True)
@@ -80,7 +80,7 @@ def learnt():
 
 def sets(model):
     """Two constructed sets, by name."""
-    few = digits().train.select(slice(0, 45))
+    few = digits().train.select(slice(0, 25))
     return {
         "det": targeted_set(model, few, "det", THREAT, seed=0, steps=5),
         "D_R": inverted_set(model, few, name="D_R", seed=0, settings=InversionSettings(5)),

@@ -11,7 +11,7 @@ from notbugs.training import Adversary, Awp, Free, L2Decay, Mixed, Recipe
 
 PARTS = split(load_source("digits"), seed=0, train_size=300)
 DATA, VAL = PARTS.train.select(slice(0, 128)), PARTS.val
-SHORT = Recipe(epochs=6, batch_size=32, lr=0.05, warmup=0.2)
+SHORT = Recipe(epochs=4, batch_size=32, lr=0.05, warmup=0.2)
 
 
 def small(seed=0, name="cnn", **options):

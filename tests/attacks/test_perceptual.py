@@ -18,7 +18,7 @@ def euclidean(x, y):
     return L2().size(x - y)
 
 
-def digits(n=60):
+def digits(n=30):
     return PARTS.test.pixels()[:n], PARTS.test.labels[:n]
 
 

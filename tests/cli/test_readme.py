@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from notbugs.cli import _parsed
-from notbugs.report.console import PlainConsole
+from notbugs.cli.console import PlainConsole
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)

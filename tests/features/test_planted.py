@@ -11,7 +11,7 @@ from notbugs.judge import evaluate, evaluation_pgd
 from notbugs.models import build
 from notbugs.training import Adversary, Recipe, train
 
-PARTS = split(load_source("planted"), seed=0, train_size=2000)
+PARTS = split(load_source("planted"), seed=0, train_size=1200)
 TRUTH = Planted()
 
 

@@ -153,19 +153,21 @@ def test_the_command_line_shares_its_work_under_accelerate(tmp_path):
     assert [json.loads(row)["epoch"] for row in rows] == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("data", "list"), "must be 1 for `notbugs data`; got 2"),
-        (
-            ("train", "--batch-size", "65", "--out", "no-such"),
-            "divisible by the number of processes",
-        ),
-    ],
-)
-def test_bad_input_is_said_by_each_with_its_number(arguments, words):
-    done = launched("-m", "notbugs", *arguments)
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_what_one_process_alone_can_do_is_refused_to_two(rank, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    with pytest.raises(SystemExit):
+        main(["data", "list"])
+    said = capsys.readouterr().err
+    assert said.startswith("error:" if rank == "0" else "process 1: error:")
+    assert "must be 1 for `notbugs data`; got 2" in said
+
+
+def test_bad_input_is_said_by_each_with_its_number():
+    done = launched("-m", "notbugs", "train", "--batch-size", "65", "--out", "no-such")
     assert done.returncode != 0
+    words = "divisible by the number of processes"
     complaints = [line for line in done.stderr.splitlines() if words in line]
     assert [line.startswith("error:") for line in sorted(complaints)] == [True, False]
     assert sorted(complaints)[1].startswith("process 1: error:")

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
@@ -112,6 +111,8 @@ class LBFGS(AbstractAttack):
         )
 
     def _row(self, victim: Victim, case: Case) -> _Row:
+        from scipy.optimize import minimize  # half a second that every import would wait for
+
         row = _Row(victim.true_logits, case, case.x)
         start = case.x.double().flatten().cpu().numpy()
         row.penalised(start, 1.0)

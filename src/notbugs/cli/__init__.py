@@ -1,4 +1,8 @@
-"""The command line: `notbugs reproduce | train | attack | evaluate | look | build | data`."""
+"""The command line: `notbugs reproduce | train | attack | evaluate | look | build | data`.
+
+What draws (`notbugs.report`, with matplotlib) is imported where something is drawn: every command
+would wait a second for it.
+"""
 
 import io
 import os
@@ -15,6 +19,7 @@ import tyro
 import notbugs
 from notbugs.cli import together
 from notbugs.cli.attack import AttackCommand
+from notbugs.cli.console import PlainConsole
 from notbugs.cli.evaluate import Evaluate
 from notbugs.cli.look import Look
 from notbugs.cli.reproduce import Reproduce
@@ -22,7 +27,6 @@ from notbugs.cli.sets import Build, Data
 from notbugs.cli.train import Train
 from notbugs.core.errors import DataWarning, NotbugsError, unknown_name
 from notbugs.core.interrupts import terminated_as_interrupted
-from notbugs.report.console import PlainConsole
 
 Command = (
     Annotated[Reproduce, tyro.conf.subcommand("reproduce")]

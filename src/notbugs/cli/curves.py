@@ -11,7 +11,6 @@ from notbugs.data.writing import write_file
 from notbugs.engine import Threat, Trace
 from notbugs.judge import AccuracyCurve, Distances, LossCurve, robust_curve
 from notbugs.models import Classifier
-from notbugs.report.figures import budget_sheet, nearest_sheet, png
 
 MOST_RADII = 8
 
@@ -68,6 +67,8 @@ def curves_of(
 
 def drawn(curves: Curves, name: str, path: Path) -> None:
     """Draws both pictures side by side into a PNG file."""
+    from notbugs.report.figures import budget_sheet, nearest_sheet, png
+
     if curves.distances is not None:
         figure = nearest_sheet({name: curves.distances})
     elif curves.loss is not None:

@@ -13,7 +13,6 @@ from notbugs.core.schema import read_json_file
 from notbugs.core.strict_json import SchemaError, parse_json
 from notbugs.data import files, safefile
 from notbugs.models import weights
-from notbugs.report.figures.style import SOFTWARE
 from notbugs.training import checkpoint
 
 IMAGES = "notbugs.images"
@@ -62,6 +61,8 @@ def _is_recipe(path: Path) -> bool:
 def _is_picture(path: Path) -> bool:
     try:
         with Image.open(path, formats=["PNG"]) as picture:
+            from notbugs.report.figures.style import SOFTWARE  # not before: see `cli`
+
             return picture.info.get("Software") == SOFTWARE
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False

@@ -8,7 +8,6 @@ from notbugs.core import processes
 from notbugs.core.errors import DataError
 from notbugs.core.strict_json import to_json
 from notbugs.data.writing import write_file
-from notbugs.report.figures import png, training_sheet
 
 METRICS_FILE = "metrics.jsonl"
 CURVES = "training.png"
@@ -47,6 +46,8 @@ class Logs:
         if self.events is not None:
             self.events.close()
         if history:
+            from notbugs.report.figures import png, training_sheet
+
             content = png(training_sheet(history))
             write_file(self.folder / CURVES, lambda file: file.write(content))
 

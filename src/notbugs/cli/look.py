@@ -30,8 +30,6 @@ from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
 from notbugs.models.prior_files import load_prior
 from notbugs.perception import ssim
-from notbugs.report.figures import png
-from notbugs.report.figures.looks import PictureRow, rows_of_pictures
 from notbugs.representations import (
     Priors,
     add_feature,
@@ -143,6 +141,9 @@ class Look:
             for i, way in enumerate(ways):
                 getattr(work, way)()
                 progress((i + 1) / len(ways))
+        from notbugs.report.figures import png
+        from notbugs.report.figures.looks import rows_of_pictures
+
         picture = png(rows_of_pictures(work.rows))
         write_file(self.out, lambda file: file.write(picture))
         for line in work.lines:
@@ -248,7 +249,7 @@ class _Work:
     ) -> None:
         self.asked, self.model, self.test, self.facts = asked, model, test, facts
         self.priors = priors
-        self.rows: list[PictureRow] = []
+        self.rows: list[Any] = []
         self.lines: list[str] = []
         self.numbers: dict[str, Any] = {"layer": asked.layer, "images": list(self._names())}
         self.found: dict[str, Tensor] = {}
@@ -451,6 +452,8 @@ class _Work:
         return self.test.class_names[unit] if of_class else str(unit)
 
     def _row(self, name: str, images: Tensor, head: str = "", captions: Sequence[str] = ()) -> None:
+        from notbugs.report.figures.looks import PictureRow
+
         pictures = list(images.detach().cpu().numpy())
         self.rows.append(PictureRow(name, pictures, head, captions))
 

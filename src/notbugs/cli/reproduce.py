@@ -16,7 +16,6 @@ from notbugs.experiments import engstrom2019, ilyas2019
 from notbugs.experiments.config import Config, config_for
 from notbugs.experiments.engstrom.settings import looks_for
 from notbugs.experiments.plan import Where
-from notbugs.report import print_looks, print_result, write_looks, write_report
 from notbugs.store import Store
 
 EXPERIMENTS = ("ilyas2019", "engstrom2019")
@@ -107,6 +106,8 @@ class Reproduce:
             else:
                 looks = replace(looks_for(self.data, self.preset), models=config)
                 result = engstrom2019.run(looks, store, **common)
+        from notbugs.report import print_looks, print_result, write_looks, write_report
+
         remark_folder(out, identity)
         if self.experiment == "ilyas2019":
             page = write_report(out)

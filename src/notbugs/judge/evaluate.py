@@ -55,8 +55,8 @@ def evaluate(
     attack and restart. Each attack runs over the whole set and only sees the images that
     still stand. Without `attacks`: the standard evaluation (`standard_attacks`). Of the rows
     on which an attack gave up, or would have, a random part gets its whole budget, so large
-    that at most 1 % of the images can have been missed (95 %; all rows below 100 images);
-    should one of them fall, all of them do. Several processes
+    that at most 1 % of the images can have been missed (at 95 %; of fewer than 100 images,
+    nearly all rows); should one of them fall, all of them do. Several processes
     (`notbugs.core.processes`) take the batches in turn; all get the whole verdict.
 
     - `seed`: row i of the data has its own random stream, whatever the batch size

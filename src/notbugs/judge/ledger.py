@@ -46,7 +46,10 @@ def identity(
 def copies(
     model: Classifier, data: ImageData, attacks: Sequence[AbstractAttack], fast: bool
 ) -> tuple[str, ...]:
-    """What each attack works on: "own", the model itself, or the precision of its faster copy."""
+    """What each attack works on: "own", the model itself, or the precision of its faster copy.
+
+    As it is for the first images; a batch on which the copy disagrees is attacked without it.
+    """
     if not fast:
         return ("own",) * len(attacks)
     x = data.pixels(slice(0, GLANCE)).to(model.device)
