@@ -70,6 +70,10 @@ MIXING = {
         lambda: net(10, within=by_batch, after=lambda z: F.pad(z[:, :2], (0, 8), value=-1e9)),
         "first in Net `body`",
     ),
+    "with eight of ten masked, and small logits": (
+        lambda: net(10, within=by_batch, after=lambda z: F.pad(z[:, :2] / 99, (0, 8), value=-1e9)),
+        "first in Net `body`",
+    ),
     "with an offset": (lambda: net(within=by_batch, after=lambda z: z + 1e4), "first in Net"),
     "with noise": (lambda: net(within=lambda h: F.dropout(by_batch(h), 0.3)), "first in Net"),
     "the rank in the batch": (

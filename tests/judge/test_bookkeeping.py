@@ -190,3 +190,21 @@ def test_the_state_of_a_model_with_batch_norms_is_kept(tmp_path):
     before = identity(model, data, THREAT, PGD, 0)
     next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)).num_batches_tracked.add_(1)
     assert identity(model, data, THREAT, PGD, 0) != before
+
+
+def test_a_setting_that_is_no_tensor_makes_another_evaluation():
+    """A state of the model quantised to 3 levels is not gone on with at 5."""
+
+    class Rounded(nn.Module):
+        def __init__(self, inner, levels):
+            super().__init__()
+            self.inner, self.levels = inner, levels
+
+        def forward(self, x):
+            return self.inner((x * self.levels).round() / self.levels)
+
+    model, data = net()
+    parts = {"shape": model.shape, "classes": model.classes, "embedding": "inner.trunk"}
+    wrapped = [wrap(Rounded(model.body, levels), **parts) for levels in (3, 5, 5)]
+    third, fifth, again = (identity(one, data, THREAT, PGD, 0) for one in wrapped)
+    assert third != fifth == again

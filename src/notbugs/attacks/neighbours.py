@@ -68,16 +68,17 @@ def lead_change(said: Logits, again: Logits) -> tuple[Rows, Rows]:
     """(largest change of a lead of a row's first class over another, a typical such lead).
 
     Both [n]. What rounding of the two logits explains is taken off the change. The typical lead
-    is the lower quartile, and at most `CANNOT_WIN`, so that classes masked by large negative
-    logits do not hide a change, however many, nor does a number added to all logits. Leads
-    that are not finite count as unchanged.
+    is the lower quartile over the classes that can win (`CANNOT_WIN`), so that classes masked by
+    large negative logits do not hide a change, however many, nor does a number added to all
+    logits. Leads that are not finite count as unchanged.
     """
     first = said.argmax(dim=1, keepdim=True)
     before, after = (z.gather(1, first) - z for z in (said, again))
     size = torch.maximum(said.abs(), said.gather(1, first).abs())
     change = (after - before).abs() - size * (ROUNDINGS * torch.finfo(said.dtype).eps)
     change = change.where(change.isfinite(), 0.0).clamp(min=0)
-    lead = before.sort(dim=1).values[:, 1 + (said.shape[1] - 2) // 4]
+    rivals = (before <= CANNOT_WIN).sum(dim=1, keepdim=True) - 2  # but the nearest
+    lead = before.sort(dim=1).values.gather(1, 1 + rivals.clamp(min=0) // 4)[:, 0]
     return change.amax(dim=1), lead.where(lead.isfinite(), 0.0).clamp(max=CANNOT_WIN)
 
 

@@ -18,7 +18,7 @@ class AttackResult:
 
     - `x_adv` [n, c, h, w]: in [0, 1] and within the threat of `x`
     - `success` [n]: misclassified (untargeted) or classified as the target (targeted), by
-      more than the rounding that differs between batches
+      more than half the rounding tolerance (`notbugs.models.decision`)
     - `within_rounding` [n]: the goal is reached by so little that rounding may undo it; an
       image whose label shares the top with another class is among these
     - `non_finite` [n]: the logits at `x_adv` are NaN or infinite; neither of the above

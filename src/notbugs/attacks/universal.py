@@ -65,9 +65,8 @@ class _Goal:
                 value = self.loss(z, torch.full_like(y, self.target))
             return torch.autograd.grad(value.sum(), leaf)[0]
 
-    def reached(self, delta: Tensor, x: Images, y: Labels) -> Tensor:
+    def reached(self, delta: Tensor, x: Images, before: Labels) -> Tensor:
         after = predicted(self.logits((x + delta).clamp(0, 1)))
-        before = predicted(self.logits(x))
         if self.target is not None:
             return after == self.target
         # Ties and logits that are not finite decide nothing: from and to them nobody is fooled.
@@ -133,7 +132,8 @@ def universal(
         check_gradients(model, x[:1], "universal")
         goal = _Goal(model.logits, loss, most_loss, target)
         classes = logits.argmax(dim=1) if y is None else y.long()
-        return _made(goal, threat, norm, x, classes, epochs, batch, size, seed)
+        before = predicted(logits)
+        return _made(goal, threat, norm, x, classes, before, epochs, batch, size, seed)
 
 
 def _check(
@@ -153,6 +153,7 @@ def _made(
     norm: AbstractNorm,
     x: Images,
     y: Labels,
+    before: Labels,
     epochs: int,
     batch: int,
     step_size: float,
@@ -160,14 +161,14 @@ def _made(
 ) -> Universal:
     best = delta = torch.zeros_like(x[:1])
     radius = delta.new_full((1,), threat.eps)
-    rate = _rate(goal, best, x, y, batch)
+    rate = _rate(goal, best, x, before, batch)
     for epoch in range(epochs):
         length = step_size * (1 - epoch / epochs)
         order = torch.randperm(len(x), generator=random.generator(seed, "universal", epoch))
         for part in order.to(x.device).split(batch):
             grad = goal.gradient(delta, x[part], y[part])
             delta = norm.project(delta - length * norm.steepest(grad), radius)
-        reached = _rate(goal, delta, x, y, batch)
+        reached = _rate(goal, delta, x, before, batch)
         if reached > rate:
             best, rate = delta, reached
     # Clean predictions, the rate of no change, and for each epoch its steps and its rate.
@@ -175,6 +176,7 @@ def _made(
     return Universal(best, rate, threat, forwards, len(x) * epochs)
 
 
-def _rate(goal: _Goal, delta: Tensor, x: Images, y: Labels, batch: int) -> float:
-    parts = [goal.reached(delta, a, b) for a, b in zip(x.split(batch), y.split(batch), strict=True)]
+def _rate(goal: _Goal, delta: Tensor, x: Images, before: Labels, batch: int) -> float:
+    pairs = zip(x.split(batch), before.split(batch), strict=True)
+    parts = [goal.reached(delta, a, b) for a, b in pairs]
     return float(torch.cat(parts).float().mean())

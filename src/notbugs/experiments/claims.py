@@ -50,27 +50,27 @@ def spread(values: SeedValues) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def interval(values: SeedValues) -> tuple[float, float] | None:
-    """The one-sided 95 % bounds of the mean over seeds, from below and from above.
+def interval(values: SeedValues, level: float = LEVEL) -> tuple[float, float] | None:
+    """The one-sided bounds of the mean over seeds at a level, from below and from above.
 
-    By Student's t: mean -+ t(0.95, n - 1) * deviation / sqrt(n). None for fewer than `FEWEST`
+    By Student's t: mean -+ t(level, n - 1) * deviation / sqrt(n). None for fewer than `FEWEST`
     seeds, whose deviation says next to nothing, and where a value is not finite.
     """
     n = len(values)
     if n < FEWEST or not all(map(math.isfinite, values)):
         return None
     deviation = statistics.stdev(values)
-    half = float(stdtrit(n - 1, LEVEL)) * deviation / math.sqrt(n)
+    half = float(stdtrit(n - 1, level)) * deviation / math.sqrt(n)
     return mean(values) - half, mean(values) + half
 
 
-def exceeds(values: SeedValues, bound: float = 0.0) -> bool | None:
+def exceeds(values: SeedValues, bound: float = 0.0, level: float = LEVEL) -> bool | None:
     """Whether the mean over seeds is above a bound: yes or no where its whole interval is.
 
     With the differences of paired seeds: whether one exceeds the other. None where too few
     seeds, or too different ones, leave it open.
     """
-    return _decided(interval(values), lambda value: value > bound)
+    return _decided(interval(values, level), lambda value: value > bound)
 
 
 def at_least(values: SeedValues, bound: float) -> bool | None:

@@ -11,6 +11,7 @@ import torch
 from notbugs.attacks import AbstractAttack
 from notbugs.core import processes
 from notbugs.core.digests import bytes_of, sealed, unsealed
+from notbugs.core.draws import own_draws
 from notbugs.core.errors import StoreError
 from notbugs.core.schema import fit
 from notbugs.core.strict_json import parse_json
@@ -19,6 +20,7 @@ from notbugs.data.writing import write_json
 from notbugs.engine import Check, Threat
 from notbugs.judge.verdict import AttackRecord, Verdict
 from notbugs.models import Classifier, frozen
+from notbugs.models.decision import predicted, spread_of
 from notbugs.models.standin import GLANCE, faster
 
 
@@ -31,16 +33,32 @@ def identity(
     samples: int = 1,
     fast: bool = True,
 ) -> str:
-    """A digest of all that an evaluation's result depends on."""
+    """A digest of all that an evaluation's result depends on.
+
+    Of the model that is its weights, its modules as they print, and what it says of the first
+    images: a setting that is no tensor, or an edited `forward`, makes another model of it.
+    """
     votes = "" if samples == 1 else f" by {samples} passes"
     by = copies(model, data, attacks, fast)
-    digest = hashlib.sha256(f"4{data.digest}{threat}{seed}{votes}{by}".encode())
+    digest = hashlib.sha256(f"5{data.digest}{threat}{seed}{votes}{by}".encode())
+    digest.update(_manner(model, data).encode())
     for attack in attacks:
         digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(bytes_of(tensor))
     return digest.hexdigest()
+
+
+def _manner(model: Classifier, data: ImageData) -> str:
+    """How a model prints, and what it says of the first images, up to rounding."""
+    x = data.pixels(slice(0, GLANCE)).to(model.device)
+    with frozen(model), torch.no_grad(), own_draws(x.device, "identity"):
+        said = model.logits(x)
+    top = said.topk(2, dim=1).values
+    figures = (spread_of(said), top[:, 0], top[:, 0] - top[:, 1])
+    told = ",".join(f"{float(figure.mean()):.3g}" for figure in figures)
+    return f"{model.body!r}{predicted(said).tolist()}{told}"
 
 
 def copies(

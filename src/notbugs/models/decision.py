@@ -5,7 +5,7 @@ the lead of a class over the strongest other one, a row is
 
 - **right** where its label leads: the label is the only class at the top (`predicted`);
 - **broken** where another class leads the label by more than the rounding tolerance
-  (`misclassified`);
+  (`misclassified`); half of it, where an attack's result is verified at the end;
 - **broken within rounding** where the label does not lead, but nothing leads it by so much.
 
 Logits that are not finite decide nothing.

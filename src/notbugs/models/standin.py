@@ -53,7 +53,7 @@ class Copy:
 _Made: TypeAlias = dict[str, tuple[tuple[object, ...], Copy | None]]
 """The copies of a model by precision, each with the model's state then."""
 _KNOWN: "weakref.WeakKeyDictionary[nn.Module, _Made]" = weakref.WeakKeyDictionary()
-_FLOPS: dict[str, float] = {}
+_FLOPS: "weakref.WeakKeyDictionary[nn.Module, float]" = weakref.WeakKeyDictionary()
 
 
 def faster(
@@ -140,20 +140,12 @@ def agrees(said: Logits, logits: LogitsOf, x: Images, precision: str) -> bool:
 
 
 def work(model: Classifier, x: Images) -> float:
-    """Floating-point operations of a forward pass for one image, counted once a structure."""
-    name = structure(model)
-    if name not in _FLOPS:
+    """Floating-point operations of a forward pass for one image, counted once a model."""
+    if model not in _FLOPS:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model.logits(x[:1])
-        _FLOPS[name] = float(counter.get_total_flops())
-    return _FLOPS[name]
-
-
-def structure(model: Classifier) -> str:
-    """What the cost of a model depends on: its modules and the shapes of its weights."""
-    parts = [f"{name}:{tuple(p.shape)}" for name, p in model.named_parameters()]
-    kinds = sorted({type(m).__name__ for m in model.modules()})
-    return f"{model.shape}{kinds}{parts}"
+        _FLOPS[model] = float(counter.get_total_flops())
+    return _FLOPS[model]
 
 
 def has_bf16(device: torch.device) -> bool:
