@@ -108,32 +108,35 @@ def test_a_killed_process_is_started_again_and_nothing_is_lost(tmp_path):
         torch.testing.assert_close(end[name], value, rtol=1e-7, atol=1e-9)
 
 
-def test_the_process_that_is_left_says_what_happened(tmp_path):
-    """No launcher is there to end it first, as torchrun may before it has spoken."""
+def two_alone(*arguments):
+    """(exit status, stderr) of two processes that no launcher ends, as torchrun may."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, jobs.__file__, "killed", str(tmp_path)]
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     meeting["TORCHELASTIC_RESTART_COUNT"] = "0"
-    left, killed = (
+    both = [
         subprocess.Popen(
-            command,
+            [sys.executable, *map(str, arguments)],
             env={**ENVIRONMENT, **meeting, "RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in "01"
-    )
+    ]
     try:
-        _, said = left.communicate(timeout=300)
-        killed.communicate(timeout=300)
+        said = [one.communicate(timeout=300)[1] for one in both]
     finally:
-        left.kill()
-        killed.kill()
-    assert killed.returncode == -signal.SIGKILL
-    assert left.returncode == 1
+        for one in both:
+            one.kill()
+    return [(one.returncode, words) for one, words in zip(both, said, strict=True)]
+
+
+def test_the_process_that_is_left_says_what_happened(tmp_path):
+    (left, said), (killed, _) = two_alone(jobs.__file__, "killed", tmp_path)
+    assert killed == -signal.SIGKILL
+    assert left == 1
     assert "Process 0 of 2 lost the others: one of them ended." in said
     assert (tmp_path / "checkpoint.safetensors").exists()
     assert not (tmp_path / "end.safetensors").exists()
@@ -165,12 +168,11 @@ def test_what_one_process_alone_can_do_is_refused_to_two(rank, monkeypatch, caps
 
 
 def test_bad_input_is_said_by_each_with_its_number():
-    done = launched("-m", "notbugs", "train", "--batch-size", "65", "--out", "no-such")
-    assert done.returncode != 0
-    words = "divisible by the number of processes"
-    complaints = [line for line in done.stderr.splitlines() if words in line]
-    assert [line.startswith("error:") for line in sorted(complaints)] == [True, False]
-    assert sorted(complaints)[1].startswith("process 1: error:")
+    ended = two_alone("-m", "notbugs", "train", "--batch-size", "65", "--out", "no-such")
+    for (status, said), begins in zip(ended, ("error:", "process 1: error:"), strict=True):
+        assert status == 2
+        (line,) = (one for one in said.splitlines() if "divisible by the number" in one)
+        assert line.startswith(begins)
 
 
 def test_batches_must_divide(monkeypatch):

@@ -49,8 +49,8 @@ def test_stopped_at_any_step_and_resumed_equals_straight(case, step, tmp_path, m
     straight, again = make(), make()
     whole = train(straight, DATA, recipe, seed=3, val=VAL)
     pressed_in(monkeypatch, step)
-    at = f"epoch 3 of 6, after step {step % PER_EPOCH + 1} of {PER_EPOCH}; saved to '{path}'"
-    with pytest.raises(Stopped, match=re.escape(at)):
+    at = f"epoch 3 of {SHORT.epochs}, after step {step % PER_EPOCH + 1} of {PER_EPOCH}; saved to"
+    with pytest.raises(Stopped, match=re.escape(f"{at} '{path}'")):
         train(again, DATA, recipe, seed=3, val=VAL, checkpoint_path=path)
     assert stands(path) == (2, step % PER_EPOCH + 1)
     monkeypatch.setattr(loop, "draw_from", REAL)
@@ -67,7 +67,7 @@ def test_between_epochs_too(tmp_path):
         if len(history) == 2:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Stopped, match="after epoch 2 of 6; saved"):
+    with pytest.raises(Stopped, match=f"after epoch 2 of {SHORT.epochs}; saved"):
         train(small(), DATA, SHORT, seed=3, checkpoint_path=path, on_epoch=press)
     assert stands(path) == (2, 0)
 
