@@ -73,7 +73,7 @@ def cases(source: Path) -> list[Case]:
             "attack",
             lambda folder: [
                 "attack", str(source), "--threat", "l2:0.5", "--steps", "100", "--device", "cpu",
-                "--save", str(folder / "adv.safetensors"), "--json", str(folder / "adv.json"),
+                "--save", str(folder / "adv.safetensors"), "--json", str(folder / "numbers.json"),
             ],
             10,
         ),
