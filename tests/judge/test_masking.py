@@ -67,7 +67,7 @@ def test_each_trick_shows_its_signs_and_no_other(plain, trick, signs):
 def test_a_random_model_shows_that_and_nothing_else(plain, trick):
     with torch.random.fork_rng():  # such models draw from the global generator
         torch.random.manual_seed(0)
-        assert set(found(trick(plain), count=8)) == {PASSES}
+        assert set(found(trick(plain), count=5)) == {PASSES}
 
 
 @SLOW
