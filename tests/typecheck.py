@@ -17,7 +17,7 @@ check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 CHECKED = 2
 """Calls of a function that are checked in each test function."""
 calls: dict[CodeType, int] = {}
-"""Those so far, by what the function was compiled to; cleared when a test begins."""
+"""Those so far, by what the function was compiled to; cleared when a test function begins."""
 
 
 def _sampled(decorate):

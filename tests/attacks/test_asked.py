@@ -17,7 +17,7 @@ def scene(monkeypatch, noise):
     x = random.uniform(random.row_keys(N, "asked"), (1, 6, 6))
     with torch.no_grad():
         y = model.logits(x).argmax(dim=1)
-    standin.work(model, x)  # counted once a structure, by a pass over one image
+    standin.work(model, x)  # counted once a model, by a pass over one image
     body = model.body
     off = -noise * torch.nn.functional.one_hot(y.mode().values, 4)  # takes the commonest away
 

@@ -7,9 +7,8 @@ from torch import nn
 from nets import PARTS
 from notbugs.attacks import bim, feature_distance, pgd, predicted
 from notbugs.engine import Linf, Never, Threat
-from notbugs.judge import evaluate, evaluation_pgd, identity, standard_attacks
+from notbugs.judge import diagnose, evaluate, evaluation_pgd, identity, probes, standard_attacks
 from notbugs.judge.masked_models import noisy_model
-from notbugs.judge.masking import repeats
 from notbugs.models import wrap
 
 DATA = PARTS.test.select(slice(0, 60))
@@ -88,9 +87,10 @@ def test_the_verdict_says_how_a_random_model_was_judged(noisy, plain):
     assert voted.forwards == 4 * (60 + right * (2 + 1 + 2))
 
 
-def test_the_diagnosis_names_what_was_done(noisy):
-    line = repeats(noisy, DATA.select(slice(0, 2)), samples=3)
-    assert line["check"] == AGREE
+def test_the_diagnosis_names_what_was_done(noisy, monkeypatch):
+    monkeypatch.setattr(probes, "QUERIES", 10)  # of no use here
+    found = diagnose(noisy, DATA.select(slice(0, 2)), THREAT, samples=3)
+    (line,) = [entry for entry in found if entry["check"] == AGREE]
     assert line["verdict"] == "suspicious"
     assert "judged by the majority of 3 passes" in line["evidence"]
 

@@ -12,6 +12,7 @@ from notbugs.core.errors import DataError
 from notbugs.core.schema import read_json_file
 from notbugs.core.strict_json import SchemaError, parse_json
 from notbugs.data import files, safefile
+from notbugs.data.pictures import SOFTWARE
 from notbugs.models import weights
 from notbugs.training import checkpoint
 
@@ -61,8 +62,6 @@ def _is_recipe(path: Path) -> bool:
 def _is_picture(path: Path) -> bool:
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            from notbugs.report.figures.style import SOFTWARE  # not before: see `cli`
-
             return picture.info.get("Software") == SOFTWARE
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False

@@ -19,6 +19,8 @@ from notbugs.data.writing import new_folder
 
 PICTURE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's mode for a number of channels."""
+SOFTWARE = "notbugs"
+"""What a figure's PNG file says it was written by."""
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def _read(path: Path, what: What, *, tensors: bool) -> tuple[dict[str, Tensor], 
                     break
         if isinstance(found, Exception):
             raise found
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise DataError(f"Cannot read '{path}': {_looks_like(path, what, error)}") from error
     return found
 

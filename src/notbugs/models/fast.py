@@ -33,15 +33,12 @@ def prepare(
     """
     place = torch.device(device)
     model.to(place)
+    if channels_last is None:
+        channels_last = place.type == "cuda" or max(model.shape[1:]) >= LARGE
     if place.type == "cpu" and _breaks_channels_last(model):
-        layout = torch.contiguous_format
-    elif channels_last or (
-        channels_last is None and (place.type == "cuda" or max(model.shape[1:]) >= LARGE)
-    ):
-        layout = torch.channels_last
-    else:
-        return model
-    model.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+        model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    elif channels_last:
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return model
 
 

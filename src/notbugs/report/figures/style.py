@@ -13,9 +13,9 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 
+from notbugs.data.pictures import SOFTWARE
+
 DPI = 160
-SOFTWARE = "notbugs"
-"""What a PNG file says it was written by."""
 TITLE, LABEL, SMALL, TINY = 11.0, 9.5, 8.5, 7.5
 """Font sizes in points."""
 
