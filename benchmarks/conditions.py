@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def conditions(threads: int, versions: dict[str, str] | None = None) -> dict[str
 
 
 def _git(*words: str) -> str:
+    if not shutil.which("git"):  # a copy of the working tree on another machine
+        return ""
     done = subprocess.run(("git", *words), cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 

@@ -28,11 +28,11 @@ def attacked(name):
 
 
 def keys(x):
-    return random.row_keys(len(x), "entries")
+    return random.row_keys(len(x), "entries", device=x.device)
 
 
 def to_match(x):
-    return torch.zeros(len(x), WIDTH, dtype=x.dtype)
+    return x.new_zeros(len(x), WIDTH)
 
 
 def data(x, y):

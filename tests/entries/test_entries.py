@@ -149,6 +149,36 @@ def test_a_model_made_in_inference_mode_is_refused(name, scene):
         ENTRIES[name](model, x, y)
 
 
+def near(a, b):
+    """Whether two parts of results are the same up to rounding."""
+    if isinstance(b, torch.Tensor):
+        same = a.shape == b.shape and a.dtype == b.dtype
+        return same and torch.allclose(
+            a.cpu().double(), b.double(), atol=1e-6, rtol=1e-6, equal_nan=True
+        )
+    if isinstance(b, float):
+        return a == pytest.approx(b, rel=1e-6, abs=1e-6, nan_ok=True)
+    return a == b
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_gpu_gives_what_the_processor_gives(name, scene):
+    models, x, y = scene
+    model = deepcopy(models[DOUBLE]).eval()
+    model.body[3].p = 0.0  # each device draws its own
+    x = x if name in ON_DATA else x.double()
+    wanted = numbers(ENTRIES[name](model, x, y))
+    there = (x, y) if name in ON_DATA else (x.cuda(), y.cuda())
+    found = numbers(ENTRIES[name](model.cuda(), *there))
+    pairs = list(zip(found, wanted, strict=True))
+    if name.startswith("perceptual"):  # their path follows rounding: what succeeds is compared
+        pairs = [pair for pair in pairs if getattr(pair[1], "dtype", None) == torch.bool]
+    assert pairs or not wanted
+    assert [(a, b) for a, b in pairs if not near(a, b)] == []
+
+
 def public_functions():
     """The public functions with a model and images, or data, among their arguments."""
     for room in (analysis, attacks, features, judge, perception, representations, training):

@@ -117,6 +117,7 @@ def targeted_set(
     step_size: float | None = None,
     batch_size: int = 256,
     precision: str = "float32",
+    at_chance: bool = False,
     progress: Progress = _silent,
 ) -> ImageData:
     """A set of images pushed towards a wrong class t within `threat`, and labelled t.
@@ -128,16 +129,19 @@ def targeted_set(
     to norm eps exactly (within 1 %); images that cannot reach it are dropped and counted.
 
     - `step_size`: pixel units of [0, 1]; None means 2.5 * eps / steps
+    - `at_chance`: take a model that is at chance too (a control: what do the perturbations
+      of an untrained model carry?)
     - columns: `true_labels`, `source_rows`, `success` (the model says t), `distance`
 
-    **Raises** TrainingError when `model` is at chance on `data`; ValueError when they do not
-    fit each other, `kind` is unknown, no image can reach eps ("other"), or a step or batch
-    is not positive.
+    **Raises** TrainingError when `model` is at chance on `data`, unless `at_chance`; ValueError
+    when they do not fit each other, `kind` is unknown, no image can reach eps ("other"), or a
+    step or batch is not positive.
     **Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 3.2 and Appendix C.2.
     """
     check_count(steps, "steps")
     check_count(batch_size, "batch_size")
-    require_skill(model, data)
+    if not at_chance:
+        require_skill(model, data)
     targets = choose_targets(kind, data.labels, data.classes, seed=seed)
     size = 2.5 * threat.eps / steps if step_size is None else step_size
     made = _pushed(model, data, targets, threat, steps, size, batch_size, precision, progress)
