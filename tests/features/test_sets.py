@@ -258,6 +258,7 @@ def test_a_source_at_chance_is_refused():
         targeted_set(net, DATA, "det", Threat.parse("l2:1"), seed=0)
     with pytest.raises(TrainingError, match=r"source model is at chance"):
         inverted_set(net, DATA, name="D_R", seed=0)
+    net = build("cnn", shape=(1, 8, 8), classes=10, seed=0, options={"width": 8, "hidden": 16})
     control = targeted_set(net, DATA, "det", Threat.parse("l2:1"), seed=0, steps=2, at_chance=True)
     assert not bool((control.labels == DATA.labels).any())
     assert bool((control.columns["distance"] > 0.5).all())
