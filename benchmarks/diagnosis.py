@@ -30,6 +30,7 @@ from notbugs.attacks.attack import Victim
 from notbugs.attacks.losses import margin
 from notbugs.core import random
 from notbugs.engine import Threat
+from notbugs.features import require_skill
 from notbugs.judge import evaluate
 from notbugs.models import frozen
 
@@ -65,6 +66,8 @@ def outcome(name: str, case: Judged, is_honest: bool, images: int, quick: bool) 
     """Evaluates a model, with the diagnosis; on a dishonest one the truth is looked for."""
     data, threat, began = case.data.select(slice(0, images)), Threat.parse(case.threat), time.time()
     norm, given = threat.as_norm("the evaluation"), {"samples": case.samples, "diagnosis": True}
+    if is_honest:
+        require_skill(case.model, case.data)  # of a model that learnt nothing nothing follows
     few = [apgd(norm, threat.eps, steps=30), square(norm, threat.eps, steps=1000)]
     try:
         verdict = evaluate(case.model, data, threat, attacks=few if quick else None, **given)
