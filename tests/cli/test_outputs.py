@@ -12,9 +12,13 @@ from notbugs.cli import main
 from notbugs.cli.outputs import inputs_of
 from notbugs.core.errors import StoreError
 from notbugs.data import load_source, save, split
+from notbugs.experiments import ilyas2019
+from notbugs.experiments.config import config_for
+from notbugs.experiments.plan import Where
 from notbugs.experiments.results import check_files, claim_files
 from notbugs.models import build
 from notbugs.models import save as save_model
+from notbugs.store import SilentObserver, Store
 from notbugs.training import Recipe, train
 
 QUICK = ("--threat", "l2:0.5", "--count", "30")
@@ -258,3 +262,22 @@ def test_a_run_replaces_no_file_that_it_did_not_list(tmp_path):
             refuse(tmp_path, [ours, f"models/{mine.name}"])
     assert mine.read_bytes() == b"mine"
     assert (tmp_path / ours).exists()
+
+
+@pytest.mark.parametrize("name", ["results.json", "samples.safetensors"])
+def test_a_run_is_refused_before_its_work_where_a_file_of_its_name_lies(name, tmp_path):
+    """Called as a function, where no command has claimed the folder."""
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    with pytest.raises(StoreError, match=rf"{name}' is not one that this run put there"):
+        ilyas2019.run(
+            config_for("digits", "smoke"),
+            Store(tmp_path / "store"),
+            where=Where(),
+            out=mine.parent,
+            workers=0,
+            observer=SilentObserver(),
+        )
+    assert mine.read_bytes() == b"mine"
+    assert not list((tmp_path / "store").rglob("*.safetensors"))

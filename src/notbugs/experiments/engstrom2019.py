@@ -18,7 +18,7 @@ from typing import Any
 from notbugs.experiments.claims import FEWEST, Claim, Finding, at_least, at_most, exceeds, mean
 from notbugs.experiments.engstrom.graph import graph
 from notbugs.experiments.engstrom.looks import VARIANTS
-from notbugs.experiments.engstrom.outcome import Seen, files_of, write_outcome
+from notbugs.experiments.engstrom.outcome import Seen, names_of, write_outcome
 from notbugs.experiments.engstrom.settings import Looks
 from notbugs.experiments.plan import Where
 from notbugs.experiments.results import check_files
@@ -221,6 +221,6 @@ def run(
     has both models already); a run killed at any moment goes on where it stood.
     """
     whole = graph(settings, where)
-    check_files(out, list(files_of(whole)))
+    check_files(out, names_of(whole))
     summary = run_stages(whole.targets, store, workers=workers, threads=threads, observer=observer)
     return write_outcome(settings, whole, store, summary, CLAIMS, out)

@@ -43,7 +43,7 @@ def write_results(
         **found_by(claims, numbers, config.seeds, numbers.tables(), summary),
     }
     _lay_out(plan, store, out)
-    write_json(out / "results.json", result)
+    write_json(out / RESULTS, result)
     return result
 
 
@@ -80,7 +80,10 @@ def _conditions(config: Config, plan: Plan) -> Mapping[str, Any]:
 
 
 LIST = "notbugs-files.json"
-"""The models and datasets that a run has laid out."""
+"""The files that a run has laid out."""
+RESULTS = "results.json"
+SAMPLES = "samples.safetensors"
+PICTURES = "pictures.safetensors"
 
 
 def _versions() -> dict[str, str]:
@@ -107,7 +110,7 @@ def _lay_out(plan: Plan, store: Store, out: Path) -> None:
         place(store, row.model, MODEL, out / "models" / f"{_model_name(row)}.safetensors")
         if row.data is not None:
             place(store, row.data, DATASET, out / "datasets" / f"{row.file_name}.safetensors")
-    place(store, plan.samples, "samples.safetensors", out / "samples.safetensors")
+    place(store, plan.samples, SAMPLES, out / SAMPLES)
 
 
 def check_files(out: Path, wanted: Sequence[str]) -> None:
@@ -137,10 +140,10 @@ def claim_files(out: Path, wanted: Sequence[str]) -> None:
 
 
 def names(plan: Plan) -> list[str]:
-    """The names, within the output folder, of every model and dataset of a run."""
+    """The names, within the output folder, of every file of a run but its page's."""
     models = [f"models/{_model_name(row)}.safetensors" for row in plan.rows]
     sets = [row.file_name for row in plan.rows if row.data is not None]
-    return models + [f"datasets/{name}.safetensors" for name in sets]
+    return [*models, *(f"datasets/{name}.safetensors" for name in sets), SAMPLES, RESULTS]
 
 
 def _model_name(row: TrainedSet) -> str:
@@ -149,14 +152,15 @@ def _model_name(row: TrainedSet) -> str:
 
 
 def _listed(out: Path) -> list[Path]:
-    """The files an earlier run says it put there; none outside the folders of ours."""
+    """The files an earlier run says it put there; none that has no name of ours."""
     try:
         names = read_json_file(list[str], out / LIST, remedy="")
     except DataError:
         return []
     places = [out / name for name in names]
     allowed = {out / "models", out / "datasets", out / "priors"}
-    return [p for p in places if p.parent in allowed and p.suffix == ".safetensors"]
+    whole = {out / name for name in (RESULTS, SAMPLES, PICTURES)}
+    return [p for p in places if p in whole or (p.parent in allowed and p.suffix == ".safetensors")]
 
 
 def place(store: Store, stage: Stage, name: str, target: Path) -> None:

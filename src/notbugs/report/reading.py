@@ -11,10 +11,9 @@ import numpy.typing as npt
 from notbugs.core.errors import DataError
 from notbugs.core.schema import read_json_file
 from notbugs.data import safefile
+from notbugs.experiments.results import RESULTS, SAMPLES
 from notbugs.report.schemas import Result
 
-RESULTS = "results.json"
-SAMPLES = "samples.safetensors"
 REMEDY = "Name the folder that `notbugs reproduce` wrote, after its run has ended, or run it again."
 CONTROL = "leak:"
 """What the name of a leakage-only control begins with, before its set's own name."""

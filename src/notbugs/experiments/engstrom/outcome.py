@@ -15,12 +15,10 @@ from notbugs.experiments.claims import Claim, mean, spread
 from notbugs.experiments.engstrom.graph import Graph
 from notbugs.experiments.engstrom.producers import NUMBERS, PICTURES, PRIOR
 from notbugs.experiments.engstrom.settings import Looks
-from notbugs.experiments.results import claim_files, found_by, place
+from notbugs.experiments.results import PICTURES as SAMPLES
+from notbugs.experiments.results import RESULTS, claim_files, found_by, place
 from notbugs.experiments.stages import DAMAGED, MODEL
 from notbugs.store import RunSummary, Stage, Store
-
-SAMPLES = "pictures.safetensors"
-RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
@@ -103,9 +101,14 @@ def files_of(graph: Graph) -> dict[str, tuple[Stage, str]]:
     return files
 
 
+def names_of(graph: Graph) -> list[str]:
+    """The names, within the output folder, of every file of a run but its page's."""
+    return [*files_of(graph), SAMPLES, RESULTS]
+
+
 def _lay_out(graph: Graph, store: Store, out: Path) -> None:
     files = files_of(graph)
-    claim_files(out, list(files))
+    claim_files(out, names_of(graph))
     for name, (stage, inner) in files.items():
         place(store, stage, inner, out / name)
     pictures: dict[str, torch.Tensor] = {}
