@@ -9,7 +9,7 @@ from torch import Tensor
 from notbugs.attacks import pgd, predicted
 from notbugs.core import processes, random
 from notbugs.core.errors import TrainingError, bad_value, check_count
-from notbugs.core.types import Images, Labels
+from notbugs.core.types import Images, Labels, Mask
 from notbugs.data import JSON, ImageData
 from notbugs.engine import L2, Last, Threat
 from notbugs.features.size import to_size
@@ -144,7 +144,10 @@ def targeted_set(
         require_skill(model, data)
     targets = choose_targets(kind, data.labels, data.classes, seed=seed)
     size = 2.5 * threat.eps / steps if step_size is None else step_size
-    made = _pushed(model, data, targets, threat, steps, size, batch_size, precision, progress)
+    other = kind == "other"
+    made, reached = _pushed(
+        model, data, targets, threat, steps, size, batch_size, precision, progress, sized=other
+    )
     name = f"D_{kind}"
     facts: dict[str, JSON] = {
         "recipe": name,
@@ -158,9 +161,18 @@ def targeted_set(
             kind, "uniform over the classes that are not y"
         ),
     }
-    if kind == "other":
-        return _exactly_sized(model, data, made, targets, threat, facts, batch_size)
-    return _labelled(model, data, made, targets, threat, name, facts, batch_size)
+    if not other:
+        return _labelled(model, data, made, targets, threat, name, facts, batch_size)
+    facts |= {"dropped": int((~reached).sum())}
+    if not bool(reached.any()):
+        raise bad_value(
+            "threat",
+            "be reachable inside [0, 1]",
+            f"{threat}, which no image reaches",
+            "Use a smaller eps.",
+        )
+    whole = _labelled(model, data, made, targets, threat, name, facts, batch_size)
+    return whole.select(reached.nonzero()[:, 0])
 
 
 @prepared()
@@ -200,9 +212,13 @@ def _pushed(
     batch_size: int,
     precision: str,
     progress: Progress,
-) -> Images:
+    *,
+    sized: bool,
+) -> tuple[Images, Mask]:
+    """The images pushed, and which are as far as they should be: where `sized`, at eps exactly."""
+    norm = threat.as_norm("this set" if sized else "PGD")
     attack = pgd(
-        threat.as_norm("PGD"),
+        norm,
         threat.eps,
         steps=steps,
         step_size=step_size,
@@ -213,45 +229,18 @@ def _pushed(
     keys = random.row_keys(len(data), "targeted-set")
     logits = half(model, precision)
 
-    def pushed(index: Tensor) -> tuple[Tensor]:
+    def pushed(index: Tensor) -> tuple[Tensor, Tensor]:
         x, t = data.pixels(index).to(device), targets[index].to(device)
-        return (attack.craft(logits, x, targets=t, keys=keys[index].to(device)).x.cpu().float(),)
+        made = attack.craft(logits, x, targets=t, keys=keys[index].to(device)).x.float()
+        if not sized:
+            return made.cpu(), torch.ones(len(x), dtype=torch.bool)
+        exactly = to_size(x, made, norm, threat.eps)
+        return exactly.x.cpu(), exactly.reached.cpu()
 
     with frozen(model):
         check_gradients(model, data.pixels(slice(0, 1)).to(device), "targeted_set")
-        return processes.in_batches(len(data), batch_size, pushed, progress)[0]
-
-
-def _exactly_sized(
-    model: Classifier,
-    data: ImageData,
-    made: Images,
-    targets: Labels,
-    threat: Threat,
-    facts: dict[str, JSON],
-    batch_size: int,
-) -> ImageData:
-    """Brings every perturbation to norm eps, and drops the images that cannot reach it."""
-    sized = to_size(data.pixels(), made, threat.as_norm("this set"), threat.eps)
-    dropped = int((~sized.reached).sum())
-    if dropped == len(data):
-        raise bad_value(
-            "threat",
-            "be reachable inside [0, 1]",
-            f"{threat}, which no image reaches",
-            "Use a smaller eps.",
-        )
-    whole = _labelled(
-        model,
-        data,
-        sized.x,
-        targets,
-        threat,
-        "D_other",
-        facts | {"dropped": dropped},
-        batch_size,
-    )
-    return whole.select(sized.reached.nonzero()[:, 0])
+        images, reached = processes.in_batches(len(data), batch_size, pushed, progress)
+        return images, reached
 
 
 def _labelled(
