@@ -11,6 +11,7 @@ from notbugs.data import ImageData
 from notbugs.engine import Threat
 from notbugs.judge import accuracy
 from notbugs.judge.masked_models import (
+    anti_adversary_model,
     noisy_model,
     quantised_model,
     resizing_model,
@@ -32,14 +33,16 @@ ORDER = [
     "two passes agree",
     "rows alone and in batches",
     "saturated logits",
+    "gradients within a pass",
 ]
-ZERO, RISES, ONE_STEP, BLACK_BOX, LARGE, PASSES, ROWS, SATURATED = ORDER
+ZERO, RISES, ONE_STEP, BLACK_BOX, LARGE, PASSES, ROWS, SATURATED, WITHIN = ORDER
 MASKED = {
     "saturated": (saturated_model, {SATURATED}),
     "barely saturated": (lambda m: saturated_model(m, 30.0), {SATURATED}),
     "quantised": (quantised_model, {ZERO, RISES, BLACK_BOX, LARGE}),
     "wavy": (wavy_model, {ONE_STEP, BLACK_BOX}),
     "scrambled": (scrambled_model, {RISES, BLACK_BOX}),
+    "anti-adversary": (anti_adversary_model, {WITHIN}),
 }
 
 

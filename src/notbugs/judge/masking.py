@@ -53,7 +53,7 @@ def diagnose(
     failure
     ==========================  =========================================================
 
-    Rows alone and in batches has no counterpart there.
+    Rows alone and in batches, and gradients within a pass, have no counterpart there.
 
     **Source**: Athalye et al. 2018 (arXiv 1802.00420), section 3.1; Carlini et al. 2019
     (arXiv 1902.06705), section 5; the indicators are of Pintor et al. 2022 (arXiv 2106.09947).

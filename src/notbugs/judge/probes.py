@@ -1,7 +1,9 @@
 """What is measured on a model to see whether its gradients can be trusted."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from types import FrameType
 
 import torch
 
@@ -49,6 +51,7 @@ class Probes:
     - `lead`: a typical lead of the first class over another (`lead_change`); `shift`: its
       change between two passes; `flipped`: the prediction differed as well; `mixed`: its
       change with other images in the batch, all draws of a random model being the same
+    - `searching`: a pass of the model computes gradients of its own
     """
 
     flat: Mask
@@ -65,6 +68,7 @@ class Probes:
     shift: Rows
     flipped: Mask
     mixed: Rows
+    searching: Mask
 
     @property
     def by_gradients(self) -> Mask:
@@ -140,6 +144,7 @@ def probe(
         shift=shift,
         flipped=flipped,
         mixed=mixed(model, x),
+        searching=torch.full_like(flipped, searches(model, x[:1])),
     )
     # At the strongest wrong classes too: without it, a search would be held against attacks
     # that settle on one class.
@@ -211,6 +216,24 @@ def repeated(model: Classifier, x: Images) -> tuple[Rows, Rows, Mask]:
         once, again = model.logits(x), model.logits(x.flip(0)).flip(0)
     shift, lead = lead_change(once, again)
     return lead, shift, predicted(once) != predicted(again)
+
+
+def searches(model: Classifier, x: Images) -> bool:
+    """Whether a pass calls for gradients by itself, as one that optimises its input does."""
+    asking = {torch.autograd.grad.__code__, torch.autograd.backward.__code__}
+    found, before = False, sys.getprofile()
+
+    def look(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal found
+        found = found or (event == "call" and frame.f_code in asking)
+
+    sys.setprofile(look)
+    try:
+        with torch.no_grad():
+            model.logits(x)
+    finally:
+        sys.setprofile(before)
+    return found
 
 
 def mixed(model: Classifier, x: Images) -> Rows:

@@ -38,6 +38,7 @@ def verdicts(found: Probes, samples: int = 1) -> list[Check]:
         repeatable(found.lead, found.shift, found.flipped, samples),
         alone(found),
         saturated(found),
+        searches_itself(found),
     ]
 
 
@@ -184,6 +185,24 @@ def saturated(found: Probes) -> Check:
     )
     worse = counts(faint) and beats(found.many_steps, found.entropy_steps)
     return _entry("saturated logits", evidence, counts(lost) or worse)
+
+
+def searches_itself(found: Probes) -> Check:
+    """Suspicious where a pass of the model computes gradients of its own.
+
+    Such a model moves its input or its weights before it answers. A gradient through it leaves
+    the search out, and honest as it is it leads nowhere: attack what the search is for.
+
+    **Source**: Croce et al. 2022 (arXiv 2202.13711), who evaluated nine such defences; AutoAttack
+    warns of the same.
+    """
+    odd = bool(found.searching.any())
+    evidence = (
+        "it does: attacks see only the last step of its search, so adapt one to the search"
+        if odd
+        else "it computes none"
+    )
+    return _entry("gradients within a pass", evidence, odd)
 
 
 def counts(odd: Mask) -> bool:
