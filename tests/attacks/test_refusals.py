@@ -12,7 +12,7 @@ import torch
 
 import notbugs
 from attacks.catalogue import ATTACKS
-from attacks.unchecked import CALLERS, DATA, IN_L0, MODELS, THREAT, WITH_DLR, model
+from attacks.unchecked import CALLERS, DATA, IN_L0, MODELS, THREAT, WITH_DLR, WRITTEN, model
 from notbugs.attacks import ddn, pgd
 from notbugs.engine import L2, Threat
 from notbugs.judge import estimate, evaluate
@@ -40,11 +40,12 @@ SAID = {
     ),
     "a bare module": ("TypeError", r"`model` must be a notbugs Classifier; got Net\. Use wrap\("),
 }
-REPORT = {"accuracy", "diagnose"}  # these tell of such a model instead
+REPORT = {"diagnose"}  # it tells of such a model instead
 LET_THROUGH = {
     "no gradients": {
         *(name for name, attack in ATTACKS.items() if not attack.needs_grad),
         "evaluate",  # by attacks that need none
+        "accuracy",
         *REPORT,
     },
     "batch statistics": REPORT,
@@ -97,6 +98,14 @@ def test_l0_is_refused_where_steps_need_a_direction(name, found):
     assert "`norm` must be" in text
     assert "got L0()" in text
     assert "Use" in text or "use" in text
+
+
+@pytest.mark.parametrize("argument", WRITTEN)
+def test_text_in_place_of_a_norm_or_a_number_is_refused(argument, found):
+    assert len(WRITTEN[argument]) >= 13
+    for name, (kind, text) in found["text"][argument].items():
+        assert kind in ("TypeError", "ValueError"), name
+        assert re.match(rf"`{argument}` must be .*; got ", text), (name, text)
 
 
 def test_evaluate_refuses_threats_that_attacks_do_not_have():

@@ -3,6 +3,7 @@
 Run as a script: in the tests themselves beartype would refuse much of this before us.
 """
 
+import inspect
 import json
 
 import torch
@@ -130,6 +131,22 @@ IN_L0 = {
 }
 
 
+def written(argument):
+    """name -> a method made with that argument as text; the others are as they should be."""
+    right, made = {"norm": L2(), "eps": 0.1, "steps": 3}, {}
+    for name in attacks.__all__:
+        method = getattr(attacks, name)
+        asked = inspect.signature(method).parameters if inspect.isfunction(method) else {}
+        given = {k: v for k, v in right.items() if k in asked} | {argument: "l2"}
+        needed = {k for k, p in asked.items() if p.default is p.empty}
+        if argument in asked and needed <= set(given):
+            made[name] = lambda method=method, given=given: method(**given)
+    return made
+
+
+WRITTEN = {argument: written(argument) for argument in ("norm", "eps", "steps")}
+
+
 def said(call, *arguments):
     """(the kind of error, its text); of no error: ("", "")."""
     try:
@@ -151,6 +168,10 @@ def main():
         },
         "few": {name: said(make(), FEW, X, Y) for name, make in WITH_DLR.items()},
         "dlr with targets": {name: said(aimed, make()) for name, make in WITH_DLR.items()},
+        "text": {
+            argument: {name: said(make) for name, make in methods.items()}
+            for argument, methods in WRITTEN.items()
+        },
         "l0": {name: said(make) for name, make in IN_L0.items()},
     }
     print(json.dumps(found))

@@ -19,6 +19,14 @@ def make(n=6, dtype=torch.float32, classes=3, **changes):
     return ImageData(**(parts | changes))
 
 
+@pytest.mark.parametrize("rows", [range(2), [1, 0], (0,)])
+def test_rows_may_be_a_list(rows):
+    data = ImageData(torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0]), ("a", "b"), "tiny")
+    assert torch.equal(data.select(rows).images, data.images[list(rows)])
+    with pytest.raises(ValueError, match="with no empty dimension"):
+        data.select([])
+
+
 def test_shape_classes_and_length():
     data = make()
     assert (len(data), data.shape, data.classes) == (6, (2, 4, 5), 3)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from entries import catalogue
 from entries.catalogue import CLASSES, ON_DATA, ON_IMAGES, WIDTH
 from notbugs import analysis, attacks, features, judge, perception, representations, training
 from notbugs.data import ImageData
@@ -177,6 +178,27 @@ def test_a_gpu_gives_what_the_processor_gives(name, scene):
         pairs = [pair for pair in pairs if getattr(pair[1], "dtype", None) == torch.bool]
     assert pairs or not wanted
     assert [(a, b) for a, b in pairs if not near(a, b)] == []
+
+
+@pytest.mark.parametrize("name", ON_DATA)
+def test_what_is_no_image_data_is_refused(name, scene, monkeypatch):
+    models, x, y = scene
+    if name == "downsamplings":  # takes none
+        return
+    monkeypatch.setattr(catalogue, "data", lambda x, y: (x, y))
+    with pytest.raises(TypeError, match=r"`data` must be an ImageData; got tuple\. Make one"):
+        ON_DATA[name](models[FLOAT32], x, y)
+
+
+def test_a_threat_may_be_written(scene):
+    models, x, y = scene
+    data, model = catalogue.data(x, y), models[FLOAT32]
+    for call in (judge.diagnose, judge.evaluate):
+        more = {"attacks": [catalogue.PGD]} if call is judge.evaluate else {"count": 3}
+        wanted = call(model, data, catalogue.LINF, **more)
+        assert agree(call(model, data, "linf:0.1", **more), wanted)
+    with pytest.raises(TypeError, match=r"`threat` must be a Threat; got float\. Write one"):
+        judge.evaluate(model, data, 0.1)
 
 
 def public_functions():

@@ -7,11 +7,13 @@ import torch
 from scipy import stats
 from torch import nn
 
-from notbugs.attacks import Attack, fgsm, pgd
+from notbugs.attacks import Attack, cross_entropy, fgsm, margin, pgd, square
 from notbugs.core import random
+from notbugs.core.errors import StoreError
 from notbugs.data import ImageData
 from notbugs.engine import L2, Linf, Threat
 from notbugs.judge import accuracy, evaluate, evaluation_pgd, identity, predictions, wilson
+from notbugs.judge.ledger import described
 from notbugs.models import build, wrap
 
 THREAT = Threat.parse("linf:0.05")
@@ -208,3 +210,103 @@ def test_a_setting_that_is_no_tensor_makes_another_evaluation():
     wrapped = [wrap(Rounded(model.body, levels), **parts) for levels in (3, 5, 5)]
     third, fifth, again = (identity(one, data, THREAT, PGD, 0) for one in wrapped)
     assert third != fifth == again
+
+
+class Turning(nn.Module):
+    """A net that names the classes in reverse from some pass on, which no tensor says."""
+
+    def __init__(self, inner, passes):
+        super().__init__()
+        self.inner, self.passes, self.seen = inner, passes, 0
+
+    def forward(self, x):
+        self.seen += 1
+        logits = self.inner(x)
+        return logits if self.seen < self.passes else logits.flip(1)
+
+
+def turning(model, passes):
+    parts = {"shape": model.shape, "classes": model.classes, "embedding": "inner.trunk"}
+    return wrap(Turning(model.body, passes), **parts)
+
+
+def test_a_model_that_changes_during_its_evaluation_is_told():
+    model, data = net()
+    verdict = evaluate(turning(model, 12), data, THREAT, attacks=PGD)
+    assert verdict.clean > 60
+    assert verdict.repeats["verdict"] == "suspicious"
+    assert "keeps a state" in verdict.repeats["evidence"]
+    assert verdict.is_upper_bound
+    assert evaluate(model, data, THREAT, attacks=PGD).repeats["verdict"] == "clear"
+
+
+def stopped_evaluation(model, data, path, attacks=PGD):
+    """Leaves the state of an evaluation that was stopped after its first batch."""
+
+    class EnoughError(Exception):
+        pass
+
+    def stop(fraction):
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        evaluate(model, data, THREAT, attacks=attacks, batch_size=5, save_to=path, progress=stop)
+
+
+def test_another_model_of_the_same_first_answers_does_not_go_on(tmp_path):
+    class Late(nn.Module):
+        """Says the reverse of images whose mean is above a bound."""
+
+        def __init__(self, inner, bound):
+            super().__init__()
+            self.inner, self.bound = inner, bound
+
+        def forward(self, x):
+            above = (x.flatten(1).mean(dim=1) > self.bound)[:, None]
+            logits = self.inner(x)
+            return torch.where(above, logits.flip(1), logits)
+
+    model, data = net()
+    order = data.images.flatten(1).mean(dim=1).argsort()
+    data, bound = data.select(order), float(data.images[order[17]].mean())  # of 16 it says alike
+    parts = {"shape": model.shape, "classes": model.classes, "embedding": "inner.trunk"}
+    path = tmp_path / "state.json"
+    stopped_evaluation(wrap(Late(model.body, 9.0), **parts), data, path)
+    with pytest.raises(StoreError, match=r"another model's evaluation.*Delete it"):
+        evaluate(wrap(Late(model.body, bound), **parts), data, THREAT, attacks=PGD, save_to=path)
+
+
+def losses(weight):
+    """Two functions of one name, and one that holds another number."""
+    first = lambda z, y: cross_entropy(z, y)  # noqa: E731
+    second = lambda z, y: margin(z, y)  # noqa: E731
+    third = lambda z, y: weight * margin(z, y)  # noqa: E731
+    return first, second, third
+
+
+def test_functions_of_one_name_are_told_apart():
+    made = [*losses(1.0), losses(2.0)[2]]
+    assert {f.__qualname__ for f in made} == {"losses.<locals>.<lambda>"}
+    assert len({described(f) for f in made}) == 4
+    assert [described(f) for f in losses(1.0)] == [described(f) for f in made[:3]]
+
+
+def test_a_model_that_writes_over_its_last_answer_is_judged_by_each():
+    class Reusing(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner, self.held = inner, torch.empty(N, 5)
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.held[: len(x)] = self.inner(x)
+            return self.held[: len(x)]
+
+    model, data = net()
+    parts = {"shape": model.shape, "classes": model.classes, "embedding": "inner.trunk"}
+    reusing = wrap(Reusing(model.body), **parts)
+    attack = square(Linf(), 0.05, steps=20)
+    found, wanted = (attack(m, data.images, data.labels, fast=False) for m in (reusing, model))
+    assert torch.equal(found.already_wrong, wanted.already_wrong)
+    assert torch.equal(found.success, wanted.success)
+    assert torch.equal(found.x_adv, wanted.x_adv)

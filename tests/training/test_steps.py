@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from killed import DATA, SHORT
 from notbugs.core import random
 from notbugs.data import Augment, ImageData
 from notbugs.models import wrap
@@ -97,3 +98,24 @@ def test_layers_that_draw_from_the_global_generator_draw_anew_in_every_epoch():
     # Three epochs; the last call of each training comes when the generator is back.
     assert len(set(draws[:3])) == 3
     assert draws[:3] == draws[4:7]
+
+
+def test_a_layer_may_join_later():
+    """Its first gradient then comes when the others have momentum already."""
+
+    class Growing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flat, self.first, self.second = nn.Flatten(), nn.Linear(64, 10), nn.Linear(64, 10)
+            self.passes = 0
+
+        def forward(self, x):
+            self.passes += self.training
+            x = self.flat(x)
+            return self.first(x) + self.second(x) if self.passes > 3 else self.first(x)
+
+    model = wrap(Growing(), shape=(1, 8, 8), classes=10, embedding="flat")
+    before = model.body.second.weight.detach().clone()
+    done = train(model, DATA, replace(SHORT, epochs=2, batch_size=32), seed=0)
+    assert done.history[-1]["loss"] < done.history[0]["loss"]
+    assert not torch.equal(model.body.second.weight, before)

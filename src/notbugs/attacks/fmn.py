@@ -6,6 +6,7 @@ from notbugs.attacks.smooth import smooth_margin
 from notbugs.core.errors import check_count
 from notbugs.engine import AbstractSize, Box, SmallestSuccess, Solver
 from notbugs.engine.fmn import FMN
+from notbugs.engine.norms import check_size
 
 FIRST_STEP = {"l0": 0.3, "l1": 1.0, "l2": 1.0, "linf": 2.0}
 """First step by size, in L2 pixel units (Linf: in radii): what did best on MNIST."""
@@ -59,6 +60,7 @@ def fmn(
     'FMN-linf-50'
     """
     check_count(steps, "steps")
+    check_size(norm)
     size = FIRST_STEP.get(norm.name, 1.0) if step_size is None else step_size
     solver = Solver(Box(), FMN(norm, size, shrink), steps, keep=SmallestSuccess(norm))
     return MinimumNorm(f"FMN-{norm.name}-{steps}", None, norm, solver, loss)

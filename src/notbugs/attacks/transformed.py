@@ -149,8 +149,8 @@ def _solver(
 ) -> Solver:
     check_count(steps, "steps")
     check_decay(decay)
-    size = 1.25 * eps / steps if step_size is None else step_size
     within = Threat(norm, eps).within()
+    size = 1.25 * eps / steps if step_size is None else step_size
     return Solver(within=within, rule=Momentum(norm, size, decay), max_steps=steps, keep=keep)
 
 

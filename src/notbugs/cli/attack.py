@@ -22,6 +22,7 @@ from notbugs.data import ImageData, export_folder, save
 from notbugs.data.files import SUFFIX
 from notbugs.engine import Threat
 from notbugs.judge import Distances
+from notbugs.judge.ledger import described
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ class AttackCommand:
             "recipe": work.attack.name,
             "norm": work.threat.norm.name,
             "eps": work.threat.eps,
-            "attack": repr(work.attack),
+            "attack": described(work.attack),
             "target": self.target,
             "seed": self.seed,
             "source": {"data": work.data.name, "digest": work.data.digest},

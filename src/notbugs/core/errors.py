@@ -6,6 +6,7 @@ ends with the remedy, so that a user can mend the call without reading our sourc
 
 import difflib
 from collections.abc import Iterable
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -180,7 +181,9 @@ def check_targets(targets: Tensor, y: Tensor) -> None:
 
 
 def check_positive(value: float, argument: str, remedy: str = "") -> None:
-    """Refuses a number that is not finite and above zero."""
+    """Refuses anything but a finite number above zero."""
+    if not isinstance(value, Real) or isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise bad_type(argument, "a number", value, remedy)
     if not (0 < value < float("inf")):
         raise bad_value(argument, "be a finite number above 0", value, remedy)
 

@@ -97,7 +97,7 @@ class ImageData:
         """The images (or the rows `index` of them) as float32 in [0, 1], [m, c, h, w]."""
         return as_pixels(self.images if index is None else self.images[_on(index, self.images)])
 
-    def select(self, index: Tensor | slice) -> "ImageData":
+    def select(self, index: Tensor | slice | Sequence[int]) -> "ImageData":
         """The rows `index` (integers, a mask or a slice), columns included.
 
         Raises:
@@ -129,8 +129,11 @@ def as_pixels(images: Tensor) -> Float[Tensor, "n c h w"]:
     return images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images
 
 
-def _on(index: Tensor | slice, like: Tensor) -> Tensor | slice:
-    return index if isinstance(index, slice) else index.to(like.device)
+def _on(index: Tensor | slice | Sequence[int], like: Tensor) -> Tensor | slice:
+    if isinstance(index, slice):
+        return index
+    rows = index if len(index) else torch.zeros(0, dtype=torch.int64)  # a list of none has no type
+    return torch.as_tensor(rows, device=like.device)
 
 
 def _check_tensor(tensor: Tensor, argument: str) -> None:

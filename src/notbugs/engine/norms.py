@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core import random, rows
-from notbugs.core.errors import bad_value
+from notbugs.core.errors import bad_type, bad_value
 from notbugs.core.types import Images, Keys, Rows
 
 
@@ -47,6 +47,12 @@ class AbstractSize(ABC):
     @abstractmethod
     def sample(self, like: Images, radius: Rows, keys: Keys) -> Images:
         """A random point of the ball of each row's radius, shaped as `like`."""
+
+
+def check_size(norm: object) -> None:
+    """Refuses what is no size, such as a norm's name."""
+    if not isinstance(norm, AbstractSize):
+        raise bad_type("norm", "one such as Linf(), L2() or L1()", norm)
 
 
 class AbstractNorm(AbstractSize):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from notbugs.core.errors import bad_value, check_positive, unknown_name
-from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf
+from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf, check_size
 from notbugs.engine.sets import BallInBox
 from notbugs.engine.sparse import L0, L1
 
@@ -30,6 +30,7 @@ class Threat:
 
     def __post_init__(self) -> None:
         """Refuses a radius that is not positive, and a Linf radius on the 0..255 scale."""
+        check_size(self.norm)
         check_positive(self.eps, "eps", "A threat of size zero is clean accuracy.")
         if self.norm.name == "linf" and self.eps > 1:
             raise bad_value(

@@ -3,19 +3,27 @@
 import torch
 from torch import Tensor
 
+from notbugs.attacks.neighbours import ROWS, check_rows
 from notbugs.core import processes
 from notbugs.core.errors import check_count, check_labels
 from notbugs.core.memory import keep_freed_memory
 from notbugs.core.types import Labels, Mask
 from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen, predicted_clean, prepared
+from notbugs.models.predictions import clean_logits
 
 
 @prepared()
 def accuracy(
     model: Classifier, data: ImageData, labels: Labels | None = None, *, batch_size: int = 1024
 ) -> float:
-    """Percent of images classified as `labels` (by default the data's own)."""
+    """Percent of images classified as `labels` (by default the data's own).
+
+    **Raises** ValueError for a model whose logits of an image depend on its neighbours.
+    """
+    with frozen(model):
+        few = data.pixels(slice(0, ROWS)).to(model.device)
+        check_rows(model, few, clean_logits(model, few))
     labels = data.labels if labels is None else labels
     check_labels(labels, rows=len(data), classes=model.classes, argument="labels")
     right = correct(model, data, labels, batch_size=batch_size)

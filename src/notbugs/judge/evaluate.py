@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,14 +12,15 @@ from torch import Tensor
 
 from notbugs.attacks import AbstractAttack
 from notbugs.core import processes, random
-from notbugs.core.errors import bad_value, check_count
+from notbugs.core.errors import StoreError, bad_value, check_count
+from notbugs.core.types import Mask
 from notbugs.data import ImageData
 from notbugs.engine import Check, Threat
 from notbugs.judge.accuracy import correct
 from notbugs.judge.ledger import Found, Ledger, copies, identity
 from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.missed import share_checked
-from notbugs.judge.signs import searched
+from notbugs.judge.signs import drifted, searched
 from notbugs.judge.standard import standard_attacks
 from notbugs.judge.usable import usable
 from notbugs.judge.verdict import Verdict
@@ -31,6 +33,10 @@ WITHOUT_GRADIENTS = 4
 """By which a batch is larger where no activations are kept for a backward pass."""
 GIVING_UP = 3
 """By which it is on a CPU where most rows leave early: many small batches take longer."""
+
+
+SLIGHT = 0.01
+"""Share of the images of which a model may say otherwise in another pass, by rounding."""
 
 
 @prepared()
@@ -100,13 +106,20 @@ def evaluate(
     ledger = Ledger.opened(
         save_to, lambda: identity(model, data, threat, chosen, seed, samples, fast), len(chosen)
     )
+    answers = partial(correct, model, data, data.labels, batch_size=max(size, 256), samples=samples)
     if not ledger.right:
-        right = correct(model, data, data.labels, batch_size=max(size, 256), samples=samples)
-        ledger.begin(right.tolist(), passes=samples)
+        ledger.begin(answers().tolist(), passes=samples)
+    elif otherwise(ledger.right, answers):
+        raise StoreError(
+            f"'{save_to}' is the state of another model's evaluation: with the same weights, it "
+            "had other images right. Delete it to begin anew, or choose another file."
+        )
     _Run(model, data, chosen, seed, size, fast, progress, ledger, samples).all()
     by = copies(model, data, chosen, fast)
     verdict = ledger.verdict(threat, [attack.name for attack in chosen], by)
     again = processes.from_first(lambda: repeats(model, data, samples=samples))
+    if again["verdict"] == "clear" and (changed := otherwise(ledger.right, answers)):
+        again = drifted(changed, len(data))
     verdict = replace(
         verdict,
         samples=samples,
@@ -121,6 +134,19 @@ def evaluate(
         verdict = replace(verdict, diagnosis=tuple(more))
     ledger.close()  # not before: whoever is stopped in the diagnosis keeps the rest
     return verdict
+
+
+def otherwise(right: Sequence[bool], answers: Callable[[], Mask]) -> int:
+    """How many images a model has right that it had not, or the reverse; 0 of rounding or noise.
+
+    Rounding changes one in a hundred at most. A model that is random in itself changes more,
+    and as many from one pass to the next.
+    """
+    now = answers()
+    changed = int((now != torch.tensor(right)).sum())
+    if changed <= max(1, SLIGHT * len(right)):
+        return 0
+    return 0 if int((now != answers()).sum()) * 2 > changed else changed
 
 
 def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:

@@ -1,9 +1,10 @@
 """The books of an evaluation, row by row, kept on disk while it runs."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
+from types import CodeType
 from typing import NamedTuple, cast
 
 import torch
@@ -40,7 +41,7 @@ def identity(
     """
     votes = "" if samples == 1 else f" by {samples} passes"
     by = copies(model, data, attacks, fast)
-    digest = hashlib.sha256(f"5{data.digest}{threat}{seed}{votes}{by}".encode())
+    digest = hashlib.sha256(f"6{data.digest}{threat}{seed}{votes}{by}".encode())
     digest.update(_manner(model, data).encode())
     for attack in attacks:
         digest.update(described(attack).encode())
@@ -77,7 +78,7 @@ def copies(
 
 
 def described(part: object) -> str:
-    """A text that is the same in every process: functions by name, tensors by content."""
+    """A text that is the same in every process: functions by name and code, tensors by content."""
     if isinstance(part, torch.Tensor):
         return f"tensor:{tuple(part.shape)}:{hashlib.sha256(bytes_of(part)).hexdigest()}"
     if is_dataclass(part) and not isinstance(part, type):
@@ -86,7 +87,31 @@ def described(part: object) -> str:
     if isinstance(part, (tuple, list)):
         return f"({', '.join(described(p) for p in cast('Sequence[object]', part))})"
     name = getattr(part, "__qualname__", None)
-    return repr(part) if name is None else f"{getattr(part, '__module__', '')}.{name}"
+    if name is None:
+        return _plain(part)
+    code = getattr(part, "__code__", None)
+    return f"{getattr(part, '__module__', '')}.{name}{'' if code is None else _within(part, code)}"
+
+
+def _plain(part: object) -> str:
+    """As it prints, but for what differs from process to process."""
+    if isinstance(part, (set, frozenset)):
+        return str(sorted(map(repr, cast("Set[object]", part))))
+    said = repr(part)
+    return type(part).__qualname__ if " at 0x" in said else said
+
+
+def _within(function: object, code: CodeType) -> str:
+    """What a function does, which its name does not say: every lambda has the same."""
+    inner = [_within(None, c) if isinstance(c, CodeType) else _plain(c) for c in code.co_consts]
+    try:
+        cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    except ValueError:  # one that is not filled yet
+        cells = []
+    given = [*cells, *(getattr(function, "__defaults__", None) or ())]
+    held = [described(part) for part in given if part is not function and not callable(part)]
+    whole = f"{code.co_code.hex()}{code.co_names}{inner}{held}"
+    return f":{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
 
 
 class Found(NamedTuple):

@@ -149,6 +149,15 @@ def repeatable(lead: Rows, shift: Rows, flipped: Mask, samples: int = 1) -> Chec
     return _entry("two passes agree", evidence, random)
 
 
+def drifted(changed: int, images: int) -> Check:
+    """The verdict on a model that says otherwise after its evaluation than before it."""
+    evidence = (
+        f"{changed} of {images} clean images are right that were not before the attacks, or the "
+        "reverse: the model keeps a state, and its numbers are those of no one model"
+    )
+    return _entry("two passes agree", evidence, True)
+
+
 def alone(found: Probes) -> Check:
     """Suspicious where a lead changes by more than 0.1 % with other images in the batch.
 

@@ -81,7 +81,10 @@ class Classifier(nn.Module):
         Raises:
             ValueError: images of another shape than the model's.
         """
-        return logits_in(self.body(self.normalise(x)))
+        logits = logits_in(self.body(self.normalise(x)))
+        if isinstance(logits, Tensor) and not logits.requires_grad:
+            return logits.clone()  # a network may write its next logits over these
+        return logits
 
     def logits(self, x: Images) -> Logits:
         """Logits [n, k] of images [n, c, h, w] in [0, 1]: the same as calling the model."""

@@ -38,6 +38,8 @@ def prepared(
     - images are refused where they do not lie in [0, 1] or are finer than the model; coarser
       ones are raised to what it computes in, which changes no value, and so is the result;
     - `ImageData` is refused where it does not fit the model;
+    - what is asked to be `ImageData` or a `Threat` is refused where it is not; a threat may
+      be written, as `"l2:0.5"`;
     - tensors made in inference mode are copied, for torch saves none of them for a gradient.
 
     Args:
@@ -49,11 +51,19 @@ def prepared(
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
+        asked = {
+            name: parameter.annotation
+            for name, parameter in signature.parameters.items()
+            if parameter.annotation is ImageData or hasattr(parameter.annotation, "parse")
+        }
 
         @functools.wraps(function)
         def call(*arguments: P.args, **options: P.kwargs) -> R:
             bound = signature.bind(*arguments, **options)
             with plainly():
+                for name, wanted in asked.items():
+                    if name in bound.arguments:
+                        bound.arguments[name] = _of_kind(bound.arguments[name], name, wanted)
                 _prepare(bound.arguments, images, model, kind)
                 return function(*bound.args, **bound.kwargs)
 
@@ -94,6 +104,20 @@ def _prepare(given: dict[str, Any], images: tuple[str, ...], name: str, kind: ty
     for argument in images:
         if not isinstance(given.get(argument), str | None):
             given[argument] = raised(given[argument], given[name], argument)
+
+
+def _of_kind(value: object, name: str, kind: Any) -> object:
+    """The value, of that kind: a threat that is written is read."""
+    if isinstance(value, kind):
+        return value
+    if kind is ImageData:
+        remedy = "Make one: ImageData(images, labels, class_names, name)."
+        raise bad_type(name, "an ImageData", value, remedy)
+    if isinstance(value, str):
+        return kind.parse(value)
+    raise bad_type(
+        name, f"a {kind.__name__}", value, f"Write one: {kind.__name__}.parse('l2:0.5')."
+    )
 
 
 def _owner(value: object) -> object:

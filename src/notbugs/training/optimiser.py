@@ -21,7 +21,7 @@ def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         quick = [p for p in model.parameters() if id(p) in shifts]
         decay = recipe.weight_decay / recipe.norm_bias_times
         groups.append({"params": quick, "times": recipe.norm_bias_times, "weight_decay": decay})
-    return torch.optim.SGD(
+    optimiser = torch.optim.SGD(
         groups,
         lr=recipe.lr,
         momentum=recipe.momentum,
@@ -29,3 +29,8 @@ def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         nesterov=recipe.momentum > 0,
         fused=True,
     )
+    # The fused step takes no weight whose first gradient comes later than the others'.
+    for p in (p for group in groups for p in group["params"] if p.requires_grad):
+        if recipe.momentum:
+            optimiser.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimiser
