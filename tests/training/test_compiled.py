@@ -54,8 +54,9 @@ def test_every_recipe_can_be_compiled(name, monkeypatch):
     recipe = named(name, replace(SHORT, epochs=1), CRAFTED, threat_of(name))
     recipe = replace(recipe, epochs=1, batch_size=32)
     # First the plain one, which uses up the checks of annotations: they cannot be compiled.
-    plain = train(small(0, "resnet8", width=2), DATA, recipe, seed=0)
-    done = train(small(0, "resnet8", width=2), DATA, recipe, seed=0, compile_mode="default")
+    kind = "resnet8" if name == "pgd" else "mlp"  # with norms, which take long, once
+    plain = train(small(0, kind, width=2), DATA, recipe, seed=0)
+    done = train(small(0, kind, width=2), DATA, recipe, seed=0, compile_mode="default")
     assert done.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-3)
 
 
@@ -86,7 +87,7 @@ def test_without_a_compiler_it_says_what_is_missing(tmp_path):
     command = (
         "from killed import DATA, SHORT, small\n"
         "from notbugs.training import train\n"
-        "train(small(), DATA, SHORT, seed=0, compile_mode='default')\n"
+        "train(small(0, 'mlp', width=2), DATA, SHORT, seed=0, compile_mode='default')\n"
     )
     env = {
         **{k: v for k, v in os.environ.items() if k not in ("CXX", "CC")},
