@@ -199,8 +199,8 @@ def _rebuild(path: Path, metadata: Mapping[str, Any], module: nn.Module | None) 
     name: str | None = metadata["architecture"]
     if name is None and module is None:
         raise DataError(
-            f"'{path}' holds a model that is not built in. Pass its module "
-            "(path/to/file.py:factory) together with the weights."
+            f"'{path}' holds a model that is not built in. Pass its module together with the "
+            "weights: load_model(path, module=...), or --model path/to/file.py:factory."
         )
     if module is not None:
         return wrap(
