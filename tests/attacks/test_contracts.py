@@ -228,6 +228,16 @@ def test_bad_input_is_explained(call, message):
         call(model_of())
 
 
+@EACH_NORM
+def test_a_radius_that_the_images_cannot_hold_is_refused(norm):
+    model, x, y = model_of(), images(3), torch.tensor([0, 1, 0])
+    fine = pgd(norm, 1e-6, steps=2)
+    with pytest.raises(ValueError, match=r"`eps` must be at least 1\.9e-06 .*float32.*double"):
+        fine(model, x, y)
+    found = fine(model.double(), x.double(), y)
+    assert bool((found.distance <= 1e-6 * (1 + 1e-5)).all())
+
+
 @pytest.mark.parametrize("attack", [ATTACK, fgsm(0.1), pgd(L2(), 0.1)])
 def test_a_model_that_gives_nan_is_refused(attack):
     broken = model_of()

@@ -17,7 +17,7 @@ from notbugs.features import (
     to_size,
 )
 from notbugs.judge import predictions
-from notbugs.models import build, frozen
+from notbugs.models import build, frozen, wrap
 from notbugs.training import Recipe, train
 
 DATA = split(load_source("digits"), seed=0, train_size=600).train
@@ -284,3 +284,33 @@ def test_one_class_cannot_be_taken_apart():
     one = ImageData(torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.long), ("a",), "one")
     with pytest.raises(ValueError, match=r"`classes` must be at least 2"):
         leakage_control(one, "det", Threat.parse("l2:1"), seed=0)
+
+
+class Changed(torch.nn.Module):
+    """A net with something done to its images or its embedding."""
+
+    def __init__(self, inner, images=lambda x: x, embedding=lambda z: z):
+        super().__init__()
+        self.inner, self.images, self.embedding = inner, images, embedding
+        self.trunk = torch.nn.Identity()
+
+    def forward(self, x):
+        x = self.images(x)
+        self.trunk(self.embedding(self.inner.trunk(x)))
+        return self.inner(x)
+
+
+def changed(model, **parts):
+    return wrap(Changed(model.body, **parts), shape=(1, 8, 8), classes=10, embedding="trunk")
+
+
+def test_gradients_that_are_not_finite_are_named(model):
+    odd = changed(model, images=lambda x: x + (x - x.detach()).sqrt())
+    with pytest.raises(TrainingError, match=r"gradients are not finite on 50 of 50 images"):
+        targeted_set(odd, DATA.select(range(50)), "det", Threat.parse("l2:1"), seed=0, steps=2)
+
+
+def test_an_embedding_of_zeros_is_refused(model):
+    dead = changed(model, embedding=torch.zeros_like)
+    with pytest.raises(TrainingError, match=r"embedding 'trunk' is zero for the images"):
+        inverted_set(dead, DATA.select(range(50)), name="D_R", seed=0)

@@ -32,6 +32,8 @@ from notbugs.models.validation import check_gradients, check_loss
 
 FEASIBLE = 1e-5
 """Relative tolerance on the radius when a result is verified (float32 rounding of a norm)."""
+SPACINGS = 16.0
+"""Spacings of the type's numbers below 1 that a radius holds at least."""
 VERIFIED = 0.5
 """Rounding tolerances by which a verified success leads: fewer than on the way, to lose none."""
 FOLD = 64
@@ -271,6 +273,7 @@ class AbstractAttack(ABC):
         check_loss(model.classes, self.least_classes, self.name)
         # Losses index by int64; labels of any integer type are welcome.
         y, targets = (None if v is None else v.long() for v in (y, targets))
+        self._check_radius(x)
         keys = random.row_keys(len(x), seed, "attack") if keys is None else keys
         if keys.shape != x.shape[:1]:
             raise bad_value("keys", f"have shape ({len(x)},)", tuple(keys.shape), "One key a row.")
@@ -352,6 +355,17 @@ class AbstractAttack(ABC):
             backwards=best.backwards,
             non_finite_points=seen,
         )
+
+    def _check_radius(self, x: Images) -> None:
+        """Refuses a radius that is lost in the spacing of the images' own numbers."""
+        least = SPACINGS * torch.finfo(x.dtype).eps
+        if self.threat is not None and self.threat.eps < least:
+            raise bad_value(
+                "eps",
+                f"be at least {least:.2g} for images in {x.dtype}, which hold no finer steps",
+                f"{self.threat.eps:g}",
+                "Use a larger radius, or model.double().",
+            )
 
     def _check_feasible(self, x: Images, x_adv: Images) -> None:
         over = self.within().violation(x_adv, x)

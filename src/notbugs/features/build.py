@@ -85,6 +85,13 @@ def inverted_set(
         return found.x.cpu().float(), (found.value / length).cpu(), L2().size(found.x - x).cpu()
 
     with frozen(model):
+        with torch.no_grad():
+            known = embed(data.pixels(slice(0, batch_size)).to(device))
+        if not bool(known.any()):
+            raise TrainingError(
+                f"The embedding '{model.embedding}' is zero for the images of '{data.name}': "
+                "every image matches it. Name another layer, or train the model anew."
+            )
         images, error, moved = processes.in_batches(len(data), batch_size, matched, progress)
     columns = {
         "true_labels": data.labels,
@@ -240,7 +247,14 @@ def _pushed(
     with frozen(model):
         check_gradients(model, data.pixels(slice(0, 1)).to(device), "targeted_set")
         images, reached = processes.in_batches(len(data), batch_size, pushed, progress)
-        return images, reached
+    lost = ~images.flatten(1).isfinite().all(dim=1)
+    if bool(lost.any()):
+        raise TrainingError(
+            f"The source model's gradients are not finite on {int(lost.sum())} of {len(data)} "
+            "images, which are lost in steps along them. The square root or the norm of a zero "
+            "has such a gradient: add a small number under it."
+        )
+    return images, reached
 
 
 def _labelled(
