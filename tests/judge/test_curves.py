@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from nets import PARTS
 from notbugs.attacks import AttackResult, apgd_targeted, cw_l2, deepfool, fmn, lbfgs, pgd
 from notbugs.core import random
 from notbugs.data import ImageData
@@ -272,3 +273,23 @@ def test_what_cannot_be_drawn_is_refused():
         distances(fmn(L2(), 5), model, data, batch_size=0)
     with pytest.raises(ValueError, match="model's shape"):
         loss_curve(pgd(L2(), 0.1), model, rows_of_two())
+
+
+def test_what_stands_for_want_of_gradients_is_warned_of(plain):
+    """The square root of zero has an infinite gradient, and a product with zero then none."""
+
+    class Lost(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return self.inner(x + (x - x.detach()).sqrt())
+
+    parts = {"shape": plain.shape, "classes": plain.classes, "embedding": "inner.trunk"}
+    lost, few = wrap(Lost(plain.body), **parts), PARTS.test.select(range(20))
+    with pytest.warns(UserWarning, match=r"PGD-3 met no gradient in \d+ of \d+ images"):
+        robust_curve(lambda eps: pgd(L2(), eps, steps=3), lost, few, [1.0])
+    with pytest.warns(UserWarning, match=r"FMN-l2-3 met no gradient in \d+ of \d+ images"):
+        distances(fmn(L2(), 3), lost, few)
+    robust_curve(lambda eps: pgd(L2(), eps, steps=3), plain, few, [1.0])  # without a word

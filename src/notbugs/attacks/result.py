@@ -59,6 +59,11 @@ class AttackResult:
         return ~(self.success | self.within_rounding | self.non_finite | self.already_wrong)
 
     @property
+    def without_gradient(self) -> Mask:
+        """Rows in which at least half of the steps met a gradient of zero, or none, [n]."""
+        return (self.zero_grads * 2 >= self.steps) & (self.zero_grads > 0)
+
+    @property
     def robust_accuracy(self) -> float:
         """Share of rows that were right and stayed so, 0..1 (untargeted attacks)."""
         return float(self.standing.float().mean())

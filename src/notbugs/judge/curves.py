@@ -1,5 +1,6 @@
 """Robust accuracy against the radius."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +14,7 @@ from notbugs.core.types import Keys
 from notbugs.data import ImageData
 from notbugs.engine import Observer, Threat
 from notbugs.judge.accuracy import correct
+from notbugs.judge.signs import FEW
 from notbugs.judge.verdict import wilson
 from notbugs.models import Classifier, prepared
 
@@ -123,11 +125,22 @@ def attacked(
     fast: bool,
     observe: Observer | None = None,
 ) -> AttackResult:
-    """The attack on the rows `index`, with the keys of these rows, on the model's device."""
+    """The attack on the rows `index`, with the keys of these rows, on the model's device.
+
+    **Warns** where more than 5 % of them have no gradient to follow.
+    """
     device = model.device
     x, y = data.pixels(index).to(device), data.labels[index.to(data.labels.device)].to(device)
     at = keys[index].to(device)
-    return attack(model, x, y, keys=at, fast=fast, observe=observe)
+    found = attack(model, x, y, keys=at, fast=fast, observe=observe)
+    flat = int((found.without_gradient & found.standing).sum())
+    if attack.needs_grad and flat > max(FEW * len(index), 1):
+        warnings.warn(
+            f"{attack.name} met no gradient in {flat} of {len(index)} images: that they stand "
+            "says nothing of the model's robustness. `diagnose` says more.",
+            stacklevel=3,
+        )
+    return found
 
 
 def _made(make: Callable[[float], AbstractAttack], radii: Sequence[float]) -> list[AbstractAttack]:

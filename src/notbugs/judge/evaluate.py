@@ -274,7 +274,6 @@ class _Run:
         # Only what gives up leaves rows early: others may be done before their budget is.
         most = attack.most_steps(self.model.classes) if _gives_up(attack) else 0
         short = found.steps < most
-        flat = (found.zero_grads * 2 >= found.steps) & (found.zero_grads > 0)
         return Found(
             index.tolist(),
             success=found.success.tolist(),
@@ -284,7 +283,7 @@ class _Run:
             check=found.check.tolist(),
             seconds=time.perf_counter() - began,
             forwards=found.forwards,
-            flat=int(flat.sum()),
+            flat=int(found.without_gradient.sum()),
             non_finite_points=found.non_finite_points,
         )
 
