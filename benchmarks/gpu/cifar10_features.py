@@ -110,7 +110,7 @@ PARTS: dict[str, list[Row]] = {
     "controls": [
         replace(row, source=source)
         for part in ((MAIN[0], MAIN[3]), (MAIN[1], MAIN[4]))
-        for source in NOTHING[::2]
+        for source in ("untrained", "shuffled")
         for row in part
     ],
     "factors": [*factors(MAIN[0]), *factors(MAIN[4]), *factors(MAIN[3])],

@@ -582,7 +582,7 @@ def test_python_dash_m_and_kill_9_in_mid_run(finished, tmp_path):
     victim.wait()
     assert not (out / "results.json").exists()
     made = len(list(out.glob("store/*/*/meta.json")))
-    command[command.index("2")] = "0"  # what workers began, one process can end
+    command[command.index("--workers") + 1] = "0"  # what workers began, one process can end
     again = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
     assert f"{29 - made} stages to do, {made} found in the store" in again.stdout
     a, b = (json.loads((folder / "results.json").read_text()) for folder in (out, finished))

@@ -180,11 +180,9 @@ def test_a_gpu_gives_what_the_processor_gives(name, scene):
     assert [(a, b) for a, b in pairs if not near(a, b)] == []
 
 
-@pytest.mark.parametrize("name", ON_DATA)
+@pytest.mark.parametrize("name", [name for name in ON_DATA if name != "downsamplings"])
 def test_what_is_no_image_data_is_refused(name, scene, monkeypatch):
     models, x, y = scene
-    if name == "downsamplings":  # takes none
-        return
     monkeypatch.setattr(catalogue, "data", lambda x, y: (x, y))
     with pytest.raises(TypeError, match=r"`data` must be an ImageData; got tuple\. Make one"):
         ON_DATA[name](models[FLOAT32], x, y)

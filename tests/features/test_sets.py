@@ -262,6 +262,7 @@ def test_a_source_at_chance_is_refused():
     control = targeted_set(net, DATA, "det", Threat.parse("l2:1"), seed=0, steps=2, at_chance=True)
     assert not bool((control.labels == DATA.labels).any())
     assert bool((control.columns["distance"] > 0.5).all())
+    assert control.provenance["at_chance"] is True
 
 
 def test_one_class_alone_is_not_called_chance(model):

@@ -1,7 +1,13 @@
 """What the judge counts, whom it shows to whom, and what it refuses."""
 
+import os
+import subprocess
+import sys
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -232,11 +238,13 @@ def turning(model, passes):
 
 def test_a_model_that_changes_during_its_evaluation_is_told():
     model, data = net()
-    verdict = evaluate(turning(model, 12), data, THREAT, attacks=PGD)
-    assert verdict.clean > 60
-    assert verdict.repeats["verdict"] == "suspicious"
-    assert "keeps a state" in verdict.repeats["evidence"]
-    assert verdict.is_upper_bound
+    for diagnosis in (False, True):
+        turned = turning(model, 12)
+        verdict = evaluate(turned, data, THREAT, attacks=PGD, diagnosis=diagnosis)
+        assert verdict.clean > 60
+        assert verdict.repeats["verdict"] == "suspicious"
+        assert "keeps a state" in verdict.repeats["evidence"]
+        assert verdict.is_upper_bound
     assert evaluate(model, data, THREAT, attacks=PGD).repeats["verdict"] == "clear"
 
 
@@ -289,6 +297,78 @@ def test_functions_of_one_name_are_told_apart():
     assert {f.__qualname__ for f in made} == {"losses.<locals>.<lambda>"}
     assert len({described(f) for f in made}) == 4
     assert [described(f) for f in losses(1.0)] == [described(f) for f in made[:3]]
+
+
+class Weighted:
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, z, y):
+        return self.weight * margin(z, y)
+
+
+class Slotted:
+    __slots__ = ("weight",)
+
+
+def doubled(loss):
+    return lambda z, y: 2 * loss(z, y)
+
+
+def by_keyword(weight):
+    def loss(z, y, *, by=weight):
+        return by * margin(z, y)
+
+    return loss
+
+
+DIFFERENT = {
+    "partial": (partial(margin, weight=1), partial(margin, weight=-1)),
+    "partial of": (partial(margin), partial(cross_entropy)),
+    "objects": (Weighted(1), Weighted(-1)),
+    "methods": (Weighted(1).__call__, Weighted(-1).__call__),
+    "keywords": (by_keyword(1), by_keyword(-1)),
+    "closures over functions": (doubled(margin), doubled(cross_entropy)),
+    "arrays": (doubled(np.zeros(2000)), doubled(np.eye(2000)[999])),
+    "tensors in a dictionary": ({"a": torch.zeros(3)}, {"a": torch.ones(3)}),
+    "modules": (nn.Linear(2, 2), nn.Linear(2, 2)),
+    "unknown": (Slotted(), Slotted()),
+}
+
+
+@pytest.mark.parametrize("pair", DIFFERENT.values(), ids=list(DIFFERENT))
+def test_what_differs_is_described_otherwise(pair):
+    first, second = pair
+    assert described(first) != described(second)
+    if not isinstance(first, Slotted):
+        assert described(first) == described(deepcopy(first))
+
+
+def test_a_function_that_holds_itself_is_described():
+    held = []
+    held.append(lambda z, y: margin(z, y) + len(held))
+    assert described(held[0]) == described(held[0])
+
+
+def test_descriptions_are_the_same_in_every_process():
+    code = (
+        "from functools import partial\n"
+        "from notbugs.attacks import fmn, pgd\n"
+        "from notbugs.engine import L2\n"
+        "from notbugs.judge.ledger import described\n"
+        "inner = {'a', 'b', 'c'}\n"
+        "loss = lambda z, y: z[:, 0] if 'q' in {'p', 'q', 'r'} else inner\n"
+        "print(described([pgd(L2(), 0.1, loss=loss), fmn(L2()), partial(loss, 1)]))"
+    )
+    told = []
+    for hashes in ("0", "7"):
+        env = {**os.environ, "PYTHONHASHSEED": hashes}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True
+        )
+        told.append(done.stdout)
+    assert told[0] == told[1]
+    assert " at 0x" not in told[0]
 
 
 def test_a_model_that_writes_over_its_last_answer_is_judged_by_each():

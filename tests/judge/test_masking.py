@@ -1,5 +1,7 @@
 """Each sign of masked gradients shows where it must, and only there."""
 
+import cProfile
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -20,6 +22,7 @@ from notbugs.judge.masked_models import (
     wavy_model,
 )
 from notbugs.judge.masking import diagnose
+from notbugs.judge.probes import searches
 from notbugs.judge.signs import beats, counts
 
 SLOW = pytest.mark.slow
@@ -71,6 +74,31 @@ def test_a_random_model_shows_that_and_nothing_else(plain, trick):
     with torch.random.fork_rng():  # such models draw from the global generator
         torch.random.manual_seed(0)
         assert set(found(trick(plain), count=5)) == {PASSES}
+
+
+class Energy(torch.nn.Module):
+    """Logits and the gradient of their sum, which is part of the graph where there is one."""
+
+    def __init__(self, inner, handed_on):
+        super().__init__()
+        self.inner, self.handed_on = inner, handed_on
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x if x.requires_grad else x.detach().requires_grad_()
+            z = self.inner(x)
+            (grad,) = torch.autograd.grad(z.sum(), x, create_graph=self.handed_on)
+        return z + 1e-3 * grad.flatten(1).sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("profiled", [False, True])
+@pytest.mark.parametrize("handed_on", [False, True])
+def test_gradients_within_a_pass_count_unless_they_are_handed_on(plain, handed_on, profiled):
+    model = noisy_model(plain)
+    model.body = Energy(plain, handed_on)
+    profiler = cProfile.Profile() if profiled else nullcontext()
+    with profiler:
+        assert searches(model, PARTS.test.pixels(slice(0, 3))) == (not handed_on)
 
 
 @SLOW

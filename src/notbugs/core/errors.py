@@ -6,7 +6,6 @@ ends with the remedy, so that a user can mend the call without reading our sourc
 
 import difflib
 from collections.abc import Iterable
-from numbers import Real
 
 import torch
 from torch import Tensor
@@ -182,9 +181,9 @@ def check_targets(targets: Tensor, y: Tensor) -> None:
 
 def check_positive(value: float, argument: str, remedy: str = "") -> None:
     """Refuses anything but a finite number above zero."""
-    if not isinstance(value, Real) or isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise bad_type(argument, "a number", value, remedy)
-    if not (0 < value < float("inf")):
+    if isinstance(value, (str, bool)) or not hasattr(value, "__float__"):  # pyright: ignore
+        raise bad_type(argument, "a number", value)
+    if not (0 < float(value) < float("inf")):
         raise bad_value(argument, "be a finite number above 0", value, remedy)
 
 

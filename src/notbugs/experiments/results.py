@@ -159,8 +159,8 @@ def _listed(out: Path) -> list[Path]:
         return []
     places = [out / name for name in names]
     allowed = {out / "models", out / "datasets", out / "priors"}
-    whole = {out / name for name in (RESULTS, SAMPLES, PICTURES)}
-    return [p for p in places if p in whole or (p.parent in allowed and p.suffix == ".safetensors")]
+    ours = [p for p in places if p.parent in allowed and p.suffix == ".safetensors"]
+    return ours + [out / name for name in (RESULTS, SAMPLES, PICTURES)]  # every run's
 
 
 def place(store: Store, stage: Stage, name: str, target: Path) -> None:

@@ -168,6 +168,8 @@ def targeted_set(
             kind, "uniform over the classes that are not y"
         ),
     }
+    if at_chance:
+        facts |= {"at_chance": True}
     if not other:
         return _labelled(model, data, made, targets, threat, name, facts, batch_size)
     facts |= {"dropped": int((~reached).sum())}

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from notbugs.attacks.neighbours import ROWS, check_rows
 from notbugs.core import processes
+from notbugs.core.draws import own_draws
 from notbugs.core.errors import check_count, check_labels
 from notbugs.core.memory import keep_freed_memory
 from notbugs.core.types import Labels, Mask
@@ -21,9 +22,16 @@ def accuracy(
 
     **Raises** ValueError for a model whose logits of an image depend on its neighbours.
     """
-    with frozen(model):
+    with frozen(model), own_draws(model.device, "accuracy"):
         few = data.pixels(slice(0, ROWS)).to(model.device)
         check_rows(model, few, clean_logits(model, few))
+    return percent_right(model, data, labels, batch_size=batch_size)
+
+
+def percent_right(
+    model: Classifier, data: ImageData, labels: Labels | None = None, *, batch_size: int = 1024
+) -> float:
+    """`accuracy`, of a model whose logits may depend on the batch, as in training."""
     labels = data.labels if labels is None else labels
     check_labels(labels, rows=len(data), classes=model.classes, argument="labels")
     right = correct(model, data, labels, batch_size=batch_size)

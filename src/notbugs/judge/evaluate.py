@@ -65,6 +65,7 @@ def evaluate(
     nearly all rows); should one of them fall, all of them do. Several processes
     (`notbugs.core.processes`) take the batches in turn; all get the whole verdict.
 
+    - `threat`: a `Threat`, or one as it is written, "l2:0.5"
     - `seed`: row i of the data has its own random stream, whatever the batch size
     - `batch_size`: images a batch; None takes 128 on a CPU and 1,024 on a GPU. Attacks
       without gradients, which keep no activations, take four times as many; on a CPU those
@@ -109,7 +110,9 @@ def evaluate(
     answers = partial(correct, model, data, data.labels, batch_size=max(size, 256), samples=samples)
     if not ledger.right:
         ledger.begin(answers().tolist(), passes=samples)
-    elif otherwise(ledger.right, answers):
+    elif processes.from_first(lambda: repeats(model, data, samples=samples))[
+        "verdict"
+    ] == "clear" and otherwise(ledger.right, answers()):
         raise StoreError(
             f"'{save_to}' is the state of another model's evaluation: with the same weights, it "
             "had other images right. Delete it to begin anew, or choose another file."
@@ -118,7 +121,8 @@ def evaluate(
     by = copies(model, data, chosen, fast)
     verdict = ledger.verdict(threat, [attack.name for attack in chosen], by)
     again = processes.from_first(lambda: repeats(model, data, samples=samples))
-    if again["verdict"] == "clear" and (changed := otherwise(ledger.right, answers)):
+    changed = otherwise(ledger.right, answers()) if again["verdict"] == "clear" else 0
+    if changed:
         again = drifted(changed, len(data))
     verdict = replace(
         verdict,
@@ -127,7 +131,7 @@ def evaluate(
         left_out=left_out,
         searched=searched(verdict, [attack.needs_grad for attack in chosen]),
     )
-    if wanted and bool(verdict.right.any()):
+    if wanted and not changed and bool(verdict.right.any()):
         more = processes.from_first(
             lambda: diagnose(model, data, threat, seed=seed, samples=samples)
         )
@@ -136,17 +140,13 @@ def evaluate(
     return verdict
 
 
-def otherwise(right: Sequence[bool], answers: Callable[[], Mask]) -> int:
-    """How many images a model has right that it had not, or the reverse; 0 of rounding or noise.
+def otherwise(right: Sequence[bool], now: Mask) -> int:
+    """How many images a model has right that it had not, or the reverse; 0 where it is rounding.
 
-    Rounding changes one in a hundred at most. A model that is random in itself changes more,
-    and as many from one pass to the next.
+    That is one in a hundred at most. A model that is random in itself is not asked.
     """
-    now = answers()
     changed = int((now != torch.tensor(right)).sum())
-    if changed <= max(1, SLIGHT * len(right)):
-        return 0
-    return 0 if int((now != answers()).sum()) * 2 > changed else changed
+    return changed if changed > max(1, SLIGHT * len(right)) else 0
 
 
 def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:

@@ -1,13 +1,17 @@
 """The books of an evaluation, row by row, kept on disk while it runs."""
 
 import hashlib
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import partial
 from pathlib import Path
-from types import CodeType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import NamedTuple, cast
+from uuid import uuid4
 
+import numpy as np
 import torch
+from torch import nn
 
 from notbugs.attacks import AbstractAttack
 from notbugs.core import processes
@@ -77,41 +81,69 @@ def copies(
     return tuple("own" if copy is None else copy.precision for copy in made)
 
 
-def described(part: object) -> str:
-    """A text that is the same in every process: functions by name and code, tensors by content."""
-    if isinstance(part, torch.Tensor):
-        return f"tensor:{tuple(part.shape)}:{hashlib.sha256(bytes_of(part)).hexdigest()}"
-    if is_dataclass(part) and not isinstance(part, type):
-        inner = [f"{f.name}={described(getattr(part, f.name))}" for f in fields(part)]
-        return f"{type(part).__module__}.{type(part).__qualname__}({', '.join(inner)})"
+def described(part: object, *, within: tuple[int, ...] = ()) -> str:
+    """A text that is the same in every process: functions by name and code, tensors by content.
+
+    What cannot be described so has a text that no other has, and no evaluation is gone on with.
+    """
+    if id(part) in within:
+        return "itself"
+    tell = partial(described, within=(*within, id(part)))
+    told = _told(part, tell)
+    if told is None:
+        held = getattr(part, "__dict__", None)
+        told = str(uuid4()) if held is None else tell(held)
+    kind = type(part)
+    return f"{kind.__module__}.{kind.__qualname__}({told})"
+
+
+def _told(part: object, tell: Callable[[object], str]) -> str | None:
+    """What a thing holds, or None where that is not known."""
+    if isinstance(part, (bool, int, float, complex, str, bytes, type(None), torch.dtype)):
+        return repr(part)
+    if isinstance(part, (torch.Tensor, np.ndarray)):
+        tensor = torch.as_tensor(part)
+        return f"{tuple(tensor.shape)}:{hashlib.sha256(bytes_of(tensor)).hexdigest()}"
+    if isinstance(part, nn.Module):
+        return f"{part!r}{tell(dict(part.state_dict()))}"
+    if isinstance(part, partial):
+        return tell([part.func, part.args, part.keywords])
+    if isinstance(part, MethodType):
+        return tell([part.__func__, part.__self__])
+    if isinstance(part, FunctionType):
+        name = f"{part.__module__}.{part.__qualname__}"
+        ours = name.startswith("notbugs.") and "<" not in name  # known by its name
+        return name if ours else name + _does(part, tell)
+    if isinstance(part, (type, BuiltinFunctionType)):
+        return f"{part.__module__}.{part.__qualname__}"
+    if is_dataclass(part):
+        return ", ".join(f"{f.name}={tell(getattr(part, f.name))}" for f in fields(part))
+    if isinstance(part, Mapping):
+        pairs = cast("Mapping[object, object]", part).items()
+        return ", ".join(f"{tell(key)}: {tell(value)}" for key, value in pairs)
     if isinstance(part, (tuple, list)):
-        return f"({', '.join(described(p) for p in cast('Sequence[object]', part))})"
-    name = getattr(part, "__qualname__", None)
-    if name is None:
-        return _plain(part)
-    code = getattr(part, "__code__", None)
-    return f"{getattr(part, '__module__', '')}.{name}{'' if code is None else _within(part, code)}"
-
-
-def _plain(part: object) -> str:
-    """As it prints, but for what differs from process to process."""
+        return ", ".join(map(tell, cast("Sequence[object]", part)))
     if isinstance(part, (set, frozenset)):
-        return str(sorted(map(repr, cast("Set[object]", part))))
-    said = repr(part)
-    return type(part).__qualname__ if " at 0x" in said else said
+        return ", ".join(sorted(map(tell, cast("Set[object]", part))))
+    return None
 
 
-def _within(function: object, code: CodeType) -> str:
+def _does(function: FunctionType, tell: Callable[[object], str]) -> str:
     """What a function does, which its name does not say: every lambda has the same."""
-    inner = [_within(None, c) if isinstance(c, CodeType) else _plain(c) for c in code.co_consts]
-    try:
-        cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    except ValueError:  # one that is not filled yet
-        cells = []
-    given = [*cells, *(getattr(function, "__defaults__", None) or ())]
-    held = [described(part) for part in given if part is not function and not callable(part)]
-    whole = f"{code.co_code.hex()}{code.co_names}{inner}{held}"
+    cells: list[object] = []
+    for cell in function.__closure__ or ():
+        try:
+            cells.append(cell.cell_contents)
+        except ValueError:  # not filled yet
+            cells.append(None)
+    held = [cells, function.__defaults__, function.__kwdefaults__]
+    whole = f"{_code(function.__code__, tell)}{tell(held)}"
     return f":{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
+
+
+def _code(code: CodeType, tell: Callable[[object], str]) -> str:
+    inner = [_code(c, tell) if isinstance(c, CodeType) else tell(c) for c in code.co_consts]
+    return f"{code.co_code.hex()}{code.co_names}{inner}"
 
 
 class Found(NamedTuple):

@@ -1,9 +1,9 @@
 """What is measured on a model to see whether its gradients can be trusted."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from types import FrameType
+from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -144,7 +144,7 @@ def probe(
         shift=shift,
         flipped=flipped,
         mixed=mixed(model, x),
-        searching=torch.full_like(flipped, searches(model, x[:1])),
+        searching=torch.full_like(flipped, searches(model, x)),
     )
     # At the strongest wrong classes too: without it, a search would be held against attacks
     # that settle on one class.
@@ -219,20 +219,19 @@ def repeated(model: Classifier, x: Images) -> tuple[Rows, Rows, Mask]:
 
 
 def searches(model: Classifier, x: Images) -> bool:
-    """Whether a pass calls for gradients by itself, as one that optimises its input does."""
-    asking = {torch.autograd.grad.__code__, torch.autograd.backward.__code__}
-    found, before = False, sys.getprofile()
+    """Whether a pass takes gradients by itself that it does not hand on, as a search does.
 
-    def look(frame: FrameType, event: str, argument: object) -> None:
+    Those with a graph of their own (`create_graph`) are part of what is differentiated.
+    """
+    found, real = False, torch.autograd._engine_run_backward  # pyright: ignore
+
+    def run(outputs: Any, given: Any, keep: Any, graph: Any, *more: Any, **named: Any) -> Any:
         nonlocal found
-        found = found or (event == "call" and frame.f_code in asking)
+        found = found or not graph
+        return real(outputs, given, keep, graph, *more, **named)
 
-    sys.setprofile(look)
-    try:
-        with torch.no_grad():
-            model.logits(x)
-    finally:
-        sys.setprofile(before)
+    with patch.object(torch.autograd, "_engine_run_backward", run), torch.enable_grad():
+        model.logits(x.detach().clone().requires_grad_())
     return found
 
 

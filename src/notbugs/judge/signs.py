@@ -197,7 +197,7 @@ def saturated(found: Probes) -> Check:
 
 
 def searches_itself(found: Probes) -> Check:
-    """Suspicious where a pass of the model computes gradients of its own.
+    """Suspicious where a pass of the model computes gradients that are not handed on.
 
     Such a model moves its input or its weights before it answers. A gradient through it leaves
     the search out, and honest as it is it leads nowhere: attack what the search is for.

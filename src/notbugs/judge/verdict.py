@@ -116,7 +116,11 @@ class Verdict:
             "evidence": f"none at all: {', '.join(self.left_out)} left out" if missing else share,
             "verdict": "suspicious" if missing or self.zero_gradients > 0.05 else "clear",
         }
-        found = self.diagnosis or (own, self.repeats)
+        found = list(self.diagnosis or (own, self.repeats))
+        if self.repeats is not None and self.repeats["verdict"] == "suspicious":
+            # What it says of the evaluation itself goes before what was seen after it.
+            name = self.repeats["check"]
+            found = [self.repeats if check and check["check"] == name else check for check in found]
         return [check for check in (*found, self.searched, self._finite()) if check is not None]
 
     @property

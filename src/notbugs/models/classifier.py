@@ -81,10 +81,7 @@ class Classifier(nn.Module):
         Raises:
             ValueError: images of another shape than the model's.
         """
-        logits = logits_in(self.body(self.normalise(x)))
-        if isinstance(logits, Tensor) and not logits.requires_grad:
-            return logits.clone()  # a network may write its next logits over these
-        return logits
+        return _kept(logits_in(self.body(self.normalise(x))))
 
     def logits(self, x: Images) -> Logits:
         """Logits [n, k] of images [n, c, h, w] in [0, 1]: the same as calling the model."""
@@ -111,7 +108,7 @@ class Classifier(nn.Module):
             embedding = self.body.trunk(images)
             return self.body.head(embedding), embedding.flatten(1)
         with capture(self.body, [self.embedding]) as found:
-            logits = logits_in(self.body(images))
+            logits = _kept(logits_in(self.body(images)))
         return logits, found[self.embedding].flatten(1)
 
     def normalise(self, x: Images) -> Images:
@@ -129,6 +126,11 @@ class Classifier(nn.Module):
             )
         check_no_finer(x, self.mean.dtype)
         return (x - self.mean) / self.std
+
+
+def _kept(logits: Any) -> Any:
+    """The logits, apart from what a network may write its next ones over."""
+    return logits.clone() if isinstance(logits, Tensor) and not logits.requires_grad else logits
 
 
 def check_no_finer(x: Tensor, dtype: torch.dtype, argument: str = "x") -> None:

@@ -209,11 +209,13 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _restore_momentum(optimiser: torch.optim.Optimizer, buffers: Mapping[str, Tensor]) -> None:
     whole: dict[str, Any] = optimiser.state_dict()
-    weights = _weights(optimiser)
+    weights, zero = _weights(optimiser), torch.zeros(())
     # In the weights' own memory format: the fused step takes their entries in order of memory.
+    # A file of an older version lacks those of layers that had not joined yet.
     whole["state"] = {
-        int(k): {"momentum_buffer": torch.empty_like(weights[int(k)]).copy_(v)}
-        for k, v in buffers.items()
+        k: {"momentum_buffer": torch.zeros_like(weight).copy_(buffers.get(str(k), zero))}
+        for k, weight in enumerate(weights)
+        if str(k) in buffers or (buffers and weight.requires_grad)
     }
     optimiser.load_state_dict(whole)
 

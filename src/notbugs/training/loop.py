@@ -18,7 +18,8 @@ from notbugs.core.interrupts import Stopped, between_steps
 from notbugs.core.memory import keep_freed_memory
 from notbugs.data import DeviceData, ImageData, batches
 from notbugs.engine import Threat
-from notbugs.judge import accuracy, evaluate, evaluation_pgd
+from notbugs.judge import evaluate, evaluation_pgd
+from notbugs.judge.accuracy import percent_right
 from notbugs.models import Classifier, Follower, frozen, half, prepare, prepared, synced
 from notbugs.models.airbench import fit_to, needs_fit
 from notbugs.models.fast import check_mode, compiled
@@ -423,7 +424,7 @@ class _Training:
             return
         if self.val is None or not every or (state.epoch % every and not last):
             return
-        row["val_clean"] = accuracy(self.model, self.val)
+        row["val_clean"] = percent_right(self.model, self.val)
         threat = self._watched_threat()
         if threat is not None:
             few = self.val.select(slice(0, WATCHED_IMAGES))
