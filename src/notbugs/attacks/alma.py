@@ -26,7 +26,9 @@ def alma(
 
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
     - `first`: length of the first step in L2 pixel units, by which all steps are scaled;
-      without it 0.3, or 0.1 from 500 steps on
+      without it 0.5, or 0.1 from 500 steps on (with 50 to 200 steps on four MNIST networks,
+      0.5 ended up to 4 % nearer than 0.3 on two robust ones, and up to 1.6 % farther on two
+      standard ones, where `fmn` is the nearest)
     - `memory`: weight of the past, in [0, 1), in the running means; without it 0.5, or 0.9
       from 500 steps on
     - `loss`: must be above 0 where a row is broken and below 0 where it stands
@@ -48,7 +50,7 @@ def alma(
     'ALMA-100'
     """
     check_count(steps, "steps")
-    first = (0.1 if steps >= MANY else 0.3) if first is None else first
+    first = (0.1 if steps >= MANY else 0.5) if first is None else first
     memory = (0.9 if steps >= MANY else 0.5) if memory is None else memory
     solver = Solver(Box(), ALMA(first, memory), steps, keep=SmallestSuccess(L2()))
     return MinimumNorm(f"ALMA-{steps}", None, L2(), solver, loss)
