@@ -1,12 +1,12 @@
 # Two commands do everything on a fresh machine with Python >= 3.11 and pip:
 #   make demo   sets up, then runs the main experiment on the embedded data
-#   make test   sets up, then passes the tests
+#   make test   sets up, then passes the tests; `make slow` the long repetitions beside them
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test slow lint format clean
 
 setup: $(READY)
 
@@ -25,7 +25,10 @@ demo: $(READY)
 	$(BIN)/notbugs reproduce ilyas2019 --data digits --preset laptop --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile -m "not slow"
+
+slow: $(READY)
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -124,7 +124,7 @@ def test_every_setting_reaches_the_recipe_and_the_first_line(tmp_path, capsys):
 
 def test_patience_stops_and_saves_the_best_weights(tmp_path, capsys, monkeypatch):
     values = iter([50.0, 60.0, 55.0, 54.0])
-    monkeypatch.setattr(loop, "accuracy", lambda model, data: next(values))
+    monkeypatch.setattr(loop, "percent_right", lambda model, data: next(values))
     run("train", "--patience", 2, "--train-size", 300, "--epochs", 9, "--out", tmp_path)
     said = " ".join(capsys.readouterr().out.split())
     assert "Stopped early in epoch 4" in said

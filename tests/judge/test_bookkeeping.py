@@ -1,8 +1,10 @@
 """What the judge counts, whom it shows to whom, and what it refuses."""
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -360,15 +362,14 @@ def test_descriptions_are_the_same_in_every_process():
         "loss = lambda z, y: z[:, 0] if 'q' in {'p', 'q', 'r'} else inner\n"
         "print(described([pgd(L2(), 0.1, loss=loss), fmn(L2()), partial(loss, 1)]))"
     )
-    told = []
-    for hashes in ("0", "7"):
-        env = {**os.environ, "PYTHONHASHSEED": hashes}
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True
-        )
-        told.append(done.stdout)
-    assert told[0] == told[1]
-    assert " at 0x" not in told[0]
+    env = {**os.environ, "PYTHONHASHSEED": "7"}  # here it is another one
+    there = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True
+    )
+    with redirect_stdout(io.StringIO()) as here:
+        exec(code, {"__name__": "__main__"})
+    assert there.stdout == here.getvalue() != ""
+    assert " at 0x" not in there.stdout
 
 
 def test_a_model_that_writes_over_its_last_answer_is_judged_by_each():

@@ -241,7 +241,7 @@ def test_the_standard_verdict_brings_the_diagnosis():
     names = [check["check"] for check in verdict.masking]
     told = [dict(c) for c in diagnose(model, data, threat)]
     assert [dict(c) for c in verdict.masking[: len(told)]] == told
-    assert len(told) == 8
+    assert len(told) == 9
     assert names[len(told) :] == ["search after gradients"]
 
 

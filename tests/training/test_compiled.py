@@ -46,7 +46,12 @@ def test_compiled_it_learns_the_same_up_to_rounding():
 
 @pytest.mark.filterwarnings("ignore")  # those of the compiler itself
 @pytest.mark.parametrize(
-    "name", [name for name in (*ADVERSARIAL, "standard", "distillation") if name not in REFUSED]
+    "name",
+    [
+        name if name in ("pgd", "free", "standard") else pytest.param(name, marks=pytest.mark.slow)
+        for name in (*ADVERSARIAL, "standard", "distillation")
+        if name not in REFUSED
+    ],
 )
 def test_every_recipe_can_be_compiled(name, monkeypatch):
     for room in (loop, follower):

@@ -89,7 +89,13 @@ def plain():
     return robust(trained(BASE))
 
 
-@pytest.mark.parametrize("name", ROBUST)
+QUICK = ("PGD", "FGSM mixed", "fast", "N-FGSM", "free", "TRADES")
+"""One of each kind; the others are tried by `make slow`, and their steps in other tests."""
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in ROBUST]
+)
 def test_robust_recipes_raise_robust_accuracy(plain, name):
     model = trained(ROBUST[name])
     assert robust(model) > plain + GAIN

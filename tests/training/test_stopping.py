@@ -101,7 +101,7 @@ def test_patience_is_remembered_when_training_goes_on(monkeypatch, tmp_path):
     path = tmp_path / "c.safetensors"
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     values = iter([50.0, 60.0, 55.0, 54.0])
-    monkeypatch.setattr(loop, "accuracy", lambda model, data: next(values))
+    monkeypatch.setattr(loop, "percent_right", lambda model, data: next(values))
     recipe = replace(SHORT, watch_every=1, patience=2)
 
     def kill(fraction):
@@ -161,7 +161,7 @@ def test_a_collapse_is_remembered_by_the_checkpoint(monkeypatch, tmp_path):
 
 def test_patience_ends_training_and_keeps_the_best(monkeypatch):
     values = iter([50.0, 60.0, 55.0, 58.0, 70.0, 80.0])
-    monkeypatch.setattr(loop, "accuracy", lambda model, data: next(values))
+    monkeypatch.setattr(loop, "percent_right", lambda model, data: next(values))
     recipe = replace(SHORT, watch_every=1, patience=2)
     done = train(small(), PARTS.train, recipe, seed=0, val=PARTS.val)
     assert len(done.history) == 4
@@ -185,7 +185,7 @@ def test_the_average_is_the_mean_at_first_and_then_forgets():
 
 def test_averaged_weights_are_watched_and_returned(monkeypatch):
     seen = []
-    monkeypatch.setattr(loop, "accuracy", lambda m, data: seen.append(state(m)) or 1.0)
+    monkeypatch.setattr(loop, "percent_right", lambda m, data: seen.append(state(m)) or 1.0)
     model = small()
     recipe = replace(SHORT, average=0.99, watch_every=1)
     train(model, PARTS.train, recipe, seed=0, val=PARTS.val)
