@@ -590,6 +590,7 @@ def test_python_dash_m_and_kill_9_in_mid_run(finished, tmp_path):
     assert a["claims"] == b["claims"]
 
 
+@pytest.mark.slow
 def test_an_evaluation_killed_in_the_middle_ends_with_the_same_verdict(trained, tmp_path):
     options = ["evaluate", str(trained), "--threat", "l2:0.5", "--method", "pgd", "--steps", "90",
                "--restarts", "2", "--count", "36", "--batch-size", "3"]  # fmt: skip

@@ -153,6 +153,7 @@ def test_more_seeds_add_to_what_is_there_and_leave_other_files_alone(finished, t
     assert [path.read_text() for path in own] == ["mine", "mine", "mine"]
 
 
+@pytest.mark.slow
 def test_on_planted_data_the_truth_is_told_beside(tmp_path):
     result = smoke(tmp_path, data="planted")
     truth = {r["set"]: r for r in result["tables"]["planted"]}

@@ -90,6 +90,7 @@ def test_a_verdict_and_sets_by_two_are_those_of_one(pair, tmp_path):
     assert torch.equal(tensors["said"], said)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_started_again_and_nothing_is_lost(tmp_path):
     """torchrun starts all anew; they go on from the checkpoint to the same weights."""
     broken, whole = tmp_path / "broken", tmp_path / "whole"

@@ -89,7 +89,7 @@ def plain():
     return robust(trained(BASE))
 
 
-QUICK = ("PGD", "FGSM mixed", "fast", "N-FGSM", "free", "TRADES")
+QUICK = ("PGD", "fast", "free", "TRADES")
 """One of each kind; the others are tried by `make slow`, and their steps in other tests."""
 
 
