@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The parts of cifar10_features.py, but `resnet18-controls`, beside each other on one GPU, and the GPU tests beside them.
+# The parts of cifar10_features.py, but `resnet18-controls`, beside each other on one GPU, and the
+# GPU tests beside them.
 #
 #   benchmarks/gpu/cifar10_features.sh SECONDS        no row begins after so many (420: 8 minutes)
 #

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
@@ -230,8 +229,12 @@ def searches(model: Classifier, x: Images) -> bool:
         found = found or not graph
         return real(outputs, given, keep, graph, *more, **named)
 
-    with patch.object(torch.autograd, "_engine_run_backward", run), torch.enable_grad():
-        model.logits(x.detach().clone().requires_grad_())
+    torch.autograd._engine_run_backward = run  # pyright: ignore
+    try:
+        with torch.enable_grad():
+            model.logits(x.detach().clone().requires_grad_())
+    finally:
+        torch.autograd._engine_run_backward = real  # pyright: ignore
     return found
 
 
