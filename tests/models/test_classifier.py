@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -100,6 +102,16 @@ def test_foreign_embedding_is_differentiable():
     x = torch.rand(2, *SHAPE, requires_grad=True)
     (grad,) = torch.autograd.grad(wrapped().embed(x).square().sum(), x)
     assert bool((grad.abs().flatten(1).sum(1) > 0).all())
+
+
+@pytest.mark.parametrize("seed", [96, 121, 133, 138])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_small_logits_of_few_classes_are_not_taken_for_probabilities(seed, classes):
+    torch.manual_seed(seed)  # these nets give logits in [0, 1] on images in [0, 1]
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, classes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapped(net, "0", classes=classes)
 
 
 def test_foreign_embedding_is_flattened():

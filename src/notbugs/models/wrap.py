@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from notbugs.core import random
 from notbugs.core.errors import bad_type, bad_value
+from notbugs.core.types import Images
 from notbugs.models.classifier import Classifier, Shape
 from notbugs.models.decision import looks_like_probabilities
 from notbugs.models.frozen import frozen
@@ -17,6 +18,8 @@ from notbugs.models.validation import check_ordinary
 
 TRIED = 16
 """Random images on which the outputs are looked at."""
+HIGH_CONTRAST = 1000.0
+"""Times the contrast of images in [0, 1], at which logits leave [0, 1]."""
 
 
 def wrap(
@@ -104,8 +107,10 @@ def _warn_of_probabilities(model: Classifier) -> None:
     """Says once, where it is made, that a model seems to give probabilities."""
     shape = (TRIED, *model.shape)
     noise = random.uniform(random.row_keys(TRIED, "wrap"), shape[1:], model.mean.dtype)
-    with frozen(model), torch.no_grad():
-        if not looks_like_probabilities(model.logits(noise.to(model.device))):
+    # Small logits of few classes lie in [0, 1] by chance, and leave it on images of much
+    # higher contrast; probabilities never do.
+    for images in (noise, HIGH_CONTRAST * (noise - 0.5)):
+        if not _gives_probabilities(model, images.to(model.device)):
             return
     warnings.warn(
         "The outputs of `module` look like probabilities: on random images all lie in [0, 1]. "
@@ -114,6 +119,14 @@ def _warn_of_probabilities(model: Classifier) -> None:
         "log_softmax.",
         stacklevel=3,
     )
+
+
+def _gives_probabilities(model: Classifier, images: Images) -> bool:
+    try:
+        with frozen(model), torch.no_grad():
+            return looks_like_probabilities(model.logits(images))
+    except (RuntimeError, ValueError, IndexError, AssertionError):
+        return True  # images that it refuses say nothing against it
 
 
 def _check_logits(logits: object, classes: int) -> None:
