@@ -6,16 +6,13 @@ import torch
 from notbugs.core import random
 from notbugs.engine import (
     L2,
-    Check,
     Evaluation,
     Everywhere,
     LowestValue,
-    OnSuccess,
     OutOfReach,
     Solver,
     Steepest,
 )
-from notbugs.engine.either import Either
 from notbugs.engine.objective import AbstractObjective
 from notbugs.engine.out_of_reach import marks
 
@@ -116,46 +113,6 @@ def test_the_gap_counts_where_there_is_one():
 def test_settings_that_make_no_sense(given, words):
     with pytest.raises(ValueError, match=words):
         OutOfReach(**given)
-
-
-def test_spared_rows_go_on_and_say_whether_that_was_needed():
-    late = course(lambda k: 1.0 if k < 100 else -1.0)
-    stop = Either(OnSuccess(), OutOfReach())
-    solver = Solver(Everywhere(), Steepest(L2(), 0.1), STEPS, stop=stop)
-    n = 5
-    found = solver.minimise(
-        Script(torch.stack([FLAT, FLAT, late, late, LOG])),
-        torch.zeros(n, 3),
-        {"row": torch.arange(n)},
-        keys=random.row_keys(n, "reach"),
-        spared=torch.tensor([False, True, False, True, True]),
-    )
-    assert found.steps.tolist() == [20, STEPS, 20, 100, 128]
-    assert found.success.tolist() == [False, False, False, True, True]
-    # The last row would not have been given up, so it says nothing.
-    assert found.check.tolist() == [Check.NONE, Check.HELD, Check.NONE, Check.MISSED, Check.NONE]
-
-
-def test_a_row_that_has_succeeded_says_nothing_of_giving_up():
-    """Also where its value stays far from 0, and while it waits to be cut off."""
-
-    class Elsewhere(Script):
-        def __call__(self, x, context, draw):
-            found = super().__call__(x, context, draw)
-            return found._replace(success=(context["row"] == 0) & (self.at > 5))
-
-    stop = Either(OnSuccess(), OutOfReach())
-    solver = Solver(Everywhere(), Steepest(L2(), 0.1), STEPS, keep=LowestValue(), stop=stop)
-    n = 20  # one row in twenty is too few to be cut off
-    found = solver.minimise(
-        Elsewhere(FLAT.expand(n, -1)),
-        torch.zeros(n, 3),
-        {"row": torch.arange(n)},
-        keys=random.row_keys(n, "reach"),
-        spared=torch.arange(n) < 2,
-    )
-    assert found.steps.tolist()[:3] == [5, STEPS, 20]
-    assert found.check.tolist() == [Check.NONE, Check.HELD] + [Check.NONE] * 18
 
 
 def test_giving_up_is_no_success():

@@ -137,7 +137,6 @@ def test_where_the_label_no_longer_leads_an_image_does_not_stand():
         queries=1.0,
         zero_grads=none.long(),
         steps=none.long(),
-        check=none.long(),
         forwards=5,
         backwards=5,
     )

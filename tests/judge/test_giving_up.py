@@ -78,13 +78,17 @@ def test_where_none_falls_the_others_are_left_alone(scene):
     assert found.forwards == ROWS + 4 * (ROWS + CHECKED)
 
 
-def test_of_few_rows_all_are_checked(scene):
+def test_on_few_images_no_attack_gives_up(scene):
+    """So many rows would be checked that giving up saves nothing."""
     model, data = scene
-    lazy = Lazy("Lazy", THREAT, Lazy("Thorough", THREAT))
-    for rows, checked in ((99, 95), (46, 44), (7, 7)):
+    serious = pgd(L2(), THREAT.eps, steps=10)
+    for rows in (7, 99, 199):
         few = data.select(slice(0, rows))
-        found = evaluate(model, few, THREAT, attacks=[lazy])
-        assert (found.attacks[0].checked, found.missed) == (checked, 0)
+        found = evaluate(model, few, THREAT, attacks=[Lazy("Lazy", THREAT, serious)])
+        assert (found.given_up, found.missed) == (0, 0)
+        alone = evaluate(model, few, THREAT, attacks=[serious])
+        assert torch.equal(found.standing, alone.standing)
+    assert evaluate(model, data, THREAT, attacks=[Lazy("Lazy", THREAT)]).given_up == 0
 
 
 def test_what_may_have_been_missed_is_at_most_one_percent_and_written(scene):
@@ -164,23 +168,22 @@ def test_only_rows_that_were_given_up_are_checked(scene):
     assert every.attacks[0].given_up == 0
 
 
-def test_the_check_needs_no_second_run(scene, monkeypatch):
+def test_a_sample_of_the_rows_given_up_gets_the_whole_attack(scene, monkeypatch):
     model, data = scene
     attack, calls = square(L2(), 0.3, steps=400, give_up=True), []
     whole = AbstractAttack.__call__
 
-    def called(self, *given, **named):
-        calls.append((self, named["spared"]))
-        return whole(self, *given, **named)
+    def called(self, model, x, *given, **named):
+        calls.append((self, len(x)))
+        return whole(self, model, x, *given, **named)
 
     monkeypatch.setattr(AbstractAttack, "__call__", called)
-    evaluate(model, data, THREAT, attacks=[attack], seed=1)
-    ((used, spared),) = calls
-    assert used == attack
-    assert int(spared.sum()) == math.ceil(1.1 * share_checked(ROWS) * ROWS)
+    found = evaluate(model, data, THREAT, attacks=[attack], seed=1).attacks[0]
+    assert calls == [(attack, ROWS), (attack.thorough(), found.checked)]
+    assert found.checked == math.ceil(share_checked(ROWS) * found.given_up)
 
 
-def test_where_a_spared_row_falls_late_all_rows_get_the_whole_attack(scene):
+def test_where_a_checked_row_falls_late_all_rows_get_the_whole_attack(scene):
     """Small steps of equal length bring success late: a forecast that they fade is wrong."""
     model, data = scene
     attack = pgd(L2(), 0.3, steps=48, step_size=0.3 / 40, loss=margin, random_start=False)

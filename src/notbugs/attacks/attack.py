@@ -18,7 +18,6 @@ from notbugs.engine import (
     AbstractSet,
     AbstractSize,
     Box,
-    Check,
     Observer,
     Solution,
     Threat,
@@ -65,8 +64,7 @@ class Case:
 
     At least one of `y` (true classes) and `targets` is given; with `targets` the attack
     wants those. All have one entry a row. `observe`, where it is given, is to be handed to
-    every solve: it is told of the rows by their places in the whole call; `spared` as well,
-    the rows on which the attack must not give up.
+    every solve: it is told of the rows by their places in the whole call.
     """
 
     x: Images
@@ -74,14 +72,12 @@ class Case:
     targets: Labels | None
     keys: Keys
     observe: Observer | None = None
-    spared: Mask | None = None
 
     def select(self, index: Tensor) -> "Case":
         """The rows `index`."""
-        known = (self.y, self.targets, self.spared)
-        y, targets, spared = (None if v is None else v[index] for v in known)
+        y, targets = (None if v is None else v[index] for v in (self.y, self.targets))
         observe = on_rows(self.observe, index)
-        return Case(self.x[index], y, targets, self.keys[index], observe, spared)
+        return Case(self.x[index], y, targets, self.keys[index], observe)
 
     def again(self, *names: object) -> "Case":
         """The same rows with fresh randomness for the named purpose."""
@@ -237,7 +233,6 @@ class AbstractAttack(ABC):
         fast: bool = True,
         votes: int | None = None,
         observe: Observer | None = None,
-        spared: Tensor | None = None,
     ) -> AttackResult:
         """Attacks every row of `x` and returns a verified `AttackResult`.
 
@@ -258,8 +253,6 @@ class AbstractAttack(ABC):
         - `observe`: called with a `StepInfo` at every step of every solve (a restart, a
           class tried, a constant of a search), e.g. a `Trace`. What it sees are the values
           the attack works with: those of the model itself with `fast=False`.
-        - `spared` [n]: rows (True) on which the attack does not give up before its budget is
-          spent; the result's `check` says whether that would have been safe
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
         label, targets equal to labels, logits that are not finite on a clean image or not
@@ -284,10 +277,7 @@ class AbstractAttack(ABC):
                 observe,
                 "Trace a method of gradient steps, such as pgd, apgd, fmn or cw_l2.",
             )
-        if spared is not None and spared.shape != x.shape[:1]:
-            raise bad_value("spared", f"have shape ({len(x)},)", tuple(spared.shape))
-        spared = None if spared is None else spared.to(x.device, torch.bool)
-        case = Case(x, y, targets, keys.to(x.device), observe, spared)
+        case = Case(x, y, targets, keys.to(x.device), observe)
         votes = self.votes if votes is None else votes
         check_count(votes, "votes")
         with frozen(model):
@@ -334,14 +324,11 @@ class AbstractAttack(ABC):
         else:
             outcome = self.judged(asked.model, x_adv, case.y, case.targets, votes)
             checked = votes * len(x)
-        success = outcome.success
         self._check_feasible(x, x_adv)
-        # What the solver left within rounding may be a success that giving up would have missed.
-        missed = (best.check == Check.HELD) & success & ~best.success
         forwards = best.forwards + votes * len(x) + checked
         return AttackResult(
             x_adv=x_adv,
-            success=success,
+            success=outcome.success,
             within_rounding=outcome.within_rounding,
             non_finite=outcome.non_finite,
             already_wrong=wrong,
@@ -350,7 +337,6 @@ class AbstractAttack(ABC):
             queries=forwards / len(x),
             zero_grads=best.zero_grads,
             steps=best.steps,
-            check=torch.where(missed, Check.MISSED, best.check),
             forwards=forwards,
             backwards=best.backwards,
             non_finite_points=seen,

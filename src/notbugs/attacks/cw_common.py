@@ -124,9 +124,7 @@ class Narrowing(AbstractAttack):
 def without_cost(best: Solution, index: Tensor) -> Solution:
     """The rows `index` of a solution, as one that has cost nothing."""
     none = torch.zeros_like(best.steps[index])
-    return replace(
-        best.select(index), steps=none, zero_grads=none, check=none, forwards=0, backwards=0
-    )
+    return replace(best.select(index), steps=none, zero_grads=none, forwards=0, backwards=0)
 
 
 def tanh_solver(
@@ -167,7 +165,6 @@ def unchanged(victim: Victim, case: Case, form: str, confidence: float) -> Solut
         status=torch.full_like(count, Status.STOPPED),
         steps=count,
         zero_grads=count,
-        check=count,
         forwards=len(case.x),
         backwards=0,
     )

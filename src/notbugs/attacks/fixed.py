@@ -133,7 +133,6 @@ class Attack(AbstractAttack):
             start=self._start(),
             exact=exact,
             observe=case.observe,
-            spared=case.spared,
         )
         return counted(found, self.samples)
 

@@ -150,7 +150,6 @@ def _solution(ask: Oracle, x: Images, goal: Tensor, steps: Tensor) -> Solution:
         status=torch.full_like(steps, int(Status.MAX_STEPS)),
         steps=steps,
         zero_grads=torch.zeros_like(steps),
-        check=torch.zeros_like(steps),
         forwards=ask.forwards + len(x),
         backwards=0,
     )

@@ -104,7 +104,6 @@ class LBFGS(AbstractAttack):
             success=torch.tensor([row.distance < float("inf") for row in done], device=device),
             status=torch.full_like(count, Status.STOPPED),
             steps=count,
-            check=torch.zeros_like(count),
             zero_grads=torch.tensor([row.zero_grads for row in done], device=device),
             forwards=sum(row.evaluations for row in done),
             backwards=sum(row.evaluations for row in done),

@@ -9,7 +9,6 @@ from torch import Tensor
 from notbugs.core import rows
 from notbugs.core.types import Images, Mask, Rows
 from notbugs.engine import Solution
-from notbugs.engine.solution import checked
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,6 @@ class AttackResult:
     - `queries`: forward passes spent on a row, averaged over the batch
     - `zero_grads` [n]: steps at which the gradient was exactly zero, over all restarts
     - `steps` [n]: steps taken, over all restarts
-    - `check` [n]: for rows that were spared, what they say of giving up (`Check`)
     - `forwards`, `backwards`: passes summed over rows and restarts
     - `non_finite_points`: points on the way at which the logits were NaN or infinite
     """
@@ -43,7 +41,6 @@ class AttackResult:
     queries: float
     zero_grads: Tensor
     steps: Tensor
-    check: Tensor
     forwards: int
     backwards: int
     non_finite_points: int = 0
@@ -100,7 +97,6 @@ def better(best: Solution, again: Solution, left: Tensor) -> Solution:
         status=status,
         steps=best.steps.index_add(0, left, again.steps),
         zero_grads=best.zero_grads.index_add(0, left, again.zero_grads),
-        check=checked(best.check, again.check, left),
         forwards=best.forwards + again.forwards,
         backwards=best.backwards + again.backwards,
     )

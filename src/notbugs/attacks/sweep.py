@@ -129,7 +129,6 @@ class Sweep(BySolver):
             if victim.exact is None
             else self._objective(victim.exact, case, targets, victim.model.classes),
             observe=case.observe,
-            spared=case.spared,
         )
         return counted(found, self.samples)
 

@@ -18,7 +18,7 @@ from notbugs.engine.out_of_reach import OutOfReach
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, Adam, Momentum, Steepest, StepInfo
 from notbugs.engine.sets import AbstractSet, Ball, BallInBox, Box, Everywhere
-from notbugs.engine.solution import Check, Solution, Status
+from notbugs.engine.solution import Solution, Status
 from notbugs.engine.solve import Solver
 from notbugs.engine.sparse import L0, L1
 from notbugs.engine.start import AbstractStart, AtCenter, FromImages, UniformIn
@@ -45,7 +45,6 @@ __all__ = [
     "BallInBox",
     "Box",
     "Chain",
-    "Check",
     "ColorRoot",
     "Distance",
     "Draw",

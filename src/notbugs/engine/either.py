@@ -23,9 +23,3 @@ class Either(AbstractStop):
         one, a = self.first.update(info, state[0])
         other, b = self.second.update(info, state[1])
         return one | other, (a, b)
-
-    def overruled(self, state: tuple[Any, Any]) -> Mask | None:
-        one, other = self.first.overruled(state[0]), self.second.overruled(state[1])
-        if one is None or other is None:
-            return other if one is None else one
-        return one | other

@@ -17,16 +17,11 @@ FORECASTS = ("logarithmic", "geometric")
 
 
 class ReachState(NamedTuple):
-    """The gap at the start, its least so far, the least at the last mark.
-
-    `reached`: rows that have succeeded. `overruled`: rows that had not, and were spared.
-    """
+    """The gap at the start, its least so far, the least at the last mark."""
 
     first: Rows
     least: Rows
     mark: Rows
-    reached: Mask
-    overruled: Mask
 
 
 @final
@@ -39,8 +34,6 @@ class OutOfReach(AbstractStop):
     is g now stops when
 
         g > near * (the gap at the start)   and   g > optimism * r * (h - g).
-
-    Rows that are `spared` go on, and it is noted that they did (`overruled`).
 
     - `forecast`: "logarithmic", for searches and steps that slow down along the way: r
       counts the doublings of the steps that are left, each taken to bring as much as the
@@ -67,29 +60,19 @@ class OutOfReach(AbstractStop):
     def init(self, info: StepInfo) -> ReachState:
         gap = _gap(info)
         first = torch.where(gap.isfinite(), gap, 1)
-        none = torch.zeros_like(gap, dtype=torch.bool)
-        return ReachState(first, gap, torch.full_like(gap, float("inf")), none, none)
+        return ReachState(first, gap, torch.full_like(gap, float("inf")))
 
     def update(self, info: StepInfo, state: ReachState) -> tuple[Mask, ReachState]:
         least = torch.minimum(
             state.least, _gap(info).nan_to_num(nan=float("inf"), posinf=float("inf"))
         )
-        state = state._replace(reached=state.reached | info.success)
         if info.step not in marks(info.max_steps):
             return torch.zeros_like(info.success), state._replace(least=least)
         left = math.log2(info.max_steps / info.step) if self.forecast == "logarithmic" else 1.0
         # An infinite mark makes the fall infinite or NaN: such a row goes on.
         short = least > self.optimism * left * (state.mark - least)
         far = least > self.near * state.first
-        stopped, state = short & far, state._replace(least=least, mark=least)
-        if info.spared is None:
-            return stopped, state
-        # A row that has its success says nothing: also one that waits to be cut off.
-        overruled = state.overruled | (stopped & info.spared & ~state.reached)
-        return stopped & ~info.spared, state._replace(overruled=overruled)
-
-    def overruled(self, state: ReachState) -> Mask:
-        return state.overruled
+        return short & far, state._replace(least=least, mark=least)
 
 
 def marks(steps: int) -> frozenset[int]:

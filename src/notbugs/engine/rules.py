@@ -26,8 +26,7 @@ class StepInfo:
     `outputs` [n, k] are the objective's, None where it has none; `jacobian` [n, k, ...]
     holds the gradient of each of them for a rule with `needs_jacobian`, else None. `gap`
     [n] is the objective's, None where its value says how far success is.
-    `place` [n] says which row of the batch each is, for observers. `spared` [n] marks rows
-    on which no stop may give up (None: there are none).
+    `place` [n] says which row of the batch each is, for observers.
     """
 
     step: int
@@ -43,7 +42,6 @@ class StepInfo:
     jacobian: Tensor | None = None
     gap: Rows | None = None
     place: Tensor | None = None
-    spared: Mask | None = None
 
 
 class AbstractStepRule(ABC, Generic[S]):

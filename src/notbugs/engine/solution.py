@@ -19,17 +19,6 @@ class Status(IntEnum):
     NOT_FINITE = 2
 
 
-class Check(IntEnum):
-    """What a row that was spared says of giving up: nothing, that it is safe, or that it is not.
-
-    `HELD`: it would have been given up, and did not succeed afterwards. `MISSED`: it did.
-    """
-
-    NONE = 0
-    HELD = 1
-    MISSED = 2
-
-
 @dataclass(frozen=True)
 class Solution:
     """The kept point of every row and how it was reached.
@@ -37,7 +26,6 @@ class Solution:
     - `x` [n, ...]: the images; `value` [n]: the objective at them; `success` [n]
     - `status` [n]: a `Status` for each row
     - `steps` [n]: gradient steps taken; `zero_grads` [n]: steps whose gradient was all zero
-    - `check` [n]: a `Check` for each row
     - `forwards`, `backwards`: passes summed over rows, the final evaluation included
     """
 
@@ -47,7 +35,6 @@ class Solution:
     status: Tensor
     steps: Tensor
     zero_grads: Tensor
-    check: Tensor
     forwards: int
     backwards: int
 
@@ -56,13 +43,8 @@ class Solution:
         return replace(self, **{name: getattr(self, name)[index] for name in PER_ROW})
 
 
-PER_ROW = ("x", "value", "success", "status", "steps", "zero_grads", "check")
+PER_ROW = ("x", "value", "success", "status", "steps", "zero_grads")
 """The fields of a solution that have an entry a row."""
-
-
-def checked(whole: Tensor, part: Tensor, index: Tensor) -> Tensor:
-    """The checks `whole` [n], with what the rows `index` say in another solve as well."""
-    return whole.index_copy(0, index, torch.maximum(whole[index], part))
 
 
 def joined(whole: Solution, part: Solution, index: Tensor) -> Solution:
@@ -73,7 +55,6 @@ def joined(whole: Solution, part: Solution, index: Tensor) -> Solution:
         **new,
         steps=whole.steps.index_add(0, index, part.steps),
         zero_grads=whole.zero_grads.index_add(0, index, part.zero_grads),
-        check=checked(whole.check, part.check, index),
         forwards=whole.forwards + part.forwards,
         backwards=whole.backwards + part.backwards,
     )
@@ -102,7 +83,6 @@ def nearer(best: Solution, again: Solution, center: Images, size: AbstractSize) 
         **merged,
         steps=best.steps + again.steps,
         zero_grads=best.zero_grads + again.zero_grads,
-        check=torch.maximum(best.check, again.check),
         forwards=best.forwards + again.forwards,
         backwards=best.backwards + again.backwards,
     )

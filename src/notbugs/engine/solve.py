@@ -18,7 +18,7 @@ from notbugs.engine.objective import AbstractObjective, Draw, Evaluation, OfOutp
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 from notbugs.engine.sets import AbstractSet, Everywhere
-from notbugs.engine.solution import Check, Solution, Status, after, joined
+from notbugs.engine.solution import Solution, Status, after, joined
 from notbugs.engine.start import AbstractStart, AtCenter, FromImages
 from notbugs.engine.stop import AbstractStop, Never, OnSuccess
 from notbugs.engine.trace import Observer, on_rows
@@ -42,7 +42,6 @@ class _Rows(NamedTuple):
     steps: Tensor
     zero_grads: Tensor
     done: Mask
-    spared: Mask | None
 
 
 @dataclass
@@ -242,7 +241,6 @@ class Solver:
         start: AbstractStart = AtCenter(),  # noqa: B008 (frozen, stateless)
         exact: AbstractObjective | None = None,
         observe: Observer | None = None,
-        spared: Mask | None = None,
     ) -> Solution:
         """The best point found for each row of `center`.
 
@@ -253,7 +251,6 @@ class Solver:
         - `observe`: called with a `StepInfo` at every step, before it is taken, and once
           more at the end (`step` is `max_steps` then, without a gradient) while rows are
           at work. Its values are those by which points are judged. `Trace` is one.
-        - `spared` [n]: rows on which no stop gives up; `check` in the solution tells of them
 
         Neither `center` nor `context` is changed.
         """
@@ -268,7 +265,6 @@ class Solver:
                 start=FromImages(first.x),
                 exact=exact,
                 observe=observe,
-                spared=spared,
             )
             return after(first, found)
         keep_freed_memory()
@@ -282,7 +278,7 @@ class Solver:
                 "It compares steps with each other; use Steepest, Momentum or Adam.",
             )
         with torch.no_grad():
-            at = self._begin(center, context, keys, start, spared)
+            at = self._begin(center, context, keys, start)
             around = self.within.around(at.center)
             work = _Work(objective, exact, self.parameterization.decode, around)
             if observe is None and isinstance(objective, OfOutputs) and self._in_blocks(at):
@@ -313,10 +309,8 @@ class Solver:
             keys=keys[left.to(keys.device)],
             start=FromImages(found.x[left]),
             observe=on_rows(observe, left),
-            spared=None if spared is None else spared[left.to(spared.device)],
         )
-        found = joined(found, again, left)
-        return replace(found, check=_checked(found.check > Check.NONE, found.success))
+        return joined(found, again, left)
 
     def _begin(
         self,
@@ -324,7 +318,6 @@ class Solver:
         context: RowTree | None,
         keys: Keys,
         start: AbstractStart,
-        spared: Mask | None,
     ) -> _Rows:
         n = center.shape[0]
         center = center.detach()
@@ -342,7 +335,6 @@ class Solver:
             steps=count,
             zero_grads=count,
             done=torch.zeros(n, dtype=torch.bool, device=center.device),
-            spared=None if spared is None else spared.to(center.device),
         )
 
     def _step(
@@ -380,7 +372,6 @@ class Solver:
             jacobian=slope.jacobian,
             place=at.place,
             gap=slope.found.gap,
-            spared=at.spared,
         )
 
     def _in_blocks(self, at: _Rows) -> bool:
@@ -470,7 +461,6 @@ class Solver:
             gap=rows.select(info.gap, left),
             jacobian=rows.select(info.jacobian, left),
             place=at.place,
-            spared=at.spared,
         )
         return at, info
 
@@ -497,7 +487,6 @@ class Solver:
 
     def _solution(self, work: _Work, parts: list[_Rows]) -> Solution:
         parts = [part for part in parts if part.kept is not None]
-        overruled = [self._overruled(part) for part in parts]
         order = torch.cat([part.place for part in parts]).argsort()
         kept = Kept(*(_joined([part.kept for part in parts], i, order) for i in range(3)))
         done = torch.cat([part.done for part in parts])[order]
@@ -509,15 +498,9 @@ class Solver:
             status=torch.where(kept.value.isfinite(), status, Status.NOT_FINITE),
             steps=torch.cat([part.steps for part in parts])[order],
             zero_grads=torch.cat([part.zero_grads for part in parts])[order],
-            check=_checked(torch.cat(overruled)[order], kept.success),
             forwards=work.forwards,
             backwards=work.backwards,
         )
-
-    def _overruled(self, part: _Rows) -> Mask:
-        """Rows on which a stop would have given up and did not, because they were spared."""
-        found = None if part.stop is None else self.stop.overruled(part.stop)
-        return torch.zeros_like(part.done) if found is None else found
 
     def _exactly(
         self,
@@ -534,14 +517,8 @@ class Solver:
         success = found.success if truth.success is None else truth.success
         denied = found.success & ~success
         forwards = work.forwards + len(center)
-        check = _checked(found.check > Check.NONE, success)
-        found = replace(found, value=truth.value, success=success, check=check, forwards=forwards)
+        found = replace(found, value=truth.value, success=success, forwards=forwards)
         return found, denied
-
-
-def _checked(overruled: Mask, success: Mask) -> Tensor:
-    """A `Check` for each row."""
-    return torch.where(overruled, torch.where(success, Check.MISSED, Check.HELD), Check.NONE)
 
 
 def _joined(kept: list[Any], column: int, order: Tensor) -> Tensor:

@@ -26,10 +26,6 @@ class AbstractStop(ABC):
     def update(self, info: StepInfo, state: Any) -> tuple[Mask, Any]:
         """(finished [n], new state) after an evaluation."""
 
-    def overruled(self, state: Any) -> Mask | None:
-        """Rows [n] that it would have given up, had they not been spared; None: it never does."""
-        return None
-
 
 @final
 @dataclass(frozen=True)

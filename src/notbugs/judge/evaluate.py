@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from notbugs.core import processes, random
 from notbugs.core.errors import StoreError, bad_value, check_count
 from notbugs.core.types import Mask
 from notbugs.data import ImageData
-from notbugs.engine import Check, Threat
+from notbugs.engine import Threat
 from notbugs.judge.accuracy import correct
 from notbugs.judge.ledger import Found, Ledger, copies, identity
 from notbugs.judge.masking import diagnose, repeats
@@ -26,9 +26,8 @@ from notbugs.judge.usable import usable
 from notbugs.judge.verdict import Verdict
 from notbugs.models import Classifier, prepared
 
-SPARED = 1.1
-"""How many times the share to be checked is exempt from giving up, for chance may fall short."""
-
+CHECK_MOST = 0.75
+"""Share to be checked above which giving up saves nothing, so that every row gets its budget."""
 WITHOUT_GRADIENTS = 4
 """By which a batch is larger where no activations are kept for a backward pass."""
 GIVING_UP = 3
@@ -60,9 +59,9 @@ def evaluate(
     An image counts as robust when it is classified correctly as it is and under every
     attack and restart. Each attack runs over the whole set and only sees the images that
     still stand. Without `attacks`: the standard evaluation (`standard_attacks`). Of the rows
-    on which an attack gave up, or would have, a random part gets its whole budget, so large
-    that at most 1 % of the images can have been missed (at 95 %; of fewer than 100 images,
-    nearly all rows); should one of them fall, all of them do. Several processes
+    on which an attack gave up, a random part is attacked again with the whole budget, so large
+    that at most 1 % of the images can have been missed (at 95 %); should one of them fall, all
+    are. Below 200 images nearly all would be, so that no attack gives up. Several processes
     (`notbugs.core.processes`) take the batches in turn; all get the whole verdict.
 
     - `threat`: a `Threat`, or one as it is written, "l2:0.5"
@@ -97,7 +96,7 @@ def evaluate(
     check_count(samples, "samples")
     chosen = standard_attacks(threat, samples=samples) if attacks is None else list(attacks)
     chosen = [attack.averaging(samples) for attack in chosen]
-    if thorough:
+    if thorough or share_checked(len(data)) > CHECK_MOST:
         chosen = [attack.thorough() for attack in chosen]
     _check_attacks(chosen, threat)
     chosen, left_out = usable(model, data, chosen)
@@ -200,23 +199,14 @@ class _Run:
         keys = random.row_keys(len(self.data), self.seed, "evaluate")
         share = _shares(self.attacks)
         for i, attack in enumerate(self.attacks):
-            rows, spared = self.ledger.to_attack(i), set[int]()
-            if _gives_up(attack):
-                # Chosen among all that this attack is shown, also where a run goes on.
-                shown, chance = self.ledger.shown_to(i), random.fold(keys, "check", i)
-                spared = set(_some(shown, chance, SPARED * share_checked(len(self.data))))
-            for done in self._stage(i, attack, "", rows, keys, spared):
+            for done in self._stage(i, attack, "", self.ledger.to_attack(i), keys):
                 self.progress(sum(share[:i]) + share[i] * done)
             if _gives_up(attack):
                 self._check_up(i, attack.thorough(), keys)
         self.progress(1.0)
 
     def _check_up(self, i: int, thorough: AbstractAttack, keys: Tensor) -> None:
-        """Sees to it that enough rows are checked; where one fell, attacks all to the end.
-
-        Rows that were spared are checked already, in the same run; more are attacked by the
-        whole attack where they are not enough.
-        """
+        """Gives a random sample of the rows given up the whole budget; where one falls, all."""
         share, keys_of_check = share_checked(len(self.data)), random.fold(keys, "check", i)
         chosen = self.ledger.check(i, lambda rows: _some(rows, keys_of_check, share))
         left = sorted(set(chosen) & set(self.ledger.left_by(i)))
@@ -233,7 +223,6 @@ class _Run:
         stage: str,
         rows: list[int],
         keys: Tensor,
-        spared: Set[int] = frozenset(),
     ) -> Iterator[float]:
         """Runs an attack on rows, batch by batch; yields the share that is done."""
         size = self.batch_size
@@ -249,28 +238,17 @@ class _Run:
             found = None
             if own < len(batches):
                 index = batches[own]
-                found = self._batch(i, attack, index, keys[index], spared)
+                found = self._batch(i, attack, index, keys[index])
             for told in _at_once(processes.everyone(found)):
                 self.ledger.note(i, told, stage=stage)
             yield min((first + several) / len(batches), 1.0)
 
-    def _batch(
-        self, i: int, attack: AbstractAttack, index: Tensor, keys: Tensor, spared: Set[int]
-    ) -> Found:
+    def _batch(self, i: int, attack: AbstractAttack, index: Tensor, keys: Tensor) -> Found:
         began, device = time.perf_counter(), self.model.device
         x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
         keys = random.fold(keys, "attack", i).to(device)
         votes = max(self.samples, attack.votes)
-        kept = torch.tensor([row in spared for row in index.tolist()], device=device)
-        found = attack(
-            self.model,
-            x,
-            y,
-            keys=keys,
-            fast=self.fast,
-            votes=votes,
-            spared=kept if spared else None,
-        )
+        found = attack(self.model, x, y, keys=keys, fast=self.fast, votes=votes)
         # Only what gives up leaves rows early: others may be done before their budget is.
         most = attack.most_steps(self.model.classes) if _gives_up(attack) else 0
         short = found.steps < most
@@ -279,8 +257,7 @@ class _Run:
             success=found.success.tolist(),
             within_rounding=found.within_rounding.tolist(),
             non_finite=found.non_finite.tolist(),
-            gave_up=(~found.success & short & (found.check == Check.NONE)).tolist(),
-            check=found.check.tolist(),
+            gave_up=(~found.success & short).tolist(),
             seconds=time.perf_counter() - began,
             forwards=found.forwards,
             flat=int(found.without_gradient.sum()),

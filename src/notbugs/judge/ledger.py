@@ -22,7 +22,7 @@ from notbugs.core.schema import fit
 from notbugs.core.strict_json import parse_json
 from notbugs.data import ImageData
 from notbugs.data.writing import write_json
-from notbugs.engine import Check, Threat
+from notbugs.engine import Threat
 from notbugs.judge.verdict import AttackRecord, Verdict
 from notbugs.models import Classifier, frozen
 from notbugs.models.decision import predicted, spread_of
@@ -149,14 +149,13 @@ def _code(code: CodeType, tell: Callable[[object], str]) -> str:
 class Found(NamedTuple):
     """What an attack did to some rows: one entry a row, and what that cost.
 
-    `flat` counts the rows without gradients; `check` says of each row what `Solution.check`
-    does; `within_rounding`, `non_finite` and `non_finite_points` what `AttackResult` does.
+    `flat` counts the rows without gradients; `within_rounding`, `non_finite` and
+    `non_finite_points` are what `AttackResult` says.
     """
 
     rows: list[int]
     success: list[bool]
     gave_up: list[bool]
-    check: list[int]
     seconds: float
     forwards: int
     flat: int
@@ -181,7 +180,6 @@ class Kept:
     broken_by: list[int]
     seen: dict[str, list[int]]
     given_up: dict[str, list[int]]
-    spared: dict[str, list[int]]
     checked: dict[str, list[int]]
     fell: dict[str, list[int]]
     within_rounding: list[int]
@@ -194,7 +192,7 @@ class Kept:
         **Raises** StoreError.
         """
         rows = range(len(self.right))
-        by_stage = (self.seen, self.given_up, self.spared, self.checked, self.fell)
+        by_stage = (self.seen, self.given_up, self.checked, self.fell)
         lists = [self.within_rounding, self.non_finite]
         lists += [found for each in by_stage for found in each.values()]
         counts = (self.flat, self.attacked, self.forwards, self.non_finite_points)
@@ -230,10 +228,9 @@ class Ledger:
     """Which rows were right, which attack broke which, and what that cost.
 
     `seen` lists the rows that each stage of an attack was shown, so that an evaluation goes
-    on where it stopped; `given_up` those it gave up, `spared` those that it would have, but
-    attacked to the end as a check; `checked` those and others attacked to the end later.
-    `fell` lists the checked rows that fell. `within_rounding` and `non_finite` list the rows
-    that some attack left so; they go on to the next.
+    on where it stopped; `given_up` those it gave up, `checked` the sample of them that gets the
+    whole budget; `fell` lists those that fell then. `within_rounding` and `non_finite` list
+    the rows that some attack left so; they go on to the next.
     `attacked` counts the pairs of a row and an attack, and `flat` those of them without
     gradients.
     """
@@ -246,7 +243,6 @@ class Ledger:
     broken_by: list[int] = field(default_factory=list[int])
     seen: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     given_up: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
-    spared: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     checked: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     fell: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     within_rounding: list[int] = field(default_factory=list[int])
@@ -297,23 +293,11 @@ class Ledger:
         pairs = zip(self.right, self.broken_by, strict=True)
         return [i for i, (r, b) in enumerate(pairs) if r and b < 0 and i not in seen]
 
-    def shown_to(self, attack: int) -> list[int]:
-        """The rows that stood when this attack began."""
-        pairs = zip(self.right, self.broken_by, strict=True)
-        return [i for i, (r, b) in enumerate(pairs) if r and (b < 0 or b >= attack)]
-
     def check(self, attack: int, choose: Callable[[list[int]], list[int]]) -> list[int]:
-        """The rows on which this attack is checked, once its first stage is over.
-
-        Those that it would have given up had they not been spared; where that is fewer than
-        it takes, also rows chosen among those it gave up.
-        """
+        """The rows given up on which this attack is checked, once its first stage is over."""
         name = str(attack)
         if name not in self.checked:
-            already = self.spared.get(name, [])
-            left = self.left_by(attack)
-            enough = len(choose(already + left))
-            self.checked[name] = already + choose(left)[: max(enough - len(already), 0)]
+            self.checked[name] = choose(self.left_by(attack))
         return self.checked[name]
 
     def left_by(self, attack: int) -> list[int]:
@@ -331,7 +315,7 @@ class Ledger:
 
         A check shows no row for the first time: it counts neither for `flat` nor as given up.
         """
-        rows, success, check = found.rows, found.success, found.check
+        rows, success = found.rows, found.success
         for row, broken in zip(rows, success, strict=True):
             if broken:
                 self.broken_by[row] = attack
@@ -345,16 +329,8 @@ class Ledger:
             self.attacked += len(rows)
             self.flat += found.flat
             self.given_up.setdefault(str(attack), []).extend(_where(rows, found.gave_up))
-            # A row that fell otherwise does not count: unspared, it would not be given up.
-            says = zip(rows, check, success, strict=True)
-            spared = [
-                r for r, c, fell in says if c == Check.MISSED or (c == Check.HELD and not fell)
-            ]
-            self.spared.setdefault(str(attack), []).extend(spared)
-            fell = [row for row, c in zip(rows, check, strict=True) if c == Check.MISSED]
         else:
-            fell = _where(rows, success)
-        self.fell.setdefault(str(attack), []).extend(fell)
+            self.fell.setdefault(str(attack), []).extend(_where(rows, success))
         self._save()
 
     def close(self) -> None:
@@ -377,7 +353,7 @@ class Ledger:
                 name,
                 self.broken_by.count(i),
                 self.seconds[i],
-                len(self.given_up.get(str(i), ())) + len(self.spared.get(str(i), ())),
+                len(self.given_up.get(str(i), ())),
                 len(self.checked.get(str(i), ())),
                 self.fallen(i),
                 copies[i],
