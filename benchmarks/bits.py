@@ -35,6 +35,7 @@ QUICK_STEPS = {
     "ead": 40,
 }
 ON_FOLDED = ("pgd", "apgd", "apgd-targeted", "fab", "square", "ddn", "fmn", "alma")
+IN_L2 = ("rotation", "scaled-gradient")
 UPSCALED = 4
 """By which digits are enlarged for jobs so large that a folded copy is taken."""
 
@@ -122,7 +123,7 @@ def trainings(keep: Callable[[str, dict[str, Tensor]], None]) -> None:
     base = nb.Recipe(epochs=2, batch_size=128)
     robust = replace(base, adversary=nb.Adversary(threat="linf:0.1", steps=3))
     for recipe in RECIPES:
-        threat = None if recipe in PLAIN else "linf:0.1"
+        threat = None if recipe in PLAIN else "l2:0.5" if recipe in IN_L2 else "linf:0.1"
         for net in ("cnn", "norms"):
             if recipe == "airbench" and net == "norms":
                 continue

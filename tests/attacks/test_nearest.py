@@ -137,7 +137,6 @@ def test_alma_takes_its_first_multiplier_and_whole_steps_until_a_row_is_broken()
         center=theta,
         keys=random.row_keys(2, "alma"),
         project=lambda x: x.clamp(0, 1),
-        evaluate=lambda x: pytest.fail("not asked for"),
     )
     rule = ALMA(0.3, 0.5)
     first, state = rule.step(theta, far, rule.init(theta, far))

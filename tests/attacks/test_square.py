@@ -26,7 +26,7 @@ def info(x, step=1, steps=100, value=None, norm=None, eps=0.1):
     value = torch.zeros(len(x)) if value is None else value
     keys = random.row_keys(len(x), "info")
     project = (norm or Linf()).around(x, torch.full((len(x),), eps))
-    return StepInfo(step, steps, value, None, value < 0, x, keys, project, lambda t: t)
+    return StepInfo(step, steps, value, None, value < 0, x, keys, project)
 
 
 @EACH_NORM

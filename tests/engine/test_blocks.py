@@ -5,7 +5,7 @@ import torch
 
 from notbugs import attacks
 from notbugs.core import random
-from notbugs.engine import L2, Kept, Linf, SuccessThenLowest, blocks
+from notbugs.engine import L2, Kept, Linf, SuccessThenLowest, record
 from notbugs.models import build
 
 
@@ -28,7 +28,7 @@ def test_the_result_is_that_of_step_by_step(attack, targeted, monkeypatch):
     given = {"targets": (y + 1) % 4} if targeted else {"y": y}
     small = attack(model, x, seed=3, **given)
     with monkeypatch.context() as patch:
-        patch.setattr(blocks, "SMALL", 0)
+        patch.setattr(record, "SMALL", 0)
         plain = attack(model, x, seed=3, **given)
     for name in ("x_adv", "success", "loss", "zero_grads", "steps"):
         assert torch.equal(getattr(small, name), getattr(plain, name)), name
@@ -47,7 +47,7 @@ def test_the_best_of_a_block_is_what_would_be_kept_one_by_one():
     kept = None
     for i in range(b):
         kept = SuccessThenLowest().update(Kept(x[i], value[i], success[i]), kept, x[0])
-    found = blocks.best(x, value, success)
+    found = SuccessThenLowest().best_of(Kept(x, value, success), None, x[0])
     assert torch.equal(found.x, kept.x)
     assert torch.equal(found.success, kept.success)
     torch.testing.assert_close(found.value, kept.value, rtol=0, atol=0, equal_nan=True)

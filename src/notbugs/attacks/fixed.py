@@ -56,7 +56,7 @@ class Attack(AbstractAttack):
 
     @property
     def needs_grad(self) -> bool:
-        return self.solver.rule.differentiates
+        return self.solver.rule.needs.derivatives
 
     @property
     def passes(self) -> int:

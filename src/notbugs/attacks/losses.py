@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Labels, Logits, Mask, Rows, RowTree
-from notbugs.engine import AbstractObjective, Draw, Evaluation, OfOutputs
+from notbugs.engine import AbstractObjective, Derivative, Draw, Evaluation, OfOutputs
 from notbugs.engine.objective import mean
 from notbugs.models.decision import classified_as, margin, misclassified
 
@@ -73,7 +73,7 @@ class Away(OfLogits):
     def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
         return misclassified(outputs, column(context, "y"))
 
-    def slope_of(self, context: RowTree | None) -> Callable[[Tensor], Tensor] | None:
+    def derivative(self, context: RowTree | None) -> Derivative | None:
         return entropy_slope(column(context, "y"), -1.0) if self.loss is cross_entropy else None
 
 
@@ -93,7 +93,7 @@ class Towards(OfLogits):
     def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
         return classified_as(outputs, column(context, "targets"))
 
-    def slope_of(self, context: RowTree | None) -> Callable[[Tensor], Tensor] | None:
+    def derivative(self, context: RowTree | None) -> Derivative | None:
         wanted = column(context, "targets")
         return entropy_slope(wanted, 1.0) if self.loss is cross_entropy else None
 

@@ -30,7 +30,7 @@ class BySolver(AbstractAttack):
 
     @property
     def needs_grad(self) -> bool:
-        return self.solver.rule.differentiates
+        return self.solver.rule.needs.derivatives
 
     @property
     def passes(self) -> int:

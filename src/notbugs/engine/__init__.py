@@ -13,7 +13,7 @@ from notbugs.engine.keep import (
 )
 from notbugs.engine.lbfgs import LBFGS
 from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf
-from notbugs.engine.objective import AbstractObjective, Draw, Evaluation, OfOutputs
+from notbugs.engine.objective import AbstractObjective, Derivative, Draw, Evaluation, OfOutputs
 from notbugs.engine.out_of_reach import OutOfReach
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, Adam, Momentum, Steepest, StepInfo
@@ -47,6 +47,7 @@ __all__ = [
     "Chain",
     "ColorRoot",
     "Distance",
+    "Derivative",
     "Draw",
     "Evaluation",
     "Everywhere",

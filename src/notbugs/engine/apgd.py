@@ -10,7 +10,7 @@ from notbugs.core import rows
 from notbugs.core.errors import check_positive
 from notbugs.core.types import Mask, Rows
 from notbugs.engine.norms import AbstractNorm, check_norm
-from notbugs.engine.rules import AbstractStepRule, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
 
 MOMENTUM = 0.75
 FIRST, SHRINK, LEAST = 0.22, 0.03, 0.06
@@ -59,7 +59,7 @@ class APGD(AbstractStepRule[APGDState]):
     eps: float
     rho: float = 0.75
 
-    needs_success: ClassVar[bool] = False
+    needs: ClassVar[Needs] = Needs(success=False)
 
     def __post_init__(self) -> None:
         """Refuses a size without directions, and a radius that is not positive."""

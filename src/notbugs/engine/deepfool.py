@@ -9,7 +9,7 @@ from torch import Tensor
 from notbugs.core import rows
 from notbugs.core.errors import bad_value
 from notbugs.engine.norms import AbstractNorm, check_norm
-from notbugs.engine.rules import AbstractStepRule, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
 
 NUDGE = 1e-6
 """Least change of an entry in a step: a few times what float32 can tell apart near 1."""
@@ -43,8 +43,7 @@ class NearestBoundary(AbstractStepRule[None]):
     norm: AbstractNorm
     overshoot: float = 0.02
 
-    needs_grad: ClassVar[bool] = False
-    needs_jacobian: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(grad=False, jacobian=True)
 
     def __post_init__(self) -> None:
         """Refuses a size without directions, and a negative overshoot."""

@@ -16,7 +16,7 @@ from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Images, Keys, Rows, RowTree
 from notbugs.engine.norms import AbstractNorm, check_norm
 from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
-from notbugs.engine.rules import AbstractStepRule, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
 from notbugs.engine.sets import AbstractSet, Box
 
 Distance: TypeAlias = Callable[[Images, Images], Rows]
@@ -155,7 +155,7 @@ class Paced(AbstractStepRule[Rows]):
     length: float
     last: float = 0.1
 
-    needs_success: ClassVar[bool] = False
+    needs: ClassVar[Needs] = Needs(success=False)
 
     def __post_init__(self) -> None:
         """Refuses a size without directions, and lengths that are not above 0."""

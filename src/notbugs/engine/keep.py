@@ -40,6 +40,13 @@ class AbstractKeep(ABC):
             torch.where(better, new.success, held.success),
         )
 
+    def best_of(self, seen: Kept, held: Kept | None, center: Images) -> Kept:
+        """The held points after seeing b points of each row in order: `seen` is [b, n, ...]."""
+        for x, value, success in zip(*seen, strict=True):
+            held = self.update(Kept(x, value, success), held, center)
+        assert held is not None
+        return held
+
 
 @final
 @dataclass(frozen=True)
@@ -59,6 +66,19 @@ class SuccessThenLowest(AbstractKeep):
     def better(self, new: Kept, held: Kept, center: Images) -> Mask:
         lower = LowestValue().better(new, held, center)
         return torch.where(new.success == held.success, lower, new.success)
+
+    def best_of(self, seen: Kept, held: Kept | None, center: Images) -> Kept:
+        # The first of the lowest successes, or of all its points where none succeeds.
+        x, value, success = seen
+        rank = value.nan_to_num(nan=float("inf"), posinf=float("inf"), neginf=float("-inf"))
+        allowed = success | ~success.any(dim=0)
+        rank = torch.where(allowed, rank, float("inf"))
+        order = torch.arange(len(x), device=x.device)[:, None]
+        first = torch.where(allowed & (rank == rank.amin(dim=0)), order, len(x)).amin(dim=0)
+        row = torch.arange(x.shape[1], device=x.device)
+        return self.update(
+            Kept(x[first, row], value[first, row], success[first, row]), held, center
+        )
 
 
 @final

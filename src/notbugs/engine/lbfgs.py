@@ -10,7 +10,7 @@ from notbugs.core import rows
 from notbugs.core.errors import check_count, check_positive
 from notbugs.core.types import Mask, Rows
 from notbugs.engine.norms import L2, Linf
-from notbugs.engine.rules import AbstractStepRule, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
 
 FORGET = 6
 """Halvings of a step in a row after which the curvature learnt is forgotten."""
@@ -57,8 +57,7 @@ class LBFGS(AbstractStepRule[LBFGSState]):
     distances: bool = False
     first: float = 0.1
 
-    needs_success: ClassVar[bool] = False
-    bears_noise: ClassVar[bool] = False
+    needs: ClassVar[Needs] = Needs(success=False, same_values=True)
 
     def __post_init__(self) -> None:
         """Refuses an empty memory and a first step that is not above 0."""

@@ -3,13 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import NamedTuple, TypeAlias, final
 
 import torch
 from torch import Tensor
 
 from notbugs.core import random
 from notbugs.core.types import Images, Keys, Mask, Rows, RowTree
+
+Derivative: TypeAlias = Callable[[Tensor], Tensor]
+"""Outputs [n, k] -> the derivative of each row's value by them, [n, k]."""
 
 
 class Evaluation(NamedTuple):
@@ -68,8 +71,14 @@ class AbstractObjective(ABC):
 class OfOutputs(AbstractObjective):
     """An objective whose value and success follow from a model's outputs and the context.
 
-    So they may be worked out for the outputs of many steps together.
+    So they may be worked out for the outputs of many steps together. What else an objective
+    looks at has no place here: `__call__` is final.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__call__" in vars(cls):
+            raise TypeError(f"{cls.__name__} overrides __call__: subclass AbstractObjective.")
 
     @abstractmethod
     def outputs_of(self, x: Images) -> Tensor:
@@ -83,13 +92,11 @@ class OfOutputs(AbstractObjective):
     def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
         """The success [n] of rows with these outputs."""
 
-    def slope_of(self, context: RowTree | None) -> Callable[[Tensor], Tensor] | None:
-        """The derivative of each row's value by its outputs, [n, k] -> [n, k], in closed form.
-
-        None where it is left to autograd.
-        """
+    def derivative(self, context: RowTree | None) -> Derivative | None:
+        """The derivative of each row's value by its outputs in closed form; None: by autograd."""
         return None
 
+    @final
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         """Value, success and outputs at `x`."""
         outputs = self.outputs_of(x)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
@@ -11,6 +11,9 @@ from notbugs.core.types import Images
 
 class AbstractParameterization(ABC):
     """An invertible way to write images as free variables theta [n, ...]."""
+
+    in_pixels: ClassVar[bool] = False
+    """Whether the variables are the pixels, so that a set can hold them."""
 
     @abstractmethod
     def encode(self, x: Images) -> Tensor:
@@ -25,6 +28,8 @@ class AbstractParameterization(ABC):
 @dataclass(frozen=True)
 class Pixels(AbstractParameterization):
     """The pixels themselves."""
+
+    in_pixels: ClassVar[bool] = True
 
     def encode(self, x: Images) -> Tensor:
         return x

@@ -13,20 +13,43 @@ from notbugs.core import rows
 from notbugs.core.errors import check_count, check_positive, unknown_name
 from notbugs.core.types import Images, Keys, Mask, Rows
 from notbugs.engine.norms import AbstractNorm, check_norm
-from notbugs.engine.objective import Evaluation
 
 S = TypeVar("S")
 SCHEDULES = ("constant", "linear", "cosine")
 
 
 @dataclass(frozen=True)
-class StepInfo:
-    """What a rule may know at a step: all of it per row, for the rows still at work.
+class Needs:
+    """What a step rule asks of the evaluation before its step.
 
-    `outputs` [n, k] are the objective's, None where it has none; `jacobian` [n, k, ...]
-    holds the gradient of each of them for a rule with `needs_jacobian`, else None. `gap`
-    [n] is the objective's, None where its value says how far success is.
-    `place` [n] says which row of the batch each is, for observers.
+    - `grad`: the gradient of the value; `jacobian`: those of all outputs
+    - `value`, `success`: whether a step looks at them
+    - `same_values`: it compares the values of several steps, so that none may be drawn anew
+    """
+
+    grad: bool = True
+    jacobian: bool = False
+    value: bool = True
+    success: bool = True
+    same_values: bool = False
+
+    @property
+    def derivatives(self) -> bool:
+        """Whether the objective must be differentiable."""
+        return self.grad or self.jacobian
+
+
+GRADIENT_ALONE = Needs(value=False, success=False)
+"""Of rules whose step follows from the gradient."""
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What a rule, a stop or an observer may know at a step, for the rows still at work.
+
+    `value` [n] and `success` [n] are the objective's, as are `outputs` [n, k] and `gap` [n],
+    None where it has none. `grad` [n, ...] and `jacobian` [n, k, ...] are there for a rule that
+    `Needs` them. `place` [n] says which row of the batch each is.
     """
 
     step: int
@@ -37,7 +60,6 @@ class StepInfo:
     center: Images
     keys: Keys
     project: Callable[[Tensor], Tensor]
-    evaluate: Callable[[Tensor], Evaluation]
     outputs: Tensor | None = None
     jacobian: Tensor | None = None
     gap: Rows | None = None
@@ -47,21 +69,7 @@ class StepInfo:
 class AbstractStepRule(ABC, Generic[S]):
     """Gives the next variables; its state is a tree of per-row tensors (or None)."""
 
-    needs_grad: ClassVar[bool] = True
-    """Whether a step looks at the gradient of the value."""
-    needs_jacobian: ClassVar[bool] = False
-    """Whether it looks at the gradients of all outputs."""
-    needs_success: ClassVar[bool] = True
-    """False where a step follows from values and gradients alone."""
-    bears_noise: ClassVar[bool] = True
-    """Whether it works on values that are drawn anew at each step."""
-    needs_value: ClassVar[bool] = True
-    """False where a step follows from gradients alone (or from success and gradients)."""
-
-    @property
-    def differentiates(self) -> bool:
-        """Whether the objective must be differentiable."""
-        return self.needs_grad or self.needs_jacobian
+    needs: ClassVar[Needs] = Needs()
 
     @abstractmethod
     def init(self, theta: Tensor, info: StepInfo) -> S:
@@ -106,8 +114,7 @@ class Steepest(AbstractStepRule[None]):
     step_size: float
     schedule: str = "constant"
 
-    needs_success: ClassVar[bool] = False
-    needs_value: ClassVar[bool] = False
+    needs: ClassVar[Needs] = GRADIENT_ALONE
 
     def __post_init__(self) -> None:
         """Refuses a size without directions, a step not above 0 and an unknown schedule."""
@@ -135,8 +142,7 @@ class Momentum(AbstractStepRule[Tensor]):
     decay: float = 1.0
     schedule: str = "constant"
 
-    needs_success: ClassVar[bool] = False
-    needs_value: ClassVar[bool] = False
+    needs: ClassVar[Needs] = GRADIENT_ALONE
 
     def __post_init__(self) -> None:
         """Refuses a size without directions, a step not above 0 and an unknown schedule."""
@@ -175,8 +181,7 @@ class Adam(AbstractStepRule[AdamState]):
     damping: float = 1e-8
     schedule: str = "constant"
 
-    needs_success: ClassVar[bool] = False
-    needs_value: ClassVar[bool] = False
+    needs: ClassVar[Needs] = GRADIENT_ALONE
 
     def __post_init__(self) -> None:
         """Refuses a step that is not positive and an unknown schedule."""

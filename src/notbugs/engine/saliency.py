@@ -10,7 +10,7 @@ from torch import Tensor
 from notbugs.core import rows
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images
-from notbugs.engine.rules import AbstractStepRule, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class AbstractPair(AbstractStepRule[None]):
 class LogitPair(AbstractPair):
     """beta is the gradient of the objective's only output: the sum of the other logits."""
 
-    needs_jacobian: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(jacobian=True)
 
     def others(self, alpha: Tensor, info: StepInfo) -> Tensor:
         return given(info.jacobian)[:, 0]

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from notbugs.engine.norms import AbstractSize
 
 class AbstractSet(ABC):
     """A set of allowed inputs for each row, given the row's centre."""
+
+    holds_back: ClassVar[bool] = True
+    """False where every input is allowed."""
 
     @abstractmethod
     def project(self, x: Images, center: Images) -> Images:
@@ -121,6 +124,8 @@ class BallInBox(AbstractSet):
 @dataclass(frozen=True)
 class Everywhere(AbstractSet):
     """No constraint at all."""
+
+    holds_back: ClassVar[bool] = False
 
     def project(self, x: Images, center: Images) -> Images:
         return x

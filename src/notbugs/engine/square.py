@@ -11,7 +11,7 @@ from notbugs.core.errors import bad_value, check_positive
 from notbugs.core.types import Images, Rows
 from notbugs.engine.norms import AbstractNorm, Linf, check_norm
 from notbugs.engine.pyramid import mass, of_norm, placed, pyramids
-from notbugs.engine.rules import AbstractStepRule, StepInfo
+from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Steps of a budget of 10,000 after which the area of the squares halves (section 5)."""
@@ -52,7 +52,7 @@ class Square(AbstractStepRule[SquareState]):
     eps: float
     p_init: float = 0.8
 
-    needs_grad: ClassVar[bool] = False
+    needs: ClassVar[Needs] = Needs(grad=False)
 
     def __post_init__(self) -> None:
         """Refuses a size without directions, a radius not above 0 and a share outside (0, 1]."""

@@ -16,6 +16,7 @@ from notbugs.engine import (
     AbstractObjective,
     AbstractStart,
     AtCenter,
+    Derivative,
     LowestValue,
     Threat,
     UniformIn,
@@ -96,7 +97,7 @@ class Entropy(OfLogits):
     def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
         return torch.zeros(len(outputs), dtype=torch.bool, device=outputs.device)
 
-    def slope_of(self, context: RowTree | None) -> Callable[[Tensor], Tensor]:
+    def derivative(self, context: RowTree | None) -> Derivative:
         return entropy_slope(column(context, "y"), -1.0)
 
 
