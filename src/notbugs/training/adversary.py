@@ -40,7 +40,6 @@ class AbstractAdversary(ABC):
     """Whether what it asks of the model survives `torch.compile`."""
 
     def __post_init__(self) -> None:
-        """Refuses a threat that cannot be read and an endless warm-up."""
         Threat.parse(self.threat)
         if not 0 <= self.eps_warmup < 1:
             raise bad_value("eps_warmup", "lie in [0, 1)", self.eps_warmup)
@@ -122,7 +121,6 @@ class Adversary(AbstractImageAdversary):
     train_mode: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses a threat that cannot be read, an endless warm-up and empty steps."""
         super().__post_init__()
         check_count(self.steps, "steps")
         if self.step_size is not None:

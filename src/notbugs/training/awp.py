@@ -35,7 +35,6 @@ class Awp:
     size: float = 1e-2
 
     def __post_init__(self) -> None:
-        """Refuses a size that is not above 0."""
         check_positive(self.size, "size")
 
     def taken(self, model: Classifier, one: Pass, clear: Callable[[], None]) -> Tensor:

@@ -35,7 +35,6 @@ class Free(AbstractLesson):
     needs_adversary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuses fewer than two replays, of which one would learn from clean images alone."""
         check_count(self.times, "times", 2)
 
     @property

@@ -37,7 +37,6 @@ class HiddenLayer(AbstractAdversary):
     size: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuses a size that is not above 0."""
         super().__post_init__()
         check_positive(self.size, "size")
 

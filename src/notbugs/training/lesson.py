@@ -53,7 +53,6 @@ class Plain(AbstractLesson):
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuses a share outside [0, 1)."""
         if not 0 <= self.smoothing < 1:
             raise bad_value("smoothing", "lie in [0, 1)", self.smoothing)
 
@@ -82,7 +81,6 @@ class Mixed(AbstractLesson):
     needs_adversary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuses a share outside [0, 1]."""
         if not 0 <= self.alpha <= 1:
             raise bad_value("alpha", "lie in [0, 1]", self.alpha)
 

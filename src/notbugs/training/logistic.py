@@ -31,7 +31,6 @@ class WorstCaseLogistic(AbstractLesson):
     threat: str = "linf:0.25"
 
     def __post_init__(self) -> None:
-        """Refuses a threat that cannot be read or has no dual."""
         Threat.parse(self.threat).as_norm("adversarial logistic regression")
 
     def check(self, adversary: AbstractAdversary | None) -> None:

@@ -32,7 +32,6 @@ class Mart(AbstractLesson):
     needs_adversary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuses a weight that is not above 0."""
         check_positive(self.weight, "weight")
 
     def check(self, adversary: AbstractAdversary | None) -> None:

@@ -30,7 +30,6 @@ class NoisyStep(AbstractImageAdversary):
     step: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuses another norm than Linf, and sizes that are not above 0."""
         super().__post_init__()
         if Threat.parse(self.threat).norm != Linf():
             raise bad_value("threat", "be an Linf one for N-FGSM", self.threat)

@@ -27,7 +27,6 @@ class Noise(AbstractImageAdversary):
     kind: str = "signs"
 
     def __post_init__(self) -> None:
-        """Refuses an unknown kind, and a threat that cannot be read."""
         super().__post_init__()
         if self.kind not in KINDS:
             raise unknown_name("kind", self.kind, KINDS)

@@ -21,7 +21,6 @@ class AbstractPenalty(ABC):
     weight: float
 
     def __post_init__(self) -> None:
-        """Refuses a weight that is not above 0."""
         check_positive(self.weight, "weight")
 
     @abstractmethod
@@ -89,7 +88,6 @@ class Lipschitz(AbstractPenalty):
     iterations: int = 20
 
     def __post_init__(self) -> None:
-        """Refuses a weight or a target that is not above 0, and no iterations."""
         super().__post_init__()
         check_positive(self.target, "target")
         check_count(self.iterations, "iterations")

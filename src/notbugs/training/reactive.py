@@ -83,7 +83,6 @@ class Rotation(AbstractReactive):
     """
 
     def __post_init__(self) -> None:
-        """Refuses another norm than L2."""
         super().__post_init__()
         if Threat.parse(self.threat).norm != L2():
             raise bad_value("threat", "be an L2 one for a rotation", self.threat)

@@ -65,7 +65,6 @@ class Recipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        """Refuses settings that cannot train, before any work is done."""
         check_count(self.epochs, "epochs")
         check_count(self.batch_size, "batch_size")
         check_positive(self.lr, "lr")

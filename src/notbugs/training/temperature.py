@@ -39,7 +39,6 @@ class AtTemperature(AbstractLesson):
     temperature: float = 100.0
 
     def __post_init__(self) -> None:
-        """Refuses a temperature that is not above 0."""
         check_positive(self.temperature, "temperature")
 
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:

@@ -56,7 +56,6 @@ class Trades(AbstractLesson):
     needs_adversary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuses a weight that is not above 0."""
         check_positive(self.beta, "beta")
 
     def check(self, adversary: AbstractAdversary | None) -> None:
