@@ -23,7 +23,8 @@ from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.models import Classifier, build, prepare
 from notbugs.models.standin import has_bf16
-from notbugs.training import Adversary, Recipe, loop
+from notbugs.training import Adversary, Recipe
+from notbugs.training.trainer import Trainer
 
 HOW = (
     "Steps of adversarial training (PGD-7 in eval mode, then one to learn) and of standard "
@@ -86,7 +87,7 @@ def compared(
     first: dict[str | None, float] = {}
     for mode in (None, *wanted.modes):
         model: Classifier = prepare(make(), wanted.device)
-        works[mode] = loop._Training(model, data, recipe, 0, None, None, None, mode)
+        works[mode] = Trainer(model, data, recipe, compile_mode=mode)
         model.train()
         first[mode] = _step(works[mode], n, wanted.device)
     times: dict[str | None, list[float]] = {mode: [] for mode in works}

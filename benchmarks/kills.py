@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from notbugs.cli import main
-from notbugs.training import loop
+from notbugs.training import saving
 
 TIMES = ("seconds", "seconds_total", "seconds_wall", "created", "digest", "files", "machine")
 SKIPPED = (".html", ".log")
@@ -125,7 +125,7 @@ def _work(command: list[str], folder: Path) -> None:
     os.dup2(said, 1)
     os.dup2(said, 2)
     os.environ["NOTBUGS_CACHE"] = str(folder / "cache")
-    loop.CHECKPOINT_SECONDS = 0.0
+    saving.CHECKPOINT_SECONDS = 0.0
     code = 1
     try:
         main(command)

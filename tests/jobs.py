@@ -29,7 +29,7 @@ from notbugs.training import (
     Recipe,
     ScaledGradient,
     Trades,
-    loop,
+    saving,
     train,
 )
 
@@ -120,7 +120,7 @@ def _refuse():
 def killed(folder):
     """A training whose second process is killed, the first time it is started."""
     parts, model = digits(), net()
-    loop.CHECKPOINT_SECONDS = 0.0
+    saving.CHECKPOINT_SECONDS = 0.0
     first_time = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 
     def kill(fraction):

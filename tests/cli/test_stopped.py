@@ -9,7 +9,7 @@ import pytest
 from notbugs.cli import main
 from notbugs.cli.train import Train
 from notbugs.judge import diagnose
-from notbugs.training import loop
+from notbugs.training import trainer
 
 TRAIN = ["train", "--train-size", "300", "--epochs", "3"]
 
@@ -43,7 +43,7 @@ def stopped(capsys, *words, code=130):
 
 
 def test_a_training_that_is_stopped_says_where_and_goes_on_there(tmp_path, monkeypatch, capsys):
-    real, steps = loop.draw_from, []
+    real, steps = trainer.draw_from, []
 
     def draw_from(device, *names):
         steps.append(names[-1])
@@ -51,7 +51,7 @@ def test_a_training_that_is_stopped_says_where_and_goes_on_there(tmp_path, monke
             press()
         real(device, *names)
 
-    monkeypatch.setattr(loop, "draw_from", draw_from)
+    monkeypatch.setattr(trainer, "draw_from", draw_from)
     out = tmp_path / "a"
     said, _ = stopped(capsys, *TRAIN, "--out", out)
     where = f"Stopped in epoch 2 of 3, after step 2 of 4; saved to '{out}/checkpoint.safetensors'."
@@ -75,7 +75,7 @@ def test_a_training_that_is_stopped_after_its_end_says_that_it_is_saved(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )
 def test_a_training_that_is_stopped_before_it_begins(number, code, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop._Training, "__init__", lambda *g, **n: press(number=number))
+    monkeypatch.setattr(trainer.Trainer, "__init__", lambda *g, **n: press(number=number))
     said, _ = stopped(capsys, *TRAIN, "--out", tmp_path, code=code)
     assert said == "Stopped before the first checkpoint. The same command begins anew."
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -13,8 +13,9 @@ from notbugs.experiments.config import config_for
 from notbugs.judge import accuracy
 from notbugs.models import load as load_model
 from notbugs.models import read_metadata
-from notbugs.training import AtTemperature, loop, recipe_from_json
+from notbugs.training import AtTemperature, recipe_from_json, saving, stopping
 from notbugs.training.adversary import Adversary
+from notbugs.training.trainer import Trainer
 from packages import MADE
 
 SMALL = ("--train-size", "300", "--epochs", "3")
@@ -49,7 +50,7 @@ def recipe_of(folder):
 
 def killed_in(monkeypatch, epoch, batch):
     """Training ends there, as by Ctrl-C, and has written a checkpoint after every step."""
-    real, steps = loop._Training.step, []
+    real, steps = Trainer.step, []
 
     def step(self, now, index, rate):
         steps.append(now)
@@ -57,8 +58,8 @@ def killed_in(monkeypatch, epoch, batch):
             raise KeyboardInterrupt
         return real(self, now, index, rate)
 
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(loop._Training, "step", step)
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(Trainer, "step", step)
 
 
 def test_metrics_picture_and_recipe_lie_beside_the_weights(tmp_path, capsys):
@@ -124,7 +125,7 @@ def test_every_setting_reaches_the_recipe_and_the_first_line(tmp_path, capsys):
 
 def test_patience_stops_and_saves_the_best_weights(tmp_path, capsys, monkeypatch):
     values = iter([50.0, 60.0, 55.0, 54.0])
-    monkeypatch.setattr(loop, "percent_right", lambda model, data: next(values))
+    monkeypatch.setattr(stopping, "percent_right", lambda model, data: next(values))
     run("train", "--patience", 2, "--train-size", 300, "--epochs", 9, "--out", tmp_path)
     said = " ".join(capsys.readouterr().out.split())
     assert "Stopped early in epoch 4" in said

@@ -12,7 +12,7 @@ import torch
 from killed import DATA, SHORT, small
 from notbugs.core.errors import DataError
 from notbugs.models import follower
-from notbugs.training import Adversary, loop, named, train
+from notbugs.training import Adversary, named, train, trainer
 from notbugs.training.named import ADVERSARIAL, PLAIN
 
 CRAFTED = replace(SHORT, epochs=1, adversary=Adversary("linf:0.05", steps=2))
@@ -54,7 +54,7 @@ def test_compiled_it_learns_the_same_up_to_rounding():
     ],
 )
 def test_every_recipe_can_be_compiled(name, monkeypatch):
-    for room in (loop, follower):
+    for room in (trainer, follower):
         monkeypatch.setattr(room, "compiled", in_part)
     recipe = named(name, replace(SHORT, epochs=1), CRAFTED, threat_of(name))
     recipe = replace(recipe, epochs=1, batch_size=32)

@@ -11,7 +11,8 @@ from normed import Fading
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.models import build, wrap
-from notbugs.training import Adversary, Free, Trades, loop, train
+from notbugs.training import Adversary, Free, Trades, train, trainer
+from notbugs.training.trainer import Trainer
 
 NAMES = tuple(map(str, range(10)))
 PGD = replace(SHORT, epochs=2, adversary=Adversary("linf:0.05", steps=3))
@@ -22,7 +23,7 @@ def normed(seed=0):
 
 
 def work(recipe, model=None):
-    return loop._Training(model or normed(), DATA, recipe, 0, None, None, None)
+    return Trainer(model or normed(), DATA, recipe)
 
 
 def test_who_crafts_in_eval_mode_has_a_follower():
@@ -41,13 +42,15 @@ def test_it_learns_what_it_learns_without(lesson, monkeypatch):
     recipe = replace(PGD, lesson=lesson, epochs=1)
     ours, theirs = normed(), normed()
     asked = []
-    real = loop.Follower.__call__
+    real = trainer.Follower.__call__
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Follower, "__call__", lambda self, x: asked.append(1) or real(self, x))
+        patch.setattr(
+            trainer.Follower, "__call__", lambda self, x: asked.append(1) or real(self, x)
+        )
         train(ours, DATA, recipe, seed=0)
     assert len(asked) >= 4 * 4  # batches, and three steps with a last look
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Follower, "of", lambda *given: None)
+        patch.setattr(trainer.Follower, "of", lambda *given: None)
         train(theirs, DATA, recipe, seed=0)
     for name, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], value, atol=2e-3, rtol=2e-2)
@@ -58,8 +61,10 @@ def test_a_follower_that_no_longer_holds_is_left_aside(monkeypatch):
     body = nn.Sequential(inner.trunk, Fading(), inner.head)
     model = wrap(body, shape=(1, 8, 8), classes=10, embedding="0")
     asked = []
-    real = loop.Follower.__call__
-    monkeypatch.setattr(loop.Follower, "__call__", lambda self, x: asked.append(1) or real(self, x))
+    real = trainer.Follower.__call__
+    monkeypatch.setattr(
+        trainer.Follower, "__call__", lambda self, x: asked.append(1) or real(self, x)
+    )
     calls = []
     train(model, DATA, PGD, seed=0, on_epoch=lambda history: calls.append(len(asked)))
     assert 0 < calls[0] == calls[1]
@@ -95,7 +100,7 @@ def test_layers_begin_from_data_once_and_only_where_there_are_any(tmp_path, monk
     others = DATA.select(slice(32, 128))
     train(model, others, replace(SHORT, epochs=1), seed=0)
     assert torch.equal(model.body.trunk[0].weight, fitted)
-    monkeypatch.setattr(loop, "fit_to", lambda *given: pytest.fail("nothing to fit"))
+    monkeypatch.setattr(trainer, "fit_to", lambda *given: pytest.fail("nothing to fit"))
     train(small(), DATA, replace(SHORT, epochs=1), seed=0)
 
 
@@ -103,12 +108,12 @@ def test_a_checkpoint_of_another_training_is_written_over_if_asked(tmp_path):
     path, straight, model = tmp_path / "c.safetensors", small(), small()
     train(small(), DATA, SHORT, seed=1, checkpoint_path=path)
     train(straight, DATA, SHORT, seed=3)
-    train(model, DATA, SHORT, seed=3, checkpoint_path=path, anew=True)
+    train(model, DATA, SHORT, seed=3, checkpoint_path=path, restart=True)
     assert equal(straight, model)
     again, seen = small(seed=9), []
-    train(again, DATA, SHORT, seed=3, checkpoint_path=path, anew=True, progress=seen.append)
+    train(again, DATA, SHORT, seed=3, checkpoint_path=path, restart=True, progress=seen.append)
     assert seen == [1.0]  # its own is gone on with
     assert equal(straight, again)
     path.write_bytes(b"damaged")
-    train(model := small(), DATA, SHORT, seed=3, checkpoint_path=path, anew=True)
+    train(model := small(), DATA, SHORT, seed=3, checkpoint_path=path, restart=True)
     assert equal(straight, model)

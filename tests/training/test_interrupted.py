@@ -9,9 +9,9 @@ import pytest
 from killed import CASES, DATA, SHORT, VAL, equal, small
 from notbugs.core.interrupts import Stopped
 from notbugs.data.safefile import read_tensors
-from notbugs.training import loop, train
+from notbugs.training import train, trainer
 
-REAL, PER_EPOCH = loop.draw_from, len(DATA) // SHORT.batch_size
+REAL, PER_EPOCH = trainer.draw_from, len(DATA) // SHORT.batch_size
 MIDDLE, LAST = 2 * PER_EPOCH + 1, 3 * PER_EPOCH - 1
 """Steps, from 0: within the third epoch, and its last."""
 
@@ -37,7 +37,7 @@ def pressed_in(monkeypatch, number, times=1):
             signal.raise_signal(signal.SIGINT)
         REAL(device, *names)
 
-    monkeypatch.setattr(loop, "draw_from", draw_from)
+    monkeypatch.setattr(trainer, "draw_from", draw_from)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_stopped_at_any_step_and_resumed_equals_straight(case, step, tmp_path, m
     with pytest.raises(Stopped, match=re.escape(f"{at} '{path}'")):
         train(again, DATA, recipe, seed=3, val=VAL, checkpoint_path=path)
     assert stands(path) == (2, step % PER_EPOCH + 1)
-    monkeypatch.setattr(loop, "draw_from", REAL)
+    monkeypatch.setattr(trainer, "draw_from", REAL)
     resumed = make(seed=9)
     ended = train(resumed, DATA, recipe, seed=3, val=VAL, checkpoint_path=path)
     assert equal(straight, resumed)

@@ -9,7 +9,7 @@ from killed import CASES, DATA, EVERYTHING, PARTS, SHORT, VAL, equal, forgetful,
 from notbugs.core import random
 from notbugs.core.errors import CheckpointError, DataError
 from notbugs.data import safefile
-from notbugs.training import loop, train
+from notbugs.training import saving, train
 
 
 def kill_in_epoch(number, epochs=6):
@@ -24,7 +24,7 @@ def kill_in_epoch(number, epochs=6):
 def test_killed_and_resumed_equals_straight_bit_for_bit(recipe, make, tmp_path, monkeypatch):
     path, straight = tmp_path / "c.safetensors", make()
     whole = train(straight, DATA, recipe, seed=3, val=VAL)
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         train(
             make(), DATA, recipe, seed=3, val=VAL, checkpoint_path=path,
@@ -46,7 +46,7 @@ def test_killed_twice_and_before_the_first_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(small(), DATA, SHORT, seed=3, checkpoint_path=path, progress=kill_in_epoch(1))
     assert not path.exists()
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
     for number in (3, 5):
         with pytest.raises(KeyboardInterrupt):
             train(heir, DATA, SHORT, seed=3, checkpoint_path=path, progress=kill_in_epoch(number))
@@ -133,7 +133,7 @@ def test_a_checkpoint_whose_tensors_are_not_the_trainings_is_refused(tmp_path, c
         train(model, DATA, recipe, seed=1, checkpoint_path=path)
     assert equal(model, small())
     again, straight = small(), small()
-    train(again, DATA, recipe, seed=1, checkpoint_path=path, anew=True)
+    train(again, DATA, recipe, seed=1, checkpoint_path=path, restart=True)
     train(straight, DATA, recipe, seed=1)
     assert equal(again, straight)
 

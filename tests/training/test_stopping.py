@@ -13,9 +13,19 @@ from notbugs.data import load_source, split
 from notbugs.data.safefile import read_tensors
 from notbugs.judge import accuracy
 from notbugs.models import build
-from notbugs.training import AbstractLesson, Adversary, Free, Noise, Plain, Recipe, loop, train
+from notbugs.training import (
+    AbstractLesson,
+    Adversary,
+    Free,
+    Noise,
+    Plain,
+    Recipe,
+    saving,
+    stopping,
+    train,
+)
 from notbugs.training.average import Average
-from notbugs.training.guard import collapsed
+from notbugs.training.stopping import collapsed
 
 PARTS = split(load_source("digits"), seed=0, train_size=300)
 SHORT = Recipe(epochs=6, batch_size=32, lr=0.1)
@@ -34,11 +44,11 @@ def watched(monkeypatch, values):
     """Robust accuracies, epoch by epoch, in place of the guard's; the weights seen each time."""
     seen = []
 
-    def look(model, data, threat):
+    def look(self, model):
         seen.append(state(model))
         return values[len(seen) - 1]
 
-    monkeypatch.setattr(loop, "robust_on", look)
+    monkeypatch.setattr(stopping.Guard, "robust", look)
     return seen
 
 
@@ -80,7 +90,7 @@ def test_free_training_is_watched_as_well(monkeypatch):
 
 def test_the_guard_remembers_its_best_when_training_goes_on(monkeypatch, tmp_path):
     path = tmp_path / "c.safetensors"
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
     seen = watched(monkeypatch, [45.0, 40.0])
 
     def kill(fraction):
@@ -99,9 +109,9 @@ def test_the_guard_remembers_its_best_when_training_goes_on(monkeypatch, tmp_pat
 
 def test_patience_is_remembered_when_training_goes_on(monkeypatch, tmp_path):
     path = tmp_path / "c.safetensors"
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
     values = iter([50.0, 60.0, 55.0, 54.0])
-    monkeypatch.setattr(loop, "percent_right", lambda model, data: next(values))
+    monkeypatch.setattr(stopping, "percent_right", lambda model, data: next(values))
     recipe = replace(SHORT, watch_every=1, patience=2)
 
     def kill(fraction):
@@ -161,7 +171,7 @@ def test_a_collapse_is_remembered_by_the_checkpoint(monkeypatch, tmp_path):
 
 def test_patience_ends_training_and_keeps_the_best(monkeypatch):
     values = iter([50.0, 60.0, 55.0, 58.0, 70.0, 80.0])
-    monkeypatch.setattr(loop, "percent_right", lambda model, data: next(values))
+    monkeypatch.setattr(stopping, "percent_right", lambda model, data: next(values))
     recipe = replace(SHORT, watch_every=1, patience=2)
     done = train(small(), PARTS.train, recipe, seed=0, val=PARTS.val)
     assert len(done.history) == 4
@@ -185,7 +195,7 @@ def test_the_average_is_the_mean_at_first_and_then_forgets():
 
 def test_averaged_weights_are_watched_and_returned(monkeypatch):
     seen = []
-    monkeypatch.setattr(loop, "percent_right", lambda m, data: seen.append(state(m)) or 1.0)
+    monkeypatch.setattr(stopping, "percent_right", lambda m, data: seen.append(state(m)) or 1.0)
     model = small()
     recipe = replace(SHORT, average=0.99, watch_every=1)
     train(model, PARTS.train, recipe, seed=0, val=PARTS.val)
@@ -215,7 +225,7 @@ class Late(Noise):
 
 def test_a_loss_that_is_no_number_stops_and_leaves_the_last_good_checkpoint(monkeypatch, tmp_path):
     path = tmp_path / "c.safetensors"
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
     recipe = replace(SHORT, adversary=Late("linf:0.01"), lesson=Breaking())
     with pytest.raises(TrainingError, match=r"loss became nan in epoch 4 at learning rate"):
         train(small(), PARTS.train, recipe, seed=0, checkpoint_path=path)
@@ -226,7 +236,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_good_checkpoint(monk
 
 def test_a_full_disk_leaves_the_old_checkpoint_as_it_was(monkeypatch, tmp_path):
     path, calls, real = tmp_path / "c.safetensors", [], os.fsync
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
 
     per_epoch = len(PARTS.train) // SHORT.batch_size
 

@@ -10,7 +10,7 @@ from notbugs.data import Augment, load_source, split
 from notbugs.engine import Threat
 from notbugs.judge import accuracy, evaluate, evaluation_pgd
 from notbugs.models import build
-from notbugs.training import Adversary, Recipe, loop, train
+from notbugs.training import Adversary, Recipe, saving, train
 
 PARTS = split(load_source("digits"), seed=0, train_size=700)
 FAST = Recipe(epochs=12, batch_size=32, lr=0.1, warmup=0.2)
@@ -60,7 +60,7 @@ def test_a_killed_training_ends_with_the_same_bits(recipe, tmp_path, monkeypatch
     data, path = PARTS.train.select(slice(0, 200)), tmp_path / "checkpoint.safetensors"
     straight = small()
     whole = train(straight, data, recipe, seed=3, val=PARTS.val)
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
 
     def kill(fraction):
         if fraction > 0.6:

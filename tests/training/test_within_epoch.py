@@ -15,8 +15,9 @@ from killed import CASES, DATA, SHORT, VAL, equal, forgetful, small
 from notbugs.core.errors import TrainingError
 from notbugs.data.safefile import read_tensors
 from notbugs.models import load_into
-from notbugs.training import loop, train
-from notbugs.training.checkpoint import Pace
+from notbugs.training import checkpoint, saving, train, trainer
+from notbugs.training.saving import Pace
+from notbugs.training.trainer import Trainer
 from victims import killed_once
 
 PER_EPOCH = len(DATA) // SHORT.batch_size
@@ -39,11 +40,11 @@ def ended_before(monkeypatch, number):
             raise KeyboardInterrupt
         REAL(device, *names)
 
-    monkeypatch.setattr(loop, "draw_from", draw_from)
+    monkeypatch.setattr(trainer, "draw_from", draw_from)
     return begun
 
 
-REAL = loop.draw_from
+REAL = trainer.draw_from
 
 
 @pytest.mark.parametrize("case", list(CASES))
@@ -55,7 +56,7 @@ def test_ended_at_two_steps_and_resumed_equals_straight_bit_for_bit(case, tmp_pa
     draws = random.Random(case)
     within = [step for step in range(1, steps) if step % PER_EPOCH]
     first, second = sorted(draws.sample(within, 2))
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
     for number, begin, seed in ((first, 0, 0), (second, first, 9)):
         begun = ended_before(monkeypatch, number)
         with pytest.raises(KeyboardInterrupt):
@@ -73,17 +74,17 @@ def test_ended_at_two_steps_and_resumed_equals_straight_bit_for_bit(case, tmp_pa
 def test_what_dropout_draws_follows_from_the_step(tmp_path, monkeypatch):
     """The draws of the steps left are those of the whole training, and no two are the same."""
     drawn, path = [], tmp_path / "c.safetensors"
-    real = loop._Training.step
+    real = Trainer.step
 
     def step(self, epoch, index, rate):
         drawn.append(torch.get_rng_state().sum().item())  # what a layer would draw from
         return real(self, epoch, index, rate)
 
-    monkeypatch.setattr(loop._Training, "step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     train(forgetful(), DATA, SHORT, seed=3)
     whole = drawn.copy()
     assert len(set(whole)) == STEPS
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
     ended_before(monkeypatch, 6)
     with pytest.raises(KeyboardInterrupt):
         train(forgetful(), DATA, SHORT, seed=3, checkpoint_path=path)
@@ -95,15 +96,15 @@ def test_what_dropout_draws_follows_from_the_step(tmp_path, monkeypatch):
 
 def test_a_loss_that_is_no_number_is_never_written(tmp_path, monkeypatch):
     path = tmp_path / "c.safetensors"
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    real = loop._Training.step
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
+    real = Trainer.step
     taken = []
 
     def step(self, epoch, index, rate):
         taken.append(epoch)
         return real(self, epoch, index, rate) * (torch.nan if len(taken) == PER_EPOCH + 2 else 1)
 
-    monkeypatch.setattr(loop._Training, "step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     with pytest.raises(TrainingError, match=r"loss became nan in epoch 2"):
         train(small(), DATA, SHORT, seed=3, checkpoint_path=path)
     assert len(taken) == PER_EPOCH + 2  # found at once, not at the end of the epoch
@@ -111,8 +112,8 @@ def test_a_loss_that_is_no_number_is_never_written(tmp_path, monkeypatch):
 
 
 def test_nothing_is_written_within_an_epoch_before_its_time(tmp_path, monkeypatch):
-    calls, real = [], loop.checkpoint.save
-    monkeypatch.setattr(loop.checkpoint, "save", lambda *given: calls.append(given) or real(*given))
+    calls, real = [], checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda *given: calls.append(given) or real(*given))
     train(small(), DATA, SHORT, seed=3, checkpoint_path=tmp_path / "c.safetensors")
     assert len(calls) == 1  # the last one: all of it takes less than ten seconds
 
@@ -140,9 +141,9 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 from notbugs.models import save
-from notbugs.training import loop, train
+from notbugs.training import saving, train
 from killed import CASES, DATA, VAL
-loop.CHECKPOINT_SECONDS = 0.0
+saving.CHECKPOINT_SECONDS = 0.0
 folder, case, seed = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 recipe, make = CASES[case]
 model = make(seed=seed)

@@ -203,7 +203,7 @@ class Making:
     ) -> Trained:
         """Trains a model, saves it with its recipe, and leaves its record beside it.
 
-        - `overwrite`: begin anew where the folder holds a damaged checkpoint, or another's
+        - `overwrite`: restart where the folder holds a damaged checkpoint, or another's
         """
         made, checkpoint = self.made, folder / CHECKPOINT
         if checkpoint.exists() and not overwrite:
@@ -219,7 +219,7 @@ class Making:
                 soft=soft,
                 checkpoint_path=checkpoint,
                 compile_mode=self.compile_mode,
-                anew=overwrite,
+                restart=overwrite,
                 progress=progress,
                 on_epoch=logs.write,
             )

@@ -96,7 +96,7 @@ def train_model(context: StageContext) -> None:
     model = _placed(model, context)
     path = context.work / CHECKPOINT
 
-    def run(*, anew: bool) -> Trained:
+    def run(*, restart: bool) -> Trained:
         return train(
             model,
             data,
@@ -104,15 +104,15 @@ def train_model(context: StageContext) -> None:
             seed=seed,
             val=parts.val,
             checkpoint_path=path,
-            anew=anew,
+            restart=restart,
             progress=context.progress,
         )
 
     try:
-        done = run(anew=False)
+        done = run(restart=False)
     except CheckpointError:
         context.notice("Its checkpoint is damaged, or of another version: it begins anew.")
-        done = run(anew=True)
+        done = run(restart=True)
     path.unlink(missing_ok=True)
     save_model(model.cpu(), context.work / MODEL, metadata=_model_facts(config, data, done.history))
 

@@ -1,4 +1,4 @@
-"""Training: one loop; who disturbs the images, what is learnt from them; exact resume."""
+"""Training: standard or adversarial, with exact resume; adversaries, objectives and penalties."""
 
 from notbugs.training.adversary import AbstractAdversary, AbstractImageAdversary, Adversary
 from notbugs.training.autoencoder import pretrain

@@ -1,0 +1,164 @@
+"""The training step, and the epochs made of it."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from notbugs.core import processes, random
+from notbugs.core.draws import draw_from, own_draws
+from notbugs.data import DeviceData, ImageData, batches
+from notbugs.models import Classifier, Follower, half, synced
+from notbugs.models.airbench import fit_to, needs_fit
+from notbugs.models.fast import compiled
+from notbugs.models.standin import GLANCE
+from notbugs.training.adversary import Adversary
+from notbugs.training.average import Average
+from notbugs.training.batch import Batch
+from notbugs.training.checkpoint import State
+from notbugs.training.optimiser import sgd
+from notbugs.training.recipe import Recipe
+from notbugs.training.saving import Saver
+from notbugs.training.stopping import Check, check_finite
+from notbugs.training.together import shared
+
+FITTED_ON = 5000 * 3 * 32 * 32
+"""Values of training images on which layers such as whitening are fitted: 5,000 of CIFAR's."""
+
+
+class Trainer:
+    """Trains `model` on `data` by a recipe; the arguments are those of `notbugs.training.train`."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        data: ImageData,
+        recipe: Recipe,
+        seed: int = 0,
+        soft: Tensor | None = None,
+        compile_mode: str | None = None,
+    ) -> None:
+        self.model, self.recipe, self._seed = model, recipe, seed
+        self.device = next(model.parameters()).device
+        self._data = DeviceData(data, self.device)
+        self._keys = random.row_keys(len(data), seed, "train", device=self.device)
+        self._soft = None if soft is None else soft.to(self.device)
+        self.optimiser = sgd(model, recipe)
+        self.average = Average(model, recipe.average) if recipe.average else None
+        self.per_epoch = len(data) // recipe.batch_size
+        self._logits = compiled(half(model, recipe.precision), compile_mode)
+        with own_draws(self.device, "follower"):
+            self.follower = self._new_follower(compile_mode)
+        self._trusts_follower = True
+
+    def _new_follower(self, mode: str | None) -> Follower | None:
+        """A cheaper model to craft by, where the adversary crafts in eval mode and one is found."""
+        recipe, adversary = self.recipe, self.recipe.adversary
+        if not isinstance(adversary, Adversary) or adversary.train_mode:
+            return None
+        if recipe.lesson.replays > 1:  # it crafts by the passes that train
+            return None
+        return Follower.of(self.model, recipe.precision, self._first(GLANCE), mode)
+
+    def _first(self, images: int) -> Tensor:
+        """The first training images, at most all, [n, c, h, w]."""
+        return self._data.batch(torch.arange(min(images, len(self._keys))))[0]
+
+    def run(
+        self,
+        saver: Saver,
+        checks: Sequence[Check],
+        progress: Callable[[float], None],
+        on_epoch: Callable[[list[dict[str, float]]], None],
+    ) -> State:
+        """Trains to the end, or until a check stops it; from the checkpoint where there is one."""
+        epochs, state = self.recipe.epochs, saver.resumed()
+        if state is None:
+            self._fit_layers()
+            state = State()
+        processes.made_alike(list(self.model.state_dict().values()))
+        while state.epoch < epochs and not state.stopped:
+            with own_draws(self.device, self._seed, "layers"), synced():
+                row = self._epoch(state, saver, progress)
+            # A model that is random in itself draws by the seed when it is evaluated, too.
+            draws = own_draws(self.device, self._seed, "watch", state.epoch)
+            state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
+            with draws, nullcontext() if self.average is None else self.average.lent():
+                for check in checks:
+                    if not state.stopped:
+                        check(self.model, state, row)
+            state.history.append(row)
+            on_epoch(state.history)
+            if saver.is_due():
+                saver.save(state, f"after epoch {state.epoch} of {epochs}")
+        saver.save(state, f"after epoch {state.epoch} of {epochs}")
+        progress(1.0)
+        return state
+
+    def _fit_layers(self) -> None:
+        """Fits the layers that begin from data, such as whitening, where there are any."""
+        if needs_fit(self.model):
+            most = max(1, FITTED_ON // math.prod(self.model.shape))
+            fit_to(self.model, self.model.normalise(self._first(most)))
+
+    def _epoch(
+        self, state: State, saver: Saver, progress: Callable[[float], None]
+    ) -> dict[str, float]:
+        """The row of one epoch, which goes on from the batch in `state`."""
+        if self.follower is not None:
+            self._trusts_follower = self.follower.holds(self._first(GLANCE))
+        self.model.train()
+        recipe, epoch, n = self.recipe, state.epoch, self.per_epoch
+        steps, last = recipe.epochs * n, epoch + 1 == recipe.epochs
+        # Layers draw alike in one process and in the first of several.
+        own = () if processes.is_first() else (processes.rank(),)
+        losses = torch.tensor(state.loss, device=self.device)
+        size, rows = recipe.batch_size, len(self._keys)
+        order = batches(rows, size, seed=self._seed, epoch=epoch, drop_last=True)
+        for i, index in islice(enumerate(order), state.batch, None):
+            step = epoch * n + i
+            rate = recipe.rate(step, steps)
+            draw_from(self.device, self._seed, "layers", step, *own)
+            losses += self.step(epoch, index.to(self.device), rate)
+            if i % 8 == 0:
+                progress((step + 1) / steps)
+            if saver.is_due(by_time=i + 1 < n):
+                state.batch, state.loss = i + 1, float(losses)
+                check_finite(self.model, state.loss, epoch, rate)
+                where = f"in epoch {epoch + 1} of {recipe.epochs}, after step {i + 1} of {n}"
+                saver.save(state, where)
+        mean, rate = float(losses) / n, recipe.rate(epoch * n + n - 1, steps)
+        check_finite(self.model, mean, epoch, rate, self._first(size) if last else None)
+        return {"epoch": float(epoch + 1), "loss": mean, "lr": rate}
+
+    def step(self, epoch: int, index: Tensor, rate: float) -> Tensor:
+        """Updates the weights by the batch of rows `index`; returns its loss, []."""
+        index = processes.part(index)
+        recipe, adversary, (x, y) = self.recipe, self.recipe.adversary, self._data.batch(index)
+        keys = random.fold(self._keys[index], "epoch", epoch)
+        x = recipe.augment(x, self._keys[index], epoch)
+        strength = 1.0 if adversary is None else adversary.strength(epoch, recipe.epochs)
+        soft = None if self._soft is None else self._soft[index]
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["times"]
+        follower = self.follower if self._trusts_follower else None
+        if follower is not None:
+            follower.weights_changed()
+        batch = Batch(self.model, self._logits, x, y, keys, strength, soft, follower)
+        one = shared(self.model, recipe.lesson.prepared(batch, adversary))
+        loss = torch.zeros((), device=self.device)
+        for _ in range(recipe.lesson.replays):
+            self.optimiser.zero_grad()
+            awp, clear = recipe.awp, self.optimiser.zero_grad
+            loss = one() if awp is None else awp.taken(self.model, one, clear)
+            for penalty in recipe.penalties:
+                more = penalty(self.model)
+                more.backward()
+                loss = loss + more.detach()
+            self.optimiser.step()
+            if self.average is not None:
+                self.average.update()
+        return loss
