@@ -1,6 +1,6 @@
 """The models that one `notbugs train` makes: the user's, and before it perhaps a teacher."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from torch import Tensor
 from notbugs.cli.common import open_model
 from notbugs.cli.logs import Logs
 from notbugs.cli.progress import bar
-from notbugs.core import processes, random
+from notbugs.core import random
 from notbugs.core.errors import DataError, bad_value
-from notbugs.data import Splits, channel_stats
-from notbugs.experiments.config import Config
-from notbugs.models import Classifier, build, load_user_model, prepare, read_metadata
-from notbugs.models import save as save_model
+from notbugs.data import Splits
+from notbugs.experiments.config import USER, Config
+from notbugs.experiments.making import new_model, train_in
+from notbugs.models import Classifier, prepare, read_metadata
 from notbugs.models.weights import CHECKPOINT, MODEL
 from notbugs.training import (
     AtTemperature,
@@ -25,7 +25,6 @@ from notbugs.training import (
     heated,
     recipe_as_json,
     recipe_from_json,
-    train,
 )
 
 DISTILLATION = "distillation"
@@ -81,48 +80,19 @@ class Making:
 
     def model(self, role: str) -> Classifier:
         """A new model on its device; `role` varies its initial weights."""
-        made, data = self.made, self.parts.train
-        mean, std = channel_stats(data)
+        made, config = self.made, self.config
+        known = self.architecture == config.architecture
+        architecture, options = self.architecture, config.options if known else {}
+        if made.model is not None:
+            _check_own(made)
+            architecture, options = USER, {"spec": made.model, "embedding": made.embedding}
+        elif made.embedding is not None:
+            raise bad_value("--embedding", "come with --model", f"'{made.embedding}'")
         seed = random.seed_of(made.seed, role)
-        if made.model is None:
-            if made.embedding is not None:
-                raise bad_value("--embedding", "come with --model", f"'{made.embedding}'")
-            known = self.architecture == self.config.architecture
-            found = build(
-                self.architecture,
-                shape=data.shape,
-                classes=data.classes,
-                seed=seed,
-                mean=mean,
-                std=std,
-                options=self.config.options if known else {},
-            )
-        else:
-            found = self._own(made.model, seed, mean, std)
+        found = new_model(architecture, options, self.parts.train, seed)
         if isinstance(self.recipe.lesson, AtTemperature):
             found = heated(found, self.recipe.lesson.temperature)
         return prepare(found, self.device)
-
-    def _own(self, spec: str, seed: int, mean: Sequence[float], std: Sequence[float]) -> Classifier:
-        made, data = self.made, self.parts.train
-        if made.architecture is not None:
-            raise bad_value("--architecture", "be left out with --model", made.architecture)
-        if made.embedding is None:
-            raise bad_value(
-                "--embedding",
-                "be given with --model",
-                None,
-                "Name the layer whose output is the embedding.",
-            )
-        return load_user_model(
-            spec,
-            embedding=made.embedding,
-            shape=data.shape,
-            classes=data.classes,
-            mean=mean,
-            std=std,
-            seed=seed,
-        )
 
     def described(self) -> str:
         """The recipe in a line: all that decides the weights, and which are saved."""
@@ -205,29 +175,38 @@ class Making:
 
         - `overwrite`: restart where the folder holds a damaged checkpoint, or another's
         """
-        made, checkpoint = self.made, folder / CHECKPOINT
+        made, checkpoint, facts = self.made, folder / CHECKPOINT, self._facts()
+        if soft is not None:
+            facts["teacher"] = str(made.distil or f"{TEACHER}/{MODEL}")
         if checkpoint.exists() and not overwrite:
             console.print(f"Going on from {checkpoint}.", soft_wrap=True)
         logs = Logs(folder, tensorboard=self.tensorboard, resumed=checkpoint.exists())
         with bar(console, f"train {role or self.name} on {made.data}") as progress:
-            done = train(
+            return train_in(
+                folder,
                 model,
                 self.parts.train,
                 self.recipe,
                 seed=random.seed_of(made.seed, role or made.recipe),
+                metadata=facts,
                 val=self.parts.val,
                 soft=soft,
-                checkpoint_path=checkpoint,
                 compile_mode=self.compile_mode,
                 restart=overwrite,
                 progress=progress,
                 on_epoch=logs.write,
+                on_end=logs.draw,
             )
-        logs.draw(done.history)
-        facts = self._facts() | {"history": done.history}
-        if soft is not None:
-            facts["teacher"] = str(made.distil or f"{TEACHER}/{MODEL}")
-        if processes.is_first():
-            save_model(model, folder / MODEL, metadata=facts)
-            checkpoint.unlink(missing_ok=True)
-        return done
+
+
+def _check_own(made: Made) -> None:
+    """Refuses a module of the user's own without its embedding, or beside an architecture."""
+    if made.architecture is not None:
+        raise bad_value("--architecture", "be left out with --model", made.architecture)
+    if made.embedding is None:
+        raise bad_value(
+            "--embedding",
+            "be given with --model",
+            None,
+            "Name the layer whose output is the embedding.",
+        )

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,12 @@ import torch
 
 from notbugs.core import random
 from notbugs.core.errors import CheckpointError, DataError, DataWarning
-from notbugs.data import (
-    ImageData,
-    Planted,
-    Splits,
-    channel_stats,
-    load,
-    load_source,
-    safefile,
-    save,
-    split,
-)
+from notbugs.data import ImageData, Planted, Splits, load, load_source, safefile, save, split
 from notbugs.data.sources.source import Source
 from notbugs.data.writing import write_json
 from notbugs.engine import Threat
 from notbugs.experiments.config import USER
+from notbugs.experiments.making import new_model, train_in
 from notbugs.features import (
     InversionSettings,
     inverted_set,
@@ -32,19 +23,17 @@ from notbugs.features import (
     targeted_set,
 )
 from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions
-from notbugs.models import Classifier, build, load_into, load_user_model, prepare
+from notbugs.models import Classifier, load_into, prepare
 from notbugs.models import load as load_model
-from notbugs.models import save as save_model
 from notbugs.models.decision import predicted
+from notbugs.models.weights import MODEL
 from notbugs.store import StageContext
-from notbugs.training import Trained, recipe_from_json, train
+from notbugs.training import recipe_from_json
 
-MODEL = "model.safetensors"
 DATASET = "data.safetensors"
 NUMBERS = "numbers.json"
 DAMAGED = "Delete its folder in the store, and run the same command again: it is made anew."
 """The remedy for a stored result that cannot be read."""
-CHECKPOINT = "checkpoint.safetensors"
 
 
 def digest_of(source: Source) -> str:
@@ -63,7 +52,7 @@ def splits(
     test_size: int | None,
 ) -> Splits:
     """The seed's split of a dataset, checked to be the data the run was planned with."""
-    with warnings.catch_warnings(action="ignore", category=DataWarning):  # the plan said it
+    with warnings.catch_warnings(action="ignore", category=DataWarning):  # the plan warned
         source = load_source(name, None if data_dir is None else Path(data_dir))
     if digest_of(source) != digest:
         raise DataError(
@@ -90,60 +79,31 @@ def train_model(context: StageContext) -> None:
     config, parts = context.config, splits_of(context)
     built = context.inputs.get("data")
     data = load(built / DATASET) if built is not None else parts.train
-    recipe = recipe_from_json(config["recipe"])
     seed = random.seed_of(config["seed"], config["role"])
-    model = _new_model(config, parts.train, seed)
-    model = _placed(model, context)
-    path = context.work / CHECKPOINT
-
-    def run(*, restart: bool) -> Trained:
-        return train(
-            model,
-            data,
-            recipe,
-            seed=seed,
-            val=parts.val,
-            checkpoint_path=path,
-            restart=restart,
-            progress=context.progress,
-        )
-
+    job = partial(
+        train_in,
+        context.work,
+        prepare(_new_model(context, seed), context.settings.get("device", "cpu")),
+        data,
+        recipe_from_json(config["recipe"]),
+        seed=seed,
+        metadata=_model_facts(config, data),
+        val=parts.val,
+        progress=context.progress,
+    )
     try:
-        done = run(restart=False)
+        job()
     except CheckpointError:
         context.notice("Its checkpoint is damaged, or of another version: it begins anew.")
-        done = run(restart=True)
-    path.unlink(missing_ok=True)
-    save_model(model.cpu(), context.work / MODEL, metadata=_model_facts(config, data, done.history))
+        job(restart=True)
 
 
-def _new_model(config: Mapping[str, Any], data: ImageData, seed: int) -> Classifier:
-    mean, std = channel_stats(data)
-    shape, classes, options = data.shape, data.classes, config["options"]
-    if config["architecture"] == USER:
-        return load_user_model(
-            options["spec"],
-            embedding=options["embedding"],
-            shape=shape,
-            classes=classes,
-            mean=mean,
-            std=std,
-            seed=seed,
-        )
-    return build(
-        config["architecture"],
-        shape=shape,
-        classes=classes,
-        seed=seed,
-        mean=mean,
-        std=std,
-        options=options,
-    )
+def _new_model(context: StageContext, seed: int) -> Classifier:
+    config, data = context.config, splits_of(context).train
+    return new_model(config["architecture"], config["options"], data, seed)
 
 
-def _model_facts(
-    config: Mapping[str, Any], data: ImageData, history: list[dict[str, float]]
-) -> dict[str, Any]:
+def _model_facts(config: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
     return {
         "dataset": config["data"]["name"],
         "split": {"seed": config["seed"], **config["data"]},
@@ -152,7 +112,6 @@ def _model_facts(
         "class_names": list(data.class_names),
         "recipe": config["recipe"],
         "role": config["role"],
-        "history": history,
     }
 
 
@@ -160,16 +119,11 @@ def model_of(context: StageContext, name: str) -> Classifier:
     """An input's model: its weights, in the architecture the configuration names."""
     path, config = context.inputs[name] / MODEL, context.config
     if config["architecture"] == USER:
-        model = _new_model(config, splits_of(context).train, seed=0)
+        model = _new_model(context, seed=0)
         load_into(model, path)
     else:
         model, _ = load_model(path)
-    return _placed(model.eval(), context)
-
-
-def _placed(model: Classifier, context: StageContext) -> Classifier:
-    """On the run's device, in the memory format that is faster there."""
-    return prepare(model, context.settings.get("device", "cpu"))
+    return prepare(model.eval(), context.settings.get("device", "cpu"))
 
 
 def build_inverted(context: StageContext) -> None:
@@ -286,12 +240,12 @@ def _planted_numbers(model: Classifier, data: ImageData, test: ImageData) -> dic
     truth = Planted()
     robust, nonrobust = test.columns["robust_feature"], test.columns["nonrobust_feature"]
     torn = test.select((robust != nonrobust).nonzero()[:, 0])
-    said = predictions(model, torn)
+    labels = predictions(model, torn)
     return {
         "planted_robust": _share(truth.decode_robust(data.pixels()), data.labels),
         "planted_nonrobust": _share(truth.decode_nonrobust(data.pixels()), data.labels),
-        "model_robust": _share(said, torn.columns["robust_feature"]),
-        "model_nonrobust": _share(said, torn.columns["nonrobust_feature"]),
+        "model_robust": _share(labels, torn.columns["robust_feature"]),
+        "model_nonrobust": _share(labels, torn.columns["nonrobust_feature"]),
     }
 
 
@@ -339,6 +293,6 @@ def _adversarial(context: StageContext, test: ImageData) -> dict[str, torch.Tens
     for name, model in models.items():
         result = attack(model, x, y, seed=config["seed"], fast=False)
         with torch.no_grad():
-            said = predicted(model.eval().logits(result.x_adv))
-        found |= {f"adv.{name}.images": result.x_adv, f"adv.{name}.said": said}
+            labels = predicted(model.eval().logits(result.x_adv))
+        found |= {f"adv.{name}.images": result.x_adv, f"adv.{name}.said": labels}
     return {k: v.cpu() for k, v in found.items()}
