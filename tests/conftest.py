@@ -17,7 +17,7 @@ os.environ["NOTBUGS_CACHE"] = tempfile.mkdtemp(prefix="notbugs-test-cache-")  # 
 
 
 @pytest.fixture(autouse=True)
-def _checked_again(request):
+def _checked_again(request: pytest.FixtureRequest) -> None:
     """Annotations are checked anew in each test function, not for each set of its parameters."""
     if request.node.originalname != getattr(request.module, "_checked", None):
         typecheck.calls.clear()
@@ -25,6 +25,6 @@ def _checked_again(request):
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _seeded() -> None:
     """Weights and images that a test draws without a key are the same in every run."""
     torch.manual_seed(0)

@@ -87,7 +87,7 @@ def sets(model):
     }
 
 
-def everything(folder):
+def everything(folder) -> None:
     """All of it, with what this process got written to a file of its own."""
     heard, raised = processes.everyone(processes.rank()), ""
     try:
@@ -113,17 +113,17 @@ def everything(folder):
     (folder / f"{rank}.json").write_text(json.dumps(found))
 
 
-def _refuse():
+def _refuse() -> None:
     raise DataError("The first process says no.")
 
 
-def killed(folder):
+def killed(folder) -> None:
     """A training whose second process is killed, the first time it is started."""
     parts, model = digits(), net()
     saving.CHECKPOINT_SECONDS = 0.0
     first_time = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 
-    def kill(fraction):
+    def kill(fraction) -> None:
         if first_time and processes.rank() == 1 and fraction > 0.6:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -31,7 +31,7 @@ def lined_up(model):
     return model.to(memory_format=torch.channels_last)
 
 
-def equal(a, b):
+def equal(a, b) -> bool:
     ours, theirs = a.state_dict(), b.state_dict()
     return all(torch.equal(ours[k], theirs[k]) for k in ours)
 

@@ -35,7 +35,7 @@ def small_net(n, classes=5, shape=(1, 8, 8), seed=1):
 class Linear(nn.Sequential):
     """A linear layer of normal weights and no bias, on images of side x side pixels."""
 
-    def __init__(self, classes, side, weights):
+    def __init__(self, classes, side, weights) -> None:
         super().__init__(nn.Flatten(), nn.Linear(side * side, classes))
         with torch.no_grad():
             keys = random.row_keys(classes, weights)

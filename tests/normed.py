@@ -14,7 +14,7 @@ IMAGES = PATCHES.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
 class Block(nn.Module):
     """A residual block; `shared` uses one convolution twice, so that it must not be folded."""
 
-    def __init__(self, shared):
+    def __init__(self, shared) -> None:
         super().__init__()
         self.conv, self.norm = nn.Conv2d(6, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
         self.shared = shared
@@ -41,7 +41,7 @@ class Noisy(nn.Module):
 class Fading(nn.Module):
     """What it multiplies by is no part of its state, and falls with every training pass."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.size = 1.0
 

@@ -9,7 +9,7 @@ from torch import nn
 class Net(nn.Module):
     """A net in the manner of both packages: a function, not a layer, flattens before `fc`."""
 
-    def __init__(self, channels=3, classes=1000, size=8):
+    def __init__(self, channels=3, classes=1000, size=8) -> None:
         super().__init__()
         self.size = size
         self.conv = nn.Conv2d(channels, 6, 3, stride=2, padding=1, bias=False)
@@ -47,7 +47,7 @@ class Two(Net):
 class Convolutional(Net):
     """Ends in a convolution."""
 
-    def __init__(self, channels=3, classes=1000):
+    def __init__(self, channels=3, classes=1000) -> None:
         super().__init__(channels, classes)
         self.fc = nn.Conv2d(6, classes, 1)
 
@@ -62,7 +62,7 @@ NETS = {"resnet18": Net, "probs": Probabilities, "aux": Two, "squeezenet": Convo
 NETS["large"] = lambda channels=3, classes=1000: Net(channels, classes, size=32)
 
 
-def timm():
+def timm() -> SimpleNamespace:
     """The part of timm that is used."""
     return SimpleNamespace(
         list_models=lambda: sorted(NETS),
@@ -72,7 +72,7 @@ def timm():
     )
 
 
-def torchvision():
+def torchvision() -> SimpleNamespace:
     """The part of torchvision that is used; its nets take 3 channels and have no door for it."""
 
     def get_model(name, *, weights, num_classes):

@@ -11,7 +11,7 @@ def encoded(array):
     return head + array.tobytes()
 
 
-def write_mnist(folder, train, test, seed=0):
+def write_mnist(folder, train, test, seed=0) -> None:
     """The four files of MNIST with that many images of noise, 28 x 28."""
     draw = np.random.default_rng(seed)
     for part, n in (("train", train), ("t10k", test)):

@@ -52,7 +52,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=[str(f.relative_to(ROOT)) for f in FILES])
-def test_imports_point_left(file):
+def test_imports_point_left(file) -> None:
     parts = file.relative_to(ROOT).with_suffix("").parts
     room = "" if parts[0] == "__init__" else parts[0]
     named = {name.split(".")[1] for name in imports(file) if name.startswith("notbugs.")}
@@ -61,18 +61,18 @@ def test_imports_point_left(file):
 
 
 @pytest.mark.parametrize("room", ["core", "engine"])
-def test_the_ground_floor_needs_torch_and_numpy_only(room):
+def test_the_ground_floor_needs_torch_and_numpy_only(room) -> None:
     outside = {name.split(".")[0] for file in (ROOT / room).rglob("*.py") for name in imports(file)}
     standard = set(__import__("sys").stdlib_module_names)
     assert outside - standard <= {"notbugs", "torch", "numpy", "jaxtyping"}
 
 
-def test_every_room_is_on_the_map():
+def test_every_room_is_on_the_map() -> None:
     rooms = {p.name for p in ROOT.iterdir() if p.is_dir() and p.name != "__pycache__"}
     assert rooms <= set(PLACE) | {"store"}
 
 
-def test_nothing_unpickles_or_reseeds_the_world():
+def test_nothing_unpickles_or_reseeds_the_world() -> None:
     """The one `pickle.loads` is of bytes the same function wrote, in the store's worker."""
     for file in FILES:
         text = file.read_text()

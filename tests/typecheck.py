@@ -44,7 +44,7 @@ def _sampled(decorate):
     return decorated
 
 
-def install(package):
+def install(package) -> None:
     """Checks the annotations of a package's functions, and of its dataclasses, from now on."""
     real = jaxtyping.jaxtyped
 

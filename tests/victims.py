@@ -4,7 +4,7 @@ import subprocess
 import time
 
 
-def killed_once(ready, command, env, seconds=120):
+def killed_once(ready, command, env, seconds=120) -> None:
     """Starts the command and kills it (SIGKILL) as soon as `ready()`, before its own end."""
     victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env)
     try:

@@ -14,7 +14,7 @@ def noise(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_score_is_one_for_noise_and_large_for_a_pattern():
+def test_the_score_is_one_for_noise_and_large_for_a_pattern() -> None:
     x = noise(200, 1, 12, 12)
     assert checkerboard(x) == pytest.approx(1, abs=0.15)
     assert checkerboard(x, 3) == pytest.approx(1, abs=0.15)
@@ -27,7 +27,7 @@ def test_the_score_is_one_for_noise_and_large_for_a_pattern():
 
 
 @pytest.mark.parametrize("how", ["resize", "transposed", "uneven"])
-def test_uneven_overlap_makes_one(how):
+def test_uneven_overlap_makes_one(how) -> None:
     """With constant weights and inputs only the overlap is left."""
     layers = nn.Sequential(*doubled(4, 1, how))
     with torch.no_grad():
@@ -38,7 +38,7 @@ def test_uneven_overlap_makes_one(how):
     assert score > 50 if how == "uneven" else score < 2
 
 
-def test_strides_are_read_off_the_model():
+def test_strides_are_read_off_the_model() -> None:
     net = build("cnn", shape=(1, 28, 28), classes=10, seed=0, options={"width": 4})
     found = downsamplings(net)
     assert [(d.kernel, d.stride, d.period, d.even) for d in found] == [
@@ -57,7 +57,7 @@ def test_strides_are_read_off_the_model():
     assert downsamplings(build("linear", shape=(1, 8, 8), classes=3, seed=0)) == []
 
 
-def test_blurring_keeps_constants_and_loses_checks():
+def test_blurring_keeps_constants_and_loses_checks() -> None:
     net = Blurred()
     assert torch.allclose(net(torch.full((1, 2, 5, 7), 0.3)), torch.full((1, 2, 3, 4), 0.3))
     checks = ((torch.arange(8)[:, None] + torch.arange(8)) % 2).double()[None, None]
@@ -66,12 +66,12 @@ def test_blurring_keeps_constants_and_loses_checks():
 
 
 @pytest.mark.parametrize("down", ["stride", "even", "blur"])
-def test_a_net_of_each_kind_takes_any_size(down):
+def test_a_net_of_each_kind_takes_any_size(down) -> None:
     net = build("cnn", shape=(2, 9, 11), classes=3, seed=0, options={"width": 4, "down": down})
     assert net.logits(torch.rand(2, 2, 9, 11)).shape == (2, 3)
 
 
-def test_bad_input():
+def test_bad_input() -> None:
     with pytest.raises(ValueError, match="`period` must be at least 2"):
         checkerboard(torch.rand(1, 1, 8, 8), 1)
     with pytest.raises(ValueError, match="sides of at least 12 pixels"):
@@ -80,7 +80,7 @@ def test_bad_input():
         build("cnn", shape=(1, 8, 8), classes=3, seed=0, options={"down": "pool"})
 
 
-def test_branches_side_by_side_span_the_same():
+def test_branches_side_by_side_span_the_same() -> None:
     net = build("inception", shape=(3, 32, 32), classes=10, seed=0)
     periods = [d.period for d in downsamplings(net)]
     assert sorted(set(periods)) == [2, 4]

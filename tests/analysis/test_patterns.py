@@ -8,7 +8,7 @@ from notbugs.analysis import as_pattern, pattern_response
 from notbugs.perception import ssim
 
 
-def test_a_linear_unit_rises_by_the_inner_product():
+def test_a_linear_unit_rises_by_the_inner_product() -> None:
     model = linear(classes=3, side=4).double()
     weights = model.body.layer.weight.detach()
     patterns = weights.sign().reshape(3, 1, 4, 4)[[2, 0]]
@@ -25,14 +25,14 @@ def test_a_linear_unit_rises_by_the_inner_product():
     assert bool((found.seen_alone[1] >= found.seen_alone[0]).all())
 
 
-def test_patterns_are_scaled_to_a_largest_entry_of_one():
+def test_patterns_are_scaled_to_a_largest_entry_of_one() -> None:
     x = torch.tensor([[[[0.5, 0.6], [0.3, 0.5]]], [[[0.5, 0.5], [0.5, 0.5]]]])
     found = as_pattern(x)
     torch.testing.assert_close(found[0, 0], torch.tensor([[0.0, 0.5], [-1.0, 0.0]]))
     assert not found[1].any()
 
 
-def test_bad_input():
+def test_bad_input() -> None:
     model, x, _ = small_net(4)
     fine = as_pattern(x[:2])
     with pytest.raises(ValueError, match=r"`units` must be 2, one a pattern"):

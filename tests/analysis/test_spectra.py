@@ -15,7 +15,7 @@ def wave(k, w=16, height=0.3):
     return 0.5 + height * row.expand(1, 2, w, w)
 
 
-def test_a_waves_energy_lies_at_its_frequency():
+def test_a_waves_energy_lies_at_its_frequency() -> None:
     for k in (1, 3, 6):
         found = radial_spectrum(wave(k))
         assert abs(float(found.frequency[found.power[0].argmax()]) - k / 16) <= math.sqrt(0.5) / 16
@@ -24,7 +24,7 @@ def test_a_waves_energy_lies_at_its_frequency():
     assert shares == pytest.approx([0, 0, 1, 1], abs=1e-9)
 
 
-def test_power_adds_up_to_the_variance():
+def test_power_adds_up_to_the_variance() -> None:
     x = torch.rand(3, 2, 7, 10, dtype=torch.float64)
     found = radial_spectrum(x, bins=5)
     length = torch.hypot(
@@ -36,19 +36,19 @@ def test_power_adds_up_to_the_variance():
     torch.testing.assert_close((found.power * members).sum(dim=1), whole)
 
 
-def test_white_noise_is_flat():
+def test_white_noise_is_flat() -> None:
     x = torch.randn(400, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     power = radial_spectrum(x).power.mean(dim=0)
     assert power.tolist() == pytest.approx([1.0] * len(power), rel=0.1)
 
 
-def test_what_has_no_contrast_has_no_share():
+def test_what_has_no_contrast_has_no_share() -> None:
     x = torch.full((2, 3, 6, 6), 0.37)
     assert high_frequency_share(x).tolist() == [0, 0]
     assert high_frequency_share(torch.zeros(1, 1, 4, 4)).tolist() == [0]
 
 
-def test_bands_add_up_and_are_pure():
+def test_bands_add_up_and_are_pure() -> None:
     x = torch.rand(2, 3, 9, 8, dtype=torch.float64)
     low, high = band_pass(x, 0.0, 0.3), band_pass(x, 0.3)
     torch.testing.assert_close(low + high, x)
@@ -57,7 +57,7 @@ def test_bands_add_up_and_are_pure():
     assert high.mean(dim=(2, 3)).abs().max() < 1e-12
 
 
-def test_a_linear_models_gradient_is_known_and_the_model_untouched():
+def test_a_linear_models_gradient_is_known_and_the_model_untouched() -> None:
     model = linear(classes=3, side=4).double()
     x, y = torch.rand(5, 1, 4, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 1, 0])
     found = input_gradients(model, x, y, batch_size=2)
@@ -72,7 +72,7 @@ def test_a_linear_models_gradient_is_known_and_the_model_untouched():
     assert all(p.grad is None for p in net.parameters())
 
 
-def test_bad_input():
+def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"`images` must have shape \[n, channels"):
         radial_spectrum(torch.rand(4, 4))
     with pytest.raises(ValueError, match=r"`cutoff` must lie in \(0, 0.7071\]"):

@@ -1,5 +1,6 @@
 """A result is verified by the model itself, which is not asked the same thing twice."""
 
+import pytest
 import torch
 
 from notbugs.attacks import attack as room
@@ -11,7 +12,7 @@ from notbugs.models import build, standin
 N = 20
 
 
-def scene(monkeypatch, noise):
+def scene(monkeypatch: pytest.MonkeyPatch, noise):
     """A net, its images, and a stand-in whose logits are off by `noise`; questions counted."""
     model = build("mlp", shape=(1, 6, 6), classes=4, seed=2).eval()
     x = random.uniform(random.row_keys(N, "asked"), (1, 6, 6))
@@ -30,7 +31,7 @@ def scene(monkeypatch, noise):
     return model, x, y, asked
 
 
-def test_the_last_answer_serves_to_verify(monkeypatch):
+def test_the_last_answer_serves_to_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, y, asked = scene(monkeypatch, 0.0)
     found = pgd(Linf(), 0.05, steps=5)(model, x, y)
     # The clean images, two of them behind others, one's gradient, and the results: once each.
@@ -41,7 +42,7 @@ def test_the_last_answer_serves_to_verify(monkeypatch):
         assert torch.equal(found.success, model.logits(found.x_adv).argmax(dim=1) != y)
 
 
-def test_a_stand_in_that_claims_too_much_is_not_believed(monkeypatch):
+def test_a_stand_in_that_claims_too_much_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, y, asked = scene(monkeypatch, 3.0)
     found = pgd(Linf(), 0.02, steps=5)(model, x, y)
     assert len(asked) > 3  # rows whose success was denied were attacked on the model

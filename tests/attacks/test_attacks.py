@@ -34,7 +34,7 @@ def grey(n, seed=0):
 
 @EACH_NORM
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
-def test_on_a_linear_model_success_is_eps_above_the_margin(norm, name):
+def test_on_a_linear_model_success_is_eps_above_the_margin(norm, name) -> None:
     model, x = linear(), grey(200)
     with torch.no_grad():
         logits = model.logits(x)
@@ -52,7 +52,7 @@ def test_on_a_linear_model_success_is_eps_above_the_margin(norm, name):
 
 @EACH_NORM
 @EACH
-def test_what_is_reported_is_what_the_model_says(norm, method):
+def test_what_is_reported_is_what_the_model_says(norm, method) -> None:
     model, x = linear(classes=4), grey(40, 1)
     y = torch.arange(40) % 4
     found = method(norm, 0.1)(model, x, y)
@@ -71,7 +71,7 @@ def test_what_is_reported_is_what_the_model_says(norm, method):
 
 @EACH_NORM
 @EACH
-def test_rows_do_not_depend_on_their_neighbours(norm, method):
+def test_rows_do_not_depend_on_their_neighbours(norm, method) -> None:
     model = build("cnn", shape=(1, 8, 8), classes=5, seed=0, options={"width": 4, "hidden": 8})
     keys = random.row_keys(24, "rows")
     x, y = random.uniform(keys, (1, 8, 8)), torch.arange(24) % 5
@@ -83,7 +83,7 @@ def test_rows_do_not_depend_on_their_neighbours(norm, method):
         assert torch.equal(part.success, whole.success[half])
 
 
-def test_targeted_attacks_reach_the_target_and_may_aim_at_the_truth_alone():
+def test_targeted_attacks_reach_the_target_and_may_aim_at_the_truth_alone() -> None:
     model, x = linear(classes=4), grey(40, 2)
     with torch.no_grad():
         said = model.logits(x).argmax(dim=1)
@@ -96,7 +96,7 @@ def test_targeted_attacks_reach_the_target_and_may_aim_at_the_truth_alone():
     assert alone.attack_success_rate == 1.0
 
 
-def test_same_seed_same_bits_and_more_restarts_never_lose():
+def test_same_seed_same_bits_and_more_restarts_never_lose() -> None:
     model, x = linear(classes=4), grey(60, 3)
     y = torch.arange(60) % 4
     one = pgd(Linf(), 0.03, steps=3)(model, x, y, seed=5)
@@ -107,7 +107,7 @@ def test_same_seed_same_bits_and_more_restarts_never_lose():
     assert bool((more.loss[~more.success] <= one.loss[~more.success]).all())
 
 
-def test_stopping_early_finds_the_same_successes_for_less():
+def test_stopping_early_finds_the_same_successes_for_less() -> None:
     model = build("cnn", shape=(1, 8, 8), classes=5, seed=1, options={"width": 4, "hidden": 8})
     x = random.uniform(random.row_keys(64, "early"), (1, 8, 8))
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_stopping_early_finds_the_same_successes_for_less():
     assert early.backwards < full.backwards
 
 
-def test_the_model_is_left_as_it_was():
+def test_the_model_is_left_as_it_was() -> None:
     model = build("resnet8", shape=(1, 8, 8), classes=3, seed=0, options={"width": 2})
     model.train()
     next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)).eval()
@@ -139,7 +139,7 @@ def test_the_model_is_left_as_it_was():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_saturated_models_show_as_zero_gradients():
+def test_saturated_models_show_as_zero_gradients() -> None:
     model, x = linear(), grey(10, 4)
     with torch.no_grad():
         model.body[1].weight.mul_(1e6)
@@ -167,7 +167,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("call", "message"), BAD)
-def test_bad_input_is_explained(call, message):
+def test_bad_input_is_explained(call, message) -> None:
     with pytest.raises(Exception, match=message) as caught:
         call(linear())
     assert isinstance(caught.value, (ValueError, TypeError))

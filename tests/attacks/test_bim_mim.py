@@ -37,7 +37,7 @@ def slope(model, x, classes):
 
 
 @EACH
-def test_results_are_batch_invariant_and_repeat(make):
+def test_results_are_batch_invariant_and_repeat(make) -> None:
     model, x, y = net()
     whole, parts = in_parts(make(), model, x, y, 7)
     for rows, part in parts:
@@ -47,7 +47,7 @@ def test_results_are_batch_invariant_and_repeat(make):
 
 
 @EACH
-def test_a_targeted_call_only_counts_the_target(make):
+def test_a_targeted_call_only_counts_the_target(make) -> None:
     model, x, y = net()
     targets = (y + 1) % 5
     found = make()(model, x, y, targets=targets)
@@ -56,13 +56,13 @@ def test_a_targeted_call_only_counts_the_target(make):
     assert torch.equal(found.success, after == targets)
 
 
-def test_the_number_of_steps_is_the_papers():
+def test_the_number_of_steps_is_the_papers() -> None:
     assert [default_steps(e / 255) for e in (2, 4, 8, 15, 16, 32)] == [3, 5, 10, 19, 20, 36]
     assert bim(8 / 255).solver.max_steps == 10
     assert bim(8 / 255, steps=3).name == "BIM-3"
 
 
-def test_bim_is_the_papers_loop():
+def test_bim_is_the_papers_loop() -> None:
     model, x, y = net()
     moved = x
     for _ in range(6):
@@ -74,7 +74,7 @@ def test_bim_is_the_papers_loop():
     assert torch.equal(bim(0.05, 0.02, 6)(model, x, y).x_adv, same.x_adv)
 
 
-def test_least_likely_is_the_papers_loop_and_counts_any_mistake():
+def test_least_likely_is_the_papers_loop_and_counts_any_mistake() -> None:
     model, x, y = net()
     with torch.no_grad():
         chosen = model.logits(x).argmin(dim=1)
@@ -91,7 +91,7 @@ def test_least_likely_is_the_papers_loop_and_counts_any_mistake():
 
 
 @pytest.mark.parametrize("norm", [Linf(), L2()])
-def test_mim_is_the_papers_loop(norm):
+def test_mim_is_the_papers_loop(norm) -> None:
     model, x, y = net()
     moved, g = x, torch.zeros_like(x)
     for _ in range(5):
@@ -103,7 +103,7 @@ def test_mim_is_the_papers_loop(norm):
     torch.testing.assert_close(found.x_adv, moved)
 
 
-def test_on_a_linear_model_all_reach_the_exact_boundary():
+def test_on_a_linear_model_all_reach_the_exact_boundary() -> None:
     layer = nn.Linear(16, 2)
     model = wrap(nn.Sequential(nn.Flatten(), layer), shape=(1, 4, 4), classes=2, embedding="0")
     x = 0.4 + 0.2 * random.uniform(random.row_keys(100, "x"), (1, 4, 4))
@@ -120,7 +120,7 @@ def test_on_a_linear_model_all_reach_the_exact_boundary():
         assert torch.equal(found.success[sure], (distance < eps)[sure])
 
 
-def test_resizing_is_bilinear_and_somewhere_inside():
+def test_resizing_is_bilinear_and_somewhere_inside() -> None:
     x = random.uniform(random.row_keys(40, "x"), (2, 8, 10), torch.float64)
     keys = random.row_keys(40, "keys")
     out = Resized(1.0, 0.5)(x, keys)
@@ -137,7 +137,7 @@ def test_resizing_is_bilinear_and_somewhere_inside():
     torch.testing.assert_close(Resized(1.0, 0.5)(x[5:9], keys[5:9]), out[5:9])
 
 
-def test_the_probability_is_the_share_of_rows_transformed():
+def test_the_probability_is_the_share_of_rows_transformed() -> None:
     x = random.uniform(random.row_keys(400, "x"), (1, 8, 8))
     out = Resized(0.3, 0.5)(x, random.row_keys(400, "keys"))
     share = float((out != x).flatten(1).any(dim=1).float().mean())
@@ -145,7 +145,7 @@ def test_the_probability_is_the_share_of_rows_transformed():
     assert torch.equal(Resized(0.0)(x, random.row_keys(400, "keys")), x)
 
 
-def test_blurring_keeps_the_image_and_blurs_the_gradient():
+def test_blurring_keeps_the_image_and_blurs_the_gradient() -> None:
     x = random.uniform(random.row_keys(3, "x"), (2, 9, 9), torch.float64).requires_grad_()
     grad = torch.zeros_like(x)
     grad[:, :, 4, 4] = 1.0
@@ -159,7 +159,7 @@ def test_blurring_keeps_the_image_and_blurs_the_gradient():
     assert float(got.sum()) == pytest.approx(6.0)
 
 
-def test_the_transformed_objective_is_judged_on_the_image_itself():
+def test_the_transformed_objective_is_judged_on_the_image_itself() -> None:
     model, x, y = net()
     attack = di_fgsm(Linf(), 0.06, 3, probability=1.0, smallest=0.5, draws=2)
     objective, _context = attack.objective(model.logits, y, None)
@@ -177,7 +177,7 @@ def test_the_transformed_objective_is_judged_on_the_image_itself():
 
 
 @pytest.mark.parametrize("draws", [1, 3])
-def test_every_pass_through_a_transformation_counts(draws):
+def test_every_pass_through_a_transformation_counts(draws) -> None:
     model, x, y = net()
     asked, answered = [], []
     model.register_forward_hook(lambda module, given, out: asked.append(len(out)))
@@ -202,6 +202,6 @@ def test_every_pass_through_a_transformation_counts(draws):
         (lambda: ti_fgsm(L2(), 0.5, radius=0), "`radius` must be at least 1"),
     ],
 )
-def test_bad_options_are_named(make, match):
+def test_bad_options_are_named(make, match) -> None:
     with pytest.raises(ValueError, match=match):
         make()

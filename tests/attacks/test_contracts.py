@@ -17,7 +17,7 @@ N = 30
 class Logits(nn.Module):
     """A linear layer and a function of its logits, on images of 2x2 pixels."""
 
-    def __init__(self, after=lambda z: z, classes=2):
+    def __init__(self, after=lambda z: z, classes=2) -> None:
         super().__init__()
         self.flat, self.layer, self.after = nn.Flatten(), nn.Linear(4, classes), after
         with torch.no_grad():
@@ -41,7 +41,7 @@ def net():
 
 
 @EACH_NORM
-def test_a_targeted_attack_on_a_linear_model_succeeds_iff_eps_is_above_the_margin(norm):
+def test_a_targeted_attack_on_a_linear_model_succeeds_iff_eps_is_above_the_margin(norm) -> None:
     model, x = model_of(), images(200)
     w = model.body.layer.weight.detach()
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_a_targeted_attack_on_a_linear_model_succeeds_iff_eps_is_above_the_margi
 
 
 @EACH_NORM
-def test_fgsm_is_one_full_step_along_the_steepest_direction(norm):
+def test_fgsm_is_one_full_step_along_the_steepest_direction(norm) -> None:
     model, x, y = net()
     leaf = x.clone().requires_grad_()
     loss = nn.functional.cross_entropy(model.logits(leaf), y, reduction="sum")
@@ -66,11 +66,11 @@ def test_fgsm_is_one_full_step_along_the_steepest_direction(norm):
 
 
 @EACH_NORM
-def test_the_result_is_never_worse_than_the_start(norm):
+def test_the_result_is_never_worse_than_the_start(norm) -> None:
     model, x, y = net()
     seen = []
 
-    def observe(info):
+    def observe(info) -> None:
         seen.append((info.value.clone(), info.success.clone()))
 
     keys = random.row_keys(N, "start")
@@ -86,7 +86,7 @@ def test_the_result_is_never_worse_than_the_start(norm):
     assert bool((found.value <= best)[~found.success].all())
 
 
-def test_restarts_keep_the_first_success_and_else_the_best():
+def test_restarts_keep_the_first_success_and_else_the_best() -> None:
     model, x, y = net()
     one = pgd(L2(), 0.2, steps=2, step_size=0.05)(model, x, y, seed=5)
     more = pgd(L2(), 0.2, steps=2, step_size=0.05, restarts=5)(model, x, y, seed=5)
@@ -97,7 +97,7 @@ def test_restarts_keep_the_first_success_and_else_the_best():
     assert more.backwards < 5 * one.backwards
 
 
-def test_restarts_are_batch_invariant_and_stop_when_nothing_stands():
+def test_restarts_are_batch_invariant_and_stop_when_nothing_stands() -> None:
     model, x, y = net()
     whole, parts = in_parts(pgd(Linf(), 0.03, steps=2, restarts=3), model, x, y, 7)
     for rows, part in parts:
@@ -108,7 +108,7 @@ def test_restarts_are_batch_invariant_and_stop_when_nothing_stands():
     assert easy.backwards == 10 * N
 
 
-def test_without_a_random_start_the_seed_changes_nothing():
+def test_without_a_random_start_the_seed_changes_nothing() -> None:
     model, x, y = net()
     still = pgd(L2(), 0.3, steps=3, random_start=False)
     assert torch.equal(still(model, x, y, seed=1).x_adv, still(model, x, y, seed=2).x_adv)
@@ -116,7 +116,7 @@ def test_without_a_random_start_the_seed_changes_nothing():
     assert not torch.equal(moved(model, x, y, seed=1).x_adv, moved(model, x, y, seed=2).x_adv)
 
 
-def test_the_cost_is_counted():
+def test_the_cost_is_counted() -> None:
     model, x, y = net()
     found = pgd(Linf(), 0.01, steps=7)(model, x, y)
     assert (found.forwards, found.backwards) == ((7 + 1 + 2) * N, 7 * N)
@@ -125,7 +125,7 @@ def test_the_cost_is_counted():
     assert fgsm(0.01)(model, x, y).queries == 4.0
 
 
-def test_an_attack_is_a_plain_value():
+def test_an_attack_is_a_plain_value() -> None:
     attack = pgd(Linf(), 8 / 255, steps=7)
     assert attack == pgd(Linf(), 8 / 255, steps=7) != pgd(Linf(), 8 / 255, steps=8)
     assert len({attack, pgd(Linf(), 8 / 255, steps=7)}) == 1
@@ -135,7 +135,7 @@ def test_an_attack_is_a_plain_value():
         attack.restarts = 3
 
 
-def test_the_loss_climbed_can_be_another():
+def test_the_loss_climbed_can_be_another() -> None:
     model, x, y = net()
     found = pgd(Linf(), 0.1, steps=20, loss=margin)(model, x, y)
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_the_loss_climbed_can_be_another():
     assert int(found.success.sum()) > 0
 
 
-def test_the_last_point_is_returned_where_that_is_asked_for():
+def test_the_last_point_is_returned_where_that_is_asked_for() -> None:
     model, x, y = net()
     last = pgd(Linf(), 0.3, steps=3, step_size=0.29, random_start=False, keep=Last())
     best = pgd(Linf(), 0.3, steps=3, step_size=0.29, random_start=False)
@@ -153,7 +153,7 @@ def test_the_last_point_is_returned_where_that_is_asked_for():
     assert not torch.equal(best(model, x, y).x_adv, last(model, x, y).x_adv)
 
 
-def test_labels_of_any_integer_type_and_images_with_a_graph_are_welcome():
+def test_labels_of_any_integer_type_and_images_with_a_graph_are_welcome() -> None:
     model, x, y = net()
     attack = pgd(Linf(), 0.05, steps=2)
     wanted = attack(model, x, y).x_adv
@@ -167,7 +167,7 @@ def test_labels_of_any_integer_type_and_images_with_a_graph_are_welcome():
     assert leaf.grad is None
 
 
-def test_losses():
+def test_losses() -> None:
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.0, 0.0]])
     classes = torch.tensor([0, 2])
     assert margin(logits, classes).tolist() == [-1.5, 0.0]
@@ -179,11 +179,11 @@ def test_losses():
     assert cross_entropy(logits.bfloat16(), classes).dtype == torch.float32
 
 
-def test_a_row_of_nan_is_no_class():
+def test_a_row_of_nan_is_no_class() -> None:
     assert predicted(torch.tensor([[1.0, 2.0], [float("nan"), 0.0]])).tolist() == [1, -1]
 
 
-def test_nan_at_the_adversarial_image_is_told_apart_from_a_success():
+def test_nan_at_the_adversarial_image_is_told_apart_from_a_success() -> None:
     """Such a model is fine on clean images and breaks down close to them."""
 
     def breaks(z):
@@ -223,13 +223,13 @@ BAD = {
 
 
 @pytest.mark.parametrize(("call", "message"), BAD.values(), ids=list(BAD))
-def test_bad_input_is_explained(call, message):
+def test_bad_input_is_explained(call, message) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         call(model_of())
 
 
 @EACH_NORM
-def test_a_radius_that_the_images_cannot_hold_is_refused(norm):
+def test_a_radius_that_the_images_cannot_hold_is_refused(norm) -> None:
     model, x, y = model_of(), images(3), torch.tensor([0, 1, 0])
     fine = pgd(norm, 1e-6, steps=2)
     with pytest.raises(ValueError, match=r"`eps` must be at least 1\.9e-06 .*float32.*double"):
@@ -239,7 +239,7 @@ def test_a_radius_that_the_images_cannot_hold_is_refused(norm):
 
 
 @pytest.mark.parametrize("attack", [ATTACK, fgsm(0.1), pgd(L2(), 0.1)])
-def test_a_model_that_gives_nan_is_refused(attack):
+def test_a_model_that_gives_nan_is_refused(attack) -> None:
     broken = model_of()
     with torch.no_grad():
         broken.body.layer.weight[0, 0] = float("nan")
@@ -249,7 +249,7 @@ def test_a_model_that_gives_nan_is_refused(attack):
         attack(broken, X, targets=Y)
 
 
-def test_what_a_method_is_not_defined_for_is_refused():
+def test_what_a_method_is_not_defined_for_is_refused() -> None:
     model, x = model_of(), images(4)
     with pytest.raises(ValueError, match=r"at least 3 classes for PGD-2; got 2.*margin"):
         pgd(Linf(), 0.1, steps=2, loss=dlr)(model, x, torch.zeros(4, dtype=torch.int64))
@@ -262,7 +262,7 @@ def test_what_a_method_is_not_defined_for_is_refused():
         Threat.parse("l0:3").as_norm("PGD")
 
 
-def test_a_model_without_gradients_is_sent_to_square():
+def test_a_model_without_gradients_is_sent_to_square() -> None:
     model, x, y = net()
     blind = wrap(Blind(model.body), shape=(1, 8, 8), classes=5, embedding="inner")
     with pytest.raises(ValueError, match=r"can be differentiated .* for PGD-2.*use square"):
@@ -271,7 +271,7 @@ def test_a_model_without_gradients_is_sent_to_square():
 
 
 class Blind(nn.Module):
-    def __init__(self, inner):
+    def __init__(self, inner) -> None:
         super().__init__()
         self.inner = inner
 

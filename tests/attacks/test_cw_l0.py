@@ -11,7 +11,7 @@ N = 4
 class Weighted(torch.nn.Module):
     """Two classes; the logits' difference is the sum of weighted pixels, less a bias a half."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.flat, self.layer = torch.nn.Flatten(), torch.nn.Linear(16, 2)
         with torch.no_grad():
@@ -28,7 +28,7 @@ def net():
 
 
 @pytest.mark.parametrize("targeted", [False, True])
-def test_the_fewest_pixels_of_a_linear_model(targeted):
+def test_the_fewest_pixels_of_a_linear_model(targeted) -> None:
     model = wrap(Weighted(), shape=(1, 4, 4), classes=2, embedding="flat")
     x = torch.full((3, 1, 4, 4), 0.0)
     x[1], x[2] = 0.05, 0.1
@@ -45,7 +45,7 @@ def test_the_fewest_pixels_of_a_linear_model(targeted):
     assert bool((found.distance >= fewest).all())
 
 
-def test_a_net_falls_to_few_pixels_and_the_rest_is_untouched():
+def test_a_net_falls_to_few_pixels_and_the_rest_is_untouched() -> None:
     model, x, y = net()
     found = cw_l0(25, growth=10.0, largest_c=1e3)(model, x, y)
     assert found.attack_success_rate == 1
@@ -55,7 +55,7 @@ def test_a_net_falls_to_few_pixels_and_the_rest_is_untouched():
     assert bool((found.steps > 0).all())
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
     whole, parts = in_parts(cw_l0(12, growth=10.0, largest_c=20.0), model, x, y, 2)
     for part, again in parts:
@@ -64,14 +64,14 @@ def test_a_row_does_not_depend_on_its_neighbours():
         assert torch.equal(again.success, whole.success[part])
 
 
-def test_images_that_need_no_change_are_returned_as_they_are():
+def test_images_that_need_no_change_are_returned_as_they_are() -> None:
     model, x, y = net()
     found = cw_l0(5)(model, x, (y + 1) % 5)
     assert bool((found.distance == 0).all())
     assert found.backwards == 0
 
 
-def test_bad_options_are_refused():
+def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="steps"):
         cw_l0(0)
     with pytest.raises(ValueError, match="growth"):

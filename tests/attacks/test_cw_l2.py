@@ -39,7 +39,7 @@ def net():
     return small_net(N)
 
 
-def test_tanh_gives_an_image_back_and_leaves_no_pixel_frozen():
+def test_tanh_gives_an_image_back_and_leaves_no_pixel_frozen() -> None:
     x = torch.linspace(0, 1, 12).reshape(1, 1, 3, 4)
     w = Tanh().encode(x).requires_grad_()
     torch.testing.assert_close(Tanh().decode(w), x, atol=1e-6, rtol=0)
@@ -52,7 +52,7 @@ def test_tanh_gives_an_image_back_and_leaves_no_pixel_frozen():
         Tanh(0.0)
 
 
-def test_the_bracket_grows_until_something_works_then_halves():
+def test_the_bracket_grows_until_something_works_then_halves() -> None:
     b = Bracket.around(0.01, torch.zeros(3))
     b = b.narrowed(torch.tensor([False, False, True]))
     torch.testing.assert_close(b.c, torch.tensor([0.1, 0.1, 0.005]))
@@ -63,7 +63,7 @@ def test_the_bracket_grows_until_something_works_then_halves():
 
 
 @EACH_FORM
-def test_objectives_say_where_the_goal_is_and_are_finite_far_out(form):
+def test_objectives_say_where_the_goal_is_and_are_finite_far_out(form) -> None:
     z = torch.tensor([[3.0, -1.0, -2.0], [-9.0, -3.0, -2.0], [80.0, -40.0, 0.0]])
     classes = torch.tensor([0, 0, 0])
     near, away = goal(form, z, None, classes, 0.0), goal(form, z, classes, None, 0.0)
@@ -76,7 +76,7 @@ def test_objectives_say_where_the_goal_is_and_are_finite_far_out(form):
     assert bool(grad.isfinite().all())
 
 
-def test_objectives_against_their_formulas():
+def test_objectives_against_their_formulas() -> None:
     z, t = random.normal(random.row_keys(6, "z"), (4,)), torch.tensor([0, 1, 2, 3, 0, 1])
     p = z.softmax(dim=1)
     own, best = p.gather(1, t[:, None])[:, 0], p.scatter(1, t[:, None], -1).amax(dim=1)
@@ -93,7 +93,7 @@ def test_objectives_against_their_formulas():
 
 
 @pytest.mark.parametrize("targeted", [False, True])
-def test_a_linear_model_is_broken_at_its_distance(targeted):
+def test_a_linear_model_is_broken_at_its_distance(targeted) -> None:
     # Towards a target of several classes, a third class can bind: no closed form.
     model, x = linear(2 if targeted else 3), grey()
     with torch.no_grad():
@@ -110,14 +110,14 @@ def test_a_linear_model_is_broken_at_its_distance(targeted):
 
 
 @EACH_FORM
-def test_every_objective_breaks_a_net(form):
+def test_every_objective_breaks_a_net(form) -> None:
     model, x, y = net()
     found = cw_l2(40, search_steps=4, initial_c=0.1, objective=form)(model, x, y)
     assert found.attack_success_rate > (0.6 if form == "f4" else 0.9)  # F = 1/2 is far here
     assert bool((found.distance[found.success] < 3).all())
 
 
-def test_confidence_is_part_of_success():
+def test_confidence_is_part_of_success() -> None:
     model, x = linear(), grey()
     y = model.logits(x).detach().argmax(dim=1)
     plain, sure = (
@@ -129,7 +129,7 @@ def test_confidence_is_part_of_success():
     assert bool((sure.distance > plain.distance).all())
 
 
-def test_images_that_need_no_change_are_returned_as_they_are():
+def test_images_that_need_no_change_are_returned_as_they_are() -> None:
     model, x, y = net()
     wrong = (y + 1) % 5
     found = cw_l2(20, search_steps=2)(model, x, wrong)
@@ -142,7 +142,7 @@ def test_images_that_need_no_change_are_returned_as_they_are():
     assert found.backwards > 0
 
 
-def test_early_abort_saves_gradients_and_loses_little():
+def test_early_abort_saves_gradients_and_loses_little() -> None:
     model, x, y = net()
     long = cw_l2(100, search_steps=3, initial_c=0.1, abort_early=False)(model, x, y)
     short = cw_l2(100, search_steps=3, initial_c=0.1)(model, x, y)
@@ -150,7 +150,7 @@ def test_early_abort_saves_gradients_and_loses_little():
     assert float(short.distance.mean()) < 1.02 * float(long.distance.mean())
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
     whole, parts = in_parts(cw_l2(25, search_steps=3, initial_c=0.1), model, x, y, 7)
     for part, again in parts:
@@ -158,7 +158,7 @@ def test_a_row_does_not_depend_on_its_neighbours():
         assert torch.equal(again.success, whole.success[part])
 
 
-def test_bad_options_are_refused():
+def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="steps"):
         cw_l2(0)
     with pytest.raises(ValueError, match="initial_c"):

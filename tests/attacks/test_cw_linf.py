@@ -13,7 +13,7 @@ def net(n=N):
 
 
 @pytest.mark.parametrize("targeted", [False, True])
-def test_a_linear_model_is_broken_near_its_distance(targeted):
+def test_a_linear_model_is_broken_near_its_distance(targeted) -> None:
     model = linear()
     x = 0.35 + 0.3 * random.uniform(random.row_keys(N, "grey"), (1, 4, 4))
     w = model.body.layer.weight.detach()
@@ -29,7 +29,7 @@ def test_a_linear_model_is_broken_near_its_distance(targeted):
     assert float(ratio.max()) < 1.05
 
 
-def test_a_short_run_moves_pixels_at_the_edges_of_the_box():
+def test_a_short_run_moves_pixels_at_the_edges_of_the_box() -> None:
     model = linear()
     x = (random.uniform(random.row_keys(N, "edges"), (1, 4, 4)) > 0.5).float()
     with torch.no_grad():
@@ -38,7 +38,7 @@ def test_a_short_run_moves_pixels_at_the_edges_of_the_box():
     assert found.attack_success_rate == 1
 
 
-def test_whole_levels_are_whole_and_can_be_one_bit():
+def test_whole_levels_are_whole_and_can_be_one_bit() -> None:
     model, x, y = net()
     x = (x * 255).round() / 255
     found = cw_linf(40, shrink=0.7, levels=255)(model, x, y)
@@ -49,7 +49,7 @@ def test_whole_levels_are_whole_and_can_be_one_bit():
     assert float(found.distance.mean()) < 1.2 * float(plain.distance.mean()) + 1 / 255
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
     whole, parts = in_parts(cw_linf(15, shrink=0.6), model, x, y, 4)
     for part, again in parts:
@@ -57,7 +57,7 @@ def test_a_row_does_not_depend_on_its_neighbours():
         assert torch.equal(again.success, whole.success[part])
 
 
-def test_rows_that_never_fall_keep_their_best_try():
+def test_rows_that_never_fall_keep_their_best_try() -> None:
     model, x, y = net()
     found = cw_linf(3, largest_c=0.5, step_size=1e-4)(model, x, y)
     assert not bool(found.success.any())
@@ -66,14 +66,14 @@ def test_rows_that_never_fall_keep_their_best_try():
     assert found.steps.shape == (N,)
 
 
-def test_images_that_need_no_change_are_returned_as_they_are():
+def test_images_that_need_no_change_are_returned_as_they_are() -> None:
     model, x, y = net()
     found = cw_linf(5)(model, x, (y + 1) % 5)
     assert bool((found.distance == 0).all())
     assert found.backwards == 0
 
 
-def test_bad_options_are_refused():
+def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="shrink"):
         cw_linf(shrink=1.0)
     with pytest.raises(ValueError, match="growth"):

@@ -27,7 +27,7 @@ def net():
 
 @EACH_NORM
 @pytest.mark.parametrize("classes", [2, 4])
-def test_one_step_reaches_the_nearest_boundary_of_a_linear_model(norm, classes):
+def test_one_step_reaches_the_nearest_boundary_of_a_linear_model(norm, classes) -> None:
     model, x = linear(classes), grey()
     y, w = said(model, x), model.body.layer.weight.detach()
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_one_step_reaches_the_nearest_boundary_of_a_linear_model(norm, classes):
 
 
 @EACH_NORM
-def test_a_net_falls_in_few_steps_near_its_boundary(norm):
+def test_a_net_falls_in_few_steps_near_its_boundary(norm) -> None:
     model, x, y = net()
     found = deepfool(norm)(model, x, y)
     assert found.attack_success_rate == 1
@@ -53,7 +53,7 @@ def test_a_net_falls_in_few_steps_near_its_boundary(norm):
     assert float((said(model, back) == y).float().mean()) > 0.8
 
 
-def test_fewer_candidates_cost_fewer_gradients():
+def test_fewer_candidates_cost_fewer_gradients() -> None:
     model, x, y = net()
     few, all_of_them = deepfool(candidates=1)(model, x, y), deepfool()(model, x, y)
     assert few.attack_success_rate == 1
@@ -62,7 +62,7 @@ def test_fewer_candidates_cost_fewer_gradients():
     assert float(few.distance.mean()) > 0.99 * float(all_of_them.distance.mean())
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
     whole, parts = in_parts(deepfool(), model, x, y, 5)
     for part, again in parts:
@@ -70,7 +70,7 @@ def test_a_row_does_not_depend_on_its_neighbours():
         assert torch.equal(again.success, whole.success[part])
 
 
-def test_a_flat_model_stays_where_it_is_and_wrong_rows_are_untouched():
+def test_a_flat_model_stays_where_it_is_and_wrong_rows_are_untouched() -> None:
     model, x = linear(), grey()
     wrong = (said(model, x) + 1) % 4
     assert bool((deepfool()(model, x, wrong).distance == 0).all())
@@ -83,7 +83,7 @@ def test_a_flat_model_stays_where_it_is_and_wrong_rows_are_untouched():
     assert bool((found.zero_grads == 3).all())
 
 
-def test_bad_options_are_refused():
+def test_bad_options_are_refused() -> None:
     model, x = linear(), grey()
     y = said(model, x)
     with pytest.raises(ValueError, match="nearest class"):

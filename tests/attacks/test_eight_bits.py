@@ -28,7 +28,7 @@ EACH = pytest.mark.parametrize(("norm", "eps"), THREATS, ids=["linf", "between",
 
 @EACH
 @pytest.mark.parametrize("whole", [True, False], ids=["8-bit", "float"])
-def test_it_stays_within_the_threat_and_says_what_the_model_says(norm, eps, whole):
+def test_it_stays_within_the_threat_and_says_what_the_model_says(norm, eps, whole) -> None:
     model, x, y = scene(whole)
     attack = pgd(norm, eps, steps=10)
     found = attack(model, x, y)
@@ -45,7 +45,7 @@ def test_it_stays_within_the_threat_and_says_what_the_model_says(norm, eps, whol
     assert int((made.success & found.success).sum()) >= 0.8 * int(found.success.sum())
 
 
-def test_a_change_that_fits_is_rounded_to_the_nearest_levels():
+def test_a_change_that_fits_is_rounded_to_the_nearest_levels() -> None:
     model, x, y = scene()
     attack = pgd(Linf(), 6 / 255, steps=10)
     x_adv = attack(model, x, y).x_adv
@@ -54,7 +54,7 @@ def test_a_change_that_fits_is_rounded_to_the_nearest_levels():
     assert float((made.images - 255 * x_adv).abs().max()) <= 0.5 + 1e-4
 
 
-def test_rounding_alone_would_leave_the_ball_and_hardly_costs_distance():
+def test_rounding_alone_would_leave_the_ball_and_hardly_costs_distance() -> None:
     model, x, y = scene()
     for norm, eps in ((Linf(), 6.6 / 255), (L2(), 0.1)):
         attack = pgd(norm, eps, steps=10)
@@ -67,7 +67,7 @@ def test_rounding_alone_would_leave_the_ball_and_hardly_costs_distance():
         assert float(made.distance[made.shrunk].mean()) > 0.85 * eps
 
 
-def test_pixels_that_did_not_change_do_not_change_for_l0():
+def test_pixels_that_did_not_change_do_not_change_for_l0() -> None:
     model, x, y = scene(whole=False)
     attack = fmn(L0(), 20)
     found = attack(model, x, y)
@@ -75,7 +75,7 @@ def test_pixels_that_did_not_change_do_not_change_for_l0():
     assert bool((made.distance <= found.distance).all())
 
 
-def test_a_nearest_success_may_be_lost_and_it_says_so():
+def test_a_nearest_success_may_be_lost_and_it_says_so() -> None:
     model, x, y = scene()
     attack = fmn(L2(), 60)
     found = attack(model, x, y)
@@ -85,7 +85,7 @@ def test_a_nearest_success_may_be_lost_and_it_says_so():
     assert not bool(made.shrunk.any())  # no threat bounds it
 
 
-def test_a_target_stays_the_goal():
+def test_a_target_stays_the_goal() -> None:
     model, x, y = scene()
     targets = (y + 1) % 5
     attack = pgd(L2(), 1.0, steps=10)
@@ -97,7 +97,7 @@ def test_a_target_stays_the_goal():
     assert bool(made.success.any())
 
 
-def test_the_model_is_left_as_it_was_and_bad_calls_are_refused():
+def test_the_model_is_left_as_it_was_and_bad_calls_are_refused() -> None:
     model, x, y = scene()
     model.train()
     attack = pgd(Threat.parse("l2:0.3").norm, 0.3, steps=2)

@@ -15,7 +15,7 @@ def net():
     return small_net(N, classes=4)
 
 
-def test_every_class_but_the_true_one_is_aimed_at_and_the_cases_follow():
+def test_every_class_but_the_true_one_is_aimed_at_and_the_cases_follow() -> None:
     model, x, y = net()
     found = best_average_worst(cw_l2(40, search_steps=6), model, x, y)
     assert found.distance.shape == found.success.shape == (N, 4)
@@ -34,7 +34,7 @@ def test_every_class_but_the_true_one_is_aimed_at_and_the_cases_follow():
     assert some >= mean >= every > 0
 
 
-def test_targets_that_are_never_reached_are_infinite():
+def test_targets_that_are_never_reached_are_infinite() -> None:
     model, x, y = net()
     found = best_average_worst(pgd(Linf(), 1e-5, steps=1), model, x, y)
     assert not bool(found.success.any())
@@ -44,7 +44,7 @@ def test_targets_that_are_never_reached_are_infinite():
     assert found.attack_success_rate == (0, 0, 0)
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
     keys, attack = random.row_keys(N, "keys"), pgd(Linf(), 0.1, steps=5)
     whole = best_average_worst(attack, model, x, y, keys=keys)
@@ -53,7 +53,7 @@ def test_a_row_does_not_depend_on_its_neighbours():
     torch.testing.assert_close(again.distance, whole.distance[part])
 
 
-def test_bad_labels_are_refused():
+def test_bad_labels_are_refused() -> None:
     model, x, y = net()
     with pytest.raises(ValueError, match="y"):
         best_average_worst(cw_l2(5), model, x, y + 4)

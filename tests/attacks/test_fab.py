@@ -57,7 +57,7 @@ def dual_value(x, normal, rest, multiplier, power):
 
 
 @EACH_NORM
-def test_the_projection_meets_the_hyperplane_in_the_box(norm):
+def test_the_projection_meets_the_hyperplane_in_the_box(norm) -> None:
     keys = random.row_keys(200, "plane")
     x = random.uniform(random.fold(keys, "x"), (1, 3, 3), torch.float64)
     normal = random.normal(random.fold(keys, "w"), (1, 3, 3), torch.float64)
@@ -74,7 +74,7 @@ def test_the_projection_meets_the_hyperplane_in_the_box(norm):
 
 
 @pytest.mark.parametrize(("norm", "power"), [(L1(), 1), (L2(), 2)], ids=["l1", "l2"])
-def test_no_point_of_the_hyperplane_is_nearer(norm, power):
+def test_no_point_of_the_hyperplane_is_nearer(norm, power) -> None:
     keys = random.row_keys(50, "dual")
     x = random.uniform(random.fold(keys, "x"), (1, 1, 6), torch.float64)
     normal = random.normal(random.fold(keys, "w"), (1, 1, 6), torch.float64)
@@ -88,7 +88,7 @@ def test_no_point_of_the_hyperplane_is_nearer(norm, power):
     torch.testing.assert_close(bounds.amax(dim=0), value, rtol=2e-3, atol=1e-5)
 
 
-def test_linf_moves_no_entry_by_more_than_needed():
+def test_linf_moves_no_entry_by_more_than_needed() -> None:
     keys = random.row_keys(50, "linf")
     x = random.uniform(random.fold(keys, "x"), (1, 1, 6), torch.float64)
     normal = random.normal(random.fold(keys, "w"), (1, 1, 6), torch.float64)
@@ -101,7 +101,7 @@ def test_linf_moves_no_entry_by_more_than_needed():
     assert bool((less < rest).all())
 
 
-def test_entries_without_slope_stay_and_a_zero_normal_moves_nothing():
+def test_entries_without_slope_stay_and_a_zero_normal_moves_nothing() -> None:
     x = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.5]]).reshape(2, 1, 1, 3)
     normal = torch.tensor([[0.0, 2.0, -1.0], [0.0, 0.0, 0.0]]).reshape(2, 1, 1, 3)
     wanted = torch.tensor([[0.0, 0.25, 0.0], [0.0, 0.0, 0.0]]).reshape(2, 1, 1, 3)
@@ -111,7 +111,7 @@ def test_entries_without_slope_stay_and_a_zero_normal_moves_nothing():
 
 
 @EACH_NORM
-def test_the_distance_on_a_linear_model_is_the_least(norm):
+def test_the_distance_on_a_linear_model_is_the_least(norm) -> None:
     model, weight, x, z = linear(classes=4)
     best = needed(weight, z, norm)
     inside = best < 0.4  # farther rows meet the box, where the closed form does not hold
@@ -123,7 +123,7 @@ def test_the_distance_on_a_linear_model_is_the_least(norm):
     assert float(ratio.max()) < 1.01
 
 
-def test_more_classes_find_nearer_images_than_one():
+def test_more_classes_find_nearer_images_than_one() -> None:
     model, x, y = net()
     one = fab(L2(), steps=20, targets_tried=1)(model, x, y)
     free = fab(L2(), steps=20, targets_tried=0)(model, x, y)
@@ -135,7 +135,7 @@ def test_more_classes_find_nearer_images_than_one():
 
 
 @EACH_NORM
-def test_within_a_threat_it_breaks_what_pgd_breaks(norm):
+def test_within_a_threat_it_breaks_what_pgd_breaks(norm) -> None:
     model, x, y = net()
     eps = float(fab(norm, steps=20, targets_tried=0)(model, x, y).distance.median()) * 1.02
     found = fab(norm, eps, steps=20)(model, x, y)
@@ -148,7 +148,7 @@ def test_within_a_threat_it_breaks_what_pgd_breaks(norm):
     assert int(found.steps[found.success].min()) < 20
 
 
-def test_it_is_batch_invariant():
+def test_it_is_batch_invariant() -> None:
     model, x, y = net()
     keys = random.row_keys(N, "keys")
     for attack in (fab(Linf(), steps=8), fab(L2(), 0.2, steps=8)):
@@ -158,7 +158,7 @@ def test_it_is_batch_invariant():
             torch.testing.assert_close(some.x_adv, whole.x_adv[part], atol=1e-4, rtol=0)
 
 
-def test_targets_named_by_the_caller_are_reached():
+def test_targets_named_by_the_caller_are_reached() -> None:
     model, x, y = net()
     targets = (y + 2) % 5
     found = fab(L2(), steps=60)(model, x, targets=targets)
@@ -171,20 +171,20 @@ def test_targets_named_by_the_caller_are_reached():
         fab(L2(), steps=2)(model, x)
 
 
-def test_an_image_wrong_from_the_start_has_distance_zero():
+def test_an_image_wrong_from_the_start_has_distance_zero() -> None:
     model, x, y = net()
     found = fab(L2(), steps=3, targets_tried=2)(model, x, (y + 1) % 5)
     assert bool(found.already_wrong.all())
     assert float(found.distance.max()) == 0
 
 
-def sweep(loss, eps=0.03):
+def sweep(loss, eps=0.03) -> Sweep:
     threat = Threat(Linf(), eps)
     solver = Solver(threat.within(), APGD(Linf(), eps), 15, stop=OnSuccess())
     return Sweep("sweep", threat, Linf(), solver, loss, random_start=True)
 
 
-def test_a_sweep_of_apgd_breaks_more_than_one_class():
+def test_a_sweep_of_apgd_breaks_more_than_one_class() -> None:
     model, x, y = net()
     with frozen(model):
         every = sweep(targeted_dlr)(model, x, y)
@@ -193,14 +193,14 @@ def test_a_sweep_of_apgd_breaks_more_than_one_class():
     assert every.backwards < 4 * 15 * N
 
 
-def test_the_targeted_ratio_falls_back_below_four_classes():
+def test_the_targeted_ratio_falls_back_below_four_classes() -> None:
     model, _, x, z = linear(classes=3)
     y = z.argmax(dim=1)
     ratio, plain = sweep(targeted_dlr)(model, x, y), sweep(difference)(model, x, y)
     assert torch.equal(ratio.x_adv, plain.x_adv)
 
 
-def test_bad_options_are_refused():
+def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="`steps` must be at least 1"):
         fab(L2(), steps=0)
     with pytest.raises(ValueError, match="`targets_tried` must be at least 0"):

@@ -22,7 +22,7 @@ def net():
 class Decisions(nn.Module):
     """A linear model that gives its decision alone and has no gradient."""
 
-    def __init__(self, size=9):
+    def __init__(self, size=9) -> None:
         super().__init__()
         self.flat, self.asked = nn.Flatten(), 0
         self.weight = random.normal(random.row_keys(1, "w"), (size,))[0]
@@ -43,7 +43,7 @@ def decisions():
 
 
 @EACH_NORM
-def test_it_finds_the_least_distance_to_a_linear_boundary(norm):
+def test_it_finds_the_least_distance_to_a_linear_boundary(norm) -> None:
     model, x, y = decisions()
     best = model.body.value(x).abs() / norm.dual(model.body.weight[None])
     found = hop_skip_jump(norm, steps=12)(model, x, y)
@@ -54,7 +54,7 @@ def test_it_finds_the_least_distance_to_a_linear_boundary(norm):
     assert found.backwards == 0
 
 
-def test_every_query_is_counted():
+def test_every_query_is_counted() -> None:
     model, x, y = decisions()
     model.body.asked = 0
     found = hop_skip_jump(L2(), steps=2, draws=40)(model, x, y, fast=False)
@@ -64,7 +64,7 @@ def test_every_query_is_counted():
 
 
 @EACH_NORM
-def test_more_steps_come_nearer(norm):
+def test_more_steps_come_nearer(norm) -> None:
     model, x, y = net()
     few = hop_skip_jump(norm, steps=1, draws=30)(model, x, y)
     more = hop_skip_jump(norm, steps=8, draws=30)(model, x, y)
@@ -73,7 +73,7 @@ def test_more_steps_come_nearer(norm):
     assert float(more.distance.median()) < 0.7 * float(few.distance.median())
 
 
-def test_images_serve_as_first_points_and_targets_need_them():
+def test_images_serve_as_first_points_and_targets_need_them() -> None:
     model, x, y = net()
     targets = (y + 1) % 5
     pool = random.uniform(random.row_keys(60, "pool"), (1, 8, 8))
@@ -88,7 +88,7 @@ def test_images_serve_as_first_points_and_targets_need_them():
     assert bool(there.any())
 
 
-def test_rows_wrong_from_the_start_stay_where_they_are():
+def test_rows_wrong_from_the_start_stay_where_they_are() -> None:
     model, x, y = net()
     y = torch.where(torch.arange(N) < 3, (y + 1) % 5, y)
     found = hop_skip_jump(L2(), steps=1, draws=10)(model, x, y)
@@ -97,14 +97,14 @@ def test_rows_wrong_from_the_start_stay_where_they_are():
 
 
 @EACH_NORM
-def test_it_is_batch_invariant(norm):
+def test_it_is_batch_invariant(norm) -> None:
     model, x, y = decisions()
     whole, parts = in_parts(hop_skip_jump(norm, steps=3, draws=40), model, x, y, 3)
     for part, some in parts:
         torch.testing.assert_close(some.x_adv, whole.x_adv[part], atol=1e-5, rtol=0)
 
 
-def test_bad_options_are_refused():
+def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="`norm` must be L2"):
         hop_skip_jump(L1())
     with pytest.raises(ValueError, match="`steps` must be at least 1"):

@@ -16,7 +16,7 @@ EACH_VARIANT = pytest.mark.parametrize("variant", ["Z", "F"])
 class Weighted(nn.Module):
     """Two classes; class 1 leads when the weighted sum of pixels exceeds 1.5."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.flat, self.layer = nn.Flatten(), nn.Linear(16, 2)
         with torch.no_grad():
@@ -40,7 +40,7 @@ def all_pairs(gain, loss, room):
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.0, -1.0])
-def test_the_pair_is_the_best_of_all(slope):
+def test_the_pair_is_the_best_of_all(slope) -> None:
     keys = random.row_keys(60, "pairs")
     gain = random.normal(random.fold(keys, "gain"), (25,))
     loss = random.normal(random.fold(keys, "loss"), (25,)) * 0.6 + slope * gain
@@ -61,7 +61,7 @@ def test_the_pair_is_the_best_of_all(slope):
 
 @EACH_VARIANT
 @pytest.mark.parametrize("targeted", [False, True])
-def test_the_heaviest_pixels_of_a_linear_model_are_lit_in_pairs(variant, targeted):
+def test_the_heaviest_pixels_of_a_linear_model_are_lit_in_pairs(variant, targeted) -> None:
     model = wrap(Weighted(), shape=(1, 4, 4), classes=2, embedding="flat")
     x, y = torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64)
     x[1] = 0.05
@@ -73,7 +73,7 @@ def test_the_heaviest_pixels_of_a_linear_model_are_lit_in_pairs(variant, targete
 
 
 @EACH_VARIANT
-def test_a_net_falls_within_the_share_and_changes_go_one_way(variant):
+def test_a_net_falls_within_the_share_and_changes_go_one_way(variant) -> None:
     model, x, y = net()
     found = jsma(variant, share=0.5)(model, x, y)
     assert found.attack_success_rate > 0.5
@@ -85,7 +85,7 @@ def test_a_net_falls_within_the_share_and_changes_go_one_way(variant):
     assert bool(((darker.x_adv == x) | (darker.x_adv == 0)).all())
 
 
-def test_probabilities_cost_one_gradient_a_step_and_logits_two():
+def test_probabilities_cost_one_gradient_a_step_and_logits_two() -> None:
     model, x, y = net()
     for variant, cost in (("Z", 2), ("F", 1)):
         found = jsma(variant, share=0.05)(model, x, y)
@@ -93,7 +93,7 @@ def test_probabilities_cost_one_gradient_a_step_and_logits_two():
         assert found.backwards <= cost * N
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
     whole, parts = in_parts(jsma(), model, x, y, 5)
     for part, again in parts:
@@ -101,7 +101,7 @@ def test_a_row_does_not_depend_on_its_neighbours():
         assert torch.equal(again.success, whole.success[part])
 
 
-def test_a_row_without_a_pair_gives_up_early():
+def test_a_row_without_a_pair_gives_up_early() -> None:
     model = wrap(Weighted(), shape=(1, 4, 4), classes=2, embedding="flat")
     with torch.no_grad():
         model.body.layer.weight.zero_()
@@ -112,7 +112,7 @@ def test_a_row_without_a_pair_gives_up_early():
     assert int(found.steps) <= 3
 
 
-def test_bad_options_are_refused():
+def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="variant"):
         jsma("X")
     with pytest.raises(ValueError, match="share"):

@@ -20,7 +20,7 @@ def images(n=N, name="x", low=0.3, high=0.7):
 class Autoencoder(nn.Module):
     """A small net with a code of 5 numbers."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.encode = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.Tanh())
         self.drop = nn.Dropout(0.5)
@@ -38,7 +38,7 @@ def net():
 
 
 @pytest.mark.parametrize("rule", [None, Adam(0.01, schedule="linear"), Steepest(Linf(), 0.02)])
-def test_the_identity_is_left_with_the_distance_to_the_ball(rule):
+def test_the_identity_is_left_with_the_distance_to_the_ball(rule) -> None:
     x, other = images(), images(name="other")
     found = latent(nn.Flatten(), x, other.flatten(1), Linf(), 0.1, rule=rule)
     nearest = x + (other - x).clamp(-0.1, 0.1)
@@ -48,7 +48,7 @@ def test_the_identity_is_left_with_the_distance_to_the_ball(rule):
     assert bool((found.distance <= 0.1 + 1e-6).all())
 
 
-def test_in_l2_a_linear_code_moves_straight_to_its_target():
+def test_in_l2_a_linear_code_moves_straight_to_its_target() -> None:
     x, other = images(), images(name="other")
     found = latent(nn.Flatten(), x, other.flatten(1), L2(), 0.3)
     torch.testing.assert_close(found.after, (found.before - 0.3).clamp(min=0), atol=2e-3, rtol=0)
@@ -56,7 +56,7 @@ def test_in_l2_a_linear_code_moves_straight_to_its_target():
 
 
 @pytest.mark.parametrize("norm", [Linf(), L2(), L1()])
-def test_another_image_is_reached_in_code_and_in_reconstruction(norm):
+def test_another_image_is_reached_in_code_and_in_reconstruction(norm) -> None:
     auto, x, other = Autoencoder().train(), images(), images(name="other")
     eps = {"linf": 0.2, "l2": 0.8, "l1": 2.5}[norm.name]
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_another_image_is_reached_in_code_and_in_reconstruction(norm):
     assert all(p.requires_grad and p.grad is None for p in auto.parameters())
 
 
-def test_never_farther_than_the_start_and_restarts_only_help():
+def test_never_farther_than_the_start_and_restarts_only_help() -> None:
     model, x, _ = net()
     with torch.no_grad():
         code = model.embed(x.flip(0))
@@ -85,7 +85,7 @@ def test_never_farther_than_the_start_and_restarts_only_help():
     assert bool((more.after < one.after).any())
 
 
-def test_latent_is_batch_invariant():
+def test_latent_is_batch_invariant() -> None:
     model, x, _ = net()
     with torch.no_grad():
         code = model.embed(x.flip(0))
@@ -98,7 +98,7 @@ def test_latent_is_batch_invariant():
         torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-5, rtol=0)
 
 
-def test_the_embedding_is_driven_away_and_mistakes_are_counted():
+def test_the_embedding_is_driven_away_and_mistakes_are_counted() -> None:
     model, x, y = net()
     found = feature_distance(L2(), 1.0, 30)(model, x, y)
     with torch.no_grad():
@@ -114,14 +114,14 @@ def test_the_embedding_is_driven_away_and_mistakes_are_counted():
         assert float((gone / code_distance(model.embed(noisy), model.embed(x))).mean()) > 2
 
 
-def test_feature_distance_is_batch_invariant():
+def test_feature_distance_is_batch_invariant() -> None:
     model, x, y = net()
     whole, parts = in_parts(feature_distance(Linf(), 0.03, 8, restarts=2), model, x, y, 5)
     for rows, part in parts:
         torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-5, rtol=0)
 
 
-def test_bad_arguments_are_named():
+def test_bad_arguments_are_named() -> None:
     x, code = images(), torch.zeros(N, 16)
     flat = nn.Flatten()
     with pytest.raises(ValueError, match=r"`target` must have shape \(12, 16\)"):

@@ -15,7 +15,7 @@ def net():
 
 
 @pytest.mark.parametrize("targeted", [False, True])
-def test_a_linear_model_is_broken_at_its_distance(targeted):
+def test_a_linear_model_is_broken_at_its_distance(targeted) -> None:
     classes = 2 if targeted else 3
     model = linear(classes)
     x = 0.4 + 0.2 * random.uniform(random.row_keys(N, "grey"), (1, 4, 4))
@@ -34,7 +34,7 @@ def test_a_linear_model_is_broken_at_its_distance(targeted):
     assert float(ratio.max()) < 1.05
 
 
-def test_a_net_falls_and_wrong_rows_are_untouched():
+def test_a_net_falls_and_wrong_rows_are_untouched() -> None:
     model, x, y = net()
     found = lbfgs(20, search_steps=7)(model, x, y)
     assert found.attack_success_rate == 1
@@ -45,7 +45,7 @@ def test_a_net_falls_and_wrong_rows_are_untouched():
     assert free.backwards == N
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
     whole = lbfgs(10, search_steps=4)(model, x, y)
     part = torch.tensor([3, 0])
@@ -54,14 +54,14 @@ def test_a_row_does_not_depend_on_its_neighbours():
     assert torch.equal(again.success, whole.success[part])
 
 
-def test_rows_that_never_fall_keep_their_best_try():
+def test_rows_that_never_fall_keep_their_best_try() -> None:
     model, x, y = net()
     found = lbfgs(2, search_steps=1, initial_c=1e-6)(model, x, y)
     assert not bool(found.success.any())
     assert bool(found.loss.isfinite().all())
 
 
-def test_bad_options_are_refused():
+def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="steps"):
         lbfgs(0)
     with pytest.raises(ValueError, match="search_steps"):

@@ -28,7 +28,7 @@ def net():
 
 
 @pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
-def test_fmn_finds_the_exact_distance_of_a_linear_model(norm):
+def test_fmn_finds_the_exact_distance_of_a_linear_model(norm) -> None:
     model = linear()
     x = 0.5 + 0.02 * (random.uniform(random.row_keys(N, "x"), (1, 4, 4)) - 0.5)
     w = model.body[1].weight.detach()
@@ -45,7 +45,7 @@ def test_fmn_finds_the_exact_distance_of_a_linear_model(norm):
 
 
 @pytest.mark.parametrize("attack", [ddn(200), alma(200)], ids=["ddn", "alma"])
-def test_it_finds_the_exact_distance_of_a_linear_model(attack):
+def test_it_finds_the_exact_distance_of_a_linear_model(attack) -> None:
     model = linear()
     x = 0.5 + 0.02 * (random.uniform(random.row_keys(N, "x"), (1, 4, 4)) - 0.5)
     w = model.body[1].weight.detach()
@@ -59,7 +59,7 @@ def test_it_finds_the_exact_distance_of_a_linear_model(attack):
 
 @pytest.mark.parametrize("scale", [0.01, 100.0])
 @pytest.mark.parametrize("attack", [ddn(60), alma(60), fmn(L2(), 60)], ids=lambda a: a.name)
-def test_the_scale_of_the_logits_hardly_matters(attack, scale):
+def test_the_scale_of_the_logits_hardly_matters(attack, scale) -> None:
     model, x, y = net()
     before = attack(model, x, y)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_the_scale_of_the_logits_hardly_matters(attack, scale):
     assert float(after.distance.mean()) <= 1.15 * float(before.distance.mean())
 
 
-def test_fmn_l0_counts_the_fewest_pixels_of_a_linear_model():
+def test_fmn_l0_counts_the_fewest_pixels_of_a_linear_model() -> None:
     model = linear()
     x = random.uniform(random.row_keys(N, "x"), (1, 4, 4))
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_fmn_l0_counts_the_fewest_pixels_of_a_linear_model():
 class Saturated(nn.Module):
     """A linear model whose logits hardly rise far from the boundary."""
 
-    def __init__(self, body):
+    def __init__(self, body) -> None:
         super().__init__()
         self.body = body
 
@@ -98,7 +98,7 @@ class Saturated(nn.Module):
         return torch.tanh(self.body(x))
 
 
-def test_fmn_l0_comes_down_from_a_linear_estimate_of_all_pixels():
+def test_fmn_l0_comes_down_from_a_linear_estimate_of_all_pixels() -> None:
     body = Linear(2, 16, "w")
     with torch.no_grad():
         # Twenty pixels lead to the boundary; the gradient at the image says all 256.
@@ -111,7 +111,7 @@ def test_fmn_l0_comes_down_from_a_linear_estimate_of_all_pixels():
     assert float(found.distance.max()) <= 30
 
 
-def test_fmn_linf_moves_pixels_of_small_gradients_too():
+def test_fmn_linf_moves_pixels_of_small_gradients_too() -> None:
     body, w = Linear(2, 16, "w"), torch.full((256,), 0.004)
     w[0] = 1  # half of the gradient's L1 norm is in the other 255 pixels
     with torch.no_grad():
@@ -126,7 +126,7 @@ def test_fmn_linf_moves_pixels_of_small_gradients_too():
     assert float(found.distance.max()) <= 1.05 * exact
 
 
-def test_alma_takes_its_first_multiplier_and_whole_steps_until_a_row_is_broken():
+def test_alma_takes_its_first_multiplier_and_whole_steps_until_a_row_is_broken() -> None:
     theta = torch.full((2, 1, 2, 2), 0.5, dtype=torch.float64)
     far = StepInfo(
         step=0,
@@ -150,7 +150,7 @@ def test_alma_takes_its_first_multiplier_and_whole_steps_until_a_row_is_broken()
 
 
 @EACH
-def test_every_row_of_a_network_is_broken(attack):
+def test_every_row_of_a_network_is_broken(attack) -> None:
     model, x, y = net()
     found = attack(model, x, y)
     assert found.attack_success_rate == 1
@@ -160,7 +160,7 @@ def test_every_row_of_a_network_is_broken(attack):
 
 
 @EACH
-def test_targets_are_what_it_reaches(attack):
+def test_targets_are_what_it_reaches(attack) -> None:
     model, x, y = net()
     targets = y.roll(1)
     want = targets != y
@@ -172,7 +172,7 @@ def test_targets_are_what_it_reaches(attack):
 
 
 @EACH
-def test_a_row_wrong_from_the_start_has_distance_zero(attack):
+def test_a_row_wrong_from_the_start_has_distance_zero(attack) -> None:
     model, x, y = net()
     found = attack(model, x, (y + 1) % 5)
     assert bool(found.already_wrong.all())
@@ -180,7 +180,7 @@ def test_a_row_wrong_from_the_start_has_distance_zero(attack):
 
 
 @EACH
-def test_rows_do_not_know_their_neighbours(attack):
+def test_rows_do_not_know_their_neighbours(attack) -> None:
     model, x, y = net()
     # In float64: steps scaled by the gradient's own size carry a rounding far.
     whole, parts = in_parts(attack, model.double(), x.double(), y, 7)
@@ -189,14 +189,14 @@ def test_rows_do_not_know_their_neighbours(attack):
 
 
 @EACH
-def test_pixels_at_the_edges_of_the_box_do_not_save_a_row(attack):
+def test_pixels_at_the_edges_of_the_box_do_not_save_a_row(attack) -> None:
     model, x, _ = net()
     x = (x > 0.5).float()
     found = attack(model, x, said(model, x))
     assert found.attack_success_rate == 1
 
 
-def test_the_smooth_margin_points_along_cross_entropy_and_does_not_vanish():
+def test_the_smooth_margin_points_along_cross_entropy_and_does_not_vanish() -> None:
     z = (8 * random.normal(random.row_keys(6, "z"), (4,))).requires_grad_()
     y = torch.arange(6) % 4
     far = margin(z, y).abs() > 0.2 * z.std(dim=1)
@@ -212,7 +212,7 @@ def test_the_smooth_margin_points_along_cross_entropy_and_does_not_vanish():
 
 
 @pytest.mark.parametrize("lead", [0.0, 1e-9, 1e-3, -1e-3])
-def test_on_the_boundary_the_smooth_margin_has_the_margins_gradient(lead):
+def test_on_the_boundary_the_smooth_margin_has_the_margins_gradient(lead) -> None:
     z = torch.tensor([[2.0, 2.0 + lead, 1.9, -3.0]], dtype=torch.float64, requires_grad=True)
     (grad,) = torch.autograd.grad(smooth_margin(z, torch.tensor([0])).sum(), z)
     wanted = torch.tensor([[-1.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
@@ -220,14 +220,14 @@ def test_on_the_boundary_the_smooth_margin_has_the_margins_gradient(lead):
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e-6])
-def test_small_logits_do_not_pull_towards_all_classes_alike(scale):
+def test_small_logits_do_not_pull_towards_all_classes_alike(scale) -> None:
     z = (scale * torch.tensor([[3.0, 0.0, -1.0, -5.0]])).requires_grad_()
     (grad,) = torch.autograd.grad(smooth_margin(z, torch.tensor([0])).sum(), z)
     wanted = torch.tensor([0.0, -1.0, -5.0]).softmax(dim=0)
     torch.testing.assert_close(grad[0, 1:], wanted, atol=0.06, rtol=0)
 
 
-def test_a_third_class_pulls_less_the_nearer_the_boundary_is():
+def test_a_third_class_pulls_less_the_nearer_the_boundary_is() -> None:
     leads = torch.tensor([3.0, 0.3, 0.1, 0.03])
     z = torch.stack([leads, *(0 * leads - low for low in (0, 1, 5))], dim=1).requires_grad_()
     (grad,) = torch.autograd.grad(smooth_margin(z, torch.zeros(4, dtype=torch.int64)).sum(), z)
@@ -236,7 +236,7 @@ def test_a_third_class_pulls_less_the_nearer_the_boundary_is():
     torch.testing.assert_close(grad[:, 1:].sum(dim=1), torch.ones(4))
 
 
-def test_they_work_with_two_classes_and_other_losses():
+def test_they_work_with_two_classes_and_other_losses() -> None:
     model = linear()
     x = random.uniform(random.row_keys(N, "x"), (1, 4, 4))
     assert alma(40)(model, x, said(model, x)).attack_success_rate > 0.8
@@ -259,6 +259,6 @@ def test_they_work_with_two_classes_and_other_losses():
         (lambda: fmn(L2(), shrink=0), "`shrink` must lie strictly between 0 and 1; got 0"),
     ],
 )
-def test_bad_options_are_refused(make, message):
+def test_bad_options_are_refused(make, message) -> None:
     with pytest.raises(ValueError, match=message):
         make()

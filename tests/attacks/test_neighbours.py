@@ -21,7 +21,7 @@ X = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 class Net(nn.Module):
     """A convolution, what is done to its output, a linear layer, what is done to the logits."""
 
-    def __init__(self, within=lambda h: h, after=lambda z: z):
+    def __init__(self, within=lambda h: h, after=lambda z: z) -> None:
         super().__init__()
         self.conv, self.within, self.after = nn.Conv2d(1, 4, 3), within, after
         self.flat, self.layer = nn.Flatten(), nn.Linear(144, 5)
@@ -35,7 +35,7 @@ class Net(nn.Module):
         return self.after(self.layer(self.flat(self.within(self.conv(x)))))
 
 
-def net(classes=5, **parts):
+def net(classes=5, **parts) -> Classifier:
     return Classifier(Net(**parts), shape=(1, 8, 8), classes=classes, embedding="flat")
 
 
@@ -50,7 +50,7 @@ class Ghost(nn.Module):
         return (h - h.mean(dim=0, keepdim=True)) / h.std(dim=0, keepdim=True, correction=0).add(0.1)
 
 
-def seen(model, x=X):
+def seen(model, x=X) -> None:
     with frozen(model):
         check_rows(model, x, clean_logits(model, x))
 
@@ -85,7 +85,7 @@ MIXING = {
 
 @pytest.mark.parametrize(("make", "named"), MIXING.values(), ids=list(MIXING))
 @pytest.mark.parametrize("rows", [1, 5])
-def test_it_is_refused_by_name(make, named, rows):
+def test_it_is_refused_by_name(make, named, rows) -> None:
     with pytest.raises(ValueError, match="whatever other images are in its batch") as error:
         seen(make(), X[:rows])
     assert named in str(error.value)
@@ -113,14 +113,14 @@ INDEPENDENT = {
 
 @pytest.mark.parametrize("make", INDEPENDENT.values(), ids=list(INDEPENDENT))
 @pytest.mark.parametrize("rows", [1, 5])
-def test_others_are_let_through_and_left_alone(make, rows):
+def test_others_are_let_through_and_left_alone(make, rows) -> None:
     model = make()
     with torch.random.fork_rng():
         seen(model, X[:rows])
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
 
 
-def test_the_generators_stay_where_they_were():
+def test_the_generators_stay_where_they_were() -> None:
     model = net(within=lambda h: by_batch(h))
     state = torch.get_rng_state()
     with pytest.raises(ValueError, match="first in"):
@@ -129,7 +129,7 @@ def test_the_generators_stay_where_they_were():
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
 
 
-def test_an_honest_model_costs_one_small_pass():
+def test_an_honest_model_costs_one_small_pass() -> None:
     model, x, y = small_net(8)
     passes = []
     handle = model.register_forward_hook(lambda m, i, o: passes.append(len(o)))

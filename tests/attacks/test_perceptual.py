@@ -24,7 +24,7 @@ def digits(n=30):
 
 @EACH
 @pytest.mark.parametrize("square", [False, True])
-def test_on_a_linear_model_a_row_falls_where_the_bound_exceeds_its_margin(make, square):
+def test_on_a_linear_model_a_row_falls_where_the_bound_exceeds_its_margin(make, square) -> None:
     model = linear()
     x = 0.4 + 0.2 * random.uniform(random.row_keys(20, "x"), (1, 4, 4))
     y = said(model, x)
@@ -47,7 +47,9 @@ def test_on_a_linear_model_a_row_falls_where_the_bound_exceeds_its_margin(make, 
 @pytest.mark.parametrize(
     ("metric", "bound"), [("ssim", 0.1), ("colour", 4.0), ("lpips", 0.05), ("other lpips", 0.05)]
 )
-def test_what_it_returns_is_within_the_bound_and_a_larger_one_breaks_more(make, metric, bound):
+def test_what_it_returns_is_within_the_bound_and_a_larger_one_breaks_more(
+    make, metric, bound
+) -> None:
     model, other = digits_net(), small_net(1, classes=10)[0]
     distance = {
         "ssim": SSIMDistance(),
@@ -69,7 +71,7 @@ def test_what_it_returns_is_within_the_bound_and_a_larger_one_breaks_more(make, 
 
 
 @EACH
-def test_it_goes_to_a_target(make):
+def test_it_goes_to_a_target(make) -> None:
     model, (x, y) = digits_net(), digits(20)
     targets = (y + 1) % 10
     found = make(SSIMDistance(), 0.6, 20)(model, x, targets=targets)
@@ -78,7 +80,7 @@ def test_it_goes_to_a_target(make):
 
 
 @EACH
-def test_a_row_stops_at_its_success_where_asked(make):
+def test_a_row_stops_at_its_success_where_asked(make) -> None:
     model, (x, y) = digits_net(), digits(20)
     whole = make(SSIMDistance(), 0.3, 10)(model, x, y)
     short = make(SSIMDistance(), 0.3, 10, stop_on_success=True)(model, x, y)
@@ -86,7 +88,7 @@ def test_a_row_stops_at_its_success_where_asked(make):
     assert short.backwards < whole.backwards
 
 
-def test_within_the_same_ssim_it_breaks_more_than_a_ball_that_stays_there():
+def test_within_the_same_ssim_it_breaks_more_than_a_ball_that_stays_there() -> None:
     model, (x, y) = digits_net(), digits()
     within, ball = SSIMDistance(), pgd(Linf(), 0.05, steps=20)(model, x, y)
     bound = float(within(ball.x_adv, x).max())
@@ -95,7 +97,7 @@ def test_within_the_same_ssim_it_breaks_more_than_a_ball_that_stays_there():
 
 
 @EACH
-def test_images_of_8_bits_stay_within(make):
+def test_images_of_8_bits_stay_within(make) -> None:
     model, (x, y) = digits_net(), digits(20)
     attack = make(SSIMDistance(), 0.1, 10)
     found = attack(model, x, y)
@@ -106,7 +108,7 @@ def test_images_of_8_bits_stay_within(make):
 
 
 @EACH
-def test_it_is_no_threat_of_a_norm_and_no_search_for_the_nearest(make):
+def test_it_is_no_threat_of_a_norm_and_no_search_for_the_nearest(make) -> None:
     attack, model = make(SSIMDistance(), 0.1, 3), digits_net()
     assert not attack.seeks_nearest
     with pytest.raises(ValueError, match=r"threat l2:0.5; got .*, which has a bound of its own"):
@@ -117,18 +119,18 @@ def test_it_is_no_threat_of_a_norm_and_no_search_for_the_nearest(make):
 
 @EACH
 @pytest.mark.parametrize("name", ["bound", "steps", "pace"])
-def test_numbers_that_are_not_above_0_are_refused(make, name):
+def test_numbers_that_are_not_above_0_are_refused(make, name) -> None:
     options = {"bound": 0.1, "steps": 3, "pace": 1.0, name: 0}
     with pytest.raises(ValueError, match=rf"`{name}` must be .*; got 0"):
         make(SSIMDistance(), **options)
 
 
 @pytest.mark.parametrize("name", ["rounds", "first_weight", "growth"])
-def test_numbers_of_the_rounds_are_refused(name):
+def test_numbers_of_the_rounds_are_refused(name) -> None:
     with pytest.raises(ValueError, match=rf"`{name}` must be .*; got 0"):
         perceptual_lagrangian(SSIMDistance(), 0.1, **{name: 0})
 
 
-def test_bounds_say_in_which_units_they_are():
+def test_bounds_say_in_which_units_they_are() -> None:
     with pytest.raises(ValueError, match="in the units of `distance`"):
         perceptual_pgd(SSIMDistance(), float("inf"))

@@ -63,13 +63,13 @@ def found():
     return json.loads(done.stdout)
 
 
-def test_every_bad_model_is_in_the_table():
+def test_every_bad_model_is_in_the_table() -> None:
     assert set(SAID) == set(MODELS)
 
 
 @pytest.mark.parametrize("case", MODELS)
 @pytest.mark.parametrize("caller", CALLERS)
-def test_a_model_that_breaks_the_contract_is_refused(caller, case, found):
+def test_a_model_that_breaks_the_contract_is_refused(caller, case, found) -> None:
     kind, text = found["model"][case][caller]
     if caller in LET_THROUGH.get(case, ()):
         assert (kind, text) == ("", "")
@@ -80,7 +80,7 @@ def test_a_model_that_breaks_the_contract_is_refused(caller, case, found):
 
 
 @pytest.mark.parametrize("name", WITH_DLR)
-def test_dlr_needs_three_classes_and_no_targets(name, found):
+def test_dlr_needs_three_classes_and_no_targets(name, found) -> None:
     kind, text = found["few"][name]
     assert kind == "ValueError"
     assert "`model` must have at least 3 classes for" in text
@@ -92,7 +92,7 @@ def test_dlr_needs_three_classes_and_no_targets(name, found):
 
 
 @pytest.mark.parametrize("name", IN_L0)
-def test_l0_is_refused_where_steps_need_a_direction(name, found):
+def test_l0_is_refused_where_steps_need_a_direction(name, found) -> None:
     kind, text = found["l0"][name]
     assert kind == "ValueError"
     assert "`norm` must be" in text
@@ -101,14 +101,14 @@ def test_l0_is_refused_where_steps_need_a_direction(name, found):
 
 
 @pytest.mark.parametrize("argument", WRITTEN)
-def test_text_in_place_of_a_norm_or_a_number_is_refused(argument, found):
+def test_text_in_place_of_a_norm_or_a_number_is_refused(argument, found) -> None:
     assert len(WRITTEN[argument]) >= 13
     for name, (kind, text) in found["text"][argument].items():
         assert kind in ("TypeError", "ValueError"), name
         assert re.match(rf"`{argument}` must be .*; got ", text), (name, text)
 
 
-def test_evaluate_refuses_threats_that_attacks_do_not_have():
+def test_evaluate_refuses_threats_that_attacks_do_not_have() -> None:
     judged = model()
     with pytest.raises(ValueError, match=r"got DDN-3, which looks for the nearest.*fab\(norm, eps"):
         evaluate(judged, DATA, THREAT, attacks=[ddn(3)])
@@ -119,12 +119,12 @@ def test_evaluate_refuses_threats_that_attacks_do_not_have():
         evaluate(judged, DATA, few)
 
 
-def test_the_diagnosis_is_refused_before_the_work_and_not_after():
+def test_the_diagnosis_is_refused_before_the_work_and_not_after() -> None:
     calls = []
     few = Threat.parse("l0:3")
 
     class Never(type(pgd(L2(), 0.1))):
-        def __call__(self, *arguments, **options):
+        def __call__(self, *arguments, **options) -> None:
             calls.append(arguments)
             raise AssertionError
 
@@ -134,7 +134,7 @@ def test_the_diagnosis_is_refused_before_the_work_and_not_after():
     assert calls == []
 
 
-def test_the_estimate_of_a_model_without_gradients_advises_square():
+def test_the_estimate_of_a_model_without_gradients_advises_square() -> None:
     blind = MODELS["no gradients"]
     with pytest.raises(ValueError, match=r"without gradients\. .*use square"):
         estimate(blind, DATA, [pgd(L2(), 0.1)])

@@ -50,13 +50,13 @@ class ByArgmax(AbstractObjective):
 
     inner: attacks.Away
 
-    def __call__(self, x, context, draw):
+    def __call__(self, x, context, draw) -> Evaluation:
         found = self.inner(x, context, draw)
         said = found.outputs.detach().argmax(dim=1)
         return Evaluation(found.value, said != context["y"], found.outputs)
 
 
-def test_without_a_bound_the_nearest_successes_hang_on_rounding(net):
+def test_without_a_bound_the_nearest_successes_hang_on_rounding(net) -> None:
     """The trouble: leads of a few units in the last place, which another batch undoes."""
     attack = NEAREST["fmn linf"]
     objective, context = attack.objective(net.logits, Y, None)
@@ -69,7 +69,7 @@ def test_without_a_bound_the_nearest_successes_hang_on_rounding(net):
 
 
 @pytest.mark.parametrize("name", NEAREST)
-def test_a_success_leads_by_more_than_rounding_in_batches_of_any_size(name, net):
+def test_a_success_leads_by_more_than_rounding_in_batches_of_any_size(name, net) -> None:
     found = NEAREST[name](net, X, Y)
     assert int(found.success.sum()) > N // 4
     for size in (1, 7, 64, N):
@@ -80,7 +80,7 @@ def test_a_success_leads_by_more_than_rounding_in_batches_of_any_size(name, net)
         assert bool(wrong[found.success].all())
 
 
-def test_the_bound_costs_next_to_no_distance(net):
+def test_the_bound_costs_next_to_no_distance(net) -> None:
     attack = NEAREST["fmn linf"]
     objective, context = attack.objective(net.logits, Y, None)
     loose = attack.solver.minimise(ByArgmax(objective), X, context, keys=torch.arange(N))
@@ -90,7 +90,7 @@ def test_the_bound_costs_next_to_no_distance(net):
     assert float(found.distance.mean()) < 1.001 * float(nearest)
 
 
-def test_batches_of_one_report_what_a_batch_of_all_reports(net):
+def test_batches_of_one_report_what_a_batch_of_all_reports(net) -> None:
     attack, keys = NEAREST["fmn linf"], torch.arange(N)
     whole = attack(net, X, Y, keys=keys)
     again = attack(net, X[:16], Y[:16], keys=keys[:16])
@@ -100,7 +100,7 @@ def test_batches_of_one_report_what_a_batch_of_all_reports(net):
         assert bool(attack(net, X[one], Y[one], keys=keys[one]).success) == bool(whole.success[row])
 
 
-def test_a_decision_that_hangs_on_rounding_is_not_reached():
+def test_a_decision_that_hangs_on_rounding_is_not_reached() -> None:
     close = Oracle(lambda x: torch.tensor([[100.0, 100.0 + 5e-5]]).expand(len(x), 2), False)
     clear = Oracle(lambda x: torch.tensor([[100.0, 100.1]]).expand(len(x), 2), False)
     x, y = torch.zeros(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64)

@@ -41,7 +41,7 @@ def linear_case():
     return model, x, y, exact
 
 
-def test_ead_is_near_the_exact_l1_distance_of_a_linear_model():
+def test_ead_is_near_the_exact_l1_distance_of_a_linear_model() -> None:
     model, x, y, exact = linear_case()
     found = ead(80, search_steps=6)(model, x, y)
     assert found.attack_success_rate == 1
@@ -50,7 +50,7 @@ def test_ead_is_near_the_exact_l1_distance_of_a_linear_model():
     assert float(ratio.median()) < 1.1
 
 
-def test_apgd_l1_breaks_a_linear_model_where_the_distance_allows():
+def test_apgd_l1_breaks_a_linear_model_where_the_distance_allows() -> None:
     model, x, y, exact = linear_case()
     eps = float(exact.median())
     found = apgd_l1(eps, steps=100)(model, x, y)
@@ -58,7 +58,7 @@ def test_apgd_l1_breaks_a_linear_model_where_the_distance_allows():
     assert bool(found.success[exact < 0.97 * eps].all())
 
 
-def test_apgd_l1_is_stronger_than_pgd_in_l1():
+def test_apgd_l1_is_stronger_than_pgd_in_l1() -> None:
     model, x, y = net()
     eps = 0.3
     sparse = apgd_l1(eps, steps=40, stop_on_success=False)(model, x, y)
@@ -68,7 +68,7 @@ def test_apgd_l1_is_stronger_than_pgd_in_l1():
     assert bool((sparse.distance <= eps * (1 + 1e-5)).all())
 
 
-def test_ead_breaks_every_row_of_a_network_and_reaches_targets():
+def test_ead_breaks_every_row_of_a_network_and_reaches_targets() -> None:
     model, x, y = net()
     found = ead(40, search_steps=5)(model, x, y)
     assert found.attack_success_rate == 1
@@ -80,7 +80,7 @@ def test_ead_breaks_every_row_of_a_network_and_reaches_targets():
     assert torch.equal(said(model, aimed.x_adv), targets[want])
 
 
-def test_ead_counts_its_passes_and_leaves_wrong_rows_alone():
+def test_ead_counts_its_passes_and_leaves_wrong_rows_alone() -> None:
     model, x, y = net()
     wrong = torch.arange(N) % 2 == 0
     claimed = torch.where(wrong, (y + 1) % 5, y)
@@ -90,7 +90,7 @@ def test_ead_counts_its_passes_and_leaves_wrong_rows_alone():
     assert torch.equal(found.steps, torch.where(wrong, 0, 30))
 
 
-def test_more_shrinking_gives_sparser_changes():
+def test_more_shrinking_gives_sparser_changes() -> None:
     model, x, y = net()
     few, many = (
         ead(40, search_steps=5, shrink=s, decision="en")(model, x, y).x_adv for s in (0.05, 0.0)
@@ -98,7 +98,7 @@ def test_more_shrinking_gives_sparser_changes():
     assert int((few != x).sum()) < 0.5 * int((many != x).sum())
 
 
-def test_confidence_is_a_margin_that_success_must_have():
+def test_confidence_is_a_margin_that_success_must_have() -> None:
     model, x, y = net()
     found = ead(40, search_steps=5, confidence=0.2)(model, x, y)
     with torch.no_grad():
@@ -113,14 +113,14 @@ def test_confidence_is_a_margin_that_success_must_have():
     [ead(15, search_steps=4), ead(15, search_steps=4, decision="en"), apgd_l1(0.2, steps=30)],
     ids=["ead-l1", "ead-en", "apgd-l1"],
 )
-def test_rows_do_not_know_their_neighbours(attack):
+def test_rows_do_not_know_their_neighbours(attack) -> None:
     model, x, y = net()
     whole, parts = in_parts(attack, model, x, y, 7)
     for rows, part in parts:
         torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-4, rtol=0)
 
 
-def test_a_step_goes_along_the_largest_entries():
+def test_a_step_goes_along_the_largest_entries() -> None:
     grad = torch.tensor([[[[3.0, -1.0], [0.5, -4.0]]], [[[0.0, 0.0], [0.0, 2.0]]]])
     got = largest(grad, torch.tensor([2.0, 3.0]))
     want = torch.tensor([[[[1.0, 0.0], [0.0, -1.0]]], [[[0.0, 0.0], [0.0, 1.0]]]])
@@ -142,7 +142,7 @@ def test_a_step_goes_along_the_largest_entries():
         (lambda: apgd_l1(1, restarts=0), "`restarts` must be at least 1"),
     ],
 )
-def test_bad_options_are_refused(make, message):
+def test_bad_options_are_refused(make, message) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -150,7 +150,7 @@ def test_bad_options_are_refused(make, message):
 @pytest.mark.parametrize(
     "attack", [apgd_l1(0.5), apgd(L1(), 0.5), apgd_targeted(L1(), 0.5)], ids=lambda a: a.name
 )
-def test_larger_balls_are_searched_first(attack):
+def test_larger_balls_are_searched_first(attack) -> None:
     """As in AutoAttack for L1: 3 eps, 2 eps, eps, for 30, 30 and 40 % of the steps."""
     solver, seen = attack.solver, []
     assert solver.total_steps == 100
@@ -160,7 +160,7 @@ def test_larger_balls_are_searched_first(attack):
     assert seen == [(0.5, 0.5, 40, True), (1.0, 1.0, 30, True), (1.5, 1.5, 30, False)]
 
 
-def test_the_next_ball_goes_on_from_the_best_point_and_only_the_last_succeeds():
+def test_the_next_ball_goes_on_from_the_best_point_and_only_the_last_succeeds() -> None:
     model, x, y = small_net(6)
     attack, trace = apgd_l1(0.05, steps=20, stop_on_success=False), []
     keys, watch = random.row_keys(6, "balls"), lambda info: trace.append(info)
@@ -174,5 +174,5 @@ def test_the_next_ball_goes_on_from_the_best_point_and_only_the_last_succeeds():
     assert found.forwards == 6 * (7 + 7 + 9 + 2)
 
 
-def test_few_steps_are_all_taken_within_eps():
+def test_few_steps_are_all_taken_within_eps() -> None:
     assert apgd_l1(0.5, steps=3).solver.before is None

@@ -22,7 +22,7 @@ def net(shape=(1, 8, 8)):
     return small_net(N, shape=shape)
 
 
-def info(x, step=1, steps=100, value=None, norm=None, eps=0.1):
+def info(x, step=1, steps=100, value=None, norm=None, eps=0.1) -> StepInfo:
     value = torch.zeros(len(x)) if value is None else value
     keys = random.row_keys(len(x), "info")
     project = (norm or Linf()).around(x, torch.full((len(x),), eps))
@@ -30,7 +30,7 @@ def info(x, step=1, steps=100, value=None, norm=None, eps=0.1):
 
 
 @EACH_NORM
-def test_it_stays_in_its_set_and_comes_near_to_pgd(norm):
+def test_it_stays_in_its_set_and_comes_near_to_pgd(norm) -> None:
     model, x, y = net()
     eps = EPS[norm.name]
     found = square(norm, eps, steps=150)(model, x, y)
@@ -41,11 +41,11 @@ def test_it_stays_in_its_set_and_comes_near_to_pgd(norm):
     assert found.backwards == 0
 
 
-def test_it_breaks_a_model_without_gradients():
+def test_it_breaks_a_model_without_gradients() -> None:
     model, x, y = net()
 
     class Hidden(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.flat = nn.Flatten()
 
@@ -59,7 +59,7 @@ def test_it_breaks_a_model_without_gradients():
         pgd(Linf(), 0.1)(hidden, x, y)
 
 
-def test_a_linear_model_falls_iff_the_radius_is_above_its_margin():
+def test_a_linear_model_falls_iff_the_radius_is_above_its_margin() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     weight = random.normal(random.row_keys(2, "w"), (16,))
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_a_linear_model_falls_iff_the_radius_is_above_its_margin():
 
 
 @EACH_NORM
-def test_it_is_batch_invariant(norm):
+def test_it_is_batch_invariant(norm) -> None:
     model, x, y = net((3, 8, 8))
     whole, parts = in_parts(square(norm, EPS[norm.name], steps=12, restarts=2), model, x, y, 7)
     for part, some in parts:
@@ -85,7 +85,7 @@ def test_it_is_batch_invariant(norm):
         assert torch.equal(some.steps, whole.steps[part])
 
 
-def test_a_targeted_attack_reaches_its_targets():
+def test_a_targeted_attack_reaches_its_targets() -> None:
     model, x, y = net()
     found = square(Linf(), 0.4, steps=200)(model, x, targets=(y + 1) % 5)
     assert found.attack_success_rate > 0.5
@@ -94,7 +94,7 @@ def test_a_targeted_attack_reaches_its_targets():
     assert torch.equal(after[found.success], ((y + 1) % 5)[found.success])
 
 
-def test_the_first_point_has_stripes_or_fills_the_sphere():
+def test_the_first_point_has_stripes_or_fills_the_sphere() -> None:
     x = torch.full((N, 3, 9, 8), 0.5)
     keys = random.row_keys(N, "start")
     stripes = SquareStart(Linf(), 0.1)(x, Everywhere(), keys) - x
@@ -107,7 +107,7 @@ def test_the_first_point_has_stripes_or_fills_the_sphere():
         )
 
 
-def test_every_linf_candidate_differs_in_one_square_only():
+def test_every_linf_candidate_differs_in_one_square_only() -> None:
     x = torch.full((200, 1, 7, 7), 0.5)
     rule = Square(Linf(), 0.1)
     best = SquareStart(Linf(), 0.1)(x, Everywhere(), random.row_keys(200, "start"))
@@ -118,7 +118,7 @@ def test_every_linf_candidate_differs_in_one_square_only():
     assert bool((changed == 1).all())
 
 
-def test_the_best_point_is_kept_and_nan_is_never_accepted():
+def test_the_best_point_is_kept_and_nan_is_never_accepted() -> None:
     x = torch.full((3, 1, 5, 5), 0.5)
     rule, at = Square(Linf(), 0.1), info(x, 0)
     state = rule.init(x, at)
@@ -127,7 +127,7 @@ def test_the_best_point_is_kept_and_nan_is_never_accepted():
     assert torch.equal(state.best, torch.stack([x[0] + 0.1, x[1], x[2]]))
 
 
-def test_squares_lie_anywhere_inside_and_shrink_along_the_schedule():
+def test_squares_lie_anywhere_inside_and_shrink_along_the_schedule() -> None:
     u = torch.tensor([0.0, 0.5, 0.999999])
     inside, row, column = spots(u, u.flip(0), torch.zeros(3, 1, 6, 6), 3)
     assert inside.sum(dim=(1, 2, 3)).tolist() == [9, 9, 9]
@@ -137,7 +137,7 @@ def test_squares_lie_anywhere_inside_and_shrink_along_the_schedule():
     assert share(0, 1, 0.3) == 0.3
 
 
-def test_a_bump_has_two_sides_and_is_zero_outside_its_square():
+def test_a_bump_has_two_sides_and_is_zero_outside_its_square() -> None:
     table = pyramids(5, 5, torch.zeros(1))
     assert table.shape == (6, 6)
     assert bool((table[:2, :5] > 0).all())
@@ -148,7 +148,7 @@ def test_a_bump_has_two_sides_and_is_zero_outside_its_square():
     assert torch.equal(bump[bump != 0].reshape(5, 5), table[:5, :5].T)
 
 
-def test_bad_options_are_refused():
+def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="`p_init` must lie in"):
         square(Linf(), 0.1, p_init=1.5)
     with pytest.raises(ValueError, match="`steps` must be at least 1"):

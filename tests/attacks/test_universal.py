@@ -18,7 +18,7 @@ def net():
 
 
 @pytest.mark.parametrize(("norm", "eps"), THREATS, ids=["linf", "l2", "l1"])
-def test_one_change_fools_most_images_where_noise_fools_few(norm, eps):
+def test_one_change_fools_most_images_where_noise_fools_few(norm, eps) -> None:
     model, x, y = net()
     found = universal(model, x, norm, eps, epochs=5, batch=20)
     assert float(norm.size(found.delta)) <= eps * (1 + 1e-5)
@@ -31,7 +31,7 @@ def test_one_change_fools_most_images_where_noise_fools_few(norm, eps):
     assert found.fooling_rate > float((by_noise != y).float().mean()) + 0.1
 
 
-def test_it_also_fools_images_it_has_not_seen():
+def test_it_also_fools_images_it_has_not_seen() -> None:
     model, x, y = net()
     found = universal(model, x[:30], Linf(), 0.2, epochs=5, batch=10)
     noise = Linf().sample(x[30:], torch.full((30,), 0.2), random.row_keys(30, "noise"))
@@ -42,7 +42,7 @@ def test_it_also_fools_images_it_has_not_seen():
     assert float(fooled) > float(by_chance) + 0.1
 
 
-def test_a_target_is_reached_by_most_images():
+def test_a_target_is_reached_by_most_images() -> None:
     model, x, _ = net()
     found = universal(model, x, Linf(), 0.3, target=2, epochs=8, batch=20)
     with torch.no_grad():
@@ -51,7 +51,7 @@ def test_a_target_is_reached_by_most_images():
     assert found.fooling_rate > 0.8
 
 
-def test_it_repeats_itself_counts_its_passes_and_leaves_the_model_alone():
+def test_it_repeats_itself_counts_its_passes_and_leaves_the_model_alone() -> None:
     model, x, y = net()
     model.train()
     one, again = (universal(model, x, Linf(), 0.1, y=y, epochs=2, batch=32) for _ in range(2))
@@ -63,7 +63,7 @@ def test_it_repeats_itself_counts_its_passes_and_leaves_the_model_alone():
     assert not torch.equal(one.delta, other.delta)
 
 
-def test_bad_options_are_refused():
+def test_bad_options_are_refused() -> None:
     model, x, _ = net()
     with pytest.raises(ValueError, match="`target` must lie in"):
         universal(model, x, Linf(), 0.1, target=5)

@@ -23,7 +23,7 @@ X, Y = DATA.pixels(), DATA.labels
 class Changed(nn.Module):
     """A net with its logits changed."""
 
-    def __init__(self, body, change):
+    def __init__(self, body, change) -> None:
         super().__init__()
         self.body, self.change = body, change
 
@@ -41,7 +41,7 @@ def masked(value, extra=2):
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_masked_classes_hide_no_success(name):
+def test_masked_classes_hide_no_success(name) -> None:
     """Not of a single attack: what falls is what falls on the net without such classes."""
     model, x, y = small_net(6)
     wide = wrap(Changed(model.body, masked(-1e9)), shape=(1, 8, 8), classes=7, embedding="body")
@@ -52,7 +52,7 @@ def test_masked_classes_hide_no_success(name):
 
 
 @pytest.mark.parametrize("value", [-1e3, -1e6, -1e9])
-def test_the_evaluation_sees_past_masked_classes(value):
+def test_the_evaluation_sees_past_masked_classes(value) -> None:
     plain = evaluate(digits_net(), DATA, THREAT, attacks=[evaluation_pgd(THREAT)])
     data = replace(DATA, class_names=(*DATA.class_names, "unused", "too"))
     found = evaluate(changed(masked(value), 12), data, THREAT, attacks=[evaluation_pgd(THREAT)])
@@ -61,7 +61,7 @@ def test_the_evaluation_sees_past_masked_classes(value):
 
 
 @pytest.mark.parametrize("offset", [-1e4, 1e4])
-def test_an_offset_common_to_all_logits_hides_no_success(offset):
+def test_an_offset_common_to_all_logits_hides_no_success(offset) -> None:
     attack = evaluation_pgd(Threat.parse("linf:0.1"))
     plain, moved = attack(digits_net(), X, Y), attack(changed(lambda z: z + offset), X, Y)
     assert 0 < int(plain.success.sum()) < N
@@ -79,7 +79,7 @@ def tied():
         return changed(saturated)
 
 
-def test_an_image_whose_label_shares_the_top_is_not_right(tied):
+def test_an_image_whose_label_shares_the_top_is_not_right(tied) -> None:
     with torch.no_grad():
         z = tied.logits(X)
     shares = (z == z.amax(dim=1, keepdim=True)).sum(dim=1) > 1
@@ -88,7 +88,7 @@ def test_an_image_whose_label_shares_the_top_is_not_right(tied):
     assert accuracy(tied, DATA) == pytest.approx(100 * float((own & ~shares).float().mean()))
 
 
-def test_an_image_that_ends_tied_does_not_stand_and_is_counted(tied):
+def test_an_image_that_ends_tied_does_not_stand_and_is_counted(tied) -> None:
     attack = pgd(Linf(), 0.2, steps=20, random_start=False)
     found = attack(tied, X, Y)
     with torch.no_grad():
@@ -108,7 +108,7 @@ def test_an_image_that_ends_tied_does_not_stand_and_is_counted(tied):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_logits_that_are_not_finite_are_told_apart_and_counted(value):
+def test_logits_that_are_not_finite_are_told_apart_and_counted(value) -> None:
     """A net that breaks down close to its boundaries."""
 
     def breaks(z):

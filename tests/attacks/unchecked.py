@@ -29,7 +29,7 @@ BOTH = [attacks.pgd(Linf(), 0.1, steps=2), attacks.square(Linf(), 0.1, steps=15)
 class Net(nn.Module):
     """A linear layer and what is made of its logits."""
 
-    def __init__(self, outputs, after):
+    def __init__(self, outputs, after) -> None:
         super().__init__()
         self.flat, self.layer, self.after = nn.Flatten(), nn.Linear(64, outputs), after
         with torch.no_grad():
@@ -43,7 +43,7 @@ class Net(nn.Module):
 class Mixed(nn.Module):
     """A net whose norm takes its statistics from the batch, in eval mode too."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)
         self.flat, self.layer = nn.Flatten(), nn.Linear(144, CLASSES)
@@ -57,11 +57,11 @@ class Mixed(nn.Module):
         return self.layer(self.flat(self.norm(self.conv(x)).relu()))
 
 
-def mixed():
+def mixed() -> Classifier:
     return Classifier(Mixed(), shape=(1, 8, 8), classes=CLASSES, embedding="flat")
 
 
-def model(after=lambda z: z, outputs=CLASSES, classes=CLASSES):
+def model(after=lambda z: z, outputs=CLASSES, classes=CLASSES) -> Classifier:
     body = Net(outputs, after)
     return Classifier(body, shape=(1, 8, 8), classes=classes, embedding="flat")
 
@@ -160,7 +160,7 @@ def aimed(attack):
     return attack(model(), X, targets=Y)
 
 
-def main():
+def main() -> None:
     found = {
         "model": {
             case: {name: said(call, bad) for name, call in CALLERS.items()}

@@ -41,13 +41,13 @@ def subject():
     return Subject("linear", "untrained", model, data).right(32)
 
 
-def test_the_plain_loop_costs_one_pass_each_way_a_step(subject):
+def test_the_plain_loop_costs_one_pass_each_way_a_step(subject) -> None:
     craft = plain(Setting("linf", 0.05, 3, 0.02, True))
     found = passes(craft, subject.model, subject.x, subject.y)
     assert found == Passes(3.0, 3.0)
 
 
-def test_hooks_count_what_our_attack_reports(subject):
+def test_hooks_count_what_our_attack_reports(subject) -> None:
     attack = pgd(Linf(), 0.05, steps=4)
     with counted(subject.model) as found:
         result = attack(subject.model, subject.x, subject.y, fast=False)
@@ -56,7 +56,7 @@ def test_hooks_count_what_our_attack_reports(subject):
     assert found.forwards == result.forwards + 5
 
 
-def test_a_copy_of_the_model_is_counted_and_a_hook_does_not_stay(subject):
+def test_a_copy_of_the_model_is_counted_and_a_hook_does_not_stay(subject) -> None:
     with counted(subject.model) as found:
         copy.deepcopy(subject.model)(subject.x)
     subject.model(subject.x)
@@ -64,27 +64,27 @@ def test_a_copy_of_the_model_is_counted_and_a_hook_does_not_stay(subject):
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux only")
-def test_peak_sees_memory_that_is_gone_again():
+def test_peak_sees_memory_that_is_gone_again() -> None:
     with Peak() as memory:
         torch.ones(64, 1024, 1024, dtype=torch.uint8).sum()
     assert memory.mib is None or 60 < memory.mib < 600
 
 
-def test_spreads_and_slopes():
+def test_spreads_and_slopes() -> None:
     assert Spread.quartiles([1.0, 2.0, 3.0]) == Spread(2.0, 1.5, 2.5, 3)
     assert Spread.quartiles([4.0]) == Spread(4.0, 4.0, 4.0, 1)
     assert Spread.mean([1.0, 3.0]) == Spread(2.0, 1.0, 3.0, 2)
     assert slopes({2: Took(cpu=[1.0]), 6: Took(cpu=[3.0])}) == [0.5]
 
 
-def test_about_half_of_the_images_fall_at_the_radius_that_is_found(subject):
+def test_about_half_of_the_images_fall_at_the_radius_that_is_found(subject) -> None:
     eps = halving_eps(subject, "linf", 5)
     craft = plain(Setting("linf", eps, 5, 0.5 * eps, False))
     share = float(fallen(subject, craft(subject.model, subject.x, subject.y)).float().mean())
     assert 0.3 < share < 0.7
 
 
-def test_strength_counts_the_rows_that_fall_to_one_alone(subject):
+def test_strength_counts_the_rows_that_fall_to_one_alone(subject) -> None:
     setting = Setting("linf", 0.03, 5, 0.01, False)
     weak = Setting("linf", 0.03, 5, 1e-6, False)
     crafts = {"notbugs": ours(setting, fast=False, dropping=False), "weak": plain(weak)}
@@ -95,12 +95,12 @@ def test_strength_counts_the_rows_that_fall_to_one_alone(subject):
     assert strong["violation"] < 1e-6
 
 
-def test_nearer_ignores_a_hundredth_and_counts_failures_as_far():
+def test_nearer_ignores_a_hundredth_and_counts_failures_as_far() -> None:
     far = float("inf")
     assert nearer([1.0, 0.995, 0.5, far], [far, 1.0, 1.0, far]) == 2
 
 
-def test_targets_say_yes_and_no():
+def test_targets_say_yes_and_no() -> None:
     def row(contender, ratio):
         spread = Spread(ratio, ratio, ratio, 3)
         to_ours = dict.fromkeys(OURS, spread)
@@ -117,7 +117,7 @@ def test_targets_say_yes_and_no():
     ]
 
 
-def test_reports_are_written_as_markdown_and_json(tmp_path):
+def test_reports_are_written_as_markdown_and_json(tmp_path: Path) -> None:
     conditions = dict.fromkeys(
         ("processor", "cores", "threads", "dtype", "load_average", "load_average_after"), 1
     )
@@ -136,11 +136,11 @@ def test_reports_are_written_as_markdown_and_json(tmp_path):
     assert kept["spread"] == {"middle": 1.0, "low": 0.5, "high": 2.0, "n": 3}
 
 
-def test_tables_are_markdown():
+def test_tables_are_markdown() -> None:
     assert table(("a", "b"), [(1, "x")]) == "| a | b |\n| --- | --- |\n| 1 | x |\n"
 
 
-def test_resnet20_has_the_size_that_is_claimed():
+def test_resnet20_has_the_size_that_is_claimed() -> None:
     model = resnet20((3, 32, 32), 10, seed=0)
     assert 0.27e6 < sum(p.numel() for p in model.parameters()) < 0.29e6
     assert notbugs.models.Classifier is type(model)

@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from fuzz_files import fuzz
 
 
-def test_no_edit_of_a_file_ends_in_a_traceback():
+def test_no_edit_of_a_file_ends_in_a_traceback() -> None:
     ends = fuzz(42, seed=0)
     assert len(ends) == 6
     assert not [end for found in ends.values() for end in found if end.startswith("traceback")]

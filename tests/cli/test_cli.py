@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,11 +27,11 @@ from victims import killed_once
 COMMANDS = ["reproduce", "train", "attack", "evaluate", "build", "data"]
 
 
-def call(*arguments):
+def call(*arguments) -> None:
     main([str(a) for a in arguments])
 
 
-def refused(capsys, *arguments):
+def refused(capsys: pytest.CaptureFixture[str], *arguments):
     """What stderr says of a call that must fail in one line, with exit code 2."""
     with pytest.raises(SystemExit) as caught:
         call(*arguments)
@@ -44,7 +45,7 @@ def refused(capsys, *arguments):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_complete_and_has_examples(command, capsys):
+def test_help_is_complete_and_has_examples(command, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         call(command, "--help")
     assert caught.value.code == 0
@@ -55,13 +56,15 @@ def test_help_is_complete_and_has_examples(command, capsys):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("trained")
     call("train", "--out", folder, "--train-size", 500, "--epochs", 6)
     return folder / "model.safetensors"
 
 
-def test_evaluate_writes_its_verdict(trained, tmp_path, capsys):
+def test_evaluate_writes_its_verdict(
+    trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "verdict.json"
     call("evaluate", trained, "--threat", "l2:0.5", "--count", 100, "--method", "pgd",
          "--json", path)  # fmt: skip
@@ -87,7 +90,9 @@ def test_evaluate_writes_its_verdict(trained, tmp_path, capsys):
     assert 0 < verdict["forwards_per_image"] <= 2 + 21
 
 
-def test_samples_are_for_random_models_and_said(trained, tmp_path, capsys):
+def test_samples_are_for_random_models_and_said(
+    trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "verdict.json"
     call("evaluate", trained, "--threat", "l2:0.5", "--count", 20, "--method", "pgd", "--steps", 2,
          "--samples", 3, "--json", path)  # fmt: skip
@@ -99,7 +104,7 @@ def test_samples_are_for_random_models_and_said(trained, tmp_path, capsys):
     )
 
 
-def test_the_verdict_repeats_and_restarts_only_lower_it(trained, tmp_path):
+def test_the_verdict_repeats_and_restarts_only_lower_it(trained, tmp_path: Path) -> None:
     said = []
     for name, restarts in (("a", 1), ("b", 1), ("c", 3)):
         path = tmp_path / f"{name}.json"
@@ -110,8 +115,8 @@ def test_the_verdict_repeats_and_restarts_only_lower_it(trained, tmp_path):
 
 
 def test_the_standard_evaluation_says_what_it_costs_and_what_each_attack_broke(
-    trained, tmp_path, capsys
-):
+    trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "verdict.json"
     call("evaluate", trained, "--threat", "l2:1.5", "--count", 12, "--json", path)
     said = capsys.readouterr().out
@@ -125,7 +130,7 @@ def test_the_standard_evaluation_says_what_it_costs_and_what_each_attack_broke(
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_runs_by_its_name(name, trained, capsys):
+def test_every_method_runs_by_its_name(name, trained, capsys: pytest.CaptureFixture[str]) -> None:
     norm = METHODS[name].norms[-1]
     eps = {"linf": "0.1", "l2": "0.5", "l1": "2", "l0": "3"}[norm]
     steps = [] if "steps" not in METHODS[name].takes else ["--steps", 4]
@@ -136,7 +141,9 @@ def test_every_method_runs_by_its_name(name, trained, capsys):
     assert nearest or "nearest successes" not in said
 
 
-def test_attack_saves_and_checks_after_rounding(trained, tmp_path, capsys):
+def test_attack_saves_and_checks_after_rounding(
+    trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from notbugs.data import load
 
     call("attack", trained, "--threat", "linf:32/255", "--count", 50, "--save",
@@ -151,7 +158,9 @@ def test_attack_saves_and_checks_after_rounding(trained, tmp_path, capsys):
     assert "classified as 3" in capsys.readouterr().out
 
 
-def test_what_is_saved_is_what_was_found_and_the_pngs_are_judged_anew(trained, tmp_path):
+def test_what_is_saved_is_what_was_found_and_the_pngs_are_judged_anew(
+    trained, tmp_path: Path
+) -> None:
     from notbugs.data import load
 
     save, png, told = tmp_path / "a.safetensors", tmp_path / "png", tmp_path / "told.json"
@@ -182,7 +191,9 @@ def test_what_is_saved_is_what_was_found_and_the_pngs_are_judged_anew(trained, t
     assert "curves" not in numbers
 
 
-def test_distances_are_those_of_images_that_were_right_and_fell(trained, tmp_path, capsys):
+def test_distances_are_those_of_images_that_were_right_and_fell(
+    trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     told = tmp_path / "told.json"
     call("attack", trained, "--threat", "l2:0.6", "--steps", 8, "--count", 60, "--json", told)
     said, numbers = " ".join(capsys.readouterr().out.split()), json.loads(told.read_text())
@@ -203,7 +214,9 @@ def test_distances_are_those_of_images_that_were_right_and_fell(trained, tmp_pat
     assert json.loads(told.read_text())["mean_distance"] is None
 
 
-def test_a_folder_stands_for_the_weights_in_it(trained, finished, tmp_path, capsys):
+def test_a_folder_stands_for_the_weights_in_it(
+    trained, finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "det.safetensors"
     call("attack", trained.parent, "--threat", "l2:0.5", "--count", 5)
     call("build", "det", trained.parent, "--threat", "l2:1", "--steps", 2, "--count", 20, "--out",
@@ -224,7 +237,9 @@ def size_of_png(path):
         return picture.size
 
 
-def test_plot_of_a_nearest_method_draws_its_distances(trained, tmp_path, capsys):
+def test_plot_of_a_nearest_method_draws_its_distances(
+    trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plot, told = tmp_path / "new" / "near.png", tmp_path / "near.json"
     call("attack", trained, "--threat", "l2:0.5", "--method", "fmn", "--steps", 15, "--count", 40,
          "--plot", plot, "--json", told)  # fmt: skip
@@ -244,7 +259,7 @@ def test_plot_of_a_nearest_method_draws_its_distances(trained, tmp_path, capsys)
     assert f"median {distances['median']:.4f}" in said
 
 
-def test_plot_of_a_fixed_budget_draws_its_loss(trained, tmp_path):
+def test_plot_of_a_fixed_budget_draws_its_loss(trained, tmp_path: Path) -> None:
     plot, told = tmp_path / "pgd.png", tmp_path / "pgd.json"
     call("attack", trained, "--threat", "l2:0.5", "--steps", 6, "--restarts", 2, "--count", 40,
          "--plot", plot, "--json", told, "--radii", 4)  # fmt: skip
@@ -263,8 +278,8 @@ def test_plot_of_a_fixed_budget_draws_its_loss(trained, tmp_path):
 
 
 def test_what_attack_cannot_write_is_refused_before_the_work(
-    trained, tmp_path, capsys, monkeypatch
-):
+    trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("x")
@@ -296,7 +311,7 @@ def test_what_attack_cannot_write_is_refused_before_the_work(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "full"]
 
 
-def test_build_show_and_export(trained, tmp_path, capsys):
+def test_build_show_and_export(trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     det = tmp_path / "det.safetensors"
     call("build", "det", trained, "--threat", "l2:1", "--steps", 5, "--count", 60, "--out", det)
     assert "D_det: 60 images" in capsys.readouterr().out
@@ -320,7 +335,7 @@ def test_build_show_and_export(trained, tmp_path, capsys):
     assert "fashion-mnist" in capsys.readouterr().out
 
 
-def test_a_model_of_ones_own(tmp_path, capsys):
+def test_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n\n\ndef make():\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))\n"
@@ -363,7 +378,7 @@ def test_a_model_of_ones_own(tmp_path, capsys):
     assert "nope" in said
 
 
-def pictures(folder, sizes):
+def pictures(folder, sizes) -> str:
     for label, size in sizes.items():
         (folder / label).mkdir(parents=True)
         if size:
@@ -371,7 +386,9 @@ def pictures(folder, sizes):
     return f"folder:{folder}"
 
 
-def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
+def test_bad_input_is_one_clear_line(
+    trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save({"w": torch.zeros(2)}, tmp_path / "model.pt")
     (tmp_path / "short.safetensors").write_bytes(trained.read_bytes()[:300])
     (tmp_path / "mine").mkdir()
@@ -489,21 +506,23 @@ def test_bad_input_is_one_clear_line(trained, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory: pytest.TempPathFactory):
     """The folder of a run that nobody disturbed."""
     out = tmp_path_factory.mktemp("runs") / "finished"
     call("reproduce", "--preset", "smoke", "--workers", 0, "--out", out)
     return out
 
 
-def test_a_folder_holds_one_run(finished, capsys):
+def test_a_folder_holds_one_run(finished, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     said = refused(capsys, "reproduce", "--data", "planted", "--preset", "smoke", "--out", finished)
     assert "holds another run" in said
     assert "ilyas2019" in said
 
 
-def test_the_same_command_again_shows_the_result_at_once(finished, capsys):
+def test_the_same_command_again_shows_the_result_at_once(
+    finished, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = json.loads((finished / "results.json").read_text())
     capsys.readouterr()
     call("reproduce", "--preset", "smoke", "--workers", 0, "--out", finished)
@@ -514,7 +533,9 @@ def test_the_same_command_again_shows_the_result_at_once(finished, capsys):
     assert json.loads((finished / "results.json").read_text())["tables"] == before["tables"]
 
 
-def test_a_shared_store_spares_the_work(finished, tmp_path, capsys):
+def test_a_shared_store_spares_the_work(
+    finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     call("reproduce", "--preset", "smoke", "--workers", 0, "--out", tmp_path / "other", "--store",
          finished / "store")  # fmt: skip
@@ -522,10 +543,12 @@ def test_a_shared_store_spares_the_work(finished, tmp_path, capsys):
     assert (tmp_path / "other" / "models" / "student-D_R-seed0.safetensors").exists()
 
 
-def test_a_folder_deleted_under_a_run_is_its_own_again(finished, tmp_path, monkeypatch, capsys):
+def test_a_folder_deleted_under_a_run_is_its_own_again(
+    finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, planned = tmp_path / "out", StageDisplay.planned
 
-    def delete(display, *facts):
+    def delete(display, *facts) -> None:
         shutil.rmtree(out)
         planned(display, *facts)
 
@@ -538,7 +561,9 @@ def test_a_folder_deleted_under_a_run_is_its_own_again(finished, tmp_path, monke
     assert "0 stages to do, 29 found in the store" in capsys.readouterr().out
 
 
-def test_damage_to_a_store_is_named_in_the_output(finished, tmp_path, capsys):
+def test_damage_to_a_store_is_named_in_the_output(
+    finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(finished / "store", tmp_path / "store")
     numbers = next((tmp_path / "store").glob("numbers/*/numbers.json"))
     numbers.write_text(numbers.read_text().replace("clean", "cleam"))
@@ -551,7 +576,9 @@ def test_damage_to_a_store_is_named_in_the_output(finished, tmp_path, capsys):
     assert a["tables"] == b["tables"]
 
 
-def test_the_weights_of_a_run_need_nothing_else(finished, capsys):
+def test_the_weights_of_a_run_need_nothing_else(
+    finished, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = json.loads((finished / "results.json").read_text())["tables"]["sets"]
     row = next(r for r in table if r["set"] == "D_adv")
     capsys.readouterr()
@@ -562,12 +589,12 @@ def test_the_weights_of_a_run_need_nothing_else(finished, capsys):
     assert f"{row['clean']:.2f}" in said
 
 
-def test_version(capsys):
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     call("--version")
     assert capsys.readouterr().out.strip()[0].isdigit()
 
 
-def test_python_dash_m_and_kill_9_in_mid_run(finished, tmp_path):
+def test_python_dash_m_and_kill_9_in_mid_run(finished, tmp_path: Path) -> None:
     """A run killed at any moment ends, when repeated, with the numbers of an undisturbed one."""
     out = tmp_path / "a"
     command = [sys.executable, "-m", "notbugs", "reproduce", "--preset", "smoke", "--workers", "2",
@@ -591,7 +618,9 @@ def test_python_dash_m_and_kill_9_in_mid_run(finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_evaluation_killed_in_the_middle_ends_with_the_same_verdict(trained, tmp_path):
+def test_an_evaluation_killed_in_the_middle_ends_with_the_same_verdict(
+    trained, tmp_path: Path
+) -> None:
     options = ["evaluate", str(trained), "--threat", "l2:0.5", "--method", "pgd", "--steps", "90",
                "--restarts", "2", "--count", "36", "--batch-size", "3"]  # fmt: skip
     path, cache = tmp_path / "resumed.json", tmp_path / "cache"

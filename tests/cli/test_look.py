@@ -1,6 +1,7 @@
 """`notbugs look` end to end on a small trained model."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,14 +16,14 @@ from notbugs.training import train_denoiser, train_generator
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("look")
     arguments = ("--recipe", "pgd", "--epochs", "4", "--train-size", "300")
     main(["train", *arguments, "--out", str(folder / "run")])
     return folder / "run" / "model.safetensors"
 
 
-def look(tmp_path, weights, *arguments):
+def look(tmp_path: Path, weights, *arguments):
     out = tmp_path / "look.png"
     files = ("--out", out, "--json", tmp_path / "look.json", "--save", tmp_path / "x.safetensors")
     main(["look", *map(str, (weights, *arguments, *files, "--steps", 20))])
@@ -32,7 +33,7 @@ def look(tmp_path, weights, *arguments):
     return size, numbers, read_tensors(tmp_path / "x.safetensors", what="data")[0]
 
 
-def test_all_ways_at_once(tmp_path, trained, capsys):
+def test_all_ways_at_once(tmp_path: Path, trained, capsys: pytest.CaptureFixture[str]) -> None:
     ways = ("--invert", "--interpolate", "--visualise", "--manipulate")
     size, numbers, found = look(
         tmp_path, trained, *ways, "--image", 0, 3, "--units", 1, 2, 5, "--toward", 4, "--points", 4
@@ -51,7 +52,7 @@ def test_all_ways_at_once(tmp_path, trained, capsys):
         assert word in said
 
 
-def test_a_contact_sheet_holds_every_unit(tmp_path, trained):
+def test_a_contact_sheet_holds_every_unit(tmp_path: Path, trained) -> None:
     few, _, _ = look(tmp_path, trained, "--visualise")
     size, numbers, found = look(tmp_path, trained, "--visualise", "--all-units")
     assert numbers["visualisation"]["units"] == list(range(64))
@@ -60,7 +61,9 @@ def test_a_contact_sheet_holds_every_unit(tmp_path, trained):
     assert size[1] > 5 * few[1]  # six rows of twelve where there was one
 
 
-def test_a_picture_file_is_taken_and_resampled_with_a_note(tmp_path, trained, capsys):
+def test_a_picture_file_is_taken_and_resampled_with_a_note(
+    tmp_path: Path, trained, capsys: pytest.CaptureFixture[str]
+) -> None:
     test = split(load_source("digits"), seed=0, train_size=300).test
     exact = (test.pixels()[0, 0].numpy() * 255).round().astype(np.uint8)
     Image.fromarray(exact).save(tmp_path / "same.png")
@@ -74,7 +77,7 @@ def test_a_picture_file_is_taken_and_resampled_with_a_note(tmp_path, trained, ca
     assert "same.png' was" not in said
 
 
-def test_priors_change_what_is_found(tmp_path, trained):
+def test_priors_change_what_is_found(tmp_path: Path, trained) -> None:
     data = split(load_source("digits"), seed=0, train_size=300).train
     save_prior(train_denoiser(data, epochs=1, width=4, seed=0), tmp_path / "d.safetensors")
     save_prior(train_generator(data, epochs=1, width=4, seed=0), tmp_path / "g.safetensors")
@@ -119,7 +122,9 @@ def test_priors_change_what_is_found(tmp_path, trained):
         (("--invert", "--steps", 0), "--steps` must be at least 1"),
     ],
 )
-def test_bad_input_is_named(tmp_path, trained, capsys, wrong, words):
+def test_bad_input_is_named(
+    tmp_path: Path, trained, capsys: pytest.CaptureFixture[str], wrong, words
+) -> None:
     with pytest.raises(SystemExit) as error:
         main(["look", str(trained), *map(str, wrong), "--out", str(tmp_path / "x.png")])
     assert error.value.code == 2
@@ -127,7 +132,9 @@ def test_bad_input_is_named(tmp_path, trained, capsys, wrong, words):
     assert not (tmp_path / "x.png").exists()
 
 
-def test_what_is_read_is_not_written_over(tmp_path, trained, capsys):
+def test_what_is_read_is_not_written_over(
+    tmp_path: Path, trained, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights, picture = tmp_path / "m.safetensors", tmp_path / "photo.png"
     weights.write_bytes(trained.read_bytes())
     Image.new("L", (8, 8), 90).save(picture)
@@ -142,7 +149,9 @@ def test_what_is_read_is_not_written_over(tmp_path, trained, capsys):
     assert (weights.read_bytes(), picture.read_bytes()) == before
 
 
-def test_a_prior_for_other_images_is_refused(tmp_path, trained, capsys):
+def test_a_prior_for_other_images_is_refused(
+    tmp_path: Path, trained, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "d.safetensors"
     save_prior(Denoiser((3, 8, 8), width=4, seed=0), path)
     with pytest.raises(SystemExit):
@@ -150,12 +159,14 @@ def test_a_prior_for_other_images_is_refused(tmp_path, trained, capsys):
     assert "be made for images of shape (1, 8, 8)" in capsys.readouterr().err
 
 
-def test_inversion_bears_random_moves(tmp_path, trained):
+def test_inversion_bears_random_moves(tmp_path: Path, trained) -> None:
     _, numbers, _ = look(tmp_path, trained, "--invert", "--moves", "--image", 0, 1, 2)
     assert max(numbers["inversion"]["relative_error"]) < 1
 
 
-def test_what_is_done_to_a_picture_is_said(tmp_path, trained, capsys):
+def test_what_is_done_to_a_picture_is_said(
+    tmp_path: Path, trained, capsys: pytest.CaptureFixture[str]
+) -> None:
     deep, clear, wide = tmp_path / "deep.png", tmp_path / "clear.png", tmp_path / "wide.tiff"
     Image.fromarray(np.full((8, 8), 30000, np.uint16)).save(deep)
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(clear)
@@ -169,7 +180,7 @@ def test_what_is_done_to_a_picture_is_said(tmp_path, trained, capsys):
     assert "has the colour mode F" in capsys.readouterr().err
 
 
-def test_only_a_png_is_drawn(tmp_path, trained, capsys):
+def test_only_a_png_is_drawn(tmp_path: Path, trained, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["look", str(trained), "--invert", "--out", str(tmp_path / "x.pdf")])
     assert "--out` must end in .png" in capsys.readouterr().err

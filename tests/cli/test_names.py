@@ -19,7 +19,7 @@ WORDS = "[b]x :smile: \x1b[31m \udcff"
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory: pytest.TempPathFactory):
     """A model in a folder of such a name."""
     folder = tmp_path_factory.mktemp("names") / NASTY
     main(["train", "--out", str(folder), "--train-size", "100", "--epochs", "1"])
@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def there(trained, tmp_path):
+def there(trained, tmp_path: Path):
     """A folder of such a name, with a set in it whose name and classes are such too."""
     data = ImageData(
         torch.rand(20, 1, 8, 8), torch.arange(20) % 10, tuple(f"{i}{NASTY}" for i in range(10)),
@@ -56,7 +56,9 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_obeys_a_name(command, trained, there, capsys):
+def test_no_command_obeys_a_name(
+    command, trained, there, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = {"model": trained, "set": there / "set.safetensors", "out": there / "out"}
     words = [word.format(**files) for word in command.split()]
     with contextlib.suppress(SystemExit):
@@ -71,13 +73,13 @@ def test_no_command_obeys_a_name(command, trained, there, capsys):
     assert ":smile:" in shown
 
 
-def test_a_file_name_that_is_not_utf8_is_shown(capsys):
+def test_a_file_name_that_is_not_utf8_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["evaluate", WORDS, "--threat", "l2:1"])
     assert r"No weights file '[b]x :smile: \x1b[31m \xff'" in capsys.readouterr().err
 
 
-def test_only_the_plain_console_prints():
+def test_only_the_plain_console_prints() -> None:
     """No other console is made, nothing is printed past it, and nowhere is markup asked for."""
     for file in [*(ROOT / "cli").glob("*.py"), *(ROOT / "report").glob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
@@ -105,8 +107,10 @@ def test_only_the_plain_console_prints():
     ],
     ids=["Python", "torch", "empty"],
 )  # fmt: skip
-def test_an_error_without_words_is_explained(error, words, monkeypatch, capsys):
-    def fail(*given):
+def test_an_error_without_words_is_explained(
+    error, words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*given) -> None:
         raise error
 
     monkeypatch.setattr("notbugs.cli.sets.ListData.run", fail)
@@ -119,19 +123,23 @@ def test_an_error_without_words_is_explained(error, words, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "near"), [(["trian"], "train"), (["data", "shwo"], "show"), (["evalute"], "evaluate")]
 )
-def test_the_nearest_command_is_suggested(words, near, capsys):
+def test_the_nearest_command_is_suggested(words, near, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(words)
     assert f"Did you mean '{near}'?" in capsys.readouterr().err
 
 
-def test_a_misspelled_option_is_suggested(tmp_path, capsys):
+def test_a_misspelled_option_is_suggested(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--epocs", "3", "--out", str(tmp_path)])
     assert "--epochs" in capsys.readouterr().err
 
 
-def test_a_factory_that_exits_is_explained(tmp_path, capsys):
+def test_a_factory_that_exits_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "net.py").write_text("import sys\n\ndef make():\n    sys.exit(0)\n")
     (tmp_path / "gone.py").write_text("import sys\nsys.exit(0)\n")
     for name, words in (("net", "return a module; got SystemExit"), ("gone", "SystemExit from")):

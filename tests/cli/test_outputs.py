@@ -28,7 +28,7 @@ OURS = "model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
+def source(tmp_path_factory: pytest.TempPathFactory):
     """A model, a set, and a module, none of which has cost much."""
     folder = tmp_path_factory.mktemp("source")
     model = build("linear", shape=(1, 8, 8), classes=10, seed=0)
@@ -42,14 +42,14 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture
-def place(source, tmp_path):
+def place(source, tmp_path: Path):
     """Copies of them, to be hit."""
     for path in source.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
 
 
-def refused(capsys, *arguments):
+def refused(capsys: pytest.CaptureFixture[str], *arguments):
     with pytest.raises(SystemExit) as caught:
         main([str(a) for a in arguments])
     assert caught.value.code == 2
@@ -106,8 +106,8 @@ def _call(arguments, target):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_foreign_file_is_replaced_only_if_asked_and_ones_own_at_once(
-    name, place, tmp_path_factory, capsys
-):
+    name, place, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path_factory.mktemp("out")
     arguments, target = next(
         (given, path) for of, given, path in writers(place / OURS, out) if of == name
@@ -135,7 +135,9 @@ def links(path):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_is_read_is_never_written_over(name, place, capsys):
+def test_what_is_read_is_never_written_over(
+    name, place, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = place / OURS
     names = links(model)
     before = contents(place)
@@ -147,7 +149,9 @@ def test_what_is_read_is_never_written_over(name, place, capsys):
     assert contents(place) == before
 
 
-def test_the_set_and_the_module_that_are_read_are_not_written_over(place, capsys):
+def test_the_set_and_the_module_that_are_read_are_not_written_over(
+    place, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, code, before = place / "set.safetensors", place / "net.py", contents(place)
     own = ("--model", f"{code}:make", "--embedding", "1", "--data", "digits")
     attack = ("attack", place / OURS, *QUICK, *PGD)
@@ -166,7 +170,9 @@ def test_the_set_and_the_module_that_are_read_are_not_written_over(place, capsys
     assert contents(place) == before
 
 
-def test_nothing_is_written_among_the_images_that_are_read(place, capsys):
+def test_nothing_is_written_among_the_images_that_are_read(
+    place, capsys: pytest.CaptureFixture[str]
+) -> None:
     photos = place / "photos"
     (photos / "cat").mkdir(parents=True)
     attack = ("attack", place / OURS, *QUICK, *PGD, "--data", f"folder:{photos}")
@@ -180,7 +186,7 @@ def test_nothing_is_written_among_the_images_that_are_read(place, capsys):
     assert [p.name for p in photos.iterdir()] == ["cat"]
 
 
-def test_a_training_replaces_foreign_files_of_its_names_if_asked(tmp_path):
+def test_a_training_replaces_foreign_files_of_its_names_if_asked(tmp_path: Path) -> None:
     for name in ("metrics.jsonl", "training.png", "checkpoint.safetensors"):
         (tmp_path / name).write_bytes(FOREIGN[Path(name).suffix])
     main(["train", *SHORT, "--out", str(tmp_path), "--overwrite"])
@@ -188,7 +194,7 @@ def test_a_training_replaces_foreign_files_of_its_names_if_asked(tmp_path):
     assert sorted(contents(tmp_path)) == ["metrics.jsonl", "model.safetensors", "training.png"]
 
 
-def test_outputs_lie_apart(place, capsys):
+def test_outputs_lie_apart(place, capsys: pytest.CaptureFixture[str]) -> None:
     attack = ("attack", place / OURS, *QUICK, *PGD)
     for name in ("a.safetensors", "A.safetensors"):
         said = refused(capsys, *attack, "--json", place / "a.json", "--save", place / name)
@@ -197,7 +203,7 @@ def test_outputs_lie_apart(place, capsys):
     assert "must lie apart from" in said
 
 
-def test_one_commands_numbers_are_not_anothers(place, capsys):
+def test_one_commands_numbers_are_not_anothers(place, capsys: pytest.CaptureFixture[str]) -> None:
     path, data = place / "n.json", place / "n.safetensors"
     main(["evaluate", str(place / OURS), *QUICK, *PGD, "--json", str(path)])
     attack = ("attack", place / OURS, *QUICK, *PGD)
@@ -209,7 +215,9 @@ def test_one_commands_numbers_are_not_anothers(place, capsys):
 
 
 @pytest.mark.parametrize("named", ["by the user", "by the weights"])
-def test_a_datasets_files_are_inputs(named, tmp_path, capsys):
+def test_a_datasets_files_are_inputs(
+    named, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
     names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin", "batches.meta.txt"]
@@ -240,14 +248,16 @@ def test_a_datasets_files_are_inputs(named, tmp_path, capsys):
         ({"split": {"train_size": 0.5}}, "/split/train_size: expected an integer or null, got 0.5"),
     ],
 )
-def test_what_weights_say_of_their_images_is_checked(facts, words, tmp_path, capsys):
+def test_what_weights_say_of_their_images_is_checked(
+    facts, words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = tmp_path / OURS
     net = build("linear", shape=(1, 8, 8), classes=10, seed=0)
     save_model(net, model, metadata={"dataset": "digits"} | facts)
     assert words in refused(capsys, "evaluate", model, *QUICK, *PGD)
 
 
-def test_a_run_replaces_no_file_that_it_did_not_list(tmp_path):
+def test_a_run_replaces_no_file_that_it_did_not_list(tmp_path: Path) -> None:
     mine, ours = (
         tmp_path / "models" / "robust-seed0.safetensors",
         "models/standard-seed0.safetensors",
@@ -265,7 +275,9 @@ def test_a_run_replaces_no_file_that_it_did_not_list(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["results.json", "samples.safetensors"])
-def test_a_run_is_refused_before_its_work_where_a_file_of_its_name_lies(name, tmp_path):
+def test_a_run_is_refused_before_its_work_where_a_file_of_its_name_lies(
+    name, tmp_path: Path
+) -> None:
     """Called as a function, where no command has claimed the folder."""
     mine = tmp_path / "out" / name
     mine.parent.mkdir()

@@ -14,12 +14,12 @@ BLOCKS = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 LINES = [line for block in BLOCKS for line in block.splitlines() if line.startswith("notbugs ")]
 
 
-def test_there_are_some():
+def test_there_are_some() -> None:
     assert len(LINES) > 15
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_the_command_line_takes_it(line):
+def test_the_command_line_takes_it(line) -> None:
     words = shlex.split(line, comments=True)[1:]
     command = _parsed(words, PlainConsole(stderr=True))
     assert type(command).__name__.lower().startswith(words[0])

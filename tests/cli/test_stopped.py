@@ -3,6 +3,8 @@
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,24 +17,24 @@ TRAIN = ["train", "--train-size", "300", "--epochs", "3"]
 
 
 @pytest.fixture(autouse=True)
-def _as_on_a_terminal():
+def _as_on_a_terminal() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("trained")
     main([*TRAIN, "--out", str(folder)])
     return str(folder)
 
 
-def press(*given, number=signal.SIGINT, **named):
+def press(*given, number=signal.SIGINT, **named) -> None:
     signal.raise_signal(number)
 
 
-def stopped(capsys, *words, code=130):
+def stopped(capsys: pytest.CaptureFixture[str], *words, code=130):
     """What a command says that is stopped by a signal."""
     with pytest.raises(SystemExit) as caught:
         main([str(word) for word in words])
@@ -42,10 +44,12 @@ def stopped(capsys, *words, code=130):
     return " ".join(said.err.split()), said.out
 
 
-def test_a_training_that_is_stopped_says_where_and_goes_on_there(tmp_path, monkeypatch, capsys):
+def test_a_training_that_is_stopped_says_where_and_goes_on_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     real, steps = trainer.draw_from, []
 
-    def draw_from(device, *names):
+    def draw_from(device, *names) -> None:
         steps.append(names[-1])
         if steps == list(range(6)):
             press()
@@ -63,8 +67,8 @@ def test_a_training_that_is_stopped_says_where_and_goes_on_there(tmp_path, monke
 
 
 def test_a_training_that_is_stopped_after_its_end_says_that_it_is_saved(
-    tmp_path, monkeypatch, capsys
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(Train, "_print", press)
     said, _ = stopped(capsys, *TRAIN, "--out", tmp_path)
     assert said == f"Stopped; the model is finished and saved: '{tmp_path}/model.safetensors'."
@@ -74,7 +78,13 @@ def test_a_training_that_is_stopped_after_its_end_says_that_it_is_saved(
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )
-def test_a_training_that_is_stopped_before_it_begins(number, code, tmp_path, monkeypatch, capsys):
+def test_a_training_that_is_stopped_before_it_begins(
+    number,
+    code,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(trainer.Trainer, "__init__", lambda *g, **n: press(number=number))
     said, _ = stopped(capsys, *TRAIN, "--out", tmp_path, code=code)
     assert said == "Stopped before the first checkpoint. The same command begins anew."
@@ -93,7 +103,15 @@ def test_a_training_that_is_stopped_before_it_begins(number, code, tmp_path, mon
     ],
     ids=["attack", "look", "build", "evaluate", "reproduce"],
 )  # fmt: skip
-def test_what_is_lost_is_said(where, words, options, trained, tmp_path, monkeypatch, capsys):
+def test_what_is_lost_is_said(
+    where,
+    words,
+    options,
+    trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(where, press)
     name, *more = options
     given = [trained] if name != "reproduce" else []
@@ -107,8 +125,8 @@ def test_what_is_lost_is_said(where, words, options, trained, tmp_path, monkeypa
 
 
 def test_an_evaluation_stopped_in_its_diagnosis_keeps_the_rest(
-    trained, tmp_path, monkeypatch, capsys
-):
+    trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("NOTBUGS_CACHE", str(tmp_path / "cache"))
     command = [
         "evaluate",

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,11 +30,11 @@ def make():
 """
 
 
-def run(*words):
+def run(*words) -> None:
     main([str(word) for word in words])
 
 
-def refused(capsys, *words):
+def refused(capsys: pytest.CaptureFixture[str], *words):
     """What stderr says of a command that must be refused; a line without a traceback."""
     with pytest.raises(SystemExit) as caught:
         run(*words)
@@ -48,7 +49,7 @@ def recipe_of(folder):
     return recipe_from_json(read_metadata(folder / "model.safetensors")["recipe"])
 
 
-def killed_in(monkeypatch, epoch, batch):
+def killed_in(monkeypatch: pytest.MonkeyPatch, epoch, batch) -> None:
     """Training ends there, as by Ctrl-C, and has written a checkpoint after every step."""
     real, steps = Trainer.step, []
 
@@ -62,7 +63,9 @@ def killed_in(monkeypatch, epoch, batch):
     monkeypatch.setattr(Trainer, "step", step)
 
 
-def test_metrics_picture_and_recipe_lie_beside_the_weights(tmp_path, capsys):
+def test_metrics_picture_and_recipe_lie_beside_the_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "m"
     run("train", "--recipe", "trades", "--threat", "linf:0.1", "--out", out, *SMALL)
     first = capsys.readouterr().out.splitlines()[0]
@@ -85,14 +88,18 @@ def test_metrics_picture_and_recipe_lie_beside_the_weights(tmp_path, capsys):
     assert facts["history"] == rows
 
 
-def test_tensorboard_is_asked_for_before_the_work(tmp_path, monkeypatch):
+def test_tensorboard_is_asked_for_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(SystemExit):
         run("train", "--tensorboard", "--out", tmp_path / "m", *SMALL)
     assert not (tmp_path / "m" / "metrics.jsonl").exists()
 
 
-def test_a_file_in_place_of_the_folder_is_refused_at_once(tmp_path, capsys):
+def test_a_file_in_place_of_the_folder_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "taken"
     path.write_text("mine")
     with pytest.raises(SystemExit):
@@ -101,7 +108,9 @@ def test_a_file_in_place_of_the_folder_is_refused_at_once(tmp_path, capsys):
     assert path.read_text() == "mine"
 
 
-def test_every_setting_reaches_the_recipe_and_the_first_line(tmp_path, capsys):
+def test_every_setting_reaches_the_recipe_and_the_first_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "m"
     run("train", "--recipe", "pgd", "--threat", "l2:0.5", "--batch-size", 30, "--lr", 0.02,
         "--precision", "bf16", "--average", 0.9, "--patience", 2, "--out", out, *SMALL)  # fmt: skip
@@ -123,7 +132,9 @@ def test_every_setting_reaches_the_recipe_and_the_first_line(tmp_path, capsys):
     assert "weights of the best held-out clean accuracy" in capsys.readouterr().out
 
 
-def test_patience_stops_and_saves_the_best_weights(tmp_path, capsys, monkeypatch):
+def test_patience_stops_and_saves_the_best_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = iter([50.0, 60.0, 55.0, 54.0])
     monkeypatch.setattr(stopping, "percent_right", lambda model, data: next(values))
     run("train", "--patience", 2, "--train-size", 300, "--epochs", 9, "--out", tmp_path)
@@ -159,12 +170,16 @@ def test_patience_stops_and_saves_the_best_weights(tmp_path, capsys, monkeypatch
         (("--architecture", "tim:resnet18"), "Unknown package of architectures 'tim'"),
     ],
 )  # fmt: skip
-def test_bad_settings_are_refused_before_the_work(words, message, tmp_path, capsys):
+def test_bad_settings_are_refused_before_the_work(
+    words, message, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert message in refused(capsys, "train", *words, "--out", tmp_path / "m", *SMALL)
     assert not (tmp_path / "m").exists()
 
 
-def test_a_finished_model_is_not_overwritten_unless_asked(tmp_path, capsys):
+def test_a_finished_model_is_not_overwritten_unless_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "m"
     run("train", "--out", out, *SMALL)
     before = (out / "model.safetensors").read_bytes()
@@ -177,8 +192,8 @@ def test_a_finished_model_is_not_overwritten_unless_asked(tmp_path, capsys):
 
 
 def test_the_checkpoint_of_another_training_is_left_behind_only_if_asked(
-    tmp_path, monkeypatch, capsys
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole, out = tmp_path / "whole", tmp_path / "m"
     run("train", "--out", whole, *SMALL)
     with monkeypatch.context() as patch:
@@ -195,7 +210,9 @@ def test_the_checkpoint_of_another_training_is_left_behind_only_if_asked(
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_an_unfinished_training_goes_on_in_the_middle_of_its_epoch(tmp_path, monkeypatch, capsys):
+def test_an_unfinished_training_goes_on_in_the_middle_of_its_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole, out = tmp_path / "whole", tmp_path / "m"
     run("train", "--out", whole, *SMALL)
     with monkeypatch.context() as patch:
@@ -212,7 +229,9 @@ def test_an_unfinished_training_goes_on_in_the_middle_of_its_epoch(tmp_path, mon
     assert not (out / "checkpoint.safetensors").exists()
 
 
-def test_a_model_of_ones_own_is_trained_saved_and_opened_again(tmp_path, capsys):
+def test_a_model_of_ones_own_is_trained_saved_and_opened_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "net.py").write_text(NET)
     spec, out = f"{tmp_path / 'net.py'}:make", tmp_path / "m"
     run("train", "--model", spec, "--embedding", 2, "--train-size", 500, "--epochs", 8,
@@ -229,8 +248,8 @@ def test_a_model_of_ones_own_is_trained_saved_and_opened_again(tmp_path, capsys)
 
 @pytest.mark.parametrize("package", list(MADE))
 def test_other_packages_architectures_are_trained_and_opened_again(
-    package, tmp_path, monkeypatch, capsys
-):
+    package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, package, MADE[package]())
     run("train", "--architecture", f"{package}:resnet18", "--out", tmp_path, *SMALL)
     assert f"{package}:resnet18 on digits" in capsys.readouterr().out
@@ -245,13 +264,15 @@ HOT = ("--recipe", "distillation", "--temperature", 20, "--train-size", 400, "--
 
 
 @pytest.fixture(scope="module")
-def distilled(tmp_path_factory):
+def distilled(tmp_path_factory: pytest.TempPathFactory):
     out = tmp_path_factory.mktemp("distilled") / "m"
     run("train", *HOT, "--out", out)
     return out
 
 
-def test_distillation_trains_a_teacher_and_a_student_at_the_temperature(distilled, capsys):
+def test_distillation_trains_a_teacher_and_a_student_at_the_temperature(
+    distilled, capsys: pytest.CaptureFixture[str]
+) -> None:
     parts = split(load_source("digits"), seed=0, train_size=400)
     models = {}
     for name in ("teacher", "."):
@@ -269,7 +290,9 @@ def test_distillation_trains_a_teacher_and_a_student_at_the_temperature(distille
     assert not torch.equal(first, next(iter(models["teacher"].parameters())))
 
 
-def test_a_teacher_that_is_there_is_learnt_from(distilled, tmp_path, capsys):
+def test_a_teacher_that_is_there_is_learnt_from(
+    distilled, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     teacher = distilled / "teacher"
     run("train", "--distil", teacher, "--temperature", 20, "--out", tmp_path / "a",
         "--train-size", 400, "--epochs", 12)  # fmt: skip
@@ -289,7 +312,9 @@ def test_a_teacher_that_is_there_is_learnt_from(distilled, tmp_path, capsys):
     assert (recipe.adversary.threat, recipe.lesson) == ("l2:0.5", AtTemperature(100.0))
 
 
-def test_a_killed_distillation_keeps_its_teacher(distilled, tmp_path, monkeypatch, capsys):
+def test_a_killed_distillation_keeps_its_teacher(
+    distilled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "m"
     with monkeypatch.context() as patch:
         killed_in(patch, 0, 10)  # five steps an epoch: the fifth of the student
@@ -307,7 +332,7 @@ def test_a_killed_distillation_keeps_its_teacher(distilled, tmp_path, monkeypatc
     assert all(torch.equal(both[0][name], both[1][name]) for name in both[0])
 
 
-def test_help_names_the_threats_that_are_really_used(capsys):
+def test_help_names_the_threats_that_are_really_used(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("train", "--help")
     said = " ".join(re.sub(r"[│]", " ", capsys.readouterr().out).split())

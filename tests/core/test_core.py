@@ -4,14 +4,14 @@ import torch
 from notbugs.core import errors, random, rows
 
 
-def test_a_row_keeps_its_draws_in_any_company():
+def test_a_row_keeps_its_draws_in_any_company() -> None:
     keys = random.row_keys(10, 7, "x")
     whole = random.normal(keys, (2, 3))
     assert torch.equal(random.normal(keys[[4, 1]], (2, 3)), whole[[4, 1]])
     assert torch.equal(random.row_keys(3, 7, "x"), keys[:3])
 
 
-def test_streams_differ_by_seed_and_name():
+def test_streams_differ_by_seed_and_name() -> None:
     a, b = random.row_keys(4, 0, "a"), random.row_keys(4, 0, "b")
     assert not torch.equal(a, b)
     assert not torch.equal(random.fold(a, 1), random.fold(a, 2))
@@ -21,7 +21,7 @@ def test_streams_differ_by_seed_and_name():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_moments_of_the_draws(dtype):
+def test_moments_of_the_draws(dtype) -> None:
     keys = random.row_keys(400, "moments")
     u, z = random.uniform(keys, (500,), dtype), random.normal(keys, (500,), dtype)
     assert u.dtype == z.dtype == dtype
@@ -37,19 +37,19 @@ def test_moments_of_the_draws(dtype):
     assert abs(float((z[1:] * z[:-1]).mean())) < 0.01
 
 
-def test_integers_are_uniform():
+def test_integers_are_uniform() -> None:
     counts = torch.bincount(random.integers(random.row_keys(50_000, "i"), 5), minlength=5)
     assert bool((counts / 50_000 - 0.2).abs().max() < 0.01)
 
 
-def test_the_global_generator_is_never_touched():
+def test_the_global_generator_is_never_touched() -> None:
     state = torch.get_rng_state()
     random.normal(random.row_keys(3), (4,))
     random.generator(1)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_trees_are_cut_merged_and_scattered():
+def test_trees_are_cut_merged_and_scattered() -> None:
     tree = {"a": torch.arange(4), "b": (torch.arange(4) * 10, None)}
     assert rows.select(tree, torch.tensor([3, 1]))["b"][0].tolist() == [30, 10]
     mask = torch.tensor([True, False, True, False])
@@ -71,24 +71,24 @@ BAD_IMAGES = [
 
 
 @pytest.mark.parametrize(("x", "message"), BAD_IMAGES)
-def test_bad_images_are_explained(x, message):
+def test_bad_images_are_explained(x, message) -> None:
     with pytest.raises(ValueError, match=message):
         errors.check_images(x)
 
 
-def test_nan_names_its_first_row():
+def test_nan_names_its_first_row() -> None:
     x = torch.zeros(3, 1, 2, 2)
     x[1, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"be finite; got NaN or infinity, first in row 1"):
         errors.check_images(x)
 
 
-def test_integer_images_are_refused():
+def test_integer_images_are_refused() -> None:
     with pytest.raises(TypeError, match=r"divide by 255"):
         errors.check_images(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
 
 
-def test_bad_labels_are_explained():
+def test_bad_labels_are_explained() -> None:
     with pytest.raises(ValueError, match=r"`y` must lie in 0..9; got 10 in row 1"):
         errors.check_labels(torch.tensor([0, 10]), rows=2, classes=10)
     with pytest.raises(ValueError, match=r"have shape \(3,\).*not one-hot"):
@@ -99,7 +99,7 @@ def test_bad_labels_are_explained():
         errors.check_targets(torch.tensor([1, 2]), torch.tensor([0, 2]))
 
 
-def test_unknown_names_suggest_the_nearest():
+def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"Unknown dataset 'digts'. Did you mean 'digits'"):
         raise errors.unknown_name("dataset", "digts", ["digits", "mnist"])
     with pytest.raises(ValueError, match=r"^Unknown dataset 'zzz'. Known: digits, mnist.$"):

@@ -10,7 +10,7 @@ from notbugs.core.digests import bytes_of, digest_of, sealed, unsealed
 CONTENT = {"seconds": 1.5, "rows": [1, 2], "deep": {"a": None, "b": True}}
 
 
-def test_what_is_sealed_comes_back():
+def test_what_is_sealed_comes_back() -> None:
     assert unsealed(json.loads(json.dumps(sealed(CONTENT)))) == CONTENT
     assert unsealed(sealed({"seconds": float("inf")})) == {"seconds": float("inf")}
 
@@ -26,12 +26,12 @@ def test_what_is_sealed_comes_back():
         (None, "no JSON object"),
     ],
 )
-def test_what_was_changed_is_refused(changed, message):
+def test_what_was_changed_is_refused(changed, message) -> None:
     with pytest.raises(ValueError, match=message):
         unsealed(changed)
 
 
-def test_every_part_of_tensors_enters_their_digest():
+def test_every_part_of_tensors_enters_their_digest() -> None:
     tensors = {"a": torch.zeros(2, 3), "b": torch.ones(6, dtype=torch.int32)}
     same = {"b": tensors["b"].clone(), "a": torch.zeros(3, 2).T}
     assert digest_of(same, {"x": "1"}) == digest_of(tensors, {"x": "1"})
@@ -48,6 +48,6 @@ def test_every_part_of_tensors_enters_their_digest():
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.bfloat16, torch.complex64, torch.float64])
 @pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
-def test_tensors_of_any_kind_have_bytes(dtype, shape):
+def test_tensors_of_any_kind_have_bytes(dtype, shape) -> None:
     tensor = torch.zeros(shape, dtype=dtype)
     assert len(bytes_of(tensor)) == tensor.numel() * tensor.element_size()

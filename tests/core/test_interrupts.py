@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,7 +12,7 @@ BOTH = [signal.SIGINT, signal.SIGTERM]
 
 
 @pytest.fixture(autouse=True)
-def _as_on_a_terminal():
+def _as_on_a_terminal() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in BOTH}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -19,7 +20,7 @@ def _as_on_a_terminal():
         signal.signal(number, handler)
 
 
-def stopped(number, times, done, *, saves=False):
+def stopped(number, times, done, *, saves=False) -> None:
     """Work that hears a signal so many times, and stops by itself after the first if it `saves`."""
     with terminated_as_interrupted(), between_steps() as heard:
         assert heard() == 0
@@ -33,7 +34,7 @@ def stopped(number, times, done, *, saves=False):
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_the_first_signal_is_told_and_the_second_acts(number):
+def test_the_first_signal_is_told_and_the_second_acts(number) -> None:
     done = []
     with pytest.raises(KeyboardInterrupt):
         stopped(number, 2, done)
@@ -41,7 +42,7 @@ def test_the_first_signal_is_told_and_the_second_acts(number):
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_one_that_nobody_acted_on_acts_at_the_end(number):
+def test_one_that_nobody_acted_on_acts_at_the_end(number) -> None:
     done = []
     with pytest.raises(KeyboardInterrupt):
         stopped(number, 1, done)
@@ -49,7 +50,7 @@ def test_one_that_nobody_acted_on_acts_at_the_end(number):
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_work_that_stopped_is_stopped_once_and_handlers_are_as_before(number):
+def test_work_that_stopped_is_stopped_once_and_handlers_are_as_before(number) -> None:
     before = [signal.getsignal(known) for known in BOTH]
     with pytest.raises(Stopped, match="saved") as caught:
         stopped(number, 1, [], saves=True)
@@ -57,7 +58,7 @@ def test_work_that_stopped_is_stopped_once_and_handlers_are_as_before(number):
     assert [signal.getsignal(known) for known in BOTH] == before
 
 
-def test_what_is_ignored_stays_ignored():
+def test_what_is_ignored_stays_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a worker
     with between_steps() as heard:
         signal.raise_signal(signal.SIGINT)
@@ -65,10 +66,10 @@ def test_what_is_ignored_stays_ignored():
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
-def test_other_threads_hear_nothing_and_set_nothing():
+def test_other_threads_hear_nothing_and_set_nothing() -> None:
     before, found = signal.getsignal(signal.SIGINT), []
 
-    def work():
+    def work() -> None:
         with between_steps() as heard, terminated_as_interrupted():
             found.append((heard(), signal.getsignal(signal.SIGINT) is before))
 

@@ -24,7 +24,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(monkeypatch, value):
+def faults(monkeypatch: pytest.MonkeyPatch, value):
     monkeypatch.setenv("NOTBUGS_KEEP_MEMORY", value)
     done = subprocess.run(
         (sys.executable, "-c", FAULTS), capture_output=True, text=True, check=True
@@ -34,12 +34,12 @@ def faults(monkeypatch, value):
 
 
 @pytest.mark.skipif(not keep_freed_memory(), reason="no glibc, or switched off")
-def test_memory_that_was_freed_is_not_mapped_again(monkeypatch):
+def test_memory_that_was_freed_is_not_mapped_again(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, few = faults(monkeypatch, "1")
     assert kept
     assert few < 2000  # of 117,000 pages asked for: what glibc does by itself varies
 
 
-def test_the_user_can_say_no(monkeypatch):
+def test_the_user_can_say_no(monkeypatch: pytest.MonkeyPatch) -> None:
     left, _ = faults(monkeypatch, "0")
     assert not left

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import pytest
@@ -34,7 +35,7 @@ class Outer(TypedDict):
 GOOD = {"recipe": {"epochs": 3}, "sizes": [1, 2], "rows": [{"row": "a", "x": 1}], "mine": [True]}
 
 
-def test_what_fits_comes_as_its_classes_and_an_open_object_keeps_the_rest():
+def test_what_fits_comes_as_its_classes_and_an_open_object_keeps_the_rest() -> None:
     found = fit(Outer, GOOD)
     assert found["recipe"] == Inner(3)
     assert found["sizes"] == (1, 2)
@@ -66,7 +67,7 @@ def test_what_fits_comes_as_its_classes_and_an_open_object_keeps_the_rest():
         ({"rows": {}}, "/rows: expected a list, got an object"),
     ],
 )
-def test_a_fault_is_named_by_its_place(change, words, tmp_path):
+def test_a_fault_is_named_by_its_place(change, words, tmp_path: Path) -> None:
     with pytest.raises(SchemaError) as caught:
         fit(Outer, GOOD | change)
     assert str(caught.value).startswith(words)
@@ -97,13 +98,13 @@ def test_a_fault_is_named_by_its_place(change, words, tmp_path):
         (b'{"a": "\xff"}', "it is no JSON"),
     ],
 )
-def test_what_no_reader_should_meet_is_refused(text, words):
+def test_what_no_reader_should_meet_is_refused(text, words) -> None:
     with pytest.raises(SchemaError, match=words):
         parse_json(text)
     with pytest.raises(DataError, match=r"^The text is damaged: .* Mend it\.$"):
         read_json(Any, text, of="the text", remedy="Mend it.")
 
 
-def test_what_is_written_holds_no_number_that_json_has_not():
+def test_what_is_written_holds_no_number_that_json_has_not() -> None:
     value = {"a": math.nan, "b": [math.inf, (-math.inf, 1.5)], "c": {"d": True}}
     assert parse_json(to_json(value)) == {"a": None, "b": [None, [None, 1.5]], "c": {"d": True}}

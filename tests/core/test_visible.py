@@ -17,15 +17,15 @@ from notbugs.core.visible import one_line, visible
         ("tag \U000e0041", r"tag \U000e0041"),
     ],
 )
-def test_what_would_act_or_hide_is_shown_as_its_escape(text, shown):
+def test_what_would_act_or_hide_is_shown_as_its_escape(text, shown) -> None:
     assert visible(text) == one_line(text) == shown
     assert shown.isprintable()
 
 
 @pytest.mark.parametrize("text", ["[b]plain[/b] :smile:", "Ä, ε ± ½ · 猫 😀", "two\nlines\tof", ""])
-def test_what_can_be_seen_stays(text):
+def test_what_can_be_seen_stays(text) -> None:
     assert visible(text) == text
 
 
-def test_a_name_cannot_pose_as_a_line_of_its_own():
+def test_a_name_cannot_pose_as_a_line_of_its_own() -> None:
     assert one_line("x\nerror: all is lost") == "x\\nerror: all is lost"

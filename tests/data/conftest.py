@@ -6,7 +6,7 @@ import pytest
 
 
 class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
+    def do_GET(self) -> None:
         self.server.asked.append(self.path)
         if self.path.startswith("/gone"):
             self.send_error(404)
@@ -20,12 +20,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if self.path.startswith("/cut") else body)
 
-    def log_message(self, *arguments):
+    def log_message(self, *arguments) -> None:
         pass
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(monkeypatch: pytest.MonkeyPatch):
     """A server of files whose path decides what goes wrong: gone, wrong, cut, unsized."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -40,7 +40,7 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def closed(monkeypatch):
+def closed(monkeypatch: pytest.MonkeyPatch) -> str:
     """An address at which nobody listens."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.socket() as free:

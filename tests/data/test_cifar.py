@@ -45,7 +45,7 @@ def write(kind: CifarSet, folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("place", range(3))
-def test_records_are_read_from_every_place(kind: CifarSet, place: int, tmp_path: Path):
+def test_records_are_read_from_every_place(kind: CifarSet, place: int, tmp_path: Path) -> None:
     write(kind, tmp_path / kind.folders[place])
     source = load_source(kind.name, tmp_path, download=False)
     assert source.test is not None
@@ -60,7 +60,7 @@ def test_records_are_read_from_every_place(kind: CifarSet, place: int, tmp_path:
     assert list(source.train.provenance["files"]) == list(kind.train)  # pyright: ignore
 
 
-def test_planes_are_red_green_blue_row_by_row(tmp_path: Path):
+def test_planes_are_red_green_blue_row_by_row(tmp_path: Path) -> None:
     write(CIFAR10, tmp_path)
     pixels = np.zeros((3, 32, 32), np.uint8)
     pixels[0, 0, 5], pixels[1, 31, 0], pixels[2, 7, 7] = 10, 20, 30
@@ -71,7 +71,7 @@ def test_planes_are_red_green_blue_row_by_row(tmp_path: Path):
     assert source.test.labels.tolist() == [4]
 
 
-def test_cifar100_keeps_both_labels(tmp_path: Path):
+def test_cifar100_keeps_both_labels(tmp_path: Path) -> None:
     write(CIFAR100, tmp_path)
     train = load_source("cifar100", tmp_path, download=False).train
     assert train.labels.tolist() == [0, 9, 99]
@@ -79,7 +79,7 @@ def test_cifar100_keeps_both_labels(tmp_path: Path):
     assert train.class_names[42] == "class 42"
 
 
-def test_cifar10_has_no_coarse_labels_and_knows_its_names(tmp_path: Path):
+def test_cifar10_has_no_coarse_labels_and_knows_its_names(tmp_path: Path) -> None:
     write(CIFAR10, tmp_path)
     (tmp_path / CIFAR10.names).unlink()
     train = load_source("cifar10", tmp_path, download=False).train
@@ -88,7 +88,7 @@ def test_cifar10_has_no_coarse_labels_and_knows_its_names(tmp_path: Path):
     assert train.class_names[9] == "truck"
 
 
-def test_a_variant_says_so_in_every_title(tmp_path: Path):
+def test_a_variant_says_so_in_every_title(tmp_path: Path) -> None:
     write(CIFAR10, tmp_path)
     (tmp_path / "PROVENANCE.txt").write_text("CIFAR-10 (JPEG): re-encoded, quality 75\n")
     source = load_source("cifar10", tmp_path, download=False)
@@ -98,7 +98,7 @@ def test_a_variant_says_so_in_every_title(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_truncated_file_is_named(kind: CifarSet, tmp_path: Path):
+def test_a_truncated_file_is_named(kind: CifarSet, tmp_path: Path) -> None:
     write(kind, tmp_path)
     path = tmp_path / kind.train[-1]
     path.write_bytes(path.read_bytes()[:-1])
@@ -108,7 +108,7 @@ def test_a_truncated_file_is_named(kind: CifarSet, tmp_path: Path):
         load_source(kind.name, tmp_path, download=False)
 
 
-def test_an_empty_file_is_named(tmp_path: Path):
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
     write(CIFAR10, tmp_path)
     (tmp_path / "test_batch.bin").write_bytes(b"")
     with pytest.raises(DataError, match=r"test_batch.bin' is truncated or corrupt: 0 bytes"):
@@ -116,7 +116,7 @@ def test_an_empty_file_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_label_out_of_range_is_refused(kind: CifarSet, tmp_path: Path):
+def test_a_label_out_of_range_is_refused(kind: CifarSet, tmp_path: Path) -> None:
     write(kind, tmp_path)
     (tmp_path / kind.test).write_bytes(records(kind, [0, kind.classes]))
     expected = rf"it has the label {kind.classes}, where {kind.name} has 0\.\.{kind.classes - 1}"
@@ -124,21 +124,21 @@ def test_a_label_out_of_range_is_refused(kind: CifarSet, tmp_path: Path):
         load_source(kind.name, tmp_path, download=False)
 
 
-def test_the_number_of_names_must_be_right(tmp_path: Path):
+def test_the_number_of_names_must_be_right(tmp_path: Path) -> None:
     write(CIFAR100, tmp_path)
     (tmp_path / CIFAR100.names).write_text("apple\npear\n")
     with pytest.raises(DataError, match=r"fine_label_names.txt' names 2 classes, not 100"):
         load_source("cifar100", tmp_path, download=False)
 
 
-def test_names_given_twice_are_refused(tmp_path: Path):
+def test_names_given_twice_are_refused(tmp_path: Path) -> None:
     write(CIFAR10, tmp_path)
     (tmp_path / CIFAR10.names).write_text("cat\n" * 10)
     with pytest.raises(DataError, match="`class_names` must be all different"):
         load_source("cifar10", tmp_path, download=False)
 
 
-def test_the_pickled_version_is_not_read(tmp_path: Path):
+def test_the_pickled_version_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-batches-py").mkdir()
     with pytest.raises(DataError, match="The Python version is pickled and is not read"):
         load_source("cifar10", tmp_path, download=False)
@@ -157,7 +157,7 @@ def archive(kind: CifarSet, folder: Path) -> Path:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_download_is_unpacked_and_found_again(
     kind: CifarSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     fetched = archive(kind, tmp_path)
     monkeypatch.setattr(cifar, "fetch", lambda *_, **__: fetched)
     data = tmp_path / "data"
@@ -170,7 +170,7 @@ def test_a_download_is_unpacked_and_found_again(
 
 def test_a_variant_with_a_file_missing_is_not_filled_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     fetched = archive(CIFAR10, tmp_path)
     monkeypatch.setattr(cifar, "fetch", lambda *_, **__: fetched)
     folder = tmp_path / CIFAR10.top

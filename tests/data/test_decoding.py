@@ -49,7 +49,7 @@ def seen(image: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", TURNED)
-def test_exif_orientation_is_applied_pixel_for_pixel(kind: str, orientation: int):
+def test_exif_orientation_is_applied_pixel_for_pixel(kind: str, orientation: int) -> None:
     picture = Image.fromarray(array())
     lossless = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     plain, _ = decoded(Path("plain"), content(picture, kind, **lossless))
@@ -61,7 +61,7 @@ def test_exif_orientation_is_applied_pixel_for_pixel(kind: str, orientation: int
 
 
 @pytest.mark.parametrize("orientation", [6, 8])
-def test_other_modes_are_turned_too(orientation: int):
+def test_other_modes_are_turned_too(orientation: int) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     for mode in ("1", "L", "P", "RGBA", "I;16"):
@@ -73,7 +73,7 @@ def test_other_modes_are_turned_too(orientation: int):
         assert np.array_equal(seen(image), TURNED[orientation](seen(plain))), mode
 
 
-def test_a_palette_and_its_transparency_are_laid_on_white():
+def test_a_palette_and_its_transparency_are_laid_on_white() -> None:
     picture = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), "P")
     picture.putpalette([10, 20, 30, 200, 100, 50, 7, 8, 9])
     image, done = decoded(Path("x"), content(picture, transparency=1), "RGB")
@@ -83,7 +83,7 @@ def test_a_palette_and_its_transparency_are_laid_on_white():
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_half_transparency_is_mixed_with_white(mode: str):
+def test_half_transparency_is_mixed_with_white(mode: str) -> None:
     colour = (0,) * (len(mode) - 1) + (128,)
     wanted = mode.removesuffix("A")
     image, done = decoded(Path("x"), content(Image.new(mode, (2, 2), colour)), wanted)
@@ -92,7 +92,7 @@ def test_half_transparency_is_mixed_with_white(mode: str):
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("I;16", "PNG"), ("I;16", "TIFF"), ("I;16B", "TIFF")])
-def test_sixteen_bits_are_rounded_to_eight(mode: str, kind: str):
+def test_sixteen_bits_are_rounded_to_eight(mode: str, kind: str) -> None:
     levels = np.array([[0, 128, 129], [257, 40_000, 65_535]])
     stored = levels.astype(">u2" if mode == "I;16B" else "<u2").tobytes()
     image, done = decoded(Path("x"), content(Image.frombytes(mode, (3, 2), stored), kind))
@@ -100,13 +100,13 @@ def test_sixteen_bits_are_rounded_to_eight(mode: str, kind: str):
     assert done == ["converted from 16-bit grey to grey"]
 
 
-def test_transparent_sixteen_bits_are_laid_on_white():
+def test_transparent_sixteen_bits_are_laid_on_white() -> None:
     picture = Image.fromarray(np.array([[0, 65_535, 300]], np.uint16))
     image, _ = decoded(Path("x"), content(picture, transparency=300))
     assert seen(image).flatten().tolist() == [0, 255, 255]
 
 
-def test_cmyk_is_read_as_pillow_shows_it():
+def test_cmyk_is_read_as_pillow_shows_it() -> None:
     picture = Image.fromarray(array()).convert("CMYK")
     image, done = decoded(Path("x"), content(picture, "TIFF"))
     assert np.array_equal(seen(image), np.array(picture.convert("RGB")))
@@ -114,7 +114,7 @@ def test_cmyk_is_read_as_pillow_shows_it():
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG", "WEBP"])
-def test_of_several_frames_the_first_is_read(kind: str):
+def test_of_several_frames_the_first_is_read(kind: str) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue", "green")]
     options = {"lossless": True} if kind == "WEBP" else {}
     raw = content(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -123,7 +123,7 @@ def test_of_several_frames_the_first_is_read(kind: str):
     assert "cut to the first frame" in done
 
 
-def test_a_colour_mode_without_a_known_white_is_refused():
+def test_a_colour_mode_without_a_known_white_is_refused() -> None:
     raw = content(Image.new("F", (4, 4)), "TIFF")
     with pytest.raises(DataError, match=r"'x' has the colour mode F; .*RGB.* Convert it"):
         decoded(Path("x"), raw)
@@ -133,7 +133,9 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage
 
 
 @pytest.mark.parametrize("ending", sorted(SUFFIXES))
-def test_no_file_starts_another_program(ending: str, tmp_path: Path, monkeypatch):
+def test_no_file_starts_another_program(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trace = tmp_path / "trace"
     for name in ("gs", "gswin32c", "gswin64c"):
         program = tmp_path / "bin" / name
@@ -160,7 +162,7 @@ def test_no_file_starts_another_program(ending: str, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_broken_files_are_named(kind: str):
+def test_broken_files_are_named(kind: str) -> None:
     raw = content(
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)), kind
     )
@@ -173,7 +175,7 @@ def test_broken_files_are_named(kind: str):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_damage_never_escapes_as_another_error(kind: str):
+def test_damage_never_escapes_as_another_error(kind: str) -> None:
     raw = content(Image.fromarray(array()), kind)
     draw = np.random.default_rng(1)
     for _ in range(60):
@@ -199,7 +201,7 @@ def png_bomb(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [10_001, 12_000, 100_000])
-def test_a_picture_that_claims_too_many_pixels_is_not_decoded(side: int, tmp_path: Path):
+def test_a_picture_that_claims_too_many_pixels_is_not_decoded(side: int, tmp_path: Path) -> None:
     raw = png_bomb(side, side)
     with pytest.raises(DataError, match=r"'x' is too large .*at most 100,000,000 pixels"):
         decoded(Path("x"), raw)

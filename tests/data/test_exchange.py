@@ -1,5 +1,6 @@
 import csv
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from notbugs.data import (
 )
 
 
-def make(channels=1, dtype=torch.float32, names=("zero", "one"), n=6):
+def make(channels=1, dtype=torch.float32, names=("zero", "one"), n=6) -> ImageData:
     noise = torch.rand(n, channels, 5, 7, generator=torch.Generator().manual_seed(2))
     images = noise if dtype == torch.float32 else (noise * 255).to(dtype)
     columns = {"distance": torch.arange(n) / 2}
@@ -26,7 +27,7 @@ def make(channels=1, dtype=torch.float32, names=("zero", "one"), n=6):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
-def test_npz_round_trip(tmp_path, dtype):
+def test_npz_round_trip(tmp_path: Path, dtype) -> None:
     data = make(3, dtype)
     export_npz(data, tmp_path / "toy.npz")
     again = import_npz(tmp_path / "toy.npz")
@@ -36,7 +37,7 @@ def test_npz_round_trip(tmp_path, dtype):
     assert [p.name for p in tmp_path.iterdir()] == ["toy.npz"]
 
 
-def test_npz_of_others_without_channels_and_names(tmp_path):
+def test_npz_of_others_without_channels_and_names(tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((4, 5, 7))
     np.savez(tmp_path / "x.npz", images=images, labels=np.array([0, 1, 2, 1], np.uint8))
     data = import_npz(tmp_path / "x.npz")
@@ -58,13 +59,13 @@ def test_npz_of_others_without_channels_and_names(tmp_path):
         ({"images": np.array([None, {}]), "labels": [0, 1]}, "Pickled objects are never read"),
     ],
 )
-def test_bad_npz(tmp_path, arrays, match):
+def test_bad_npz(tmp_path: Path, arrays, match) -> None:
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(DataError, match=match):
         import_npz(tmp_path / "x.npz")
 
 
-def test_missing_and_truncated_npz(tmp_path):
+def test_missing_and_truncated_npz(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No data file"):
         import_npz(tmp_path / "x.npz")
     export_npz(make(), tmp_path / "x.npz")
@@ -75,7 +76,7 @@ def test_missing_and_truncated_npz(tmp_path):
             import_npz(tmp_path / "x.npz")
 
 
-def test_a_bare_array_is_not_an_archive(tmp_path):
+def test_a_bare_array_is_not_an_archive(tmp_path: Path) -> None:
     with (tmp_path / "x.npz").open("wb") as file:
         np.save(file, np.zeros(3))
     with pytest.raises(DataError, match=r"is not a sound .npz archive"):
@@ -83,7 +84,7 @@ def test_a_bare_array_is_not_an_archive(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_folder_round_trip_of_bytes(tmp_path, channels):
+def test_folder_round_trip_of_bytes(tmp_path: Path, channels) -> None:
     data = make(channels, torch.uint8)
     done = export_folder(data, tmp_path / "out")
     assert (done.images, done.pixels, done.changed, done.largest) == (6, data.images.numel(), 0, 0)
@@ -94,7 +95,7 @@ def test_folder_round_trip_of_bytes(tmp_path, channels):
     assert torch.equal(again.labels, data.labels[order])
 
 
-def test_folder_rounds_and_says_so(tmp_path):
+def test_folder_rounds_and_says_so(tmp_path: Path) -> None:
     images = torch.tensor([0.0, 0.6 / 255, 1.4 / 255, 1.0]).reshape(2, 1, 1, 2)
     data = ImageData(images, torch.tensor([0, 1]), ("a", "b"), "toy")
     done = export_folder(data, tmp_path / "out")
@@ -104,7 +105,7 @@ def test_folder_rounds_and_says_so(tmp_path):
     assert done.largest == pytest.approx(0.4 / 255)
 
 
-def test_folder_labels_and_names(tmp_path):
+def test_folder_labels_and_names(tmp_path: Path) -> None:
     names = ("T-shirt/top", "Bag", "..")
     export_folder(make(names=names), tmp_path / "out")
     folders = sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir())
@@ -119,12 +120,12 @@ def test_folder_labels_and_names(tmp_path):
     assert all((tmp_path / "out" / row[0]).is_file() for row in rows[1:])
 
 
-def test_sorted_names_are_kept(tmp_path):
+def test_sorted_names_are_kept(tmp_path: Path) -> None:
     export_folder(make(names=("cat", "dog")), tmp_path / "out")
     assert load_source(f"folder:{tmp_path / 'out'}").train.class_names == ("cat", "dog")
 
 
-def test_folder_that_is_not_empty(tmp_path):
+def test_folder_that_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / "note").write_text("mine")
     with pytest.raises(StoreError, match=r"already there and not empty. Choose another folder"):
         export_folder(make(), tmp_path)
@@ -133,10 +134,12 @@ def test_folder_that_is_not_empty(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["note"]
 
 
-def test_folder_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+def test_folder_on_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pathlib import Path
 
-    def full(self, content):
+    def full(self, content) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
@@ -145,7 +148,7 @@ def test_folder_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_of_two_channels(tmp_path):
+def test_folder_of_two_channels(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"1, 3 or 4 channels; got 2. Use export_npz"):
         export_folder(make(2), tmp_path / "out")
 
@@ -164,7 +167,7 @@ LABELS = torch.tensor([0, 1, 2, 2, 1, 0])
     [LABELS, LABELS.tolist(), list(LABELS), list(LABELS.int().split(2))],
     ids=["stacked", "numbers", "scalars", "batches"],
 )
-def test_torch_lists(tmp_path, images, labels):
+def test_torch_lists(tmp_path: Path, images, labels) -> None:
     torch.save(images, tmp_path / "CIFAR_ims")
     torch.save(labels, tmp_path / "CIFAR_lab")
     data = import_torch_lists(tmp_path / "CIFAR_ims", tmp_path / "CIFAR_lab", name="D_R")
@@ -174,7 +177,7 @@ def test_torch_lists(tmp_path, images, labels):
     assert data.provenance["files"] == ["CIFAR_ims", "CIFAR_lab"]
 
 
-def test_torch_lists_with_names_and_old_format(tmp_path):
+def test_torch_lists_with_names_and_old_format(tmp_path: Path) -> None:
     torch.save(list(IMAGES), tmp_path / "x", _use_new_zipfile_serialization=False)
     torch.save(LABELS.tolist(), tmp_path / "y", _use_new_zipfile_serialization=False)
     data = import_torch_lists(tmp_path / "x", tmp_path / "y", class_names=["a", "b", "c", "d"])
@@ -191,7 +194,7 @@ class _Opened:
     [pickle.dumps(_Opened()), b"", b"not torch at all", "truncated"],
     ids=["pickle", "empty", "text", "truncated"],
 )
-def test_torch_lists_that_are_something_else(tmp_path, content):
+def test_torch_lists_that_are_something_else(tmp_path: Path, content) -> None:
     torch.save(list(IMAGES), tmp_path / "x")
     torch.save(LABELS, tmp_path / "y")
     whole = (tmp_path / "x").read_bytes()
@@ -200,7 +203,7 @@ def test_torch_lists_that_are_something_else(tmp_path, content):
         import_torch_lists(tmp_path / "x", tmp_path / "y")
 
 
-def test_torch_file_with_code_is_not_executed(tmp_path):
+def test_torch_file_with_code_is_not_executed(tmp_path: Path) -> None:
     torch.save([_Opened()], tmp_path / "x")
     torch.save(LABELS, tmp_path / "y")
     with pytest.raises(DataError, match=r"never unpickles"):
@@ -219,13 +222,13 @@ def test_torch_file_with_code_is_not_executed(tmp_path):
         (IMAGES * 3, LABELS, r"do not match: `images` must lie in \[0, 1\]"),
     ],
 )
-def test_torch_lists_of_other_content(tmp_path, images, labels, match):
+def test_torch_lists_of_other_content(tmp_path: Path, images, labels, match) -> None:
     torch.save(images, tmp_path / "x")
     torch.save(labels, tmp_path / "y")
     with pytest.raises(DataError, match=match):
         import_torch_lists(tmp_path / "x", tmp_path / "y")
 
 
-def test_torch_lists_missing(tmp_path):
+def test_torch_lists_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No data file '.*x'"):
         import_torch_lists(tmp_path / "x", tmp_path / "y")

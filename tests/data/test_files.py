@@ -1,6 +1,7 @@
 import errno
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from notbugs.data.files import KEY
 
 
 @pytest.fixture(params=[torch.float32, torch.uint8])
-def data(request):
+def data(request: pytest.FixtureRequest) -> ImageData:
     images = (torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * 255).floor()
     images = images / 300 if request.param == torch.float32 else images.to(torch.uint8)
     labels = torch.tensor([0, 1, 0, 1, 1])
@@ -28,11 +29,11 @@ def data(request):
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path):
     return tmp_path / "sets" / "D_det-eps0.5-seed0.safetensors"
 
 
-def assert_same(a, b):
+def assert_same(a, b) -> None:
     assert a.images.dtype == b.images.dtype
     assert a.digest == b.digest
     assert (a.name, a.class_names, a.provenance) == (b.name, b.class_names, b.provenance)
@@ -42,12 +43,12 @@ def assert_same(a, b):
         assert torch.equal(column, b.columns[name])
 
 
-def test_round_trip_is_lossless(data, path):
+def test_round_trip_is_lossless(data, path) -> None:
     save(data, path)
     assert_same(load(path), data)
 
 
-def test_the_recipe_beside_it_is_readable(data, path):
+def test_the_recipe_beside_it_is_readable(data, path) -> None:
     save(data, path)
     assert sorted(p.name for p in path.parent.iterdir()) == [
         "D_det-eps0.5-seed0.json",
@@ -58,19 +59,19 @@ def test_the_recipe_beside_it_is_readable(data, path):
     assert (recipe["digest"], recipe["images"]) == (data.digest, 5)
 
 
-def test_the_same_set_gives_the_same_bytes(data, path, tmp_path):
+def test_the_same_set_gives_the_same_bytes(data, path, tmp_path: Path) -> None:
     for target in (path, tmp_path / "again.safetensors"):
         save(data, target)
     assert path.read_bytes() == (tmp_path / "again.safetensors").read_bytes()
 
 
-def test_selected_and_strided_rows_survive(data, path):
+def test_selected_and_strided_rows_survive(data, path) -> None:
     cut = data.select(torch.tensor([4, 0])).select(slice(0, 2))
     save(cut.with_labels(cut.labels), path)
     assert_same(load(path), cut)
 
 
-def test_saving_over_a_loaded_set_leaves_the_loaded_one(data, path):
+def test_saving_over_a_loaded_set_leaves_the_loaded_one(data, path) -> None:
     save(data, path)
     loaded, digest = load(path), data.digest
     save(data.with_labels(1 - data.labels), path)
@@ -78,7 +79,7 @@ def test_saving_over_a_loaded_set_leaves_the_loaded_one(data, path):
     assert load(path).digest != digest
 
 
-def test_another_suffix_is_refused(data, tmp_path):
+def test_another_suffix_is_refused(data, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`path` must end in .safetensors; got .*D_det-eps0.5'"):
         save(data, tmp_path / "D_det-eps0.5")
 
@@ -86,20 +87,20 @@ def test_another_suffix_is_refused(data, tmp_path):
 class _FullDisk:
     """A file on a full disk: half of what is written fits."""
 
-    def __init__(self, file):
+    def __init__(self, file) -> None:
         self._file = file
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error) -> None:
         self._file.close()
 
-    def write(self, content):
+    def write(self, content) -> None:
         self._file.write(content[: len(content) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def writelines(self, lines):
+    def writelines(self, lines) -> None:
         self.write(b"".join(lines))
 
     def __getattr__(self, name):
@@ -107,7 +108,7 @@ class _FullDisk:
 
 
 @pytest.fixture
-def full_disk(monkeypatch):
+def full_disk(monkeypatch: pytest.MonkeyPatch):
     from pathlib import Path
 
     opened = Path.open
@@ -119,7 +120,7 @@ def full_disk(monkeypatch):
     return lambda: monkeypatch.setattr(Path, "open", open_full)
 
 
-def test_a_full_disk_leaves_the_old_file_and_no_half_one(data, path, full_disk):
+def test_a_full_disk_leaves_the_old_file_and_no_half_one(data, path, full_disk) -> None:
     save(data, path)
     before = sorted(path.parent.iterdir())
     full_disk()
@@ -132,19 +133,19 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(data, path, full_disk):
     assert load(path).digest == data.digest
 
 
-def test_a_folder_that_is_a_file_is_refused(data, tmp_path):
+def test_a_folder_that_is_a_file_is_refused(data, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"Cannot write .*Choose another folder"):
         save(data, tmp_path / "file" / "set.safetensors")
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No data file '.*x.safetensors'. Check the path"):
         load(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_a_pickle_is_named_and_not_opened(path, protocol):
+def test_a_pickle_is_named_and_not_opened(path, protocol) -> None:
     class Bomb:
         def __reduce__(self):
             return (pytest.fail, ("the pickle was opened",))
@@ -156,14 +157,14 @@ def test_a_pickle_is_named_and_not_opened(path, protocol):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_torch_file_is_a_pickle(path, zipped):
+def test_a_torch_file_is_a_pickle(path, zipped) -> None:
     path.parent.mkdir()
     torch.save([torch.zeros(3)], path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(DataError, match=r"is a pickle .*import_torch_lists"):
         load(path)
 
 
-def test_an_npz_is_named(path):
+def test_an_npz_is_named(path) -> None:
     path.parent.mkdir()
     with path.open("wb") as file:
         np.savez(file, images=np.zeros(2))
@@ -174,21 +175,21 @@ def test_an_npz_is_named(path):
 
 
 @pytest.mark.parametrize("keep", [0, 5, 40, -1])
-def test_a_truncated_file(data, path, keep):
+def test_a_truncated_file(data, path, keep) -> None:
     save(data, path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"it is truncated"):
         load(path)
 
 
-def test_another_kind_of_file(path):
+def test_another_kind_of_file(path) -> None:
     path.parent.mkdir()
     path.write_text("label,pixel\n1,2\n" * 10)
     with pytest.raises(DataError, match=r"truncated, corrupt or not a safetensors file"):
         load(path)
 
 
-def test_safetensors_of_others(path):
+def test_safetensors_of_others(path) -> None:
     path.parent.mkdir()
     save_file({"weight": torch.zeros(2)}, path)
     with pytest.raises(DataError, match=r"not a set that notbugs saved"):
@@ -217,7 +218,7 @@ def test_safetensors_of_others(path):
         ),
     ],
 )
-def test_bad_descriptions(path, description, match):
+def test_bad_descriptions(path, description, match) -> None:
     path.parent.mkdir()
     tensors = {"images": torch.zeros(1, 1, 2, 2), "labels": torch.zeros(1, dtype=torch.int64)}
     save_file(tensors, path, metadata={KEY: description})
@@ -225,7 +226,7 @@ def test_bad_descriptions(path, description, match):
         load(path)
 
 
-def test_valid_files_with_bad_values(path):
+def test_valid_files_with_bad_values(path) -> None:
     path.parent.mkdir()
     tensors = {"images": torch.full((1, 1, 2, 2), 7.0), "labels": torch.zeros(1, dtype=torch.int64)}
     facts = {"format": 1, "name": "x", "class_names": ["a"], "provenance": {}}

@@ -35,7 +35,7 @@ def small(folder: Path, classes: Sequence[str] = ("cat", "dog"), each: int = 2) 
 
 
 @pytest.mark.parametrize("mode", CHANNELS)
-def test_every_mode_is_read_exactly(mode: str, tmp_path: Path):
+def test_every_mode_is_read_exactly(mode: str, tmp_path: Path) -> None:
     first, second = pixels(mode, seed=1), pixels(mode, seed=2)
     put(tmp_path / "a/x.png", first)
     put(tmp_path / "b/x.png", second)
@@ -46,7 +46,7 @@ def test_every_mode_is_read_exactly(mode: str, tmp_path: Path):
     assert np.array_equal(data.images.numpy(), expected)
 
 
-def test_classes_and_files_are_sorted(tmp_path: Path):
+def test_classes_and_files_are_sorted(tmp_path: Path) -> None:
     for name in ("zebra", "ant", "Mouse"):
         for file in ("b.png", "a.png"):
             put(tmp_path / name / file, pixels(seed=ord(name[0]) + ord(file[0])))
@@ -56,7 +56,7 @@ def test_classes_and_files_are_sorted(tmp_path: Path):
     assert np.array_equal(data.images[3].permute(1, 2, 0).numpy(), pixels(seed=ord("a") + ord("b")))
 
 
-def test_what_is_no_image_by_its_name_is_passed_over(tmp_path: Path):
+def test_what_is_no_image_by_its_name_is_passed_over(tmp_path: Path) -> None:
     small(tmp_path)
     (tmp_path / "cat" / "notes.txt").write_text("not an image")
     (tmp_path / "cat" / ".hidden.png").write_text("not an image")
@@ -68,7 +68,7 @@ def test_what_is_no_image_by_its_name_is_passed_over(tmp_path: Path):
     assert len(source.train) == 4
 
 
-def test_palettes_and_bits_are_read_as_colour_and_grey(tmp_path: Path):
+def test_palettes_and_bits_are_read_as_colour_and_grey(tmp_path: Path) -> None:
     grey = Image.fromarray(pixels("L"))
     for name in ("a", "b"):
         (tmp_path / "bits" / name).mkdir(parents=True)
@@ -81,7 +81,7 @@ def test_palettes_and_bits_are_read_as_colour_and_grey(tmp_path: Path):
     assert load_source(f"folder:{tmp_path / 'palette'}").train.shape == (3, 6, 4)
 
 
-def test_train_and_test_folders_make_an_official_test_part(tmp_path: Path):
+def test_train_and_test_folders_make_an_official_test_part(tmp_path: Path) -> None:
     small(tmp_path / "train", each=3)
     small(tmp_path / "test", each=1)
     source = load_source(f"folder:{tmp_path}")
@@ -90,21 +90,21 @@ def test_train_and_test_folders_make_an_official_test_part(tmp_path: Path):
     assert source.test.provenance["part"] == "test"
 
 
-def test_train_and_test_must_have_the_same_classes(tmp_path: Path):
+def test_train_and_test_must_have_the_same_classes(tmp_path: Path) -> None:
     small(tmp_path / "train", ("cat", "dog"))
     small(tmp_path / "test", ("cat", "cow"))
     with pytest.raises(DataError, match=r"differ: classes cat, dog of shape .* against cat, cow"):
         load_source(f"folder:{tmp_path}")
 
 
-def test_two_classes_may_be_called_train_and_test(tmp_path: Path):
+def test_two_classes_may_be_called_train_and_test(tmp_path: Path) -> None:
     small(tmp_path, ("test", "train"))
     source = load_source(f"folder:{tmp_path}")
     assert source.test is None
     assert source.train.class_names == ("test", "train")
 
 
-def test_note_title_and_digest(tmp_path: Path):
+def test_note_title_and_digest(tmp_path: Path) -> None:
     small(tmp_path / "pets")
     source = load_source(f"folder:{tmp_path / 'pets'}")
     assert source.title == "pets"
@@ -116,7 +116,7 @@ def test_note_title_and_digest(tmp_path: Path):
     assert source.train.provenance["files"] != before
 
 
-def test_what_was_exported_comes_back(tmp_path: Path):
+def test_what_was_exported_comes_back(tmp_path: Path) -> None:
     digits = load_source("digits").train.select(slice(0, 40))
     export_folder(digits, tmp_path / "out")
     data = load_source(f"folder:{tmp_path / 'out'}").train
@@ -125,31 +125,31 @@ def test_what_was_exported_comes_back(tmp_path: Path):
     assert (data.pixels() - digits.pixels(order)).abs().max() <= 0.5 / 255 + 1e-6
 
 
-def test_no_such_folder(tmp_path: Path):
+def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No folder '.*nowhere'. Check the path after 'folder:'"):
         load_source(f"folder:{tmp_path / 'nowhere'}")
 
 
-def test_no_class_folders(tmp_path: Path):
+def test_no_class_folders(tmp_path: Path) -> None:
     put(tmp_path / "x.png", pixels())
     with pytest.raises(DataError, match=r"has no class folders. Put the images into one subfolder"):
         load_source(f"folder:{tmp_path}")
 
 
-def test_one_class_only(tmp_path: Path):
+def test_one_class_only(tmp_path: Path) -> None:
     small(tmp_path, ("cat",))
     with pytest.raises(DataError, match=r"has one class only \('cat'\)"):
         load_source(f"folder:{tmp_path}")
 
 
-def test_an_empty_class_folder(tmp_path: Path):
+def test_an_empty_class_folder(tmp_path: Path) -> None:
     small(tmp_path)
     (tmp_path / "cow").mkdir()
     with pytest.raises(DataError, match=r"The class folder '.*cow' is empty: no image"):
         load_source(f"folder:{tmp_path}")
 
 
-def test_mixed_sizes_name_both_files_and_sizes(tmp_path: Path):
+def test_mixed_sizes_name_both_files_and_sizes(tmp_path: Path) -> None:
     small(tmp_path)
     put(tmp_path / "dog/9.png", pixels(size=(6, 5)))
     expected = r"'.*0\.png' is 4 by 6 with 3 channels, '.*9\.png' is 5 by 6 with 3 channels"
@@ -158,7 +158,7 @@ def test_mixed_sizes_name_both_files_and_sizes(tmp_path: Path):
 
 
 @pytest.mark.parametrize("keep", [0, 4, 60])
-def test_an_unsound_image_is_named(keep: int, tmp_path: Path):
+def test_an_unsound_image_is_named(keep: int, tmp_path: Path) -> None:
     small(tmp_path)
     path = tmp_path / "dog" / "1.png"
     path.write_bytes(path.read_bytes()[:keep])
@@ -183,7 +183,7 @@ def mixed(folder: Path, modes: Sequence[str] = COLOURS) -> Path:
     return folder
 
 
-def test_mixed_colours_become_what_the_set_is_and_it_is_said(tmp_path: Path):
+def test_mixed_colours_become_what_the_set_is_and_it_is_said(tmp_path: Path) -> None:
     with pytest.warns(DataWarning) as said:
         data = load_source(f"folder:{mixed(tmp_path)}").train
     ramp = np.arange(0, 240, 10).reshape(6, 4)
@@ -208,13 +208,13 @@ def test_mixed_colours_become_what_the_set_is_and_it_is_said(tmp_path: Path):
     ("modes", "channels"),
     [(("1", "L", "LA", "I;16"), 1), (("RGBA", "LA"), 4), (("RGBA", "RGB"), 3), (("L", "RGBA"), 3)],
 )
-def test_what_a_mixed_set_is(modes: Sequence[str], channels: int, tmp_path: Path):
+def test_what_a_mixed_set_is(modes: Sequence[str], channels: int, tmp_path: Path) -> None:
     with pytest.warns(DataWarning):
         assert load_source(f"folder:{mixed(tmp_path, modes)}").train.shape[0] == channels
 
 
 @pytest.mark.parametrize("held", ["val", "valid", "validation", "test", "testing", "Test", "VAL"])
-def test_any_held_out_part_is_the_official_test_part(held: str, tmp_path: Path):
+def test_any_held_out_part_is_the_official_test_part(held: str, tmp_path: Path) -> None:
     small(tmp_path / "Train", each=3)
     small(tmp_path / held, each=1)
     (tmp_path / "__MACOSX" / "Train").mkdir(parents=True)
@@ -224,7 +224,7 @@ def test_any_held_out_part_is_the_official_test_part(held: str, tmp_path: Path):
     assert (len(source.train), len(source.test)) == (6, 2)
 
 
-def test_validation_images_beside_test_images_are_validated_on(tmp_path: Path):
+def test_validation_images_beside_test_images_are_validated_on(tmp_path: Path) -> None:
     for part, each in (("train", 5), ("valid", 2), ("test", 3)):
         small(tmp_path / part, each=each)
     source = load_source(f"folder:{tmp_path}")
@@ -234,14 +234,14 @@ def test_validation_images_beside_test_images_are_validated_on(tmp_path: Path):
     assert np.array_equal(parts.val.images.numpy(), source.val.images.numpy())
 
 
-def test_a_lone_train_folder_is_the_set(tmp_path: Path):
+def test_a_lone_train_folder_is_the_set(tmp_path: Path) -> None:
     small(tmp_path / "train")
     source = load_source(f"folder:{tmp_path}")
     assert (source.test, source.train.class_names) == (None, ("cat", "dog"))
 
 
 @pytest.mark.parametrize("beside", ["extra", "Train", "training"])
-def test_what_lies_beside_the_parts_is_not_taken_for_a_class(beside: str, tmp_path: Path):
+def test_what_lies_beside_the_parts_is_not_taken_for_a_class(beside: str, tmp_path: Path) -> None:
     small(tmp_path / "train")
     small(tmp_path / "test")
     small(tmp_path / beside)
@@ -249,14 +249,14 @@ def test_what_lies_beside_the_parts_is_not_taken_for_a_class(beside: str, tmp_pa
         load_source(f"folder:{tmp_path}")
 
 
-def test_parts_without_a_training_part_are_refused(tmp_path: Path):
+def test_parts_without_a_training_part_are_refused(tmp_path: Path) -> None:
     small(tmp_path / "val")
     small(tmp_path / "test")
     with pytest.raises(DataError, match=r"one of each kind, train among them"):
         load_source(f"folder:{tmp_path}")
 
 
-def test_endings_in_capitals_and_nested_folders(tmp_path: Path):
+def test_endings_in_capitals_and_nested_folders(tmp_path: Path) -> None:
     small(tmp_path)
     plain = tmp_path / "cat" / "2020" / "may" / "A.JPG"
     plain.parent.mkdir(parents=True)
@@ -267,7 +267,7 @@ def test_endings_in_capitals_and_nested_folders(tmp_path: Path):
     assert data.labels.tolist() == [0, 0, 0, 0, 1, 1]
 
 
-def test_images_that_are_left_out_are_said(tmp_path: Path):
+def test_images_that_are_left_out_are_said(tmp_path: Path) -> None:
     small(tmp_path)
     put(tmp_path / "loose.png", pixels())
     (tmp_path / "dog" / "IMG_1.HEIC").write_bytes(b"\0")
@@ -276,13 +276,15 @@ def test_images_that_are_left_out_are_said(tmp_path: Path):
         load_source(f"folder:{tmp_path}")
 
 
-def test_a_set_that_does_not_fit_is_refused_before_it_is_read(tmp_path: Path, monkeypatch):
+def test_a_set_that_does_not_fit_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("notbugs.core.limits._memory", lambda: 200)
     with pytest.raises(DataError, match=r"The 4 images of .* do not fit: .* Make them smaller"):
         load_source(f"folder:{small(tmp_path)}")
 
 
-def test_the_command_line_says_it_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_line_says_it_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["data", "show", f"folder:{mixed(tmp_path / 'photos')}"])
     said = capsys.readouterr().err
     assert said.count("2 were converted from CMYK to RGB") == 1

@@ -50,7 +50,7 @@ def write(folder: Path, *, zipped: bool = True, dot: bool = False) -> dict[str, 
 )
 def test_every_place_and_spelling_is_found(
     name: str, folder: str, zipped: bool, dot: bool, tmp_path: Path
-):
+) -> None:
     write(tmp_path / folder, zipped=zipped, dot=dot)
     source = load_source(name, tmp_path, download=False)
     assert source.name == name
@@ -62,7 +62,7 @@ def test_every_place_and_spelling_is_found(
         assert data.classes == 10
 
 
-def test_digests_of_the_files_are_recorded(tmp_path: Path):
+def test_digests_of_the_files_are_recorded(tmp_path: Path) -> None:
     paths = write(tmp_path)
     path = paths["train-images"]
     facts = load_source("mnist", tmp_path, download=False).train.provenance
@@ -72,7 +72,7 @@ def test_digests_of_the_files_are_recorded(tmp_path: Path):
     assert "note" not in facts
 
 
-def test_the_note_travels(tmp_path: Path):
+def test_the_note_travels(tmp_path: Path) -> None:
     write(tmp_path / "MNIST/raw")
     (tmp_path / "MNIST/raw/PROVENANCE.txt").write_text("MNIST (other order): mixed")
     source = load_source("mnist", tmp_path, download=False)
@@ -80,13 +80,13 @@ def test_the_note_travels(tmp_path: Path):
     assert source.train.provenance["note"] == "MNIST (other order)"
 
 
-def test_one_missing_file_is_a_missing_set(tmp_path: Path):
+def test_one_missing_file_is_a_missing_set(tmp_path: Path) -> None:
     write(tmp_path)["t10k-labels"].unlink()
     with pytest.raises(DataError, match=r"No mnist in .*t10k-labels-idx1-ubyte \(.gz\) into"):
         load_source("mnist", tmp_path, download=False)
 
 
-def test_a_truncated_gzip_is_named(tmp_path: Path):
+def test_a_truncated_gzip_is_named(tmp_path: Path) -> None:
     path = write(tmp_path)["train-images"]
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz' is truncated or corrupt \("):
@@ -94,13 +94,13 @@ def test_a_truncated_gzip_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
-def test_what_is_no_gzip_is_named(content: bytes, tmp_path: Path):
+def test_what_is_no_gzip_is_named(content: bytes, tmp_path: Path) -> None:
     write(tmp_path)["t10k-images"].write_bytes(content)
     with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte.gz' is (truncated|not an IDX)"):
         load_source("mnist", tmp_path, download=False)
 
 
-def test_a_flipped_byte_in_a_gzip_is_noticed(tmp_path: Path):
+def test_a_flipped_byte_in_a_gzip_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path)["train-images"]
     raw = bytearray(path.read_bytes())
     raw[-6] ^= 1  # in the checksum or the length at the end
@@ -110,7 +110,7 @@ def test_a_flipped_byte_in_a_gzip_is_noticed(tmp_path: Path):
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-def test_a_wrong_length_is_noticed(change: int, tmp_path: Path):
+def test_a_wrong_length_is_noticed(change: int, tmp_path: Path) -> None:
     path = write(tmp_path, zipped=False)["train-images"]
     raw = path.read_bytes()
     path.write_bytes(raw[:change] if change < 0 else raw + b"\0")
@@ -119,7 +119,7 @@ def test_a_wrong_length_is_noticed(change: int, tmp_path: Path):
         load_source("mnist", tmp_path, download=False)
 
 
-def test_images_where_labels_belong_are_noticed(tmp_path: Path):
+def test_images_where_labels_belong_are_noticed(tmp_path: Path) -> None:
     paths = write(tmp_path, zipped=False)
     paths["train-labels"].write_bytes(encoded(PIXELS["train"]))
     with pytest.raises(
@@ -128,26 +128,26 @@ def test_images_where_labels_belong_are_noticed(tmp_path: Path):
         load_source("mnist", tmp_path, download=False)
 
 
-def test_an_empty_file_is_noticed(tmp_path: Path):
+def test_an_empty_file_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, zipped=False)["train-images"].write_bytes(b"")
     with pytest.raises(DataError, match="not an IDX file of images: it begins with nothing"):
         load_source("mnist", tmp_path, download=False)
 
 
-def test_a_set_of_no_images_is_refused(tmp_path: Path):
+def test_a_set_of_no_images_is_refused(tmp_path: Path) -> None:
     write(tmp_path, zipped=False)["train-images"].write_bytes(struct.pack(">4I", 0x803, 0, 5, 6))
     with pytest.raises(DataError, match="announces 0 bytes, 0 follow"):
         load_source("mnist", tmp_path, download=False)
 
 
-def test_counts_must_agree(tmp_path: Path):
+def test_counts_must_agree(tmp_path: Path) -> None:
     paths = write(tmp_path, zipped=False)
     paths["train-labels"].write_bytes(encoded(LABELS["train"][:5]))
     with pytest.raises(DataError, match=r"do not belong together.*one class index for each image"):
         load_source("mnist", tmp_path, download=False)
 
 
-def test_labels_must_be_digits(tmp_path: Path):
+def test_labels_must_be_digits(tmp_path: Path) -> None:
     paths = write(tmp_path, zipped=False)
     paths["t10k-labels"].write_bytes(encoded(np.array([5, 0, 10, 7], np.uint8)))
     with pytest.raises(DataError, match=r"must lie in 0\.\.9; got 10 in row 2"):
@@ -156,7 +156,7 @@ def test_labels_must_be_digits(tmp_path: Path):
 
 def test_the_other_set_under_the_same_file_names_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     known = hashlib.md5(LABELS["t10k"].tobytes(), usedforsecurity=False).hexdigest()
     monkeypatch.setattr(idx, "FASHION", replace(idx.FASHION, test_labels=known))
     write(tmp_path)
@@ -164,7 +164,7 @@ def test_the_other_set_under_the_same_file_names_is_noticed(
         load_source("mnist", tmp_path, download=False)
 
 
-def test_a_download_never_overwrites_a_file_of_ones_own(tmp_path: Path):
+def test_a_download_never_overwrites_a_file_of_ones_own(tmp_path: Path) -> None:
     paths = write(tmp_path / "MNIST/raw")
     paths["t10k-labels"].unlink()
     before = paths["train-images"].read_bytes()
@@ -174,7 +174,7 @@ def test_a_download_never_overwrites_a_file_of_ones_own(tmp_path: Path):
     assert paths["train-images"].read_bytes() == before
 
 
-def test_an_interrupted_download_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_download_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published = write(tmp_path / "publisher")
     sums = [
         hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
@@ -200,7 +200,7 @@ def test_an_interrupted_download_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert source.train.labels.tolist() == LABELS["train"].tolist()
 
 
-def test_the_publisher_has_four_files_for_each_set():
+def test_the_publisher_has_four_files_for_each_set() -> None:
     for kind in (idx.MNIST, idx.FASHION):
         assert len(set(kind.checksums)) == len(idx.FILES) == 4
         assert all(len(checksum) == 32 for checksum in kind.checksums)

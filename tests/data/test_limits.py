@@ -35,7 +35,7 @@ def small(**changes: Any) -> ImageData:
 
 @pytest.mark.parametrize("kind", NOT_DENSE)
 @pytest.mark.parametrize("part", ["images", "labels", "columns"])
-def test_tensors_without_values_are_refused(kind: str, part: str):
+def test_tensors_without_values_are_refused(kind: str, part: str) -> None:
     bad = NOT_DENSE[kind]
     changes = {
         "images": {"images": bad(IMAGES)},
@@ -47,7 +47,7 @@ def test_tensors_without_values_are_refused(kind: str, part: str):
 
 
 @pytest.mark.parametrize("kind", NOT_DENSE)
-def test_attacks_name_them_too(kind: str):
+def test_attacks_name_them_too(kind: str) -> None:
     with pytest.raises((TypeError, ValueError), match=EXPECTED[kind]):
         check_images(NOT_DENSE[kind](IMAGES))
     with pytest.raises((TypeError, ValueError), match=EXPECTED[kind]):
@@ -62,14 +62,14 @@ def test_attacks_name_them_too(kind: str):
         (IMAGES > 0.5, r"torch.bool; divide"),
     ],
 )
-def test_images_of_a_dtype_that_is_not_computed_with(images: torch.Tensor, said: str):
+def test_images_of_a_dtype_that_is_not_computed_with(images: torch.Tensor, said: str) -> None:
     with pytest.raises(TypeError, match=said):
         check_images(images)
 
 
 @pytest.mark.parametrize("kind", NOT_DENSE)
 @pytest.mark.parametrize("form", ["tensor", "list"])
-def test_lists_of_them_are_refused(kind: str, form: str, tmp_path: Path):
+def test_lists_of_them_are_refused(kind: str, form: str, tmp_path: Path) -> None:
     bad = NOT_DENSE[kind]
     for images, labels in ((bad(IMAGES), LABELS), (IMAGES, bad(LABELS))):
         pair = [images, labels] if form == "tensor" else [[images], [labels]]
@@ -80,7 +80,7 @@ def test_lists_of_them_are_refused(kind: str, form: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [[], NESTED, ["a"], [10**30], {}, [None]])
-def test_lists_of_other_things_are_refused(content: Any, tmp_path: Path):
+def test_lists_of_other_things_are_refused(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x")
     torch.save(LABELS, tmp_path / "y")
     with pytest.raises(DataError, match="x' does not hold a tensor or a list of tensors"):
@@ -88,7 +88,7 @@ def test_lists_of_other_things_are_refused(content: Any, tmp_path: Path):
 
 
 @pytest.mark.parametrize("label", [limits.CLASSES, 10**9, 10**15])
-def test_a_label_does_not_make_classes_without_end(label: int, tmp_path: Path):
+def test_a_label_does_not_make_classes_without_end(label: int, tmp_path: Path) -> None:
     labels = torch.tensor([0, 1, 0, label])
     np.savez(tmp_path / "x.npz", images=IMAGES.numpy(), labels=labels.numpy())
     said = rf"`labels` must lie below 100,000, the most classes; got {label:,}"
@@ -101,13 +101,13 @@ def test_a_label_does_not_make_classes_without_end(label: int, tmp_path: Path):
 
 
 @pytest.mark.parametrize("labels", [[0, 1, np.inf, 0], [0, 1, np.nan, 0], [0j, 1, 0, 1], [-5] * 4])
-def test_labels_that_are_no_classes(labels: Any, tmp_path: Path):
+def test_labels_that_are_no_classes(labels: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=IMAGES.numpy(), labels=np.array(labels))
     with pytest.raises(DataError, match="does not hold a valid set: `labels` must"):
         import_npz(tmp_path / "x.npz")
 
 
-def test_class_names_have_a_number_and_a_length(tmp_path: Path):
+def test_class_names_have_a_number_and_a_length(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"at most 100,000; got 1,000,000"):
         small(class_names=tuple(map(str, range(1_000_000))))
     with pytest.raises(ValueError, match=r"at most 1,000 characters each; got 5,000 in 'ccc"):
@@ -119,7 +119,7 @@ def test_class_names_have_a_number_and_a_length(tmp_path: Path):
     assert load(tmp_path / "many.safetensors").class_names == names
 
 
-def test_many_classes_are_shown_in_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_many_classes_are_shown_in_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(small(class_names=tuple(map(str, range(5_000)))), tmp_path / "many.safetensors")
     main(["data", "show", str(tmp_path / "many.safetensors")])
     said = capsys.readouterr().out
@@ -128,7 +128,9 @@ def test_many_classes_are_shown_in_part(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("header", ["honest", "lying"])
-def test_a_packed_npz_is_not_unpacked_beyond_memory(header: str, tmp_path: Path, monkeypatch):
+def test_a_packed_npz_is_not_unpacked_beyond_memory(
+    header: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x.npz"
     if header == "honest":
         np.savez_compressed(
@@ -145,7 +147,9 @@ def test_a_packed_npz_is_not_unpacked_beyond_memory(header: str, tmp_path: Path,
         import_npz(path)
 
 
-def test_a_packed_idx_is_unpacked_as_far_as_its_header_says(tmp_path: Path, monkeypatch):
+def test_a_packed_idx_is_unpacked_as_far_as_its_header_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x.gz"
     raw = encoded(np.zeros((2, 3, 3), np.uint8))
     assert idx._parsed(path, gzip.compress(raw), idx.IMAGES).shape == (2, 3, 3)
@@ -165,7 +169,9 @@ def test_a_packed_idx_is_unpacked_as_far_as_its_header_says(tmp_path: Path, monk
         idx._parsed(path, gzip.compress(huge), idx.IMAGES)
 
 
-def test_a_batch_that_is_no_batch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_batch_that_is_no_batch_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--batch-size", str(10**12), "--out", str(tmp_path / "x")])
     assert "`batch_size` must not exceed the number of images" in capsys.readouterr().err

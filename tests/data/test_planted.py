@@ -7,7 +7,7 @@ SPECS = [Planted(), Planted(classes=2, size=12, seed=5), Planted(classes=9, size
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_the_decoders_read_what_was_planted(spec):
+def test_the_decoders_read_what_was_planted(spec) -> None:
     data = spec.make()
     robust, nonrobust = data.columns["robust_feature"], data.columns["nonrobust_feature"]
     assert (spec.decode_robust(data.images) == robust).float().mean() >= 0.999
@@ -16,14 +16,14 @@ def test_the_decoders_read_what_was_planted(spec):
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_features_point_to_the_label_as_often_as_promised(spec):
+def test_features_point_to_the_label_as_often_as_promised(spec) -> None:
     data = spec.make()
     agree = (data.columns["robust_feature"] == data.labels).float().mean()
     assert float(agree) == pytest.approx(0.9, abs=0.02)
     assert torch.equal(data.columns["nonrobust_feature"], data.labels)
 
 
-def test_accuracies_can_be_turned_round():
+def test_accuracies_can_be_turned_round() -> None:
     data = Planted(robust_accuracy=0.0, nonrobust_accuracy=0.5).make()
     assert not (data.columns["robust_feature"] == data.labels).any()
     agree = (data.columns["nonrobust_feature"] == data.labels).float().mean()
@@ -33,7 +33,7 @@ def test_accuracies_can_be_turned_round():
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_patterns_are_orthogonal_faint_and_fine(spec):
+def test_patterns_are_orthogonal_faint_and_fine(spec) -> None:
     patterns, blobs = spec.patterns.flatten(1), spec.blobs.flatten(1)
     gram = patterns @ patterns.T
     wanted = torch.eye(spec.classes) * spec.nonrobust_amplitude**2
@@ -46,7 +46,7 @@ def test_patterns_are_orthogonal_faint_and_fine(spec):
     assert (power * high).sum() > 0.99 * power.sum()
 
 
-def test_the_default_separates_the_features_by_size():
+def test_the_default_separates_the_features_by_size() -> None:
     spec = Planted()
     blobs = torch.pdist(spec.blobs.flatten(1))
     patterns = torch.pdist(spec.patterns.flatten(1))
@@ -55,7 +55,7 @@ def test_the_default_separates_the_features_by_size():
     assert spec.blobs.sum(dim=0).abs().max() < 1e-5
 
 
-def test_swapping_patterns_costs_half_a_unit_and_leaves_the_blob():
+def test_swapping_patterns_costs_half_a_unit_and_leaves_the_blob() -> None:
     spec = Planted(n=400)
     data = spec.make()
     now = data.columns["nonrobust_feature"]
@@ -66,24 +66,24 @@ def test_swapping_patterns_costs_half_a_unit_and_leaves_the_blob():
     assert torch.equal(spec.decode_robust(moved), data.columns["robust_feature"])
 
 
-def test_clamping_is_rare():
+def test_clamping_is_rare() -> None:
     images = Planted().make().images
     assert ((images == 0) | (images == 1)).float().mean() < 1e-3
 
 
-def test_the_seed_decides_everything():
+def test_the_seed_decides_everything() -> None:
     small = [Planted(n=50, seed=s).make().digest for s in (0, 0, 1)]
     assert small[0] == small[1] != small[2]
 
 
-def test_classes_come_equally_often_and_the_recipe_is_kept():
+def test_classes_come_equally_often_and_the_recipe_is_kept() -> None:
     data = Planted(n=40).make()
     assert torch.bincount(data.labels).tolist() == [10] * 4
     assert data.labels[:8].tolist() != sorted(data.labels[:8].tolist())
     assert Planted(**data.provenance["planted"]) == Planted(n=40)
 
 
-def test_decoders_take_any_precision():
+def test_decoders_take_any_precision() -> None:
     spec = Planted(n=20)
     images = spec.make().images
     scores = spec.nonrobust_scores(images.double())
@@ -105,6 +105,6 @@ def test_decoders_take_any_precision():
         ({"robust_amplitude": 5.0}, r"leave pixels inside \[0, 1\].*Lower the amplitudes"),
     ],
 )
-def test_bad_recipes(options, match):
+def test_bad_recipes(options, match) -> None:
     with pytest.raises(ValueError, match=match):
         Planted(**options)

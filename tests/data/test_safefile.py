@@ -2,6 +2,7 @@
 
 import errno
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +17,11 @@ READERS = (read_header, read_tensors)
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path):
     return tmp_path / "x.safetensors"
 
 
-def test_round_trip(path):
+def test_round_trip(path) -> None:
     whole = torch.arange(6.0).reshape(2, 3)
     write_tensors(path, {"a": whole.T, "b": whole, "c": whole[:1]}, {"note": "hello"})
     tensors, metadata = read_tensors(path)
@@ -30,7 +31,7 @@ def test_round_trip(path):
     assert metadata == read_header(path) == {"note": "hello"}
 
 
-def test_the_same_content_gives_the_same_bytes(path):
+def test_the_same_content_gives_the_same_bytes(path) -> None:
     entries = {str(i): "é" * i for i in range(8)}
     tensors = {"b": torch.zeros(3), "a": torch.ones(0), "c": torch.zeros((), dtype=torch.int64)}
     write_tensors(path, tensors, entries)
@@ -41,7 +42,7 @@ def test_the_same_content_gives_the_same_bytes(path):
     assert load_file(path).keys() == tensors.keys()
 
 
-def test_what_was_changed_after_it_was_written_is_refused(path):
+def test_what_was_changed_after_it_was_written_is_refused(path) -> None:
     write_tensors(path, {"a": torch.zeros(64)}, {"note": "hello"})
     content = path.read_bytes()
     for place in (content.index(b"hello"), len(content) - 1):
@@ -52,7 +53,7 @@ def test_what_was_changed_after_it_was_written_is_refused(path):
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("what", ["weights", "data"])
-def test_a_missing_file_is_called_what_it_should_hold(path, reader, what):
+def test_a_missing_file_is_called_what_it_should_hold(path, reader, what) -> None:
     with pytest.raises(DataError, match=rf"No {what} file '.*x.safetensors'. Check the path"):
         reader(path, what=what)
 
@@ -61,13 +62,13 @@ def test_a_missing_file_is_called_what_it_should_hold(path, reader, what):
     ("what", "remedy"),
     [("weights", r"convert it once: .*weights_only=True"), ("data", r"import_torch_lists")],
 )
-def test_the_remedy_for_a_pickle_fits_what_was_wanted(path, what, remedy):
+def test_the_remedy_for_a_pickle_fits_what_was_wanted(path, what, remedy) -> None:
     torch.save([torch.zeros(2)], path)
     with pytest.raises(DataError, match=rf"it is a pickle .*never unpickles.*{remedy}"):
         read_tensors(path, what=what)
 
 
-def test_import_npz_is_no_remedy_for_weights(path):
+def test_import_npz_is_no_remedy_for_weights(path) -> None:
     with path.open("wb") as file:
         np.savez(file, images=np.zeros(2))
     with pytest.raises(DataError, match=r"it is an .npz file, not safetensors.$"):
@@ -76,7 +77,7 @@ def test_import_npz_is_no_remedy_for_weights(path):
         read_tensors(path, what="data")
 
 
-def test_a_zip_with_a_broken_directory_is_still_a_data_error(path):
+def test_a_zip_with_a_broken_directory_is_still_a_data_error(path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", b"x" * 50)
     content = path.read_bytes()
@@ -88,11 +89,13 @@ def test_a_zip_with_a_broken_directory_is_still_a_data_error(path):
         read_tensors(path, what="data")
 
 
-def test_a_full_disk_names_the_bytes_and_keeps_the_old_file(path, monkeypatch):
+def test_a_full_disk_names_the_bytes_and_keeps_the_old_file(
+    path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_tensors(path, {"a": torch.zeros(1)}, {})
     before = path.read_bytes()
 
-    def full(_):
+    def full(_) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("notbugs.data.writing.os.fsync", full)
@@ -103,7 +106,9 @@ def test_a_full_disk_names_the_bytes_and_keeps_the_old_file(path, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_replaced_while_it_is_read_is_read_again(path, monkeypatch):
+def test_a_file_replaced_while_it_is_read_is_read_again(
+    path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of the old file's header and the new one's tensors nothing is made."""
     real, replaced = safefile.safe_open, []
 

@@ -4,6 +4,7 @@ import io
 import struct
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def local(name, data_dir):
     return load_source(name, data_dir, download=False)
 
 
-def test_digits():
+def test_digits() -> None:
     source = load_source("digits")
     assert (len(source.train), source.train.shape, source.test) == (1797, (1, 8, 8), None)
     assert source.train.images.dtype == torch.float32
@@ -51,12 +52,12 @@ def test_digits():
     assert (source.title, source.train.classes) == ("Digits", 10)
 
 
-def test_planted():
+def test_planted() -> None:
     source = load_source("planted")
     assert (len(source.train), source.test, source.title) == (3000, None, "Planted")
 
 
-def test_unknown_names_suggest_the_nearest():
+def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"Unknown dataset 'cifar-10'. Did you mean 'cifar10'\?"):
         load_source("cifar-10")
     with pytest.raises(ValueError, match=r"Known: cifar10, .*folder:PATH, mnist"):
@@ -65,7 +66,7 @@ def test_unknown_names_suggest_the_nearest():
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("where", ["", "MNIST/raw", "mnist"])
-def test_idx_files(tmp_path, where, zipped):
+def test_idx_files(tmp_path: Path, where, zipped) -> None:
     files = idx_files(zipped)
     fill(tmp_path / where, files)
     source = local("mnist", tmp_path)
@@ -77,13 +78,13 @@ def test_idx_files(tmp_path, where, zipped):
     assert source.train.provenance["files"] | source.test.provenance["files"] == digests
 
 
-def test_the_environment_names_the_folder(tmp_path, monkeypatch):
+def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, idx_files())
     monkeypatch.setenv("NOTBUGS_DATA", str(tmp_path))
     assert len(load_source("mnist", download=False).train) == 20
 
 
-def test_without_folder_the_cache_is_used(tmp_path, monkeypatch):
+def test_without_folder_the_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pooch
 
     monkeypatch.delenv("NOTBUGS_DATA", raising=False)
@@ -93,7 +94,7 @@ def test_without_folder_the_cache_is_used(tmp_path, monkeypatch):
     assert len(load_source("mnist", download=False).train) == 20
 
 
-def test_a_note_beside_the_files_is_the_title(tmp_path):
+def test_a_note_beside_the_files_is_the_title(tmp_path: Path) -> None:
     fill(tmp_path / "mnist", idx_files())
     (tmp_path / "mnist" / "PROVENANCE.txt").write_text("MNIST (JPEG): re-encoded, and more\nx\n")
     source = local("mnist", tmp_path)
@@ -101,7 +102,7 @@ def test_a_note_beside_the_files_is_the_title(tmp_path):
     assert source.test.provenance["note"] == "MNIST (JPEG)"
 
 
-def test_missing_files_without_download(tmp_path):
+def test_missing_files_without_download(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No mnist in .*MNIST/raw.*or allow the download"):
         local("mnist", tmp_path)
     with pytest.raises(DataError, match=r"No cifar10 in .*data_batch_1.bin.*pickled and is not"):
@@ -113,7 +114,7 @@ def served(kind, server, files, prefixes=("/gone/", "/")):
     return replace(kind, mirrors=[f"{server.at}{prefix}" for prefix in prefixes])
 
 
-def test_idx_files_are_downloaded_once(server, tmp_path):
+def test_idx_files_are_downloaded_once(server, tmp_path: Path) -> None:
     files = idx_files()
     sums = [hashlib.md5(content).hexdigest() for content in files.values()]
     kind = replace(served(MNIST, server, files), checksums=sums)
@@ -148,7 +149,7 @@ def cifar_archive():
     return buffer.getvalue()
 
 
-def test_cifar_is_downloaded_once_and_unpacked(server, tmp_path):
+def test_cifar_is_downloaded_once_and_unpacked(server, tmp_path: Path) -> None:
     archive = cifar_archive()
     kind = served(CIFAR10, server, {"c.tar.gz": archive}, ("/gone/c.tar.gz", "/c.tar.gz"))
     kind = replace(kind, checksum=f"md5:{hashlib.md5(archive).hexdigest()}")
@@ -159,7 +160,7 @@ def test_cifar_is_downloaded_once_and_unpacked(server, tmp_path):
     assert "readme.html" not in {p.name for p in (tmp_path / "cifar-10-batches-bin").iterdir()}
 
 
-def test_no_folder(tmp_path):
+def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No folder '.*nowhere'. Check the path after 'folder:'"):
         load_source(f"folder:{tmp_path / 'nowhere'}")
     with pytest.raises(ValueError, match=r"`name` must name a folder after 'folder:'"):

@@ -23,7 +23,7 @@ def tarred(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def test_members_that_lead_outside_are_refused(tmp_path: Path):
+def test_members_that_lead_outside_are_refused(tmp_path: Path) -> None:
     archive = tarred(tmp_path / "x.tar.gz", {"../evil": b"x"})
     with pytest.raises(DataError, match="is truncated or corrupt"):
         unpack(archive, ["../evil"], tmp_path / "out")
@@ -31,7 +31,7 @@ def test_members_that_lead_outside_are_refused(tmp_path: Path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_wrong_gzip_checksum_is_not_blamed_on_the_disk(tmp_path: Path):
+def test_a_wrong_gzip_checksum_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
     archive = tarred(tmp_path / "x.tar.gz", {"top/a": NOISE, "top/b": NOISE})
     plain = gzip.decompress(archive.read_bytes())
     # The stream ends, with a wrong checksum, in the middle of the second member.
@@ -43,7 +43,7 @@ def test_a_wrong_gzip_checksum_is_not_blamed_on_the_disk(tmp_path: Path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_what_was_unpacked_replaces_older_files(tmp_path: Path):
+def test_what_was_unpacked_replaces_older_files(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").write_bytes(b"old")
     (tmp_path / "out" / "other").write_bytes(b"kept")
@@ -52,7 +52,9 @@ def test_what_was_unpacked_replaces_older_files(tmp_path: Path):
     assert files == {"a": b"new", "other": b"kept"}
 
 
-def test_the_cache_has_our_name_unless_a_variable_names_it(monkeypatch, tmp_path):
+def test_the_cache_has_our_name_unless_a_variable_names_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("NOTBUGS_CACHE", str(tmp_path / "here"))
     assert cache_folder() == tmp_path / "here"
     monkeypatch.delenv("NOTBUGS_CACHE")

@@ -11,18 +11,18 @@ SETS = [Ball(Linf(), 0.1), Ball(L2(), 0.5), BallInBox(Linf(), 0.1), BallInBox(L2
 
 
 @pytest.mark.parametrize("within", [*SETS, Everywhere()], ids=str)
-def test_around_is_project_with_the_centre_bound(within: AbstractSet):
+def test_around_is_project_with_the_centre_bound(within: AbstractSet) -> None:
     center = torch.rand(5, 2, 3, 3, generator=random.generator("center"))
     x = center + torch.randn(5, 2, 3, 3, generator=random.generator("x"))
     assert torch.equal(within.around(center)(x), within.project(x, center))
 
 
-def test_everywhere_takes_variables_of_any_shape():
+def test_everywhere_takes_variables_of_any_shape() -> None:
     theta = torch.ones(2, 7)
     assert Everywhere().around(torch.rand(2, 1, 3, 3))(theta) is theta
 
 
-def test_projections_leave_their_input_alone():
+def test_projections_leave_their_input_alone() -> None:
     for within in SETS:
         center = torch.rand(3, 1, 2, 2, generator=random.generator("center"))
         x = center + 1
@@ -34,7 +34,7 @@ def test_projections_leave_their_input_alone():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("norm", [Linf(), L2()], ids=str)
-def test_half_precision_is_projected_in_float32(norm: Linf | L2, dtype: torch.dtype):
+def test_half_precision_is_projected_in_float32(norm: Linf | L2, dtype: torch.dtype) -> None:
     center = torch.rand(3, 1, 2, 2, generator=random.generator("half")).to(dtype)
     assert BallInBox(norm, 0.1).around(center)(center + 1).dtype == torch.float32
 
@@ -43,7 +43,9 @@ def test_half_precision_is_projected_in_float32(norm: Linf | L2, dtype: torch.dt
     ("dtype", "size"),
     [(torch.float32, 1e-30), (torch.float32, 1e-45), (torch.float64, 1e-310)],
 )
-def test_l2_steepest_of_the_smallest_gradients_has_length_one(dtype: torch.dtype, size: float):
+def test_l2_steepest_of_the_smallest_gradients_has_length_one(
+    dtype: torch.dtype, size: float
+) -> None:
     g = torch.zeros(3, 1, 2, 2, dtype=dtype)
     g[0], g[1, 0, 0, 0] = size, -size
     step = L2().steepest(g)
@@ -51,12 +53,12 @@ def test_l2_steepest_of_the_smallest_gradients_has_length_one(dtype: torch.dtype
     assert float(step[1, 0, 0, 0]) == -1
 
 
-def test_l2_projection_of_zero_onto_a_ball_is_zero():
+def test_l2_projection_of_zero_onto_a_ball_is_zero() -> None:
     d = torch.zeros(2, 1, 2, 2, dtype=torch.float64)
     assert torch.equal(L2().project(d, torch.tensor([0.5, 0.0], dtype=torch.float64)), d)
 
 
-def test_a_number_is_better_than_a_held_nan_and_nan_is_never_better():
+def test_a_number_is_better_than_a_held_nan_and_nan_is_never_better() -> None:
     nan = float("nan")
 
     def kept(*values: float) -> Kept:
@@ -68,7 +70,7 @@ def test_a_number_is_better_than_a_held_nan_and_nan_is_never_better():
     assert better.tolist() == [True, False, True, False, False]
 
 
-def test_last_holds_the_newest_point():
+def test_last_holds_the_newest_point() -> None:
     old = Kept(torch.zeros(2, 1, 1, 1), torch.zeros(2), torch.ones(2, dtype=torch.bool))
     new = Kept(torch.ones(2, 1, 1, 1), torch.ones(2), torch.zeros(2, dtype=torch.bool))
     assert Last().update(new, old, old.x) is new

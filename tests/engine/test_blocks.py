@@ -20,7 +20,9 @@ from notbugs.models import build
     ids=lambda attack: attack.name,
 )
 @pytest.mark.parametrize("targeted", [False, True])
-def test_the_result_is_that_of_step_by_step(attack, targeted, monkeypatch):
+def test_the_result_is_that_of_step_by_step(
+    attack, targeted, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = build("mlp", shape=(1, 6, 6), classes=4, seed=2).eval()
     x = random.uniform(random.row_keys(30, "blocks"), (1, 6, 6))
     with torch.no_grad():
@@ -36,7 +38,7 @@ def test_the_result_is_that_of_step_by_step(attack, targeted, monkeypatch):
     assert small.attack_success_rate > 0
 
 
-def test_the_best_of_a_block_is_what_would_be_kept_one_by_one():
+def test_the_best_of_a_block_is_what_would_be_kept_one_by_one() -> None:
     b, n = 9, 400
     value = random.uniform(random.row_keys(b, "v"), (n,)).mul(5).floor()  # many ties
     value[random.uniform(random.row_keys(b, "nan"), (n,)) < 0.2] = float("nan")

@@ -34,7 +34,7 @@ def images(name, n=N, kind=torch.float64):
 @EACH
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 @pytest.mark.parametrize("corrections", [0, 1, 4])
-def test_what_is_projected_is_within_and_what_is_within_stays(name, kind, corrections):
+def test_what_is_projected_is_within_and_what_is_within_stays(name, kind, corrections) -> None:
     distance, bound = DISTANCES[name]
     within, center = WithinDistance(distance, bound, corrections), images("center", kind=kind)
     x = center + (images("far", kind=kind) - 0.5) * torch.linspace(0, 4, N, dtype=kind).reshape(
@@ -58,7 +58,7 @@ def test_what_is_projected_is_within_and_what_is_within_stays(name, kind, correc
     torch.testing.assert_close(found, line, atol=1e-5, rtol=0)
 
 
-def test_for_ssim_corrections_find_a_nearer_point_than_the_line():
+def test_for_ssim_corrections_find_a_nearer_point_than_the_line() -> None:
     distance, bound = DISTANCES["ssim"]
     center, x = images("center"), images("far")
     line, bent = (WithinDistance(distance, bound, k).project(x, center) for k in (0, 4))
@@ -67,7 +67,7 @@ def test_for_ssim_corrections_find_a_nearer_point_than_the_line():
 
 
 @pytest.mark.parametrize("corrections", [0, 4])
-def test_a_distance_without_gradients_is_bisected(corrections):
+def test_a_distance_without_gradients_is_bisected(corrections) -> None:
     center, x = images("center"), images("far")
 
     def blind(a, b):
@@ -78,7 +78,7 @@ def test_a_distance_without_gradients_is_bisected(corrections):
 
 
 @pytest.mark.parametrize("corrections", [0, 4])
-def test_in_l2_it_is_the_projection_onto_the_ball(corrections):
+def test_in_l2_it_is_the_projection_onto_the_ball(corrections) -> None:
     distance, bound = DISTANCES["l2"]
     center = 0.5 + 0.01 * images("center")
     x = center + 0.3 * (images("far") - 0.5)
@@ -87,14 +87,14 @@ def test_in_l2_it_is_the_projection_onto_the_ball(corrections):
     torch.testing.assert_close(found, ball, atol=1e-3, rtol=0)
 
 
-def test_a_distance_that_is_no_number_leaves_the_centre():
+def test_a_distance_that_is_no_number_leaves_the_centre() -> None:
     center = images("center")
     within = WithinDistance(lambda x, y: L2().size(x - y) * float("nan"), 0.1)
     assert torch.equal(within.project(images("far"), center), center)
 
 
 @EACH
-def test_samples_are_within(name):
+def test_samples_are_within(name) -> None:
     distance, bound = DISTANCES[name]
     center = images("center")
     found = WithinDistance(distance, bound).sample(center, random.row_keys(N, "s"))
@@ -102,7 +102,7 @@ def test_samples_are_within(name):
     assert not torch.equal(found, center)
 
 
-def test_the_penalty_is_the_formula_and_adds_and_scales():
+def test_the_penalty_is_the_formula_and_adds_and_scales() -> None:
     distance, _ = DISTANCES["l2"]
     x, center, draw = images("x"), images("center"), Draw(random.row_keys(N, "d"))
     apart, weight = distance(x, center), torch.linspace(0, 2, N, dtype=torch.float64)
@@ -122,7 +122,7 @@ def test_the_penalty_is_the_formula_and_adds_and_scales():
         penalty(x, None, draw)
 
 
-def test_as_an_objective_it_brings_an_image_back():
+def test_as_an_objective_it_brings_an_image_back() -> None:
     center, start = images("center"), images("x")
     solver = Solver(within=Box(), rule=Adam(0.02), max_steps=60)
     found = solver.minimise(
@@ -137,12 +137,12 @@ def test_as_an_objective_it_brings_an_image_back():
 
 @pytest.mark.parametrize("norm", [L2(), Linf()], ids=str)
 @pytest.mark.parametrize("name", ["ssim", "l2"])
-def test_steps_are_as_long_as_the_distance_says(norm, name):
+def test_steps_are_as_long_as_the_distance_says(norm, name) -> None:
     distance, bound = DISTANCES[name]
     center = 0.3 + 0.4 * images("center")
     length, seen = 0.2 * bound, []
 
-    def observe(info):
+    def observe(info) -> None:
         seen.append(path[-1])
 
     path = []
@@ -162,7 +162,7 @@ def test_steps_are_as_long_as_the_distance_says(norm, name):
         torch.testing.assert_close(took, torch.full_like(took, wanted), rtol=0.35, atol=0)
 
 
-def test_without_a_gradient_it_stays():
+def test_without_a_gradient_it_stays() -> None:
     center = images("center")
     solver = Solver(within=Box(), rule=Paced(L2(), SSIMDistance(), 0.1), max_steps=3)
     found = solver.minimise(
@@ -172,7 +172,7 @@ def test_without_a_gradient_it_stays():
     assert found.zero_grads.tolist() == [3] * N
 
 
-def test_bad_numbers_are_refused():
+def test_bad_numbers_are_refused() -> None:
     distance = SSIMDistance()
     with pytest.raises(ValueError, match=r"`bound` must be a finite number above 0; got 0"):
         WithinDistance(distance, 0.0)

@@ -29,7 +29,7 @@ class Residual(AbstractObjective):
     matrix: torch.Tensor
     squared: bool
 
-    def __call__(self, x, context, draw):
+    def __call__(self, x, context, draw) -> Evaluation:
         r = x.flatten(1) @ self.matrix.T - context["b"]
         if self.squared:
             return Evaluation(0.5 * r.square().sum(dim=1))
@@ -50,7 +50,7 @@ def problem(condition=100.0):
 
 
 @pytest.mark.parametrize("squared", [True, False])
-def test_finds_the_known_inverse_of_a_linear_map(squared):
+def test_finds_the_known_inverse_of_a_linear_map(squared) -> None:
     matrix, goal, start, context, keys = problem(10)
     solver = Solver(Everywhere(), LBFGS(16, distances=not squared), 80, keep=LowestValue())
     found = solver.minimise(Residual(matrix, squared), start, context, keys=keys)
@@ -58,7 +58,7 @@ def test_finds_the_known_inverse_of_a_linear_map(squared):
 
 
 @pytest.mark.parametrize("within", [Box(), BallInBox(L2(), 5.0)], ids=["box", "ball"])
-def test_the_optimum_on_the_border_of_the_box_obeys_its_conditions(within):
+def test_the_optimum_on_the_border_of_the_box_obeys_its_conditions(within) -> None:
     """The gradient vanishes inside, and points outwards where the box holds."""
     matrix, goal, start, _, keys = problem(10)
     context = {"b": (3 * goal - 1).flatten(1) @ matrix.T}
@@ -70,7 +70,7 @@ def test_the_optimum_on_the_border_of_the_box_obeys_its_conditions(within):
     assert float((found - (found - grad).clamp(0, 1)).abs().max()) < 1e-3
 
 
-def test_reaches_a_distance_in_a_fraction_of_the_steps():
+def test_reaches_a_distance_in_a_fraction_of_the_steps() -> None:
     """By what a constant step reaches in 200, on a map of condition 100."""
     matrix, _, start, context, keys = problem()
     wanted = Residual(matrix, False)
@@ -83,7 +83,7 @@ def test_reaches_a_distance_in_a_fraction_of_the_steps():
     assert bool((ends[0] < ends[1]).all())
 
 
-def test_the_first_step_reaches_zero_where_the_distance_falls_as_its_slope_says():
+def test_the_first_step_reaches_zero_where_the_distance_falls_as_its_slope_says() -> None:
     """One direction: |<a, x> - b| is reached at once."""
     a = random.normal(random.row_keys(1, "a"), (SIDE * SIDE,), torch.float64)
     start = random.uniform(random.row_keys(N, "s"), (1, SIDE, SIDE), torch.float64)
@@ -98,7 +98,7 @@ def test_the_first_step_reaches_zero_where_the_distance_falls_as_its_slope_says(
     )
 
 
-def test_a_goal_that_is_reached_and_a_flat_place_stay_as_they_are():
+def test_a_goal_that_is_reached_and_a_flat_place_stay_as_they_are() -> None:
     matrix, goal, _, context, keys = problem()
     solver = Solver(Box(), LBFGS(distances=True), 10, keep=LowestValue())
     found = solver.minimise(Residual(matrix, False), goal, context, keys=keys)
@@ -107,7 +107,7 @@ def test_a_goal_that_is_reached_and_a_flat_place_stay_as_they_are():
     assert torch.equal(flat.x, goal)
 
 
-def test_bad_settings_are_refused():
+def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"`memory` must be at least 1; got 0"):
         LBFGS(0)
     with pytest.raises(ValueError, match=r"`first` must be a finite number above 0; got -1"):

@@ -42,7 +42,7 @@ def keys(n=6):
 
 @EACH
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 7), (2, 1, 1)], ids=str)
-def test_rows_are_apart_repeatable_and_linear_in_the_image(transform, shape):
+def test_rows_are_apart_repeatable_and_linear_in_the_image(transform, shape) -> None:
     x = images(shape)
     whole = transform(x, keys())
     assert torch.equal(whole, transform(x, keys()))
@@ -58,18 +58,18 @@ def test_rows_are_apart_repeatable_and_linear_in_the_image(transform, shape):
 
 
 @EACH
-def test_gradients_are_those_of_the_moved_image(transform):
+def test_gradients_are_those_of_the_moved_image(transform) -> None:
     x = images((1, 5, 4), n=2)
     assert torch.autograd.gradcheck(lambda y: transform(y, keys(2)), x.requires_grad_())
 
 
-def test_no_amount_changes_nothing():
+def test_no_amount_changes_nothing() -> None:
     x = images()
     for transform in (Pad(0), Jitter(0), Scale(1.0, 1.0), Rotate(0.0), Chain(())):
         torch.testing.assert_close(transform(x, keys()), x, rtol=0, atol=1e-12)
 
 
-def test_jitter_moves_by_whole_pixels_up_to_its_limit_both_ways():
+def test_jitter_moves_by_whole_pixels_up_to_its_limit_both_ways() -> None:
     x = torch.zeros(400, 1, 9, 9)
     x[:, 0, 4, 4] = 1
     moved = Jitter(2, fill=0.0)(x, random.row_keys(400, "jitter"))
@@ -78,7 +78,7 @@ def test_jitter_moves_by_whole_pixels_up_to_its_limit_both_ways():
     assert set((places // 9).tolist()) == set((places % 9).tolist()) == {2, 3, 4, 5, 6}
 
 
-def test_a_scale_of_two_doubles_distances_from_the_middle():
+def test_a_scale_of_two_doubles_distances_from_the_middle() -> None:
     x = torch.zeros(1, 1, 9, 9, dtype=torch.float64)
     x[0, 0, 4, 6] = 1
     moved = Scale(2.0, 2.0, fill=0.0)(x, keys(1))
@@ -86,7 +86,7 @@ def test_a_scale_of_two_doubles_distances_from_the_middle():
     assert float(moved.max()) == 1.0
 
 
-def test_a_quarter_turn_is_exact_and_positive_angles_go_clockwise():
+def test_a_quarter_turn_is_exact_and_positive_angles_go_clockwise() -> None:
     x = images((2, 9, 9), n=3)
     middle = (slice(None), slice(None), slice(3, 6), slice(3, 6))
     for sign in (1, -1):
@@ -94,7 +94,7 @@ def test_a_quarter_turn_is_exact_and_positive_angles_go_clockwise():
         torch.testing.assert_close(turned[middle], x.rot90(-sign, (2, 3))[middle])
 
 
-def test_small_turns_move_points_along_the_circle():
+def test_small_turns_move_points_along_the_circle() -> None:
     x = torch.zeros(1, 1, 41, 41, dtype=torch.float64)
     x[0, 0, 20, 35] = 1
     angle = math.radians(20)
@@ -106,7 +106,7 @@ def test_small_turns_move_points_along_the_circle():
     assert float(across) == pytest.approx(20 + 15 * math.cos(angle), abs=0.05)
 
 
-def test_a_pad_in_front_keeps_what_would_leave_the_frame():
+def test_a_pad_in_front_keeps_what_would_leave_the_frame() -> None:
     """Out by one jitter and back by the other: kept only where there was a border."""
 
     def away(x, row_keys):
@@ -123,11 +123,11 @@ def test_a_pad_in_front_keeps_what_would_leave_the_frame():
 class Sum(AbstractObjective):
     """The sum of the left column: a jitter changes it."""
 
-    def __call__(self, x, context, draw):
+    def __call__(self, x, context, draw) -> Evaluation:
         return Evaluation(x[..., 0].flatten(1).sum(dim=1))
 
 
-def test_draws_are_fresh_while_stepping_and_fixed_when_judged():
+def test_draws_are_fresh_while_stepping_and_fixed_when_judged() -> None:
     seen = []
 
     def watched(x, row_keys):
@@ -148,7 +148,7 @@ def test_draws_are_fresh_while_stepping_and_fixed_when_judged():
     torch.testing.assert_close(part.x, found.x[1:3])
 
 
-def test_judged_plain_looks_at_the_image_itself():
+def test_judged_plain_looks_at_the_image_itself() -> None:
     x = images()
     objective = Transformed(Sum(), Jitter(2), judged_plain=True)
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_judged_plain_looks_at_the_image_itself():
     assert not torch.equal(objective(x, None, Draw(keys())).value, x[..., 0].flatten(1).sum(dim=1))
 
 
-def test_bad_settings_are_refused():
+def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"`pixels` must be at least 0; got -1"):
         Pad(-1)
     with pytest.raises(ValueError, match=r"`pixels` must be at least 0; got -2"):

@@ -35,7 +35,7 @@ def to_match(x):
     return x.new_zeros(len(x), WIDTH)
 
 
-def data(x, y):
+def data(x, y) -> ImageData:
     return ImageData(x, y, ("a", "b", "c"), "tiny")
 
 

@@ -118,7 +118,7 @@ def outcome(name, model, x, y, mode):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_an_entry_is_right_or_says_why_not(name, scene):
+def test_an_entry_is_right_or_says_why_not(name, scene) -> None:
     models, x, y = scene
     plain = {}
     for dtype in (FLOAT32, DOUBLE):
@@ -138,7 +138,7 @@ def test_an_entry_is_right_or_says_why_not(name, scene):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_a_model_made_in_inference_mode_is_refused(name, scene):
+def test_a_model_made_in_inference_mode_is_refused(name, scene) -> None:
     models, x, y = scene
     with torch.inference_mode():
         model = deepcopy(models[FLOAT32])
@@ -165,7 +165,7 @@ def near(a, b):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", ENTRIES)
-def test_a_gpu_gives_what_the_processor_gives(name, scene):
+def test_a_gpu_gives_what_the_processor_gives(name, scene) -> None:
     models, x, y = scene
     model = deepcopy(models[DOUBLE]).eval()
     model.body[3].p = 0.0  # each device draws its own
@@ -181,14 +181,14 @@ def test_a_gpu_gives_what_the_processor_gives(name, scene):
 
 
 @pytest.mark.parametrize("name", [name for name in ON_DATA if name != "downsamplings"])
-def test_what_is_no_image_data_is_refused(name, scene, monkeypatch):
+def test_what_is_no_image_data_is_refused(name, scene, monkeypatch: pytest.MonkeyPatch) -> None:
     models, x, y = scene
     monkeypatch.setattr(catalogue, "data", lambda x, y: (x, y))
     with pytest.raises(TypeError, match=r"`data` must be an ImageData; got tuple\. Make one"):
         ON_DATA[name](models[FLOAT32], x, y)
 
 
-def test_a_threat_may_be_written(scene):
+def test_a_threat_may_be_written(scene) -> None:
     models, x, y = scene
     data, model = catalogue.data(x, y), models[FLOAT32]
     for call in (judge.diagnose, judge.evaluate):
@@ -215,7 +215,7 @@ def public_functions():
 ELSEWHERE = {"layer_of", "first_images", "heated", "distil", "identity", "check_fits"}
 
 
-def test_every_public_function_of_a_model_passes_through_here():
+def test_every_public_function_of_a_model_passes_through_here() -> None:
     for function in public_functions():
         assert hasattr(function, PREPARED) == (function.__name__ not in ELSEWHERE), function
         known = function.__name__ in ENTRIES or function.__name__ in (
@@ -237,7 +237,7 @@ MEASURES = {
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_a_distance_is_the_same_under_autocast(name):
+def test_a_distance_is_the_same_under_autocast(name) -> None:
     x, y = torch.rand(2, 2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     wanted = MEASURES[name](x, y)
     with torch.autocast("cpu", BF16):

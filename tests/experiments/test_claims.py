@@ -13,7 +13,7 @@ FORTY = [40.0] * 3
 CLAIMS = {c.id: c for c in ilyas2019.CLAIMS}
 
 
-def test_a_mean_is_decided_by_its_interval():
+def test_a_mean_is_decided_by_its_interval() -> None:
     assert exceeds([5.0, 5.0, 5.0]) is True
     assert exceeds([3.0, -3.0, 3.0, -3.0]) is None
     assert exceeds([5.0, float("nan"), 5.0]) is None
@@ -30,14 +30,14 @@ def test_a_mean_is_decided_by_its_interval():
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_fewer_than_three_seeds_decide_nothing(seeds):
+def test_fewer_than_three_seeds_decide_nothing(seeds) -> None:
     for values in ([5.0, 5.1], [-5.0, -5.1], [0.0, 100.0]):
         assert exceeds(values[:seeds]) is at_least(values[:seeds], 1) is None
         assert at_most(values[:seeds], 1) is None
 
 
 @pytest.mark.parametrize(("seeds", "before"), [(2, 0.15), (3, 0.09), (5, 0.058)])
-def test_what_is_not_so_seldom_holds(seeds, before):
+def test_what_is_not_so_seldom_holds(seeds, before) -> None:
     """Differences of mean 0: two standard errors let far more than 5 % of them hold."""
     draws = np.random.default_rng(0).normal(size=(4000, seeds))
     held = sum(exceeds(values) is True for values in draws.tolist()) / len(draws)
@@ -47,7 +47,7 @@ def test_what_is_not_so_seldom_holds(seeds, before):
     assert held == 0 if seeds < 3 else 0.04 < held < 0.06
 
 
-def numbers():
+def numbers() -> Numbers:
     rows = [
         Measured("D", None, s, {"clean": 90.0 + s, "robust_half_eps": 10.0, "source_success": None})
         for s in (0, 1, 2)
@@ -60,7 +60,7 @@ def numbers():
     return Numbers(tuple(rows))
 
 
-def test_tables_hold_means_deviations_and_nulls():
+def test_tables_hold_means_deviations_and_nulls() -> None:
     table = numbers().table()
     assert [(r["set"], r["eps"]) for r in table] == [("D", None), ("D_det", 1.0), ("D_det", 4.0)]
     assert table[0]["clean"] == pytest.approx(91.0)
@@ -72,7 +72,7 @@ def test_tables_hold_means_deviations_and_nulls():
     assert numbers().seeds("D_R", "clean") == []
 
 
-def test_claims_are_decided_by_their_inequality():
+def test_claims_are_decided_by_their_inequality() -> None:
     claims = {c.id: c for c in ilyas2019.CLAIMS}
     shifted = row(claims["det_shifted"], numbers(), 3)
     assert (shifted["holds"], shifted["ours"], shifted["control"]) == (True, 5.0, None)
@@ -83,7 +83,7 @@ def test_claims_are_decided_by_their_inequality():
     assert row(undecided, None, 1)["std"] is None
 
 
-def made(**columns):
+def made(**columns) -> Numbers:
     """Numbers of sets by "set.column", one value a seed."""
     rows = []
     for place, values in columns.items():
@@ -128,12 +128,12 @@ def made(**columns):
         ("planted_det_nonrobust", made(D_det__planted_nonrobust=[80.0] * 3), True),
     ],
 )
-def test_each_inequality_at_its_border(claim, numbers, holds):
+def test_each_inequality_at_its_border(claim, numbers, holds) -> None:
     found = row(CLAIMS[claim], numbers, 1)
     assert (None if found is None else found["holds"]) is holds
 
 
-def test_margins_over_seeds_are_paired():
+def test_margins_over_seeds_are_paired() -> None:
     """Seeds differ by far more than the sets do; within each seed D_R wins by 2 or so."""
     d, r = [10.0, 30.0, 50.0], [12.0, 32.1, 51.9]
     found = row(CLAIMS["r_over_d"], made(D__robust_half_eps=d, D_R__robust_half_eps=r), 3)
@@ -152,7 +152,7 @@ def test_margins_over_seeds_are_paired():
         ([60.0, 61.0, 62.0], True, "t-intervals over seeds"),
     ],
 )
-def test_a_student_that_learnt_nothing_decides_nothing(clean, holds, why):
+def test_a_student_that_learnt_nothing_decides_nothing(clean, holds, why) -> None:
     """A guess among ten classes names few shifted labels, and is robust as well."""
     rows = [
         Measured("D_det", 1.0, s, {"clean": c, "shifted": 10.0, "robust_half_eps": 10.0})
@@ -169,7 +169,7 @@ def test_a_student_that_learnt_nothing_decides_nothing(clean, holds, why):
     assert row(CLAIMS["det_shifted"], found, 3)["rule"].endswith(why)
 
 
-def test_tables_keep_the_order_of_the_report():
+def test_tables_keep_the_order_of_the_report() -> None:
     names = ("leak:D_other", "D_R", "D_other", "D_adv", "D_rand", "D")
     numbers = Numbers(tuple(Measured(name, None, 0, {"clean": 1.0}) for name in names))
     order = [r["set"] for r in numbers.table()]
@@ -177,7 +177,7 @@ def test_tables_keep_the_order_of_the_report():
     assert set(numbers.tables()) == {"sets"}
 
 
-def test_one_seed_whose_check_fires_makes_the_mean_an_upper_bound():
+def test_one_seed_whose_check_fires_makes_the_mean_an_upper_bound() -> None:
     fires = {"robust_eps": 90.0, "robust_eps_upper_bound": 1.0, "robust_half_eps": 95.0}
     clear = {"robust_eps": 40.0, "robust_eps_upper_bound": 0.0, "robust_half_eps": 60.0}
     both = Numbers((Measured("D", None, 0, clear), Measured("D", None, 1, fires)))
@@ -189,7 +189,7 @@ def test_one_seed_whose_check_fires_makes_the_mean_an_upper_bound():
 
 
 @pytest.mark.parametrize("seeds", [3, 10])
-def test_a_model_at_chance_is_seldom_said_to_have_learnt(seeds):
+def test_a_model_at_chance_is_seldom_said_to_have_learnt(seeds) -> None:
     """In at most about 5 % of runs, though the larger of two guesses lies above chance."""
     draws = random.Random(seeds)
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from notbugs.training import recipe_as_json, recipe_from_json
 @pytest.mark.parametrize(
     "data", ["digits", "planted", "mnist", "fashion-mnist", "cifar10", "folder:x"]
 )
-def test_every_setting_survives_json(data, preset):
+def test_every_setting_survives_json(data, preset) -> None:
     config = config_for(data, preset)
     for recipe in (config.standard, config.robust, config.student):
         assert recipe_from_json(json.loads(json.dumps(recipe_as_json(recipe)))) == recipe
@@ -26,7 +27,7 @@ def test_every_setting_survives_json(data, preset):
     assert config.seeds >= 1
 
 
-def test_bad_settings_are_explained():
+def test_bad_settings_are_explained() -> None:
     with pytest.raises(ValueError, match=r"Unknown dataset 'digitz'. Did you mean 'digits'"):
         config_for("digitz", "laptop")
     with pytest.raises(ValueError, match=r"Unknown preset 'labtop'. Did you mean 'laptop'"):
@@ -47,7 +48,7 @@ def test_bad_settings_are_explained():
         Config("digits", "laptop").with_user_model("nowhere.py:make", "fc")
 
 
-def test_presets_state_their_scale():
+def test_presets_state_their_scale() -> None:
     laptop, paper = config_for("cifar10", "laptop"), config_for("cifar10", "paper")
     assert config_for("digits", "laptop").seeds >= 3
     assert config_for("digits", "laptop").eps_eval == 1.0
@@ -56,7 +57,7 @@ def test_presets_state_their_scale():
     assert (paper.inversion.step_size, paper.push_step_size) == (0.1, 0.1)
 
 
-def test_changes_reach_what_they_name():
+def test_changes_reach_what_they_name() -> None:
     config = config_for("digits", "laptop")
     short = config.with_epochs(3)
     assert {r.epochs for r in (short.standard, short.robust, short.student)} == {3}
@@ -66,7 +67,7 @@ def test_changes_reach_what_they_name():
     json.dumps(asdict(config))
 
 
-def test_a_user_models_file_enters_every_key(tmp_path):
+def test_a_user_models_file_enters_every_key(tmp_path: Path) -> None:
     net = tmp_path / "net.py"
     net.write_text("first = 1\n")
     base = config_for("digits", "smoke")
@@ -77,7 +78,7 @@ def test_a_user_models_file_enters_every_key(tmp_path):
     assert len(set(keys)) == 3
 
 
-def test_the_plan_shares_what_is_the_same():
+def test_the_plan_shares_what_is_the_same() -> None:
     """10 sets at one radius: 2 sources, 8 built sets and students, 10 rows of numbers."""
     whole = plan(config_for("digits", "smoke"), Where())
     models = {r.model.key for r in whole.rows}

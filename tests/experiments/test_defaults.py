@@ -12,7 +12,7 @@ from notbugs.training import named, recipe_as_json, recipe_from_json
 
 @pytest.mark.parametrize("data", ["digits", "planted", "fashion-mnist", "cifar10", "folder:x"])
 @pytest.mark.parametrize("threat", [None, "l2:0.5", "linf:0.3"])
-def test_other_datasets_train_as_the_experiment_does(data: str, threat: str | None):
+def test_other_datasets_train_as_the_experiment_does(data: str, threat: str | None) -> None:
     usual = config_for(data, "laptop")
     assert training_config(data, threat) == usual
     for name in ("pgd", "trades"):
@@ -21,7 +21,7 @@ def test_other_datasets_train_as_the_experiment_does(data: str, threat: str | No
 
 
 @pytest.mark.parametrize("threat", [None, "l2:2"])
-def test_mnist_without_linf_trains_as_the_experiment_does(threat: str | None):
+def test_mnist_without_linf_trains_as_the_experiment_does(threat: str | None) -> None:
     usual = config_for("mnist", "laptop")
     assert training_config("mnist", threat) == usual
     assert training_recipe(usual, "pgd", threat) == named(
@@ -30,7 +30,7 @@ def test_mnist_without_linf_trains_as_the_experiment_does(threat: str | None):
     assert training_recipe(usual, "standard") == usual.standard
 
 
-def test_mnist_in_linf_trains_beyond_the_radius_and_watches_at_it():
+def test_mnist_in_linf_trains_beyond_the_radius_and_watches_at_it() -> None:
     config = training_config("mnist", "linf:0.3")
     assert (config.architecture, config.train_size) == ("strided", None)
     for name in ("pgd", "trades", "mart"):
@@ -44,7 +44,7 @@ def test_mnist_in_linf_trains_beyond_the_radius_and_watches_at_it():
     assert whole.adversary.threat == "linf:255/255"
 
 
-def test_airbench_brings_its_net_and_takes_all_images():
+def test_airbench_brings_its_net_and_takes_all_images() -> None:
     config = training_config("cifar10", None, "cpu", "airbench")
     recipe = training_recipe(config, "airbench")
     assert (config.architecture, config.train_size, config.options) == ("airbench", None, {})
@@ -52,12 +52,12 @@ def test_airbench_brings_its_net_and_takes_all_images():
     assert recipe.precision == config.standard.precision
 
 
-def test_cifar_on_a_gpu_trains_as_the_experiment_does_there():
+def test_cifar_on_a_gpu_trains_as_the_experiment_does_there() -> None:
     assert training_config("cifar10", "l2:0.5", "cuda") == config_for("cifar10", "gpu")
     assert training_config("digits", "l2:0.5", "cuda") == config_for("digits", "laptop")
 
 
-def test_bad_names_are_explained():
+def test_bad_names_are_explained() -> None:
     with pytest.raises(ValueError, match=r"Unknown dataset 'mnits'. Did you mean 'mnist'"):
         training_config("mnits", "linf:0.3")
     with pytest.raises(ValueError, match=r"`threat` must be written norm:eps"):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,12 +32,12 @@ def smoke(folder, store, workers=0):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("looks")
     return folder, smoke(folder, folder / "store")
 
 
-def test_every_table_has_its_rows(finished):
+def test_every_table_has_its_rows(finished) -> None:
     folder, result = finished
     assert json.loads((folder / "results.json").read_text())["experiment"] == "engstrom2019"
     tables = {name: [row["row"] for row in rows] for name, rows in result["tables"].items()}
@@ -63,7 +64,7 @@ def test_every_table_has_its_rows(finished):
     assert {c["id"] for c in result["claims"]} == {c.id for c in engstrom2019.CLAIMS}
 
 
-def test_files_lie_there_and_the_numbers_can_be_made_again_from_the_pictures(finished):
+def test_files_lie_there_and_the_numbers_can_be_made_again_from_the_pictures(finished) -> None:
     folder, _ = finished
     for name in ("standard", "robust", "judge"):
         model, facts = load_model(folder / "models" / f"{name}-seed0.safetensors")
@@ -79,14 +80,14 @@ def test_files_lie_there_and_the_numbers_can_be_made_again_from_the_pictures(fin
     assert bool(((a - b).norm(dim=1) < (start - b).norm(dim=1)).all())
 
 
-def test_the_same_again_comes_from_the_store(finished, tmp_path):
+def test_the_same_again_comes_from_the_store(finished, tmp_path: Path) -> None:
     folder, result = finished
     again = smoke(tmp_path / "again", folder / "store")
     assert again["tables"] == result["tables"]
     assert again["seconds"] == 0
 
 
-def test_models_are_those_of_the_main_experiment():
+def test_models_are_those_of_the_main_experiment() -> None:
     looks = looks_for("digits", "smoke")
     theirs = {row.set: row.model.key for row in plan(looks.models, Where()).rows}
     ours = graph(looks, Where()).models[0]
@@ -95,7 +96,7 @@ def test_models_are_those_of_the_main_experiment():
     assert ours["judge"].key not in theirs.values()
 
 
-def test_the_page_shows_what_was_found(finished):
+def test_the_page_shows_what_was_found(finished) -> None:
     folder, result = finished
     page = write_looks(folder).read_text()
     for claim in result["claims"]:
@@ -106,7 +107,7 @@ def test_the_page_shows_what_was_found(finished):
     assert "notbugs reproduce engstrom2019 --data digits --preset smoke" in page
 
 
-def seen(**rows):
+def seen(**rows) -> Seen:
     """Numbers by "table/row" with columns of seeds."""
     tables = {}
     for place, columns in rows.items():
@@ -120,7 +121,7 @@ def claimed(name, numbers):
     return None if found is None else found.holds
 
 
-def test_a_gain_must_exceed_two_standard_errors_in_every_seed():
+def test_a_gain_must_exceed_two_standard_errors_in_every_seed() -> None:
     def gains(values, errors):
         return seen(
             **{
@@ -137,7 +138,7 @@ def test_a_gain_must_exceed_two_standard_errors_in_every_seed():
     assert claimed("nearer_ssim", seen()) is None
 
 
-def test_low_errors_are_low_beyond_their_spread():
+def test_low_errors_are_low_beyond_their_spread() -> None:
     def reached(*errors):
         return seen(
             **{"inversion/robust, from noise": {"relative_error": errors, "start_error": [1.0]}}
@@ -149,7 +150,7 @@ def test_low_errors_are_low_beyond_their_spread():
     assert claimed("invert_robust", reached(0.02, 0.02)) is None
 
 
-def test_the_best_prior_is_what_the_robust_model_must_equal():
+def test_the_best_prior_is_what_the_robust_model_must_equal() -> None:
     rows = {f"visualisation/standard, {v}": {"neighbours": [20.0, 30.0, 40.0]} for v in VARIANTS}
     rows["visualisation/standard, waves"] = {"neighbours": [60.0, 70.0, 80.0]}
     rows["visualisation/robust, no prior"] = {"neighbours": [60.5, 70.5, 80.5]}
@@ -161,7 +162,7 @@ def test_the_best_prior_is_what_the_robust_model_must_equal():
     assert claimed("visual_recognised", seen(**one)) is None  # no spread to be outside of
 
 
-def test_a_checkerboard_must_be_there_to_be_stronger():
+def test_a_checkerboard_must_be_there_to_be_stronger() -> None:
     def boards(uneven, resize):
         return seen(
             **{
@@ -176,7 +177,7 @@ def test_a_checkerboard_must_be_there_to_be_stronger():
     assert claimed("resize_convolution", boards([5.0] * 2, [1.0] * 2)) is None
 
 
-def test_a_seed_without_a_number_decides_nothing():
+def test_a_seed_without_a_number_decides_nothing() -> None:
     rows = {"inversion/robust, from noise": {"relative_error": [0.05, 0.05, float("nan")]}}
     assert claimed("invert_robust", seen(**rows)) is None
     rows = {
@@ -186,7 +187,7 @@ def test_a_seed_without_a_number_decides_nothing():
     assert claimed("gradient_smooth", seen(**rows)) is None
 
 
-def test_too_few_images_are_refused_before_any_work():
+def test_too_few_images_are_refused_before_any_work() -> None:
     looks = looks_for("digits", "smoke")
     small = replace(looks, models=replace(looks.models, test_size=5))
     with pytest.raises(ValueError, match=r"`test images` must be at least 8, .*; got 5"):
@@ -196,7 +197,7 @@ def test_too_few_images_are_refused_before_any_work():
         graph(few, Where())
 
 
-def test_bad_settings():
+def test_bad_settings() -> None:
     looks = looks_for("digits", "smoke")
     with pytest.raises(ValueError, match="`targets` must be at least 8"):
         replace(looks, targets=4)

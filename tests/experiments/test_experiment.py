@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -36,12 +37,12 @@ def smoke(folder, workers=0, data="digits", **changes):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("smoke")
     return folder, smoke(folder)
 
 
-def test_results_follow_the_schema(finished):
+def test_results_follow_the_schema(finished) -> None:
     folder, result = finished
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(result))
     assert {
@@ -67,7 +68,7 @@ def test_results_follow_the_schema(finished):
         } <= set(claim)  # fmt: skip
 
 
-def test_a_dataset_with_an_official_test_part_is_planned_and_split(tmp_path):
+def test_a_dataset_with_an_official_test_part_is_planned_and_split(tmp_path: Path) -> None:
     """Its digest is that of both parts, in the plan as in every stage."""
     write_mnist(tmp_path, 100, 30)
     config = replace(config_for("mnist", "smoke"), train_size=None, test_size=None)
@@ -81,7 +82,7 @@ def test_a_dataset_with_an_official_test_part_is_planned_and_split(tmp_path):
         splits("mnist", data["digest"], str(tmp_path), 1, None, None)
 
 
-def test_models_and_sets_lie_there_with_their_recipes(finished):
+def test_models_and_sets_lie_there_with_their_recipes(finished) -> None:
     folder, _ = finished
     for name in ("standard-seed0", "robust-seed0", "student-D_R-seed0", "student-D_det-eps2-seed0"):
         model, facts = load_model(folder / "models" / f"{name}.safetensors")
@@ -99,7 +100,7 @@ def test_models_and_sets_lie_there_with_their_recipes(finished):
     assert sorted(p.name for p in (folder / "models").iterdir()) == sorted(students + own)
 
 
-def test_the_table_is_what_the_files_say(finished):
+def test_the_table_is_what_the_files_say(finished) -> None:
     """Accuracy and labels, taken again from the model and the set that lie in the folder."""
     folder, result = finished
     row = next(r for r in result["tables"]["sets"] if r["set"] == "D_det")
@@ -119,7 +120,7 @@ def test_the_table_is_what_the_files_say(finished):
     assert facts["training_set"] == dict(made.provenance)
 
 
-def test_a_second_run_does_nothing_and_says_the_same(finished):
+def test_a_second_run_does_nothing_and_says_the_same(finished) -> None:
     folder, first = finished
     second = smoke(folder)
     assert second["seconds"] == 0
@@ -128,7 +129,9 @@ def test_a_second_run_does_nothing_and_says_the_same(finished):
     assert second["claims"] == first["claims"]
 
 
-def test_more_seeds_add_to_what_is_there_and_leave_other_files_alone(finished, tmp_path):
+def test_more_seeds_add_to_what_is_there_and_leave_other_files_alone(
+    finished, tmp_path: Path
+) -> None:
     folder, first = finished
     (tmp_path / "store").symlink_to(folder / "store")
     (tmp_path / "models").mkdir()
@@ -154,7 +157,7 @@ def test_more_seeds_add_to_what_is_there_and_leave_other_files_alone(finished, t
 
 
 @pytest.mark.slow
-def test_on_planted_data_the_truth_is_told_beside(tmp_path):
+def test_on_planted_data_the_truth_is_told_beside(tmp_path: Path) -> None:
     result = smoke(tmp_path, data="planted")
     truth = {r["set"]: r for r in result["tables"]["planted"]}
     assert set(truth) == SETS
@@ -168,16 +171,18 @@ def test_on_planted_data_the_truth_is_told_beside(tmp_path):
     }  # fmt: skip
 
 
-def test_data_that_change_under_way_are_noticed():
+def test_data_that_change_under_way_are_noticed() -> None:
     with pytest.raises(DataError, match=r"files of 'digits' changed while the run was under way"):
         splits("digits", "0" * 64, None, 0, None, None)
 
 
-def test_elsewhere_and_in_two_processes_the_numbers_are_the_same(finished, tmp_path):
+def test_elsewhere_and_in_two_processes_the_numbers_are_the_same(finished, tmp_path: Path) -> None:
     assert smoke(tmp_path, workers=2)["tables"] == finished[1]["tables"]
 
 
-def test_an_unwritable_output_is_explained(finished, tmp_path, monkeypatch):
+def test_an_unwritable_output_is_explained(
+    finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, _ = finished
     (tmp_path / "datasets").write_text("a file in the way")
     (tmp_path / "store").symlink_to(folder / "store")
@@ -186,14 +191,14 @@ def test_an_unwritable_output_is_explained(finished, tmp_path, monkeypatch):
 
 
 class Listening(SilentObserver):
-    def __init__(self):
+    def __init__(self) -> None:
         self.heard = []
 
-    def noticed(self, one, text):
+    def noticed(self, one, text) -> None:
         self.heard.append((one.label, text))
 
 
-def flip(path):
+def flip(path) -> None:
     content = bytearray(path.read_bytes())
     content[-3] ^= 64
     path.write_bytes(content)
@@ -205,7 +210,7 @@ def stages_of(folder):
     return store, rows["D_adv"], rows["D_det"]
 
 
-def test_what_is_laid_out_is_no_part_of_the_store(finished):
+def test_what_is_laid_out_is_no_part_of_the_store(finished) -> None:
     folder, _ = finished
     for path in (
         *folder.glob("models/*"),
@@ -218,7 +223,7 @@ def test_what_is_laid_out_is_no_part_of_the_store(finished):
     assert {p: p.stat().st_ino for p in folder.glob("models/*")} == before  # not copied again
 
 
-def test_damage_to_a_store_is_said_and_healed(finished, tmp_path):
+def test_damage_to_a_store_is_said_and_healed(finished, tmp_path: Path) -> None:
     """A flipped bit, an edited number, two models that changed places, a set cut short."""
     folder, first = finished
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
@@ -244,7 +249,7 @@ def test_damage_to_a_store_is_said_and_healed(finished, tmp_path):
         assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes()
 
 
-def test_a_damaged_checkpoint_of_a_stage_is_begun_anew(finished, tmp_path):
+def test_a_damaged_checkpoint_of_a_stage_is_begun_anew(finished, tmp_path: Path) -> None:
     _, adv, _ = stages_of(finished[0])
     store, listening = Store(tmp_path / "store"), Listening()
     for content in (b"half", b""):

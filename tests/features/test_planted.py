@@ -34,7 +34,7 @@ def models():
     return pair
 
 
-def test_the_robust_set_keeps_the_robust_feature_and_loses_the_other(models):
+def test_the_robust_set_keeps_the_robust_feature_and_loses_the_other(models) -> None:
     few = PARTS.train.select(slice(0, 400))
     assert share(TRUTH.decode_nonrobust(few.pixels()), few.labels) > 0.97
     made = inverted_set(
@@ -44,14 +44,14 @@ def test_the_robust_set_keeps_the_robust_feature_and_loses_the_other(models):
     assert share(TRUTH.decode_nonrobust(made.pixels()), made.labels) < 0.4
 
 
-def test_d_det_has_the_reverse(models):
+def test_d_det_has_the_reverse(models) -> None:
     few = PARTS.train.select(slice(0, 400))
     made = targeted_set(models["standard"], few, "det", Threat.parse("l2:0.5"), seed=0, steps=40)
     assert share(TRUTH.decode_robust(made.pixels()), made.labels) < 0.1
     assert share(TRUTH.decode_nonrobust(made.pixels()), made.labels) > 0.8
 
 
-def test_the_two_models_use_different_features(models):
+def test_the_two_models_use_different_features(models) -> None:
     few = PARTS.test.select(slice(0, 300))
     threat = Threat.parse("l2:0.5")
     pgd = [evaluation_pgd(threat)]

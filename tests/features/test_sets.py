@@ -1,5 +1,7 @@
 """The constructed sets: what they promise, row by row."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -30,7 +32,7 @@ def model():
     return net
 
 
-def test_targets():
+def test_targets() -> None:
     y = torch.arange(10).repeat(2000)
     assert torch.equal(choose_targets("det", y, 10, seed=0), (y + 1) % 10)
     rand, other = (choose_targets(k, y, 10, seed=0) for k in ("rand", "other"))
@@ -46,7 +48,7 @@ def test_targets():
 
 
 @pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
-def test_to_size_reaches_eps_inside_the_box_or_says_so(norm):
+def test_to_size_reaches_eps_inside_the_box_or_says_so(norm) -> None:
     keys = random.row_keys(50, "size")
     x = random.uniform(keys, (1, 4, 4))
     x[0], x[1] = 0.0, 0.5
@@ -67,7 +69,7 @@ def test_to_size_reaches_eps_inside_the_box_or_says_so(norm):
 
 
 @pytest.mark.parametrize("kind", ["rand", "det", "other"])
-def test_targeted_sets(model, kind):
+def test_targeted_sets(model, kind) -> None:
     threat, images = Threat.parse("l2:1"), DATA.images.clone()
     made = targeted_set(model, DATA, kind, threat, seed=4, steps=20)
     rows = made.columns["source_rows"]
@@ -103,7 +105,7 @@ def made_in_batches(model, kind, batch_size, seed=0):
 
 
 @pytest.mark.parametrize("kind", ["rand", "det", "other", "D_NR"])
-def test_sets_do_not_depend_on_the_batch_and_repeat_to_the_bit(model, kind):
+def test_sets_do_not_depend_on_the_batch_and_repeat_to_the_bit(model, kind) -> None:
     state = {name: t.clone() for name, t in model.state_dict().items()}
     grads = [p.grad for p in model.parameters()]
     a, again, cut = (made_in_batches(model, kind, size) for size in (256, 256, 7))
@@ -118,7 +120,7 @@ def test_sets_do_not_depend_on_the_batch_and_repeat_to_the_bit(model, kind):
     assert all(p.grad is g for p, g in zip(model.parameters(), grads, strict=True))
 
 
-def test_the_recipe_is_complete(model):
+def test_the_recipe_is_complete(model) -> None:
     pushed = targeted_set(model, DATA, "rand", Threat.parse("linf:0.1"), seed=3, steps=5)
     origin = {"data": DATA.name, "digest": DATA.digest, "architecture": "cnn"}
     assert pushed.provenance == {
@@ -143,7 +145,7 @@ def test_the_recipe_is_complete(model):
     }  # fmt: skip
 
 
-def test_sets_survive_their_file(model, tmp_path):
+def test_sets_survive_their_file(model, tmp_path: Path) -> None:
     made = made_in_batches(model, "other", 256)
     save(made, tmp_path / "made.safetensors")
     back = load(tmp_path / "made.safetensors")
@@ -152,7 +154,7 @@ def test_sets_survive_their_file(model, tmp_path):
     assert all(torch.equal(back.columns[k], column) for k, column in made.columns.items())
 
 
-def test_dropped_images_are_counted_and_the_columns_stay_aligned(model):
+def test_dropped_images_are_counted_and_the_columns_stay_aligned(model) -> None:
     """At L2 6, of at most 8 for a black image turned white, some cannot get there."""
     few = DATA.select(slice(0, 40))
     threat = Threat.parse("l2:6")
@@ -166,7 +168,7 @@ def test_dropped_images_are_counted_and_the_columns_stay_aligned(model):
     assert not bool((made.labels == made.columns["true_labels"]).any())
 
 
-def test_progress_goes_up_to_one(model):
+def test_progress_goes_up_to_one(model) -> None:
     heard = []
     few = DATA.select(slice(0, 20))
     targeted_set(
@@ -177,7 +179,7 @@ def test_progress_goes_up_to_one(model):
     assert (len(heard), heard[-1]) == (4, 1.0)
 
 
-def test_bad_arguments_are_explained(model):
+def test_bad_arguments_are_explained(model) -> None:
     threat = Threat.parse("l2:1")
     with pytest.raises(ValueError, match=r"`steps` must be at least 1; got 0"):
         targeted_set(model, DATA, "det", threat, seed=0, steps=0)
@@ -199,12 +201,12 @@ def test_bad_arguments_are_explained(model):
         targeted_set(model, large, "det", threat, seed=0)
 
 
-def test_targets_out_of_range_are_named():
+def test_targets_out_of_range_are_named() -> None:
     with pytest.raises(ValueError, match=r"`labels` must lie in 0..2; got 3 in row 1"):
         choose_targets("other", torch.tensor([0, 3]), 3, seed=0)
 
 
-def test_inverted_sets_match_the_representation_from_an_unrelated_start(model):
+def test_inverted_sets_match_the_representation_from_an_unrelated_start(model) -> None:
     few = DATA.select(slice(0, 100))
     made = inverted_set(model, few, name="D_NR", seed=2, settings=InversionSettings(steps=40))
     starts = made.columns["source_rows"]
@@ -224,7 +226,7 @@ def test_inverted_sets_match_the_representation_from_an_unrelated_start(model):
 
 
 @pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
-def test_leakage_controls(norm):
+def test_leakage_controls(norm) -> None:
     threat = Threat(norm, 0.4)
     made = leakage_control(DATA, "rand", threat, seed=4)
     targets = choose_targets("rand", DATA.labels, 10, seed=4)
@@ -243,7 +245,7 @@ def test_leakage_controls(norm):
 
 
 @pytest.mark.parametrize("kind", ["det", "other"])
-def test_controls_without_true_labels(kind):
+def test_controls_without_true_labels(kind) -> None:
     """The patterns are those of the seed, whatever the kind: only the targets differ."""
     threat = Threat.parse("l2:0.5")
     made = leakage_control(DATA, kind, threat, seed=4)
@@ -252,7 +254,7 @@ def test_controls_without_true_labels(kind):
     assert torch.equal(made.pixels(), (DATA.pixels() + pattern).clamp(0, 1))
 
 
-def test_a_source_at_chance_is_refused():
+def test_a_source_at_chance_is_refused() -> None:
     net = build("cnn", shape=(1, 8, 8), classes=10, seed=0, options={"width": 2, "hidden": 4})
     with pytest.raises(TrainingError, match=r"source model is at chance on 'digits'"):
         targeted_set(net, DATA, "det", Threat.parse("l2:1"), seed=0)
@@ -265,7 +267,7 @@ def test_a_source_at_chance_is_refused():
     assert control.provenance["at_chance"] is True
 
 
-def test_one_class_alone_is_not_called_chance(model):
+def test_one_class_alone_is_not_called_chance(model) -> None:
     alone = DATA.select(DATA.labels == 3)
     for call in (
         lambda: targeted_set(model, alone, "det", Threat.parse("l2:1"), seed=0),
@@ -275,13 +277,13 @@ def test_one_class_alone_is_not_called_chance(model):
             call()
 
 
-def test_an_eps_no_image_can_reach(model):
+def test_an_eps_no_image_can_reach(model) -> None:
     few = DATA.select(slice(0, 10))
     with pytest.raises(ValueError, match=r"reachable inside \[0, 1\]; got l2:50"):
         targeted_set(model, few, "other", Threat.parse("l2:50"), seed=0, steps=3)
 
 
-def test_one_class_cannot_be_taken_apart():
+def test_one_class_cannot_be_taken_apart() -> None:
     one = ImageData(torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.long), ("a",), "one")
     with pytest.raises(ValueError, match=r"`classes` must be at least 2"):
         leakage_control(one, "det", Threat.parse("l2:1"), seed=0)
@@ -290,7 +292,7 @@ def test_one_class_cannot_be_taken_apart():
 class Changed(torch.nn.Module):
     """A net with something done to its images or its embedding."""
 
-    def __init__(self, inner, images=lambda x: x, embedding=lambda z: z):
+    def __init__(self, inner, images=lambda x: x, embedding=lambda z: z) -> None:
         super().__init__()
         self.inner, self.images, self.embedding = inner, images, embedding
         self.trunk = torch.nn.Identity()
@@ -305,13 +307,13 @@ def changed(model, **parts):
     return wrap(Changed(model.body, **parts), shape=(1, 8, 8), classes=10, embedding="trunk")
 
 
-def test_gradients_that_are_not_finite_are_named(model):
+def test_gradients_that_are_not_finite_are_named(model) -> None:
     odd = changed(model, images=lambda x: x + (x - x.detach()).sqrt())
     with pytest.raises(TrainingError, match=r"gradients are not finite on 50 of 50 images"):
         targeted_set(odd, DATA.select(range(50)), "det", Threat.parse("l2:1"), seed=0, steps=2)
 
 
-def test_an_embedding_of_zeros_is_refused(model):
+def test_an_embedding_of_zeros_is_refused(model) -> None:
     dead = changed(model, embedding=torch.zeros_like)
     with pytest.raises(TrainingError, match=r"embedding 'trunk' is zero for the images"):
         inverted_set(dead, DATA.select(range(50)), name="D_R", seed=0)

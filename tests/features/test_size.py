@@ -21,7 +21,7 @@ def images(n, *names, shape=(1, 3, 3)):
 @norms
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), eps=st.floats(1e-3, 1.0), dark=st.booleans())
-def test_reached_rows_are_at_eps_and_the_others_truly_cannot(norm, seed, eps, dark):
+def test_reached_rows_are_at_eps_and_the_others_truly_cannot(norm, seed, eps, dark) -> None:
     x, x_adv = images(8, seed, "x"), images(8, seed, "adv")
     if dark:  # saturated pixels: much of delta points out of the box
         x = (3 * x - 1).clamp(0, 1)
@@ -41,7 +41,7 @@ def test_reached_rows_are_at_eps_and_the_others_truly_cannot(norm, seed, eps, da
 
 
 @norms
-def test_rows_do_not_see_each_other(norm):
+def test_rows_do_not_see_each_other(norm) -> None:
     x, x_adv = images(6, "x"), images(6, "adv")
     whole = to_size(x, x_adv, norm, 0.3)
     for i in range(6):
@@ -49,14 +49,14 @@ def test_rows_do_not_see_each_other(norm):
         torch.testing.assert_close(one.x[0], whole.x[i])
 
 
-def test_no_perturbation_has_no_direction():
+def test_no_perturbation_has_no_direction() -> None:
     x = images(3, "x")
     sized = to_size(x, x.clone(), L2(), 0.5)
     assert not bool(sized.reached.any())
     assert torch.equal(sized.x, x)
 
 
-def test_one_saturated_pixel_leaves_the_rest_to_the_others():
+def test_one_saturated_pixel_leaves_the_rest_to_the_others() -> None:
     """x = (0.9, 0.5), delta along (1, 1): at L2 0.3 the first pixel stops at 1."""
     x = torch.tensor([[[[0.9, 0.5]]]])
     sized = to_size(x, x + torch.tensor([[[[0.1, 0.1]]]]), L2(), 0.3)
@@ -64,7 +64,7 @@ def test_one_saturated_pixel_leaves_the_rest_to_the_others():
     torch.testing.assert_close(sized.x, expected)
 
 
-def test_bad_arguments_are_explained():
+def test_bad_arguments_are_explained() -> None:
     x = images(2, "x")
     with pytest.raises(ValueError, match=r"`eps` must be a finite number above 0; got 0"):
         to_size(x, x, Linf(), 0.0)

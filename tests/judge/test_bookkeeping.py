@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def net(name="cnn", **options):
 class Spy:
     """A loss that counts the rows it is shown."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows = []
 
     def __call__(self, logits, classes):
@@ -53,7 +54,7 @@ class Spy:
         return nn.functional.cross_entropy(logits, classes, reduction="none")
 
 
-def test_later_attacks_see_only_what_still_stands():
+def test_later_attacks_see_only_what_still_stands() -> None:
     model, data = net()
     spy = Spy()
     second = pgd(Linf(), 0.05, steps=1, loss=spy)
@@ -65,7 +66,7 @@ def test_later_attacks_see_only_what_still_stands():
     assert bool((both.standing <= first.standing).all())
 
 
-def test_an_attack_with_nothing_left_to_do_is_not_run():
+def test_an_attack_with_nothing_left_to_do_is_not_run() -> None:
     model, data = net()
     spy, wide = Spy(), Threat.parse("linf:0.9")
     attacks = [pgd(Linf(), 0.9, steps=40, restarts=5), pgd(Linf(), 0.9, loss=spy)]
@@ -79,7 +80,7 @@ def test_an_attack_with_nothing_left_to_do_is_not_run():
 
 
 @pytest.mark.parametrize("norm", ["linf:0.03", "l2:0.1"])
-def test_a_net_is_judged_alike_in_batches_of_any_size(norm):
+def test_a_net_is_judged_alike_in_batches_of_any_size(norm) -> None:
     model, data = net()
     threat = Threat.parse(norm)
     attacks = [evaluation_pgd(threat, steps=3, restarts=2), fgsm(threat.eps, norm=threat.norm)]
@@ -91,7 +92,7 @@ def test_a_net_is_judged_alike_in_batches_of_any_size(norm):
         assert [a.broken for a in other.attacks] == [a.broken for a in verdicts[0].attacks]
 
 
-def test_masking_fires_when_the_logits_are_scaled_until_the_gradient_is_zero():
+def test_masking_fires_when_the_logits_are_scaled_until_the_gradient_is_zero() -> None:
     model, data = net()
     assert evaluate(model, data, THREAT, attacks=PGD).masking[0]["verdict"] == "clear"
     with torch.no_grad():
@@ -102,7 +103,7 @@ def test_masking_fires_when_the_logits_are_scaled_until_the_gradient_is_zero():
     assert verdict.masking[0]["verdict"] == "suspicious"
 
 
-def test_the_model_is_left_in_its_own_mode():
+def test_the_model_is_left_in_its_own_mode() -> None:
     model, data = net("resnet8", width=2)
     model.train()
     model.body.head.eval()
@@ -115,7 +116,7 @@ def test_the_model_is_left_in_its_own_mode():
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
-def test_progress_ends_at_one_and_the_cost_is_counted():
+def test_progress_ends_at_one_and_the_cost_is_counted() -> None:
     model, data = net()
     seen = []
     attack = replace(pgd(Linf(), 0.05, steps=3), name="three")
@@ -127,7 +128,7 @@ def test_progress_ends_at_one_and_the_cost_is_counted():
     assert verdict.as_json()["forwards_per_image"] == 5.0
 
 
-def test_the_yardstick_is_the_stated_one():
+def test_the_yardstick_is_the_stated_one() -> None:
     attack = evaluation_pgd(Threat(L2(), 1.0))
     assert isinstance(attack, Attack)
     assert (attack.solver.max_steps, attack.restarts, attack.random_start) == (20, 1, True)
@@ -135,23 +136,23 @@ def test_the_yardstick_is_the_stated_one():
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 5), (1, 7), (50, 100), (199, 200), (13, 13)])
-def test_wilson_agrees_with_scipy(k, n):
+def test_wilson_agrees_with_scipy(k, n) -> None:
     low, high = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
     assert wilson(k, n) == pytest.approx((100 * low, 100 * high), abs=2e-3)
 
 
-def test_rates_are_counts_divided_not_rounded_in_float32():
+def test_rates_are_counts_divided_not_rounded_in_float32() -> None:
     model, data = net()
     verdict = evaluate(model, data, THREAT, attacks=PGD)
     assert verdict.clean == accuracy(model, data) == 100 * 20 / 30
     assert verdict.robust == 100 * int(verdict.standing.sum()) / 30
 
 
-def test_no_image_no_knowledge():
+def test_no_image_no_knowledge() -> None:
     assert wilson(0, 0) == (0.0, 100.0)
 
 
-def test_a_model_that_gives_nan_is_refused_not_scored():
+def test_a_model_that_gives_nan_is_refused_not_scored() -> None:
     model, data = net()
     with torch.no_grad():
         model.body.head.weight[0, 0] = float("nan")
@@ -160,7 +161,7 @@ def test_a_model_that_gives_nan_is_refused_not_scored():
             call(model, data, THREAT)
 
 
-def test_what_cannot_be_judged_is_refused():
+def test_what_cannot_be_judged_is_refused() -> None:
     model, data = net()
     with pytest.raises(ValueError, match=r"`attacks` must hold at least one attack; got none"):
         evaluate(model, data, THREAT, attacks=[])
@@ -175,7 +176,7 @@ def test_what_cannot_be_judged_is_refused():
         accuracy(model, data, data.labels + 5)
 
 
-def test_a_wrapped_module_is_judged_like_a_built_one():
+def test_a_wrapped_module_is_judged_like_a_built_one() -> None:
     model, data = net()
     wrapped = wrap(model.body, shape=(1, 8, 8), classes=5, embedding="trunk")
     assert torch.equal(
@@ -184,7 +185,7 @@ def test_a_wrapped_module_is_judged_like_a_built_one():
     )
 
 
-def test_the_state_of_a_model_with_batch_norms_is_kept(tmp_path):
+def test_the_state_of_a_model_with_batch_norms_is_kept(tmp_path: Path) -> None:
     """They count batches in a tensor without dimensions, which belongs to the identity."""
     model, data = net("resnet8", width=2)
     path, kept = tmp_path / "state.json", []
@@ -202,11 +203,11 @@ def test_the_state_of_a_model_with_batch_norms_is_kept(tmp_path):
     assert identity(model, data, THREAT, PGD, 0) != before
 
 
-def test_a_setting_that_is_no_tensor_makes_another_evaluation():
+def test_a_setting_that_is_no_tensor_makes_another_evaluation() -> None:
     """A state of the model quantised to 3 levels is not gone on with at 5."""
 
     class Rounded(nn.Module):
-        def __init__(self, inner, levels):
+        def __init__(self, inner, levels) -> None:
             super().__init__()
             self.inner, self.levels = inner, levels
 
@@ -223,7 +224,7 @@ def test_a_setting_that_is_no_tensor_makes_another_evaluation():
 class Turning(nn.Module):
     """A net that names the classes in reverse from some pass on, which no tensor says."""
 
-    def __init__(self, inner, passes):
+    def __init__(self, inner, passes) -> None:
         super().__init__()
         self.inner, self.passes, self.seen = inner, passes, 0
 
@@ -238,7 +239,7 @@ def turning(model, passes):
     return wrap(Turning(model.body, passes), **parts)
 
 
-def test_a_model_that_changes_during_its_evaluation_is_told():
+def test_a_model_that_changes_during_its_evaluation_is_told() -> None:
     model, data = net()
     for diagnosis in (False, True):
         turned = turning(model, 12)
@@ -250,24 +251,24 @@ def test_a_model_that_changes_during_its_evaluation_is_told():
     assert evaluate(model, data, THREAT, attacks=PGD).repeats["verdict"] == "clear"
 
 
-def stopped_evaluation(model, data, path, attacks=PGD):
+def stopped_evaluation(model, data, path, attacks=PGD) -> None:
     """Leaves the state of an evaluation that was stopped after its first batch."""
 
     class EnoughError(Exception):
         pass
 
-    def stop(fraction):
+    def stop(fraction) -> None:
         raise EnoughError
 
     with pytest.raises(EnoughError):
         evaluate(model, data, THREAT, attacks=attacks, batch_size=5, save_to=path, progress=stop)
 
 
-def test_another_model_of_the_same_first_answers_does_not_go_on(tmp_path):
+def test_another_model_of_the_same_first_answers_does_not_go_on(tmp_path: Path) -> None:
     class Late(nn.Module):
         """Says the reverse of images whose mean is above a bound."""
 
-        def __init__(self, inner, bound):
+        def __init__(self, inner, bound) -> None:
             super().__init__()
             self.inner, self.bound = inner, bound
 
@@ -294,7 +295,7 @@ def losses(weight):
     return first, second, third
 
 
-def test_functions_of_one_name_are_told_apart():
+def test_functions_of_one_name_are_told_apart() -> None:
     made = [*losses(1.0), losses(2.0)[2]]
     assert {f.__qualname__ for f in made} == {"losses.<locals>.<lambda>"}
     assert len({described(f) for f in made}) == 4
@@ -302,7 +303,7 @@ def test_functions_of_one_name_are_told_apart():
 
 
 class Weighted:
-    def __init__(self, weight):
+    def __init__(self, weight) -> None:
         self.weight = weight
 
     def __call__(self, z, y):
@@ -339,20 +340,20 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("pair", DIFFERENT.values(), ids=list(DIFFERENT))
-def test_what_differs_is_described_otherwise(pair):
+def test_what_differs_is_described_otherwise(pair) -> None:
     first, second = pair
     assert described(first) != described(second)
     if not isinstance(first, Slotted):
         assert described(first) == described(deepcopy(first))
 
 
-def test_a_function_that_holds_itself_is_described():
+def test_a_function_that_holds_itself_is_described() -> None:
     held = []
     held.append(lambda z, y: margin(z, y) + len(held))
     assert described(held[0]) == described(held[0])
 
 
-def test_descriptions_are_the_same_in_every_process():
+def test_descriptions_are_the_same_in_every_process() -> None:
     code = (
         "from functools import partial\n"
         "from notbugs.attacks import fmn, pgd\n"
@@ -372,9 +373,9 @@ def test_descriptions_are_the_same_in_every_process():
     assert " at 0x" not in there.stdout
 
 
-def test_a_model_that_writes_over_its_last_answer_is_judged_by_each():
+def test_a_model_that_writes_over_its_last_answer_is_judged_by_each() -> None:
     class Reusing(nn.Module):
-        def __init__(self, inner):
+        def __init__(self, inner) -> None:
             super().__init__()
             self.inner, self.held = inner, torch.empty(N, 5)
 

@@ -18,7 +18,7 @@ N = 40
 INF = float("inf")
 
 
-def rows_of_two(n=N):
+def rows_of_two(n=N) -> ImageData:
     """Images whose first pixel decides; labels are right for all but the last four."""
     x = 0.5 + 0.3 * (random.uniform(random.row_keys(n, "judge"), (1, 2, 2)) - 0.5)
     y = (x[:, 0, 0, 0] > 0.5).long()
@@ -45,12 +45,12 @@ def net(n=30):
     return model, ImageData(x, y, tuple("abcde"), "net")
 
 
-def made(right, distance):
+def made(right, distance) -> Distances:
     return Distances("A", "l2", torch.tensor(right), torch.tensor(distance, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("norm", [L2(), Linf()], ids=["l2", "linf"])
-def test_on_a_linear_model_the_distances_and_the_curve_are_exact(norm):
+def test_on_a_linear_model_the_distances_and_the_curve_are_exact(norm) -> None:
     data, model = rows_of_two(), threshold()
     exact = (data.images[:, 0, 0, 0] - 0.5).abs().double()
     right = torch.arange(N) < N - 4
@@ -69,7 +69,7 @@ def test_on_a_linear_model_the_distances_and_the_curve_are_exact(norm):
         assert counts[0] <= N * found.robust_accuracy(eps) / 100 <= counts[1] <= counts[0] + 3
 
 
-def test_a_curve_steps_down_at_each_distance_and_ends_at_the_unbroken():
+def test_a_curve_steps_down_at_each_distance_and_ends_at_the_unbroken() -> None:
     found = made([True, True, False, True, True, True], [0.3, 0.1, 0.0, INF, 0.1, INF])
     curve = found.curve()
     assert curve.eps == pytest.approx((0.0, 0.1, 0.3))
@@ -85,7 +85,7 @@ def test_a_curve_steps_down_at_each_distance_and_ends_at_the_unbroken():
     assert found.ordered.tolist() == [0.1, 0.1, 0.3, INF, INF]
 
 
-def test_quantiles_are_over_the_images_that_were_right_and_may_be_infinite():
+def test_quantiles_are_over_the_images_that_were_right_and_may_be_infinite() -> None:
     found = made([True] * 4 + [False], [0.4, 0.2, INF, 0.1, 0.0])
     shares = (0.01, 0.25, 0.26, 0.5, 0.75, 0.76, 1.0)
     assert [found.quantile(s) for s in shares] == [0.1, 0.1, 0.2, 0.2, 0.4, INF, INF]
@@ -102,13 +102,13 @@ def test_quantiles_are_over_the_images_that_were_right_and_may_be_infinite():
         found.robust_accuracy(-1)
 
 
-def test_a_model_that_is_never_right_has_an_empty_curve():
+def test_a_model_that_is_never_right_has_an_empty_curve() -> None:
     found = made([False, False], [0.0, 0.0])
     assert found.curve().standing == (0,)
     assert json.loads(json.dumps(found.as_json(), allow_nan=False))["median"] is None
 
 
-def test_the_results_of_calls_give_the_same_distances():
+def test_the_results_of_calls_give_the_same_distances() -> None:
     model, data = net()
     attack = fmn(L2(), 20)
     keys = random.row_keys(len(data), 0, "attack")
@@ -122,7 +122,7 @@ def test_the_results_of_calls_give_the_same_distances():
     torch.testing.assert_close(direct.distance, joined.distance, atol=1e-5, rtol=0)
 
 
-def test_where_the_label_no_longer_leads_an_image_does_not_stand():
+def test_where_the_label_no_longer_leads_an_image_does_not_stand() -> None:
     """Broken, tied, without a number: at 0.1, 0.2 and 0.3; unbroken; and wrong from the start."""
     flags = torch.eye(5, dtype=torch.bool)
     none = torch.zeros(5)
@@ -145,7 +145,7 @@ def test_where_the_label_no_longer_leads_an_image_does_not_stand():
     assert found.robust_accuracy(0.35) == pytest.approx(100 * float(part.standing.float().mean()))
 
 
-def test_a_fixed_budget_curve_never_rises_and_attacks_only_what_stands():
+def test_a_fixed_budget_curve_never_rises_and_attacks_only_what_stands() -> None:
     model, data = net()
     seen, radii = [], [0.05, 0.1, 0.2, 0.4]
 
@@ -167,7 +167,7 @@ def test_a_fixed_budget_curve_never_rises_and_attacks_only_what_stands():
     assert words["ci95"][0][0] <= words["accuracy"][0] <= words["ci95"][0][1]
 
 
-def test_an_image_broken_at_a_small_radius_stays_broken_where_the_attack_fails():
+def test_an_image_broken_at_a_small_radius_stays_broken_where_the_attack_fails() -> None:
     """At the larger radius the attack does nothing; what fell before stays fallen."""
     data, model = rows_of_two(), threshold()
 
@@ -181,7 +181,7 @@ def test_an_image_broken_at_a_small_radius_stays_broken_where_the_attack_fails()
     assert 0 < curve.standing[1] < 36
 
 
-def test_on_a_linear_model_the_fixed_budget_meets_the_closed_form():
+def test_on_a_linear_model_the_fixed_budget_meets_the_closed_form() -> None:
     data, model = rows_of_two(), threshold()
     margin = (data.images[:36, 0, 0, 0] - 0.5).abs()
     radii = [0.03, 0.06, 0.09, 0.12, 0.2]
@@ -191,7 +191,7 @@ def test_on_a_linear_model_the_fixed_budget_meets_the_closed_form():
     assert len(set(curve.standing)) > 4
 
 
-def test_curves_do_not_depend_on_the_batch_size():
+def test_curves_do_not_depend_on_the_batch_size() -> None:
     model, data = net()
 
     def attack(eps):
@@ -211,7 +211,7 @@ def test_curves_do_not_depend_on_the_batch_size():
             assert getattr(a, name) == pytest.approx(getattr(b, name), abs=1e-4)
 
 
-def test_loss_against_steps_is_over_all_rows_and_ends_with_the_result():
+def test_loss_against_steps_is_over_all_rows_and_ends_with_the_result() -> None:
     model, data = net()
     attack = pgd(L2(), 0.2, steps=6, restarts=3, stop_on_success=True)
     curve = loss_curve(attack, model, data)
@@ -232,7 +232,7 @@ def test_loss_against_steps_is_over_all_rows_and_ends_with_the_result():
     assert json.loads(json.dumps(curve.as_json(), allow_nan=False))["n"] == 30
 
 
-def test_the_first_point_is_the_loss_of_the_images_themselves():
+def test_the_first_point_is_the_loss_of_the_images_themselves() -> None:
     model, data = net()
     curve = loss_curve(pgd(L2(), 0.2, steps=2, random_start=False), model, data)
     with torch.no_grad():
@@ -246,7 +246,7 @@ def test_the_first_point_is_the_loss_of_the_images_themselves():
     assert run.reached[0] == pytest.approx(10.0)  # three of thirty are wrong as they are
 
 
-def test_each_class_and_each_constant_is_a_run_of_its_own():
+def test_each_class_and_each_constant_is_a_run_of_its_own() -> None:
     model, data = net()
     swept = loss_curve(apgd_targeted(L2(), 0.05, steps=4, targets_tried=3), model, data)
     assert len(swept.runs) == 3
@@ -256,7 +256,7 @@ def test_each_class_and_each_constant_is_a_run_of_its_own():
     assert searched.runs[0].reached[0] == pytest.approx(10.0)  # and have succeeded
 
 
-def test_what_cannot_be_drawn_is_refused():
+def test_what_cannot_be_drawn_is_refused() -> None:
     model, data = net()
     with pytest.raises(ValueError, match="`attack` must be a minimum-norm method; got PGD-20"):
         distances(pgd(L2(), 0.1, steps=20), model, data)
@@ -274,11 +274,11 @@ def test_what_cannot_be_drawn_is_refused():
         loss_curve(pgd(L2(), 0.1), model, rows_of_two())
 
 
-def test_what_stands_for_want_of_gradients_is_warned_of(plain):
+def test_what_stands_for_want_of_gradients_is_warned_of(plain) -> None:
     """The square root of zero has an infinite gradient, and a product with zero then none."""
 
     class Lost(nn.Module):
-        def __init__(self, inner):
+        def __init__(self, inner) -> None:
             super().__init__()
             self.inner = inner
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ class Lazy(AbstractAttack):
         return self if self.serious is None else self.serious
 
 
-def test_where_a_checked_row_falls_all_rows_get_the_whole_attack(scene):
+def test_where_a_checked_row_falls_all_rows_get_the_whole_attack(scene) -> None:
     model, data = scene
     serious = pgd(L2(), THREAT.eps, steps=10)
     found = evaluate(model, data, THREAT, attacks=[Lazy("Lazy", THREAT, serious)])
@@ -68,7 +69,7 @@ def test_where_a_checked_row_falls_all_rows_get_the_whole_attack(scene):
     ]
 
 
-def test_where_none_falls_the_others_are_left_alone(scene):
+def test_where_none_falls_the_others_are_left_alone(scene) -> None:
     model, data = scene
     serious = Lazy("Thorough", THREAT)
     found = evaluate(model, data, THREAT, attacks=[Lazy("Lazy", THREAT, serious)], diagnosis=False)
@@ -78,7 +79,7 @@ def test_where_none_falls_the_others_are_left_alone(scene):
     assert found.forwards == ROWS + 4 * (ROWS + CHECKED)
 
 
-def test_on_few_images_no_attack_gives_up(scene):
+def test_on_few_images_no_attack_gives_up(scene) -> None:
     """So many rows would be checked that giving up saves nothing."""
     model, data = scene
     serious = pgd(L2(), THREAT.eps, steps=10)
@@ -91,7 +92,7 @@ def test_on_few_images_no_attack_gives_up(scene):
     assert evaluate(model, data, THREAT, attacks=[Lazy("Lazy", THREAT)]).given_up == 0
 
 
-def test_what_may_have_been_missed_is_at_most_one_percent_and_written(scene):
+def test_what_may_have_been_missed_is_at_most_one_percent_and_written(scene) -> None:
     model, data = scene
     attacks = [Lazy("Lazy", THREAT, Lazy("Thorough", THREAT)), Lazy("Last", THREAT)]
     found = evaluate(model, data, THREAT, attacks=attacks)
@@ -104,7 +105,7 @@ def test_what_may_have_been_missed_is_at_most_one_percent_and_written(scene):
 
 
 @pytest.mark.parametrize("images", [1, 50, 99, 100, 128, 1000, 10_000])
-def test_the_share_that_is_checked_gives_the_bound(images):
+def test_the_share_that_is_checked_gives_the_bound(images) -> None:
     """Against the exact chance that a sample of given-up rows holds none of the missed ones."""
     share = share_checked(images)
     assert most_missed(share) <= images // 100
@@ -118,7 +119,7 @@ def test_the_share_that_is_checked_gives_the_bound(images):
 
 
 @pytest.mark.parametrize("parts", [(400, 0), (300, 100), (134, 133, 133)])
-def test_the_bound_holds_for_the_rows_of_several_attacks_together(parts):
+def test_the_bound_holds_for_the_rows_of_several_attacks_together(parts) -> None:
     """One missed row more than allowed, however spread: seldom overlooked by all checks."""
     share, overlooked = share_checked(400), 1.0
     missed = [5, 0] if 0 in parts else [6 - len(parts), *[1] * (len(parts) - 1)]
@@ -129,7 +130,9 @@ def test_the_bound_holds_for_the_rows_of_several_attacks_together(parts):
     assert overlooked <= 0.05
 
 
-def test_a_later_attack_says_nothing_of_an_earlier_check(scene, tmp_path, monkeypatch):
+def test_a_later_attack_says_nothing_of_an_earlier_check(
+    scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither in the report nor when a run is cut in the later attack and goes on."""
     model, data = scene
     attacks = [
@@ -142,7 +145,7 @@ def test_a_later_attack_says_nothing_of_an_earlier_check(scene, tmp_path, monkey
     assert (whole.attacks[0].checked, whole.attacks[0].fallen) == (CHECKED, 0)
     note = Ledger.note
 
-    def cut(self, attack, *given, **named):
+    def cut(self, attack, *given, **named) -> None:
         note(self, attack, *given, **named)
         if attack == 1:
             raise KeyboardInterrupt
@@ -158,7 +161,7 @@ def test_a_later_attack_says_nothing_of_an_earlier_check(scene, tmp_path, monkey
     assert found.attacks[0].fallen == 0
 
 
-def test_only_rows_that_were_given_up_are_checked(scene):
+def test_only_rows_that_were_given_up_are_checked(scene) -> None:
     model, data = scene
     attack = square(L2(), 0.3, steps=400, give_up=True)
     found = evaluate(model, data, THREAT, attacks=[attack], seed=1).attacks[0]
@@ -168,7 +171,9 @@ def test_only_rows_that_were_given_up_are_checked(scene):
     assert every.attacks[0].given_up == 0
 
 
-def test_a_sample_of_the_rows_given_up_gets_the_whole_attack(scene, monkeypatch):
+def test_a_sample_of_the_rows_given_up_gets_the_whole_attack(
+    scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, data = scene
     attack, calls = square(L2(), 0.3, steps=400, give_up=True), []
     whole = AbstractAttack.__call__
@@ -183,7 +188,7 @@ def test_a_sample_of_the_rows_given_up_gets_the_whole_attack(scene, monkeypatch)
     assert found.checked == math.ceil(share_checked(ROWS) * found.given_up)
 
 
-def test_where_a_checked_row_falls_late_all_rows_get_the_whole_attack(scene):
+def test_where_a_checked_row_falls_late_all_rows_get_the_whole_attack(scene) -> None:
     """Small steps of equal length bring success late: a forecast that they fade is wrong."""
     model, data = scene
     attack = pgd(L2(), 0.3, steps=48, step_size=0.3 / 40, loss=margin, random_start=False)
@@ -197,7 +202,7 @@ def test_where_a_checked_row_falls_late_all_rows_get_the_whole_attack(scene):
     assert torch.equal(found.standing, alone.standing)
 
 
-def test_no_row_is_counted_twice(scene):
+def test_no_row_is_counted_twice(scene) -> None:
     """Also where the model has fewer classes than the attack would try."""
     model, data = scene
     attack = apgd_targeted(L2(), 0.3, steps=30, give_up=True)
@@ -206,7 +211,7 @@ def test_no_row_is_counted_twice(scene):
     assert share_checked(ROWS) * found.given_up <= found.checked <= found.given_up
 
 
-def test_thorough_leaves_giving_up_out(scene):
+def test_thorough_leaves_giving_up_out(scene) -> None:
     model, data = scene
     serious = pgd(L2(), THREAT.eps, steps=10)
     lazy = Lazy("Lazy", THREAT, serious)
@@ -216,13 +221,15 @@ def test_thorough_leaves_giving_up_out(scene):
 
 
 @pytest.mark.parametrize("stage", ["", "checked"])
-def test_a_run_cut_at_any_stage_goes_on_to_the_same_end(scene, tmp_path, monkeypatch, stage):
+def test_a_run_cut_at_any_stage_goes_on_to_the_same_end(
+    scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage
+) -> None:
     model, data = scene
     lazy = Lazy("Lazy", THREAT, pgd(L2(), THREAT.eps, steps=10))
     whole = evaluate(model, data, THREAT, attacks=[lazy])
     note = Ledger.note
 
-    def cut(self, *given, **named):
+    def cut(self, *given, **named) -> None:
         note(self, *given, **named)
         if named["stage"] == stage:
             raise KeyboardInterrupt
@@ -239,7 +246,7 @@ def test_a_run_cut_at_any_stage_goes_on_to_the_same_end(scene, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("norm", [Linf(), L2(), L1()], ids=lambda norm: norm.name)
-def test_thorough_forms_are_those_that_do_not_give_up(norm):
+def test_thorough_forms_are_those_that_do_not_give_up(norm) -> None:
     for make in (apgd_targeted, fab, square):
         assert make(norm, 0.1, give_up=True).thorough() == make(norm, 0.1)
         assert make(norm, 0.1).thorough() == make(norm, 0.1)
@@ -259,7 +266,7 @@ def test_thorough_forms_are_those_that_do_not_give_up(norm):
     )
 
 
-def test_giving_up_saves_most_of_the_passes_and_loses_no_row(scene):
+def test_giving_up_saves_most_of_the_passes_and_loses_no_row(scene) -> None:
     model, data = scene
     for attack in (
         apgd_targeted(L2(), 0.3, give_up=True),

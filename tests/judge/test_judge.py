@@ -17,7 +17,7 @@ THREAT = Threat.parse("linf:0.1")
 PGD = [evaluation_pgd(THREAT)]
 
 
-def rows_of_two(n=40):
+def rows_of_two(n=40) -> ImageData:
     """Images whose first pixel decides; labels are right for all but the last four."""
     x = 0.5 + 0.3 * (random.uniform(random.row_keys(n, "judge"), (1, 2, 2)) - 0.5)
     y = (x[:, 0, 0, 0] > 0.5).long()
@@ -33,7 +33,7 @@ def threshold(scale=50.0):
     return wrap(nn.Sequential(nn.Flatten(), layer), shape=(1, 2, 2), classes=2, embedding="0")
 
 
-def test_robust_means_right_when_clean_and_under_attack():
+def test_robust_means_right_when_clean_and_under_attack() -> None:
     data, model = rows_of_two(), threshold()
     verdict = evaluate(model, data, THREAT, attacks=PGD)
     margin = (data.images[:, 0, 0, 0] - 0.5).abs()
@@ -45,7 +45,7 @@ def test_robust_means_right_when_clean_and_under_attack():
     assert 0 < verdict.robust < verdict.clean
 
 
-def test_attacks_are_joined_per_example_not_averaged():
+def test_attacks_are_joined_per_example_not_averaged() -> None:
     """Two attacks, each made to break half of the rows, leave nothing between them."""
     data, model = rows_of_two(), threshold()
     wide = Threat.parse("linf:0.3")
@@ -64,14 +64,14 @@ def test_attacks_are_joined_per_example_not_averaged():
     assert sum(a.broken for a in both.attacks) == int((both.right & ~both.standing).sum())
 
 
-def test_the_verdict_does_not_depend_on_the_batch_size():
+def test_the_verdict_does_not_depend_on_the_batch_size() -> None:
     data, model = rows_of_two(), threshold()
     whole = evaluate(model, data, THREAT, attacks=PGD, batch_size=40)
     small = evaluate(model, data, THREAT, attacks=PGD, batch_size=7)
     assert torch.equal(whole.standing, small.standing)
 
 
-def test_verdict_as_json():
+def test_verdict_as_json() -> None:
     words = json.loads(
         json.dumps(evaluate(threshold(), rows_of_two(), THREAT, attacks=PGD).as_json())
     )
@@ -84,7 +84,7 @@ def test_verdict_as_json():
     assert set(words["attacks"][0]) == {"name", "broken", "seconds", "copy"}
 
 
-def test_masking_shows_on_a_saturated_model_only():
+def test_masking_shows_on_a_saturated_model_only() -> None:
     assert (
         evaluate(threshold(50.0), rows_of_two(), THREAT, attacks=PGD).masking[0]["verdict"]
         == "clear"
@@ -96,18 +96,18 @@ def test_masking_shows_on_a_saturated_model_only():
 @pytest.mark.parametrize(
     ("k", "n", "low", "high"), [(0, 10, 0.0, 27.75), (50, 100, 40.38, 59.62), (10, 10, 72.25, 100)]
 )
-def test_wilson_interval(k, n, low, high):
+def test_wilson_interval(k, n, low, high) -> None:
     assert wilson(k, n) == pytest.approx((low, high), abs=0.01)
 
 
-def test_accuracy_and_predictions():
+def test_accuracy_and_predictions() -> None:
     data, model = rows_of_two(), threshold()
     assert accuracy(model, data) == pytest.approx(90.0)
     assert accuracy(model, data, 1 - data.labels) == pytest.approx(10.0)
     assert torch.equal(predictions(model, data, batch_size=3), predictions(model, data))
 
 
-def test_what_does_not_fit_is_refused():
+def test_what_does_not_fit_is_refused() -> None:
     data, model = rows_of_two(), threshold()
     other = ImageData(torch.rand(3, 1, 3, 3), torch.tensor([0, 1, 0]), ("a", "b"), "other")
     with pytest.raises(ValueError, match=r"model's shape \(1, 2, 2\); got \(1, 3, 3\) in 'other'"):

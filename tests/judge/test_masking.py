@@ -57,7 +57,7 @@ def found(model, threat="linf:0.15", count=30, **options):
 
 
 @pytest.mark.parametrize("threat", THREATS)
-def test_nothing_shows_on_honest_models(plain, robust, threat):
+def test_nothing_shows_on_honest_models(plain, robust, threat) -> None:
     assert accuracy(plain, PARTS.test) > 80
     assert accuracy(robust, PARTS.test) > 80
     assert found(plain, threat, count=24) == {}
@@ -65,12 +65,12 @@ def test_nothing_shows_on_honest_models(plain, robust, threat):
 
 
 @pytest.mark.parametrize(("trick", "signs"), MASKED.values(), ids=list(MASKED))
-def test_each_trick_shows_its_signs_and_no_other(plain, trick, signs):
+def test_each_trick_shows_its_signs_and_no_other(plain, trick, signs) -> None:
     assert set(found(trick(plain))) == signs
 
 
 @pytest.mark.parametrize("trick", [noisy_model, pytest.param(resizing_model, marks=SLOW)])
-def test_a_random_model_shows_that_and_nothing_else(plain, trick):
+def test_a_random_model_shows_that_and_nothing_else(plain, trick) -> None:
     with torch.random.fork_rng():  # such models draw from the global generator
         torch.random.manual_seed(0)
         assert set(found(trick(plain), count=5)) == {PASSES}
@@ -79,7 +79,7 @@ def test_a_random_model_shows_that_and_nothing_else(plain, trick):
 class Energy(torch.nn.Module):
     """Logits and the gradient of their sum, which is part of the graph where there is one."""
 
-    def __init__(self, inner, handed_on):
+    def __init__(self, inner, handed_on) -> None:
         super().__init__()
         self.inner, self.handed_on = inner, handed_on
 
@@ -93,7 +93,9 @@ class Energy(torch.nn.Module):
 
 @pytest.mark.parametrize("profiled", [False, True])
 @pytest.mark.parametrize("handed_on", [False, True])
-def test_gradients_within_a_pass_count_unless_they_are_handed_on(plain, handed_on, profiled):
+def test_gradients_within_a_pass_count_unless_they_are_handed_on(
+    plain, handed_on, profiled
+) -> None:
     model = noisy_model(plain)
     model.body = Energy(plain, handed_on)
     profiler = cProfile.Profile() if profiled else nullcontext()
@@ -103,7 +105,7 @@ def test_gradients_within_a_pass_count_unless_they_are_handed_on(plain, handed_o
 
 @SLOW
 @pytest.mark.parametrize("trick", ["saturated", "quantised", "scrambled"])
-def test_the_signs_show_on_a_robust_model_too(robust, trick):
+def test_the_signs_show_on_a_robust_model_too(robust, trick) -> None:
     make, signs = MASKED[trick]
     assert set(found(make(robust))) >= signs - {BLACK_BOX}
 
@@ -116,14 +118,14 @@ class NoDerivative(torch.autograd.Function):
         return z.clone()
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad) -> None:
         raise NotImplementedError("no derivative of quantized::linear")
 
 
 @pytest.mark.parametrize("last", [torch.detach, NoDerivative.apply], ids=["detached", "int8"])
-def test_a_model_without_any_gradient_is_diagnosed(plain, last):
+def test_a_model_without_any_gradient_is_diagnosed(plain, last) -> None:
     class Last(torch.nn.Module):
-        def __init__(self, inner):
+        def __init__(self, inner) -> None:
             super().__init__()
             self.inner = inner
 
@@ -135,9 +137,9 @@ def test_a_model_without_any_gradient_is_diagnosed(plain, last):
     assert set(found(model)) == {ZERO, RISES, BLACK_BOX, LARGE}
 
 
-def test_a_model_that_looks_at_the_batch_is_diagnosed(plain):
+def test_a_model_that_looks_at_the_batch_is_diagnosed(plain) -> None:
     class Shifted(torch.nn.Module):
-        def __init__(self, inner):
+        def __init__(self, inner) -> None:
             super().__init__()
             self.inner = inner
 
@@ -152,7 +154,7 @@ def test_a_model_that_looks_at_the_batch_is_diagnosed(plain):
     assert "of a typical one" in entries[ROWS]
 
 
-def test_a_surrogate_joins_the_black_box(plain, robust):
+def test_a_surrogate_joins_the_black_box(plain, robust) -> None:
     """Examples made on the bare model break the rounded one as well."""
     masked = quantised_model(plain, 16)
     alone = found(masked, "linf:0.08")[BLACK_BOX]
@@ -164,7 +166,7 @@ def test_a_surrogate_joins_the_black_box(plain, robust):
     assert count(joined) >= count(alone)
 
 
-def test_the_verdict_repeats_and_does_not_depend_on_batches_or_change_the_model(plain):
+def test_the_verdict_repeats_and_does_not_depend_on_batches_or_change_the_model(plain) -> None:
     before = {k: v.clone() for k, v in plain.state_dict().items()}
     grads = [p.grad for p in plain.parameters()]
     plain.train()
@@ -179,7 +181,7 @@ def test_the_verdict_repeats_and_does_not_depend_on_batches_or_change_the_model(
     assert all(p.grad is g for p, g in zip(plain.parameters(), grads, strict=True))
 
 
-def test_thresholds_ask_for_more_than_chance():
+def test_thresholds_ask_for_more_than_chance() -> None:
     def mask(n, of=100):
         return torch.arange(of) < n
 
@@ -193,7 +195,7 @@ def test_thresholds_ask_for_more_than_chance():
     assert not beats(mask(10), mask(20))
 
 
-def test_bad_arguments_are_named(plain):
+def test_bad_arguments_are_named(plain) -> None:
     threat, data = Threat.parse("linf:0.1"), PARTS.test
     with pytest.raises(ValueError, match="`count` must be at least 1"):
         diagnose(plain, data, threat, count=0)

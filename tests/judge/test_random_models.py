@@ -1,5 +1,7 @@
 """Models random in themselves: judged by majorities, attacked on their average."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
@@ -18,7 +20,7 @@ AGREE = "two passes agree"
 
 
 @pytest.fixture(autouse=True)
-def seeded():
+def seeded() -> Iterator[None]:
     """Such models draw from the global generator."""
     with torch.random.fork_rng():
         torch.random.manual_seed(0)
@@ -41,7 +43,7 @@ def fallen(verdict):
     return int((verdict.right & ~verdict.standing).sum())
 
 
-def test_noise_alone_hardly_breaks_anything(noisy):
+def test_noise_alone_hardly_breaks_anything(noisy) -> None:
     """A radius too small to matter: what single passes call broken is luck."""
     tiny = Threat.parse("linf:0.0005")
     attacks = [evaluation_pgd(tiny, steps=3)] * 4
@@ -53,7 +55,7 @@ def test_noise_alone_hardly_breaks_anything(noisy):
     assert abs(60 - int(voted.right.sum()) - int(wrong(noisy, X).sum())) <= 2
 
 
-def test_averaging_breaks_more_and_what_it_calls_broken_is(noisy):
+def test_averaging_breaks_more_and_what_it_calls_broken_is(noisy) -> None:
     attack = evaluation_pgd(THREAT)
     single, averaged = attack(noisy, X, Y), attack.averaging(9)(noisy, X, Y)
     before, after = wrong(noisy, single.x_adv), wrong(noisy, averaged.x_adv)
@@ -64,7 +66,7 @@ def test_averaging_breaks_more_and_what_it_calls_broken_is(noisy):
     assert int((~verdict.standing).sum()) >= int(before.sum())
 
 
-def test_the_verdict_says_how_a_random_model_was_judged(noisy, plain):
+def test_the_verdict_says_how_a_random_model_was_judged(noisy, plain) -> None:
     def line(verdict):
         return next(entry for entry in verdict.masking if entry["check"] == AGREE)
 
@@ -87,7 +89,7 @@ def test_the_verdict_says_how_a_random_model_was_judged(noisy, plain):
     assert voted.forwards == 4 * (60 + right * (2 + 1 + 2))
 
 
-def test_the_diagnosis_names_what_was_done(noisy, monkeypatch):
+def test_the_diagnosis_names_what_was_done(noisy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "QUERIES", 10)  # of no use here
     found = diagnose(noisy, DATA.select(slice(0, 2)), THREAT, samples=3)
     (line,) = [entry for entry in found if entry["check"] == AGREE]
@@ -95,7 +97,7 @@ def test_the_diagnosis_names_what_was_done(noisy, monkeypatch):
     assert "judged by the majority of 3 passes" in line["evidence"]
 
 
-def test_passes_change_nothing_where_the_model_repeats_itself(plain):
+def test_passes_change_nothing_where_the_model_repeats_itself(plain) -> None:
     attacks = [evaluation_pgd(THREAT), pgd(Linf(), 0.04, stop_on_success=True)]
     once = evaluate(plain, DATA, THREAT, attacks=attacks)
     voted = evaluate(plain, DATA, THREAT, attacks=attacks, samples=3)
@@ -107,7 +109,7 @@ def test_passes_change_nothing_where_the_model_repeats_itself(plain):
 class Turns(nn.Module):
     """A model whose every pass gives the next of a list of answers, whatever the images."""
 
-    def __init__(self, answers):
+    def __init__(self, answers) -> None:
         super().__init__()
         self.flat, self.answers, self.passes = nn.Flatten(), answers, 0
 
@@ -127,7 +129,7 @@ class Turns(nn.Module):
         ([1, 0, 1, 0], False, False),  # neither right nor broken
     ],
 )
-def test_a_row_is_what_more_than_half_of_the_passes_say(answers, right, broken):
+def test_a_row_is_what_more_than_half_of_the_passes_say(answers, right, broken) -> None:
     model = wrap(Turns(answers), shape=(1, 2, 2), classes=3, embedding="flat")
     x, y = torch.full((2, 1, 2, 2), 0.5), torch.tensor([1, 1])
     model.body.passes = 0  # `wrap` tried it
@@ -139,7 +141,7 @@ def test_a_row_is_what_more_than_half_of_the_passes_say(answers, right, broken):
     assert found.success.tolist() == [broken] * 2
 
 
-def test_the_standard_evaluation_of_a_random_model():
+def test_the_standard_evaluation_of_a_random_model() -> None:
     made = standard_attacks(THREAT, samples=8)
     assert [a.name for a in made] == ["APGD-100", "APGD-T-100", "Square-5000"]
     assert [a.votes for a in made] == [8, 8, 8]
@@ -149,7 +151,7 @@ def test_the_standard_evaluation_of_a_random_model():
         standard_attacks(THREAT, samples=0)
 
 
-def test_averaging_keeps_what_an_attack_has_and_leaves_others_alone(plain):
+def test_averaging_keeps_what_an_attack_has_and_leaves_others_alone(plain) -> None:
     attack = evaluation_pgd(THREAT)
     assert attack.averaging(1) is attack
     assert attack.averaging(5).averaging(3).samples == 5
@@ -161,7 +163,7 @@ def test_averaging_keeps_what_an_attack_has_and_leaves_others_alone(plain):
     assert identity(plain, DATA, THREAT, [attack], 0, 2) != base
 
 
-def test_bad_numbers_of_passes_are_named(plain):
+def test_bad_numbers_of_passes_are_named(plain) -> None:
     with pytest.raises(ValueError, match=r"`samples` must be at least 1; got 0"):
         evaluate(plain, DATA, THREAT, samples=0)
     with pytest.raises(ValueError, match=r"`votes` must be at least 1; got 0"):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def quick(threat):
 
 
 @pytest.mark.parametrize("norm", [Linf(), L2(), L1()], ids=lambda n: n.name)
-def test_the_ensemble_is_that_of_the_standard(norm):
+def test_the_ensemble_is_that_of_the_standard(norm) -> None:
     made = standard_attacks(Threat(norm, 0.5))
     assert [a.name for a in made] == ["APGD-100", "APGD-T-100", "FAB-T-100", "Square-5000"]
     sparse = norm.name == "l1"  # 5 restarts, 5 classes
@@ -57,13 +58,13 @@ def test_the_ensemble_is_that_of_the_standard(norm):
     assert all(a.threat == Threat(norm, 0.5) for a in made)
 
 
-def test_the_ensemble_needs_a_norm():
+def test_the_ensemble_needs_a_norm() -> None:
     with pytest.raises(ValueError, match=r"for the standard evaluation; got l0:3"):
         standard_attacks(Threat.parse("l0:3"))
 
 
 @pytest.mark.parametrize("text", ["linf:0.03", "l2:0.12", "l1:0.5"])
-def test_it_is_no_weaker_than_each_of_its_attacks_and_the_books_add_up(text):
+def test_it_is_no_weaker_than_each_of_its_attacks_and_the_books_add_up(text) -> None:
     model, data = net()
     threat = Threat.parse(text)
     attacks = quick(threat)
@@ -84,7 +85,7 @@ class StopNowError(Exception):
     pass
 
 
-def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_verdict(tmp_path):
+def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_verdict(tmp_path: Path) -> None:
     model, data = net()
     threat = Threat.parse("l2:0.12")
     whole = evaluate(model, data, threat, attacks=quick(threat), batch_size=5)
@@ -92,7 +93,7 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_verdict(tmp_path):
     for stop_at in (1, 2, 1):
         calls = []
 
-        def interrupt(fraction, calls=calls, stop_at=stop_at):
+        def interrupt(fraction, calls=calls, stop_at=stop_at) -> None:
             calls.append(fraction)
             if len(calls) == stop_at:
                 raise StopNowError
@@ -108,15 +109,15 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_verdict(tmp_path):
     assert not state.exists()
 
 
-def test_the_state_of_another_evaluation_or_a_damaged_one_is_refused(tmp_path):
+def test_the_state_of_another_evaluation_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     model, data = net()
     threat = Threat.parse("l2:0.12")
     state = tmp_path / "state.json"
 
-    def stop(fraction):
+    def stop(fraction) -> None:
         raise StopNowError
 
-    def run(**changes):
+    def run(**changes) -> None:
         options = {"attacks": quick(threat), "save_to": state, "progress": stop, **changes}
         with pytest.raises(StopNowError):
             evaluate(model, data, threat, **options)
@@ -133,14 +134,14 @@ def test_the_state_of_another_evaluation_or_a_damaged_one_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("field", ["right", "broken_by", "forwards", "seen"])
-def test_a_state_that_was_edited_is_refused(tmp_path, field):
+def test_a_state_that_was_edited_is_refused(tmp_path: Path, field) -> None:
     model, data = net()
     threat, state = Threat.parse("l2:0.12"), tmp_path / "state.json"
 
-    def stop(fraction):
+    def stop(fraction) -> None:
         raise StopNowError
 
-    def run(progress):
+    def run(progress) -> None:
         evaluate(
             model, data, threat, attacks=quick(threat), batch_size=5, save_to=state,
             progress=progress,
@@ -163,7 +164,7 @@ def test_a_state_that_was_edited_is_refused(tmp_path, field):
     assert not state.exists()
 
 
-def test_a_net_with_norms_has_an_identity_too():
+def test_a_net_with_norms_has_an_identity_too() -> None:
     """Their count of batches is a single number, which has no bytes to be viewed as."""
     _, data = net()
     options = {"width": 2}
@@ -175,7 +176,7 @@ def test_a_net_with_norms_has_an_identity_too():
     assert identity(model, data, threat, quick(threat), 0) != base
 
 
-def test_the_identity_changes_with_all_that_matters():
+def test_the_identity_changes_with_all_that_matters() -> None:
     model, data = net()
     threat = Threat.parse("l2:0.12")
     attacks = quick(threat)
@@ -191,7 +192,7 @@ def test_the_identity_changes_with_all_that_matters():
     assert len({base, *others}) == 6
 
 
-def test_another_process_finds_its_own_evaluation_again():
+def test_another_process_finds_its_own_evaluation_again() -> None:
     """Functions print with their address: an identity must not depend on it."""
     code = (
         "from notbugs.judge import standard_attacks; from notbugs.judge.ledger import described;"
@@ -218,13 +219,13 @@ def test_another_process_finds_its_own_evaluation_again():
     assert described(first) != described(second)
 
 
-def test_for_l1_the_steps_are_sparse():
+def test_for_l1_the_steps_are_sparse() -> None:
     made = standard_attacks(Threat.parse("l1:2"))
     assert all(isinstance(a.solver.rule, APGDL1) for a in made[:2])
     assert (made[0].restarts, made[1].targets_tried) == (5, 5)
 
 
-def test_no_gradient_anywhere_is_noticed_however_many_targets_are_tried():
+def test_no_gradient_anywhere_is_noticed_however_many_targets_are_tried() -> None:
     model, data = net()
     blind = quantised_model(model, levels=3)
     threat = Threat.parse("linf:0.02")
@@ -234,7 +235,7 @@ def test_no_gradient_anywhere_is_noticed_however_many_targets_are_tried():
     assert verdict.masking[0]["verdict"] == "suspicious"
 
 
-def test_the_standard_verdict_brings_the_diagnosis():
+def test_the_standard_verdict_brings_the_diagnosis() -> None:
     model, data = net()
     threat = Threat.parse("l2:0.12")
     verdict = evaluate(model, data, threat, attacks=quick(threat), diagnosis=True)
@@ -245,13 +246,13 @@ def test_the_standard_verdict_brings_the_diagnosis():
     assert names[len(told) :] == ["search after gradients"]
 
 
-def test_the_estimate_grows_with_the_work():
+def test_the_estimate_grows_with_the_work() -> None:
     model, data = net()
     short, long = pgd(Linf(), 0.1, steps=10), pgd(Linf(), 0.1, steps=1000)
     assert 0 < estimate(model, data, [short]) < estimate(model, data, [long])
 
 
-def test_the_verdict_can_be_written(tmp_path):
+def test_the_verdict_can_be_written(tmp_path: Path) -> None:
     model, data = net()
     threat = Threat.parse("l2:0.12")
     words = evaluate(model, data, threat, attacks=quick(threat)).as_json()

@@ -32,7 +32,7 @@ GRADIENTS, SEARCH = apgd(Linf(), EPS, steps=20, loss=margin), square(Linf(), EPS
 class Around(nn.Module):
     """A net's logits with something done to them."""
 
-    def __init__(self, net, change):
+    def __init__(self, net, change) -> None:
         super().__init__()
         self.net, self.change, self.flat = net, change, nn.Flatten()
 
@@ -59,7 +59,7 @@ def entry(verdict, name):
     return next((c for c in verdict.masking if c["check"] == name), None)
 
 
-def test_what_a_search_breaks_after_gradients_is_evidence():
+def test_what_a_search_breaks_after_gradients_is_evidence() -> None:
     verdict = judged(surrogate(NET))
     assert verdict.attacks[1].broken > 5
     line = entry(verdict, "search after gradients")
@@ -69,13 +69,13 @@ def test_what_a_search_breaks_after_gradients_is_evidence():
     assert verdict.is_upper_bound
 
 
-def test_an_honest_model_gives_none():
+def test_an_honest_model_gives_none() -> None:
     verdict = judged(NET)
     assert entry(verdict, "search after gradients")["verdict"] == "clear"
     assert not verdict.is_upper_bound
 
 
-def test_only_a_search_after_gradients_counts():
+def test_only_a_search_after_gradients_counts() -> None:
     verdict = replace(
         verdict_with(), attacks=(AttackRecord("a", 2, 1.0), AttackRecord("b", 3, 1.0))
     )
@@ -86,7 +86,7 @@ def test_only_a_search_after_gradients_counts():
     assert found["evidence"].startswith("3 of 7 images")
 
 
-def test_a_model_without_gradients_is_judged_by_what_needs_none():
+def test_a_model_without_gradients_is_judged_by_what_needs_none() -> None:
     model = around(NET, lambda z, x: z.detach())
     verdict = judged(model)
     assert [a.name for a in verdict.attacks] == [SEARCH.name]
@@ -103,7 +103,7 @@ def test_a_model_without_gradients_is_judged_by_what_needs_none():
         judged(model, [GRADIENTS])
 
 
-def verdict_with(*checks):
+def verdict_with(*checks) -> Verdict:
     right = torch.ones(4, dtype=torch.bool)
     found = tuple({"check": n, "evidence": "e", "verdict": v} for n, v in checks)
     record = (AttackRecord("PGD", 0, 1.0),)
@@ -113,7 +113,7 @@ def verdict_with(*checks):
     )
 
 
-def test_any_firing_check_makes_the_number_an_upper_bound():
+def test_any_firing_check_makes_the_number_an_upper_bound() -> None:
     clear = verdict_with(("a", "clear"), ("b", "clear"))
     fires = verdict_with(("a", "clear"), ("b", "suspicious"))
     assert not clear.is_upper_bound
@@ -125,14 +125,14 @@ def test_any_firing_check_makes_the_number_an_upper_bound():
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2, 3, 13])
-def test_the_exact_test_of_what_gradients_left(broken):
+def test_the_exact_test_of_what_gradients_left(broken) -> None:
     evidence, suspicious = after_gradients(broken, 40)
     assert suspicious == (broken >= 3)
     assert f"{broken} of 40 images" in evidence
     assert "would show" in evidence
 
 
-def test_too_few_images_tell_nothing():
+def test_too_few_images_tell_nothing() -> None:
     assert after_gradients(0, 0) == (
         "0 of 0 images that gradients left were broken without them (too few to tell)",
         False,
@@ -143,19 +143,19 @@ def test_too_few_images_tell_nothing():
 
 @pytest.mark.parametrize("n", [1, 7, 100, 5000])
 @pytest.mark.parametrize("rate", [0.01, 0.3, 0.5])
-def test_tails_are_scipys(n, rate):
+def test_tails_are_scipys(n, rate) -> None:
     for k in {0, 1, n // 3, n // 2, n}:
         wanted = 1.0 if k == 0 else bdtrc(k - 1, n, rate)
         assert at_least(k, n, rate) == pytest.approx(wanted, rel=1e-9, abs=1e-300)
 
 
-def test_edges_of_the_tail():
+def test_edges_of_the_tail() -> None:
     assert at_least(3, 2, 0.5) == 0
     assert at_least(1, 4, 0.0) == 0
     assert at_least(4, 4, 1.0) == 1
 
 
-def test_the_share_that_is_noticed_is_noticed():
+def test_the_share_that_is_noticed_is_noticed() -> None:
     share = noticed(40, MISSED, LEVEL, 0.95)
     assert at_least(3, 40, share) == pytest.approx(0.95, abs=1e-2)
     assert noticed(1000, MISSED, LEVEL, 0.95) < share
@@ -166,7 +166,7 @@ def test_the_share_that_is_noticed_is_noticed():
     assert fired >= 0.9 * 200
 
 
-def test_rows_that_depend_on_their_neighbours_are_refused_before_any_work():
+def test_rows_that_depend_on_their_neighbours_are_refused_before_any_work() -> None:
     model = around(NET, lambda z, x: z - z.mean(dim=0, keepdim=True) / 2)
     with pytest.raises(ValueError, match=r"first in Around `body`"):
         judged(model)
@@ -174,7 +174,7 @@ def test_rows_that_depend_on_their_neighbours_are_refused_before_any_work():
         estimate(model, DATA, [SEARCH])
 
 
-def test_the_terminal_says_at_most(capsys):
+def test_the_terminal_says_at_most(capsys: pytest.CaptureFixture[str]) -> None:
     command = Evaluate(weights=Path("w"), threat="linf:0.03")
     for verdict, said in (
         (verdict_with(("a", "clear")), False),

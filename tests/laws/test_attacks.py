@@ -38,7 +38,7 @@ def run(name, model, x, y, keys):
 
 
 @EACH
-def test_what_is_reported_is_what_the_model_says(name, scene):
+def test_what_is_reported_is_what_the_model_says(name, scene) -> None:
     model, x, y = scene
     before = [p.clone() for p in model.parameters()]
     found, targets = run(name, model, x, y, random.row_keys(N, "a"))
@@ -57,7 +57,7 @@ def test_what_is_reported_is_what_the_model_says(name, scene):
 
 
 @EACH
-def test_a_row_does_not_depend_on_its_neighbours(name, scene):
+def test_a_row_does_not_depend_on_its_neighbours(name, scene) -> None:
     model, x, y = scene
     keys = random.row_keys(N, "b")
     whole, _ = run(name, model, x, y, keys)
@@ -69,7 +69,7 @@ def test_a_row_does_not_depend_on_its_neighbours(name, scene):
 
 
 @EACH
-def test_the_same_keys_give_the_same_bits(name, scene):
+def test_the_same_keys_give_the_same_bits(name, scene) -> None:
     model, x, y = scene
     first, _ = run(name, model, x[:4], y[:4], random.row_keys(4, "c"))
     second, _ = run(name, model, x[:4], y[:4], random.row_keys(4, "c"))
@@ -77,7 +77,7 @@ def test_the_same_keys_give_the_same_bits(name, scene):
 
 
 @EACH
-def test_a_row_that_is_wrong_already_needs_no_distance(name, scene):
+def test_a_row_that_is_wrong_already_needs_no_distance(name, scene) -> None:
     model, x, y = scene
     attack = ATTACKS[name]
     if not attack.seeks_nearest or name in TARGETED_ONLY:
@@ -89,7 +89,7 @@ def test_a_row_that_is_wrong_already_needs_no_distance(name, scene):
 
 
 @EACH
-def test_settings_are_frozen_and_print(name):
+def test_settings_are_frozen_and_print(name) -> None:
     attack = ATTACKS[name]
     assert attack.name in repr(attack)
     with pytest.raises(FrozenInstanceError):
@@ -97,7 +97,7 @@ def test_settings_are_frozen_and_print(name):
 
 
 @EACH
-def test_every_step_can_be_traced_or_the_method_says_why_not(name, scene):
+def test_every_step_can_be_traced_or_the_method_says_why_not(name, scene) -> None:
     model, x, y = scene
     attack, keys, trace = ATTACKS[name], random.row_keys(N, "e"), Trace()
     targets = (y + 1) % CLASSES if name in TARGETED_ONLY else None
@@ -119,7 +119,7 @@ def test_every_step_can_be_traced_or_the_method_says_why_not(name, scene):
     assert torch.equal(reached[traced], found.success[traced])
 
 
-def test_restarts_are_traced_apart_by_the_places_of_their_rows(scene):
+def test_restarts_are_traced_apart_by_the_places_of_their_rows(scene) -> None:
     model, x, y = scene
     attack, keys, trace = (
         attacks.pgd(Linf(), 0.05, steps=5, restarts=3),

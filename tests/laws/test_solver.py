@@ -59,7 +59,7 @@ class Bowl(AbstractObjective):
 
     reach: float = 0.02
 
-    def __call__(self, x, context, draw):
+    def __call__(self, x, context, draw) -> Evaluation:
         value = (x - context["goal"]).square().flatten(1).sum(dim=1)
         return Evaluation(value, value.detach() < self.reach)
 
@@ -70,7 +70,7 @@ class Noisy(AbstractObjective):
 
     is_random = True
 
-    def __call__(self, x, context, draw):
+    def __call__(self, x, context, draw) -> Evaluation:
         value = (x - context["goal"]).square().flatten(1).sum(dim=1)
         return Evaluation(value + 0.1 * random.scalar(draw.at("noise"), x.dtype))
 
@@ -91,7 +91,7 @@ def every(test):
 
 
 @every
-def test_feasible_never_worse_than_the_start_and_reported_value_is_true(rule, within, stop):
+def test_feasible_never_worse_than_the_start_and_reported_value_is_true(rule, within, stop) -> None:
     center, context, keys = problem()
     solver = Solver(within, rule, 25, keep=LowestValue(), stop=stop)
     found = solver.minimise(Bowl(), center, context, keys=keys)
@@ -104,7 +104,7 @@ def test_feasible_never_worse_than_the_start_and_reported_value_is_true(rule, wi
 
 
 @every
-def test_a_row_does_not_depend_on_its_neighbours(rule, within, stop):
+def test_a_row_does_not_depend_on_its_neighbours(rule, within, stop) -> None:
     center, context, keys = problem()
     solver = Solver(within, rule, 15, stop=stop)
     whole = solver.minimise(Bowl(), center, context, keys=keys, start=UniformIn())
@@ -123,7 +123,7 @@ def test_a_row_does_not_depend_on_its_neighbours(rule, within, stop):
 
 
 @every
-def test_same_keys_same_bits_and_inputs_untouched(rule, within, stop):
+def test_same_keys_same_bits_and_inputs_untouched(rule, within, stop) -> None:
     center, context, keys = problem()
     before = center.clone(), context["goal"].clone()
     state = torch.get_rng_state()
@@ -138,7 +138,7 @@ def test_same_keys_same_bits_and_inputs_untouched(rule, within, stop):
 
 
 @pytest.mark.parametrize("rule", [RULES["adam"], RULES["steepest-l2-cosine"]], ids=["adam", "l2"])
-def test_reaches_the_minimum_of_a_quadratic(rule):
+def test_reaches_the_minimum_of_a_quadratic(rule) -> None:
     center, context, keys = problem()
     rule = Adam(0.05, schedule="cosine") if isinstance(rule, Adam) else rule
     found = Solver(Box(), rule, 400, keep=LowestValue()).minimise(
@@ -148,11 +148,11 @@ def test_reaches_the_minimum_of_a_quadratic(rule):
 
 
 @pytest.mark.parametrize(("norm", "expected"), [(Linf(), "sign"), (L2(), "ray")])
-def test_closed_form_of_a_linear_objective(norm, expected):
+def test_closed_form_of_a_linear_objective(norm, expected) -> None:
     """On <g, x> the best point of a ball away from the box is center - eps * steepest(g)."""
 
     class Linear(AbstractObjective):
-        def __call__(self, x, context, draw):
+        def __call__(self, x, context, draw) -> Evaluation:
             return Evaluation((x * context["g"]).flatten(1).sum(dim=1))
 
     g = random.normal(random.row_keys(4, "g"), (1, 3, 3), torch.float64)
@@ -163,7 +163,7 @@ def test_closed_form_of_a_linear_objective(norm, expected):
     torch.testing.assert_close(found.value, (center * g).flatten(1).sum(dim=1) - 0.2 * norm.dual(g))
 
 
-def test_budget_is_t_gradients_and_one_final_evaluation():
+def test_budget_is_t_gradients_and_one_final_evaluation() -> None:
     center, context, keys = problem()
     found = Solver(Box(), RULES["adam"], 7).minimise(Bowl(), center, context, keys=keys)
     assert found.backwards == 7 * len(center)
@@ -171,7 +171,7 @@ def test_budget_is_t_gradients_and_one_final_evaluation():
     assert found.steps.tolist() == [7] * len(center)
 
 
-def test_finished_rows_stop_costing():
+def test_finished_rows_stop_costing() -> None:
     center, context, keys = problem()
     solver = Solver(Everywhere(), RULES["steepest-l2"], 40, stop=OnSuccess())
     found = solver.minimise(Bowl(), center, context, keys=keys)
@@ -180,7 +180,7 @@ def test_finished_rows_stop_costing():
     assert bool((found.steps[found.success] < 40).all())
 
 
-def test_keep_policies():
+def test_keep_policies() -> None:
     center, context, keys = problem()
     far = Steepest(L2(), 3.0)  # overshoots for ever
     last = Solver(Everywhere(), far, 5, keep=Last()).minimise(Bowl(), center, context, keys=keys)
@@ -195,9 +195,9 @@ def test_keep_policies():
     assert bool(best.success[reached].all())
 
 
-def test_nan_rows_are_data_and_do_not_spread():
+def test_nan_rows_are_data_and_do_not_spread() -> None:
     class Broken(AbstractObjective):
-        def __call__(self, x, context, draw):
+        def __call__(self, x, context, draw) -> Evaluation:
             value = x.flatten(1).sum(dim=1)
             return Evaluation(torch.where(context["bad"], value * float("nan"), value))
 
@@ -210,7 +210,7 @@ def test_nan_rows_are_data_and_do_not_spread():
     assert bool(found.x[~bad].isfinite().all())
 
 
-def test_random_objectives_are_fresh_while_stepping_and_fixed_when_judged():
+def test_random_objectives_are_fresh_while_stepping_and_fixed_when_judged() -> None:
     center, context, keys = problem()
     solver = Solver(Box(), RULES["steepest-l2"], 10, keep=LowestValue())
     a = solver.minimise(Noisy(), center, context, keys=keys)
@@ -219,7 +219,7 @@ def test_random_objectives_are_fresh_while_stepping_and_fixed_when_judged():
     assert (2.0 * Noisy() + Bowl()).is_random
 
 
-def test_exact_objective_confirms_every_success():
+def test_exact_objective_confirms_every_success() -> None:
     center, context, keys = problem()
     strict = Bowl(reach=1e-4)
     found = Solver(Everywhere(), RULES["steepest-l2"], 30, stop=OnSuccess()).minimise(
@@ -229,9 +229,9 @@ def test_exact_objective_confirms_every_success():
     assert not bool(found.success.all())
 
 
-def test_zero_gradients_are_counted():
+def test_zero_gradients_are_counted() -> None:
     class Flat(AbstractObjective):
-        def __call__(self, x, context, draw):
+        def __call__(self, x, context, draw) -> Evaluation:
             return Evaluation((0 * x).flatten(1).sum(dim=1))
 
     center = torch.rand(3, 1, 2, 2, generator=random.generator("flat"))
@@ -240,11 +240,11 @@ def test_zero_gradients_are_counted():
     assert torch.equal(found.x, center)
 
 
-def test_nan_gradients_count_as_zero_ones():
+def test_nan_gradients_count_as_zero_ones() -> None:
     """A row that cannot move must show, or masked gradients would pass for robustness."""
 
     class Rough(AbstractObjective):
-        def __call__(self, x, context, draw):
+        def __call__(self, x, context, draw) -> Evaluation:
             return Evaluation((x.detach() + (x - x.detach()).abs().sqrt()).flatten(1).sum(dim=1))
 
     center = torch.rand(3, 1, 2, 2, generator=random.generator("rough"))
@@ -252,7 +252,7 @@ def test_nan_gradients_count_as_zero_ones():
     assert found.zero_grads.tolist() == [4, 4, 4]
 
 
-def test_trace_observes_every_step_and_the_end():
+def test_trace_observes_every_step_and_the_end() -> None:
     center, context, keys = problem()
     trace = Trace()
     found = Solver(Box(), RULES["steepest-l2"], 9, keep=Last()).minimise(
@@ -267,7 +267,7 @@ def test_trace_observes_every_step_and_the_end():
     assert torch.equal(run.reached[-1], found.success | run.reached[-2])
 
 
-def test_rows_that_finish_keep_their_last_value_in_the_trace():
+def test_rows_that_finish_keep_their_last_value_in_the_trace() -> None:
     center, context, keys = problem()
     trace, alone = Trace(), Trace()
     solver = Solver(Everywhere(), RULES["steepest-l2"], 30, stop=OnSuccess())
@@ -286,7 +286,7 @@ def test_rows_that_finish_keep_their_last_value_in_the_trace():
     torch.testing.assert_close(alone.runs[0].values, run.values[:, [3, 1]])
 
 
-def test_rows_whose_success_is_refuted_are_traced_again_by_their_places():
+def test_rows_whose_success_is_refuted_are_traced_again_by_their_places() -> None:
     center, context, keys = problem()
     trace, reach = Trace(), 1.0
     first = Bowl()(center, context, Draw(keys)).value
@@ -302,7 +302,7 @@ def test_rows_whose_success_is_refuted_are_traced_again_by_their_places():
     torch.testing.assert_close(again.values[0], whole.values.amin(dim=0)[denied])
 
 
-def test_a_random_objective_is_traced_as_it_is_judged():
+def test_a_random_objective_is_traced_as_it_is_judged() -> None:
     center, context, keys = problem()
     trace = Trace()
     found = Solver(Box(), RULES["steepest-l2"], 5, keep=LowestValue()).minimise(
@@ -311,13 +311,13 @@ def test_a_random_objective_is_traced_as_it_is_judged():
     torch.testing.assert_close(trace.runs[0].values.amin(dim=0), found.value)
 
 
-def test_objectives_add_and_scale():
+def test_objectives_add_and_scale() -> None:
     center, context, keys = problem()
     a, b = (f(center, context, Draw(keys)) for f in (Bowl(), 2 * Bowl() + Bowl()))
     torch.testing.assert_close(3 * a.value, b.value)
 
 
-def test_impossible_combinations_are_refused():
+def test_impossible_combinations_are_refused() -> None:
     center, context, keys = problem()
     with pytest.raises(ValueError, match=r"`max_steps` must be at least 1; got 0"):
         Solver(Box(), RULES["adam"], 0)

@@ -1,5 +1,7 @@
 """The net that learns CIFAR-10 fast, and judging by several views."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -19,7 +21,7 @@ def net(**options):
     return build("airbench", shape=SHAPE, classes=4, seed=0, options=options)
 
 
-def test_whitened_patches_are_uncorrelated_and_of_unit_variance():
+def test_whitened_patches_are_uncorrelated_and_of_unit_variance() -> None:
     layer = Whitening(3)
     layer.fit(SMOOTH)
     half = layer.weight[:12]
@@ -33,7 +35,7 @@ def test_whitened_patches_are_uncorrelated_and_of_unit_variance():
     assert not layer.weight.requires_grad
 
 
-def test_it_is_fitted_once_and_remembers_it(tmp_path):
+def test_it_is_fitted_once_and_remembers_it(tmp_path: Path) -> None:
     model = net()
     before = model.body.trunk[0].weight.clone()
     fit_to(model, SMOOTH)
@@ -47,7 +49,7 @@ def test_it_is_fitted_once_and_remembers_it(tmp_path):
     assert torch.equal(again.body.trunk[0].weight, fitted)
 
 
-def test_its_parts_are_the_papers():
+def test_its_parts_are_the_papers() -> None:
     model = build("airbench", shape=(3, 32, 32), classes=10, seed=0)
     learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
     # 24 biases; 3x3 convolutions 24-64-64-256-256-256-256; biases of norms; 256 x 10.
@@ -62,7 +64,7 @@ def test_its_parts_are_the_papers():
     torch.testing.assert_close(model(x), F.linear(model.embed(x), model.body.head.weight) / 9)
 
 
-def test_small_images_lose_pools_and_still_pass():
+def test_small_images_lose_pools_and_still_pass() -> None:
     for side in (2, 3, 8, 17):
         model = build(
             "airbench",
@@ -76,7 +78,7 @@ def test_small_images_lose_pools_and_still_pass():
         build("airbench", shape=(1, 1, 8), classes=3, seed=0)
 
 
-def test_views_are_the_mean_over_mirrored_and_moved_images():
+def test_views_are_the_mean_over_mirrored_and_moved_images() -> None:
     model = net().eval()
     seen = of_views(model)
     x = X[:5]

@@ -15,7 +15,7 @@ def said(model, x=IMAGES):
         return model(x)
 
 
-def learnt(model, steps=1):
+def learnt(model, steps=1) -> None:
     """Some steps of SGD in train mode, so that weights and running statistics move."""
     optimiser = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
     model.train()
@@ -25,7 +25,7 @@ def learnt(model, steps=1):
         optimiser.step()
 
 
-def test_it_says_what_the_model_says_in_eval_mode_and_keeps_up_with_it():
+def test_it_says_what_the_model_says_in_eval_mode_and_keeps_up_with_it() -> None:
     model = net()
     follower = Follower.of(model, "float32", IMAGES[:8])
     assert follower is not None
@@ -38,7 +38,7 @@ def test_it_says_what_the_model_says_in_eval_mode_and_keeps_up_with_it():
     torch.testing.assert_close(follower(IMAGES), said(model), atol=1e-4, rtol=1e-4)
 
 
-def test_its_gradients_are_the_models():
+def test_its_gradients_are_the_models() -> None:
     model = net()
     follower = Follower.of(model, "float32", IMAGES[:8])
     assert follower is not None
@@ -51,7 +51,7 @@ def test_its_gradients_are_the_models():
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
-def test_a_shared_convolution_is_followed_unfolded_and_the_others_folded():
+def test_a_shared_convolution_is_followed_unfolded_and_the_others_folded() -> None:
     model = net(shared=True)
     follower = Follower.of(model, "float32", IMAGES[:8])
     assert follower is not None
@@ -61,7 +61,7 @@ def test_a_shared_convolution_is_followed_unfolded_and_the_others_folded():
     torch.testing.assert_close(follower(IMAGES), said(model), atol=1e-4, rtol=1e-4)
 
 
-def test_in_bf16_it_is_near_and_float32_comes_out():
+def test_in_bf16_it_is_near_and_float32_comes_out() -> None:
     model = net()
     follower = Follower.of(model, "bf16", IMAGES[:8])
     assert follower is not None
@@ -75,7 +75,7 @@ def test_in_bf16_it_is_near_and_float32_comes_out():
 class Odd(nn.Module):
     """A convolution and a norm, put to use in one of several ways."""
 
-    def __init__(self, way):
+    def __init__(self, way) -> None:
         super().__init__()
         self.way, self.size = way, 1.0
         self.conv, self.norm = nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6)
@@ -116,7 +116,7 @@ def pruned(layer):
 
 
 @pytest.mark.parametrize("make", SERVED.values(), ids=list(SERVED))
-def test_whatever_a_net_holds_it_is_followed_rightly(make):
+def test_whatever_a_net_holds_it_is_followed_rightly(make) -> None:
     torch.manual_seed(1)
     model = net(make())
     follower = Follower.of(model, "float32", IMAGES[:8])
@@ -128,7 +128,7 @@ def test_whatever_a_net_holds_it_is_followed_rightly(make):
     torch.testing.assert_close(follower(IMAGES), said(model), atol=1e-3, rtol=1e-3)
 
 
-def test_none_for_models_that_it_would_not_serve():
+def test_none_for_models_that_it_would_not_serve() -> None:
     assert Follower.of(net(Branching()), "float32", IMAGES[:8]) is None  # cannot be traced
     assert Follower.of(net(Noisy()), "float32", IMAGES[:8]) is None  # random in itself
     assert Follower.of(net(Odd("no gradient")), "float32", IMAGES[:8]) is None  # lost in tracing
@@ -142,12 +142,12 @@ class InFloat32(nn.Module):
         return x.float()
 
 
-def test_none_in_bf16_for_a_model_with_a_part_in_float32():
+def test_none_in_bf16_for_a_model_with_a_part_in_float32() -> None:
     assert Follower.of(net(InFloat32()), "float32", IMAGES[:8]) is not None
     assert Follower.of(net(InFloat32()), "bf16", IMAGES[:8]) is None
 
 
-def test_it_tells_when_it_no_longer_follows():
+def test_it_tells_when_it_no_longer_follows() -> None:
     model = net(Fading())
     for precision in ("float32", "bf16"):
         model.body[4].size = 1.0
@@ -159,7 +159,7 @@ def test_it_tells_when_it_no_longer_follows():
         assert not follower.holds(IMAGES[:8])
 
 
-def test_none_for_a_subclass_with_a_forward_of_its_own():
+def test_none_for_a_subclass_with_a_forward_of_its_own() -> None:
     model = net()
 
     class Twice(type(model)):
@@ -170,7 +170,7 @@ def test_none_for_a_subclass_with_a_forward_of_its_own():
     assert Follower.of(model, "float32", IMAGES[:8]) is None
 
 
-def test_the_new_net_of_cifar_is_followed():
+def test_the_new_net_of_cifar_is_followed() -> None:
     model = build("airbench", shape=(3, 8, 8), classes=4, seed=0, options={"width": 4, "wide": 6})
     follower = Follower.of(model, "float32", IMAGES[:8])
     assert follower is not None

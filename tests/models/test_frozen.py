@@ -28,7 +28,7 @@ def flags(net):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_holds_the_mode_and_restores_every_flag(training):
+def test_holds_the_mode_and_restores_every_flag(training) -> None:
     net = mixed()
     before = flags(net)
     with frozen(net, training=training) as still:
@@ -39,7 +39,7 @@ def test_holds_the_mode_and_restores_every_flag(training):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_restores_after_an_exception(training):
+def test_restores_after_an_exception(training) -> None:
     net = mixed()
     before = flags(net)
     with pytest.raises(KeyError), frozen(net, training=training):
@@ -47,7 +47,7 @@ def test_restores_after_an_exception(training):
     assert flags(net) == before
 
 
-def test_nests():
+def test_nests() -> None:
     net = mixed()
     before = flags(net)
     with frozen(net):
@@ -59,7 +59,7 @@ def test_nests():
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_running_statistics_do_not_move(training):
+def test_running_statistics_do_not_move(training) -> None:
     net = mixed()
     before = state(net)
     x = torch.rand(4, 1, 6, 6, requires_grad=True)
@@ -72,7 +72,7 @@ def test_running_statistics_do_not_move(training):
     assert int(net[4].num_batches_tracked) == 1  # afterwards they move again
 
 
-def test_train_mode_normalises_by_the_batch():
+def test_train_mode_normalises_by_the_batch() -> None:
     net = nn.BatchNorm2d(1)
     x = 5 + torch.rand(8, 1, 4, 4)
     with frozen(net, training=True):
@@ -89,7 +89,7 @@ def test_train_mode_normalises_by_the_batch():
     ],
     ids=["instance norm", "spectral norm"],
 )
-def test_other_buffers_come_back_too(net):
+def test_other_buffers_come_back_too(net) -> None:
     net.train()
     with torch.no_grad():  # other weights, for which spectral norm's vectors have not converged
         for parameter in net.parameters():
@@ -103,9 +103,9 @@ def test_other_buffers_come_back_too(net):
         assert torch.equal(value, before[name]), name
 
 
-def test_a_replaced_buffer_comes_back():
+def test_a_replaced_buffer_comes_back() -> None:
     class Counter(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.register_buffer("seen", torch.zeros(()))
 
@@ -122,7 +122,7 @@ def test_a_replaced_buffer_comes_back():
     assert float(net.seen) == 0
 
 
-def test_gradients_on_parameters_are_left_alone():
+def test_gradients_on_parameters_are_left_alone() -> None:
     model = build("cnn", shape=(1, 8, 8), classes=3, seed=0, options={"width": 2, "hidden": 4})
     x = torch.rand(2, 1, 8, 8, requires_grad=True)
     model(x).sum().backward()

@@ -15,7 +15,7 @@ NAMES = ["timm:resnet18", "torchvision:resnet18"]
 
 
 @pytest.fixture
-def packages(monkeypatch):
+def packages(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, make in MADE.items():
         monkeypatch.setitem(sys.modules, name, make())
 
@@ -27,7 +27,7 @@ def of(name, shape=(1, 12, 12), classes=5, seed=0, **others):
 @pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_classes_channels_and_embedding_are_right(name, channels):
+def test_classes_channels_and_embedding_are_right(name, channels) -> None:
     model = of(name, (channels, 12, 12))
     x = torch.rand(4, channels, 12, 12)
     logits, embedding = model.both(x)
@@ -46,7 +46,7 @@ def test_classes_channels_and_embedding_are_right(name, channels):
 
 @pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize("name", NAMES)
-def test_the_seed_decides_the_weights_and_nothing_else_is_reseeded(name):
+def test_the_seed_decides_the_weights_and_nothing_else_is_reseeded(name) -> None:
     state = torch.get_rng_state()
     one, other = of(name), of(name, seed=1)
     assert torch.equal(torch.get_rng_state(), state)
@@ -60,7 +60,7 @@ def test_the_seed_decides_the_weights_and_nothing_else_is_reseeded(name):
 
 @pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize("name", NAMES)
-def test_saved_weights_need_nothing_else(name, tmp_path):
+def test_saved_weights_need_nothing_else(name, tmp_path: Path) -> None:
     model = of(name, seed=3, mean=[0.2], std=[0.3]).eval()
     save(model, tmp_path / "m.safetensors")
     again, facts = load(tmp_path / "m.safetensors")
@@ -70,7 +70,7 @@ def test_saved_weights_need_nothing_else(name, tmp_path):
 
 
 @pytest.mark.usefixtures("packages")
-def test_a_replaced_first_layer_keeps_the_variance_of_its_outputs():
+def test_a_replaced_first_layer_keeps_the_variance_of_its_outputs() -> None:
     spread = []
     for channels in (1, 3, 48):
         draws = [of("torchvision:resnet18", (channels, 12, 12), seed=s) for s in range(20)]
@@ -93,24 +93,28 @@ def test_a_replaced_first_layer_keeps_the_variance_of_its_outputs():
         ("large", r"take images of shape \(1, 12, 12\); got '{}:large' with the error 'Output"),
     ],
 )
-def test_nets_that_do_not_fit_are_refused(package, name, message):
+def test_nets_that_do_not_fit_are_refused(package, name, message) -> None:
     with pytest.raises(ValueError, match=message.format(package)):
         of(f"{package}:{name}")
 
 
-def test_an_unknown_package_is_refused():
+def test_an_unknown_package_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Unknown package of architectures 'tim'.*'timm'"):
         of("tim:resnet18")
 
 
 @pytest.mark.parametrize("package", list(MADE))
-def test_a_missing_package_is_named_with_the_remedy(package, monkeypatch):
+def test_a_missing_package_is_named_with_the_remedy(
+    package, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match=rf"{package} here; got ModuleNotFoundError.*pip install"):
         of(f"{package}:resnet18")
 
 
-def test_a_package_that_fails_to_import_is_as_good_as_missing(tmp_path, monkeypatch):
+def test_a_package_that_fails_to_import_is_as_good_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('nms does not exist')")
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
@@ -121,7 +125,7 @@ def test_a_package_that_fails_to_import_is_as_good_as_missing(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_real_ones(name, tmp_path):
+def test_the_real_ones(name, tmp_path: Path) -> None:
     package = name.partition(":")[0]
     try:
         importlib.import_module(package)

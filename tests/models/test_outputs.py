@@ -44,7 +44,7 @@ OUTPUTS = {
 class Net(nn.Module):
     """A linear layer whose output is what `after` makes of its logits."""
 
-    def __init__(self, after=lambda z: z, classes=3):
+    def __init__(self, after=lambda z: z, classes=3) -> None:
         super().__init__()
         self.flat, self.layer, self.after = nn.Flatten(), nn.Linear(16, classes), after
         with torch.no_grad():
@@ -67,7 +67,7 @@ def scene():
 
 
 @pytest.mark.parametrize("after", OUTPUTS.values(), ids=list(OUTPUTS))
-def test_logits_are_found_in_what_a_network_returns(after):
+def test_logits_are_found_in_what_a_network_returns(after) -> None:
     (x, y), plain, model = scene(), wrapped(Net()), wrapped(Net(after))
     assert torch.equal(model.logits(x), plain.logits(x))
     assert torch.equal(model.both(x)[0], plain.logits(x))
@@ -76,7 +76,7 @@ def test_logits_are_found_in_what_a_network_returns(after):
 
 
 @pytest.mark.parametrize("after", [lambda z: z, lambda z: z[:, 0]], ids=["column", "row"])
-def test_one_logit_is_explained_by_lines_that_mend_it(after):
+def test_one_logit_is_explained_by_lines_that_mend_it(after) -> None:
     module = Net(after, classes=1)
     with pytest.raises(ValueError, match=r"One logit says the same as two"):
         wrapped(module, classes=2)
@@ -105,7 +105,7 @@ COMPILERS = {
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("compiler", COMPILERS.values(), ids=list(COMPILERS))
-def test_torchscript_is_taken_where_no_layer_inside_is_asked_for(compiler):
+def test_torchscript_is_taken_where_no_layer_inside_is_asked_for(compiler) -> None:
     net = nn.Sequential(nn.Flatten(), Net().layer).eval()
     script, (x, y) = compiler(net), scene()
     model = wrapped(nn.Sequential(script, nn.Identity()), "1")
@@ -125,7 +125,7 @@ NO_GRADIENT = {"int8": int8, "detach": lambda z: z.detach()}
 
 
 @pytest.mark.parametrize("after", NO_GRADIENT.values(), ids=list(NO_GRADIENT))
-def test_a_model_without_gradients_is_named_and_what_needs_none_is_offered(after):
+def test_a_model_without_gradients_is_named_and_what_needs_none_is_offered(after) -> None:
     (x, y), model = scene(), wrapped(Net(after), "layer")
     data, threat = ImageData(x, y, ("a", "b", "c"), "tiny"), Threat(Linf(), 0.1)
     blind = wrapped(nn.Sequential(Net(after), nn.Identity()), "1")
@@ -147,7 +147,7 @@ def test_a_model_without_gradients_is_named_and_what_needs_none_is_offered(after
             call()
 
 
-def test_mean_and_std_may_be_numbers_and_are_of_images_in_0_to_1():
+def test_mean_and_std_may_be_numbers_and_are_of_images_in_0_to_1() -> None:
     x, _ = scene()
     one, each = wrapped(Net(), mean=0.1, std=2), wrapped(Net(), mean=(0.1,), std=[2.0])
     assert torch.equal(one.logits(x), each.logits(x))
@@ -156,7 +156,7 @@ def test_mean_and_std_may_be_numbers_and_are_of_images_in_0_to_1():
             wrapped(Net(), **options)
 
 
-def test_what_is_wrapped_in_inference_mode_works_outside_and_what_is_made_there_is_named():
+def test_what_is_wrapped_in_inference_mode_works_outside_and_what_is_made_there_is_named() -> None:
     (x, y), net = scene(), Net()
     with torch.inference_mode():
         model = wrapped(net, mean=0.1, std=0.5)

@@ -32,7 +32,7 @@ def norms_in(logits):
 
 
 @pytest.fixture
-def eager(monkeypatch):
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every job is long enough, and the processor does not compute in bf16."""
     monkeypatch.setattr(standin, "WORTHWHILE", 0.0)
     monkeypatch.setattr(standin, "has_bf16", lambda device: False)
@@ -43,7 +43,7 @@ def eager(monkeypatch):
     [(net(), 0), (net(shared=True), 1), (net(Branching()), 2)],
     ids=["folded", "a convolution used twice", "untraceable"],
 )
-def test_a_copy_has_the_models_logits_and_gradients(model, left):
+def test_a_copy_has_the_models_logits_and_gradients(model, left) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     logits = standin.copy_of(model, "float32")
     assert norms_in(logits) == left
@@ -58,7 +58,7 @@ def test_a_copy_has_the_models_logits_and_gradients(model, left):
         assert torch.equal(value, before[name]), name
 
 
-def test_a_copy_in_low_precision_agrees_as_far_as_it_goes():
+def test_a_copy_in_low_precision_agrees_as_far_as_it_goes() -> None:
     model = net()
     logits = standin.copy_of(model, "bf16")
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_a_copy_in_low_precision_agrees_as_far_as_it_goes():
     assert not standin.agrees(spread(model), logits, IMAGES, "float32")
 
 
-def test_other_weights_and_numbers_that_are_none_do_not_agree():
+def test_other_weights_and_numbers_that_are_none_do_not_agree() -> None:
     model = net()
     logits = standin.copy_of(net(seed=1), "float32")
     assert not standin.agrees(spread(model), logits, IMAGES, "bf16")
@@ -77,7 +77,7 @@ def test_other_weights_and_numbers_that_are_none_do_not_agree():
     assert standin.agrees(spread(model), standin.channels_last(model.logits), IMAGES, "float32")
 
 
-def test_a_model_is_asked_in_channels_last_memory_where_a_stand_in_works(eager):
+def test_a_model_is_asked_in_channels_last_memory_where_a_stand_in_works(eager) -> None:
     model, given = net(), []
     model.body[0].register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
     attack = pgd(Linf(), 0.05, steps=10)
@@ -93,7 +93,9 @@ def test_a_model_is_asked_in_channels_last_memory_where_a_stand_in_works(eager):
     assert not first_in_channels_last(fast=False)
 
 
-def test_short_jobs_and_models_in_other_states_get_none(eager, monkeypatch):
+def test_short_jobs_and_models_in_other_states_get_none(
+    eager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert standin.faster(net(), IMAGES, 10) is not None
     assert standin.faster(net().double(), IMAGES.double(), 10) is None
     assert standin.faster(net().train(), IMAGES, 10) is None
@@ -101,12 +103,12 @@ def test_short_jobs_and_models_in_other_states_get_none(eager, monkeypatch):
     assert standin.faster(net(), IMAGES, 10) is None
 
 
-def test_a_random_model_gets_none(eager):
+def test_a_random_model_gets_none(eager) -> None:
     with torch.no_grad():
         assert standin.faster(net(Noisy()), IMAGES, 10) is None
 
 
-def test_a_stand_in_follows_the_weights(eager):
+def test_a_stand_in_follows_the_weights(eager) -> None:
     model = net()
     first = standin.faster(model, IMAGES, 10)
     assert standin.faster(model, IMAGES, 10) is first
@@ -122,7 +124,7 @@ def test_a_stand_in_follows_the_weights(eager):
     assert standin.faster(model, IMAGES, 10, said=spread(model)) is None
 
 
-def test_the_copy_follows_from_model_job_and_processor(monkeypatch):
+def test_the_copy_follows_from_model_job_and_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """No clock and no file: neither a busy machine nor a user's cache changes a number."""
     monkeypatch.setattr(standin, "WORTHWHILE", 0.0)
     for native, low, wanted in (
@@ -138,13 +140,17 @@ def test_the_copy_follows_from_model_job_and_processor(monkeypatch):
     assert standin.precisions(flat, IMAGES, 10) == ()
 
 
-def test_where_low_precision_does_not_agree_the_exact_copy_does(eager, monkeypatch):
+def test_where_low_precision_does_not_agree_the_exact_copy_does(
+    eager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(standin, "has_bf16", lambda device: True)
     monkeypatch.setattr(standin, "TOLERANCE", {"float32": 1e-3, "bf16": 0.0})
     assert standin.faster(net(), IMAGES, 10).precision == "float32"
 
 
-def test_an_evaluation_names_the_copies_and_knows_itself_by_them(eager, monkeypatch):
+def test_an_evaluation_names_the_copies_and_knows_itself_by_them(
+    eager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, threat = net(centred=True), Threat(Linf(), 0.02)
     data = ImageData(IMAGES, spread(model).argmax(dim=1), tuple("abcd"), "noise")
     attacks = [pgd(Linf(), 0.02, steps=3)]
@@ -158,14 +164,14 @@ def test_an_evaluation_names_the_copies_and_knows_itself_by_them(eager, monkeypa
     assert evaluate(model, data, threat, attacks=attacks).as_json()["attacks"][0]["copy"] == "bf16"
 
 
-def test_the_cost_of_a_model_is_its_own():
+def test_the_cost_of_a_model_is_its_own() -> None:
     """Not that of another with the same weights' shapes, which was looked at before."""
     wide, narrow = net(nn.Conv2d(6, 6, 3, padding=1)), net(nn.Conv2d(6, 6, 3, stride=4))
     assert standin.work(narrow, IMAGES) < standin.work(wide, IMAGES)
     assert standin.work(wide, IMAGES) > standin.work(net(), IMAGES)
 
 
-def watched(monkeypatch):
+def watched(monkeypatch: pytest.MonkeyPatch):
     """The stand-ins that attacks are given from now on."""
     given, faster = [], room.faster
 
@@ -177,7 +183,9 @@ def watched(monkeypatch):
     return given
 
 
-def test_an_attack_through_a_stand_in_reports_what_the_model_says(eager, monkeypatch):
+def test_an_attack_through_a_stand_in_reports_what_the_model_says(
+    eager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = net(centred=True)
     y = spread(model).argmax(dim=1)
     attack = pgd(Linf(), 0.02, steps=10)

@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ instance = Net()
 
 
 @pytest.fixture
-def file(tmp_path, monkeypatch):
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "beside_this_file.py").write_text("CLASSES = 3\n")
     monkeypatch.delitem(sys.modules, "beside_this_file", raising=False)
     path = tmp_path / "my_model.py"
@@ -51,7 +52,7 @@ def user(spec, **others):
     return load_user_model(str(spec), **settings)
 
 
-def test_a_users_file_becomes_a_classifier(file):
+def test_a_users_file_becomes_a_classifier(file) -> None:
     path = list(sys.path)
     state = torch.get_rng_state()
     model = user(f"{file}:factory", mean=[0.5])
@@ -66,7 +67,7 @@ def test_a_users_file_becomes_a_classifier(file):
     assert torch.equal(user(f"{file}:factory").body[1].weight, model.body[1].weight)
 
 
-def test_our_weights_bring_their_mean(file, tmp_path):
+def test_our_weights_bring_their_mean(file, tmp_path: Path) -> None:
     model = user(f"{file}:factory", seed=1, mean=[0.25])
     weights = tmp_path / "w.safetensors"
     save(model, weights)
@@ -76,7 +77,7 @@ def test_our_weights_bring_their_mean(file, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
-def test_plain_state_dicts_fit_with_or_without_a_prefix(file, tmp_path, prefix):
+def test_plain_state_dicts_fit_with_or_without_a_prefix(file, tmp_path: Path, prefix) -> None:
     model = user(f"{file}:factory", seed=1)
     weights = tmp_path / "w.safetensors"
     save_file({prefix + k: v for k, v in model.body.state_dict().items()}, weights)
@@ -85,7 +86,7 @@ def test_plain_state_dicts_fit_with_or_without_a_prefix(file, tmp_path, prefix):
     assert torch.equal(again(x), model(x))
 
 
-def test_weights_that_do_not_fit_are_refused(file, tmp_path):
+def test_weights_that_do_not_fit_are_refused(file, tmp_path: Path) -> None:
     pickle = tmp_path / "w.pt"
     torch.save(nn.Linear(2, 2).state_dict(), pickle)
     with pytest.raises(DataError, match=r"is a pickle .*convert it once"):
@@ -109,12 +110,12 @@ def test_weights_that_do_not_fit_are_refused(file, tmp_path):
         ("no-name", ValueError, r"must have the form path/to/file.py:factory"),
     ],
 )
-def test_factories_that_do_not_fit_are_refused(file, name, error, message):
+def test_factories_that_do_not_fit_are_refused(file, name, error, message) -> None:
     with pytest.raises(error, match=message):
         user(f"{file}:{name}")
 
 
-def test_files_that_do_not_fit_are_refused(file, tmp_path):
+def test_files_that_do_not_fit_are_refused(file, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must have the form path/to/file.py:factory"):
         user(file)
     with pytest.raises(ValueError, match=r"must name a Python file; got no file"):
@@ -129,6 +130,6 @@ def test_files_that_do_not_fit_are_refused(file, tmp_path):
     assert set(sys.modules) == before
 
 
-def test_the_contract_is_checked(file):
+def test_the_contract_is_checked(file) -> None:
     with pytest.raises(ValueError, match=r"logits of shape \(1, 4\)"):
         user(f"{file}:factory", classes=4)

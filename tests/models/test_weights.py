@@ -1,5 +1,6 @@
 import errno
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,16 +20,16 @@ def small(name="mlp", seed=0, **options):
     return build(name, shape=SHAPE, classes=3, seed=seed, mean=[0.1], std=[0.3], options=options)
 
 
-def foreign():
+def foreign() -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path):
     return tmp_path / "models" / "model.safetensors"
 
 
-def test_a_folder_stands_for_the_weights_in_it(tmp_path):
+def test_a_folder_stands_for_the_weights_in_it(tmp_path: Path) -> None:
     model = small()
     save(model, tmp_path / "run" / "model.safetensors", metadata={"seed": 5})
     again, facts = load(str(tmp_path / "run"))
@@ -40,7 +41,7 @@ def test_a_folder_stands_for_the_weights_in_it(tmp_path):
         load(tmp_path)
 
 
-def test_round_trip_with_metadata(path):
+def test_round_trip_with_metadata(path) -> None:
     recipe = {"dataset": "digits", "class_names": ["a", "b", "c"], "recipe": {"eps": 0.25}}
     model = small()
     save(model, path, metadata=recipe)
@@ -57,7 +58,7 @@ def test_round_trip_with_metadata(path):
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
 
 
-def test_precision_is_kept(path):
+def test_precision_is_kept(path) -> None:
     model = small().double()
     save(model, path)
     again, _ = load(path)
@@ -65,13 +66,13 @@ def test_precision_is_kept(path):
     assert torch.equal(again(x), model(x))
 
 
-def test_the_same_model_gives_the_same_bytes(path, tmp_path):
+def test_the_same_model_gives_the_same_bytes(path, tmp_path: Path) -> None:
     for target in (path, tmp_path / "other"):
         save(small(), target, metadata={"b": 1, "a": 2})
     assert path.read_bytes() == (tmp_path / "other").read_bytes()
 
 
-def test_saving_leaves_the_model_alone_and_load_into_fills_another(path):
+def test_saving_leaves_the_model_alone_and_load_into_fills_another(path) -> None:
     model, other = small(seed=0).train(), small(seed=1).train()
     save(model, path, metadata={"note": "hello"})
     assert model.training
@@ -81,7 +82,7 @@ def test_saving_leaves_the_model_alone_and_load_into_fills_another(path):
     assert torch.equal(other(x), model(x))
 
 
-def test_channels_last_and_tied_weights_are_saved(path):
+def test_channels_last_and_tied_weights_are_saved(path) -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 3))
     module[2].weight = module[1].weight
     model = wrap(module, shape=SHAPE, classes=3, embedding="2")
@@ -95,7 +96,7 @@ def test_channels_last_and_tied_weights_are_saved(path):
     torch.testing.assert_close(load(path)[0](x), convolutional(x))
 
 
-def test_foreign_models_need_their_module(path):
+def test_foreign_models_need_their_module(path) -> None:
     module = foreign()
     save(wrap(module, shape=SHAPE, classes=3, embedding="0", mean=[0.5]), path)
     with pytest.raises(DataError, match=r"not built in. Pass its module"):
@@ -113,13 +114,13 @@ def test_foreign_models_need_their_module(path):
         ({"x": [torch.zeros(1)]}, r"hold only what JSON can.*Convert tensors"),
     ],
 )
-def test_metadata_that_cannot_be_kept_is_refused(path, metadata, message):
+def test_metadata_that_cannot_be_kept_is_refused(path, metadata, message) -> None:
     with pytest.raises(ValueError, match=message):
         save(small(), path, metadata=metadata)
     assert not path.exists()
 
 
-def test_state_that_is_no_tensor_is_refused(path):
+def test_state_that_is_no_tensor_is_refused(path) -> None:
     class Strange(nn.Flatten):
         def get_extra_state(self):
             return {"a": 1}
@@ -129,11 +130,13 @@ def test_state_that_is_no_tensor_is_refused(path):
         save(wrap(module, shape=SHAPE, classes=3, embedding="0"), path)
 
 
-def test_a_full_disk_leaves_the_old_file_and_no_half_one(path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file_and_no_half_one(
+    path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(small(), path)
     before = path.read_bytes()
 
-    def full(_):
+    def full(_) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("notbugs.data.writing.os.fsync", full)
@@ -143,7 +146,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(path, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_an_unwritable_folder_is_reported(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     with pytest.raises(StoreError, match=r"Cannot write .*file/model.*"):
@@ -154,13 +157,13 @@ def test_an_unwritable_folder_is_reported(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
-def test_missing_file(path):
+def test_missing_file(path) -> None:
     with pytest.raises(DataError, match=r"No weights file '.*model.safetensors'. Check the path"):
         load(path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_pickles_are_refused_with_the_recipe(tmp_path, zipped):
+def test_pickles_are_refused_with_the_recipe(tmp_path: Path, zipped) -> None:
     file = tmp_path / "model.pt"
     torch.save(small().state_dict(), file, _use_new_zipfile_serialization=zipped)
     for reader in (load, read_metadata):
@@ -168,7 +171,7 @@ def test_pickles_are_refused_with_the_recipe(tmp_path, zipped):
             reader(file)
 
 
-def test_a_header_that_starts_like_a_pickle_is_no_pickle(tmp_path):
+def test_a_header_that_starts_like_a_pickle_is_no_pickle(tmp_path: Path) -> None:
     for extra in range(600):  # some header length gives the first bytes 80 02
         file = tmp_path / "x.safetensors"
         write_tensors(file, {"a": torch.zeros(1)}, {"note": "x" * extra})
@@ -182,7 +185,7 @@ def test_a_header_that_starts_like_a_pickle_is_no_pickle(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 5, 40, 0.5, 0.99])
-def test_truncated_files_are_refused(path, keep):
+def test_truncated_files_are_refused(path, keep) -> None:
     save(small(), path)
     content = path.read_bytes()
     path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
@@ -190,7 +193,7 @@ def test_truncated_files_are_refused(path, keep):
         load(path)
 
 
-def test_corrupt_headers_are_refused(path):
+def test_corrupt_headers_are_refused(path) -> None:
     save(small(), path)
     content = bytearray(path.read_bytes())
     content[8:12] = b"\xff\xfe\x00{"
@@ -199,7 +202,7 @@ def test_corrupt_headers_are_refused(path):
         load(path)
 
 
-def test_safetensors_of_others_are_refused(tmp_path):
+def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "plain.safetensors"
     save_file({"a": torch.zeros(1)}, file)
     for reader in (load, read_metadata, lambda p: load_into(small(), p)):
@@ -218,7 +221,7 @@ def test_safetensors_of_others_are_refused(tmp_path):
         ({"options": {"width": 4, "depth": 2}}, r"weights of another model: missing"),
     ],
 )
-def test_descriptions_that_do_not_fit_are_refused(path, change, message):
+def test_descriptions_that_do_not_fit_are_refused(path, change, message) -> None:
     model = small()
     save(model, path)
     described = read_metadata(path) | change
@@ -228,7 +231,7 @@ def test_descriptions_that_do_not_fit_are_refused(path, change, message):
         load(path)
 
 
-def retyped(path, name, dtype):
+def retyped(path, name, dtype) -> None:
     """Gives a tensor another dtype of the same size, in the header alone."""
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
@@ -242,7 +245,7 @@ OF_OTHERS = [False, True]
 """Whether the file holds no digest, as others write them."""
 
 
-def without_digest(path):
+def without_digest(path) -> None:
     save_file(load_file(path), path, {KEY: json.dumps(read_metadata(path))})
 
 
@@ -255,7 +258,7 @@ READERS = {
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 @pytest.mark.parametrize("of_others", OF_OTHERS)
 @pytest.mark.parametrize("name", ["mean", "body.head.bias"])
-def test_a_weight_of_another_dtype_is_refused(path, reader, of_others, name):
+def test_a_weight_of_another_dtype_is_refused(path, reader, of_others, name) -> None:
     """A bias of 0.08, read as an integer, would become 1034402368."""
     save(small(), path)
     if of_others:
@@ -268,7 +271,7 @@ def test_a_weight_of_another_dtype_is_refused(path, reader, of_others, name):
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused(path, reader, value):
+def test_weights_that_are_not_finite_are_refused(path, reader, value) -> None:
     model = small()
     with torch.no_grad():
         model.body.head.bias[1] = value
@@ -277,7 +280,7 @@ def test_weights_that_are_not_finite_are_refused(path, reader, value):
         reader(path)
 
 
-def test_a_mask_of_infinities_is_a_state_like_any_other(path):
+def test_a_mask_of_infinities_is_a_state_like_any_other(path) -> None:
     def masked():
         module = foreign()
         module.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
@@ -292,7 +295,7 @@ def test_a_mask_of_infinities_is_a_state_like_any_other(path):
         load(path, masked())
 
 
-def test_a_flipped_bit_anywhere_is_noticed(path):
+def test_a_flipped_bit_anywhere_is_noticed(path) -> None:
     save(small(), path, metadata={"note": "hello"})
     content = path.read_bytes()
     for place in range(9, len(content), len(content) // 40):
@@ -301,14 +304,14 @@ def test_a_flipped_bit_anywhere_is_noticed(path):
             load(path)
 
 
-def test_a_description_that_is_no_json_is_refused(path):
+def test_a_description_that_is_no_json_is_refused(path) -> None:
     path.parent.mkdir()
     save_file({"a": torch.zeros(1)}, path, {KEY: "{"})
     with pytest.raises(DataError, match=r"The description in .* is damaged: it is no JSON"):
         read_metadata(path)
 
 
-def test_weights_of_another_model_are_refused_and_the_model_unchanged(path):
+def test_weights_of_another_model_are_refused_and_the_model_unchanged(path) -> None:
     save(small("linear"), path)
     model = small()
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -321,7 +324,7 @@ def test_weights_of_another_model_are_refused_and_the_model_unchanged(path):
         assert torch.equal(value, before[key])
 
 
-def test_a_path_may_be_a_string(tmp_path):
+def test_a_path_may_be_a_string(tmp_path: Path) -> None:
     model = build("linear", shape=(1, 2, 2), classes=2, seed=0)
     save(model, str(tmp_path / "m.safetensors"), metadata={"a": 1})
     again, facts = load(str(tmp_path / "m.safetensors"))

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -36,13 +38,13 @@ def images(shape=(1, 8, 8), n=3):
     return torch.rand(n, *shape, generator=generator("images"))
 
 
-def test_every_architecture_is_tested():
+def test_every_architecture_is_tested() -> None:
     assert set(NARROW) == set(ARCHITECTURES)
 
 
 @every
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_logits_and_embedding_agree(name, shape):
+def test_logits_and_embedding_agree(name, shape) -> None:
     model = narrow(name, shape).eval()
     x = images(shape)
     logits, embedding = model.both(x)
@@ -56,21 +58,21 @@ def test_logits_and_embedding_agree(name, shape):
 
 
 @every
-def test_embedding_never_runs_the_head(name):
+def test_embedding_never_runs_the_head(name) -> None:
     model = narrow(name).eval()
     model.body.head.register_forward_hook(lambda *_: pytest.fail("the head ran"))
     assert len(model.embed(images())) == 3
 
 
 @every
-def test_an_empty_batch_gives_empty_logits(name):
+def test_an_empty_batch_gives_empty_logits(name) -> None:
     model = narrow(name).eval()
     assert model(images(n=0)).shape == (0, 4)
     assert len(model.embed(images(n=0))) == 0
 
 
 @every
-def test_gradients_reach_the_images_and_not_the_parameters(name):
+def test_gradients_reach_the_images_and_not_the_parameters(name) -> None:
     model = narrow(name)
     x = images().requires_grad_()
     with frozen(model):
@@ -82,7 +84,7 @@ def test_gradients_reach_the_images_and_not_the_parameters(name):
 
 
 @every
-def test_rows_do_not_depend_on_their_batch_in_eval_mode(name):
+def test_rows_do_not_depend_on_their_batch_in_eval_mode(name) -> None:
     model = narrow(name).eval().double()
     x = images().double()
     single = torch.cat([model(row) for row in x.split(1)])
@@ -90,7 +92,7 @@ def test_rows_do_not_depend_on_their_batch_in_eval_mode(name):
 
 
 @every
-def test_saved_weights_give_the_same_bits(name, tmp_path):
+def test_saved_weights_give_the_same_bits(name, tmp_path: Path) -> None:
     model = narrow(name)
     model.train()(images(n=8))  # batch statistics must travel too
     path = tmp_path / "model.safetensors"
@@ -102,7 +104,7 @@ def test_saved_weights_give_the_same_bits(name, tmp_path):
 
 
 @every
-def test_seeds_decide_the_weights_and_nothing_else_is_reseeded(name):
+def test_seeds_decide_the_weights_and_nothing_else_is_reseeded(name) -> None:
     torch.rand(1)
     before = torch.get_rng_state()
     first, same, other = (narrow(name, seed=seed) for seed in (0, 0, 1))
@@ -112,7 +114,7 @@ def test_seeds_decide_the_weights_and_nothing_else_is_reseeded(name):
     assert not torch.equal(other.body.head.weight, first.body.head.weight)
 
 
-def test_weights_do_not_depend_on_the_callers_random_state():
+def test_weights_do_not_depend_on_the_callers_random_state() -> None:
     models = []
     for draws in (1, 7):
         torch.rand(draws)
@@ -121,7 +123,7 @@ def test_weights_do_not_depend_on_the_callers_random_state():
 
 
 @every
-def test_activations_keep_their_scale_at_the_start(name):
+def test_activations_keep_their_scale_at_the_start(name) -> None:
     model = narrow(name).train()  # with batch statistics, as in the first training step
     assert 0.01 < float(model(images(n=16)).detach().std()) < 30
 
@@ -136,12 +138,12 @@ def test_activations_keep_their_scale_at_the_start(name):
         ("carlini", {"width": 64, "hidden": 256}, 1_147_978),  # table I of arXiv:1608.04644
     ],
 )
-def test_sizes_are_the_published_ones(name, options, expected):
+def test_sizes_are_the_published_ones(name, options, expected) -> None:
     model = build(name, shape=(3, 32, 32), classes=10, seed=0, options=options)
     assert sum(p.numel() for p in model.parameters()) == expected
 
 
-def test_cnn_halves_images_until_they_are_seven_by_seven():
+def test_cnn_halves_images_until_they_are_seven_by_seven() -> None:
     def strides(size):
         model = build("cnn", shape=(1, size, size), classes=2, seed=0, options={"width": 1})
         return [m.stride[0] for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
@@ -152,42 +154,42 @@ def test_cnn_halves_images_until_they_are_seven_by_seven():
     assert strides(32) == [1, 2, 2, 2, 1]
 
 
-def test_unequal_height_and_width():
+def test_unequal_height_and_width() -> None:
     assert narrow("cnn", (2, 5, 12))(images((2, 5, 12))).shape == (3, 4)
 
 
-def test_options_are_recorded_with_their_defaults():
+def test_options_are_recorded_with_their_defaults() -> None:
     assert default_options("cnn") == {"width": 32, "hidden": 64, "down": "stride"}
     model = build("cnn", shape=(1, 8, 8), classes=4, seed=0, options={"width": 2})
     assert model.options == {"width": 2, "hidden": 64, "down": "stride"}
     assert model.architecture == "cnn"
 
 
-def test_unknown_architecture_suggests_the_nearest():
+def test_unknown_architecture_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"Unknown architecture 'resnet19'. Did you mean 'resnet1"):
         build("resnet19", shape=(1, 8, 8), classes=4, seed=0)
 
 
-def test_unknown_option_suggests_the_nearest():
+def test_unknown_option_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"option of 'cnn' 'widht'. Did you mean 'width'"):
         build("cnn", shape=(1, 8, 8), classes=4, seed=0, options={"widht": 2})
 
 
 @pytest.mark.parametrize("name", ["densenet", "wide"])
 @pytest.mark.parametrize("depth", [4, 11])
-def test_impossible_depths_are_refused(name, depth):
+def test_impossible_depths_are_refused(name, depth) -> None:
     with pytest.raises(ValueError, match=r"`depth` must be 6 \* n \+ 4"):
         build(name, shape=(1, 8, 8), classes=4, seed=0, options={"depth": depth})
 
 
 @pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - {"linear", "fc"}))
-def test_options_below_one_are_refused(name):
+def test_options_below_one_are_refused(name) -> None:
     option = next(iter(NARROW[name]))
     with pytest.raises(ValueError, match=f"`{option}` must be at least 1"):
         build(name, shape=(1, 8, 8), classes=4, seed=0, options={option: 0})
 
 
-def test_options_of_another_type_are_refused():
+def test_options_of_another_type_are_refused() -> None:
     model = {"name": "cnn", "shape": (1, 8, 8), "classes": 4, "seed": 0}
     with pytest.raises(Exception, match=r"width"):
         build(**model, options={"width": 2.5})
@@ -202,13 +204,13 @@ def test_options_of_another_type_are_refused():
         (10**9, "`classes` must be at most 100,000; got 1,000,000,000"),
     ],
 )
-def test_a_number_of_classes_that_cannot_be(name: str, classes: int, said: str):
+def test_a_number_of_classes_that_cannot_be(name: str, classes: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         build(name, shape=(3, 32, 32), classes=classes, seed=0)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_network_beyond_all_measure_is_refused_before_it_is_made(name: str):
+def test_a_network_beyond_all_measure_is_refused_before_it_is_made(name: str) -> None:
     for option, value in default_options(name).items():
         if isinstance(value, int):
             with pytest.raises(
@@ -217,7 +219,7 @@ def test_a_network_beyond_all_measure_is_refused_before_it_is_made(name: str):
                 build(name, shape=(3, 32, 32), classes=10, seed=0, options={option: 10**7})
 
 
-def test_a_network_beyond_memory_is_refused_before_it_is_made():
+def test_a_network_beyond_memory_is_refused_before_it_is_made() -> None:
     with pytest.raises(ValueError, match=r"network 'mlp' that fits into memory; got .* GB"):
         build("mlp", shape=(3, 32, 32), classes=10, seed=0, options={"width": 65_536, "depth": 99})
     with pytest.raises(ValueError, match=r"network 'linear' that fits into memory"):

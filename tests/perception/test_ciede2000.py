@@ -52,12 +52,12 @@ def images(n, name="x", shape=(3, 4, 4)):
     return random.uniform(random.row_keys(n, name), shape, torch.float64)
 
 
-def test_the_table_is_whole():
+def test_the_table_is_whole() -> None:
     assert TABLE.shape == (34, 7)
 
 
 @pytest.mark.parametrize("row", range(34), ids=lambda row: f"pair {row + 1}")
-def test_every_pair_of_the_table_has_its_difference_both_ways(row):
+def test_every_pair_of_the_table_has_its_difference_both_ways(row) -> None:
     first, second, wanted = TABLE[row, :3], TABLE[row, 3:6], float(TABLE[row, 6])
     assert float(ciede2000(first, second)) == pytest.approx(wanted, abs=1e-4)
     assert float(ciede2000(second, first)) == pytest.approx(wanted, abs=1e-4)
@@ -75,12 +75,12 @@ def test_every_pair_of_the_table_has_its_difference_both_ways(row):
         ((0.5, 0.5, 0.5), (53.3890, 0, 0)),
     ],
 )
-def test_srgb_becomes_cielab(rgb, wanted):
+def test_srgb_becomes_cielab(rgb, wanted) -> None:
     found = lab(torch.tensor(rgb, dtype=torch.float64).reshape(1, 3, 1, 1)).flatten()
     torch.testing.assert_close(found, torch.tensor(wanted).double(), atol=0.02, rtol=0)
 
 
-def test_greys_have_no_colour_and_one_channel_is_grey():
+def test_greys_have_no_colour_and_one_channel_is_grey() -> None:
     grey = torch.linspace(0, 1, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
     found = lab(grey)
     assert float(found[:, 1:].abs().max()) < 1e-9
@@ -89,7 +89,7 @@ def test_greys_have_no_colour_and_one_channel_is_grey():
     assert float(found[:, 0].max()) == pytest.approx(100)
 
 
-def test_gradients_are_those_of_the_value():
+def test_gradients_are_those_of_the_value() -> None:
     x, y = images(2), images(2, "y")
     difference = ColourDistance()
     assert torch.autograd.gradcheck(lambda v: difference(v, y), (x.requires_grad_(),))
@@ -98,7 +98,7 @@ def test_gradients_are_those_of_the_value():
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 @pytest.mark.parametrize("other", ["equal", "a last digit off", "coloured", "black", "white"])
 @pytest.mark.parametrize("grey", [True, False])
-def test_gradients_are_finite_at_equal_colours_and_greys(kind, other, grey):
+def test_gradients_are_finite_at_equal_colours_and_greys(kind, other, grey) -> None:
     x = images(3).to(kind)
     if grey:
         x = x[:, :1].expand(-1, 3, -1, -1).clone()
@@ -119,7 +119,7 @@ def test_gradients_are_finite_at_equal_colours_and_greys(kind, other, grey):
     assert float(at.grad.abs().max()) < 1e3  # 100 levels of lightness over a range of 1, 48 pixels
 
 
-def test_the_distance_is_the_mean_over_pixels_and_treats_rows_apart():
+def test_the_distance_is_the_mean_over_pixels_and_treats_rows_apart() -> None:
     x, y = images(3), images(3, "y")
     each = colour_difference(x, y)
     assert each.shape == (3, 4, 4)
@@ -128,7 +128,7 @@ def test_the_distance_is_the_mean_over_pixels_and_treats_rows_apart():
     assert ColourDistance()(x, x).tolist() == [0, 0, 0]
 
 
-def test_other_channels_and_shapes_are_refused():
+def test_other_channels_and_shapes_are_refused() -> None:
     x = images(2, shape=(4, 3, 3))
     with pytest.raises(ValueError, match=r"\[n, 3, height, width\] .*got shape .*drop a fourth"):
         lab(x)

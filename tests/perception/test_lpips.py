@@ -42,7 +42,7 @@ def made(name, shape=(3, 32, 32)):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_every_family_has_layers_to_measure_by(name):
+def test_every_family_has_layers_to_measure_by(name) -> None:
     model, x, y = made(name), images(3, (3, 32, 32)), images(3, (3, 32, 32), "y")
     distance = lpips(model)
     if name in LAYERS:
@@ -59,7 +59,7 @@ def test_every_family_has_layers_to_measure_by(name):
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
-def test_it_is_the_formula_written_out():
+def test_it_is_the_formula_written_out() -> None:
     model, x, _ = small_net(2)
     model, x = model.double(), x.double()
     y = images(2, name="y", kind=torch.float64)
@@ -77,7 +77,7 @@ def test_it_is_the_formula_written_out():
         assert float(found[row]) == pytest.approx(wanted, rel=1e-6)
 
 
-def test_gradients_are_those_of_the_value_and_finite_where_nothing_is_active():
+def test_gradients_are_those_of_the_value_and_finite_where_nothing_is_active() -> None:
     model, x, _ = small_net(2)
     model, x = model.double(), x.double()
     y = images(2, name="y", kind=torch.float64)
@@ -90,7 +90,7 @@ def test_gradients_are_those_of_the_value_and_finite_where_nothing_is_active():
     assert bool(at.grad.isfinite().all())
 
 
-def test_images_of_another_dtype_are_taken_in_the_models():
+def test_images_of_another_dtype_are_taken_in_the_models() -> None:
     model, x, _ = small_net(2)
     y = images(2, name="y")
     torch.testing.assert_close(lpips(model)(x.double(), y.double()), lpips(model)(x, y))
@@ -99,7 +99,7 @@ def test_images_of_another_dtype_are_taken_in_the_models():
 class Foreign(nn.Module):
     """Nested, with functions between its layers."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(1, 4, 3, padding=1)
         self.deep = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.ReLU(inplace=True))
@@ -109,13 +109,13 @@ class Foreign(nn.Module):
         return self.head(self.deep(torch.relu(self.stem(x))).mean(dim=(2, 3)))
 
 
-def test_a_foreign_module_is_measured_by_its_last_layer_of_each_size():
+def test_a_foreign_module_is_measured_by_its_last_layer_of_each_size() -> None:
     model = wrap(Foreign(), shape=(1, 8, 8), classes=5, embedding="deep")
     assert lpips(model).layers == ("stem", "deep")
     assert bool((lpips(model)(images(2), images(2, name="y")) > 0).all())
 
 
-def test_layers_that_cannot_be_measured_by_are_refused():
+def test_layers_that_cannot_be_measured_by_are_refused() -> None:
     model, x, _ = small_net(2)
     with pytest.raises(ValueError, match=r"Unknown layer 'trunk\.10'\. Did you mean 'trunk\.1'"):
         lpips(model, ["trunk.10"])
@@ -129,7 +129,7 @@ def test_layers_that_cannot_be_measured_by_are_refused():
 class Package(nn.Module):
     """A stand-in for `lpips.LPIPS`: the mean square of what it is handed, scaled to [-1, 1]."""
 
-    def __init__(self, net, verbose):
+    def __init__(self, net, verbose) -> None:
         super().__init__()
         self.net, self.weight, self.drop = net, nn.Parameter(torch.ones(())), nn.Dropout(0.5)
 
@@ -141,11 +141,11 @@ class Package(nn.Module):
         return change.square().mean(dim=(1, 2, 3), keepdim=True)
 
 
-def offline(net, verbose):
+def offline(net, verbose) -> None:
     raise OSError("<urlopen error no network>")
 
 
-def test_the_calibrated_one_is_the_packages_own(monkeypatch):
+def test_the_calibrated_one_is_the_packages_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=Package))
     distance, x, y = calibrated_lpips("vgg"), images(2), images(2, name="y")
     wanted = (4 * (x - y).square()).mean(dim=(1, 2, 3))
@@ -156,7 +156,9 @@ def test_the_calibrated_one_is_the_packages_own(monkeypatch):
     assert distance.model.weight.grad is None
 
 
-def test_where_the_calibrated_one_cannot_be_had_the_remedy_is_named(monkeypatch):
+def test_where_the_calibrated_one_cannot_be_had_the_remedy_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with pytest.raises(ValueError, match=r"`net` must be one of alex, vgg, squeeze; got 'resnet'"):
         calibrated_lpips("resnet")
     monkeypatch.setitem(sys.modules, "lpips", None)
@@ -168,7 +170,7 @@ def test_where_the_calibrated_one_cannot_be_had_the_remedy_is_named(monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the package itself
-def test_uncalibrated_it_is_the_packages_own_on_the_same_net():
+def test_uncalibrated_it_is_the_packages_own_on_the_same_net() -> None:
     package = pytest.importorskip("lpips")
     theirs = package.LPIPS(net="alex", lpips=False, pnet_rand=True, pretrained=False, verbose=False)
     theirs = theirs.double().eval()

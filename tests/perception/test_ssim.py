@@ -38,12 +38,12 @@ def noisy(n, shape, name="y"):
 
 
 @pytest.mark.parametrize("shape", REFERENCE, ids=str)
-def test_it_is_the_value_of_scikit_image(shape):
+def test_it_is_the_value_of_scikit_image(shape) -> None:
     assert float(ssim(*pair(*shape))) == pytest.approx(REFERENCE[shape], abs=1e-12)
 
 
 @pytest.mark.parametrize("shape", REFERENCE, ids=str)
-def test_it_is_what_scikit_image_says_where_it_is_installed(shape):
+def test_it_is_what_scikit_image_says_where_it_is_installed(shape) -> None:
     metrics = pytest.importorskip("skimage.metrics")
     x, y = pair(*shape)
     found = metrics.structural_similarity(
@@ -72,7 +72,7 @@ def means(x, y, sigma, radius):
 
 
 @pytest.mark.parametrize(("scales", "side", "radius"), [(5, 178, 5), (3, 28, 2), (1, 20, 5)])
-def test_several_scales_are_the_formula_written_out(scales, side, radius):
+def test_several_scales_are_the_formula_written_out(scales, side, radius) -> None:
     x, y = noisy(2, (2, side, side + 3))
     powers = SCALES if scales == 5 else [p / sum(SCALES[:scales]) for p in SCALES[:scales]]
     sigma = 1.5 * (2 * radius + 1) / 11
@@ -97,7 +97,7 @@ def test_several_scales_are_the_formula_written_out(scales, side, radius):
 @pytest.mark.parametrize(
     ("shape", "window"), [((1, 3, 5), 3), ((1, 8, 8), 5), ((3, 10, 30), 5), ((1, 11, 12), 11)]
 )
-def test_small_images_have_a_smaller_window_of_the_same_form(shape, window):
+def test_small_images_have_a_smaller_window_of_the_same_form(shape, window) -> None:
     x, y = noisy(3, shape)
     own = ssim(x, y, window=window, sigma=1.5 * window / 11)
     torch.testing.assert_close(ssim(x, y), own, rtol=0, atol=0)
@@ -107,7 +107,7 @@ def test_small_images_have_a_smaller_window_of_the_same_form(shape, window):
 @pytest.mark.parametrize(
     "distance", [SSIMDistance(), SSIMDistance(window=3), MultiScaleDistance(2, window=5)], ids=str
 )
-def test_a_distance_is_0_for_equal_images_symmetric_and_row_by_row(distance):
+def test_a_distance_is_0_for_equal_images_symmetric_and_row_by_row(distance) -> None:
     x, y = noisy(4, (2, 12, 12))
     assert float(distance(x, x).abs().max()) < 1e-12
     torch.testing.assert_close(distance(x, y), distance(y, x))
@@ -118,7 +118,7 @@ def test_a_distance_is_0_for_equal_images_symmetric_and_row_by_row(distance):
 
 
 @pytest.mark.parametrize("distance", [SSIMDistance(window=3), MultiScaleDistance(2, window=3)])
-def test_gradients_are_those_of_the_value_and_finite_at_equal_and_black_images(distance):
+def test_gradients_are_those_of_the_value_and_finite_at_equal_and_black_images(distance) -> None:
     x, y = noisy(2, (1, 6, 6))
     assert torch.autograd.gradcheck(lambda v: distance(v, y), (x.clone().requires_grad_(),))
     for same in (x, torch.zeros_like(x)):
@@ -127,7 +127,7 @@ def test_gradients_are_those_of_the_value_and_finite_at_equal_and_black_images(d
         assert float(at.grad.abs().max()) < 1e-6  # a minimum
 
 
-def test_opposite_patterns_count_as_nothing_alike_over_scales_and_have_a_gradient():
+def test_opposite_patterns_count_as_nothing_alike_over_scales_and_have_a_gradient() -> None:
     x, _ = noisy(2, (1, 12, 12))
     at = (1 - x).requires_grad_()
     found = ms_ssim(at, x, scales=2, window=5)
@@ -136,13 +136,13 @@ def test_opposite_patterns_count_as_nothing_alike_over_scales_and_have_a_gradien
     assert bool(at.grad.isfinite().all())
 
 
-def test_half_precision_is_raised():
+def test_half_precision_is_raised() -> None:
     x, y = (v.to(torch.bfloat16) for v in noisy(2, (1, 8, 8)))
     assert ssim(x, y).dtype == torch.float32
     torch.testing.assert_close(ssim(x, y), ssim(x.float(), y.float()))
 
 
-def test_images_that_do_not_fit_are_refused_with_the_remedy():
+def test_images_that_do_not_fit_are_refused_with_the_remedy() -> None:
     x, y = noisy(2, (1, 28, 28))
     with pytest.raises(ValueError, match=r"`y` must have the shape of `x`.*row by row"):
         ssim(x, y[:1])

@@ -37,7 +37,7 @@ def launched(*arguments, launcher=TORCHRUN):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+def pair(tmp_path_factory: pytest.TempPathFactory):
     """What each of two processes got: (its words, its tensors)."""
     folder = tmp_path_factory.mktemp("pair")
     done = launched(Path(jobs.__file__), "everything", folder)
@@ -51,7 +51,7 @@ def pair(tmp_path_factory):
     ]
 
 
-def test_they_hear_each_other_and_share_errors(pair):
+def test_they_hear_each_other_and_share_errors(pair) -> None:
     for rank, (found, _) in enumerate(pair):
         assert found["heard"] == [0, 1]
         assert found["alone"] == [0]
@@ -59,7 +59,7 @@ def test_they_hear_each_other_and_share_errors(pair):
         assert found["first"] == (rank == 0)
 
 
-def test_both_end_with_the_same(pair):
+def test_both_end_with_the_same(pair) -> None:
     (first, ours), (second, theirs) = pair
     assert first["verdict"]["broken_by"] == second["verdict"]["broken_by"]
     assert first["checks"] == second["checks"]
@@ -68,7 +68,7 @@ def test_both_end_with_the_same(pair):
 
 
 @pytest.mark.parametrize("name", jobs.RECIPES)
-def test_a_training_by_two_is_that_of_one(pair, name):
+def test_a_training_by_two_is_that_of_one(pair, name) -> None:
     """Also through batch norms, running statistics, moved weights and averages."""
     state, history = jobs.trained(name)
     for key, value in state.items():
@@ -77,7 +77,7 @@ def test_a_training_by_two_is_that_of_one(pair, name):
         assert mine == pytest.approx(two, rel=1e-6)
 
 
-def test_a_verdict_and_sets_by_two_are_those_of_one(pair, tmp_path):
+def test_a_verdict_and_sets_by_two_are_those_of_one(pair, tmp_path: Path) -> None:
     found, tensors = pair[0]
     model = jobs.learnt()
     verdict = jobs.judged(model, tmp_path)
@@ -91,7 +91,7 @@ def test_a_verdict_and_sets_by_two_are_those_of_one(pair, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_started_again_and_nothing_is_lost(tmp_path):
+def test_a_killed_process_is_started_again_and_nothing_is_lost(tmp_path: Path) -> None:
     """torchrun starts all anew; they go on from the checkpoint to the same weights."""
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     for folder in (broken, whole):
@@ -134,7 +134,7 @@ def two_alone(*arguments):
     return [(one.returncode, words) for one, words in zip(both, said, strict=True)]
 
 
-def test_the_process_that_is_left_says_what_happened(tmp_path):
+def test_the_process_that_is_left_says_what_happened(tmp_path: Path) -> None:
     (left, said), (killed, _) = two_alone(jobs.__file__, "killed", tmp_path)
     assert killed == -signal.SIGKILL
     assert left == 1
@@ -143,7 +143,7 @@ def test_the_process_that_is_left_says_what_happened(tmp_path):
     assert not (tmp_path / "end.safetensors").exists()
 
 
-def test_the_command_line_shares_its_work_under_accelerate(tmp_path):
+def test_the_command_line_shares_its_work_under_accelerate(tmp_path: Path) -> None:
     arguments = ("train", "--recipe", "pgd", "--epochs", "2", "--train-size", "200")
     launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     done = launched("-m", "notbugs", *arguments, "--out", tmp_path / "two", launcher=launcher)
@@ -158,7 +158,9 @@ def test_the_command_line_shares_its_work_under_accelerate(tmp_path):
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_what_one_process_alone_can_do_is_refused_to_two(rank, monkeypatch, capsys):
+def test_what_one_process_alone_can_do_is_refused_to_two(
+    rank, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", rank)
     with pytest.raises(SystemExit):
@@ -168,7 +170,7 @@ def test_what_one_process_alone_can_do_is_refused_to_two(rank, monkeypatch, caps
     assert "must be 1 for `notbugs data`; got 2" in said
 
 
-def test_bad_input_is_said_by_each_with_its_number():
+def test_bad_input_is_said_by_each_with_its_number() -> None:
     ended = two_alone("-m", "notbugs", "train", "--batch-size", "65", "--out", "no-such")
     for (status, said), begins in zip(ended, ("error:", "process 1: error:"), strict=True):
         assert status == 2
@@ -176,13 +178,13 @@ def test_bad_input_is_said_by_each_with_its_number():
         assert line.startswith(begins)
 
 
-def test_batches_must_divide(monkeypatch):
+def test_batches_must_divide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "count", lambda: 3)
     with pytest.raises(ValueError, match=r"`batch_size` must be divisible .* 3; got 32"):
         jobs.trained("pgd")
 
 
-def test_one_process_is_alone():
+def test_one_process_is_alone() -> None:
     assert (processes.count(), processes.rank(), processes.is_first()) == (1, 0, True)
     assert processes.everyone("x") == ["x"]
     assert processes.from_first(lambda: 3) == 3
@@ -191,7 +193,7 @@ def test_one_process_is_alone():
     assert processes.part(torch.arange(4)).tolist() == [0, 1, 2, 3]
 
 
-def test_work_in_batches_keeps_the_order_and_tells_how_far_it_is():
+def test_work_in_batches_keeps_the_order_and_tells_how_far_it_is() -> None:
     told = []
     a, b = processes.in_batches(10, 4, lambda i: (i, 2 * i), told.append)
     assert a.tolist() == list(range(10))

@@ -6,7 +6,7 @@ from report.made_run import make_run
 
 
 @pytest.fixture(scope="session")
-def run_folder(tmp_path_factory):
+def run_folder(tmp_path_factory: pytest.TempPathFactory):
     """A made-up run of ten classes, three seeds and three radii."""
     return make_run(tmp_path_factory.mktemp("run"))
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ src="page.html"></iframe><pre id="told"></pre><script>addEventListener("message"
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome, which is not installed")
-def test_a_phone_shows_the_page_offline_without_errors_or_overflow(page, tmp_path):
+def test_a_phone_shows_the_page_offline_without_errors_or_overflow(page, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     (tmp_path / "page.html").write_text(text.replace("</body>", PROBE), encoding="utf-8")
     frame = tmp_path / "frame.html"

@@ -11,7 +11,7 @@ def settings(config):
     return json.loads(json.dumps(asdict(config)))
 
 
-def test_a_preset_needs_no_flags():
+def test_a_preset_needs_no_flags() -> None:
     made = reproduction("ilyas2019", settings(config_for("digits", "laptop")))
     assert made.text == "notbugs reproduce ilyas2019 --data digits --preset laptop"
     assert made.complete
@@ -27,20 +27,20 @@ def test_a_preset_needs_no_flags():
         ({"architecture": "mlp", "options": {}}, "--architecture mlp"),
     ],
 )
-def test_what_differs_from_the_preset_becomes_a_flag(change, flags):
+def test_what_differs_from_the_preset_becomes_a_flag(change, flags) -> None:
     config = replace(config_for("digits", "laptop"), **change)
     made = reproduction("ilyas2019", settings(config))
     assert made.text.endswith(f"--preset laptop {flags}")
     assert made.complete
 
 
-def test_epochs_of_all_models_are_one_flag():
+def test_epochs_of_all_models_are_one_flag() -> None:
     made = reproduction("ilyas2019", settings(config_for("digits", "laptop").with_epochs(3)))
     assert made.text.endswith("--epochs 3")
     assert made.complete
 
 
-def test_a_users_model_and_folder_are_quoted():
+def test_a_users_model_and_folder_are_quoted() -> None:
     config = replace(
         config_for("folder:my photos", "laptop"),
         architecture="user",
@@ -56,14 +56,14 @@ def test_a_users_model_and_folder_are_quoted():
     "change",
     [{"push_steps": 7}, {"norm": "linf"}, {"architecture": "cnn", "options": {"width": 3}}],
 )
-def test_what_no_flag_can_say_is_owned_up_to(change):
+def test_what_no_flag_can_say_is_owned_up_to(change) -> None:
     config = replace(config_for("digits", "laptop"), **change)
     made = reproduction("ilyas2019", settings(config))
     assert made.text == "notbugs reproduce ilyas2019 --data digits --preset laptop"
     assert not made.complete
 
 
-def test_a_dataset_of_another_version():
+def test_a_dataset_of_another_version() -> None:
     made = reproduction("ilyas2019", {"data": "moons", "preset": "laptop"})
     assert made.text == "notbugs reproduce ilyas2019 --data moons --preset laptop"
     assert not made.complete

@@ -22,7 +22,7 @@ INF = float("inf")
 ROWS = torch.arange(60)
 
 
-def found(scale=1.0, norm="l2", never=0):
+def found(scale=1.0, norm="l2", never=0) -> Distances:
     """Sixty images, five of them wrong, distances from 0.02 to 1.1 times `scale`."""
     distance = scale * (ROWS.double() / 54) ** 1.5
     distance[:5] = 0
@@ -31,12 +31,12 @@ def found(scale=1.0, norm="l2", never=0):
     return Distances("A", norm, ROWS >= 5, distance)
 
 
-def points(*standing, n=60):
+def points(*standing, n=60) -> AccuracyCurve:
     eps = tuple(0.25 * i for i in range(len(standing)))
     return AccuracyCurve("PGD", "l2", n, eps, standing, exact=False)
 
 
-def falling(*tries, steps=10):
+def falling(*tries, steps=10) -> LossCurve:
     t = np.arange(steps + 1)
     runs = [
         LossRun(
@@ -62,7 +62,7 @@ def shown(axis, tick):
     return low <= tick.get_loc() <= high
 
 
-def assert_apart(figure):
+def assert_apart(figure) -> None:
     """No two texts of the figure meet, and none is cut."""
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi
@@ -83,7 +83,7 @@ def assert_apart(figure):
         assert min(across, down) <= 1.5, (text, other)
 
 
-def test_the_line_of_exact_distances_is_their_step_function():
+def test_the_line_of_exact_distances_is_their_step_function() -> None:
     each = found(never=3)
     (ax,) = accuracy_curves({"FMN": each.curve()}).axes
     x, y = lines(ax)["line:FMN"].get_xydata().T
@@ -96,7 +96,7 @@ def test_the_line_of_exact_distances_is_their_step_function():
     assert len(ax.collections) == 1  # the band
 
 
-def test_a_curve_of_points_is_drawn_through_them():
+def test_a_curve_of_points_is_drawn_through_them() -> None:
     curve = points(55, 40, 12)
     (ax,) = accuracy_curves({"PGD": curve}).axes
     line = lines(ax)["line:PGD"]
@@ -108,7 +108,7 @@ def test_a_curve_of_points_is_drawn_through_them():
     assert band.max() == pytest.approx(high.max())
 
 
-def test_every_line_has_its_name_and_ink_and_names_touch_nothing():
+def test_every_line_has_its_name_and_ink_and_names_touch_nothing() -> None:
     curves = {f"model {i}": found(1 + 0.5 * i).curve() for i in range(6)}
     figure = accuracy_curves(curves)
     (ax,) = figure.axes
@@ -120,7 +120,7 @@ def test_every_line_has_its_name_and_ink_and_names_touch_nothing():
     assert_apart(figure)
 
 
-def test_histograms_count_every_image_that_was_right():
+def test_histograms_count_every_image_that_was_right() -> None:
     figure = distance_histograms({"plain": found(), "robust": found(2.0, never=7)})
     assert len(figure.axes) == 2
     assert_apart(figure)
@@ -136,7 +136,7 @@ def test_histograms_count_every_image_that_was_right():
 
 
 @pytest.mark.parametrize("most", [7, 31, 32, 200])
-def test_pixels_are_counted_whole(most):
+def test_pixels_are_counted_whole(most) -> None:
     count = torch.linspace(1, most, 60).round().double()
     (ax,) = distance_histograms({"CW": Distances("A", "l0", ROWS >= 0, count)}).axes
     bars = [(p.get_x() + p.get_width() / 2, p.get_height()) for p in ax.containers[0]]
@@ -147,7 +147,7 @@ def test_pixels_are_counted_whole(most):
         assert [x for x, _ in bars] == pytest.approx([x for x, _ in wanted])
 
 
-def test_linf_is_written_in_255ths():
+def test_linf_is_written_in_255ths() -> None:
     figure = nearest_sheet({"FMN": found(8 / 255, "linf")})
     left, right = figure.axes
     assert "255ths" in left.get_xlabel()
@@ -157,7 +157,7 @@ def test_linf_is_written_in_255ths():
     assert any("/255" in t.get_text() for t in right.texts)
 
 
-def test_losses_are_drawn_try_by_try():
+def test_losses_are_drawn_try_by_try() -> None:
     curve = falling(60, 31, 1)
     figure = loss_curves({"PGD": curve})
     top, bottom = figure.axes
@@ -174,7 +174,7 @@ def test_losses_are_drawn_try_by_try():
     assert [a.get_text() for a in written(many.axes[0])] == ["APGD-T, try 1", "try 9: 52 images"]
 
 
-def test_sheets_hold_both_pictures():
+def test_sheets_hold_both_pictures() -> None:
     near = nearest_sheet({"a": found(), "b": found(3.0, never=2)}, DARK)
     assert len(near.axes) == 3
     assert_apart(near)
@@ -190,11 +190,11 @@ def test_sheets_hold_both_pictures():
         assert_apart(figure)
 
 
-def nothing(norm="l2"):
+def nothing(norm="l2") -> Distances:
     return Distances("A", norm, ROWS < 0, torch.zeros(60, dtype=torch.float64))
 
 
-def test_results_at_the_edge_are_drawn_without_a_warning():
+def test_results_at_the_edge_are_drawn_without_a_warning() -> None:
     unbroken = Distances("A", "l2", ROWS >= 5, torch.where(ROWS >= 5, INF, 0.0).double())
     nan, inf = (float("nan"),) * 11, (INF,) * 11
     broken = LossRun(60, nan, inf, inf, inf, (0.0,) * 11)
@@ -216,7 +216,7 @@ def test_results_at_the_edge_are_drawn_without_a_warning():
     assert "no median" in words
 
 
-def test_norms_are_not_mixed():
+def test_norms_are_not_mixed() -> None:
     with pytest.raises(ValueError, match=r"`results` must be of one norm; got l2, linf"):
         accuracy_curves({"a": found().curve(), "b": found(norm="linf").curve()})
     with pytest.raises(ValueError, match="at least one result; got none"):

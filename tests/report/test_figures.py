@@ -18,7 +18,7 @@ SMALL = Made(classes=LONG, shape=(3, 6, 4), radii=(1.0,), seeds=1)
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(tmp_path_factory: pytest.TempPathFactory):
     """Two classes of long names, colour, one radius, one seed."""
     return read_run(make_run(tmp_path_factory.mktemp("small"), SMALL))
 
@@ -52,7 +52,7 @@ def whiskers(ax):
     return [c for c in ax.containers if not isinstance(c, BarContainer)]
 
 
-def test_bars_are_the_numbers_at_the_largest_radius(run):
+def test_bars_are_the_numbers_at_the_largest_radius(run) -> None:
     (ax,) = bars(run).axes
     expected = []
     order = ["D", "D_adv", "D_R", "D_NR"]
@@ -70,7 +70,7 @@ def test_bars_are_the_numbers_at_the_largest_radius(run):
     assert labels[5].startswith("control")
 
 
-def test_bars_show_deviation_chance_and_controls(run):
+def test_bars_show_deviation_chance_and_controls(run) -> None:
     (ax,) = bars(run).axes
     assert len(whiskers(ax)) == 30
     line = next(x for x in ax.get_lines() if str(x.get_label()).startswith("chance"))
@@ -83,20 +83,20 @@ def test_bars_show_deviation_chance_and_controls(run):
     assert "control: leakage only" in legend
 
 
-def test_a_single_seed_has_no_whiskers(small):
+def test_a_single_seed_has_no_whiskers(small) -> None:
     (ax,) = bars(small).axes
     assert whiskers(ax) == []
     assert len(heights(ax)) == 30
 
 
-def test_a_missing_number_is_a_dash_not_a_zero(run):
+def test_a_missing_number_is_a_dash_not_a_zero(run) -> None:
     row = set_row({"set": "D", "eps": None, "clean": 50.0, "clean_std": None, "robust_eps": None})
     (ax,) = bars(type(run)(run.result, (row,), (), run.classes, {})).axes
     assert heights(ax) == [50.0]
     assert [t.get_text() for t in ax.texts].count("–") == 2
 
 
-def test_names_under_the_bars_do_not_touch(run):
+def test_names_under_the_bars_do_not_touch(run) -> None:
     figure = bars(run)
     figure.draw_without_rendering()
     (ax,) = figure.axes
@@ -108,7 +108,7 @@ def lines(ax):
     return {a.get_gid(): a for a in ax.get_lines() if a.get_gid()}
 
 
-def test_crossover_lines_are_the_curves(run):
+def test_crossover_lines_are_the_curves(run) -> None:
     left, right = crossover(run).axes
     drawn = lines(left)
     assert set(drawn) == {
@@ -129,7 +129,7 @@ def test_crossover_lines_are_the_curves(run):
     assert "L2, pixel units" in left.get_xlabel()
 
 
-def test_crossover_of_a_single_radius_is_points(small):
+def test_crossover_of_a_single_radius_is_points(small) -> None:
     left, right = crossover(small).axes
     for line in (*lines(left).values(), *lines(right).values()):
         assert len(line.get_xdata()) == 1
@@ -138,7 +138,7 @@ def test_crossover_of_a_single_radius_is_points(small):
     assert png(crossover(small), 50)[:4] == b"\x89PNG"
 
 
-def test_crossover_skips_a_missing_number(run):
+def test_crossover_skips_a_missing_number(run) -> None:
     rows = tuple(
         set_row({"set": "D_det", "eps": e, "clean": v, "seeds": 1})
         for e, v in ((1.0, 20.0), (2.0, None), (4.0, 60.0))
@@ -148,7 +148,7 @@ def test_crossover_skips_a_missing_number(run):
     assert list(lines(left)["D_det.clean"].get_ydata()) == [20.0, 60.0]
 
 
-def test_examples_show_every_picture_with_its_label(run):
+def test_examples_show_every_picture_with_its_label(run) -> None:
     figure = examples(run)
     (ax,) = figure.axes
     assert len(ax.images) == 6 * 8
@@ -166,7 +166,7 @@ def test_examples_show_every_picture_with_its_label(run):
     assert overlaps(figure, words(figure)) == []
 
 
-def test_long_names_fit_and_are_not_math(small):
+def test_long_names_fit_and_are_not_math(small) -> None:
     for figure in (examples(small), adversarial(small)):
         figure.draw_without_rendering()
         assert overlaps(figure, words(figure)) == []
@@ -178,7 +178,7 @@ def test_long_names_fit_and_are_not_math(small):
             assert box.x1 <= edge
 
 
-def test_colour_pictures_keep_their_shape(small):
+def test_colour_pictures_keep_their_shape(small) -> None:
     (ax,) = examples(small).axes
     first = ax.images[0]
     assert first.get_array().shape == (6, 4, 3)
@@ -186,7 +186,7 @@ def test_colour_pictures_keep_their_shape(small):
     assert abs(right - left) / abs(top - bottom) == pytest.approx(4 / 6)
 
 
-def test_adversarial_says_what_each_model_says(run):
+def test_adversarial_says_what_each_model_says(run) -> None:
     figure = adversarial(run)
     (ax,) = figure.axes
     assert len(ax.images) == 5 * 5
@@ -203,20 +203,20 @@ def test_adversarial_says_what_each_model_says(run):
     assert shown.get_clim() == (-0.5 / scale, 0.5 / scale)
 
 
-def test_colour_changes_stand_around_grey(small):
+def test_colour_changes_stand_around_grey(small) -> None:
     (ax,) = adversarial(small).axes
     change = small.samples["adv.standard.images"][0] - small.samples["adv.images"][0]
     expected = np.clip(0.5 + magnification(small) * change, 0, 1).transpose(1, 2, 0)
     assert np.allclose(ax.images[1].get_array(), expected)
 
 
-def test_no_image_to_fool(run):
+def test_no_image_to_fool(run) -> None:
     empty = {k: v[:0] if k.startswith("adv.") else v for k, v in run.samples.items()}
     figure = adversarial(type(run)(run.result, run.sets, (), run.classes, empty))
     assert "none of the images right" in words(figure)[0].get_text()
 
 
-def test_magnification_keeps_changes_in_range(run):
+def test_magnification_keeps_changes_in_range(run) -> None:
     biggest = max(
         np.quantile(np.abs(run.samples[f"adv.{m}.images"] - run.samples["adv.images"]), 0.99)
         for m in ("standard", "robust")
@@ -224,12 +224,12 @@ def test_magnification_keeps_changes_in_range(run):
     assert 0.2 < magnification(run) * biggest <= 0.51
 
 
-def test_other_channel_counts_are_drawn_in_grey():
+def test_other_channel_counts_are_drawn_in_grey() -> None:
     assert picture(np.full((2, 3, 4), 0.25)).shape == (3, 4)
     assert picture(np.full((4, 3, 5), 0.25)).shape == (3, 5, 3)
 
 
-def test_text_is_made_smaller_then_cut_in_the_middle():
+def test_text_is_made_smaller_then_cut_in_the_middle() -> None:
     assert fitted("cat", 1.0, 9.0) == ("cat", 9.0)
     text, size = fitted("golden retriever", 0.9, 9.5)
     assert text == "golden retriever"
@@ -244,7 +244,7 @@ def test_text_is_made_smaller_then_cut_in_the_middle():
 
 
 @pytest.mark.parametrize("length", [100, 300, 1_000])
-def test_a_long_name_is_measured_a_few_times(length: int, monkeypatch):
+def test_a_long_name_is_measured_a_few_times(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = list[str]()
     monkeypatch.setattr(
         "notbugs.report.figures.style.width_of",
@@ -255,23 +255,23 @@ def test_a_long_name_is_measured_a_few_times(length: int, monkeypatch):
     assert len(measured) < 30
 
 
-def test_themes_change_inks_not_numbers(run):
+def test_themes_change_inks_not_numbers(run) -> None:
     light, dark = bars(run, LIGHT), bars(run, DARK)
     assert heights(light.axes[0]) == heights(dark.axes[0])
     assert to_hex(dark.get_facecolor()) == DARK.paper
 
 
-def test_the_same_figure_is_the_same_bytes(run):
+def test_the_same_figure_is_the_same_bytes(run) -> None:
     assert png(crossover(run), 40) == png(crossover(run), 40)
 
 
-def test_no_figure_stays_in_global_state(run):
+def test_no_figure_stays_in_global_state(run) -> None:
     png(bars(run), 40)
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or pyplot.get_fignums() == []
 
 
-def test_names_in_other_scripts_are_drawn_without_a_warning(run):
+def test_names_in_other_scripts_are_drawn_without_a_warning(run) -> None:
     classes = ("猫", "chat", *run.classes[2:])
     figure = examples(type(run)(run.result, run.sets, (), classes, run.samples))
     png(figure, 40)

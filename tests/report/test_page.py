@@ -2,6 +2,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -20,14 +21,14 @@ VOID = {"meta", "link", "img", "source", "br", "hr", "input"}
 class Reader(HTMLParser):
     """Collects rows of cells, attributes and text; fails on tags that do not match."""
 
-    def __init__(self, text):
+    def __init__(self, text) -> None:
         super().__init__()
         self.open, self.rows, self.attributes, self.tags, self.texts = [], [], [], [], []
         self.feed(text)
         self.close()
         assert self.open == []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag, attrs) -> None:
         self.tags.append(tag)
         self.attributes += [(tag, name, value) for name, value in attrs]
         if tag not in VOID:
@@ -37,10 +38,10 @@ class Reader(HTMLParser):
         if tag in ("td", "th"):
             self.rows[-1].append("")
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data) -> None:
         data = data.replace("\xa0", " ")
         self.texts.append(data)
         if self.open and self.rows and {"td", "th"} & set(self.open):
@@ -57,11 +58,11 @@ def without_pictures(run):
 
 
 @pytest.fixture(scope="module")
-def reader(page):
+def reader(page) -> Reader:
     return Reader(page.read_text(encoding="utf-8"))
 
 
-def test_every_set_and_every_number_is_in_the_table(run, reader):
+def test_every_set_and_every_number_is_in_the_table(run, reader) -> None:
     for row in run.sets:
         eps = "–" if row.eps is None else f"{row.eps:g}"
         found = next(r for r in reader.rows if r[:2] == [row.name, eps])
@@ -72,7 +73,7 @@ def test_every_set_and_every_number_is_in_the_table(run, reader):
             assert f"{row.mean(column):.1f} ± {row.std(column):.1f}" in found
 
 
-def test_claims_are_shown_with_their_verdicts(run, reader):
+def test_claims_are_shown_with_their_verdicts(run, reader) -> None:
     for claim in run.result["claims"]:
         row = next(r for r in reader.rows if claim["statement"] in r)
         assert f"{claim['ours']:.1f} ± {claim['std']:.1f}" in row
@@ -84,7 +85,7 @@ def test_claims_are_shown_with_their_verdicts(run, reader):
     assert control[3] == "–"
 
 
-def test_failed_claims_are_marked_and_counted(page, reader):
+def test_failed_claims_are_marked_and_counted(page, reader) -> None:
     text = page.read_text(encoding="utf-8")
     assert text.count('<tr class="failed">') == 1
     assert "✗ 1 does not hold" in reader.text
@@ -92,7 +93,7 @@ def test_failed_claims_are_marked_and_counted(page, reader):
     assert "– 1 undecided (needs at least 3 seeds" in reader.text
 
 
-def test_the_page_tells_its_conditions(reader):
+def test_the_page_tells_its_conditions(reader) -> None:
     for part in (
         "Synthetic digits: are adversarial examples features?",
         "1,260 to train, 140 held out, 397 to test; 8 × 8 pixels, 1 channel",
@@ -108,13 +109,13 @@ def test_the_page_tells_its_conditions(reader):
         assert part in reader.text, part
 
 
-def test_recipes_are_there_to_be_unfolded(run, reader):
+def test_recipes_are_there_to_be_unfolded(run, reader) -> None:
     assert reader.tags.count("details") == 5
     assert '"eps_warmup"' in reader.text
     assert '"push_steps": 40' in reader.text
 
 
-def test_nothing_is_loaded_from_anywhere(page, reader):
+def test_nothing_is_loaded_from_anywhere(page, reader) -> None:
     links = [v for _, name, v in reader.attributes if name in ("src", "srcset", "href", "data")]
     assert len(links) == 2 * len(FIGURES) + 1
     assert all(v.startswith("data:") for v in links)
@@ -125,14 +126,14 @@ def test_nothing_is_loaded_from_anywhere(page, reader):
     assert not re.search(r"https?://", text)
 
 
-def test_figures_are_inside_with_words_for_those_who_do_not_see_them(reader):
+def test_figures_are_inside_with_words_for_those_who_do_not_see_them(reader) -> None:
     alts = [v for tag, name, v in reader.attributes if (tag, name) == ("img", "alt")]
     assert len(alts) == len(FIGURES)
     assert all(len(alt) > 40 for alt in alts)
     assert reader.tags.count("figcaption") == len(FIGURES)
 
 
-def test_figures_lie_beside_the_page(page):
+def test_figures_lie_beside_the_page(page) -> None:
     folder = page.parent
     assert sorted(p.stem for p in (folder / "figures").iterdir()) == sorted(FIGURES)
     for path in (folder / "figures").iterdir():
@@ -141,7 +142,7 @@ def test_figures_lie_beside_the_page(page):
     assert list(folder.rglob("*.tmp")) == []
 
 
-def test_names_of_users_are_text_and_never_markup(run):
+def test_names_of_users_are_text_and_never_markup(run) -> None:
     evil = '<script>alert("1")</script>'
     classes = (evil, *run.classes[1:])
     result = run.result | {"dataset": evil}
@@ -152,7 +153,7 @@ def test_names_of_users_are_text_and_never_markup(run):
     assert evil in Reader(text).text
 
 
-def test_one_seed_and_one_radius(tmp_path):
+def test_one_seed_and_one_radius(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path, Made(seeds=1, radii=(2.0,), classes=("a", "b"))))
     reader = Reader(without_pictures(run))
     row = next(r for r in reader.rows if r[0] == "D_det")
@@ -163,14 +164,14 @@ def test_one_seed_and_one_radius(tmp_path):
     assert "±" not in "".join(row)
 
 
-def test_columns_that_apply_to_no_row_are_left_out(run):
+def test_columns_that_apply_to_no_row_are_left_out(run) -> None:
     bare = {"set": "D", "eps": None, "clean": 90.0, "clean_std": None, "robust_eps": None}
     reader = Reader(without_pictures(replace(run, sets=(set_row(bare | {"seeds": 1}),))))
     assert ["Set", "ε", "Clean %", "Seeds"] in reader.rows
     assert ["D", "–", "90.0", "1"] in reader.rows
 
 
-def test_planted_sets_have_their_own_table(tmp_path, reader):
+def test_planted_sets_have_their_own_table(tmp_path: Path, reader) -> None:
     assert "Against the known truth" not in reader.text
     run = read_run(make_run(tmp_path, Made(planted=True)))
     planted = Reader(without_pictures(run))
@@ -181,14 +182,14 @@ def test_planted_sets_have_their_own_table(tmp_path, reader):
     assert planted.rows[place + 2][2:4] == ["89.8 ± 2.7", "–"]
 
 
-def test_a_run_without_pictures_still_has_a_page(tmp_path):
+def test_a_run_without_pictures_still_has_a_page(tmp_path: Path) -> None:
     folder = make_run(tmp_path, Made(samples=False))
     text = write_report(folder).read_text(encoding="utf-8")
     assert sorted(p.stem for p in (folder / "figures").iterdir()) == ["bars", "crossover"]
     assert "some figures are missing" in text
 
 
-def test_settings_beyond_flags_are_said(tmp_path):
+def test_settings_beyond_flags_are_said(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     path = folder / "results.json"
     result = json.loads(path.read_text(encoding="utf-8"))
@@ -197,19 +198,19 @@ def test_settings_beyond_flags_are_said(tmp_path):
     assert "Not every setting" in without_pictures(read_run(folder))
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     folder = make_run(tmp_path, Made(samples=False))
     (folder / "figures").write_text("in the way")
     with pytest.raises(StoreError, match=r"Cannot write '.*bars.png'"):
         write_report(folder)
 
 
-def test_no_results_no_page(tmp_path):
+def test_no_results_no_page(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Cannot read '.*results.json'"):
         write_report(tmp_path)
 
 
-def test_hero_is_one_small_wide_picture(run_folder, tmp_path):
+def test_hero_is_one_small_wide_picture(run_folder, tmp_path: Path) -> None:
     path = hero(run_folder, tmp_path / "docs" / "hero.png")
     assert path.stat().st_size <= 200_000
     with Image.open(path) as picture:
@@ -218,7 +219,7 @@ def test_hero_is_one_small_wide_picture(run_folder, tmp_path):
         assert picture.width > 1.2 * picture.height
 
 
-def test_hero_needs_pictures(tmp_path):
+def test_hero_needs_pictures(tmp_path: Path) -> None:
     folder = make_run(tmp_path, Made(samples=False))
     with pytest.raises(DataError, match="holds no pictures of the sets"):
         hero(folder, tmp_path / "hero.png")

@@ -14,7 +14,7 @@ def printed(result, width=100):
     return console.file.getvalue()
 
 
-def test_the_tables_fit_a_hundred_columns():
+def test_the_tables_fit_a_hundred_columns() -> None:
     text = printed(make_result(Made()), width=400)
     sets = [x for x in text.splitlines() if x.strip().startswith(("D_", "control"))]
     assert len(sets) == 21
@@ -25,7 +25,7 @@ def test_the_tables_fit_a_hundred_columns():
 
 
 @pytest.mark.parametrize("width", [48, 50, 60, 70, 80, 90, 100])
-def test_no_number_is_cut_at_any_width(width):
+def test_no_number_is_cut_at_any_width(width) -> None:
     result = make_result(Made())
     text = printed(result, width)
     sets = text.split("verdict", maxsplit=1)[0]
@@ -40,7 +40,7 @@ def test_no_number_is_cut_at_any_width(width):
         assert (f"{values['source_success']:.1f}" in line) == (width >= 80)
 
 
-def test_every_set_is_printed_with_its_numbers():
+def test_every_set_is_printed_with_its_numbers() -> None:
     result = make_result(Made())
     lines = printed(result).splitlines()
     for row in result["tables"]["sets"]:
@@ -54,7 +54,7 @@ def test_every_set_is_printed_with_its_numbers():
     assert "over 3 seeds" in lines[0]
 
 
-def test_verdicts_are_printed_whatever_they_are():
+def test_verdicts_are_printed_whatever_they_are() -> None:
     text = printed(make_result(Made()))
     assert "✓ holds" in text
     assert "✗ does not hold" in text
@@ -63,13 +63,13 @@ def test_verdicts_are_printed_whatever_they_are():
     assert "80.2 ±1.7" in text
 
 
-def test_one_seed_prints_no_deviation():
+def test_one_seed_prints_no_deviation() -> None:
     text = printed(make_result(Made(seeds=1, radii=(2.0,), norm="linf", eps_eval=8 / 255)))
     assert "±" not in text.split("\n", 1)[1]
     assert "over 1 seed ·" in text
     assert "L∞ ε = 8/255" in text
 
 
-def test_names_in_brackets_are_not_styles():
+def test_names_in_brackets_are_not_styles() -> None:
     result = make_result(Made(title="[red]mine[/red] [/]"))
     assert "[red]mine[/red] [/]" in printed(result)

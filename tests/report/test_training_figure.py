@@ -20,7 +20,7 @@ def lines(figure):
     }
 
 
-def test_every_number_is_drawn_once():
+def test_every_number_is_drawn_once() -> None:
     found = lines(training_sheet(HISTORY))
     assert found == {
         "line:": [(1, 2.0), (2, 1.0), (3, 0.5)],
@@ -31,12 +31,12 @@ def test_every_number_is_drawn_once():
     assert png(training_sheet(HISTORY)).startswith(b"\x89PNG")
 
 
-def test_without_looks_there_is_the_loss_alone():
+def test_without_looks_there_is_the_loss_alone() -> None:
     figure = training_sheet([{"epoch": 1.0, "loss": 2.0, "lr": 0.1}])
     assert len(figure.axes) == 1
     assert lines(figure) == {"line:": [(1, 2.0)]}
 
 
-def test_no_epochs_are_refused():
+def test_no_epochs_are_refused() -> None:
     with pytest.raises(ValueError, match="`history` must hold at least one epoch"):
         training_sheet([])

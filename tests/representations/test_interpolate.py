@@ -9,7 +9,7 @@ from notbugs.representations.interpolate import unevenness
 from representations.closed import images, quadratic
 
 
-def test_through_a_linear_layer_the_mixture_of_pixels_is_the_answer():
+def test_through_a_linear_layer_the_mixture_of_pixels_is_the_answer() -> None:
     model = linear(classes=5, side=4).double()
     a, b = images(3, (1, 4, 4), "a"), images(3, (1, 4, 4), "b")
     found = interpolate(model, a, b, points=7, layer="1", batch_size=4)
@@ -22,7 +22,7 @@ def test_through_a_linear_layer_the_mixture_of_pixels_is_the_answer():
         torch.testing.assert_close(path.pixel_steps.sum(dim=1), (a - b).flatten(1).norm(dim=1))
 
 
-def test_through_bowls_the_way_is_even_in_the_representation_and_known():
+def test_through_bowls_the_way_is_even_in_the_representation_and_known() -> None:
     """1 - (x - peak)^2 falls from the peak: x_i = peak + sqrt(s) (end - peak)."""
     model = quadratic((2, 3, 3))
     first = model.peaks[None].clone()
@@ -36,7 +36,7 @@ def test_through_bowls_the_way_is_even_in_the_representation_and_known():
     assert float(found.plain.representation_unevenness) == pytest.approx(9 / 5, abs=0.01)
 
 
-def test_ends_are_the_images_and_a_network_is_left_as_it_was():
+def test_ends_are_the_images_and_a_network_is_left_as_it_was() -> None:
     model, x, _ = small_net(4, shape=(3, 9, 7))
     found = interpolate(model, x[:2], x[2:], points=4, solver=quick_inversion(10))
     assert torch.equal(found.through.frames[:, 0], x[:2])
@@ -46,7 +46,7 @@ def test_ends_are_the_images_and_a_network_is_left_as_it_was():
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
-def test_unevenness_is_the_longest_step_over_the_mean():
+def test_unevenness_is_the_longest_step_over_the_mean() -> None:
     assert unevenness(torch.tensor([[1.0, 1.0, 4.0], [0.0, 0.0, 0.0]])).tolist() == [2.0, 1.0]
     model = linear(classes=3, side=2)
     frames = torch.zeros(1, 3, 1, 2, 2)
@@ -57,7 +57,7 @@ def test_unevenness_is_the_longest_step_over_the_mean():
     assert path.representation_steps[0].tolist() == pytest.approx([expected, 0.0])
 
 
-def test_bad_input_is_explained():
+def test_bad_input_is_explained() -> None:
     model, x, _ = small_net(4)
     with pytest.raises(ValueError, match=r"`last` must have the shape of `first`, \(2, 1, 8, 8\)"):
         interpolate(model, x[:2], x[:1])

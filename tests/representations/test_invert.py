@@ -16,7 +16,7 @@ def problem(n=6):
     return keys, (lambda images: images.flatten(1) @ matrix), x, start
 
 
-def test_a_linear_representation_is_reached_inside_the_box():
+def test_a_linear_representation_is_reached_inside_the_box() -> None:
     keys, embed, x, start = problem()
     found = invert(embed, embed(x), start, solver=inversion(200, 0.5, schedule="cosine"), keys=keys)
     assert float(relative_error(found, embed(x)).max()) < 0.01
@@ -29,7 +29,7 @@ def test_a_linear_representation_is_reached_inside_the_box():
     assert float((found.x - start).norm()) < float((x - start).norm())
 
 
-def test_a_shrinking_step_gets_closer_than_a_constant_one():
+def test_a_shrinking_step_gets_closer_than_a_constant_one() -> None:
     keys, embed, x, start = problem()
     ends = [
         invert(embed, embed(x), start, solver=inversion(60, 0.5, schedule=s), keys=keys).value
@@ -38,7 +38,7 @@ def test_a_shrinking_step_gets_closer_than_a_constant_one():
     assert float(ends[1].mean()) < float(ends[0].mean())
 
 
-def test_bad_input_is_explained():
+def test_bad_input_is_explained() -> None:
     keys, embed, x, start = problem()
     with pytest.raises(ValueError, match=r"`target` must have 6 rows, one a start image; got 2"):
         invert(embed, embed(x)[:2], start, solver=inversion(2, 0.1), keys=keys)
@@ -60,7 +60,7 @@ def test_bad_input_is_explained():
         inversion(10, 0.1, schedule="cosin")
 
 
-def test_the_start_is_where_it_begins_and_is_kept_where_it_is_already_right():
+def test_the_start_is_where_it_begins_and_is_kept_where_it_is_already_right() -> None:
     keys, embed, x, start = problem()
     before = start.clone()
     at_goal = invert(embed, embed(start), start, solver=inversion(5, 0.5), keys=keys)
@@ -71,7 +71,7 @@ def test_the_start_is_where_it_begins_and_is_kept_where_it_is_already_right():
     assert torch.equal(start, before)
 
 
-def test_rows_do_not_depend_on_their_neighbours_and_never_end_worse_than_they_began():
+def test_rows_do_not_depend_on_their_neighbours_and_never_end_worse_than_they_began() -> None:
     model = build("cnn", shape=(1, 8, 8), classes=3, seed=0, options={"width": 4, "hidden": 8})
     keys = random.row_keys(10, "net")
     x = random.uniform(keys, (1, 8, 8))
@@ -88,7 +88,7 @@ def test_rows_do_not_depend_on_their_neighbours_and_never_end_worse_than_they_be
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_relative_error_is_in_units_of_the_target():
+def test_relative_error_is_in_units_of_the_target() -> None:
     keys, embed, x, start = problem()
     target = embed(x)
     found = invert(embed, target, start, solver=inversion(3, 0.1), keys=keys)

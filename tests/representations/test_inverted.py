@@ -17,7 +17,7 @@ from representations.closed import images, quadratic
 
 
 @pytest.mark.parametrize("start", ["noise", "grey", "uniform"])
-def test_a_linear_layer_of_full_rank_gives_the_image_back(start):
+def test_a_linear_layer_of_full_rank_gives_the_image_back(start) -> None:
     model, x = linear(classes=40, side=4).double(), images(3, (1, 4, 4))
     found = invert_images(model, x, layer="1", start=start)
     assert float(found.relative_error.max()) < 1e-5
@@ -25,7 +25,7 @@ def test_a_linear_layer_of_full_rank_gives_the_image_back(start):
     assert bool((found.start_distance > 0.1).all())
 
 
-def test_a_linear_layer_of_low_rank_moves_the_start_only_along_its_rows():
+def test_a_linear_layer_of_low_rank_moves_the_start_only_along_its_rows() -> None:
     """The nearest image with that embedding: start + A^+ A (x - start), inside the box."""
     model, x = linear(classes=3, side=4).double(), 0.4 + 0.2 * images(3, (1, 4, 4))
     first = 0.4 + 0.2 * images(3, (1, 4, 4), "start")
@@ -36,7 +36,7 @@ def test_a_linear_layer_of_low_rank_moves_the_start_only_along_its_rows():
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 4), (1, 7, 7), (5, 1, 3)], ids=str)
-def test_a_quadratic_layer_has_the_inverse_on_the_starts_side_of_the_peak(shape):
+def test_a_quadratic_layer_has_the_inverse_on_the_starts_side_of_the_peak(shape) -> None:
     model = quadratic(shape)
     gap = 0.02 + 0.15 * images(4, shape, "gap")
     x, mirrored = model.peaks + gap, model.peaks - gap
@@ -47,7 +47,7 @@ def test_a_quadratic_layer_has_the_inverse_on_the_starts_side_of_the_peak(shape)
     assert float(below.relative_error.max()) < 1e-4
 
 
-def test_it_works_at_every_layer_of_a_network_and_leaves_it_as_it_was():
+def test_it_works_at_every_layer_of_a_network_and_leaves_it_as_it_was() -> None:
     model, x, _ = small_net(5, shape=(3, 9, 7))
     model.train()
     names = [n for n, layer in model.body.named_modules() if n and not list(layer.children())]
@@ -61,7 +61,7 @@ def test_it_works_at_every_layer_of_a_network_and_leaves_it_as_it_was():
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
-def test_batches_do_not_matter_and_seeds_do():
+def test_batches_do_not_matter_and_seeds_do() -> None:
     model, x, _ = small_net(5)
     model.double()
     x = x.double()
@@ -72,14 +72,14 @@ def test_batches_do_not_matter_and_seeds_do():
     assert not torch.equal(other.start, whole.start)
 
 
-def test_the_default_gets_closer_in_a_quarter_of_the_papers_steps():
+def test_the_default_gets_closer_in_a_quarter_of_the_papers_steps() -> None:
     model, x, _ = small_net(16)
     fast = invert_images(model, x, solver=quick_inversion(50))
     slow = invert_images(model, x, solver=inversion(200, 0.1))
     assert float(fast.relative_error.median()) < float(slow.relative_error.median())
 
 
-def test_a_module_without_an_embedding_is_read_at_a_named_layer():
+def test_a_module_without_an_embedding_is_read_at_a_named_layer() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 12), nn.Tanh()).double()
     x = images(2, (3, 2, 2))
     found = invert_images(net, x, layer="1")
@@ -92,7 +92,7 @@ def test_a_module_without_an_embedding_is_read_at_a_named_layer():
         layer_of(lambda x: x)
 
     class Idle(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.used, self.spare = nn.Flatten(), nn.Linear(1, 1)
 
@@ -103,7 +103,7 @@ def test_a_module_without_an_embedding_is_read_at_a_named_layer():
         invert_images(Idle().double(), x, layer="spare")
 
 
-def test_bad_input_is_explained():
+def test_bad_input_is_explained() -> None:
     model, x, _ = small_net(4)
     with pytest.raises(ValueError, match=r"`x` must have shape \(n, 1, 8, 8\)"):
         invert_images(model, x[:, :, :5])
@@ -123,7 +123,7 @@ def test_bad_input_is_explained():
         first_images("grey", 2, nn.Identity(), 0)
 
 
-def test_starts_are_what_they_say():
+def test_starts_are_what_they_say() -> None:
     model = build("linear", shape=(3, 20, 30), classes=2, seed=0)
     noise = first_images("noise", 4, model, 0)
     assert noise.shape == (4, 3, 20, 30)
@@ -134,7 +134,7 @@ def test_starts_are_what_they_say():
     assert torch.equal(first_images(one, 3, model, 0), one.expand(3, -1, -1, -1))
 
 
-def test_an_embedding_named_by_wrap_is_the_default_layer():
+def test_an_embedding_named_by_wrap_is_the_default_layer() -> None:
     body = nn.Sequential(nn.Flatten(), nn.Linear(16, 20), nn.Tanh(), nn.Linear(20, 3))
     model, x = wrap(body, shape=(1, 4, 4), classes=3, embedding="1"), images(2, (1, 4, 4)).float()
     named = invert_images(model, x, layer="1")

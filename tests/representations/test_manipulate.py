@@ -8,7 +8,7 @@ from notbugs.representations import add_feature, find_attribute
 from representations.closed import images, quadratic
 
 
-def test_a_linear_feature_is_added_along_its_weights():
+def test_a_linear_feature_is_added_along_its_weights() -> None:
     """The nearest image with the activation: x + strength w / ||w||^2, away from the border."""
     model, x = linear(classes=4, side=4).double(), 0.4 + 0.2 * images(3, (1, 4, 4))
     w = model.body.layer.weight.detach()[2]
@@ -20,7 +20,7 @@ def test_a_linear_feature_is_added_along_its_weights():
     torch.testing.assert_close(found.distance, strength.abs() / w.norm())
 
 
-def test_in_bowls_only_the_pixel_of_the_unit_moves():
+def test_in_bowls_only_the_pixel_of_the_unit_moves() -> None:
     model = quadratic((2, 3, 3))
     x = (model.peaks + 0.2)[None]
     found = add_feature(model, x, 7, 0.02, layer="bowls")
@@ -29,7 +29,7 @@ def test_in_bowls_only_the_pixel_of_the_unit_moves():
     torch.testing.assert_close(found.x, expected, rtol=0, atol=1e-4)
 
 
-def test_what_the_box_forbids_is_approached_and_said():
+def test_what_the_box_forbids_is_approached_and_said() -> None:
     model, x = linear(classes=2, side=3).double(), images(2, (1, 3, 3))
     w = model.body.layer.weight.detach()[0]
     found = add_feature(model, x, 0, 1000.0, layer="1", batch_size=1)
@@ -37,7 +37,7 @@ def test_what_the_box_forbids_is_approached_and_said():
     torch.testing.assert_close(found.wanted, found.before + 1000)
 
 
-def test_the_coordinate_of_an_attribute_is_found():
+def test_the_coordinate_of_an_attribute_is_found() -> None:
     """Images that differ, but for noise, in one pixel; coordinates are the pixels."""
     having, lacking = (0.3 + 0.1 * images(n, (1, 3, 3), str(n)) for n in (30, 20))
     having[:, 0, 1, 2] += 0.2
@@ -59,7 +59,7 @@ def test_the_coordinate_of_an_attribute_is_found():
     torch.testing.assert_close(swapped.accuracy, found.accuracy)
 
 
-def test_coordinates_without_spread_are_no_trouble():
+def test_coordinates_without_spread_are_no_trouble() -> None:
     same = torch.full((4, 1, 2, 2), 0.5)
     other = same.clone()
     other[:, 0, 0, 1] = 0.75
@@ -72,7 +72,7 @@ def test_coordinates_without_spread_are_no_trouble():
     assert found.accuracy.tolist() == [0.5, 1.0, 0.5, 0.5]
 
 
-def test_bad_input_is_explained():
+def test_bad_input_is_explained() -> None:
     model, x, _ = small_net(4)
     with pytest.raises(ValueError, match=r"`units` must lie in 0..7.*got 9"):
         add_feature(model, x, 9, 1.0)

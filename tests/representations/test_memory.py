@@ -27,7 +27,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.mark.skipif(not hasattr(resource, "RUSAGE_SELF"), reason="no peak memory here")
 @pytest.mark.parametrize("rule", ["normalised", "lbfgs", "waves"])
-def test_ten_times_the_steps_need_no_more_memory(rule):
+def test_ten_times_the_steps_need_no_more_memory(rule) -> None:
     """One image batch more a step would be 135 x 0.75 MiB."""
     done = subprocess.run(
         [sys.executable, "-c", CHILD, rule], capture_output=True, text=True, check=True

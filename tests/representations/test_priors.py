@@ -28,7 +28,7 @@ def value(objective, x):
     return objective(x, None, NO_DRAW).value
 
 
-def test_total_variation_is_the_mean_slope():
+def test_total_variation_is_the_mean_slope() -> None:
     ramp = torch.arange(5, dtype=torch.float64).mul(0.1).expand(1, 2, 3, 5)  # 0.1 a step across
     slope = math.sqrt(2) * 0.1  # of both channels together; none in the last column
     assert float(value(TotalVariation(), ramp)) == pytest.approx(slope * 4 / 5, rel=1e-2)
@@ -41,7 +41,7 @@ def test_total_variation_is_the_mean_slope():
         TotalVariation(3)
 
 
-def test_fast_waves_weigh_by_their_frequency():
+def test_fast_waves_weigh_by_their_frequency() -> None:
     """A wave of k cycles across w pixels has the frequency k / w; the corner's is 1 / sqrt(2)."""
     w, k = 8, 3
     wave = torch.cos(2 * math.pi * k * torch.arange(w, dtype=torch.float64) / w)
@@ -53,7 +53,7 @@ def test_fast_waves_weigh_by_their_frequency():
         FastWaves(0)
 
 
-def test_denoised_points_to_where_the_denoiser_would_have_it():
+def test_denoised_points_to_where_the_denoiser_would_have_it() -> None:
     x = images(2, (1, 4, 4), "x").requires_grad_()
 
     def to_grey(noisy):
@@ -67,7 +67,7 @@ def test_denoised_points_to_where_the_denoiser_would_have_it():
         value(Denoised(lambda noisy: noisy[:1]), x)
 
 
-def test_a_penalised_maximiser_is_known():
+def test_a_penalised_maximiser_is_known() -> None:
     """<w, x> - (slowness / 2n) |F x|^2: the maximiser solves a linear system in each wave."""
     model = linear(classes=2, side=4).double()
     weights = model.body.layer.weight.detach()[:1].reshape(1, 1, 4, 4)
@@ -102,7 +102,7 @@ def test_a_penalised_maximiser_is_known():
     ],
     ids=["smoothness", "slowness", "denoiser"],
 )
-def test_a_prior_changes_the_image_as_it_says_and_can_be_left_out(priors, measured):
+def test_a_prior_changes_the_image_as_it_says_and_can_be_left_out(priors, measured) -> None:
     model, _, _ = small_net(1)
     plain = visualise(model, [0, 1], solver=in_pixels(30, 0.3))
     same = visualise(model, [0, 1], solver=in_pixels(30, 0.3), priors=Priors())
@@ -119,7 +119,7 @@ class Stretch(torch.nn.Module):
 
     width = 2
 
-    def __init__(self, shape=(1, 8, 8)):
+    def __init__(self, shape=(1, 8, 8)) -> None:
         super().__init__()
         self.shape, self.scale = shape, torch.nn.Parameter(torch.ones(()))
 
@@ -129,7 +129,7 @@ class Stretch(torch.nn.Module):
         return rows.expand(len(code), *self.shape)
 
 
-def test_a_generators_code_is_what_is_looked_for():
+def test_a_generators_code_is_what_is_looked_for() -> None:
     model, net = linear(classes=2, side=8), Stretch()
     with torch.no_grad():
         model.body.layer.weight[:, :32] = 1
@@ -146,7 +146,7 @@ def test_a_generators_code_is_what_is_looked_for():
     assert float(back.relative_error.max()) < 1e-2
 
 
-def test_batches_do_not_matter_with_priors():
+def test_batches_do_not_matter_with_priors() -> None:
     model, _, _ = small_net(1)
     for priors in (
         Priors(generator=Stretch()),
@@ -169,12 +169,12 @@ def test_batches_do_not_matter_with_priors():
         ({"samples": 0}, "`samples`"),
     ],
 )
-def test_priors_that_would_do_nothing_are_refused(wrong, words):
+def test_priors_that_would_do_nothing_are_refused(wrong, words) -> None:
     with pytest.raises(ValueError, match=words):
         Priors(**wrong)
 
 
-def test_inversion_bears_random_moves():
+def test_inversion_bears_random_moves() -> None:
     model, x, _ = small_net(4)
     found = invert_images(model, x, priors=Priors(transform=Jitter(1)))
     assert bool((found.relative_error < found.start_error).all())
@@ -182,7 +182,7 @@ def test_inversion_bears_random_moves():
         invert_images(model, x, priors=Priors(transform=Jitter(1)), solver=quick_inversion(3))
 
 
-def test_what_does_not_fit_a_generator_is_refused():
+def test_what_does_not_fit_a_generator_is_refused() -> None:
     model, _, _ = small_net(1)
     with pytest.raises(ValueError, match=r"`solver` must look everywhere .* Use `in_codes\(\)`"):
         visualise(model, [0], solver=in_pixels(2), priors=Priors(generator=Stretch()))
@@ -190,7 +190,7 @@ def test_what_does_not_fit_a_generator_is_refused():
         visualise(model, [0], priors=Priors(generator=Stretch((1, 4, 4))))
 
 
-def test_names():
+def test_names() -> None:
     everything = Priors(
         1.0, 1.0, lambda x: x, 1.0, transform=Jitter(1), generator=Stretch(), pull=1.0
     )

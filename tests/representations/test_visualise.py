@@ -17,7 +17,7 @@ from notbugs.representations import (
 from representations.closed import Squares, images, quadratic
 
 
-def test_a_linear_units_maximiser_is_the_corner_of_its_weights_signs():
+def test_a_linear_units_maximiser_is_the_corner_of_its_weights_signs() -> None:
     model = linear(classes=4, side=4).double()
     found = visualise(model, layer="1", solver=in_pixels(5, 1000.0))
     weights = model.body.layer.weight.detach()
@@ -27,7 +27,7 @@ def test_a_linear_units_maximiser_is_the_corner_of_its_weights_signs():
     assert bool((found.activation > found.before).all())
 
 
-def test_a_linear_units_maximiser_in_a_ball_lies_along_its_weights():
+def test_a_linear_units_maximiser_in_a_ball_lies_along_its_weights() -> None:
     model = linear(classes=4, side=4).double()
     ball = Solver(BallInBox(L2(), 0.2), Steepest(L2(), 0.05), 20, keep=LowestValue())
     found = visualise(model, [2, 0], layer="1", start="grey", solver=ball)
@@ -37,7 +37,7 @@ def test_a_linear_units_maximiser_in_a_ball_lies_along_its_weights():
 
 
 @pytest.mark.parametrize("solver", [in_pixels(60, 0.3, schedule="cosine"), in_waves(150, 0.05)])
-def test_a_bowls_maximiser_is_its_peak_where_the_unit_looks(solver):
+def test_a_bowls_maximiser_is_its_peak_where_the_unit_looks(solver) -> None:
     model = quadratic((3, 5, 4))
     start = images(1, (3, 5, 4), "start")
     chosen = [0, 17, 59]
@@ -48,7 +48,7 @@ def test_a_bowls_maximiser_is_its_peak_where_the_unit_looks(solver):
     assert float(found.activation.min()) > 0.999
 
 
-def test_a_channels_mean_is_maximised_and_its_units_are_channels():
+def test_a_channels_mean_is_maximised_and_its_units_are_channels() -> None:
     weights = torch.tensor([[1.0, -1.0, 0.5], [-1.0, 2.0, 0.0]], dtype=torch.float64)
     start = images(1, (3, 4, 6), "start")
     model, solver = Squares(weights), in_pixels(100, 0.5)
@@ -57,7 +57,7 @@ def test_a_channels_mean_is_maximised_and_its_units_are_channels():
     assert len(visualise(model, layer="mix", start=start, solver=in_pixels(1)).x) == 2 * 4 * 6
 
 
-def test_directions_are_of_the_layer_or_of_its_channels():
+def test_directions_are_of_the_layer_or_of_its_channels() -> None:
     weights = torch.tensor([[1.0, -1.0, 0.5], [-1.0, 2.0, 0.0]], dtype=torch.float64)
     model, start = Squares(weights), images(1, (3, 2, 2), "start")
     mix = torch.tensor([[1.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
@@ -75,7 +75,7 @@ def test_directions_are_of_the_layer_or_of_its_channels():
         visualise_directions(model, torch.ones(3), layer="mix", start=start)
 
 
-def test_a_layers_strength_grows_from_each_image():
+def test_a_layers_strength_grows_from_each_image() -> None:
     model, x, _ = small_net(3, shape=(3, 9, 7))
     found = visualise_layer(model, x, layer="trunk.0", solver=in_pixels(5, 0.2))
     assert bool((found.activation > found.before).all())
@@ -83,7 +83,7 @@ def test_a_layers_strength_grows_from_each_image():
     assert torch.equal(found.start, x)
 
 
-def test_moved_images_are_looked_at_on_the_way_and_the_image_itself_in_the_end():
+def test_moved_images_are_looked_at_on_the_way_and_the_image_itself_in_the_end() -> None:
     model, _, _ = small_net(1)
     wobbly = visualise(
         model,
@@ -104,14 +104,14 @@ def test_moved_images_are_looked_at_on_the_way_and_the_image_itself_in_the_end()
     torch.testing.assert_close(still.x, plain.x)
 
 
-def test_waves_stay_in_the_box_at_odd_sizes_and_any_number_of_channels():
+def test_waves_stay_in_the_box_at_odd_sizes_and_any_number_of_channels() -> None:
     model, _, _ = small_net(1, shape=(2, 7, 9))
     found = visualise(model, [1], solver=in_waves(5, 0.1))
     assert found.x.shape == (1, 2, 7, 9)
     assert 0 <= float(found.x.min()) <= float(found.x.max()) <= 1
 
 
-def test_the_images_that_activate_most_and_least():
+def test_the_images_that_activate_most_and_least() -> None:
     model, x = linear(classes=4, side=4).double(), images(30, (1, 4, 4))
     found = most_activating(model, x, [3, 1], layer="1", count=5, batch_size=7)
     table = (x.flatten(1) @ model.body.layer.weight.detach().T)[:, [3, 1]].T
@@ -127,7 +127,7 @@ def test_the_images_that_activate_most_and_least():
     assert int(by_channel.highest[0, 0]) == int(expected)
 
 
-def test_bad_input_is_explained():
+def test_bad_input_is_explained() -> None:
     model, x, _ = small_net(4)
     with pytest.raises(ValueError, match=r"`units` must lie in 0..7, as the layer has it; got 8"):
         visualise(model, [0, 8])

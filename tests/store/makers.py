@@ -6,17 +6,17 @@ import time
 from notbugs.core.interrupts import Stopped, between_steps
 
 
-def constant(context):
+def constant(context) -> None:
     (context.work / "value").write_text(str(context.config["value"]))
     context.progress(1.0)
 
 
-def add(context):
+def add(context) -> None:
     total = sum(int((path / "value").read_text()) for path in context.inputs.values())
     (context.work / "value").write_text(str(total + context.config.get("more", 0)))
 
 
-def count_slowly(context):
+def count_slowly(context) -> None:
     """Counts to ten, noting how far it came; a killed run goes on from the note."""
     note, log = context.work / "note", context.settings["log"]
     for i in range(int(note.read_text()) if note.exists() else 0, 10):
@@ -29,7 +29,7 @@ def count_slowly(context):
     (context.work / "value").write_text("10")
 
 
-def count_and_save(context):
+def count_and_save(context) -> None:
     """Counts without notes, but leaves one where it is stopped, as a training does."""
     with between_steps() as heard:
         for i in range(200):
@@ -41,32 +41,32 @@ def count_and_save(context):
                 raise Stopped("saved", heard())
 
 
-def refuse(context):
+def refuse(context) -> None:
     raise ValueError("`x` must be better; got worse.")
 
 
-def crash(context):
+def crash(context) -> None:
     raise KeyError("deep inside")
 
 
-def die(context):
+def die(context) -> None:
     os._exit(9)
 
 
-def full(context):
+def full(context) -> None:
     raise OSError(28, "No space left on device")
 
 
-def misread(context):
+def misread(context) -> None:
     (context.work.parent.parent.parent.parent / "no-such-data.idx").read_bytes()
 
 
-def break_own_file(context):
+def break_own_file(context) -> None:
     (context.work / "value").mkdir()
     (context.work / "value").write_text("x")
 
 
-def fail_at_first(context):
+def fail_at_first(context) -> None:
     """Gives up after a while, the first time only; a checkpoint tells the times apart."""
     note = context.work / "note"
     time.sleep(0.2)
@@ -77,13 +77,13 @@ def fail_at_first(context):
     (context.work / "value").write_text("1")
 
 
-def full_in_other_words(context):
+def full_in_other_words(context) -> None:
     raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
-def leave(context):
+def leave(context) -> None:
     os._exit(1)
 
 
-def notice(context):
+def notice(context) -> None:
     context.notice("look here")

@@ -12,7 +12,7 @@ from notbugs.core.errors import StoreError
 from notbugs.store import SilentObserver, Stage, Store, run_stages
 
 
-def stage(producer, label="a stage", **config):
+def stage(producer, label="a stage", **config) -> Stage:
     return Stage(kind="test", label=label, producer=producer, version=1, config=config)
 
 
@@ -20,7 +20,7 @@ def run(store, one, workers=0):
     return run_stages([one], store, workers=workers, observer=SilentObserver())
 
 
-def test_seconds_add_up_over_failed_attempts(tmp_path):
+def test_seconds_add_up_over_failed_attempts(tmp_path: Path) -> None:
     store, one = Store(tmp_path / "s"), stage(makers.fail_at_first)
     with pytest.raises(ValueError, match="not yet"):
         run(store, one)
@@ -33,7 +33,7 @@ def test_seconds_add_up_over_failed_attempts(tmp_path):
 
 
 @pytest.mark.parametrize("note", ["{half", "NaN", "Infinity", "-1", "[]", "[" * 100_000])
-def test_a_damaged_note_of_seconds_is_no_obstacle(tmp_path, note):
+def test_a_damaged_note_of_seconds_is_no_obstacle(tmp_path: Path, note) -> None:
     store, one = Store(tmp_path / "s"), stage(makers.constant, value=1)
     with store.working(one.kind, one.key) as work:
         (work / "attempt-seconds.json").write_text(note)
@@ -41,10 +41,12 @@ def test_a_damaged_note_of_seconds_is_no_obstacle(tmp_path, note):
     assert 0 <= store.get(one.kind, one.key).seconds < 60
 
 
-def test_every_file_is_flushed_before_the_result_appears(tmp_path, monkeypatch):
+def test_every_file_is_flushed_before_the_result_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flushed, flush = [], os.fsync
 
-    def watch(descriptor):
+    def watch(descriptor) -> None:
         flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
         flush(descriptor)
 
@@ -56,12 +58,12 @@ def test_every_file_is_flushed_before_the_result_appears(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_full_disk_in_another_librarys_words(tmp_path, workers):
+def test_a_full_disk_in_another_librarys_words(tmp_path: Path, workers) -> None:
     with pytest.raises(StoreError, match=r"No space left for '.*s'.*--store; finished work"):
         run(Store(tmp_path / "s"), stage(makers.full_in_other_words), workers)
 
 
-def test_markers(tmp_path):
+def test_markers(tmp_path: Path) -> None:
     marker = tmp_path / "s" / "notbugs-store.json"
     Store(tmp_path / "s")
     assert json.loads(marker.read_text()) == {"format": 1}
@@ -76,7 +78,7 @@ def test_markers(tmp_path):
             Store(tmp_path / "s")
 
 
-def test_a_producer_must_be_found_by_its_name():
+def test_a_producer_must_be_found_by_its_name() -> None:
     def inner(context):
         return None
 
@@ -85,12 +87,12 @@ def test_a_producer_must_be_found_by_its_name():
             stage(producer)
 
 
-def test_an_error_brings_the_workers_traceback_as_its_cause(tmp_path):
+def test_an_error_brings_the_workers_traceback_as_its_cause(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be better") as caught:
         run(Store(tmp_path / "s"), stage(makers.refuse), workers=1)
     assert "in refuse" in str(caught.value.__cause__)
 
 
-def test_a_worker_that_python_ended_points_at_what_it_printed(tmp_path):
+def test_a_worker_that_python_ended_points_at_what_it_printed(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"exit code 1\) while: fatal\. What it printed.*__main__"):
         run(Store(tmp_path / "s"), stage(makers.leave, "fatal"), workers=1)

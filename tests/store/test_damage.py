@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from pathlib import Path
 
 import makers
 import pytest
@@ -11,17 +12,17 @@ from notbugs.store import SilentObserver, Stage, Store, run_stages
 from notbugs.store.digests import Digests
 
 
-def stage(producer, label="a stage", inputs=None, **config):
+def stage(producer, label="a stage", inputs=None, **config) -> Stage:
     return Stage(
         kind="test", label=label, producer=producer, version=1, config=config, inputs=inputs or {}
     )
 
 
 class Listening(SilentObserver):
-    def __init__(self):
+    def __init__(self) -> None:
         self.heard = []
 
-    def noticed(self, one, text):
+    def noticed(self, one, text) -> None:
         self.heard.append((one.label, text))
 
 
@@ -40,7 +41,7 @@ def value(store, one):
     return int((store.get(one.kind, one.key).path / "value").read_text())
 
 
-def edit(path, **changes):
+def edit(path, **changes) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -64,7 +65,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(("damage", "why"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_result_is_absent_named_once_and_made_again(tmp_path, damage, why):
+def test_a_damaged_result_is_absent_named_once_and_made_again(tmp_path: Path, damage, why) -> None:
     store = Store(tmp_path / "s")
     one = stage(makers.constant, "the three", value=3)
     top = stage(makers.add, "the sum", inputs={"a": one})
@@ -83,7 +84,7 @@ def test_a_damaged_result_is_absent_named_once_and_made_again(tmp_path, damage, 
     assert len(list((tmp_path / "s" / "partial").glob("damaged-*"))) == 1
 
 
-def test_two_results_that_changed_places_are_made_again(tmp_path):
+def test_two_results_that_changed_places_are_made_again(tmp_path: Path) -> None:
     store = Store(tmp_path / "s")
     one, two = stage(makers.constant, value=1), stage(makers.constant, value=2)
     run(store, one, two)
@@ -97,12 +98,12 @@ def test_two_results_that_changed_places_are_made_again(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_a_producer_notices_is_heard(tmp_path, workers):
+def test_what_a_producer_notices_is_heard(tmp_path: Path, workers) -> None:
     one = stage(makers.notice, "the first")
     assert run(Store(tmp_path / "s"), one, workers=workers)[1] == [("the first", "look here")]
 
 
-def test_a_damaged_input_of_a_finished_stage_does_no_harm(tmp_path):
+def test_a_damaged_input_of_a_finished_stage_does_no_harm(tmp_path: Path) -> None:
     store, one = Store(tmp_path / "s"), stage(makers.constant, value=1)
     top = stage(makers.add, inputs={"a": one})
     run(store, top)
@@ -114,7 +115,7 @@ def test_a_damaged_input_of_a_finished_stage_does_no_harm(tmp_path):
     assert value(store, more) == 2
 
 
-def test_damage_after_the_first_look_is_noticed(tmp_path):
+def test_damage_after_the_first_look_is_noticed(tmp_path: Path) -> None:
     """The digest of a file is kept only as long as its times and size are."""
     path, digests = tmp_path / "a", Digests()
     for text in ("1", "2", "3"):
@@ -126,7 +127,9 @@ def test_damage_after_the_first_look_is_noticed(tmp_path):
     assert digests.of(path) != known
 
 
-def test_a_file_is_read_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
+def test_a_file_is_read_once_while_it_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, digests = tmp_path / "a", Digests()
     path.write_text("1")
     time.sleep(0.15)
@@ -135,7 +138,7 @@ def test_a_file_is_read_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
     assert digests.of(path) == known
 
 
-def test_what_a_kill_left_half_written_does_not_get_into_the_result(tmp_path):
+def test_what_a_kill_left_half_written_does_not_get_into_the_result(tmp_path: Path) -> None:
     store, one = Store(tmp_path / "s"), stage(makers.constant, value=1)
     with store.working(one.kind, one.key) as work:
         (work / ".value.1234.tmp").write_text("half")
@@ -145,11 +148,11 @@ def test_what_a_kill_left_half_written_does_not_get_into_the_result(tmp_path):
     assert store.get(one.kind, one.key).meta["files"].keys() == {"value"}
 
 
-def test_a_store_deleted_under_a_run_is_a_store_afterwards(tmp_path):
+def test_a_store_deleted_under_a_run_is_a_store_afterwards(tmp_path: Path) -> None:
     root = tmp_path / "s"
 
     class Deletes(SilentObserver):
-        def planned(self, total, cost, stored):
+        def planned(self, total, cost, stored) -> None:
             shutil.rmtree(root)
 
     one = stage(makers.constant, value=1)
@@ -158,7 +161,7 @@ def test_a_store_deleted_under_a_run_is_a_store_afterwards(tmp_path):
     assert run(Store(root), one) == (0, [])
 
 
-def test_unfinished_work_without_a_marker_is_a_store(tmp_path):
+def test_unfinished_work_without_a_marker_is_a_store(tmp_path: Path) -> None:
     """A run was killed after its folder had been deleted."""
     store, one = Store(tmp_path / "s"), stage(makers.constant, value=1)
     with store.working(one.kind, one.key):

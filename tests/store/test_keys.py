@@ -22,13 +22,13 @@ def key(config):
 
 
 @given(st.dictionaries(st.text(), PLAIN, max_size=4))
-def test_a_key_survives_json_and_does_not_depend_on_order(config):
+def test_a_key_survives_json_and_does_not_depend_on_order(config) -> None:
     assert key(json.loads(json.dumps(config))) == key(config)
     assert key(dict(reversed(config.items()))) == key(config)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_the_nearest_other_number_has_another_key(value):
+def test_the_nearest_other_number_has_another_key(value) -> None:
     import math
 
     other = math.nextafter(value, 0.0 if value else 1.0)
@@ -45,6 +45,6 @@ def test_the_nearest_other_number_has_another_key(value):
         ({"by": {1: "one"}}, r"`config.by` must be named by strings throughout; got int"),
     ],
 )
-def test_what_has_no_canonical_form_is_named(config, words):
+def test_what_has_no_canonical_form_is_named(config, words) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
         key(config)

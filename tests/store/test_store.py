@@ -16,7 +16,7 @@ from notbugs.store import SilentObserver, Stage, Store, key_of, run_stages
 HERE = str(Path(__file__).parent)
 
 
-def stage(producer, label="a stage", inputs=None, settings=None, cost=1.0, **config):
+def stage(producer, label="a stage", inputs=None, settings=None, cost=1.0, **config) -> Stage:
     return Stage(
         kind="test", label=label, producer=producer, version=1, config=config,
         inputs=inputs or {}, settings=settings or {}, cost=cost,
@@ -31,7 +31,7 @@ def value(store, one):
     return int((store.find(one.kind, one.key).path / "value").read_text())
 
 
-def test_keys_follow_from_the_question_alone():
+def test_keys_follow_from_the_question_alone() -> None:
     config = {"lr": 0.1, "sizes": (1, 2), "deep": {"a": None, "b": True}}
     key = key_of("train", 1, config, {"data": "abc"})
     assert key == "8fb1ac4cd7c990b6ad232c5f1ee188e5"
@@ -50,7 +50,7 @@ def test_keys_follow_from_the_question_alone():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_graph_is_made_once_and_found_again(tmp_path, workers):
+def test_a_graph_is_made_once_and_found_again(tmp_path: Path, workers) -> None:
     store = Store(tmp_path / "store")
     a, b = stage(makers.constant, value=3), stage(makers.constant, value=4)
     both = stage(makers.add, inputs={"a": a, "b": b})
@@ -63,7 +63,7 @@ def test_a_graph_is_made_once_and_found_again(tmp_path, workers):
     assert again.seconds_from_store > 0
 
 
-def test_inputs_of_a_finished_stage_are_not_asked_for(tmp_path):
+def test_inputs_of_a_finished_stage_are_not_asked_for(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     a = stage(makers.constant, value=3)
     top = stage(makers.add, inputs={"a": a})
@@ -73,11 +73,11 @@ def test_inputs_of_a_finished_stage_are_not_asked_for(tmp_path):
     assert run(store, top).made == 0
 
 
-def test_the_longest_chain_begins_first(tmp_path):
+def test_the_longest_chain_begins_first(tmp_path: Path) -> None:
     begun = []
 
     class Watch(SilentObserver):
-        def started(self, one):
+        def started(self, one) -> None:
             begun.append(one.label)
 
     long = stage(makers.constant, "first of a long chain", value=1, cost=1.0)
@@ -87,7 +87,7 @@ def test_the_longest_chain_begins_first(tmp_path):
     assert begun == ["first of a long chain", "end", "short"]
 
 
-def test_foreign_and_impossible_folders_are_refused(tmp_path):
+def test_foreign_and_impossible_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(StoreError, match=r"is not empty and not a notbugs store"):
@@ -98,13 +98,13 @@ def test_foreign_and_impossible_folders_are_refused(tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
 
 
-def test_a_full_disk_is_said_so(tmp_path):
+def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"No space left for .*finished work is kept") as caught:
         run(Store(tmp_path / "s"), stage(makers.full, "building D_R"))
     assert "While: building D_R" in caught.value.__notes__
 
 
-def test_a_damaged_result_is_made_anew(tmp_path):
+def test_a_damaged_result_is_made_anew(tmp_path: Path) -> None:
     store, one = Store(tmp_path / "s"), stage(makers.constant, value=3)
     run(store, one)
     (store.find(one.kind, one.key).path / "meta.json").write_text("{half")
@@ -114,19 +114,19 @@ def test_a_damaged_result_is_made_anew(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_errors_cross_with_the_name_of_the_stage(tmp_path, workers):
+def test_errors_cross_with_the_name_of_the_stage(tmp_path: Path, workers) -> None:
     store = Store(tmp_path / "s")
     with pytest.raises(ValueError, match=r"`x` must be better; got worse") as caught:
         run(store, stage(makers.refuse, "train on D_R"), workers=workers)
     assert caught.value.__notes__ == ["While: train on D_R"]
 
 
-def test_unexpected_errors_bring_their_traceback(tmp_path):
+def test_unexpected_errors_bring_their_traceback(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"While: odd(.|\n)*KeyError: 'deep inside'"):
         run(Store(tmp_path / "s"), stage(makers.crash, "odd"), workers=1)
 
 
-def test_a_dead_worker_is_explained(tmp_path):
+def test_a_dead_worker_is_explained(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"worker process died \(exit code 9\) while: fatal"):
         run(Store(tmp_path / "s"), stage(makers.die, "fatal"), workers=1)
 
@@ -145,7 +145,7 @@ if __name__ == "__main__":
 """
 
 
-def slow_script(tmp_path):
+def slow_script(tmp_path: Path):
     log = tmp_path / "log"
     script = tmp_path / "slow.py"
     script.write_text(SCRIPT.format(here=HERE, log=str(log), root=str(tmp_path / "store")))
@@ -160,7 +160,7 @@ def alive(pid):
     return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
 
 
-def test_kill_9_then_the_same_command_goes_on_where_it_stood(tmp_path):
+def test_kill_9_then_the_same_command_goes_on_where_it_stood(tmp_path: Path) -> None:
     command, log = slow_script(tmp_path)
     victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -184,7 +184,7 @@ def test_kill_9_then_the_same_command_goes_on_where_it_stood(tmp_path):
     assert sorted(set(steps)) == list(range(10))
 
 
-def test_two_processes_on_one_store_make_a_stage_once(tmp_path):
+def test_two_processes_on_one_store_make_a_stage_once(tmp_path: Path) -> None:
     command, log = slow_script(tmp_path)
     pair = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = {process.communicate(timeout=90)[0] for process in pair}

@@ -19,7 +19,7 @@ from notbugs.store import SilentObserver, Stage, Store, run_stages
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
-def stage(producer, label="a stage", inputs=None, settings=None, **config):
+def stage(producer, label="a stage", inputs=None, settings=None, **config) -> Stage:
     return Stage(
         kind="test", label=label, producer=producer, version=1, config=config,
         inputs=inputs or {}, settings=settings or {},
@@ -40,13 +40,13 @@ def lines(log):
 
 
 def raiser(error):
-    def refuse(*_, **__):
+    def refuse(*_, **__) -> None:
         raise error
 
     return refuse
 
 
-def test_only_what_the_targets_need_is_made(tmp_path):
+def test_only_what_the_targets_need_is_made(tmp_path: Path) -> None:
     store = Store(tmp_path / "s")
     a, b = stage(makers.constant, value=1), stage(makers.constant, value=2)
     run(store, stage(makers.add, inputs={"a": a}))
@@ -55,20 +55,20 @@ def test_only_what_the_targets_need_is_made(tmp_path):
     assert {entry.key for entry in store.entries()} > {a.key}
 
 
-def test_the_observer_hears_everything_in_order(tmp_path):
+def test_the_observer_hears_everything_in_order(tmp_path: Path) -> None:
     heard = []
 
     class Watch(SilentObserver):
-        def planned(self, total, cost, stored):
+        def planned(self, total, cost, stored) -> None:
             heard.append(("planned", total, cost, stored))
 
-        def started(self, one):
+        def started(self, one) -> None:
             heard.append(("started", one.label))
 
-        def progressed(self, one, fraction):
+        def progressed(self, one, fraction) -> None:
             heard.append(("progressed", fraction))
 
-        def finished(self, one, seconds):
+        def finished(self, one, seconds) -> None:
             heard.append(("finished", one.label, seconds >= 0))
 
     store, a = Store(tmp_path / "s"), stage(makers.constant, "first", value=1)
@@ -80,7 +80,7 @@ def test_the_observer_hears_everything_in_order(tmp_path):
     ]  # fmt: skip
 
 
-def test_facts_are_kept_beside_a_result(tmp_path):
+def test_facts_are_kept_beside_a_result(tmp_path: Path) -> None:
     store, a = Store(tmp_path / "s"), stage(makers.constant, value=1)
     top = stage(makers.add, inputs={"a": a}, settings={"device": "cpu"}, more=1)
     run(store, top)
@@ -92,24 +92,26 @@ def test_facts_are_kept_beside_a_result(tmp_path):
     assert not any((tmp_path / "s" / "partial" / "test").iterdir())
 
 
-def test_settings_do_not_change_a_key():
+def test_settings_do_not_change_a_key() -> None:
     one = stage(makers.constant, value=1, settings={"device": "cpu"})
     assert one.key == stage(makers.constant, value=1, settings={"device": "cuda"}).key
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_file_missing_elsewhere_is_not_blamed_on_the_store(tmp_path, workers):
+def test_a_file_missing_elsewhere_is_not_blamed_on_the_store(tmp_path: Path, workers) -> None:
     with pytest.raises(FileNotFoundError, match=r"no-such-data.idx") as caught:
         run(Store(tmp_path / "s"), stage(makers.misread, "read the data"), workers=workers)
     assert caught.value.__notes__ == ["While: read the data"]
 
 
-def test_a_file_of_the_store_that_cannot_be_written_is(tmp_path):
+def test_a_file_of_the_store_that_cannot_be_written_is(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"Cannot write to .*Choose a folder you may write to"):
         run(Store(tmp_path / "s"), stage(makers.break_own_file))
 
 
-def test_a_disk_that_fills_at_the_end_of_a_stage_leaves_it_to_be_redone(tmp_path, monkeypatch):
+def test_a_disk_that_fills_at_the_end_of_a_stage_leaves_it_to_be_redone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, one = Store(tmp_path / "s"), stage(makers.constant, value=5)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", raiser(FULL))
@@ -120,7 +122,9 @@ def test_a_disk_that_fills_at_the_end_of_a_stage_leaves_it_to_be_redone(tmp_path
     assert value(store, one) == 5
 
 
-def test_a_disk_that_is_full_or_read_only_from_the_start(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_or_read_only_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", raiser(FULL))
         with pytest.raises(StoreError, match=r"No space left for"):
@@ -136,7 +140,9 @@ def test_a_disk_that_is_full_or_read_only_from_the_start(tmp_path, monkeypatch):
             Store(tmp_path / "s")
 
 
-def test_another_process_may_claim_the_folder_first(tmp_path, monkeypatch):
+def test_another_process_may_claim_the_folder_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, looked = tmp_path / "s", []
     exists = Path.exists
 
@@ -154,7 +160,7 @@ def test_another_process_may_claim_the_folder_first(tmp_path, monkeypatch):
     assert looked
 
 
-def test_a_damaged_result_is_moved_aside_and_not_lost(tmp_path):
+def test_a_damaged_result_is_moved_aside_and_not_lost(tmp_path: Path) -> None:
     store, one = Store(tmp_path / "s"), stage(makers.constant, value=3)
     run(store, one)
     meta = store.find(one.kind, one.key).path / "meta.json"
@@ -165,7 +171,7 @@ def test_a_damaged_result_is_moved_aside_and_not_lost(tmp_path):
     assert len(list((tmp_path / "s" / "partial").glob("damaged-*"))) == 3
 
 
-def test_bad_numbers_of_workers_and_threads(tmp_path):
+def test_bad_numbers_of_workers_and_threads(tmp_path: Path) -> None:
     store, one = Store(tmp_path / "s"), stage(makers.constant, value=1)
     with pytest.raises(ValueError, match=r"`workers` must be at least 0; got -1. 0 works in this"):
         run(store, one, workers=-1)
@@ -173,7 +179,7 @@ def test_bad_numbers_of_workers_and_threads(tmp_path):
         run(store, one, workers=1, threads=0)
 
 
-def test_the_environment_is_as_before(tmp_path, monkeypatch):
+def test_the_environment_is_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     before, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
@@ -182,11 +188,11 @@ def test_the_environment_is_as_before(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_a_worker_killed_in_mid_stage_is_named_and_its_work_is_kept(tmp_path):
+def test_a_worker_killed_in_mid_stage_is_named_and_its_work_is_kept(tmp_path: Path) -> None:
     store, log = Store(tmp_path / "s"), tmp_path / "log"
     slow = stage(makers.count_slowly, "count to ten", settings={"log": str(log)})
 
-    def kill():
+    def kill() -> None:
         while len(lines(log)) < 4:
             time.sleep(0.01)
         os.kill(int(lines(log)[0].split()[1]), signal.SIGKILL)
@@ -202,12 +208,12 @@ def test_a_worker_killed_in_mid_stage_is_named_and_its_work_is_kept(tmp_path):
     assert int(lines(log)[done].split()[0]) >= done - 1  # goes on from the note, not from 0
 
 
-def test_a_worker_that_dies_between_stages_is_explained(tmp_path):
+def test_a_worker_that_dies_between_stages_is_explained(tmp_path: Path) -> None:
     first = stage(makers.constant, "first", value=1)
     second = stage(makers.add, "second", inputs={"a": first})
 
     class Killer(SilentObserver):
-        def finished(self, one, seconds):
+        def finished(self, one, seconds) -> None:
             import multiprocessing
 
             for process in multiprocessing.active_children():
@@ -218,13 +224,13 @@ def test_a_worker_that_dies_between_stages_is_explained(tmp_path):
         run(Store(tmp_path / "s"), second, workers=1, observer=Killer())
 
 
-def test_who_waits_for_another_process_says_so_and_does_not_count_its_work(tmp_path):
+def test_who_waits_for_another_process_says_so_and_does_not_count_its_work(tmp_path: Path) -> None:
     store, log = Store(tmp_path / "s"), tmp_path / "log"
     slow = stage(makers.count_slowly, settings={"log": str(log)})
     waited = []
 
     class Watch(SilentObserver):
-        def waiting(self, one):
+        def waiting(self, one) -> None:
             waited.append(one.label)
 
     first = threading.Thread(target=lambda: run(store, slow))
@@ -258,7 +264,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("producer", ["count_slowly", "count_and_save"])
-def test_ctrl_c_stops_everything_quietly_and_work_that_can_is_saved(producer, tmp_path):
+def test_ctrl_c_stops_everything_quietly_and_work_that_can_is_saved(
+    producer, tmp_path: Path
+) -> None:
     log, script = tmp_path / "log", tmp_path / "slow.py"
     here = str(Path(__file__).parent)
     script.write_text(

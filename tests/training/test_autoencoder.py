@@ -24,7 +24,7 @@ def error(model, decoder):
     return float(F.mse_loss(rebuilt, x.flatten(1)))
 
 
-def test_features_rebuild_the_image_and_the_head_learns_on_them():
+def test_features_rebuild_the_image_and_the_head_learns_on_them() -> None:
     model, short = net(), net()
     before = error(short, pretrain(short, PARTS.train, epochs=1, seed=0))
     done = []
@@ -43,7 +43,7 @@ def test_features_rebuild_the_image_and_the_head_learns_on_them():
     assert accuracy(model, PARTS.test) > 80
 
 
-def test_the_same_seed_gives_the_same_features():
+def test_the_same_seed_gives_the_same_features() -> None:
     first, second = net(), net()
     torch.rand(3)
     pretrain(first, PARTS.train, epochs=2, seed=1)
@@ -60,6 +60,6 @@ def test_the_same_seed_gives_the_same_features():
         (lambda: pretrain(net(), PARTS.train, weight=0.0, seed=0), "`weight` must be a finite"),
     ],
 )
-def test_bad_input_is_explained(make, match):
+def test_bad_input_is_explained(make, match) -> None:
     with pytest.raises(ValueError, match=match):
         make()

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def threat_of(name):
     not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here"
 )
 @pytest.mark.filterwarnings("ignore")  # those of the compiler itself
-def test_compiled_it_learns_the_same_up_to_rounding():
+def test_compiled_it_learns_the_same_up_to_rounding() -> None:
     eager, other = (small(0, "mlp", width=8) for _ in range(2))
     plain = train(eager, DATA, CRAFTED, seed=3)
     done = train(other, DATA, CRAFTED, seed=3, compile_mode="default")
@@ -53,7 +54,7 @@ def test_compiled_it_learns_the_same_up_to_rounding():
         if name not in REFUSED
     ],
 )
-def test_every_recipe_can_be_compiled(name, monkeypatch):
+def test_every_recipe_can_be_compiled(name, monkeypatch: pytest.MonkeyPatch) -> None:
     for room in (trainer, follower):
         monkeypatch.setattr(room, "compiled", in_part)
     recipe = named(name, replace(SHORT, epochs=1), CRAFTED, threat_of(name))
@@ -66,14 +67,14 @@ def test_every_recipe_can_be_compiled(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_compiled_is_refused_before_the_work(name):
+def test_what_cannot_be_compiled_is_refused_before_the_work(name) -> None:
     recipe = named(name, SHORT, ROUND if name == "rotation" else CRAFTED, threat_of(name))
     with pytest.raises(ValueError, match=r"`compile_mode` must be left out with"):
         train(small(), DATA, recipe, seed=0, compile_mode="default")
 
 
 @pytest.mark.filterwarnings("ignore")  # those of the compiler itself
-def test_a_checkpoint_of_another_mode_is_refused(tmp_path):
+def test_a_checkpoint_of_another_mode_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     train(small(), DATA, replace(SHORT, epochs=1), seed=0, checkpoint_path=path)
     with pytest.raises(DataError, match="mode of compilation"):
@@ -83,12 +84,12 @@ def test_a_checkpoint_of_another_mode_is_refused(tmp_path):
         )  # fmt: skip
 
 
-def test_an_unknown_mode_is_refused_before_the_work():
+def test_an_unknown_mode_is_refused_before_the_work() -> None:
     with pytest.raises(ValueError, match="reduce-overhead"):
         train(small(), DATA, SHORT, seed=0, compile_mode="reduce-overheads")
 
 
-def test_without_a_compiler_it_says_what_is_missing(tmp_path):
+def test_without_a_compiler_it_says_what_is_missing(tmp_path: Path) -> None:
     command = (
         "from killed import DATA, SHORT, small\n"
         "from notbugs.training import train\n"

@@ -39,14 +39,14 @@ def broken(model, loss=None):
     return attack(model, few.pixels(), few.labels).success.float().mean().item()
 
 
-def test_cross_entropy_is_fooled_and_the_margin_is_not(distilled):
+def test_cross_entropy_is_fooled_and_the_margin_is_not(distilled) -> None:
     _, student = distilled
     assert accuracy(student, PARTS.test) > 85
     assert broken(student, margin) > 0.8
     assert broken(student) < 0.5 * broken(student, margin)
 
 
-def test_a_heated_net_learns_at_a_temperature_as_others_do_without():
+def test_a_heated_net_learns_at_a_temperature_as_others_do_without() -> None:
     usual = Recipe(epochs=20, batch_size=32, lr=0.1, warmup=0.2)
     hot = replace(usual, lesson=AtTemperature(100.0))
     plain, warm, cold = net(1), heated(net(1), 100.0), net(1)
@@ -62,7 +62,7 @@ def test_a_heated_net_learns_at_a_temperature_as_others_do_without():
     assert scores[2] < 40
 
 
-def test_only_what_ends_in_a_linear_layer_is_heated():
+def test_only_what_ends_in_a_linear_layer_is_heated() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 3), nn.Softmax(dim=1))
     with pytest.warns(UserWarning, match="look like probabilities"):
         model = wrap(module, shape=(1, 8, 8), classes=3, embedding="1")
@@ -80,7 +80,7 @@ def test_only_what_ends_in_a_linear_layer_is_heated():
     assert not conv[0]._forward_hooks
 
 
-def test_the_teachers_word_is_its_probabilities_at_the_temperature(distilled):
+def test_the_teachers_word_is_its_probabilities_at_the_temperature(distilled) -> None:
     teacher, _ = distilled
     said = told_by(teacher, PARTS.test, T)
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Training crafts through a follower where there is one, and begins layers from data."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def work(recipe, model=None):
     return Trainer(model or normed(), DATA, recipe)
 
 
-def test_who_crafts_in_eval_mode_has_a_follower():
+def test_who_crafts_in_eval_mode_has_a_follower() -> None:
     assert work(PGD).follower is not None
     assert work(replace(PGD, lesson=Trades(1.0))).follower is not None
     assert work(SHORT).follower is None
@@ -37,7 +38,7 @@ def test_who_crafts_in_eval_mode_has_a_follower():
 
 
 @pytest.mark.parametrize("lesson", [PGD.lesson, Trades(1.0)], ids=["plain", "trades"])
-def test_it_learns_what_it_learns_without(lesson, monkeypatch):
+def test_it_learns_what_it_learns_without(lesson, monkeypatch: pytest.MonkeyPatch) -> None:
     # One epoch: further steps only enlarge what rounding begins.
     recipe = replace(PGD, lesson=lesson, epochs=1)
     ours, theirs = normed(), normed()
@@ -56,7 +57,7 @@ def test_it_learns_what_it_learns_without(lesson, monkeypatch):
         torch.testing.assert_close(ours.state_dict()[name], value, atol=2e-3, rtol=2e-2)
 
 
-def test_a_follower_that_no_longer_holds_is_left_aside(monkeypatch):
+def test_a_follower_that_no_longer_holds_is_left_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     inner = normed().body
     body = nn.Sequential(inner.trunk, Fading(), inner.head)
     model = wrap(body, shape=(1, 8, 8), classes=10, embedding="0")
@@ -70,7 +71,7 @@ def test_a_follower_that_no_longer_holds_is_left_aside(monkeypatch):
     assert 0 < calls[0] == calls[1]
 
 
-def test_weights_are_laid_out_in_the_faster_memory_format():
+def test_weights_are_laid_out_in_the_faster_memory_format() -> None:
     model = build("cnn", shape=(1, 28, 28), classes=10, seed=0, options={"width": 2, "hidden": 4})
     rows = random.row_keys(32, "large")
     data = ImageData(random.uniform(rows, (1, 28, 28)), torch.arange(32) % 10, NAMES, "noise")
@@ -78,7 +79,7 @@ def test_weights_are_laid_out_in_the_faster_memory_format():
     assert model.body.trunk[2].weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_the_callers_draws_are_left_alone():
+def test_the_callers_draws_are_left_alone() -> None:
     class Noisy(nn.Module):
         def forward(self, x):
             return x + 0.01 * torch.randn_like(x)
@@ -90,7 +91,9 @@ def test_the_callers_draws_are_left_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_layers_begin_from_data_once_and_only_where_there_are_any(tmp_path, monkeypatch):
+def test_layers_begin_from_data_once_and_only_where_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = small(0, "airbench", width=4, wide=6)
     before = model.body.trunk[0].weight.clone()
     train(model, DATA, replace(SHORT, epochs=1), seed=0)
@@ -104,7 +107,7 @@ def test_layers_begin_from_data_once_and_only_where_there_are_any(tmp_path, monk
     train(small(), DATA, replace(SHORT, epochs=1), seed=0)
 
 
-def test_a_checkpoint_of_another_training_is_written_over_if_asked(tmp_path):
+def test_a_checkpoint_of_another_training_is_written_over_if_asked(tmp_path: Path) -> None:
     path, straight, model = tmp_path / "c.safetensors", small(), small()
     train(small(), DATA, SHORT, seed=1, checkpoint_path=path)
     train(straight, DATA, SHORT, seed=3)

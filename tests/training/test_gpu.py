@@ -26,7 +26,7 @@ CASES = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mode", [None, "default", "reduce-overhead"])
 @pytest.mark.parametrize("recipe", CASES.values(), ids=list(CASES))
-def test_it_learns(recipe, mode):
+def test_it_learns(recipe, mode) -> None:
     model = prepare(small(0, "resnet8", width=8), "cuda")
     done = train(model, DATA, recipe, seed=0, compile_mode=mode)
     assert done.history[-1]["loss"] < 0.5 * done.history[0]["loss"]

@@ -1,5 +1,7 @@
 """Nets that know what images look like do, after a short training, and files keep them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -29,7 +31,7 @@ def rms(x):
     return float(x.square().mean().sqrt())
 
 
-def test_a_denoiser_takes_most_of_the_noise_away(denoiser):
+def test_a_denoiser_takes_most_of_the_noise_away(denoiser) -> None:
     x = PARTS.val.pixels()
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     noisy = x + 0.3 * noise
@@ -39,7 +41,7 @@ def test_a_denoiser_takes_most_of_the_noise_away(denoiser):
     assert not any(p.requires_grad for p in denoiser.parameters())
 
 
-def test_a_generator_says_images_by_few_numbers(generator):
+def test_a_generator_says_images_by_few_numbers(generator) -> None:
     x = PARTS.val.pixels()
     mean = PARTS.train.pixels().mean(dim=0)
     assert rms(generator(x) - x) < 0.65 * rms(mean - x)
@@ -49,7 +51,7 @@ def test_a_generator_says_images_by_few_numbers(generator):
     assert abs(float(code.mean())) < 0.2
 
 
-def test_the_same_seed_gives_the_same_weights():
+def test_the_same_seed_gives_the_same_weights() -> None:
     few = PARTS.train.select(slice(0, 64))
     for make in (train_denoiser, train_generator):
         a, b, c = (make(few, epochs=1, width=4, seed=seed) for seed in (1, 1, 2))
@@ -60,7 +62,7 @@ def test_the_same_seed_gives_the_same_weights():
 
 @pytest.mark.parametrize("shape", [(1, 7, 9), (3, 4, 4), (2, 13, 6)])
 @pytest.mark.parametrize("upsample", ["resize", "transposed", "uneven"])
-def test_any_size_goes_in_and_comes_out(shape, upsample):
+def test_any_size_goes_in_and_comes_out(shape, upsample) -> None:
     x = torch.rand(2, *shape)
     assert torch.equal(Denoiser(shape, width=4, seed=0)(x), x)  # it begins as the identity
     net = ImageGenerator(shape, codes=3, width=4, upsample=upsample, seed=0)
@@ -70,7 +72,7 @@ def test_any_size_goes_in_and_comes_out(shape, upsample):
     assert net(x).shape == x.shape
 
 
-def test_files_keep_them(tmp_path, denoiser, generator):
+def test_files_keep_them(tmp_path: Path, denoiser, generator) -> None:
     x = PARTS.val.pixels()[:3]
     for net in (denoiser, generator):
         save_prior(net, tmp_path / "net.safetensors")
@@ -94,8 +96,8 @@ def test_files_keep_them(tmp_path, denoiser, generator):
         (lambda t: t[None], "of another shape: "),
     ],
 )
-def test_files_whose_tensors_are_not_theirs_are_refused(tmp_path, denoiser, change, message,
-                                                        of_others):  # fmt: skip
+def test_files_whose_tensors_are_not_theirs_are_refused(tmp_path: Path, denoiser, change, message,
+                                                        of_others) -> None:  # fmt: skip
     path = tmp_path / "net.safetensors"
     save_prior(denoiser, path)
     tensors, metadata = safefile.read_tensors(path)
@@ -109,7 +111,7 @@ def test_files_whose_tensors_are_not_theirs_are_refused(tmp_path, denoiser, chan
         load_prior(path)
 
 
-def test_bad_settings_are_refused():
+def test_bad_settings_are_refused() -> None:
     few = PARTS.train.select(slice(0, 64))
     with pytest.raises(ValueError, match="`noise` must be"):
         train_denoiser(few, noise=0.0, seed=0)

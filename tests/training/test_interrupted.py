@@ -3,6 +3,8 @@
 import json
 import re
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +19,7 @@ MIDDLE, LAST = 2 * PER_EPOCH + 1, 3 * PER_EPOCH - 1
 
 
 @pytest.fixture(autouse=True)
-def _as_on_a_terminal():
+def _as_on_a_terminal() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -29,10 +31,10 @@ def stands(path):
     return facts["epoch"], facts["batch"]
 
 
-def pressed_in(monkeypatch, number, times=1):
+def pressed_in(monkeypatch: pytest.MonkeyPatch, number, times=1) -> None:
     """Ctrl-C comes while step `number` is under way, so many times."""
 
-    def draw_from(device, *names):
+    def draw_from(device, *names) -> None:
         for _ in range(times if names[-1] == number else 0):
             signal.raise_signal(signal.SIGINT)
         REAL(device, *names)
@@ -44,7 +46,9 @@ def pressed_in(monkeypatch, number, times=1):
     ("case", "step"),
     [("everything at once", LAST)] + [("dropout, norms and an average", s) for s in (MIDDLE, LAST)],
 )
-def test_stopped_at_any_step_and_resumed_equals_straight(case, step, tmp_path, monkeypatch):
+def test_stopped_at_any_step_and_resumed_equals_straight(
+    case, step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (recipe, make), path = CASES[case], tmp_path / "c.safetensors"
     straight, again = make(), make()
     whole = train(straight, DATA, recipe, seed=3, val=VAL)
@@ -60,10 +64,10 @@ def test_stopped_at_any_step_and_resumed_equals_straight(case, step, tmp_path, m
     assert ended.history == whole.history
 
 
-def test_between_epochs_too(tmp_path):
+def test_between_epochs_too(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
 
-    def press(history):
+    def press(history) -> None:
         if len(history) == 2:
             signal.raise_signal(signal.SIGINT)
 
@@ -72,7 +76,7 @@ def test_between_epochs_too(tmp_path):
     assert stands(path) == (2, 0)
 
 
-def test_the_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
+def test_the_second_ctrl_c_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pressed_in(monkeypatch, MIDDLE, times=2)
     path = tmp_path / "c.safetensors"
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -81,7 +85,7 @@ def test_the_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
     assert not path.exists()
 
 
-def test_without_a_checkpoint_ctrl_c_stops_at_once(monkeypatch):
+def test_without_a_checkpoint_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pressed_in(monkeypatch, MIDDLE)
     with pytest.raises(KeyboardInterrupt) as caught:
         train(small(), DATA, SHORT, seed=3)

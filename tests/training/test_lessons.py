@@ -38,7 +38,7 @@ N, SHAPE = 12, (1, 6, 6)
 FGSM = Adversary("linf:0.1", steps=1, random_start=False, train_mode=True)
 
 
-def scene(architecture="mlp", classes=4, options=None, **named):
+def scene(architecture="mlp", classes=4, options=None, **named) -> Batch:
     model = build(architecture, shape=SHAPE, classes=classes, seed=1, options=options or {}).train()
     keys = random.row_keys(N, "lesson")
     x = 0.2 + 0.6 * random.uniform(keys, SHAPE)
@@ -58,7 +58,7 @@ def taken(lesson, batch, adversary):
 
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 @pytest.mark.parametrize("size", [None, 0.05])
-def test_a_shared_pass_gives_what_separate_passes_give(size, strength):
+def test_a_shared_pass_gives_what_separate_passes_give(size, strength) -> None:
     batch, adversary = scene(strength=strength), replace(FGSM, step_size=size)
     loss, shared = taken(Mixed(0.3), batch, adversary)
     forward = adversary.disturbed(batch)  # crafted by an attack of its own
@@ -70,7 +70,7 @@ def test_a_shared_pass_gives_what_separate_passes_give(size, strength):
         torch.testing.assert_close(a, b)
 
 
-def test_smoothed_labels_are_learnt():
+def test_smoothed_labels_are_learnt() -> None:
     batch = scene()
     loss, found = taken(Plain(0.2), batch, None)
     batch.model.zero_grad()
@@ -85,14 +85,14 @@ def test_smoothed_labels_are_learnt():
 
 
 @pytest.mark.parametrize("threat", ["linf:0.1", "l2:0.5"])
-def test_what_training_crafts_is_what_the_attack_crafts(threat):
+def test_what_training_crafts_is_what_the_attack_crafts(threat) -> None:
     batch, adversary = scene(strength=0.5), Adversary(threat, steps=3)
     with frozen(batch.model):
         wanted = adversary.attack(0.5).craft(batch.logits, batch.x, batch.y, keys=batch.keys)
     assert torch.equal(adversary.images(batch), wanted.x)
 
 
-def test_only_a_step_from_the_image_in_train_mode_is_shared():
+def test_only_a_step_from_the_image_in_train_mode_is_shared() -> None:
     asked = []
     batch = scene()
     batch.model.register_forward_hook(lambda module, given, out: asked.append(len(out)))
@@ -109,7 +109,7 @@ def test_only_a_step_from_the_image_in_train_mode_is_shared():
     assert passes["from a random start"] == passes["in eval mode"] > 2
 
 
-def test_free_moves_the_perturbation_by_the_pass_that_was():
+def test_free_moves_the_perturbation_by_the_pass_that_was() -> None:
     batch, shown = scene(), []
     batch.model.register_forward_pre_hook(lambda module, given: shown.append(given[0].detach()))
     one = Free(3).prepared(batch, FGSM)
@@ -124,7 +124,7 @@ def test_free_moves_the_perturbation_by_the_pass_that_was():
     assert Free(3).replays == 3
 
 
-def test_trades_and_mart_are_their_formulas():
+def test_trades_and_mart_are_their_formulas() -> None:
     batch, adversary = scene(), Adversary("linf:0.1", steps=3)
     loss, _ = taken(Trades(6.0), batch, adversary)
     clean = batch.entropy(batch.logits(batch.x)).detach()
@@ -155,7 +155,7 @@ def test_trades_and_mart_are_their_formulas():
     )
 
 
-def test_weights_come_back_after_they_were_moved_and_the_gradient_is_from_there():
+def test_weights_come_back_after_they_were_moved_and_the_gradient_is_from_there() -> None:
     batch = scene()
     model, awp = batch.model, Awp(0.05)
     before = [p.detach().clone() for p in model.parameters()]
@@ -176,7 +176,7 @@ def test_weights_come_back_after_they_were_moved_and_the_gradient_is_from_there(
         torch.testing.assert_close(a, b)
 
 
-def test_the_worst_case_of_a_linear_model_is_what_an_attack_finds():
+def test_the_worst_case_of_a_linear_model_is_what_an_attack_finds() -> None:
     batch = scene("linear", classes=2)
     for text in ("linf:0.05", "l2:0.2"):
         loss, _ = taken(WorstCaseLogistic(text), batch, None)
@@ -192,7 +192,7 @@ def test_the_worst_case_of_a_linear_model_is_what_an_attack_finds():
 
 @pytest.mark.parametrize("kind", ["signs", "uniform", "gaussian"])
 @pytest.mark.parametrize("text", ["linf:0.1", "l2:0.5", "l1:2"])
-def test_noise_has_the_size_of_the_threat(text, kind):
+def test_noise_has_the_size_of_the_threat(text, kind) -> None:
     threat, batch = Threat.parse(text), scene()
     move = Noise(text, kind=kind).images(batch) - batch.x
     size = threat.norm.size(move)
@@ -208,14 +208,14 @@ def test_noise_has_the_size_of_the_threat(text, kind):
     assert not torch.equal(move[0], move[1])
 
 
-def test_n_fgsm_leaves_the_ball_and_keeps_to_the_box():
+def test_n_fgsm_leaves_the_ball_and_keeps_to_the_box() -> None:
     batch = scene()
     move = NoisyStep("linf:0.1").images(batch) - batch.x
     assert 0.2 < float(move.abs().max()) <= 0.3 + 1e-6
     assert float((batch.x + move).min()) >= 0
 
 
-def test_reactive_adversaries_hand_the_model_their_reaction():
+def test_reactive_adversaries_hand_the_model_their_reaction() -> None:
     batch, shown = scene(), []
     batch.model.register_forward_pre_hook(lambda module, given: shown.append(given[0]))
     for adversary in (ScaledGradient("l2:0.5"), ScaledGradient("linf:0.05"), Rotation("l2:0.5")):
@@ -233,7 +233,7 @@ def test_reactive_adversaries_hand_the_model_their_reaction():
     )
 
 
-def test_a_hidden_layer_moves_by_its_share_and_the_hook_comes_off():
+def test_a_hidden_layer_moves_by_its_share_and_the_hook_comes_off() -> None:
     batch, layer = scene(), "trunk.1"
     inside = dict(batch.model.body.named_modules())[layer]
     seen = []
@@ -256,7 +256,7 @@ def test_a_hidden_layer_moves_by_its_share_and_the_hook_comes_off():
 
 
 @pytest.mark.parametrize("adversary", [ScaledGradient("l2:0.5"), Rotation("l2:0.5")])
-def test_reactive_adversaries_work_through_attention_and_tiny_gradients(adversary):
+def test_reactive_adversaries_work_through_attention_and_tiny_gradients(adversary) -> None:
     for batch in (scene("vit", options={"patch": 3}), scene()):
         if batch.model.architecture != "vit":
             with torch.no_grad():
@@ -268,14 +268,14 @@ def test_reactive_adversaries_work_through_attention_and_tiny_gradients(adversar
         assert float(size.min()) > 0.45
 
 
-def test_a_rotation_by_no_gradient_leaves_the_image():
+def test_a_rotation_by_no_gradient_leaves_the_image() -> None:
     x = scene().x
     moved = Rotation("l2:0.5").moved(x, torch.zeros_like(x), 0.5)
     torch.testing.assert_close(moved, x)
 
 
 @pytest.mark.parametrize("how", ["awp", "reactive"])
-def test_crafting_leaves_the_statistics_of_batch_norms_alone(how):
+def test_crafting_leaves_the_statistics_of_batch_norms_alone(how) -> None:
     batch = scene("resnet8")
     if how == "awp":
         one = Plain().prepared(batch, None)
@@ -287,7 +287,7 @@ def test_crafting_leaves_the_statistics_of_batch_norms_alone(how):
     assert all(int(count) == 1 for count in counts)  # the pass that is learnt from
 
 
-def test_penalties_are_their_formulas():
+def test_penalties_are_their_formulas() -> None:
     model = scene().model
     weights = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)]
     l1 = sum(w.abs().sum() for w in weights)
@@ -305,7 +305,7 @@ def test_penalties_are_their_formulas():
     assert float(Lipschitz(0.5, target=0.1)(model).detach()) > 0
 
 
-def test_temperature_softens_the_loss():
+def test_temperature_softens_the_loss() -> None:
     batch = scene()
     loss, _ = taken(AtTemperature(4.0), batch, None)
     torch.testing.assert_close(loss, F.cross_entropy(batch.logits(batch.x) / 4, batch.y))
@@ -357,12 +357,12 @@ def test_temperature_softens_the_loss():
         (lambda: Recipe(patience=3), "`watch_every` must be at least 1 with `patience`"),
     ],
 )
-def test_bad_settings_are_explained(make, match):
+def test_bad_settings_are_explained(make, match) -> None:
     with pytest.raises(ValueError, match=match):
         make()
 
 
-def test_a_teachers_word_must_fit_the_data():
+def test_a_teachers_word_must_fit_the_data() -> None:
     data = ImageData(torch.zeros(8, *SHAPE), torch.arange(8) % 4, ("a", "b", "c", "d"), "grey")
     model = scene().model
     with pytest.raises(ValueError, match=r"`soft` must have shape \(8, 4\)"):

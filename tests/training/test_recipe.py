@@ -1,6 +1,7 @@
 """Schedules by their numbers, and settings that cannot work refused at once."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,26 +34,26 @@ RATES = {
 
 
 @pytest.mark.parametrize(("decay", "rates"), RATES.items(), ids=list(RATES))
-def test_rates_of_each_decay(decay, rates):
+def test_rates_of_each_decay(decay, rates) -> None:
     recipe = Recipe(lr=2.0, warmup=0.0, decay=decay)
     found = [recipe.rate(step, 1000) for step in (0, 250, 500, 750, 999)]
     assert found == pytest.approx([2 * r for r in rates], rel=1e-3, abs=1e-6)
 
 
-def test_the_triangle_rises_over_the_warm_up_and_falls_to_its_end():
+def test_the_triangle_rises_over_the_warm_up_and_falls_to_its_end() -> None:
     recipe = Recipe(lr=2.0, warmup=0.25, decay="triangle")
     found = [recipe.rate(step, 1000) for step in (0, 125, 250, 625, 1000)]
     assert found == pytest.approx([0.4, 1.2, 2.0, 1.07, 0.14])
     assert Recipe(lr=1.0, warmup=0.0, decay="triangle").rate(0, 10) == 1.0
 
 
-def test_the_rate_rises_in_a_straight_line_and_is_never_zero_at_the_start():
+def test_the_rate_rises_in_a_straight_line_and_is_never_zero_at_the_start() -> None:
     recipe = Recipe(lr=1.0, warmup=0.2, decay="constant")
     assert [recipe.rate(s, 50) for s in range(10)] == pytest.approx([k / 10 for k in range(1, 11)])
     assert recipe.rate(10, 50) == 1.0
 
 
-def test_the_rate_used_is_the_schedules():
+def test_the_rate_used_is_the_schedules() -> None:
     recipe = replace(SHORT, epochs=4, decay="linear", warmup=0.25)
     done = train(small(), DATA, recipe, seed=0)
     # Three batches of 32 an epoch; each row shows the rate of its last step.
@@ -60,7 +61,7 @@ def test_the_rate_used_is_the_schedules():
     assert [row["lr"] for row in done.history] == pytest.approx(wanted)
 
 
-def test_biases_of_norms_learn_at_their_own_rate():
+def test_biases_of_norms_learn_at_their_own_rate() -> None:
     one, other = (small("resnet8", width=2) for _ in range(2))
     start = {k: v.clone() for k, v in one.state_dict().items()}
     step = replace(
@@ -75,7 +76,7 @@ def test_biases_of_norms_learn_at_their_own_rate():
         torch.testing.assert_close(moved, times * (p.detach() - start[name]), atol=1e-6, rtol=1e-4)
 
 
-def test_weight_decay_moves_quick_biases_no_faster():
+def test_weight_decay_moves_quick_biases_no_faster() -> None:
     """The decay of a step is the rate times the decay, which is divided by as much."""
     ends = []
     for rate in (1.0, 8.0):
@@ -94,7 +95,7 @@ def test_weight_decay_moves_quick_biases_no_faster():
     assert float(ends[0].mean()) < 0.99
 
 
-def test_the_adversary_is_the_pgd_it_says():
+def test_the_adversary_is_the_pgd_it_says() -> None:
     attack = Adversary("l2:0.8", steps=4).attack(0.5)
     assert attack.threat == Threat(L2(), 0.4)
     assert attack.solver.rule.step_size == pytest.approx(2.5 * 0.4 / 4)
@@ -109,7 +110,7 @@ def test_the_adversary_is_the_pgd_it_says():
     ("warmup", "wanted"),
     [(0.0, [1, 1, 1, 1, 1]), (0.8, [0.25, 0.5, 0.75, 1, 1]), (0.1, [1, 1, 1, 1, 1])],
 )
-def test_eps_grows_over_the_first_epochs(warmup, wanted):
+def test_eps_grows_over_the_first_epochs(warmup, wanted) -> None:
     adversary = Adversary(eps_warmup=warmup)
     assert [adversary.strength(e, 5) for e in range(5)] == pytest.approx(wanted)
 
@@ -127,7 +128,7 @@ WATCHED = {
 
 
 @pytest.mark.parametrize(("recipe", "clean", "robust"), WATCHED.values(), ids=list(WATCHED))
-def test_what_is_watched_and_when(recipe, clean, robust):
+def test_what_is_watched_and_when(recipe, clean, robust) -> None:
     done = train(small(), DATA, recipe, seed=0, val=VAL)
     assert [row["epoch"] for row in done.history] == list(range(1, recipe.epochs + 1))
     assert [row["epoch"] for row in done.history if "val_clean" in row] == clean
@@ -136,7 +137,7 @@ def test_what_is_watched_and_when(recipe, clean, robust):
         assert row.get("val_robust", 0) <= row.get("val_clean", 100)
 
 
-def test_watching_does_not_change_what_is_learned():
+def test_watching_does_not_change_what_is_learned() -> None:
     blind, watched = small("resnet8", width=2), small("resnet8", width=2)
     train(blind, DATA, SHORT, seed=0)
     looked = replace(SHORT, watch_every=1, watch_threat="l2:0.5")
@@ -145,7 +146,7 @@ def test_watching_does_not_change_what_is_learned():
     assert all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
-def test_progress_rises_to_one_and_the_model_comes_back_in_eval_mode():
+def test_progress_rises_to_one_and_the_model_comes_back_in_eval_mode() -> None:
     seen, model = [], small("resnet8", width=2)
     train(model, DATA, SHORT, seed=0, progress=seen.append)
     assert seen == sorted(seen)
@@ -153,7 +154,7 @@ def test_progress_rises_to_one_and_the_model_comes_back_in_eval_mode():
     assert not any(m.training for m in model.modules())
 
 
-def test_images_as_bytes_train_alike():
+def test_images_as_bytes_train_alike() -> None:
     images = (random.uniform(random.row_keys(40, "b"), (1, 8, 8)) * 255).round()
     labels = torch.arange(40) % 10
     names = tuple("abcdefghij")
@@ -185,12 +186,12 @@ BAD = {
 
 
 @pytest.mark.parametrize(("make", "message"), BAD.values(), ids=list(BAD))
-def test_settings_that_cannot_work_are_refused_at_once(make, message):
+def test_settings_that_cannot_work_are_refused_at_once(make, message) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_data_that_does_not_fit_is_refused_before_any_work():
+def test_data_that_does_not_fit_is_refused_before_any_work() -> None:
     model, seen = small(), []
     large = ImageData(torch.zeros(64, 1, 9, 9), DATA.labels[:64], DATA.class_names, "large")
     fewer = ImageData(DATA.images, DATA.labels % 3, ("a", "b", "c"), "fewer")
@@ -206,7 +207,7 @@ def test_data_that_does_not_fit_is_refused_before_any_work():
 
 
 @pytest.mark.parametrize("adversary", [None, Adversary("l2:0.5", steps=2)], ids=["plain", "pgd"])
-def test_a_training_that_diverges_says_so(adversary, tmp_path):
+def test_a_training_that_diverges_says_so(adversary, tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     recipe = replace(SHORT, lr=1e12, warmup=0.0, adversary=adversary)
     with pytest.raises(TrainingError, match=r"became .* in epoch 1 at learning rate.*Lower `lr`"):
@@ -215,14 +216,14 @@ def test_a_training_that_diverges_says_so(adversary, tmp_path):
 
 
 @pytest.mark.parametrize("rate", [1e30, 1e38])
-def test_a_model_that_the_very_last_step_ruined_is_not_returned(rate):
+def test_a_model_that_the_very_last_step_ruined_is_not_returned(rate) -> None:
     """One step in all: its loss is still fine, the weights after it are not."""
     recipe = Recipe(epochs=1, batch_size=100, lr=rate, momentum=0.0, warmup=0.0, decay="constant")
     with pytest.raises(TrainingError, match=r"left weights or logits .* in epoch 1.*Lower `lr`"):
         train(small(), DATA, recipe, seed=0)
 
 
-def test_a_batch_may_be_all_of_the_data():
+def test_a_batch_may_be_all_of_the_data() -> None:
     done = train(small(), DATA, replace(SHORT, batch_size=100), seed=0)
     assert len(done.history) == 2
 
@@ -235,7 +236,7 @@ def test_a_batch_may_be_all_of_the_data():
         ({"lesson": "trades"}, r"`lesson` must be a lesson such as Plain\(\).*; got str"),
     ],
 )
-def test_parts_of_another_type_are_refused(settings, match):
+def test_parts_of_another_type_are_refused(settings, match) -> None:
     recipe = object.__new__(Recipe)  # past the annotations, which are checked in tests alone
     for name, value in (vars(Recipe()) | settings).items():
         object.__setattr__(recipe, name, value)

@@ -96,25 +96,25 @@ QUICK = ("PGD", "fast", "free", "TRADES")
 @pytest.mark.parametrize(
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in ROBUST]
 )
-def test_robust_recipes_raise_robust_accuracy(plain, name):
+def test_robust_recipes_raise_robust_accuracy(plain, name) -> None:
     model = trained(ROBUST[name])
     assert robust(model) > plain + GAIN
     assert accuracy(model, PARTS.test) > 65
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_noise_controls_do_not(plain, name):
+def test_noise_controls_do_not(plain, name) -> None:
     model = trained(CONTROLS[name])
     assert robust(model) < plain + GAIN
     assert accuracy(model, PARTS.test) > 85
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_the_others_learn(name):
+def test_the_others_learn(name) -> None:
     assert accuracy(trained(OTHERS[name]), PARTS.test) > 85
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_recipes_survive_json(name):
+def test_recipes_survive_json(name) -> None:
     recipe = ALL[name]
     assert recipe_from_json(json.loads(json.dumps(recipe_as_json(recipe)))) == recipe

@@ -1,6 +1,7 @@
 """A training that is killed goes on where it stood, or says why it cannot."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from notbugs.training import saving, train
 
 
 def kill_in_epoch(number, epochs=6):
-    def kill(fraction):
+    def kill(fraction) -> None:
         if fraction > (number - 1) / epochs:
             raise KeyboardInterrupt
 
@@ -21,7 +22,9 @@ def kill_in_epoch(number, epochs=6):
 
 
 @pytest.mark.parametrize(("recipe", "make"), CASES.values(), ids=list(CASES))
-def test_killed_and_resumed_equals_straight_bit_for_bit(recipe, make, tmp_path, monkeypatch):
+def test_killed_and_resumed_equals_straight_bit_for_bit(
+    recipe, make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, straight = tmp_path / "c.safetensors", make()
     whole = train(straight, DATA, recipe, seed=3, val=VAL)
     monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
@@ -40,7 +43,9 @@ def test_killed_and_resumed_equals_straight_bit_for_bit(recipe, make, tmp_path, 
     assert (resumed.history, resumed.best_epoch) == (whole.history, whole.best_epoch)
 
 
-def test_killed_twice_and_before_the_first_checkpoint(tmp_path, monkeypatch):
+def test_killed_twice_and_before_the_first_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, straight, heir = tmp_path / "c.safetensors", small(), small()
     train(straight, DATA, SHORT, seed=3)
     with pytest.raises(KeyboardInterrupt):
@@ -54,7 +59,7 @@ def test_killed_twice_and_before_the_first_checkpoint(tmp_path, monkeypatch):
     assert equal(straight, heir)
 
 
-def test_a_finished_training_is_not_done_again(tmp_path):
+def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     path, seen = tmp_path / "c.safetensors", []
     model, again = small(), small(seed=1)
     first = train(model, DATA, EVERYTHING, seed=3, val=VAL, checkpoint_path=path)
@@ -66,7 +71,7 @@ def test_a_finished_training_is_not_done_again(tmp_path):
     assert (more.history, more.best_epoch) == (first.history, first.best_epoch)
 
 
-def test_the_best_weights_are_those_of_the_best_epoch(tmp_path):
+def test_the_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
     recipe = replace(SHORT, select="best", watch_every=1, lr=0.3)
     model = small()
     done = train(model, DATA, recipe, seed=0, val=VAL)
@@ -77,7 +82,7 @@ def test_the_best_weights_are_those_of_the_best_epoch(tmp_path):
     assert 100 * float(right.float().mean()) == pytest.approx(max(scores), abs=1e-3)
 
 
-def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     recipe = replace(SHORT, epochs=1, watch_every=1)
     train(small(), DATA, recipe, seed=1, val=VAL, checkpoint_path=path)
@@ -95,7 +100,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path):
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path, recipe = tmp_path / "c.safetensors", replace(SHORT, epochs=1)
     train(small(), DATA, recipe, seed=1, checkpoint_path=path)
     whole = path.read_bytes()
@@ -123,7 +128,9 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         ({"best.more": torch.zeros(3)}, "missing: .*unexpected: more"),
     ],
 )
-def test_a_checkpoint_whose_tensors_are_not_the_trainings_is_refused(tmp_path, change, message):
+def test_a_checkpoint_whose_tensors_are_not_the_trainings_is_refused(
+    tmp_path: Path, change, message
+) -> None:
     path, recipe = tmp_path / "c.safetensors", replace(SHORT, epochs=1)
     train(small(), DATA, recipe, seed=1, checkpoint_path=path)
     tensors, metadata = safefile.read_tensors(path)
@@ -138,7 +145,7 @@ def test_a_checkpoint_whose_tensors_are_not_the_trainings_is_refused(tmp_path, c
     assert equal(again, straight)
 
 
-def test_dropout_follows_the_seed_and_leaves_the_global_generator_alone():
+def test_dropout_follows_the_seed_and_leaves_the_global_generator_alone() -> None:
     recipe = replace(SHORT, epochs=2)
     torch.rand(int(random.scalar(random.row_keys(1, "some")) * 5) + 1)
     state = torch.get_rng_state()

@@ -18,7 +18,7 @@ ONCE = Recipe(epochs=3, batch_size=8, lr=1e-3)
 class Spy(nn.Module):
     """A linear net that notes what it is shown, whether to craft or to learn."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.flat, self.layer = nn.Flatten(), nn.Linear(36, 2)
         with torch.no_grad():
@@ -55,7 +55,7 @@ def as_set(x):
     ],
     ids=["augmentation", "random start"],
 )
-def test_every_epoch_and_every_row_draws_anew(recipe):
+def test_every_epoch_and_every_row_draws_anew(recipe) -> None:
     _, learned, _ = taught(recipe)
     first, second, third = (as_set(x) for x, _ in learned)
     assert len(first) > 4
@@ -64,7 +64,7 @@ def test_every_epoch_and_every_row_draws_anew(recipe):
     assert as_set(taught(recipe, seed=1)[1][0][0]) != first
 
 
-def test_the_images_learned_from_are_the_crafted_ones_within_their_threat():
+def test_the_images_learned_from_are_the_crafted_ones_within_their_threat() -> None:
     image, learned, _ = taught(replace(ONCE, adversary=Adversary("linf:0.1", steps=3)))
     for x, mode in learned:
         size = (x - image).abs().amax()
@@ -78,19 +78,19 @@ def test_the_images_learned_from_are_the_crafted_ones_within_their_threat():
 
 
 @pytest.mark.parametrize("mode", [False, True])
-def test_the_mode_that_crafts_is_the_one_the_recipe_says(mode):
+def test_the_mode_that_crafts_is_the_one_the_recipe_says(mode) -> None:
     adversary = Adversary("linf:0.1", steps=2, train_mode=mode)
     _, learned, crafted = taught(replace(ONCE, adversary=adversary))
     assert [m for _, m in crafted[:-1]] == [mode] * (3 * 3)
     assert [m for _, m in learned] == [True] * 3
 
 
-def test_layers_that_draw_from_the_global_generator_draw_anew_in_every_epoch():
+def test_layers_that_draw_from_the_global_generator_draw_anew_in_every_epoch() -> None:
     draws = []
     data = ImageData(torch.full((8, 1, 6, 6), 0.5), torch.arange(8) % 2, ("a", "b"), "grey")
     model = wrap(Spy(), shape=(1, 6, 6), classes=2, embedding="flat")
 
-    def draw(fraction):
+    def draw(fraction) -> None:
         draws.append(float(torch.rand(())))
 
     train(model, data, ONCE, seed=0, progress=draw)
@@ -100,11 +100,11 @@ def test_layers_that_draw_from_the_global_generator_draw_anew_in_every_epoch():
     assert draws[:3] == draws[4:7]
 
 
-def test_a_layer_may_join_later():
+def test_a_layer_may_join_later() -> None:
     """Its first gradient then comes when the others have momentum already."""
 
     class Growing(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.flat, self.first, self.second = nn.Flatten(), nn.Linear(64, 10), nn.Linear(64, 10)
             self.passes = 0

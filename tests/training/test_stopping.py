@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def state(model):
     return {k: v.clone() for k, v in model.state_dict().items()}
 
 
-def watched(monkeypatch, values):
+def watched(monkeypatch: pytest.MonkeyPatch, values):
     """Robust accuracies, epoch by epoch, in place of the guard's; the weights seen each time."""
     seen = []
 
@@ -52,7 +53,7 @@ def watched(monkeypatch, values):
     return seen
 
 
-def test_catastrophic_overfitting_is_detected_and_stopped(monkeypatch):
+def test_catastrophic_overfitting_is_detected_and_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, model = watched(monkeypatch, [30.0, 45.0, 44.0, 12.0, 50.0]), small()
     done = train(model, PARTS.train, ONE_STEP, seed=0)
     assert len(done.history) == len(seen) == 4
@@ -71,7 +72,9 @@ def test_catastrophic_overfitting_is_detected_and_stopped(monkeypatch):
         ({"patience": 2, "watch_every": 5}, 2),
     ],
 )
-def test_a_collapsed_epoch_is_never_handed_back(changes, epoch, monkeypatch):
+def test_a_collapsed_epoch_is_never_handed_back(
+    changes, epoch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen, model = watched(monkeypatch, [30.0, 45.0, 44.0, 1.0]), small()
     recipe = replace(ONE_STEP, **changes)
     done = train(model, PARTS.train, recipe, seed=0, val=PARTS.val)
@@ -81,19 +84,21 @@ def test_a_collapsed_epoch_is_never_handed_back(changes, epoch, monkeypatch):
     assert all(torch.equal(v, seen[epoch - 1][k]) for k, v in state(model).items())
 
 
-def test_free_training_is_watched_as_well(monkeypatch):
+def test_free_training_is_watched_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = watched(monkeypatch, [30.0] * 6)
     recipe = replace(SHORT, adversary=Adversary("linf:0.1", steps=5), lesson=Free(2))
     train(small(), PARTS.train, recipe, seed=0)
     assert len(seen) == 6
 
 
-def test_the_guard_remembers_its_best_when_training_goes_on(monkeypatch, tmp_path):
+def test_the_guard_remembers_its_best_when_training_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     path = tmp_path / "c.safetensors"
     monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
     seen = watched(monkeypatch, [45.0, 40.0])
 
-    def kill(fraction):
+    def kill(fraction) -> None:
         if fraction > 2 / 6:
             raise KeyboardInterrupt
 
@@ -107,14 +112,16 @@ def test_the_guard_remembers_its_best_when_training_goes_on(monkeypatch, tmp_pat
     assert all(torch.equal(v, seen[0][k]) for k, v in state(model).items())
 
 
-def test_patience_is_remembered_when_training_goes_on(monkeypatch, tmp_path):
+def test_patience_is_remembered_when_training_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     path = tmp_path / "c.safetensors"
     monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
     values = iter([50.0, 60.0, 55.0, 54.0])
     monkeypatch.setattr(stopping, "percent_right", lambda model, data: next(values))
     recipe = replace(SHORT, watch_every=1, patience=2)
 
-    def kill(fraction):
+    def kill(fraction) -> None:
         if fraction > 3 / 6:
             raise KeyboardInterrupt
 
@@ -128,7 +135,7 @@ def test_patience_is_remembered_when_training_goes_on(monkeypatch, tmp_path):
     assert done.best_epoch == 2
 
 
-def test_it_really_looks(monkeypatch):
+def test_it_really_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     done = train(small(), PARTS.train, ONE_STEP, seed=0)
     values = [row["guard_robust"] for row in done.history]
     assert max(values) > 20
@@ -144,21 +151,23 @@ def test_it_really_looks(monkeypatch):
     ],
     ids=["switched off", "two steps", "no adversary"],
 )
-def test_nobody_looks_where_there_is_no_need(recipe, monkeypatch):
+def test_nobody_looks_where_there_is_no_need(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = watched(monkeypatch, [90.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     done = train(small(), PARTS.train, recipe, seed=0)
     assert not seen
     assert len(done.history) == 6
 
 
-def test_what_counts_as_a_collapse():
+def test_what_counts_as_a_collapse() -> None:
     assert collapsed(20.0, 45.0, 10.0)
     assert not collapsed(23.0, 45.0, 10.0)
     assert not collapsed(0.0, 19.0, 10.0)  # it had not learnt anything yet
     assert not collapsed(0.0, float("-inf"), 10.0)
 
 
-def test_a_collapse_is_remembered_by_the_checkpoint(monkeypatch, tmp_path):
+def test_a_collapse_is_remembered_by_the_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     path = tmp_path / "c.safetensors"
     watched(monkeypatch, [45.0, 1.0])
     first = small()
@@ -169,7 +178,7 @@ def test_a_collapse_is_remembered_by_the_checkpoint(monkeypatch, tmp_path):
     assert all(torch.equal(v, state(first)[k]) for k, v in state(again).items())
 
 
-def test_patience_ends_training_and_keeps_the_best(monkeypatch):
+def test_patience_ends_training_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([50.0, 60.0, 55.0, 58.0, 70.0, 80.0])
     monkeypatch.setattr(stopping, "percent_right", lambda model, data: next(values))
     recipe = replace(SHORT, watch_every=1, patience=2)
@@ -179,7 +188,7 @@ def test_patience_ends_training_and_keeps_the_best(monkeypatch):
     assert done.stopped.startswith("Stopped early in epoch 4")
 
 
-def test_the_average_is_the_mean_at_first_and_then_forgets():
+def test_the_average_is_the_mean_at_first_and_then_forgets() -> None:
     model = torch.nn.Linear(1, 1)
     average = Average(model, 0.5)
     for value in (1.0, 3.0, 5.0):
@@ -193,7 +202,7 @@ def test_the_average_is_the_mean_at_first_and_then_forgets():
     assert float(model.weight.detach()) == 5.0
 
 
-def test_averaged_weights_are_watched_and_returned(monkeypatch):
+def test_averaged_weights_are_watched_and_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(stopping, "percent_right", lambda m, data: seen.append(state(m)) or 1.0)
     model = small()
@@ -223,7 +232,9 @@ class Late(Noise):
         return 1.0 if epoch < 3 else 0.5
 
 
-def test_a_loss_that_is_no_number_stops_and_leaves_the_last_good_checkpoint(monkeypatch, tmp_path):
+def test_a_loss_that_is_no_number_stops_and_leaves_the_last_good_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     path = tmp_path / "c.safetensors"
     monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
     recipe = replace(SHORT, adversary=Late("linf:0.01"), lesson=Breaking())
@@ -234,13 +245,15 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_good_checkpoint(monk
     assert all(bool(v.isfinite().all()) for v in tensors.values())
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_as_it_was(monkeypatch, tmp_path):
+def test_a_full_disk_leaves_the_old_checkpoint_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     path, calls, real = tmp_path / "c.safetensors", [], os.fsync
     monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
 
     per_epoch = len(PARTS.train) // SHORT.batch_size
 
-    def full_in_the_third_epoch(fd):
+    def full_in_the_third_epoch(fd) -> None:
         calls.append(fd)
         if len(calls) == 2 * per_epoch + 3:
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,6 +1,7 @@
 """Training: it learns, resumes exactly, and says what is wrong."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,11 +28,11 @@ def weights(model):
     return {k: v.clone() for k, v in model.state_dict().items()}
 
 
-def same(a, b):
+def same(a, b) -> bool:
     return all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_standard_and_adversarial_training_do_what_they_promise():
+def test_standard_and_adversarial_training_do_what_they_promise() -> None:
     plain, robust = small(), small()
     long = replace(FAST, epochs=20)
     train(plain, PARTS.train, long, seed=0)
@@ -55,14 +56,16 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("recipe", RESUMED.values(), ids=list(RESUMED))
-def test_a_killed_training_ends_with_the_same_bits(recipe, tmp_path, monkeypatch):
+def test_a_killed_training_ends_with_the_same_bits(
+    recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = replace(recipe, epochs=4)
     data, path = PARTS.train.select(slice(0, 200)), tmp_path / "checkpoint.safetensors"
     straight = small()
     whole = train(straight, data, recipe, seed=3, val=PARTS.val)
     monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
 
-    def kill(fraction):
+    def kill(fraction) -> None:
         if fraction > 0.6:
             raise KeyboardInterrupt
 
@@ -77,7 +80,7 @@ def test_a_killed_training_ends_with_the_same_bits(recipe, tmp_path, monkeypatch
     assert resumed.best_epoch == whole.best_epoch
 
 
-def test_same_seed_same_weights_and_the_world_untouched():
+def test_same_seed_same_weights_and_the_world_untouched() -> None:
     state = torch.get_rng_state()
     a, b, c = small(), small(), small()
     short = replace(FAST, epochs=1)
@@ -89,7 +92,7 @@ def test_same_seed_same_weights_and_the_world_untouched():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     path, data = tmp_path / "c.safetensors", PARTS.train.select(slice(0, 100))
     short = replace(FAST, epochs=1)
     train(small(), data, short, seed=1, checkpoint_path=path)
@@ -102,7 +105,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         train(small(), data, short, seed=1, checkpoint_path=path)
 
 
-def test_bad_settings_are_explained():
+def test_bad_settings_are_explained() -> None:
     data = PARTS.train.select(slice(0, 50))
     with pytest.raises(TrainingError, match=r"loss became (nan|inf) in epoch 1.*Lower `lr`"):
         train(small(), PARTS.train, replace(FAST, lr=1e12, warmup=0.0), seed=0)
@@ -122,7 +125,7 @@ def test_bad_settings_are_explained():
         Adversary(eps_warmup=1.0)
 
 
-def test_what_is_watched():
+def test_what_is_watched() -> None:
     recipe = replace(FAST, epochs=5, watch_every=2, watch_threat="l2:0.5")
     done = train(small(), PARTS.train.select(slice(0, 200)), recipe, seed=0, val=PARTS.val)
     looked = [int(row["epoch"]) for row in done.history if "val_robust" in row]
@@ -134,27 +137,27 @@ def test_what_is_watched():
 @pytest.mark.parametrize(
     ("decay", "middle", "end"), [("cosine", 0.5, 0.0), ("linear", 0.5, 0.0), ("constant", 1, 1)]
 )
-def test_schedules(decay, middle, end):
+def test_schedules(decay, middle, end) -> None:
     recipe = Recipe(lr=1.0, warmup=0.1, decay=decay)
     assert recipe.rate(0, 1000) == pytest.approx(0.01, rel=0.02)
     assert recipe.rate(500, 1000) == pytest.approx(middle, abs=0.01)
     assert recipe.rate(999, 1000) == pytest.approx(end, abs=0.01)
 
 
-def test_step_schedule_and_eps_warmup():
+def test_step_schedule_and_eps_warmup() -> None:
     recipe = Recipe(lr=1.0, warmup=0.0, decay="step")
     assert [recipe.rate(s, 100) for s in (0, 49, 50, 75)] == pytest.approx([1, 1, 0.1, 0.01])
     adversary = Adversary(eps_warmup=0.5)
     assert [adversary.strength(e, 4) for e in range(4)] == [0.5, 1.0, 1.0, 1.0]
 
 
-def test_bf16_learns_too():
+def test_bf16_learns_too() -> None:
     model = small()
     train(model, PARTS.train, replace(FAST, precision="bf16"), seed=0)
     assert accuracy(model, PARTS.val) > 85
 
 
-def test_crafting_leaves_running_statistics_alone():
+def test_crafting_leaves_running_statistics_alone() -> None:
     model = build("resnet8", shape=(1, 8, 8), classes=10, seed=0, options={"width": 2})
     calm = replace(FAST, epochs=1, lr=1e-12, weight_decay=0.0)
     noisy = replace(calm, adversary=Adversary("l2:0.001", steps=3, train_mode=True))

@@ -30,11 +30,11 @@ def stands(path):
     return facts["epoch"], facts["batch"]
 
 
-def ended_before(monkeypatch, number):
+def ended_before(monkeypatch: pytest.MonkeyPatch, number):
     """Lets no training take its step `number`, counted from 0; returns the steps begun."""
     begun = []
 
-    def draw_from(device, *names):
+    def draw_from(device, *names) -> None:
         begun.append(names[-1])
         if names[-1] == number:
             raise KeyboardInterrupt
@@ -48,7 +48,9 @@ REAL = trainer.draw_from
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_ended_at_two_steps_and_resumed_equals_straight_bit_for_bit(case, tmp_path, monkeypatch):
+def test_ended_at_two_steps_and_resumed_equals_straight_bit_for_bit(
+    case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (recipe, make), path = CASES[case], tmp_path / "c.safetensors"
     straight = make()
     whole = train(straight, DATA, recipe, seed=3, val=VAL)
@@ -71,7 +73,9 @@ def test_ended_at_two_steps_and_resumed_equals_straight_bit_for_bit(case, tmp_pa
     assert (resumed.history, resumed.best_epoch) == (whole.history, whole.best_epoch)
 
 
-def test_what_dropout_draws_follows_from_the_step(tmp_path, monkeypatch):
+def test_what_dropout_draws_follows_from_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The draws of the steps left are those of the whole training, and no two are the same."""
     drawn, path = [], tmp_path / "c.safetensors"
     real = Trainer.step
@@ -94,7 +98,9 @@ def test_what_dropout_draws_follows_from_the_step(tmp_path, monkeypatch):
     assert drawn == whole[6:]
 
 
-def test_a_loss_that_is_no_number_is_never_written(tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_is_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "c.safetensors"
     monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
     real = Trainer.step
@@ -111,14 +117,16 @@ def test_a_loss_that_is_no_number_is_never_written(tmp_path, monkeypatch):
     assert stands(path) == (1, 1)
 
 
-def test_nothing_is_written_within_an_epoch_before_its_time(tmp_path, monkeypatch):
+def test_nothing_is_written_within_an_epoch_before_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls, real = [], checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda *given: calls.append(given) or real(*given))
     train(small(), DATA, SHORT, seed=3, checkpoint_path=tmp_path / "c.safetensors")
     assert len(calls) == 1  # the last one: all of it takes less than ten seconds
 
 
-def test_writing_takes_a_twentieth_of_the_time_at_most(monkeypatch):
+def test_writing_takes_a_twentieth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     pace = Pace()
@@ -153,7 +161,7 @@ save(model, folder / "end.safetensors")
 KILLED = "dropout, norms and an average"
 
 
-def test_kill_9_at_any_moment(tmp_path):
+def test_kill_9_at_any_moment(tmp_path: Path) -> None:
     """A whole process, killed wherever it is: in a step, in a write, between the two."""
     recipe, make = CASES[KILLED]
     straight, heir = make(), make(seed=1)
