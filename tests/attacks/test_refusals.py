@@ -53,7 +53,7 @@ LET_THROUGH = {
 
 
 @pytest.fixture(scope="module")
-def found():
+def messages_by_call():
     """What each call says, in a process without our own type checker."""
     folders = [Path(notbugs.__file__).parents[1], Path(__file__).parents[1]]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
@@ -69,8 +69,8 @@ def test_every_bad_model_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("case", MODELS)
 @pytest.mark.parametrize("caller", CALLERS)
-def test_a_model_that_breaks_the_contract_is_refused(caller, case, found) -> None:
-    kind, text = found["model"][case][caller]
+def test_a_model_that_breaks_the_contract_is_refused(caller, case, messages_by_call) -> None:
+    kind, text = messages_by_call["model"][case][caller]
     if caller in LET_THROUGH.get(case, ()):
         assert (kind, text) == ("", "")
         return
@@ -80,20 +80,20 @@ def test_a_model_that_breaks_the_contract_is_refused(caller, case, found) -> Non
 
 
 @pytest.mark.parametrize("name", WITH_DLR)
-def test_dlr_needs_three_classes_and_no_targets(name, found) -> None:
-    kind, text = found["few"][name]
+def test_dlr_needs_three_classes_and_no_targets(name, messages_by_call) -> None:
+    kind, text = messages_by_call["few"][name]
     assert kind == "ValueError"
     assert "`model` must have at least 3 classes for" in text
     assert "got 2. Its loss is undefined for fewer: use loss=margin or cross_entropy." in text
-    kind, text = found["dlr with targets"][name]
+    kind, text = messages_by_call["dlr with targets"][name]
     assert kind == "ValueError"
     assert "`loss` must be defined for targets; got dlr" in text
     assert "Use margin or cross_entropy" in text
 
 
 @pytest.mark.parametrize("name", IN_L0)
-def test_l0_is_refused_where_steps_need_a_direction(name, found) -> None:
-    kind, text = found["l0"][name]
+def test_l0_is_refused_where_steps_need_a_direction(name, messages_by_call) -> None:
+    kind, text = messages_by_call["l0"][name]
     assert kind == "ValueError"
     assert "`norm` must be" in text
     assert "got L0()" in text
@@ -101,9 +101,9 @@ def test_l0_is_refused_where_steps_need_a_direction(name, found) -> None:
 
 
 @pytest.mark.parametrize("argument", WRITTEN)
-def test_text_in_place_of_a_norm_or_a_number_is_refused(argument, found) -> None:
+def test_text_in_place_of_a_norm_or_a_number_is_refused(argument, messages_by_call) -> None:
     assert len(WRITTEN[argument]) >= 13
-    for name, (kind, text) in found["text"][argument].items():
+    for name, (kind, text) in messages_by_call["text"][argument].items():
         assert kind in ("TypeError", "ValueError"), name
         assert re.match(rf"`{argument}` must be .*; got ", text), (name, text)
 

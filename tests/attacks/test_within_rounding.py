@@ -74,31 +74,31 @@ def saturated(z):
 
 
 @pytest.fixture(scope="module")
-def tied():
+def tied_model():
     with pytest.warns(UserWarning, match="look like probabilities"):
         return changed(saturated)
 
 
-def test_an_image_whose_label_shares_the_top_is_not_right(tied) -> None:
+def test_an_image_whose_label_shares_the_top_is_not_right(tied_model) -> None:
     with torch.no_grad():
-        z = tied.logits(X)
+        z = tied_model.logits(X)
     shares = (z == z.amax(dim=1, keepdim=True)).sum(dim=1) > 1
     own = z.gather(1, Y[:, None])[:, 0] == z.amax(dim=1)
     assert int((shares & own).sum()) > 0  # else nothing is tested here
-    assert accuracy(tied, DATA) == pytest.approx(100 * float((own & ~shares).float().mean()))
+    assert accuracy(tied_model, DATA) == pytest.approx(100 * float((own & ~shares).float().mean()))
 
 
-def test_an_image_that_ends_tied_does_not_stand_and_is_counted(tied) -> None:
+def test_an_image_that_ends_tied_does_not_stand_and_is_counted(tied_model) -> None:
     attack = pgd(Linf(), 0.2, steps=20, random_start=False)
-    found = attack(tied, X, Y)
+    found = attack(tied_model, X, Y)
     with torch.no_grad():
-        z = tied.logits(found.x_adv)
+        z = tied_model.logits(found.x_adv)
     alone = (z == z.amax(dim=1, keepdim=True)).sum(dim=1) == 1
     right = alone & (z.argmax(dim=1) == Y)
     assert int(found.within_rounding.sum()) > 0
     assert not bool((found.success & found.within_rounding).any())
     assert torch.equal(found.standing, right & ~found.already_wrong)
-    verdict = evaluate(tied, DATA, THREAT, attacks=[attack])
+    verdict = evaluate(tied_model, DATA, THREAT, attacks=[attack])
     numbers = verdict.as_json()
     assert numbers["within_rounding"] == int(verdict.within_rounding.sum()) > 0
     broken = sum(attack.broken for attack in verdict.attacks)

@@ -215,7 +215,7 @@ def test_distances_are_those_of_images_that_were_right_and_fell(
 
 
 def test_a_folder_stands_for_the_weights_in_it(
-    trained, finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained, finished_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "det.safetensors"
     call("attack", trained.parent, "--threat", "l2:0.5", "--count", 5)
@@ -223,7 +223,7 @@ def test_a_folder_stands_for_the_weights_in_it(
          out)  # fmt: skip
     call("evaluate", trained.parent, "--threat", "l2:0.5", "--method", "pgd", "--count", 5)
     capsys.readouterr()
-    said = refused(capsys, "evaluate", finished / "models", "--threat", "l2:0.5")
+    said = refused(capsys, "evaluate", finished_run / "models", "--threat", "l2:0.5")
     assert "holds no model.safetensors, but robust-seed0.safetensors, " in said
     assert "and more. Name the file." in said
     (tmp_path / "empty").mkdir()
@@ -506,45 +506,50 @@ def test_bad_input_is_one_clear_line(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory):
+def finished_run(tmp_path_factory: pytest.TempPathFactory):
     """The folder of a run that nobody disturbed."""
     out = tmp_path_factory.mktemp("runs") / "finished"
     call("reproduce", "--preset", "smoke", "--workers", 0, "--out", out)
     return out
 
 
-def test_a_folder_holds_one_run(finished, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_holds_one_run(finished_run, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    said = refused(capsys, "reproduce", "--data", "planted", "--preset", "smoke", "--out", finished)
+    said = refused(
+        capsys, "reproduce", "--data", "planted", "--preset", "smoke", "--out", finished_run
+    )
     assert "holds another run" in said
     assert "ilyas2019" in said
 
 
 def test_the_same_command_again_shows_the_result_at_once(
-    finished, capsys: pytest.CaptureFixture[str]
+    finished_run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = json.loads((finished / "results.json").read_text())
+    before = json.loads((finished_run / "results.json").read_text())
     capsys.readouterr()
-    call("reproduce", "--preset", "smoke", "--workers", 0, "--out", finished)
+    call("reproduce", "--preset", "smoke", "--workers", 0, "--out", finished_run)
     said = capsys.readouterr().out
     assert "0 stages to do, 29 found in the store" in said
     assert "Work in this run: 0 s" in said
-    assert (finished / "report.html").stat().st_size > 10_000
-    assert json.loads((finished / "results.json").read_text())["tables"] == before["tables"]
+    assert (finished_run / "report.html").stat().st_size > 10_000
+    assert json.loads((finished_run / "results.json").read_text())["tables"] == before["tables"]
 
 
 def test_a_shared_store_spares_the_work(
-    finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     call("reproduce", "--preset", "smoke", "--workers", 0, "--out", tmp_path / "other", "--store",
-         finished / "store")  # fmt: skip
+         finished_run / "store")  # fmt: skip
     assert "Work in this run: 0 s" in capsys.readouterr().out
     assert (tmp_path / "other" / "models" / "student-D_R-seed0.safetensors").exists()
 
 
 def test_a_folder_deleted_under_a_run_is_its_own_again(
-    finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished_run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, planned = tmp_path / "out", StageDisplay.planned
 
@@ -553,7 +558,7 @@ def test_a_folder_deleted_under_a_run_is_its_own_again(
         planned(display, *facts)
 
     command = ("reproduce", "--preset", "smoke", "--workers", 0, "--out", out, "--store",
-               finished / "store")  # fmt: skip
+               finished_run / "store")  # fmt: skip
     with monkeypatch.context() as patch:
         patch.setattr(StageDisplay, "planned", delete)
         call(*command)
@@ -562,9 +567,9 @@ def test_a_folder_deleted_under_a_run_is_its_own_again(
 
 
 def test_damage_to_a_store_is_named_in_the_output(
-    finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(finished / "store", tmp_path / "store")
+    shutil.copytree(finished_run / "store", tmp_path / "store")
     numbers = next((tmp_path / "store").glob("numbers/*/numbers.json"))
     numbers.write_text(numbers.read_text().replace("clean", "cleam"))
     call("reproduce", "--preset", "smoke", "--workers", 0, "--out", tmp_path / "out", "--store",
@@ -572,17 +577,17 @@ def test_damage_to_a_store_is_named_in_the_output(
     said = capsys.readouterr().out
     assert "1 stages to do, 28 found in the store" in said
     assert "Its stored result is damaged ('numbers.json' was changed after" in said
-    a, b = (json.loads((f / "results.json").read_text()) for f in (finished, tmp_path / "out"))
+    a, b = (json.loads((f / "results.json").read_text()) for f in (finished_run, tmp_path / "out"))
     assert a["tables"] == b["tables"]
 
 
 def test_the_weights_of_a_run_need_nothing_else(
-    finished, capsys: pytest.CaptureFixture[str]
+    finished_run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = json.loads((finished / "results.json").read_text())["tables"]["sets"]
+    table = json.loads((finished_run / "results.json").read_text())["tables"]["sets"]
     row = next(r for r in table if r["set"] == "D_adv")
     capsys.readouterr()
-    call("evaluate", finished / "models" / "robust-seed0.safetensors", "--threat", "l2:0.5",
+    call("evaluate", finished_run / "models" / "robust-seed0.safetensors", "--threat", "l2:0.5",
          "--method", "pgd")  # fmt: skip
     said = capsys.readouterr().out
     assert "60 images" in said  # the run's own test part
@@ -594,7 +599,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip()[0].isdigit()
 
 
-def test_python_dash_m_and_kill_9_in_mid_run(finished, tmp_path: Path) -> None:
+def test_python_dash_m_and_kill_9_in_mid_run(finished_run, tmp_path: Path) -> None:
     """A run killed at any moment ends, when repeated, with the numbers of an undisturbed one."""
     out = tmp_path / "a"
     command = [sys.executable, "-m", "notbugs", "reproduce", "--preset", "smoke", "--workers", "2",
@@ -612,7 +617,7 @@ def test_python_dash_m_and_kill_9_in_mid_run(finished, tmp_path: Path) -> None:
     command[command.index("--workers") + 1] = "0"  # what workers began, one process can end
     again = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
     assert f"{29 - made} stages to do, {made} found in the store" in again.stdout
-    a, b = (json.loads((folder / "results.json").read_text()) for folder in (out, finished))
+    a, b = (json.loads((folder / "results.json").read_text()) for folder in (out, finished_run))
     assert a["tables"] == b["tables"]
     assert a["claims"] == b["claims"]
 

@@ -27,7 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def there(trained, tmp_path: Path):
+def oddly_named_folder(trained, tmp_path: Path):
     """A folder of such a name, with a set in it whose name and classes are such too."""
     data = ImageData(
         torch.rand(20, 1, 8, 8), torch.arange(20) % 10, tuple(f"{i}{NASTY}" for i in range(10)),
@@ -57,9 +57,13 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_obeys_a_name(
-    command, trained, there, capsys: pytest.CaptureFixture[str]
+    command, trained, oddly_named_folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = {"model": trained, "set": there / "set.safetensors", "out": there / "out"}
+    files = {
+        "model": trained,
+        "set": oddly_named_folder / "set.safetensors",
+        "out": oddly_named_folder / "out",
+    }
     words = [word.format(**files) for word in command.split()]
     with contextlib.suppress(SystemExit):
         main(words)

@@ -28,7 +28,7 @@ OURS = "model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory):
+def source_files(tmp_path_factory: pytest.TempPathFactory):
     """A model, a set, and a module, none of which has cost much."""
     folder = tmp_path_factory.mktemp("source")
     model = build("linear", shape=(1, 8, 8), classes=10, seed=0)
@@ -42,9 +42,9 @@ def source(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def place(source, tmp_path: Path):
+def copied_files(source_files, tmp_path: Path):
     """Copies of them, to be hit."""
-    for path in source.iterdir():
+    for path in source_files.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
 
@@ -106,11 +106,11 @@ def _call(arguments, target):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_foreign_file_is_replaced_only_if_asked_and_ones_own_at_once(
-    name, place, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+    name, copied_files, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path_factory.mktemp("out")
     arguments, target = next(
-        (given, path) for of, given, path in writers(place / OURS, out) if of == name
+        (given, path) for of, given, path in writers(copied_files / OURS, out) if of == name
     )
     target.write_bytes(FOREIGN[target.suffix])
     call = [str(a) for a in _call(arguments, target)]
@@ -136,46 +136,50 @@ def links(path):
 
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_read_is_never_written_over(
-    name, place, capsys: pytest.CaptureFixture[str]
+    name, copied_files, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = place / OURS
+    model = copied_files / OURS
     names = links(model)
-    before = contents(place)
-    arguments = next(given for of, given, _ in writers(model, place / "x") if of == name)
+    before = contents(copied_files)
+    arguments = next(given for of, given, _ in writers(model, copied_files / "x") if of == name)
     for target in names:
         for more in ((), ("--overwrite",)):
             said = refused(capsys, *arguments, target, *more)
             assert "read" in said or "must end in" in said or "Unknown format" in said, said
-    assert contents(place) == before
+    assert contents(copied_files) == before
 
 
 def test_the_set_and_the_module_that_are_read_are_not_written_over(
-    place, capsys: pytest.CaptureFixture[str]
+    copied_files, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, code, before = place / "set.safetensors", place / "net.py", contents(place)
+    data, code, before = (
+        copied_files / "set.safetensors",
+        copied_files / "net.py",
+        contents(copied_files),
+    )
     own = ("--model", f"{code}:make", "--embedding", "1", "--data", "digits")
-    attack = ("attack", place / OURS, *QUICK, *PGD)
+    attack = ("attack", copied_files / OURS, *QUICK, *PGD)
     calls = [
         (*attack, "--data", data, "--save", data),
         (*attack, "--data", data, "--json", data),
         (*attack, *own, "--json", code),
-        ("evaluate", place / OURS, *QUICK, *PGD, *own, "--json", code),
-        ("build", "det", place / OURS, *QUICK, "--data", data, "--out", data),
+        ("evaluate", copied_files / OURS, *QUICK, *PGD, *own, "--json", code),
+        ("build", "det", copied_files / OURS, *QUICK, "--data", data, "--out", data),
         ("data", "export", data, "--to", data),
-        ("train", "--distil", place / OURS, "--out", place, *SHORT),
-        ("train", "--distil", place, "--out", place, *SHORT),
+        ("train", "--distil", copied_files / OURS, "--out", copied_files, *SHORT),
+        ("train", "--distil", copied_files, "--out", copied_files, *SHORT),
     ]
     for call in calls:
         assert "files that are read" in refused(capsys, *call, "--overwrite"), call
-    assert contents(place) == before
+    assert contents(copied_files) == before
 
 
 def test_nothing_is_written_among_the_images_that_are_read(
-    place, capsys: pytest.CaptureFixture[str]
+    copied_files, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    photos = place / "photos"
+    photos = copied_files / "photos"
     (photos / "cat").mkdir(parents=True)
-    attack = ("attack", place / OURS, *QUICK, *PGD, "--data", f"folder:{photos}")
+    attack = ("attack", copied_files / OURS, *QUICK, *PGD, "--data", f"folder:{photos}")
     for flag, target in (("--png", photos / "adv"), ("--json", photos / "cat" / "a.json")):
         assert "lie outside the images" in refused(capsys, *attack, flag, target)
     said = refused(
@@ -194,19 +198,25 @@ def test_a_training_replaces_foreign_files_of_its_names_if_asked(tmp_path: Path)
     assert sorted(contents(tmp_path)) == ["metrics.jsonl", "model.safetensors", "training.png"]
 
 
-def test_outputs_lie_apart(place, capsys: pytest.CaptureFixture[str]) -> None:
-    attack = ("attack", place / OURS, *QUICK, *PGD)
+def test_outputs_lie_apart(copied_files, capsys: pytest.CaptureFixture[str]) -> None:
+    attack = ("attack", copied_files / OURS, *QUICK, *PGD)
     for name in ("a.safetensors", "A.safetensors"):
-        said = refused(capsys, *attack, "--json", place / "a.json", "--save", place / name)
+        said = refused(
+            capsys, *attack, "--json", copied_files / "a.json", "--save", copied_files / name
+        )
         assert "`--json` must differ from --save's recipe" in said
-    said = refused(capsys, *attack, "--png", place / "p", "--json", place / "p" / "a.json")
+    said = refused(
+        capsys, *attack, "--png", copied_files / "p", "--json", copied_files / "p" / "a.json"
+    )
     assert "must lie apart from" in said
 
 
-def test_one_commands_numbers_are_not_anothers(place, capsys: pytest.CaptureFixture[str]) -> None:
-    path, data = place / "n.json", place / "n.safetensors"
-    main(["evaluate", str(place / OURS), *QUICK, *PGD, "--json", str(path)])
-    attack = ("attack", place / OURS, *QUICK, *PGD)
+def test_one_commands_numbers_are_not_anothers(
+    copied_files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, data = copied_files / "n.json", copied_files / "n.safetensors"
+    main(["evaluate", str(copied_files / OURS), *QUICK, *PGD, "--json", str(path)])
+    attack = ("attack", copied_files / OURS, *QUICK, *PGD)
     assert "numbers of `notbugs attack`" in refused(capsys, *attack, "--json", path)
     assert "a set's recipe" in refused(capsys, *attack, "--save", data)
     save_file({"a": torch.zeros(1)}, data)

@@ -40,7 +40,7 @@ def server(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def closed(monkeypatch: pytest.MonkeyPatch) -> str:
+def closed_port_url(monkeypatch: pytest.MonkeyPatch) -> str:
     """An address at which nobody listens."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.socket() as free:

@@ -15,7 +15,7 @@ MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
 
 
 @pytest.fixture(autouse=True)
-def content(server) -> None:
+def _served_content(server) -> None:
     server.content = CONTENT
 
 
@@ -52,8 +52,14 @@ def test_a_damaged_file_is_downloaded_again(server, tmp_path: Path) -> None:
     assert path.read_bytes() == CONTENT
 
 
-def test_the_second_mirror_takes_over(server, closed, tmp_path: Path) -> None:
-    mirrors = [f"{server.at}/gone", closed, f"{server.at}/wrong", f"{server.at}/cut", server.at]
+def test_the_second_mirror_takes_over(server, closed_port_url, tmp_path: Path) -> None:
+    mirrors = [
+        f"{server.at}/gone",
+        closed_port_url,
+        f"{server.at}/wrong",
+        f"{server.at}/cut",
+        server.at,
+    ]
     urls = [f"{mirror}/set.gz" for mirror in mirrors]
     path = fetch(urls, checksum=MD5, folder=tmp_path, progress=False)
     assert path.read_bytes() == CONTENT
@@ -61,8 +67,10 @@ def test_the_second_mirror_takes_over(server, closed, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["set.gz"]
 
 
-def test_when_all_fail_each_mirror_and_the_remedy_are_named(server, closed, tmp_path: Path) -> None:
-    urls = [f"{server.at}/gone/set.gz", f"{closed}/set.gz", f"{server.at}/wrong/set.gz"]
+def test_when_all_fail_each_mirror_and_the_remedy_are_named(
+    server, closed_port_url, tmp_path: Path
+) -> None:
+    urls = [f"{server.at}/gone/set.gz", f"{closed_port_url}/set.gz", f"{server.at}/wrong/set.gz"]
     with pytest.raises(DownloadError) as caught:
         fetch(urls, checksum=MD5, folder=tmp_path / "raw", progress=False)
     lines = str(caught.value).splitlines()

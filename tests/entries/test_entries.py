@@ -58,7 +58,7 @@ def tiny(x):
 
 
 @pytest.fixture(scope="module")
-def scene():
+def models_and_images():
     """({dtype: model}, images, labels: all right but the first)."""
     x = images()
     model = tiny(x)
@@ -118,8 +118,8 @@ def outcome(name, model, x, y, mode):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_an_entry_is_right_or_says_why_not(name, scene) -> None:
-    models, x, y = scene
+def test_an_entry_is_right_or_says_why_not(name, models_and_images) -> None:
+    models, x, y = models_and_images
     plain = {}
     for dtype in (FLOAT32, DOUBLE):
         high = x if name in ON_DATA else x.to(dtype)
@@ -138,8 +138,8 @@ def test_an_entry_is_right_or_says_why_not(name, scene) -> None:
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_a_model_made_in_inference_mode_is_refused(name, scene) -> None:
-    models, x, y = scene
+def test_a_model_made_in_inference_mode_is_refused(name, models_and_images) -> None:
+    models, x, y = models_and_images
     with torch.inference_mode():
         model = deepcopy(models[FLOAT32])
         with pytest.raises(ValueError, match=r"'body.*inference_mode\(\).*deepcopy"):
@@ -165,8 +165,8 @@ def near(a, b):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", ENTRIES)
-def test_a_gpu_gives_what_the_processor_gives(name, scene) -> None:
-    models, x, y = scene
+def test_a_gpu_gives_what_the_processor_gives(name, models_and_images) -> None:
+    models, x, y = models_and_images
     model = deepcopy(models[DOUBLE]).eval()
     model.body[3].p = 0.0  # each device draws its own
     x = x if name in ON_DATA else x.double()
@@ -181,15 +181,17 @@ def test_a_gpu_gives_what_the_processor_gives(name, scene) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ON_DATA if name != "downsamplings"])
-def test_what_is_no_image_data_is_refused(name, scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    models, x, y = scene
+def test_what_is_no_image_data_is_refused(
+    name, models_and_images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, x, y = models_and_images
     monkeypatch.setattr(catalogue, "data", lambda x, y: (x, y))
     with pytest.raises(TypeError, match=r"`data` must be an ImageData; got tuple\. Make one"):
         ON_DATA[name](models[FLOAT32], x, y)
 
 
-def test_a_threat_may_be_written(scene) -> None:
-    models, x, y = scene
+def test_a_threat_may_be_written(models_and_images) -> None:
+    models, x, y = models_and_images
     data, model = catalogue.data(x, y), models[FLOAT32]
     for call in (judge.diagnose, judge.evaluate):
         more = {"attacks": [catalogue.PGD]} if call is judge.evaluate else {"count": 3}

@@ -32,13 +32,13 @@ def smoke(folder, store, workers=0):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory):
+def finished_run(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("looks")
     return folder, smoke(folder, folder / "store")
 
 
-def test_every_table_has_its_rows(finished) -> None:
-    folder, result = finished
+def test_every_table_has_its_rows(finished_run) -> None:
+    folder, result = finished_run
     assert json.loads((folder / "results.json").read_text())["experiment"] == "engstrom2019"
     tables = {name: [row["row"] for row in rows] for name, rows in result["tables"].items()}
     assert tables["inversion"] == [
@@ -64,8 +64,8 @@ def test_every_table_has_its_rows(finished) -> None:
     assert {c["id"] for c in result["claims"]} == {c.id for c in engstrom2019.CLAIMS}
 
 
-def test_files_lie_there_and_the_numbers_can_be_made_again_from_the_pictures(finished) -> None:
-    folder, _ = finished
+def test_files_lie_there_and_the_numbers_can_be_made_again_from_the_pictures(finished_run) -> None:
+    folder, _ = finished_run
     for name in ("standard", "robust", "judge"):
         model, facts = load_model(folder / "models" / f"{name}-seed0.safetensors")
         assert (model.classes, facts["dataset"]) == (10, "digits")
@@ -80,8 +80,8 @@ def test_files_lie_there_and_the_numbers_can_be_made_again_from_the_pictures(fin
     assert bool(((a - b).norm(dim=1) < (start - b).norm(dim=1)).all())
 
 
-def test_the_same_again_comes_from_the_store(finished, tmp_path: Path) -> None:
-    folder, result = finished
+def test_the_same_again_comes_from_the_store(finished_run, tmp_path: Path) -> None:
+    folder, result = finished_run
     again = smoke(tmp_path / "again", folder / "store")
     assert again["tables"] == result["tables"]
     assert again["seconds"] == 0
@@ -96,8 +96,8 @@ def test_models_are_those_of_the_main_experiment() -> None:
     assert ours["judge"].key not in theirs.values()
 
 
-def test_the_page_shows_what_was_found(finished) -> None:
-    folder, result = finished
+def test_the_page_shows_what_was_found(finished_run) -> None:
+    folder, result = finished_run
     page = write_looks(folder).read_text()
     for claim in result["claims"]:
         assert claim["statement"].split(",")[0].replace("'", "&#39;") in page

@@ -37,13 +37,13 @@ def smoke(folder, workers=0, data="digits", **changes):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory):
+def finished_run(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("smoke")
     return folder, smoke(folder)
 
 
-def test_results_follow_the_schema(finished) -> None:
-    folder, result = finished
+def test_results_follow_the_schema(finished_run) -> None:
+    folder, result = finished_run
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(result))
     assert {
         "experiment", "dataset", "preset", "conditions", "claims", "tables", "seconds",
@@ -82,8 +82,8 @@ def test_a_dataset_with_an_official_test_part_is_planned_and_split(tmp_path: Pat
         splits("mnist", data["digest"], str(tmp_path), 1, None, None)
 
 
-def test_models_and_sets_lie_there_with_their_recipes(finished) -> None:
-    folder, _ = finished
+def test_models_and_sets_lie_there_with_their_recipes(finished_run) -> None:
+    folder, _ = finished_run
     for name in ("standard-seed0", "robust-seed0", "student-D_R-seed0", "student-D_det-eps2-seed0"):
         model, facts = load_model(folder / "models" / f"{name}.safetensors")
         assert model.classes == 10
@@ -100,9 +100,9 @@ def test_models_and_sets_lie_there_with_their_recipes(finished) -> None:
     assert sorted(p.name for p in (folder / "models").iterdir()) == sorted(students + own)
 
 
-def test_the_table_is_what_the_files_say(finished) -> None:
+def test_the_table_is_what_the_files_say(finished_run) -> None:
     """Accuracy and labels, taken again from the model and the set that lie in the folder."""
-    folder, result = finished
+    folder, result = finished_run
     row = next(r for r in result["tables"]["sets"] if r["set"] == "D_det")
     model, facts = load_model(folder / "models" / "student-D_det-eps2-seed0.safetensors")
     kept = facts["split"]
@@ -120,8 +120,8 @@ def test_the_table_is_what_the_files_say(finished) -> None:
     assert facts["training_set"] == dict(made.provenance)
 
 
-def test_a_second_run_does_nothing_and_says_the_same(finished) -> None:
-    folder, first = finished
+def test_a_second_run_does_nothing_and_says_the_same(finished_run) -> None:
+    folder, first = finished_run
     second = smoke(folder)
     assert second["seconds"] == 0
     assert second["seconds_total"] == pytest.approx(first["seconds_total"])
@@ -130,9 +130,9 @@ def test_a_second_run_does_nothing_and_says_the_same(finished) -> None:
 
 
 def test_more_seeds_add_to_what_is_there_and_leave_other_files_alone(
-    finished, tmp_path: Path
+    finished_run, tmp_path: Path
 ) -> None:
-    folder, first = finished
+    folder, first = finished_run
     (tmp_path / "store").symlink_to(folder / "store")
     (tmp_path / "models").mkdir()
     names = ("mine.safetensors", "my-net-seed1.safetensors", "notes.txt")
@@ -176,14 +176,16 @@ def test_data_that_change_under_way_are_noticed() -> None:
         splits("digits", "0" * 64, None, 0, None, None)
 
 
-def test_elsewhere_and_in_two_processes_the_numbers_are_the_same(finished, tmp_path: Path) -> None:
-    assert smoke(tmp_path, workers=2)["tables"] == finished[1]["tables"]
+def test_elsewhere_and_in_two_processes_the_numbers_are_the_same(
+    finished_run, tmp_path: Path
+) -> None:
+    assert smoke(tmp_path, workers=2)["tables"] == finished_run[1]["tables"]
 
 
 def test_an_unwritable_output_is_explained(
-    finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, _ = finished
+    folder, _ = finished_run
     (tmp_path / "datasets").write_text("a file in the way")
     (tmp_path / "store").symlink_to(folder / "store")
     with pytest.raises(StoreError, match=r"Cannot write .*datasets"):
@@ -210,8 +212,8 @@ def stages_of(folder):
     return store, rows["D_adv"], rows["D_det"]
 
 
-def test_what_is_laid_out_is_no_part_of_the_store(finished) -> None:
-    folder, _ = finished
+def test_what_is_laid_out_is_no_part_of_the_store(finished_run) -> None:
+    folder, _ = finished_run
     for path in (
         *folder.glob("models/*"),
         *folder.glob("datasets/*"),
@@ -223,9 +225,9 @@ def test_what_is_laid_out_is_no_part_of_the_store(finished) -> None:
     assert {p: p.stat().st_ino for p in folder.glob("models/*")} == before  # not copied again
 
 
-def test_damage_to_a_store_is_said_and_healed(finished, tmp_path: Path) -> None:
+def test_damage_to_a_store_is_said_and_healed(finished_run, tmp_path: Path) -> None:
     """A flipped bit, an edited number, two models that changed places, a set cut short."""
-    folder, first = finished
+    folder, first = finished_run
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     store, adv, det = stages_of(tmp_path)
     places = {name: store.get(s.kind, s.key).path for name, s in
@@ -249,8 +251,8 @@ def test_damage_to_a_store_is_said_and_healed(finished, tmp_path: Path) -> None:
         assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes()
 
 
-def test_a_damaged_checkpoint_of_a_stage_is_begun_anew(finished, tmp_path: Path) -> None:
-    _, adv, _ = stages_of(finished[0])
+def test_a_damaged_checkpoint_of_a_stage_is_begun_anew(finished_run, tmp_path: Path) -> None:
+    _, adv, _ = stages_of(finished_run[0])
     store, listening = Store(tmp_path / "store"), Listening()
     for content in (b"half", b""):
         with store.working(adv.model.kind, adv.model.key) as work:
@@ -258,6 +260,6 @@ def test_a_damaged_checkpoint_of_a_stage_is_begun_anew(finished, tmp_path: Path)
         assert run_stages([adv.model], store, workers=0, observer=listening).made == 1
         assert listening.heard.pop()[1].startswith("Its checkpoint is damaged")
         made = store.get(adv.model.kind, adv.model.key).path
-        known = finished[0] / "models" / "robust-seed0.safetensors"
+        known = finished_run[0] / "models" / "robust-seed0.safetensors"
         assert (made / "model.safetensors").read_bytes() == known.read_bytes()
         shutil.rmtree(made)

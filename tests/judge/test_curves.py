@@ -274,7 +274,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         loss_curve(pgd(L2(), 0.1), model, rows_of_two())
 
 
-def test_what_stands_for_want_of_gradients_is_warned_of(plain) -> None:
+def test_what_stands_for_want_of_gradients_is_warned_of(plain_model) -> None:
     """The square root of zero has an infinite gradient, and a product with zero then none."""
 
     class Lost(nn.Module):
@@ -285,10 +285,10 @@ def test_what_stands_for_want_of_gradients_is_warned_of(plain) -> None:
         def forward(self, x):
             return self.inner(x + (x - x.detach()).sqrt())
 
-    parts = {"shape": plain.shape, "classes": plain.classes, "embedding": "inner.trunk"}
-    lost, few = wrap(Lost(plain.body), **parts), PARTS.test.select(range(20))
+    parts = {"shape": plain_model.shape, "classes": plain_model.classes, "embedding": "inner.trunk"}
+    lost, few = wrap(Lost(plain_model.body), **parts), PARTS.test.select(range(20))
     with pytest.warns(UserWarning, match=r"PGD-3 met no gradient in \d+ of \d+ images"):
         robust_curve(lambda eps: pgd(L2(), eps, steps=3), lost, few, [1.0])
     with pytest.warns(UserWarning, match=r"FMN-l2-3 met no gradient in \d+ of \d+ images"):
         distances(fmn(L2(), 3), lost, few)
-    robust_curve(lambda eps: pgd(L2(), eps, steps=3), plain, few, [1.0])  # without a word
+    robust_curve(lambda eps: pgd(L2(), eps, steps=3), plain_model, few, [1.0])  # without a word

@@ -27,7 +27,7 @@ CHECKED = math.ceil(share_checked(ROWS) * ROWS)
 
 
 @pytest.fixture(scope="module")
-def scene():
+def model_and_data():
     """A linear model and images that it has right by construction."""
     model = build("linear", shape=(1, 4, 4), classes=3, seed=0).eval()
     x = random.uniform(random.row_keys(ROWS, "given up"), (1, 4, 4))
@@ -55,8 +55,8 @@ class Lazy(AbstractAttack):
         return self if self.serious is None else self.serious
 
 
-def test_where_a_checked_row_falls_all_rows_get_the_whole_attack(scene) -> None:
-    model, data = scene
+def test_where_a_checked_row_falls_all_rows_get_the_whole_attack(model_and_data) -> None:
+    model, data = model_and_data
     serious = pgd(L2(), THREAT.eps, steps=10)
     found = evaluate(model, data, THREAT, attacks=[Lazy("Lazy", THREAT, serious)])
     alone = evaluate(model, data, THREAT, attacks=[serious])
@@ -69,8 +69,8 @@ def test_where_a_checked_row_falls_all_rows_get_the_whole_attack(scene) -> None:
     ]
 
 
-def test_where_none_falls_the_others_are_left_alone(scene) -> None:
-    model, data = scene
+def test_where_none_falls_the_others_are_left_alone(model_and_data) -> None:
+    model, data = model_and_data
     serious = Lazy("Thorough", THREAT)
     found = evaluate(model, data, THREAT, attacks=[Lazy("Lazy", THREAT, serious)], diagnosis=False)
     assert (found.attacks[0].checked, found.attacks[0].fallen) == (CHECKED, 0)
@@ -79,9 +79,9 @@ def test_where_none_falls_the_others_are_left_alone(scene) -> None:
     assert found.forwards == ROWS + 4 * (ROWS + CHECKED)
 
 
-def test_on_few_images_no_attack_gives_up(scene) -> None:
+def test_on_few_images_no_attack_gives_up(model_and_images) -> None:
     """So many rows would be checked that giving up saves nothing."""
-    model, data = scene
+    model, data = model_and_images
     serious = pgd(L2(), THREAT.eps, steps=10)
     for rows in (7, 99, 199):
         few = data.select(slice(0, rows))
@@ -92,8 +92,8 @@ def test_on_few_images_no_attack_gives_up(scene) -> None:
     assert evaluate(model, data, THREAT, attacks=[Lazy("Lazy", THREAT)]).given_up == 0
 
 
-def test_what_may_have_been_missed_is_at_most_one_percent_and_written(scene) -> None:
-    model, data = scene
+def test_what_may_have_been_missed_is_at_most_one_percent_and_written(model_and_data) -> None:
+    model, data = model_and_data
     attacks = [Lazy("Lazy", THREAT, Lazy("Thorough", THREAT)), Lazy("Last", THREAT)]
     found = evaluate(model, data, THREAT, attacks=attacks)
     assert (found.given_up, found.missed) == (ROWS, 3)
@@ -131,10 +131,10 @@ def test_the_bound_holds_for_the_rows_of_several_attacks_together(parts) -> None
 
 
 def test_a_later_attack_says_nothing_of_an_earlier_check(
-    scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_and_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither in the report nor when a run is cut in the later attack and goes on."""
-    model, data = scene
+    model, data = model_and_data
     attacks = [
         Lazy("Lazy", THREAT, Lazy("Thorough", THREAT)),
         pgd(L2(), THREAT.eps, steps=10),
@@ -161,8 +161,8 @@ def test_a_later_attack_says_nothing_of_an_earlier_check(
     assert found.attacks[0].fallen == 0
 
 
-def test_only_rows_that_were_given_up_are_checked(scene) -> None:
-    model, data = scene
+def test_only_rows_that_were_given_up_are_checked(model_and_data) -> None:
+    model, data = model_and_data
     attack = square(L2(), 0.3, steps=400, give_up=True)
     found = evaluate(model, data, THREAT, attacks=[attack], seed=1).attacks[0]
     assert 0 < found.given_up < ROWS - found.broken
@@ -172,9 +172,9 @@ def test_only_rows_that_were_given_up_are_checked(scene) -> None:
 
 
 def test_a_sample_of_the_rows_given_up_gets_the_whole_attack(
-    scene, monkeypatch: pytest.MonkeyPatch
+    model_and_images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, data = scene
+    model, data = model_and_images
     attack, calls = square(L2(), 0.3, steps=400, give_up=True), []
     whole = AbstractAttack.__call__
 
@@ -188,9 +188,9 @@ def test_a_sample_of_the_rows_given_up_gets_the_whole_attack(
     assert found.checked == math.ceil(share_checked(ROWS) * found.given_up)
 
 
-def test_where_a_checked_row_falls_late_all_rows_get_the_whole_attack(scene) -> None:
+def test_where_a_checked_row_falls_late_all_rows_get_the_whole_attack(model_and_images) -> None:
     """Small steps of equal length bring success late: a forecast that they fade is wrong."""
-    model, data = scene
+    model, data = model_and_data
     attack = pgd(L2(), 0.3, steps=48, step_size=0.3 / 40, loss=margin, random_start=False)
     stop = Either(OnSuccess(), OutOfReach("geometric", optimism=1.0, near=0.0))
     hasty = replace(attack, solver=replace(attack.solver, stop=stop))
@@ -202,17 +202,17 @@ def test_where_a_checked_row_falls_late_all_rows_get_the_whole_attack(scene) -> 
     assert torch.equal(found.standing, alone.standing)
 
 
-def test_no_row_is_counted_twice(scene) -> None:
+def test_no_row_is_counted_twice(model_and_data) -> None:
     """Also where the model has fewer classes than the attack would try."""
-    model, data = scene
+    model, data = model_and_data
     attack = apgd_targeted(L2(), 0.3, steps=30, give_up=True)
     found = evaluate(model, data, THREAT, attacks=[attack]).attacks[0]
     assert 0 < found.given_up <= ROWS - found.broken
     assert share_checked(ROWS) * found.given_up <= found.checked <= found.given_up
 
 
-def test_thorough_leaves_giving_up_out(scene) -> None:
-    model, data = scene
+def test_thorough_leaves_giving_up_out(model_and_data) -> None:
+    model, data = model_and_data
     serious = pgd(L2(), THREAT.eps, steps=10)
     lazy = Lazy("Lazy", THREAT, serious)
     found = evaluate(model, data, THREAT, attacks=[lazy], thorough=True)
@@ -222,9 +222,9 @@ def test_thorough_leaves_giving_up_out(scene) -> None:
 
 @pytest.mark.parametrize("stage", ["", "checked"])
 def test_a_run_cut_at_any_stage_goes_on_to_the_same_end(
-    scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage
+    model_and_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage
 ) -> None:
-    model, data = scene
+    model, data = model_and_data
     lazy = Lazy("Lazy", THREAT, pgd(L2(), THREAT.eps, steps=10))
     whole = evaluate(model, data, THREAT, attacks=[lazy])
     note = Ledger.note
@@ -266,8 +266,8 @@ def test_thorough_forms_are_those_that_do_not_give_up(norm) -> None:
     )
 
 
-def test_giving_up_saves_most_of_the_passes_and_loses_no_row(scene) -> None:
-    model, data = scene
+def test_giving_up_saves_most_of_the_passes_and_loses_no_row(model_and_data) -> None:
+    model, data = model_and_data
     for attack in (
         apgd_targeted(L2(), 0.3, give_up=True),
         fab(L2(), 0.3, give_up=True),

@@ -28,8 +28,8 @@ def seeded() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def noisy(plain):
-    return noisy_model(plain).eval()
+def noisy(plain_model):
+    return noisy_model(plain_model).eval()
 
 
 def wrong(model, x):
@@ -66,7 +66,7 @@ def test_averaging_breaks_more_and_what_it_calls_broken_is(noisy) -> None:
     assert int((~verdict.standing).sum()) >= int(before.sum())
 
 
-def test_the_verdict_says_how_a_random_model_was_judged(noisy, plain) -> None:
+def test_the_verdict_says_how_a_random_model_was_judged(noisy, plain_model) -> None:
     def line(verdict):
         return next(entry for entry in verdict.masking if entry["check"] == AGREE)
 
@@ -80,7 +80,7 @@ def test_the_verdict_says_how_a_random_model_was_judged(noisy, plain) -> None:
     voted = evaluate(noisy, DATA, THREAT, attacks=attacks, samples=4)
     assert "judged by the majority of 4 passes" in line(voted)["evidence"]
     assert (voted.samples, voted.as_json()["samples"]) == (4, 4)
-    honest = evaluate(plain, DATA, THREAT, attacks=attacks)
+    honest = evaluate(plain_model, DATA, THREAT, attacks=attacks)
     assert line(honest)["verdict"] == "clear"
     assert "samples" not in line(honest)["evidence"]
     assert "samples" not in honest.as_json()
@@ -97,10 +97,10 @@ def test_the_diagnosis_names_what_was_done(noisy, monkeypatch: pytest.MonkeyPatc
     assert "judged by the majority of 3 passes" in line["evidence"]
 
 
-def test_passes_change_nothing_where_the_model_repeats_itself(plain) -> None:
+def test_passes_change_nothing_where_the_model_repeats_itself(plain_model) -> None:
     attacks = [evaluation_pgd(THREAT), pgd(Linf(), 0.04, stop_on_success=True)]
-    once = evaluate(plain, DATA, THREAT, attacks=attacks)
-    voted = evaluate(plain, DATA, THREAT, attacks=attacks, samples=3)
+    once = evaluate(plain_model, DATA, THREAT, attacks=attacks)
+    voted = evaluate(plain_model, DATA, THREAT, attacks=attacks, samples=3)
     assert 0 < fallen(once) < 60
     assert torch.equal(once.broken_by, voted.broken_by)
     assert torch.equal(once.right, voted.right)
@@ -151,22 +151,22 @@ def test_the_standard_evaluation_of_a_random_model() -> None:
         standard_attacks(THREAT, samples=0)
 
 
-def test_averaging_keeps_what_an_attack_has_and_leaves_others_alone(plain) -> None:
+def test_averaging_keeps_what_an_attack_has_and_leaves_others_alone(plain_model) -> None:
     attack = evaluation_pgd(THREAT)
     assert attack.averaging(1) is attack
     assert attack.averaging(5).averaging(3).samples == 5
     away = feature_distance(Linf(), 0.04, 2)
     assert away.averaging(5) is away
     assert bim(0.04).averaging(2).samples == 2
-    base = identity(plain, DATA, THREAT, [attack], 0)
-    assert identity(plain, DATA, THREAT, [attack], 0, 1) == base
-    assert identity(plain, DATA, THREAT, [attack], 0, 2) != base
+    base = identity(plain_model, DATA, THREAT, [attack], 0)
+    assert identity(plain_model, DATA, THREAT, [attack], 0, 1) == base
+    assert identity(plain_model, DATA, THREAT, [attack], 0, 2) != base
 
 
-def test_bad_numbers_of_passes_are_named(plain) -> None:
+def test_bad_numbers_of_passes_are_named(plain_model) -> None:
     with pytest.raises(ValueError, match=r"`samples` must be at least 1; got 0"):
-        evaluate(plain, DATA, THREAT, samples=0)
+        evaluate(plain_model, DATA, THREAT, samples=0)
     with pytest.raises(ValueError, match=r"`votes` must be at least 1; got 0"):
-        evaluation_pgd(THREAT)(plain, X, Y, votes=0)
+        evaluation_pgd(THREAT)(plain_model, X, Y, votes=0)
     with pytest.raises(TypeError, match=r"`samples` must be an integer"):
         standard_attacks(THREAT, samples=True)

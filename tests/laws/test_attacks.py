@@ -16,7 +16,7 @@ EACH = pytest.mark.parametrize("name", ATTACKS)
 
 
 @pytest.fixture(scope="module")
-def scene():
+def model_and_images():
     """A small net in float64, whose rounding hides nothing, images, and what it says."""
     model = build(
         "cnn", shape=(1, 8, 8), classes=CLASSES, seed=1, options={"width": 4, "hidden": 8}
@@ -38,8 +38,8 @@ def run(name, model, x, y, keys):
 
 
 @EACH
-def test_what_is_reported_is_what_the_model_says(name, scene) -> None:
-    model, x, y = scene
+def test_what_is_reported_is_what_the_model_says(name, model_and_images) -> None:
+    model, x, y = model_and_images
     before = [p.clone() for p in model.parameters()]
     found, targets = run(name, model, x, y, random.row_keys(N, "a"))
     with torch.no_grad():
@@ -57,8 +57,8 @@ def test_what_is_reported_is_what_the_model_says(name, scene) -> None:
 
 
 @EACH
-def test_a_row_does_not_depend_on_its_neighbours(name, scene) -> None:
-    model, x, y = scene
+def test_a_row_does_not_depend_on_its_neighbours(name, model_and_images) -> None:
+    model, x, y = model_and_images
     keys = random.row_keys(N, "b")
     whole, _ = run(name, model, x, y, keys)
     order = torch.tensor([7, 2, 11, 0, 5, 9, 1, 3, 10, 4, 8, 6])
@@ -69,16 +69,16 @@ def test_a_row_does_not_depend_on_its_neighbours(name, scene) -> None:
 
 
 @EACH
-def test_the_same_keys_give_the_same_bits(name, scene) -> None:
-    model, x, y = scene
+def test_the_same_keys_give_the_same_bits(name, model_and_images) -> None:
+    model, x, y = model_and_images
     first, _ = run(name, model, x[:4], y[:4], random.row_keys(4, "c"))
     second, _ = run(name, model, x[:4], y[:4], random.row_keys(4, "c"))
     assert torch.equal(first.x_adv, second.x_adv)
 
 
 @EACH
-def test_a_row_that_is_wrong_already_needs_no_distance(name, scene) -> None:
-    model, x, y = scene
+def test_a_row_that_is_wrong_already_needs_no_distance(name, model_and_images) -> None:
+    model, x, y = model_and_images
     attack = ATTACKS[name]
     if not attack.seeks_nearest or name in TARGETED_ONLY:
         pytest.skip("only a minimum-norm method looks for the nearest")
@@ -97,8 +97,8 @@ def test_settings_are_frozen_and_print(name) -> None:
 
 
 @EACH
-def test_every_step_can_be_traced_or_the_method_says_why_not(name, scene) -> None:
-    model, x, y = scene
+def test_every_step_can_be_traced_or_the_method_says_why_not(name, model_and_images) -> None:
+    model, x, y = model_and_images
     attack, keys, trace = ATTACKS[name], random.row_keys(N, "e"), Trace()
     targets = (y + 1) % CLASSES if name in TARGETED_ONLY else None
     named = None if name in TARGETED_ONLY else y
@@ -119,8 +119,8 @@ def test_every_step_can_be_traced_or_the_method_says_why_not(name, scene) -> Non
     assert torch.equal(reached[traced], found.success[traced])
 
 
-def test_restarts_are_traced_apart_by_the_places_of_their_rows(scene) -> None:
-    model, x, y = scene
+def test_restarts_are_traced_apart_by_the_places_of_their_rows(model_and_images) -> None:
+    model, x, y = model_and_images
     attack, keys, trace = (
         attacks.pgd(Linf(), 0.05, steps=5, restarts=3),
         random.row_keys(N),

@@ -32,7 +32,7 @@ def norms_in(logits):
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+def always_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every job is long enough, and the processor does not compute in bf16."""
     monkeypatch.setattr(standin, "WORTHWHILE", 0.0)
     monkeypatch.setattr(standin, "has_bf16", lambda device: False)
@@ -77,7 +77,7 @@ def test_other_weights_and_numbers_that_are_none_do_not_agree() -> None:
     assert standin.agrees(spread(model), standin.channels_last(model.logits), IMAGES, "float32")
 
 
-def test_a_model_is_asked_in_channels_last_memory_where_a_stand_in_works(eager) -> None:
+def test_a_model_is_asked_in_channels_last_memory_where_a_stand_in_works(always_stand_in) -> None:
     model, given = net(), []
     model.body[0].register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
     attack = pgd(Linf(), 0.05, steps=10)
@@ -94,7 +94,7 @@ def test_a_model_is_asked_in_channels_last_memory_where_a_stand_in_works(eager) 
 
 
 def test_short_jobs_and_models_in_other_states_get_none(
-    eager, monkeypatch: pytest.MonkeyPatch
+    always_stand_in, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert standin.faster(net(), IMAGES, 10) is not None
     assert standin.faster(net().double(), IMAGES.double(), 10) is None
@@ -103,12 +103,12 @@ def test_short_jobs_and_models_in_other_states_get_none(
     assert standin.faster(net(), IMAGES, 10) is None
 
 
-def test_a_random_model_gets_none(eager) -> None:
+def test_a_random_model_gets_none(always_stand_in) -> None:
     with torch.no_grad():
         assert standin.faster(net(Noisy()), IMAGES, 10) is None
 
 
-def test_a_stand_in_follows_the_weights(eager) -> None:
+def test_a_stand_in_follows_the_weights(always_stand_in) -> None:
     model = net()
     first = standin.faster(model, IMAGES, 10)
     assert standin.faster(model, IMAGES, 10) is first
@@ -141,7 +141,7 @@ def test_the_copy_follows_from_model_job_and_processor(monkeypatch: pytest.Monke
 
 
 def test_where_low_precision_does_not_agree_the_exact_copy_does(
-    eager, monkeypatch: pytest.MonkeyPatch
+    always_stand_in, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(standin, "has_bf16", lambda device: True)
     monkeypatch.setattr(standin, "TOLERANCE", {"float32": 1e-3, "bf16": 0.0})
@@ -149,7 +149,7 @@ def test_where_low_precision_does_not_agree_the_exact_copy_does(
 
 
 def test_an_evaluation_names_the_copies_and_knows_itself_by_them(
-    eager, monkeypatch: pytest.MonkeyPatch
+    always_stand_in, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, threat = net(centred=True), Threat(Linf(), 0.02)
     data = ImageData(IMAGES, spread(model).argmax(dim=1), tuple("abcd"), "noise")
@@ -184,7 +184,7 @@ def watched(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_an_attack_through_a_stand_in_reports_what_the_model_says(
-    eager, monkeypatch: pytest.MonkeyPatch
+    always_stand_in, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = net(centred=True)
     y = spread(model).argmax(dim=1)

@@ -39,7 +39,7 @@ instance = Net()
 
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "beside_this_file.py").write_text("CLASSES = 3\n")
     monkeypatch.delitem(sys.modules, "beside_this_file", raising=False)
     path = tmp_path / "my_model.py"
@@ -52,51 +52,51 @@ def user(spec, **others):
     return load_user_model(str(spec), **settings)
 
 
-def test_a_users_file_becomes_a_classifier(file) -> None:
+def test_a_users_file_becomes_a_classifier(model_file) -> None:
     path = list(sys.path)
     state = torch.get_rng_state()
-    model = user(f"{file}:factory", mean=[0.5])
+    model = user(f"{model_file}:factory", mean=[0.5])
     assert sys.path == path
     assert torch.equal(torch.get_rng_state(), state)
     assert model(torch.rand(2, 1, 8, 8)).shape == (2, 3)
     assert model.embed(torch.rand(2, 1, 8, 8)).shape == (2, 5)
     assert not model.training
-    same, other = user(f"{file}:Net"), user(f"{file}:factory", seed=1)
+    same, other = user(f"{model_file}:Net"), user(f"{model_file}:factory", seed=1)
     assert same.classes == 3
     assert not torch.equal(other.body[1].weight, model.body[1].weight)
-    assert torch.equal(user(f"{file}:factory").body[1].weight, model.body[1].weight)
+    assert torch.equal(user(f"{model_file}:factory").body[1].weight, model.body[1].weight)
 
 
-def test_our_weights_bring_their_mean(file, tmp_path: Path) -> None:
-    model = user(f"{file}:factory", seed=1, mean=[0.25])
+def test_our_weights_bring_their_mean(model_file, tmp_path: Path) -> None:
+    model = user(f"{model_file}:factory", seed=1, mean=[0.25])
     weights = tmp_path / "w.safetensors"
     save(model, weights)
-    again = user(f"{file}:factory", weights=weights)
+    again = user(f"{model_file}:factory", weights=weights)
     x = torch.rand(2, 1, 8, 8)
     assert torch.equal(again(x), model(x))
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
-def test_plain_state_dicts_fit_with_or_without_a_prefix(file, tmp_path: Path, prefix) -> None:
-    model = user(f"{file}:factory", seed=1)
+def test_plain_state_dicts_fit_with_or_without_a_prefix(model_file, tmp_path: Path, prefix) -> None:
+    model = user(f"{model_file}:factory", seed=1)
     weights = tmp_path / "w.safetensors"
     save_file({prefix + k: v for k, v in model.body.state_dict().items()}, weights)
-    again = user(f"{file}:factory", weights=weights)
+    again = user(f"{model_file}:factory", weights=weights)
     x = torch.rand(2, 1, 8, 8)
     assert torch.equal(again(x), model(x))
 
 
-def test_weights_that_do_not_fit_are_refused(file, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused(model_file, tmp_path: Path) -> None:
     pickle = tmp_path / "w.pt"
     torch.save(nn.Linear(2, 2).state_dict(), pickle)
     with pytest.raises(DataError, match=r"is a pickle .*convert it once"):
-        user(f"{file}:factory", weights=pickle)
+        user(f"{model_file}:factory", weights=pickle)
     other = tmp_path / "w.safetensors"
     save_file(dict(nn.Linear(2, 2).state_dict()), other)
     with pytest.raises(DataError, match=r"missing: 1.weight.*unexpected: weight|unexpected: bias"):
-        user(f"{file}:factory", weights=other)
+        user(f"{model_file}:factory", weights=other)
     with pytest.raises(DataError, match=r"No weights file"):
-        user(f"{file}:factory", weights=tmp_path / "none.safetensors")
+        user(f"{model_file}:factory", weights=tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_weights_that_do_not_fit_are_refused(file, tmp_path: Path) -> None:
         ("no-name", ValueError, r"must have the form path/to/file.py:factory"),
     ],
 )
-def test_factories_that_do_not_fit_are_refused(file, name, error, message) -> None:
+def test_factories_that_do_not_fit_are_refused(model_file, name, error, message) -> None:
     with pytest.raises(error, match=message):
-        user(f"{file}:{name}")
+        user(f"{model_file}:{name}")
 
 
-def test_files_that_do_not_fit_are_refused(file, tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_refused(model_file, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must have the form path/to/file.py:factory"):
-        user(file)
+        user(model_file)
     with pytest.raises(ValueError, match=r"must name a Python file; got no file"):
         user(tmp_path / "none.py:factory")
     (tmp_path / "text.txt").write_text("hello")
@@ -130,6 +130,6 @@ def test_files_that_do_not_fit_are_refused(file, tmp_path: Path) -> None:
     assert set(sys.modules) == before
 
 
-def test_the_contract_is_checked(file) -> None:
+def test_the_contract_is_checked(model_file) -> None:
     with pytest.raises(ValueError, match=r"logits of shape \(1, 4\)"):
-        user(f"{file}:factory", classes=4)
+        user(f"{model_file}:factory", classes=4)

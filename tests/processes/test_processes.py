@@ -37,7 +37,7 @@ def launched(*arguments, launcher=TORCHRUN):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory):
+def results_of_two_processes(tmp_path_factory: pytest.TempPathFactory):
     """What each of two processes got: (its words, its tensors)."""
     folder = tmp_path_factory.mktemp("pair")
     done = launched(Path(jobs.__file__), "everything", folder)
@@ -51,16 +51,16 @@ def pair(tmp_path_factory: pytest.TempPathFactory):
     ]
 
 
-def test_they_hear_each_other_and_share_errors(pair) -> None:
-    for rank, (found, _) in enumerate(pair):
+def test_they_hear_each_other_and_share_errors(results_of_two_processes) -> None:
+    for rank, (found, _) in enumerate(results_of_two_processes):
         assert found["heard"] == [0, 1]
         assert found["alone"] == [0]
         assert found["raised"] == "The first process says no."
         assert found["first"] == (rank == 0)
 
 
-def test_both_end_with_the_same(pair) -> None:
-    (first, ours), (second, theirs) = pair
+def test_both_end_with_the_same(results_of_two_processes) -> None:
+    (first, ours), (second, theirs) = results_of_two_processes
     assert first["verdict"]["broken_by"] == second["verdict"]["broken_by"]
     assert first["checks"] == second["checks"]
     assert ours.keys() == theirs.keys()
@@ -68,17 +68,21 @@ def test_both_end_with_the_same(pair) -> None:
 
 
 @pytest.mark.parametrize("name", jobs.RECIPES)
-def test_a_training_by_two_is_that_of_one(pair, name) -> None:
+def test_a_training_by_two_is_that_of_one(results_of_two_processes, name) -> None:
     """Also through batch norms, running statistics, moved weights and averages."""
     state, history = jobs.trained(name)
     for key, value in state.items():
-        torch.testing.assert_close(pair[0][1][f"{name}/{key}"], value, rtol=1e-7, atol=1e-9)
-    for mine, two in zip(history, pair[0][0][name], strict=True):
+        torch.testing.assert_close(
+            results_of_two_processes[0][1][f"{name}/{key}"], value, rtol=1e-7, atol=1e-9
+        )
+    for mine, two in zip(history, results_of_two_processes[0][0][name], strict=True):
         assert mine == pytest.approx(two, rel=1e-6)
 
 
-def test_a_verdict_and_sets_by_two_are_those_of_one(pair, tmp_path: Path) -> None:
-    found, tensors = pair[0]
+def test_a_verdict_and_sets_by_two_are_those_of_one(
+    results_of_two_processes, tmp_path: Path
+) -> None:
+    found, tensors = results_of_two_processes[0]
     model = jobs.learnt()
     verdict = jobs.judged(model, tmp_path)
     assert 0 < int(verdict.standing.sum()) < len(verdict.standing)  # there was something to find

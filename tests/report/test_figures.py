@@ -18,7 +18,7 @@ SMALL = Made(classes=LONG, shape=(3, 6, 4), radii=(1.0,), seeds=1)
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory):
+def small_run(tmp_path_factory: pytest.TempPathFactory):
     """Two classes of long names, colour, one radius, one seed."""
     return read_run(make_run(tmp_path_factory.mktemp("small"), SMALL))
 
@@ -83,8 +83,8 @@ def test_bars_show_deviation_chance_and_controls(run) -> None:
     assert "control: leakage only" in legend
 
 
-def test_a_single_seed_has_no_whiskers(small) -> None:
-    (ax,) = bars(small).axes
+def test_a_single_seed_has_no_whiskers(small_run) -> None:
+    (ax,) = bars(small_run).axes
     assert whiskers(ax) == []
     assert len(heights(ax)) == 30
 
@@ -129,13 +129,13 @@ def test_crossover_lines_are_the_curves(run) -> None:
     assert "L2, pixel units" in left.get_xlabel()
 
 
-def test_crossover_of_a_single_radius_is_points(small) -> None:
-    left, right = crossover(small).axes
+def test_crossover_of_a_single_radius_is_points(small_run) -> None:
+    left, right = crossover(small_run).axes
     for line in (*lines(left).values(), *lines(right).values()):
         assert len(line.get_xdata()) == 1
         assert line.get_marker() not in (None, "None")
     assert [t.get_text() for t in left.get_xticklabels()] == ["1"]
-    assert png(crossover(small), 50)[:4] == b"\x89PNG"
+    assert png(crossover(small_run), 50)[:4] == b"\x89PNG"
 
 
 def test_crossover_skips_a_missing_number(run) -> None:
@@ -166,8 +166,8 @@ def test_examples_show_every_picture_with_its_label(run) -> None:
     assert overlaps(figure, words(figure)) == []
 
 
-def test_long_names_fit_and_are_not_math(small) -> None:
-    for figure in (examples(small), adversarial(small)):
+def test_long_names_fit_and_are_not_math(small_run) -> None:
+    for figure in (examples(small_run), adversarial(small_run)):
         figure.draw_without_rendering()
         assert overlaps(figure, words(figure)) == []
         assert any("…" in t.get_text() for t in words(figure))
@@ -178,8 +178,8 @@ def test_long_names_fit_and_are_not_math(small) -> None:
             assert box.x1 <= edge
 
 
-def test_colour_pictures_keep_their_shape(small) -> None:
-    (ax,) = examples(small).axes
+def test_colour_pictures_keep_their_shape(small_run) -> None:
+    (ax,) = examples(small_run).axes
     first = ax.images[0]
     assert first.get_array().shape == (6, 4, 3)
     left, right, bottom, top = first.get_extent()
@@ -203,10 +203,10 @@ def test_adversarial_says_what_each_model_says(run) -> None:
     assert shown.get_clim() == (-0.5 / scale, 0.5 / scale)
 
 
-def test_colour_changes_stand_around_grey(small) -> None:
-    (ax,) = adversarial(small).axes
-    change = small.samples["adv.standard.images"][0] - small.samples["adv.images"][0]
-    expected = np.clip(0.5 + magnification(small) * change, 0, 1).transpose(1, 2, 0)
+def test_colour_changes_stand_around_grey(small_run) -> None:
+    (ax,) = adversarial(small_run).axes
+    change = small_run.samples["adv.standard.images"][0] - small_run.samples["adv.images"][0]
+    expected = np.clip(0.5 + magnification(small_run) * change, 0, 1).transpose(1, 2, 0)
     assert np.allclose(ax.images[1].get_array(), expected)
 
 

@@ -25,7 +25,7 @@ def net(seed=0):
 
 
 @pytest.fixture(scope="module")
-def distilled():
+def teacher_and_student():
     teacher, student = net(1), net(2)
     train(teacher, PARTS.train, replace(LONG, lesson=AtTemperature(T)), seed=0)
     distil(teacher, student, PARTS.train, LONG, temperature=T, seed=1)
@@ -39,8 +39,8 @@ def broken(model, loss=None):
     return attack(model, few.pixels(), few.labels).success.float().mean().item()
 
 
-def test_cross_entropy_is_fooled_and_the_margin_is_not(distilled) -> None:
-    _, student = distilled
+def test_cross_entropy_is_fooled_and_the_margin_is_not(teacher_and_student) -> None:
+    _, student = teacher_and_student
     assert accuracy(student, PARTS.test) > 85
     assert broken(student, margin) > 0.8
     assert broken(student) < 0.5 * broken(student, margin)
@@ -80,8 +80,8 @@ def test_only_what_ends_in_a_linear_layer_is_heated() -> None:
     assert not conv[0]._forward_hooks
 
 
-def test_the_teachers_word_is_its_probabilities_at_the_temperature(distilled) -> None:
-    teacher, _ = distilled
+def test_the_teachers_word_is_its_probabilities_at_the_temperature(teacher_and_student) -> None:
+    teacher, _ = teacher_and_student
     said = told_by(teacher, PARTS.test, T)
     with torch.no_grad():
         wanted = (teacher.logits(PARTS.test.pixels()) / T).softmax(dim=1)

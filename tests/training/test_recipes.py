@@ -85,7 +85,7 @@ def robust(model):
 
 
 @pytest.fixture(scope="module")
-def plain():
+def plain_accuracy():
     return robust(trained(BASE))
 
 
@@ -96,16 +96,16 @@ QUICK = ("PGD", "fast", "free", "TRADES")
 @pytest.mark.parametrize(
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in ROBUST]
 )
-def test_robust_recipes_raise_robust_accuracy(plain, name) -> None:
+def test_robust_recipes_raise_robust_accuracy(plain_accuracy, name) -> None:
     model = trained(ROBUST[name])
-    assert robust(model) > plain + GAIN
+    assert robust(model) > plain_accuracy + GAIN
     assert accuracy(model, PARTS.test) > 65
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_noise_controls_do_not(plain, name) -> None:
+def test_noise_controls_do_not(plain_accuracy, name) -> None:
     model = trained(CONTROLS[name])
-    assert robust(model) < plain + GAIN
+    assert robust(model) < plain_accuracy + GAIN
     assert accuracy(model, PARTS.test) > 85
 
 
