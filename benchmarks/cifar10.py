@@ -26,7 +26,7 @@ from notbugs.engine import Threat
 from notbugs.experiments.config import config_for
 from notbugs.judge import accuracy, evaluate
 from notbugs.models import Classifier, build, prepare
-from notbugs.models.standin import has_bf16
+from notbugs.models.folded_copy import has_bf16
 from notbugs.models.views import of_views
 from notbugs.training import Recipe, train
 from notbugs.training.named import AIRBENCH

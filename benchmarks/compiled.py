@@ -22,7 +22,7 @@ from table import table, write
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.models import Classifier, build, prepare
-from notbugs.models.standin import has_bf16
+from notbugs.models.folded_copy import has_bf16
 from notbugs.training import Adversary, Recipe
 from notbugs.training.trainer import Trainer
 

@@ -12,7 +12,7 @@ from subjects import Subject
 from torch import Tensor
 
 from notbugs.engine import NORMS, BallInBox
-from notbugs.models.standin import faster
+from notbugs.models.folded_copy import copy_to_attack
 
 CROSSING = 2.5
 """step_size = CROSSING * eps / steps, for all alike."""
@@ -171,7 +171,7 @@ def clocked(
                 "images": len(x),
                 "steps": list(case.lengths),
                 "rounds": len(mine[length].seconds),
-                "stand_in": faster(model, x, length) is not None,
+                "stand_in": copy_to_attack(model, x, length) is not None,
                 "forwards_per_image": counted.forwards,
                 "backwards_per_image": counted.backwards,
                 "microseconds_per_image_gradient": Spread.quartiles(

@@ -20,6 +20,8 @@ from training_contenders import contenders
 from training_report import markdown
 from training_suite import measured
 
+from notbugs.core.memory import keep_freed_memory
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -30,6 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     wanted = parser.parse_args()
     torch.set_num_threads(wanted.threads)
+    keep_freed_memory()  # as the command line does; it serves the peers alike
     before = conditions(wanted.threads)
     found = measured(contenders(), quick=wanted.quick, only=wanted.only, rounds=wanted.rounds)
     found["conditions"] = before | {

@@ -36,7 +36,7 @@ from notbugs.features import (
 )
 from notbugs.judge import accuracy, evaluate, evaluation_pgd
 from notbugs.models import Classifier, build, prepare
-from notbugs.models.standin import has_bf16
+from notbugs.models.folded_copy import has_bf16
 from notbugs.training import Adversary, Plain, Recipe, train
 from notbugs.training.named import AIRBENCH
 

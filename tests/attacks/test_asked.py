@@ -7,7 +7,7 @@ from notbugs.attacks import attack as room
 from notbugs.attacks import pgd
 from notbugs.core import random
 from notbugs.engine import Linf
-from notbugs.models import build, standin
+from notbugs.models import build, folded_copy
 
 N = 20
 
@@ -18,14 +18,14 @@ def scene(monkeypatch: pytest.MonkeyPatch, noise):
     x = random.uniform(random.row_keys(N, "asked"), (1, 6, 6))
     with torch.no_grad():
         y = model.logits(x).argmax(dim=1)
-    standin.work(model, x)  # counted once a model, by a pass over one image
+    folded_copy.work(model, x)  # counted once a model, by a pass over one image
     body = model.body
     off = -noise * torch.nn.functional.one_hot(y.mode().values, 4)  # takes the commonest away
 
     def stand_in(x):
         return body(model.normalise(x)) + off
 
-    monkeypatch.setattr(room, "faster", lambda *given, **named: stand_in)
+    monkeypatch.setattr(room, "copy_to_attack", lambda *given, **named: stand_in)
     asked = []
     model.register_forward_hook(lambda module, given, out: asked.append(given[0].detach()))
     return model, x, y, asked

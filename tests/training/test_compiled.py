@@ -12,7 +12,7 @@ import torch
 
 from killed import DATA, SHORT, small
 from notbugs.core.errors import DataError
-from notbugs.models import follower
+from notbugs.models import folded_copy
 from notbugs.training import Adversary, named, train, trainer
 from notbugs.training.named import ADVERSARIAL, PLAIN
 
@@ -55,8 +55,8 @@ def test_compiled_it_learns_the_same_up_to_rounding() -> None:
     ],
 )
 def test_every_recipe_can_be_compiled(name, monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in (trainer, follower):
-        monkeypatch.setattr(room, "compiled", in_part)
+    for module in (trainer, folded_copy):
+        monkeypatch.setattr(module, "compiled", in_part)
     recipe = named(name, replace(SHORT, epochs=1), CRAFTED, threat_of(name))
     recipe = replace(recipe, epochs=1, batch_size=32)
     # First the plain one, which uses up the checks of annotations: they cannot be compiled.

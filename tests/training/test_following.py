@@ -1,4 +1,4 @@
-"""Training crafts through a follower where there is one, and begins layers from data."""
+"""Training crafts through a folded copy where there is one, and begins layers from data."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +27,14 @@ def work(recipe, model=None):
     return Trainer(model or normed(), DATA, recipe)
 
 
-def test_who_crafts_in_eval_mode_has_a_follower() -> None:
-    assert work(PGD).follower is not None
-    assert work(replace(PGD, lesson=Trades(1.0))).follower is not None
-    assert work(SHORT).follower is None
-    assert work(PGD, small()).follower is None  # no norms
+def test_who_crafts_in_eval_mode_has_a_folded_copy() -> None:
+    assert work(PGD).folded_copy is not None
+    assert work(replace(PGD, lesson=Trades(1.0))).folded_copy is not None
+    assert work(SHORT).folded_copy is None
+    assert work(PGD, small()).folded_copy is None  # no norms
     in_train_mode = replace(PGD, adversary=Adversary("linf:0.05", steps=1, train_mode=True))
-    assert work(in_train_mode).follower is None
-    assert work(replace(PGD, lesson=Free(2))).follower is None
+    assert work(in_train_mode).folded_copy is None
+    assert work(replace(PGD, lesson=Free(2))).folded_copy is None
 
 
 @pytest.mark.parametrize("lesson", [PGD.lesson, Trades(1.0)], ids=["plain", "trades"])
@@ -43,28 +43,28 @@ def test_it_learns_what_it_learns_without(lesson, monkeypatch: pytest.MonkeyPatc
     recipe = replace(PGD, lesson=lesson, epochs=1)
     ours, theirs = normed(), normed()
     asked = []
-    real = trainer.Follower.__call__
+    real = trainer.FoldedCopy.__call__
     with monkeypatch.context() as patch:
         patch.setattr(
-            trainer.Follower, "__call__", lambda self, x: asked.append(1) or real(self, x)
+            trainer.FoldedCopy, "__call__", lambda self, x: asked.append(1) or real(self, x)
         )
         train(ours, DATA, recipe, seed=0)
     assert len(asked) >= 4 * 4  # batches, and three steps with a last look
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.Follower, "of", lambda *given: None)
+        patch.setattr(trainer, "copy_to_craft_by", lambda *given: None)
         train(theirs, DATA, recipe, seed=0)
     for name, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], value, atol=2e-3, rtol=2e-2)
 
 
-def test_a_follower_that_no_longer_holds_is_left_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_no_longer_follows_is_left_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     inner = normed().body
     body = nn.Sequential(inner.trunk, Fading(), inner.head)
     model = wrap(body, shape=(1, 8, 8), classes=10, embedding="0")
     asked = []
-    real = trainer.Follower.__call__
+    real = trainer.FoldedCopy.__call__
     monkeypatch.setattr(
-        trainer.Follower, "__call__", lambda self, x: asked.append(1) or real(self, x)
+        trainer.FoldedCopy, "__call__", lambda self, x: asked.append(1) or real(self, x)
     )
     calls = []
     train(model, DATA, PGD, seed=0, on_epoch=lambda history: calls.append(len(asked)))

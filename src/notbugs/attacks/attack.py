@@ -23,10 +23,10 @@ from notbugs.engine import (
     Threat,
     on_rows,
 )
-from notbugs.models import Classifier, frozen, prepared
+from notbugs.models import Classifier, Fast, frozen, prepared
 from notbugs.models.decision import classified_as, decided, misclassified, predicted
+from notbugs.models.folded_copy import channels_last, copy_to_attack, precisions
 from notbugs.models.predictions import clean_logits
-from notbugs.models.standin import channels_last, faster, precisions
 from notbugs.models.validation import check_gradients, check_loss
 
 FEASIBLE = 1e-5
@@ -44,7 +44,7 @@ class Victim:
     """A model under attack, held still.
 
     - `logits`: images [n, c, h, w] in [0, 1] -> logits [n, k]; perhaps in low precision
-    - `exact`: the original model's logits where `logits` is a faster stand-in, else None
+    - `exact`: the original model's logits where `logits` is a faster copy, else None
     - `model`: the original, for what else an attack may need (its embedding)
     """
 
@@ -88,7 +88,7 @@ class Case:
 class Asked:
     """The model's own logits, with the last answer about the whole batch of `rows` kept.
 
-    A solver that works on a stand-in asks the model about its results at the end: images
+    A solver that works on a copy asks the model about its results at the end: images
     that are returned as they were asked about need not be asked again to verify them.
     """
 
@@ -161,7 +161,7 @@ class AbstractAttack(ABC):
     threat: Threat | None
 
     gains_from_speed: ClassVar[bool] = True
-    """Whether the stand-in of the model may be of low precision."""
+    """Whether the copy of the model may be of low precision."""
 
     can_be_observed: ClassVar[bool] = True
     """Whether it steps through the engine's solver, and hands it the case's `observe`."""
@@ -230,7 +230,7 @@ class AbstractAttack(ABC):
         targets: Tensor | None = None,
         seed: int = 0,
         keys: Keys | None = None,
-        fast: bool = True,
+        fast: Fast = "auto",
         votes: int | None = None,
         observe: Observer | None = None,
     ) -> AttackResult:
@@ -246,8 +246,8 @@ class AbstractAttack(ABC):
           equal its row's `y`; pass `targets` alone to allow it.
         - `seed` or `keys` [n]: randomness; row i of seed s is the same in any batch
           only through `keys` (see `notbugs.core.random.row_keys`)
-        - `fast`: let a cheaper stand-in of the model (folded norms, channels-last, bf16)
-          do the work where it pays; every success is confirmed by the model itself
+        - `fast`: the copy of the model that does the work (`notbugs.models.Fast`); every
+          success is confirmed by the model itself, and None leaves copies out
         - `votes`: passes of a model that is random in itself; what is said of a row holds
           in more than half of them. None takes as many as the attack averages.
         - `observe`: called with a `StepInfo` at every step of every solve (a restart, a
@@ -283,19 +283,17 @@ class AbstractAttack(ABC):
         with frozen(model):
             low, own = self.gains_from_speed, model.logits
             # What a copy does in channels-last memory the model can too.
-            if fast and precisions(model, x, self.passes, low):
+            if precisions(model, x, self.passes, fast=fast, low=low):
                 own = channels_last(model.logits)
             said = clean_logits(model, x, own)
             check_rows(model, x, said)
             wrong = wrong_clean(model, x, y, votes, said)
             if self.needs_grad:
                 check_gradients(model, x[:1], self.name)
-            stand_in = None
-            if fast:
-                stand_in = faster(model, x, self.passes, low=low, said=said)
+            copy = copy_to_attack(model, x, self.passes, fast=fast, low=low, logits=said)
             asked = Asked(own, len(x))
-            watched = Watched(model.logits if stand_in is None else stand_in)
-            exact = None if stand_in is None else Watched(asked)
+            watched = Watched(model.logits if copy is None else copy)
+            exact = None if copy is None else Watched(asked)
             found = self.find(Victim(watched, exact, model), case)
             seen = watched.non_finite + (0 if exact is None else exact.non_finite)
             return self._verified(asked, case, wrong, found, votes, seen)

@@ -27,6 +27,7 @@ from notbugs.cli.sets import Build, Data
 from notbugs.cli.train import Train
 from notbugs.core.errors import DataWarning, NotbugsError, unknown_name
 from notbugs.core.interrupts import terminated_as_interrupted
+from notbugs.core.memory import keep_freed_memory
 
 Command = (
     Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its escape
             stream.reconfigure(errors="backslashreplace")
+    keep_freed_memory()
     console, complaints = PlainConsole(), PlainConsole(stderr=True)
     if given == ["--version"]:
         console.print(notbugs.__version__)

@@ -69,7 +69,7 @@ class Evaluate:
     thorough: bool = False
     """With standard: spend the whole budget on every image, also where progress is hopeless."""
     fast: bool = True
-    """Let attacks work on a faster stand-in; each success is confirmed by the model itself."""
+    """Let attacks work on a faster copy; each success is confirmed by the model itself."""
     batch_size: int | None = None
     """Images at once; 128 on a CPU and 1,024 on a GPU without it."""
     count: int | None = None
@@ -160,6 +160,9 @@ class Evaluate:
                 standing -= count
                 table.add_row(name, str(count), f"{100 * standing / verdict.n:.2f}", "")
         console.print(table)
+        for copy in sorted({attack.copy for attack in verdict.attacks} - {"own"}):
+            names = ", ".join(attack.name for attack in verdict.attacks if attack.copy == copy)
+            console.print(f"On a folded {copy} copy of the model, confirmed by itself: {names}.")
         if verdict.left_out:
             names = ", ".join(verdict.left_out)
             console.print(f"The model has no gradients, so these were left out: {names}.")

@@ -16,7 +16,8 @@ def keep_freed_memory() -> bool:
     A pass over a batch frees some megabytes of activations that the next pass asks for
     again. By default glibc returns them to the system each time, and every page of them
     is cleared and mapped anew: on a small net that takes up to two thirds of the time of
-    a forward pass. The price is that the process stays as large as it once was. Blocks
+    a forward pass. The price is that the process stays as large as it once was. So the
+    command line does this, and a program that uses the library decides for itself. Blocks
     above 32 MiB, the most that glibc keeps, are returned as ever. Nothing happens without
     glibc, or where the environment says `NOTBUGS_KEEP_MEMORY=0`.
     """

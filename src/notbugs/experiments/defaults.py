@@ -10,7 +10,7 @@ import torch
 
 from notbugs.engine import Threat
 from notbugs.experiments.config import Config, config_for
-from notbugs.models.standin import has_bf16
+from notbugs.models.folded_copy import has_bf16
 from notbugs.training import Adversary, Recipe, named
 
 MARGIN = 1.1

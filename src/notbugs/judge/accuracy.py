@@ -7,7 +7,6 @@ from notbugs.attacks.neighbours import ROWS, check_rows
 from notbugs.core import processes
 from notbugs.core.draws import own_draws
 from notbugs.core.errors import check_count, check_labels
-from notbugs.core.memory import keep_freed_memory
 from notbugs.core.types import Labels, Mask
 from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen, predicted_clean, prepared
@@ -50,7 +49,6 @@ def correct(
 def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -> Tensor:
     """The predicted class of every image, [n], on the CPU; the model is left as it was."""
     check_count(batch_size, "batch_size")
-    keep_freed_memory()
 
     def said(index: Tensor) -> tuple[Tensor]:
         return (predicted_clean(model, data.pixels(index).to(model.device)).cpu(),)

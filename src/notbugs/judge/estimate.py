@@ -9,15 +9,15 @@ from notbugs.attacks import AbstractAttack
 from notbugs.core.types import Images, Logits
 from notbugs.data import ImageData
 from notbugs.judge.usable import usable
-from notbugs.models import Classifier, frozen, prepared
-from notbugs.models.standin import faster
+from notbugs.models import Classifier, Fast, frozen, prepared
+from notbugs.models.folded_copy import copy_to_attack
 
 ROWS = 32
 
 
 @prepared()
 def estimate(
-    model: Classifier, data: ImageData, attacks: Sequence[AbstractAttack], *, fast: bool = True
+    model: Classifier, data: ImageData, attacks: Sequence[AbstractAttack], *, fast: Fast = "auto"
 ) -> float:
     """Seconds that `attacks` take on `data` if every image stands to the end: an upper bound.
 
@@ -31,11 +31,9 @@ def estimate(
     total = 0.0
     with frozen(model):
         for attack in usable(model, data, attacks)[0]:
-            logits = model.logits
-            if fast:
-                big = data.pixels(slice(0, 128)).to(model.device)
-                stand_in = faster(model, big, attack.passes, low=attack.gains_from_speed)
-                logits = stand_in or logits
+            big = data.pixels(slice(0, 128)).to(model.device)
+            low = attack.gains_from_speed
+            logits = copy_to_attack(model, big, attack.passes, fast=fast, low=low) or model.logits
             # One that gives up spends at most half on it, and then perhaps all in its check.
             most = 1.5 if attack.thorough() != attack else 1.0
             total += most * attack.passes * _seconds(logits, x, attack.needs_grad)

@@ -24,7 +24,7 @@ from notbugs.judge.signs import drifted, searched
 from notbugs.judge.standard import standard_attacks
 from notbugs.judge.usable import usable
 from notbugs.judge.verdict import Verdict
-from notbugs.models import Classifier, prepared
+from notbugs.models import Classifier, Fast, prepared
 
 CHECK_MOST = 0.75
 """Share to be checked above which giving up saves nothing, so that every row gets its budget."""
@@ -47,7 +47,7 @@ def evaluate(
     attacks: Sequence[AbstractAttack] | None = None,
     seed: int = 0,
     batch_size: int | None = None,
-    fast: bool = True,
+    fast: Fast = "auto",
     progress: Callable[[float], None] = lambda fraction: None,
     save_to: Path | None = None,
     diagnosis: bool | None = None,
@@ -69,9 +69,9 @@ def evaluate(
     - `batch_size`: images a batch; None takes 128 on a CPU and 1,024 on a GPU. Attacks
       without gradients, which keep no activations, take four times as many; on a CPU those
       that give up on most rows early take three times as many.
-    - `fast`: let attacks work on a cheaper copy of the model, which one following from the
-      model, the job and the processor alone (the verdict names it for each attack); every
-      success is confirmed by the model itself, and False leaves copies out altogether
+    - `fast`: the copy of the model that attacks work on (`notbugs.models.Fast`); "auto"
+      follows from the model, the job and the processor alone. The verdict names the copy for
+      each attack; every success is confirmed by the model itself, and None leaves copies out
     - `progress`: called with the fraction done, 0..1
     - `save_to`: a file that keeps the state after every batch; the same call goes on from
       it, and it is removed at the end
@@ -189,7 +189,7 @@ class _Run:
     attacks: Sequence[AbstractAttack]
     seed: int
     batch_size: int
-    fast: bool
+    fast: Fast
     progress: Callable[[float], None]
     ledger: Ledger
     samples: int

@@ -24,9 +24,9 @@ from notbugs.data import ImageData
 from notbugs.data.writing import write_json
 from notbugs.engine import Threat
 from notbugs.judge.verdict import AttackRecord, Verdict
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier, Fast, frozen
 from notbugs.models.decision import predicted, spread_of
-from notbugs.models.standin import GLANCE, faster
+from notbugs.models.folded_copy import GLANCE, copy_to_attack
 
 
 def identity(
@@ -36,7 +36,7 @@ def identity(
     attacks: Sequence[AbstractAttack],
     seed: int,
     samples: int = 1,
-    fast: bool = True,
+    fast: Fast = "auto",
 ) -> str:
     """A digest of all that an evaluation's result depends on.
 
@@ -67,7 +67,7 @@ def _manner(model: Classifier, data: ImageData) -> str:
 
 
 def copies(
-    model: Classifier, data: ImageData, attacks: Sequence[AbstractAttack], fast: bool
+    model: Classifier, data: ImageData, attacks: Sequence[AbstractAttack], fast: Fast
 ) -> tuple[str, ...]:
     """What each attack works on: "own", the model itself, or the precision of its faster copy.
 
@@ -77,7 +77,9 @@ def copies(
         return ("own",) * len(attacks)
     x = data.pixels(slice(0, GLANCE)).to(model.device)
     with frozen(model), torch.no_grad():
-        made = [faster(model, x, a.passes, low=a.gains_from_speed) for a in attacks]
+        made = [
+            copy_to_attack(model, x, a.passes, fast=fast, low=a.gains_from_speed) for a in attacks
+        ]
     return tuple("own" if copy is None else copy.precision for copy in made)
 
 

@@ -3,7 +3,7 @@
 from notbugs.models.classifier import Classifier
 from notbugs.models.ensemble import ensemble
 from notbugs.models.fast import half, prepare
-from notbugs.models.follower import Follower
+from notbugs.models.folded_copy import Fast, FoldedCopy
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body, capture, layer_names
 from notbugs.models.predictions import predicted_clean
@@ -22,7 +22,8 @@ __all__ = [
     "ARCHITECTURES",
     "Body",
     "Classifier",
-    "Follower",
+    "Fast",
+    "FoldedCopy",
     "build",
     "capture",
     "check_fits",

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node, symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
@@ -49,6 +49,25 @@ def _fold(traced: GraphModule) -> Folds:
         traced.graph.erase_node(node)
     traced.recompile()
     return folds
+
+
+def fold_into(target: nn.Module, conv: nn.Module, norm: nn.Module) -> None:
+    """Writes into the convolution `target` what `conv` and then `norm` do in eval mode."""
+    assert isinstance(target, nn.Conv2d)
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.weight is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        scale = scale * norm.weight
+    offset = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
+    bias: Tensor = offset * scale
+    if norm.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        bias = bias + norm.bias
+    target.weight.copy_(conv.weight * scale[:, None, None, None])
+    assert target.bias is not None
+    target.bias.copy_(bias)
 
 
 def _is_plain(layer: nn.Module) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from notbugs.core.errors import DataError, NotbugsError
+from notbugs.core.memory import keep_freed_memory
 from notbugs.core.schema import read_json_file
 from notbugs.core.strict_json import to_json
 from notbugs.store.disk import concerns, explained, is_full
@@ -151,6 +152,7 @@ def serve(root: str, threads: int, pipe: "connection.Connection[Any, Any]") -> N
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends its workers
     _die_with_parent()
     _set_threads(threads)
+    keep_freed_memory()
     store = Store(Path(root))
     while (job := _next(pipe)) is not None:
         try:

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from notbugs.core.types import Images, Keys, Labels, Logits
-from notbugs.models import Classifier, Follower, frozen
+from notbugs.models import Classifier, frozen
+from notbugs.models.folded_copy import FoldedCopy
 
 Forward = Callable[[], Logits]
 """Logits of the disturbed batch, with a graph to the parameters; each call makes a new one."""
@@ -26,7 +27,7 @@ class Batch:
     - `x`: the images, augmented; `y` [n]: their classes; `keys` [n]: their randomness
     - `strength`: 0..1, the share of the adversary's full size in force
     - `soft` [n, k]: a teacher's probabilities, where there is one
-    - `follower`: the same logits in eval mode for less, where there is one
+    - `folded_copy`: the same logits in eval mode for less, where there is one
     """
 
     model: Classifier
@@ -36,13 +37,13 @@ class Batch:
     keys: Keys
     strength: float = 1.0
     soft: Tensor | None = None
-    follower: Follower | None = None
+    folded_copy: FoldedCopy | None = None
 
     @contextmanager
     def crafting(self, *, training: bool) -> Generator[Callable[[Images], Logits], None, None]:
         """Logits to craft by, in train or eval mode, without gradients of the parameters."""
-        if self.follower is not None and not training:
-            yield self.follower
+        if self.folded_copy is not None and not training:
+            yield self.folded_copy
             return
         with frozen(self.model, training=training):
             yield self.logits

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from notbugs.core.draws import own_draws
 from notbugs.core.errors import TrainingError, bad_value
-from notbugs.core.memory import keep_freed_memory
 from notbugs.data import ImageData, batches
 from notbugs.models import Classifier, prepare, prepared
 from notbugs.models.fast import check_mode
@@ -83,7 +82,6 @@ def train(
     `notbugs.core.interrupts.Stopped`, a KeyboardInterrupt, after such a signal.
     """
     _check(data, recipe, val, soft, compile_mode)
-    keep_freed_memory()
     prepare(model, model.device)
     began = time.perf_counter()
     trainer = Trainer(model, data, recipe, seed, soft, compile_mode)

@@ -11,10 +11,10 @@ from torch import Tensor
 from notbugs.core import processes, random
 from notbugs.core.draws import draw_from, own_draws
 from notbugs.data import DeviceData, ImageData, batches
-from notbugs.models import Classifier, Follower, half, synced
+from notbugs.models import Classifier, half, synced
 from notbugs.models.airbench import fit_to, needs_fit
 from notbugs.models.fast import compiled
-from notbugs.models.standin import GLANCE
+from notbugs.models.folded_copy import GLANCE, FoldedCopy, copy_to_craft_by
 from notbugs.training.adversary import Adversary
 from notbugs.training.average import Average
 from notbugs.training.batch import Batch
@@ -50,18 +50,18 @@ class Trainer:
         self.average = Average(model, recipe.average) if recipe.average else None
         self.per_epoch = len(data) // recipe.batch_size
         self._logits = compiled(half(model, recipe.precision), compile_mode)
-        with own_draws(self.device, "follower"):
-            self.follower = self._new_follower(compile_mode)
-        self._trusts_follower = True
+        with own_draws(self.device, "folded copy"):
+            self.folded_copy = self._new_copy(compile_mode)
+        self._copy_follows = True
 
-    def _new_follower(self, mode: str | None) -> Follower | None:
+    def _new_copy(self, mode: str | None) -> FoldedCopy | None:
         """A cheaper model to craft by, where the adversary crafts in eval mode and one is found."""
         recipe, adversary = self.recipe, self.recipe.adversary
         if not isinstance(adversary, Adversary) or adversary.train_mode:
             return None
         if recipe.lesson.replays > 1:  # it crafts by the passes that train
             return None
-        return Follower.of(self.model, recipe.precision, self._first(GLANCE), mode)
+        return copy_to_craft_by(self.model, recipe.precision, self._first(GLANCE), mode)
 
     def _first(self, images: int) -> Tensor:
         """The first training images, at most all, [n, c, h, w]."""
@@ -108,8 +108,8 @@ class Trainer:
         self, state: State, saver: Saver, progress: Callable[[float], None]
     ) -> dict[str, float]:
         """The row of one epoch, which goes on from the batch in `state`."""
-        if self.follower is not None:
-            self._trusts_follower = self.follower.holds(self._first(GLANCE))
+        if self.folded_copy is not None:
+            self._copy_follows = self.folded_copy.follows(self.model, self._first(GLANCE))
         self.model.train()
         recipe, epoch, n = self.recipe, state.epoch, self.per_epoch
         steps, last = recipe.epochs * n, epoch + 1 == recipe.epochs
@@ -144,10 +144,10 @@ class Trainer:
         soft = None if self._soft is None else self._soft[index]
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["times"]
-        follower = self.follower if self._trusts_follower else None
-        if follower is not None:
-            follower.weights_changed()
-        batch = Batch(self.model, self._logits, x, y, keys, strength, soft, follower)
+        folded_copy = self.folded_copy if self._copy_follows else None
+        if folded_copy is not None:
+            folded_copy.refresh(self.model)
+        batch = Batch(self.model, self._logits, x, y, keys, strength, soft, folded_copy)
         one = shared(self.model, recipe.lesson.prepared(batch, adversary))
         loss = torch.zeros((), device=self.device)
         for _ in range(recipe.lesson.replays):

@@ -1,4 +1,4 @@
-"""Followers: copies without batch norms that keep up with a model while it learns."""
+"""Copies without batch norms that are refreshed while their model learns."""
 
 import pytest
 import torch
@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from normed import IMAGES, Branching, Fading, Noisy, net
-from notbugs.models import Follower, build, frozen
+from notbugs.models import build, frozen
+from notbugs.models.folded_copy import copy_to_craft_by
 
 
 def said(model, x=IMAGES):
@@ -27,24 +28,24 @@ def learnt(model, steps=1) -> None:
 
 def test_it_says_what_the_model_says_in_eval_mode_and_keeps_up_with_it() -> None:
     model = net()
-    follower = Follower.of(model, "float32", IMAGES[:8])
-    assert follower is not None
+    copied = copy_to_craft_by(model, "float32", IMAGES[:8])
+    assert copied is not None
     before = said(model)
-    torch.testing.assert_close(follower(IMAGES), before, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(copied(IMAGES), before, atol=1e-4, rtol=1e-4)
     learnt(model, steps=3)
     assert not torch.allclose(said(model), before, atol=0.1)
-    torch.testing.assert_close(follower(IMAGES), before, atol=1e-4, rtol=1e-4)  # not told yet
-    follower.weights_changed()
-    torch.testing.assert_close(follower(IMAGES), said(model), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(copied(IMAGES), before, atol=1e-4, rtol=1e-4)  # not refreshed yet
+    copied.refresh(model)
+    torch.testing.assert_close(copied(IMAGES), said(model), atol=1e-4, rtol=1e-4)
 
 
 def test_its_gradients_are_the_models() -> None:
     model = net()
-    follower = Follower.of(model, "float32", IMAGES[:8])
-    assert follower is not None
+    copied = copy_to_craft_by(model, "float32", IMAGES[:8])
+    assert copied is not None
     grads = []
     with frozen(model):
-        for logits in (model, follower):
+        for logits in (model, copied):
             x = IMAGES.clone().requires_grad_()
             grads.append(torch.autograd.grad(logits(x).square().sum(), x)[0])
     torch.testing.assert_close(grads[1], grads[0], atol=1e-4, rtol=1e-3)
@@ -53,21 +54,21 @@ def test_its_gradients_are_the_models() -> None:
 
 def test_a_shared_convolution_is_followed_unfolded_and_the_others_folded() -> None:
     model = net(shared=True)
-    follower = Follower.of(model, "float32", IMAGES[:8])
-    assert follower is not None
-    assert list(follower.folds.values()) == ["1"]
+    copied = copy_to_craft_by(model, "float32", IMAGES[:8])
+    assert copied is not None
+    assert list(copied.folds.values()) == ["1"]
     learnt(model)
-    follower.weights_changed()
-    torch.testing.assert_close(follower(IMAGES), said(model), atol=1e-4, rtol=1e-4)
+    copied.refresh(model)
+    torch.testing.assert_close(copied(IMAGES), said(model), atol=1e-4, rtol=1e-4)
 
 
 def test_in_bf16_it_is_near_and_float32_comes_out() -> None:
     model = net()
-    follower = Follower.of(model, "bf16", IMAGES[:8])
-    assert follower is not None
+    copied = copy_to_craft_by(model, "bf16", IMAGES[:8])
+    assert copied is not None
     learnt(model)
-    follower.weights_changed()
-    logits, wanted = follower(IMAGES), said(model)
+    copied.refresh(model)
+    logits, wanted = copied(IMAGES), said(model)
     assert logits.dtype == torch.float32
     assert 0 < float((logits - wanted).abs().max()) < 0.05 * float(wanted.std())
 
@@ -119,22 +120,22 @@ def pruned(layer):
 def test_whatever_a_net_holds_it_is_followed_rightly(make) -> None:
     torch.manual_seed(1)
     model = net(make())
-    follower = Follower.of(model, "float32", IMAGES[:8])
-    assert follower is not None
-    assert list(follower.folds.values())[:2] == ["1", "3.norm"]
+    copied = copy_to_craft_by(model, "float32", IMAGES[:8])
+    assert copied is not None
+    assert list(copied.folds.values())[:2] == ["1", "3.norm"]
     learnt(model, steps=5)
-    follower.weights_changed()
-    assert follower.holds(IMAGES)
-    torch.testing.assert_close(follower(IMAGES), said(model), atol=1e-3, rtol=1e-3)
+    copied.refresh(model)
+    assert copied.follows(model, IMAGES)
+    torch.testing.assert_close(copied(IMAGES), said(model), atol=1e-3, rtol=1e-3)
 
 
 def test_none_for_models_that_it_would_not_serve() -> None:
-    assert Follower.of(net(Branching()), "float32", IMAGES[:8]) is None  # cannot be traced
-    assert Follower.of(net(Noisy()), "float32", IMAGES[:8]) is None  # random in itself
-    assert Follower.of(net(Odd("no gradient")), "float32", IMAGES[:8]) is None  # lost in tracing
+    assert copy_to_craft_by(net(Branching()), "float32", IMAGES[:8]) is None  # untraceable
+    assert copy_to_craft_by(net(Noisy()), "float32", IMAGES[:8]) is None  # random in itself
+    assert copy_to_craft_by(net(Odd("no gradient")), "float32", IMAGES[:8]) is None  # lost
     plain = net()
     plain.body[1], plain.body[3].norm = nn.Identity(), nn.Identity()
-    assert Follower.of(plain, "float32", IMAGES[:8]) is None  # nothing to fold
+    assert copy_to_craft_by(plain, "float32", IMAGES[:8]) is None  # nothing to fold
 
 
 class InFloat32(nn.Module):
@@ -143,20 +144,20 @@ class InFloat32(nn.Module):
 
 
 def test_none_in_bf16_for_a_model_with_a_part_in_float32() -> None:
-    assert Follower.of(net(InFloat32()), "float32", IMAGES[:8]) is not None
-    assert Follower.of(net(InFloat32()), "bf16", IMAGES[:8]) is None
+    assert copy_to_craft_by(net(InFloat32()), "float32", IMAGES[:8]) is not None
+    assert copy_to_craft_by(net(InFloat32()), "bf16", IMAGES[:8]) is None
 
 
 def test_it_tells_when_it_no_longer_follows() -> None:
     model = net(Fading())
     for precision in ("float32", "bf16"):
         model.body[4].size = 1.0
-        follower = Follower.of(model, precision, IMAGES[:8])
-        assert follower is not None
-        assert follower.holds(IMAGES[:8])
+        copied = copy_to_craft_by(model, precision, IMAGES[:8])
+        assert copied is not None
+        assert copied.follows(model, IMAGES[:8])
         learnt(model)
-        follower.weights_changed()
-        assert not follower.holds(IMAGES[:8])
+        copied.refresh(model)
+        assert not copied.follows(model, IMAGES[:8])
 
 
 def test_none_for_a_subclass_with_a_forward_of_its_own() -> None:
@@ -167,11 +168,11 @@ def test_none_for_a_subclass_with_a_forward_of_its_own() -> None:
             return 2 * super().forward(x)
 
     model.__class__ = Twice
-    assert Follower.of(model, "float32", IMAGES[:8]) is None
+    assert copy_to_craft_by(model, "float32", IMAGES[:8]) is None
 
 
 def test_the_new_net_of_cifar_is_followed() -> None:
     model = build("airbench", shape=(3, 8, 8), classes=4, seed=0, options={"width": 4, "wide": 6})
-    follower = Follower.of(model, "float32", IMAGES[:8])
-    assert follower is not None
-    assert len(follower.folds) >= 3
+    copied = copy_to_craft_by(model, "float32", IMAGES[:8])
+    assert copied is not None
+    assert len(copied.folds) >= 3

@@ -10,7 +10,7 @@ from notbugs.attacks import pgd
 from notbugs.data import ImageData
 from notbugs.engine import Linf, Threat
 from notbugs.judge import evaluate, identity
-from notbugs.models import build, standin
+from notbugs.models import FoldedCopy, build, folded_copy
 
 
 def spread(model):
@@ -32,10 +32,10 @@ def norms_in(logits):
 
 
 @pytest.fixture
-def always_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def always_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every job is long enough, and the processor does not compute in bf16."""
-    monkeypatch.setattr(standin, "WORTHWHILE", 0.0)
-    monkeypatch.setattr(standin, "has_bf16", lambda device: False)
+    monkeypatch.setattr(folded_copy, "WORTHWHILE", 0.0)
+    monkeypatch.setattr(folded_copy, "has_bf16", lambda device: False)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def always_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_copy_has_the_models_logits_and_gradients(model, left) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    logits = standin.copy_of(model, "float32")
+    logits = FoldedCopy(model, "float32")
     assert norms_in(logits) == left
     with torch.no_grad():
         torch.testing.assert_close(logits(IMAGES), spread(model), rtol=1e-4, atol=1e-5)
@@ -60,28 +60,32 @@ def test_a_copy_has_the_models_logits_and_gradients(model, left) -> None:
 
 def test_a_copy_in_low_precision_agrees_as_far_as_it_goes() -> None:
     model = net()
-    logits = standin.copy_of(model, "bf16")
+    logits = FoldedCopy(model, "bf16")
     with torch.no_grad():
         off = (logits(IMAGES) - spread(model)).abs().max()
     assert logits(IMAGES).dtype == torch.float32
     assert 0 < off < 0.1 * spread(model).std()
-    assert standin.agrees(spread(model), logits, IMAGES, "bf16")
-    assert not standin.agrees(spread(model), logits, IMAGES, "float32")
+    assert folded_copy.agree(spread(model), logits, IMAGES, "bf16")
+    assert not folded_copy.agree(spread(model), logits, IMAGES, "float32")
 
 
 def test_other_weights_and_numbers_that_are_none_do_not_agree() -> None:
     model = net()
-    logits = standin.copy_of(net(seed=1), "float32")
-    assert not standin.agrees(spread(model), logits, IMAGES, "bf16")
-    assert not standin.agrees(spread(model), lambda x: model.logits(x) * torch.nan, IMAGES, "bf16")
-    assert standin.agrees(spread(model), standin.channels_last(model.logits), IMAGES, "float32")
+    logits = FoldedCopy(net(seed=1), "float32")
+    assert not folded_copy.agree(spread(model), logits, IMAGES, "bf16")
+    assert not folded_copy.agree(
+        spread(model), lambda x: model.logits(x) * torch.nan, IMAGES, "bf16"
+    )
+    assert folded_copy.agree(
+        spread(model), folded_copy.channels_last(model.logits), IMAGES, "float32"
+    )
 
 
-def test_a_model_is_asked_in_channels_last_memory_where_a_stand_in_works(always_stand_in) -> None:
+def test_a_model_is_asked_in_channels_last_memory_where_a_copy_works(always_a_copy) -> None:
     model, given = net(), []
     model.body[0].register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
     attack = pgd(Linf(), 0.05, steps=10)
-    standin.work(model, IMAGES)  # counted once, on the model as it comes
+    folded_copy.work(model, IMAGES)  # counted once, on the model as it comes
 
     def first_in_channels_last(**named):
         given.clear()
@@ -94,62 +98,62 @@ def test_a_model_is_asked_in_channels_last_memory_where_a_stand_in_works(always_
 
 
 def test_short_jobs_and_models_in_other_states_get_none(
-    always_stand_in, monkeypatch: pytest.MonkeyPatch
+    always_a_copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert standin.faster(net(), IMAGES, 10) is not None
-    assert standin.faster(net().double(), IMAGES.double(), 10) is None
-    assert standin.faster(net().train(), IMAGES, 10) is None
-    monkeypatch.setattr(standin, "WORTHWHILE", 2e10)
-    assert standin.faster(net(), IMAGES, 10) is None
+    assert folded_copy.copy_to_attack(net(), IMAGES, 10) is not None
+    assert folded_copy.copy_to_attack(net().double(), IMAGES.double(), 10) is None
+    assert folded_copy.copy_to_attack(net().train(), IMAGES, 10) is None
+    monkeypatch.setattr(folded_copy, "WORTHWHILE", 2e10)
+    assert folded_copy.copy_to_attack(net(), IMAGES, 10) is None
 
 
-def test_a_random_model_gets_none(always_stand_in) -> None:
+def test_a_random_model_gets_none(always_a_copy) -> None:
     with torch.no_grad():
-        assert standin.faster(net(Noisy()), IMAGES, 10) is None
+        assert folded_copy.copy_to_attack(net(Noisy()), IMAGES, 10) is None
 
 
-def test_a_stand_in_follows_the_weights(always_stand_in) -> None:
+def test_a_copy_follows_the_weights(always_a_copy) -> None:
     model = net()
-    first = standin.faster(model, IMAGES, 10)
-    assert standin.faster(model, IMAGES, 10) is first
+    first = folded_copy.copy_to_attack(model, IMAGES, 10)
+    assert folded_copy.copy_to_attack(model, IMAGES, 10) is first
     with torch.no_grad():
         model.body[0].weight.mul_(2)
-    second = standin.faster(model, IMAGES, 10)
+    second = folded_copy.copy_to_attack(model, IMAGES, 10)
     assert second is not None
     assert second is not first
     with torch.no_grad():
         torch.testing.assert_close(second(IMAGES), spread(model), rtol=1e-4, atol=1e-5)
     model.body[0].weight.data.mul_(0)  # a write that leaves no trace but other logits
-    assert standin.faster(model, IMAGES, 10) is None
-    assert standin.faster(model, IMAGES, 10, said=spread(model)) is None
+    assert folded_copy.copy_to_attack(model, IMAGES, 10) is None
+    assert folded_copy.copy_to_attack(model, IMAGES, 10, logits=spread(model)) is None
 
 
 def test_the_copy_follows_from_model_job_and_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """No clock and no file: neither a busy machine nor a user's cache changes a number."""
-    monkeypatch.setattr(standin, "WORTHWHILE", 0.0)
+    monkeypatch.setattr(folded_copy, "WORTHWHILE", 0.0)
     for native, low, wanted in (
         (True, True, ("bf16", "float32")),
         (True, False, ("float32",)),
         (False, True, ("float32",)),
     ):
-        monkeypatch.setattr(standin, "has_bf16", lambda device, native=native: native)
-        assert standin.precisions(net(), IMAGES, 10, low) == wanted
-        made = standin.faster(net(), IMAGES, 10, low=low)
+        monkeypatch.setattr(folded_copy, "has_bf16", lambda device, native=native: native)
+        assert folded_copy.precisions(net(), IMAGES, 10, low=low) == wanted
+        made = folded_copy.copy_to_attack(net(), IMAGES, 10, low=low)
         assert made.precision == wanted[0]
     flat = build("linear", shape=SHAPE, classes=3, seed=0).eval()
-    assert standin.precisions(flat, IMAGES, 10) == ()
+    assert folded_copy.precisions(flat, IMAGES, 10) == ()
 
 
 def test_where_low_precision_does_not_agree_the_exact_copy_does(
-    always_stand_in, monkeypatch: pytest.MonkeyPatch
+    always_a_copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(standin, "has_bf16", lambda device: True)
-    monkeypatch.setattr(standin, "TOLERANCE", {"float32": 1e-3, "bf16": 0.0})
-    assert standin.faster(net(), IMAGES, 10).precision == "float32"
+    monkeypatch.setattr(folded_copy, "has_bf16", lambda device: True)
+    monkeypatch.setattr(folded_copy, "TOLERANCE", {"float32": 1e-3, "bf16": 0.0})
+    assert folded_copy.copy_to_attack(net(), IMAGES, 10).precision == "float32"
 
 
 def test_an_evaluation_names_the_copies_and_knows_itself_by_them(
-    always_stand_in, monkeypatch: pytest.MonkeyPatch
+    always_a_copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, threat = net(centred=True), Threat(Linf(), 0.02)
     data = ImageData(IMAGES, spread(model).argmax(dim=1), tuple("abcd"), "noise")
@@ -157,8 +161,8 @@ def test_an_evaluation_names_the_copies_and_knows_itself_by_them(
     runs = [evaluate(model, data, threat, attacks=attacks, fast=fast) for fast in (True, False)]
     assert [run.as_json()["attacks"][0]["copy"] for run in runs] == ["float32", "own"]
     names = {identity(model, data, threat, attacks, 0, fast=fast) for fast in (True, False)}
-    monkeypatch.setattr(standin, "has_bf16", lambda device: True)
-    monkeypatch.setitem(standin.TOLERANCE, "bf16", 1.0)  # the centred logits lie close together
+    monkeypatch.setattr(folded_copy, "has_bf16", lambda device: True)
+    monkeypatch.setitem(folded_copy.TOLERANCE, "bf16", 1.0)  # the centred logits lie close together
     names.add(identity(model, data, threat, attacks, 0))
     assert len(names) == 3
     assert evaluate(model, data, threat, attacks=attacks).as_json()["attacks"][0]["copy"] == "bf16"
@@ -167,33 +171,46 @@ def test_an_evaluation_names_the_copies_and_knows_itself_by_them(
 def test_the_cost_of_a_model_is_its_own() -> None:
     """Not that of another with the same weights' shapes, which was looked at before."""
     wide, narrow = net(nn.Conv2d(6, 6, 3, padding=1)), net(nn.Conv2d(6, 6, 3, stride=4))
-    assert standin.work(narrow, IMAGES) < standin.work(wide, IMAGES)
-    assert standin.work(wide, IMAGES) > standin.work(net(), IMAGES)
+    assert folded_copy.work(narrow, IMAGES) < folded_copy.work(wide, IMAGES)
+    assert folded_copy.work(wide, IMAGES) > folded_copy.work(net(), IMAGES)
 
 
 def watched(monkeypatch: pytest.MonkeyPatch):
-    """The stand-ins that attacks are given from now on."""
-    given, faster = [], room.faster
+    """The copies that attacks are given from now on."""
+    given, faster = [], room.copy_to_attack
 
     def noted(*values, **named):
         given.append(faster(*values, **named))
         return given[-1]
 
-    monkeypatch.setattr(room, "faster", noted)
+    monkeypatch.setattr(room, "copy_to_attack", noted)
     return given
 
 
-def test_an_attack_through_a_stand_in_reports_what_the_model_says(
-    always_stand_in, monkeypatch: pytest.MonkeyPatch
+def test_an_attack_through_a_copy_reports_what_the_model_says(
+    always_a_copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = net(centred=True)
     y = spread(model).argmax(dim=1)
     attack = pgd(Linf(), 0.02, steps=10)
     given = watched(monkeypatch)
     found = attack(model, IMAGES, y, seed=1)
-    assert [stand_in is None for stand_in in given] == [False]
+    assert [copy is None for copy in given] == [False]
     said = model.logits(found.x_adv).argmax(dim=1)
     assert torch.equal(found.success, said != y)
     plain = attack(model, IMAGES, y, seed=1, fast=False)
     assert found.attack_success_rate > 0
     assert abs(found.attack_success_rate - plain.attack_success_rate) <= 1 / N
+
+
+@pytest.mark.parametrize("fast", ["float32", "bf16"])
+def test_a_copy_that_is_asked_for_is_taken_for_short_jobs_too(fast) -> None:
+    attack, y = pgd(Linf(), 0.02, steps=2), torch.zeros(N, dtype=torch.int64)
+    model = net()
+    assert folded_copy.copy_to_attack(model, IMAGES, 2) is None
+    assert folded_copy.copy_to_attack(model, IMAGES, 2, fast=fast).precision == fast
+    data = ImageData(IMAGES, spread(model).argmax(dim=1), tuple("abcd"), "noise")
+    verdict = evaluate(model, data, Threat(Linf(), 0.02), attacks=[attack], fast=fast)
+    assert verdict.attacks[0].copy == fast
+    with pytest.raises(ValueError, match=r"Unknown fast 'bf17'. Did you mean 'bf16'"):
+        attack(model, IMAGES, y, fast="bf17")
