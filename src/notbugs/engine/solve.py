@@ -121,11 +121,7 @@ class Solver:
             found, refuted = _judged(found, exact, context, keys.to(center.device))
         if not len(refuted):
             return found
-        # Successes of the fast objective that the exact one does not share: these rows go on
-        # with it from where they are, for at most the same budget; where nothing else would
-        # stop them, and a success need not be the nearest, until they succeed.
-        halt = self.stop.never and not self.keep.confirms
-        again = (replace(self, stop=OnSuccess()) if halt else self).minimise(
+        again = self._resumed(
             exact,
             center[refuted],
             rows.select(None if context is None else dict(context), refuted),
@@ -134,6 +130,18 @@ class Solver:
             observe=on_rows(observe, refuted),
         )
         return joined(found, again, refuted)
+
+    def _resumed(
+        self, exact: AbstractObjective, center: Images, context: Any, **given: Any
+    ) -> Solution:
+        """Rows whose success the exact objective denies, with it, from where they are.
+
+        For at most the same budget; where nothing else would stop them, and a success need not
+        be the nearest, until they succeed.
+        """
+        halt = self.stop.never and not self.keep.confirms
+        solver = replace(self, stop=OnSuccess()) if halt else self
+        return solver.minimise(exact, center, context, **given)
 
     def _begin(
         self, center: Images, context: RowTree | None, keys: Keys, start: AbstractStart

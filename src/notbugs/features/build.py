@@ -85,13 +85,7 @@ def inverted_set(
         return found.x.cpu().float(), (found.value / length).cpu(), L2().size(found.x - x).cpu()
 
     with frozen(model):
-        with torch.no_grad():
-            known = embed(data.pixels(slice(0, batch_size)).to(device))
-        if not bool(known.any()):
-            raise TrainingError(
-                f"The embedding '{model.embedding}' is zero for the images of '{data.name}': "
-                "every image matches it. Name another layer, or train the model anew."
-            )
+        _check_embedding(model, data, embed, batch_size)
         images, error, moved = processes.in_batches(len(data), batch_size, matched, progress)
     columns = {
         "true_labels": data.labels,
@@ -110,6 +104,19 @@ def inverted_set(
         "from_original": float(columns["from_original"].mean()),
     }
     return ImageData(images, data.labels, data.class_names, name, facts, columns)
+
+
+@torch.no_grad()
+def _check_embedding(
+    model: Classifier, data: ImageData, embed: Callable[[Images], Tensor], batch_size: int
+) -> None:
+    """Refuses an embedding of zeros."""
+    known = embed(data.pixels(slice(0, batch_size)).to(model.device))
+    if not bool(known.any()):
+        raise TrainingError(
+            f"The embedding '{model.embedding}' is zero for the images of '{data.name}': "
+            "every image matches it. Name another layer, or train the model anew."
+        )
 
 
 @prepared()

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from notbugs.judge.accuracy import correct
 from notbugs.judge.ledger import Found, Ledger, copies, identity
 from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.missed import share_checked
-from notbugs.judge.signs import drifted, searched
+from notbugs.judge.signs import Check, drifted, searched
 from notbugs.judge.standard import standard_attacks
 from notbugs.judge.usable import usable
 from notbugs.judge.verdict import Verdict
@@ -106,31 +105,11 @@ def evaluate(
     ledger = Ledger.opened(
         save_to, lambda: identity(model, data, threat, chosen, seed, samples, fast), len(chosen)
     )
-    answers = partial(correct, model, data, data.labels, batch_size=max(size, 256), samples=samples)
-    if not ledger.right:
-        ledger.begin(answers().tolist(), passes=samples)
-    elif processes.from_first(lambda: repeats(model, data, samples=samples))[
-        "verdict"
-    ] == "clear" and otherwise(ledger.right, answers()):
-        raise StoreError(
-            f"'{save_to}' is the state of another model's evaluation: with the same weights, it "
-            "had other images right. Delete it to begin anew, or choose another file."
-        )
-    _Run(model, data, chosen, seed, size, fast, progress, ledger, samples).all()
-    by = copies(model, data, chosen, fast)
-    verdict = ledger.verdict(threat, [attack.name for attack in chosen], by)
-    again = processes.from_first(lambda: repeats(model, data, samples=samples))
-    changed = otherwise(ledger.right, answers()) if again["verdict"] == "clear" else 0
-    if changed:
-        again = drifted(changed, len(data))
-    verdict = replace(
-        verdict,
-        samples=samples,
-        repeats=again,
-        left_out=left_out,
-        searched=searched(verdict, [attack.needs_grad for attack in chosen]),
-    )
-    if wanted and not changed and bool(verdict.right.any()):
+    run = _Run(model, data, chosen, seed, size, fast, progress, ledger, samples)
+    run.begin(save_to)
+    run.all()
+    verdict = replace(run.verdict(threat), left_out=left_out)
+    if wanted and run.repeats_itself and bool(verdict.right.any()):
         more = processes.from_first(
             lambda: diagnose(model, data, threat, seed=seed, samples=samples)
         )
@@ -180,7 +159,7 @@ def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:
             )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
     """An evaluation under way."""
 
@@ -193,6 +172,44 @@ class _Run:
     progress: Callable[[float], None]
     ledger: Ledger
     samples: int
+    repeats_itself: bool = True
+    """Whether the model has the same images right at the end as at the beginning."""
+
+    def begin(self, save_to: Path | None) -> None:
+        """Sees which clean images are right; where a run is resumed, whether they still are.
+
+        **Raises** StoreError where they are not.
+        """
+        if not self.ledger.right:
+            self.ledger.begin(self._right().tolist(), passes=self.samples)
+        elif self._repeats()["verdict"] == "clear" and otherwise(self.ledger.right, self._right()):
+            raise StoreError(
+                f"'{save_to}' is the state of another model's evaluation: with the same weights, "
+                "it had other images right. Delete it to begin anew, or choose another file."
+            )
+
+    def verdict(self, threat: Threat) -> Verdict:
+        """What was found, with what two passes and attacks without gradients say of it."""
+        by = copies(self.model, self.data, self.attacks, self.fast)
+        verdict = self.ledger.verdict(threat, [attack.name for attack in self.attacks], by)
+        again = self._repeats()
+        changed = otherwise(self.ledger.right, self._right()) if again["verdict"] == "clear" else 0
+        self.repeats_itself = not changed
+        return replace(
+            verdict,
+            samples=self.samples,
+            repeats=drifted(changed, len(self.data)) if changed else again,
+            searched=searched(verdict, [attack.needs_grad for attack in self.attacks]),
+        )
+
+    def _right(self) -> Mask:
+        size = max(self.batch_size, 256)
+        return correct(
+            self.model, self.data, self.data.labels, batch_size=size, samples=self.samples
+        )
+
+    def _repeats(self) -> Check:
+        return processes.from_first(lambda: repeats(self.model, self.data, samples=self.samples))
 
     def all(self) -> None:
         """Every attack that is left to run, on the rows that still stand."""

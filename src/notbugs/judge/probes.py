@@ -104,57 +104,78 @@ def probe(
     """
     norm, eps = _ball(threat, x)
     lead, shift, flipped = repeated(model, x)
-    random = share_moved(shift, lead) > MOVED
-    logits = _held(model, x, PASSES if random else 1)
-
-    def broken(
-        attack: Attack,
-        by: LogitsOf = logits,
-        left: Mask | None = None,
-        aims: Labels | None = None,
-    ) -> Mask:
-        found = torch.zeros_like(flipped)
-        index = (~found if left is None else left).nonzero()[:, 0]
-        if len(index):
-            true, aim = (y[index], None) if aims is None else (None, aims[index])
-            moved = attack.craft(by, x[index], true, targets=aim, keys=keys[index]).x
-            found[index] = _wrong(logits, moved, y[index])
-        return found
-
+    is_random = share_moved(shift, lead) > MOVED
+    trial = _Trial(_held(model, x, PASSES if is_random else 1), x, y, keys)
     # No attack stops at its first success: where the model is random that may be luck.
     many = pgd(norm, eps, steps=MANY, random_start=False, loss=margin)
-    risen = many.craft(logits, x, y, keys=keys).x
     strong = apgd(norm, eps, steps=STRONG, loss=margin, stop_on_success=False)
     # The ball of radius 1 in Linf is the whole box, whatever the threat's norm.
     anywhere = apgd(Linf(), 1.0, steps=STRONG, loss=margin, stop_on_success=False)
+    logits = trial.logits
+    risen = many.craft(logits, x, y, keys=keys).x
     slope, slope_entropy = _slope(logits, x, y, margin), _slope(logits, x, y, cross_entropy)
     found = Probes(
         flat=~(slope > 0),
         flat_entropy=~(slope_entropy > 0),
         faint_entropy=~(slope_entropy > FAINT * slope),
         rise=_margin(logits, risen, y) - _margin(logits, x, y),
-        one_step=broken(fgsm(eps, norm=norm, loss=margin)),
+        one_step=trial.broken(fgsm(eps, norm=norm, loss=margin)),
         many_steps=_wrong(logits, risen, y),
-        entropy_steps=broken(pgd(norm, eps, steps=MANY, random_start=False)),
-        strong=broken(strong),
+        entropy_steps=trial.broken(pgd(norm, eps, steps=MANY, random_start=False)),
+        strong=trial.broken(strong),
         blind=torch.zeros_like(flipped),
-        unbounded=broken(anywhere),
+        unbounded=trial.broken(anywhere),
         lead=lead,
         shift=shift,
         flipped=flipped,
         mixed=mixed(model, x),
         searching=torch.full_like(flipped, searches(model, x)),
     )
-    # At the strongest wrong classes too: without it, a search would be held against attacks
-    # that settle on one class.
-    left, towards = ~found.by_gradients, torch.zeros_like(flipped)
-    for aims in _ranked(logits, x):
-        towards |= broken(strong, left=left & ~towards & (aims != y), aims=aims)
-    found, left = replace(found, strong=found.strong | towards), left & ~towards
-    blind = broken(square(norm, eps, steps=QUERIES, stop_on_success=not random), left=left)
+    towards = trial.broken_towards(strong, ~found.by_gradients)
+    found = replace(found, strong=found.strong | towards)
+    left = ~found.by_gradients
+    blind = trial.broken(square(norm, eps, steps=QUERIES, stop_on_success=not is_random), left)
     if surrogate is not None:
-        blind |= broken(strong, surrogate.logits, left)
+        blind |= trial.broken(strong, left, by=surrogate.logits)
     return replace(found, blind=blind)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Images that attacks are tried on, and the logits that say what broke."""
+
+    logits: LogitsOf
+    x: Images
+    y: Labels
+    keys: Keys
+
+    def broken(
+        self,
+        attack: Attack,
+        left: Mask | None = None,
+        *,
+        by: LogitsOf | None = None,
+        aims: Labels | None = None,
+    ) -> Mask:
+        """The rows of `left` that an attack through `by` breaks, on their own or at a class."""
+        found = torch.zeros_like(self.y, dtype=torch.bool)
+        index = (~found if left is None else left).nonzero()[:, 0]
+        if len(index):
+            true, aim = (self.y[index], None) if aims is None else (None, aims[index])
+            x, keys = self.x[index], self.keys[index]
+            moved = attack.craft(by or self.logits, x, true, targets=aim, keys=keys).x
+            found[index] = _wrong(self.logits, moved, self.y[index])
+        return found
+
+    def broken_towards(self, attack: Attack, left: Mask) -> Mask:
+        """Those that it breaks when aimed at the strongest wrong classes, one after the other.
+
+        Without it, a search would be held against attacks that settle on one class.
+        """
+        towards = torch.zeros_like(left)
+        for aims in _ranked(self.logits, self.x):
+            towards |= self.broken(attack, left & ~towards & (aims != self.y), aims=aims)
+        return towards
 
 
 def _ranked(logits: LogitsOf, x: Images) -> Sequence[Labels]:
