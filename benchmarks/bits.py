@@ -191,7 +191,7 @@ def compare(first: Path, second: Path) -> int:
             total += 1
             a, b = before[name], after[name]
             same = a.shape == b.shape and a.dtype == b.dtype
-            if same and torch.equal(a.view(torch.uint8), b.view(torch.uint8)):
+            if same and torch.equal(a.flatten().view(torch.uint8), b.flatten().view(torch.uint8)):
                 continue
             differing += 1
             if a.shape != b.shape:
