@@ -5,7 +5,17 @@ import torch
 
 from notbugs import attacks
 from notbugs.core import random
-from notbugs.engine import L2, Kept, Linf, SuccessThenLowest, record
+from notbugs.engine import (
+    L2,
+    Kept,
+    Last,
+    Linf,
+    LowestValue,
+    OfOutputs,
+    SmallestSuccess,
+    SuccessThenLowest,
+    record,
+)
 from notbugs.models import build
 
 
@@ -38,7 +48,10 @@ def test_the_result_is_that_of_step_by_step(
     assert small.attack_success_rate > 0
 
 
-def test_the_best_of_a_block_is_what_would_be_kept_one_by_one() -> None:
+@pytest.mark.parametrize(
+    "keep", [SuccessThenLowest(), LowestValue(), SmallestSuccess(L2()), Last()], ids=repr
+)
+def test_the_best_of_a_block_is_what_would_be_kept_one_by_one(keep) -> None:
     b, n = 9, 400
     value = random.uniform(random.row_keys(b, "v"), (n,)).mul(5).floor()  # many ties
     value[random.uniform(random.row_keys(b, "nan"), (n,)) < 0.2] = float("nan")
@@ -46,10 +59,23 @@ def test_the_best_of_a_block_is_what_would_be_kept_one_by_one() -> None:
     success = random.uniform(random.row_keys(b, "s"), (n,)) < 0.3
     success &= ~value.isnan()
     x = torch.arange(b * n, dtype=torch.float32).reshape(b, n, 1)
-    kept = None
+    kept, held = None, Kept(x[0], value[0], success[0])
     for i in range(b):
-        kept = SuccessThenLowest().update(Kept(x[i], value[i], success[i]), kept, x[0])
-    found = SuccessThenLowest().best_of(Kept(x, value, success), None, x[0])
-    assert torch.equal(found.x, kept.x)
-    assert torch.equal(found.success, kept.success)
-    torch.testing.assert_close(found.value, kept.value, rtol=0, atol=0, equal_nan=True)
+        kept = keep.update(Kept(x[i], value[i], success[i]), kept, x[0])
+    later = Kept(x[1:], value[1:], success[1:])
+    for found in (
+        keep.best_of(Kept(x, value, success), None, x[0]),
+        keep.best_of(later, held, x[0]),
+    ):
+        assert torch.equal(found.x, kept.x)
+        assert torch.equal(found.success, kept.success)
+        torch.testing.assert_close(found.value, kept.value, rtol=0, atol=0, equal_nan=True)
+
+
+def test_an_objective_of_outputs_has_nothing_beside_them() -> None:
+    """The solver works with its outputs alone, and would leave such a call out."""
+    with pytest.raises(TypeError, match="Odd overrides __call__: subclass AbstractObjective"):
+
+        class Odd(OfOutputs):
+            def __call__(self, x, context, draw):
+                return None

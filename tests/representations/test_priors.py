@@ -178,7 +178,7 @@ def test_inversion_bears_random_moves() -> None:
     model, x, _ = small_net(4)
     found = invert_images(model, x, priors=Priors(transform=Jitter(1)))
     assert bool((found.relative_error < found.start_error).all())
-    with pytest.raises(ValueError, match=r"`rule` must bear values that are drawn anew"):
+    with pytest.raises(ValueError, match=r"`rule` must support values that are drawn again"):
         invert_images(model, x, priors=Priors(transform=Jitter(1)), solver=quick_inversion(3))
 
 

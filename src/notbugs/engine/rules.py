@@ -24,7 +24,7 @@ class Needs:
 
     - `grad`: the gradient of the value; `jacobian`: those of all outputs
     - `value`, `success`: whether a step looks at them
-    - `same_values`: it compares the values of several steps, so that none may be drawn anew
+    - `same_values`: it compares the values of several steps, so that none may be drawn again
     """
 
     grad: bool = True

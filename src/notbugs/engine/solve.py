@@ -109,7 +109,7 @@ class Solver:
         if objective.is_random and self.rule.needs.same_values:
             raise bad_value(
                 "rule",
-                "bear values that are drawn anew at each step, as this objective's are",
+                "support values that are drawn again at each step, as this objective's are",
                 type(self.rule).__name__,
                 "It compares steps with each other; use Steepest, Momentum or Adam.",
             )
