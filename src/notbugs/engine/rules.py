@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core import rows
-from notbugs.core.errors import check_count, check_positive, unknown_name
+from notbugs.core.errors import check_positive, unknown_name
 from notbugs.core.types import Images, Keys, Mask, Rows
 from notbugs.engine.norms import AbstractNorm, check_norm
 
@@ -197,8 +197,3 @@ class Adam(AbstractStepRule[AdamState]):
         scale = (square / (1 - self.beta2**t)).sqrt_().add_(self.damping)
         size = _scheduled(self.step_size, self.schedule, info) / (1 - self.beta1**t)
         return theta - size * mean / scale, AdamState(mean, square)
-
-
-def check_steps(steps: int) -> None:
-    """Refuses a step budget below one."""
-    check_count(steps, "steps")
