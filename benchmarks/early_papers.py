@@ -88,7 +88,7 @@ def goodfellow(
             plain, adversary=Noise("linf:0.25", kind="uniform"), lesson=Mixed()
         ),
     }
-    attacks: Attacks = {"FGSM": fgsm(EPS), "PGD-40": pgd(Linf(), EPS, steps=40)}
+    attacks: Attacks = {"FGSM": fgsm(Linf(), Linf(), EPS), "PGD-40": pgd(Linf(), EPS, steps=40)}
     table: dict[str, Any] = {}
     models: list[Classifier] = []
     for name, recipe in recipes.items():
@@ -122,10 +122,10 @@ def distillation(
     distil(teacher, student, parts.train, recipe, temperature=TEMPERATURE, seed=1)
     descent = {"steps": 40, "random_start": False}
     attacks: Attacks = {
-        "FGSM": fgsm(DISTIL_EPS),
+        "FGSM": fgsm(Linf(), Linf(), DISTIL_EPS),
         "PGD-40": pgd(Linf(), DISTIL_EPS, **descent),
         "PGD-40 on the margin": pgd(Linf(), DISTIL_EPS, loss=margin, **descent),
-        "C&W L2": cw_l2(100, search_steps=6),
+        "C&W L2": cw_l2(steps=100, search_steps=6),
     }
     table = {
         name: errors(model, judged, attacks, wanted.count)

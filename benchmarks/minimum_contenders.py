@@ -81,7 +81,7 @@ def carlini_wagner(steps: int, search: int) -> Method:
     def at(step: float) -> dict[str, Craft]:
         search_options = {"binary_search_steps": search}
         return {
-            OURS: mine(ours.cw_l2(steps, search_steps=search, step_size=step)),
+            OURS: mine(ours.cw_l2(steps=steps, search_steps=search, step_size=step)),
             "foolbox": _foolbox(
                 L2CarliniWagnerAttack(steps=steps, stepsize=step, **search_options)
             ),
@@ -118,7 +118,7 @@ def decoupled(steps: int) -> Method:
         f"DDN-{steps}",
         L2(),
         {
-            **both(ours.ddn(steps)),
+            **both(ours.ddn(steps=steps)),
             "foolbox": _foolbox(DDNAttack(steps=steps)),
             "adv-lib": lambda model, x, y: adv_lib(model, x, y, steps=steps, levels=None),
             "secml-torch": _secml(DDN(steps, eps_init=1.0, backend=Backends.NATIVE)),
@@ -139,7 +139,7 @@ def fast_minimum_norm(norm: AbstractSize, steps: int) -> Method:
         f"FMN-{steps} {name}",
         norm,
         {
-            **both(ours.fmn(norm, steps)),
+            **both(ours.fmn(norm, steps=steps)),
             "foolbox": _foolbox(kind(steps=steps)),
             "adv-lib": lambda model, x, y: adv_lib(model, x, y, norm=ORDER[name], steps=steps),
             "secml-torch": _secml(FMN(name, steps, 1.0, backend=Backends.NATIVE)),
@@ -151,7 +151,7 @@ def augmented_lagrangian(steps: int) -> Method:
     from adv_lib.attacks import alma as adv_lib
 
     theirs: Craft = lambda model, x, y: adv_lib(model, x, y, num_steps=steps)  # noqa: E731
-    return Method(f"ALMA-{steps}", L2(), {**both(ours.alma(steps)), "adv-lib": theirs})
+    return Method(f"ALMA-{steps}", L2(), {**both(ours.alma(steps=steps)), "adv-lib": theirs})
 
 
 def elastic_net(steps: int, search: int) -> Method:
@@ -164,7 +164,7 @@ def elastic_net(steps: int, search: int) -> Method:
         f"EAD {search}x{steps}",
         L1(),
         {
-            **both(ours.ead(steps, search_steps=search)),
+            **both(ours.ead(steps=steps, search_steps=search)),
             "foolbox": _foolbox(EADAttack(search, steps, regularization=0.01, decision_rule="L1")),
             "ART": _art(
                 ElasticNet,
@@ -226,8 +226,8 @@ def saliency_map(share: float) -> Method:
         f"JSMA, {share:.1%} of the pixels",
         L0(),
         {
-            OURS: mine_at(ours.jsma("Z", share=share)),
-            "notbugs, variant F": mine_at(ours.jsma("F", share=share)),
+            OURS: mine_at(ours.jsma(variant="Z", share=share)),
+            "notbugs, variant F": mine_at(ours.jsma(variant="F", share=share)),
             "ART": _art(SaliencyMapMethod, theta=1.0, gamma=share),
             "torchattacks": torchattacks,
         },

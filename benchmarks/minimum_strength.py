@@ -31,7 +31,7 @@ def contenders(size: AbstractSize, steps: int) -> Mapping[str, Craft]:
 
     norm = ORDER[size.name]
     found: dict[str, Craft] = {
-        "notbugs FMN": mine(ours.fmn(size, steps)),
+        "notbugs FMN": mine(ours.fmn(size, steps=steps)),
         "adv-lib FMN": lambda model, x, y: fmn(model, x, y, norm=norm, steps=steps),
     }
     if isinstance(size, L0):
@@ -43,8 +43,8 @@ def contenders(size: AbstractSize, steps: int) -> Mapping[str, Craft]:
     }
     if isinstance(size, L2):
         found |= {
-            "notbugs ALMA": mine(ours.alma(steps)),
-            "notbugs DDN": mine(ours.ddn(steps)),
+            "notbugs ALMA": mine(ours.alma(steps=steps)),
+            "notbugs DDN": mine(ours.ddn(steps=steps)),
             "adv-lib ALMA": lambda model, x, y: alma(model, x, y, num_steps=steps),
             "adv-lib ALMA, first 0.3, memory 0.5": lambda model, x, y: alma(
                 model, x, y, num_steps=steps, init_lr_distance=0.3, α=0.5

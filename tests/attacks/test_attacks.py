@@ -11,7 +11,7 @@ from notbugs.models import build, wrap
 
 EACH_NORM = pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
 METHODS = {
-    "fgsm": lambda norm, eps: fgsm(eps, norm=norm),
+    "fgsm": fgsm,
     "pgd": lambda norm, eps: pgd(norm, eps, steps=20),
     "pgd-stop": lambda norm, eps: pgd(norm, eps, steps=20, stop_on_success=True),
     "pgd-restarts": lambda norm, eps: pgd(norm, eps, steps=5, restarts=3),

@@ -17,11 +17,11 @@ from notbugs.models import wrap
 
 N = 24
 FACTORIES = {
-    "bim": lambda **o: bim(0.06, 0.02, **o),
-    "least-likely": lambda **o: least_likely(0.06, 0.02, **o),
-    "mim": lambda **o: mim(L2(), 0.5, 5, **o),
-    "di": lambda **o: di_fgsm(Linf(), 0.06, 5, probability=0.7, smallest=0.6, **o),
-    "ti": lambda **o: ti_fgsm(Linf(), 0.06, 5, radius=1, probability=0.5, **o),
+    "bim": lambda **o: bim(0.06, step_size=0.02, **o),
+    "least-likely": lambda **o: least_likely(0.06, step_size=0.02, **o),
+    "mim": lambda **o: mim(L2(), 0.5, steps=5, **o),
+    "di": lambda **o: di_fgsm(Linf(), 0.06, steps=5, probability=0.7, smallest=0.6, **o),
+    "ti": lambda **o: ti_fgsm(Linf(), 0.06, steps=5, radius=1, probability=0.5, **o),
 }
 EACH = pytest.mark.parametrize("make", FACTORIES.values(), ids=list(FACTORIES))
 
@@ -68,10 +68,10 @@ def test_bim_is_the_papers_loop() -> None:
     for _ in range(6):
         moved = moved + 0.02 * slope(model, moved, y).sign()
         moved = torch.minimum(torch.maximum(moved, x - 0.05), x + 0.05).clamp(0, 1)
-    found = bim(0.05, 0.02, 6, keep=Last())(model, x, y)
+    found = bim(0.05, step_size=0.02, steps=6, keep=Last())(model, x, y)
     torch.testing.assert_close(found.x_adv, moved)
     same = pgd(Linf(), 0.05, step_size=0.02, steps=6, random_start=False)(model, x, y)
-    assert torch.equal(bim(0.05, 0.02, 6)(model, x, y).x_adv, same.x_adv)
+    assert torch.equal(bim(0.05, step_size=0.02, steps=6)(model, x, y).x_adv, same.x_adv)
 
 
 def test_least_likely_is_the_papers_loop_and_counts_any_mistake() -> None:
@@ -82,7 +82,7 @@ def test_least_likely_is_the_papers_loop_and_counts_any_mistake() -> None:
     for _ in range(4):
         moved = moved - 0.02 * slope(model, moved, chosen).sign()
         moved = torch.minimum(torch.maximum(moved, x - 0.08), x + 0.08).clamp(0, 1)
-    found = least_likely(0.08, 0.02, 4, keep=Last())(model, x, y)
+    found = least_likely(0.08, step_size=0.02, steps=4, keep=Last())(model, x, y)
     torch.testing.assert_close(found.x_adv, moved)
     with torch.no_grad():
         after = model.logits(found.x_adv).argmax(dim=1)
@@ -99,7 +99,7 @@ def test_mim_is_the_papers_loop(norm) -> None:
         g = 0.9 * g + grad / grad.abs().sum(dim=(1, 2, 3), keepdim=True)
         step = norm.steepest(g)
         moved = norm.project_in_box(moved + 0.02 * step, x, torch.full((N,), 0.1))
-    found = mim(norm, 0.1, 5, 0.9, keep=Last())(model, x, y)
+    found = mim(norm, 0.1, steps=5, decay=0.9, keep=Last())(model, x, y)
     torch.testing.assert_close(found.x_adv, moved)
 
 
@@ -115,7 +115,11 @@ def test_on_a_linear_model_all_reach_the_exact_boundary() -> None:
     distance = (z[:, 0] - z[:, 1]).abs() / (w[0] - w[1]).abs().sum()
     eps = float(distance.median())
     sure = (distance - eps).abs() > 0.01 * eps
-    for attack in (bim(eps, eps / 4, 8), least_likely(eps, eps / 4, 8), mim(Linf(), eps)):
+    for attack in (
+        bim(eps, step_size=eps / 4, steps=8),
+        least_likely(eps, step_size=eps / 4, steps=8),
+        mim(Linf(), eps),
+    ):
         found = attack(model, x, y)
         assert torch.equal(found.success[sure], (distance < eps)[sure])
 
@@ -161,7 +165,7 @@ def test_blurring_keeps_the_image_and_blurs_the_gradient() -> None:
 
 def test_the_transformed_objective_is_judged_on_the_image_itself() -> None:
     model, x, y = net()
-    attack = di_fgsm(Linf(), 0.06, 3, probability=1.0, smallest=0.5, draws=2)
+    attack = di_fgsm(Linf(), 0.06, steps=3, probability=1.0, smallest=0.5, draws=2)
     objective, _context = attack.objective(model.logits, y, None)
     assert isinstance(objective, Transformed)
     assert objective.is_random
@@ -170,8 +174,8 @@ def test_the_transformed_objective_is_judged_on_the_image_itself() -> None:
         z = model.logits(found.x_adv)
     assert torch.equal(found.success, z.argmax(dim=1) != y)
     torch.testing.assert_close(found.loss, -cross_entropy(z, y))
-    plain = di_fgsm(Linf(), 0.06, 3, probability=0.0)(model, x, y)
-    same = mim(Linf(), 0.06, 3, 0.0, step_size=1.25 * 0.06 / 3)(model, x, y)
+    plain = di_fgsm(Linf(), 0.06, steps=3, probability=0.0)(model, x, y)
+    same = mim(Linf(), 0.06, steps=3, decay=0.0, step_size=1.25 * 0.06 / 3)(model, x, y)
     assert torch.equal(plain.x_adv, same.x_adv)
     assert not torch.equal(plain.x_adv, found.x_adv)
 
@@ -182,7 +186,7 @@ def test_every_pass_through_a_transformation_counts(draws) -> None:
     asked, answered = [], []
     model.register_forward_hook(lambda module, given, out: asked.append(len(out)))
     model.body.register_full_backward_hook(lambda module, into, out: answered.append(len(out[0])))
-    found = di_fgsm(Linf(), 0.06, 3, draws=draws)(model, x, y, fast=False)
+    found = di_fgsm(Linf(), 0.06, steps=3, draws=draws)(model, x, y, fast=False)
     # Two images were seen behind others, and one was asked for a gradient, before any work.
     assert found.forwards == sum(asked) - 5
     assert found.backwards == sum(answered) - 1 == 3 * draws * len(x)
@@ -192,7 +196,7 @@ def test_every_pass_through_a_transformation_counts(draws) -> None:
     ("make", "match"),
     [
         (lambda: bim(-1.0), "`eps` must be a finite number above 0; got -1.0"),
-        (lambda: bim(0.1, 0.0), "`step_size` must"),
+        (lambda: bim(0.1, step_size=0.0), "`step_size` must"),
         (lambda: bim(0.1, steps=0), "`steps` must be at least 1"),
         (lambda: least_likely(8), "looks like the 0-255 scale"),
         (lambda: mim(L2(), 0.5, decay=-1), "`decay` must be a finite number of at least 0"),

@@ -62,7 +62,7 @@ def test_fgsm_is_one_full_step_along_the_steepest_direction(norm) -> None:
     loss = nn.functional.cross_entropy(model.logits(leaf), y, reduction="sum")
     (grad,) = torch.autograd.grad(loss, leaf)
     wanted = (x + 0.05 * norm.steepest(grad)).clamp(0, 1)
-    torch.testing.assert_close(fgsm(0.05, norm=norm)(model, x, y).x_adv, wanted)
+    torch.testing.assert_close(fgsm(norm, 0.05)(model, x, y).x_adv, wanted)
 
 
 @EACH_NORM
@@ -122,7 +122,7 @@ def test_the_cost_is_counted() -> None:
     assert (found.forwards, found.backwards) == ((7 + 1 + 2) * N, 7 * N)
     assert found.queries == 10.0
     # Two of them verify: on the clean image and on the result.
-    assert fgsm(0.01)(model, x, y).queries == 4.0
+    assert fgsm(Linf(), 0.01)(model, x, y).queries == 4.0
 
 
 def test_an_attack_is_a_plain_value() -> None:
@@ -217,8 +217,8 @@ BAD = {
     ),
     "no steps": (lambda m: pgd(L2(), 0.1, steps=0), r"`steps` must be at least 1; got 0"),
     "NaN eps": (lambda m: pgd(L2(), float("nan")), r"`eps` must be a finite number above 0"),
-    "fgsm eps": (lambda m: fgsm(0.0), r"`eps` must be a finite number above 0"),
-    "fgsm scale": (lambda m: fgsm(8), r"Write linf:8/255"),
+    "fgsm eps": (lambda m: fgsm(Linf(), 0.0), r"`eps` must be a finite number above 0"),
+    "fgsm scale": (lambda m: fgsm(Linf(), 8), r"Write linf:8/255"),
 }
 
 
@@ -238,7 +238,7 @@ def test_a_radius_that_the_images_cannot_hold_is_refused(norm) -> None:
     assert bool((found.distance <= 1e-6 * (1 + 1e-5)).all())
 
 
-@pytest.mark.parametrize("attack", [ATTACK, fgsm(0.1), pgd(L2(), 0.1)])
+@pytest.mark.parametrize("attack", [ATTACK, fgsm(Linf(), 0.1), pgd(L2(), 0.1)])
 def test_a_model_that_gives_nan_is_refused(attack) -> None:
     broken = model_of()
     with torch.no_grad():

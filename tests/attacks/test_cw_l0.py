@@ -37,7 +37,7 @@ def test_the_fewest_pixels_of_a_linear_model(targeted) -> None:
     w = torch.linspace(1, 0.1, 16)
     room = ((1 - x.flatten(1)) * w).cumsum(dim=1) + (x.flatten(1) * w).sum(dim=1, keepdim=True)
     fewest = (room <= 1.5).sum(dim=1) + 1
-    found = cw_l0(50, initial_c=1.0, growth=10.0, largest_c=1e3)(
+    found = cw_l0(steps=50, initial_c=1.0, growth=10.0, largest_c=1e3)(
         model, x, y, targets=1 - y if targeted else None
     )
     assert bool(found.success.all())
@@ -47,7 +47,7 @@ def test_the_fewest_pixels_of_a_linear_model(targeted) -> None:
 
 def test_a_net_falls_to_few_pixels_and_the_rest_is_untouched() -> None:
     model, x, y = net()
-    found = cw_l0(25, growth=10.0, largest_c=1e3)(model, x, y)
+    found = cw_l0(steps=25, growth=10.0, largest_c=1e3)(model, x, y)
     assert found.attack_success_rate == 1
     assert float(found.distance.mean()) < 8
     assert bool(((found.x_adv != x).flatten(1).sum(dim=1) == found.distance).all())
@@ -57,7 +57,7 @@ def test_a_net_falls_to_few_pixels_and_the_rest_is_untouched() -> None:
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
-    whole, parts = in_parts(cw_l0(12, growth=10.0, largest_c=20.0), model, x, y, 2)
+    whole, parts = in_parts(cw_l0(steps=12, growth=10.0, largest_c=20.0), model, x, y, 2)
     for part, again in parts:
         # A count can move by one where rounding decides a rank.
         assert int((again.distance - whole.distance[part]).abs().max()) <= 1
@@ -66,14 +66,14 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
 
 def test_images_that_need_no_change_are_returned_as_they_are() -> None:
     model, x, y = net()
-    found = cw_l0(5)(model, x, (y + 1) % 5)
+    found = cw_l0(steps=5)(model, x, (y + 1) % 5)
     assert bool((found.distance == 0).all())
     assert found.backwards == 0
 
 
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="steps"):
-        cw_l0(0)
+        cw_l0(steps=0)
     with pytest.raises(ValueError, match="growth"):
         cw_l0(growth=0.5)
     with pytest.raises(ValueError, match="largest_c"):

@@ -99,7 +99,7 @@ def test_a_linear_model_is_broken_at_its_distance(targeted) -> None:
     with torch.no_grad():
         y = model.logits(x).argmax(dim=1)
     targets = 1 - y if targeted else None
-    found = cw_l2(60, search_steps=6, initial_c=0.1)(model, x, y, targets=targets)
+    found = cw_l2(steps=60, search_steps=6, initial_c=0.1)(model, x, y, targets=targets)
     best = nearest(model, x, y, None if targets is None else targets)
     assert bool(found.success.all())
     small = best < 0.8  # the box binds further out
@@ -112,7 +112,7 @@ def test_a_linear_model_is_broken_at_its_distance(targeted) -> None:
 @EACH_FORM
 def test_every_objective_breaks_a_net(form) -> None:
     model, x, y = net()
-    found = cw_l2(40, search_steps=4, initial_c=0.1, objective=form)(model, x, y)
+    found = cw_l2(steps=40, search_steps=4, initial_c=0.1, objective=form)(model, x, y)
     assert found.attack_success_rate > (0.6 if form == "f4" else 0.9)  # F = 1/2 is far here
     assert bool((found.distance[found.success] < 3).all())
 
@@ -121,7 +121,8 @@ def test_confidence_is_part_of_success() -> None:
     model, x = linear(), grey()
     y = model.logits(x).detach().argmax(dim=1)
     plain, sure = (
-        cw_l2(40, search_steps=4, initial_c=0.1, confidence=k)(model, x, y) for k in (0.0, 2.0)
+        cw_l2(steps=40, search_steps=4, initial_c=0.1, confidence=k)(model, x, y)
+        for k in (0.0, 2.0)
     )
     with torch.no_grad():
         assert bool(reached(model.logits(sure.x_adv), y, None, 2.0 - 1e-4)[sure.success].all())
@@ -132,11 +133,11 @@ def test_confidence_is_part_of_success() -> None:
 def test_images_that_need_no_change_are_returned_as_they_are() -> None:
     model, x, y = net()
     wrong = (y + 1) % 5
-    found = cw_l2(20, search_steps=2)(model, x, wrong)
+    found = cw_l2(steps=20, search_steps=2)(model, x, wrong)
     assert bool((found.x_adv == x).all())
     assert found.backwards == 0
     half = torch.where(torch.arange(N) < N // 2, wrong, y)
-    found = cw_l2(20, search_steps=2)(model, x, half)
+    found = cw_l2(steps=20, search_steps=2)(model, x, half)
     assert bool((found.distance[: N // 2] == 0).all())
     assert bool((found.distance[N // 2 :] > 0).all())
     assert found.backwards > 0
@@ -144,15 +145,15 @@ def test_images_that_need_no_change_are_returned_as_they_are() -> None:
 
 def test_early_abort_saves_gradients_and_loses_little() -> None:
     model, x, y = net()
-    long = cw_l2(100, search_steps=3, initial_c=0.1, abort_early=False)(model, x, y)
-    short = cw_l2(100, search_steps=3, initial_c=0.1)(model, x, y)
+    long = cw_l2(steps=100, search_steps=3, initial_c=0.1, abort_early=False)(model, x, y)
+    short = cw_l2(steps=100, search_steps=3, initial_c=0.1)(model, x, y)
     assert short.backwards < 0.9 * long.backwards == 0.9 * 300 * N
     assert float(short.distance.mean()) < 1.02 * float(long.distance.mean())
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
-    whole, parts = in_parts(cw_l2(25, search_steps=3, initial_c=0.1), model, x, y, 7)
+    whole, parts = in_parts(cw_l2(steps=25, search_steps=3, initial_c=0.1), model, x, y, 7)
     for part, again in parts:
         torch.testing.assert_close(again.distance, whole.distance[part], atol=1e-4, rtol=1e-3)
         assert torch.equal(again.success, whole.success[part])
@@ -160,7 +161,7 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
 
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="steps"):
-        cw_l2(0)
+        cw_l2(steps=0)
     with pytest.raises(ValueError, match="initial_c"):
         cw_l2(initial_c=0.0)
     with pytest.raises(ValueError, match="f6"):

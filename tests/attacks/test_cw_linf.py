@@ -20,7 +20,7 @@ def test_a_linear_model_is_broken_near_its_distance(targeted) -> None:
     with torch.no_grad():
         z = model.logits(x)
     y, best = z.argmax(dim=1), (z[:, 0] - z[:, 1]).abs() / (w[0] - w[1]).abs().sum()
-    found = cw_linf(40, shrink=0.98)(model, x, y, targets=1 - y if targeted else None)
+    found = cw_linf(steps=40, shrink=0.98)(model, x, y, targets=1 - y if targeted else None)
     assert bool(found.success.all())
     seen = best > 0.02  # below, steps of one limit are coarse
     assert int(seen.sum()) > N / 2
@@ -34,24 +34,24 @@ def test_a_short_run_moves_pixels_at_the_edges_of_the_box() -> None:
     x = (random.uniform(random.row_keys(N, "edges"), (1, 4, 4)) > 0.5).float()
     with torch.no_grad():
         y = model.logits(x).argmax(dim=1)
-    found = cw_linf(10, shrink=0.8)(model, x, y)
+    found = cw_linf(steps=10, shrink=0.8)(model, x, y)
     assert found.attack_success_rate == 1
 
 
 def test_whole_levels_are_whole_and_can_be_one_bit() -> None:
     model, x, y = net()
     x = (x * 255).round() / 255
-    found = cw_linf(40, shrink=0.7, levels=255)(model, x, y)
+    found = cw_linf(steps=40, shrink=0.7, levels=255)(model, x, y)
     level = found.x_adv * 255
     torch.testing.assert_close(level, level.round(), atol=1e-3, rtol=0)
     assert found.attack_success_rate == 1
-    plain = cw_linf(40, shrink=0.7)(model, x, y)
+    plain = cw_linf(steps=40, shrink=0.7)(model, x, y)
     assert float(found.distance.mean()) < 1.2 * float(plain.distance.mean()) + 1 / 255
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
-    whole, parts = in_parts(cw_linf(15, shrink=0.6), model, x, y, 4)
+    whole, parts = in_parts(cw_linf(steps=15, shrink=0.6), model, x, y, 4)
     for part, again in parts:
         torch.testing.assert_close(again.distance, whole.distance[part], atol=1e-4, rtol=1e-2)
         assert torch.equal(again.success, whole.success[part])
@@ -59,7 +59,7 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
 
 def test_rows_that_never_fall_keep_their_best_try() -> None:
     model, x, y = net()
-    found = cw_linf(3, largest_c=0.5, step_size=1e-4)(model, x, y)
+    found = cw_linf(steps=3, largest_c=0.5, step_size=1e-4)(model, x, y)
     assert not bool(found.success.any())
     assert bool(found.loss.isfinite().all())
     assert bool((found.distance < 0.01).all())
@@ -68,7 +68,7 @@ def test_rows_that_never_fall_keep_their_best_try() -> None:
 
 def test_images_that_need_no_change_are_returned_as_they_are() -> None:
     model, x, y = net()
-    found = cw_linf(5)(model, x, (y + 1) % 5)
+    found = cw_linf(steps=5)(model, x, (y + 1) % 5)
     assert bool((found.distance == 0).all())
     assert found.backwards == 0
 

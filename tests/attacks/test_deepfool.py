@@ -55,7 +55,7 @@ def test_a_net_falls_in_few_steps_near_its_boundary(norm) -> None:
 
 def test_fewer_candidates_cost_fewer_gradients() -> None:
     model, x, y = net()
-    few, all_of_them = deepfool(candidates=1)(model, x, y), deepfool()(model, x, y)
+    few, all_of_them = deepfool(L2(), candidates=1)(model, x, y), deepfool(L2())(model, x, y)
     assert few.attack_success_rate == 1
     assert few.backwards / int(few.steps.sum() + N) <= 2
     assert few.backwards < all_of_them.backwards
@@ -64,7 +64,7 @@ def test_fewer_candidates_cost_fewer_gradients() -> None:
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
-    whole, parts = in_parts(deepfool(), model, x, y, 5)
+    whole, parts = in_parts(deepfool(L2()), model, x, y, 5)
     for part, again in parts:
         torch.testing.assert_close(again.x_adv, whole.x_adv[part], atol=1e-5, rtol=0)
         assert torch.equal(again.success, whole.success[part])
@@ -73,11 +73,11 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
 def test_a_flat_model_stays_where_it_is_and_wrong_rows_are_untouched() -> None:
     model, x = linear(), grey()
     wrong = (said(model, x) + 1) % 4
-    assert bool((deepfool()(model, x, wrong).distance == 0).all())
+    assert bool((deepfool(L2())(model, x, wrong).distance == 0).all())
     with torch.no_grad():
         model.body.layer.weight.zero_()
         model.body.layer.bias.copy_(torch.arange(4.0))
-    found = deepfool(steps=3)(model, x, said(model, x))
+    found = deepfool(L2(), steps=3)(model, x, said(model, x))
     assert not bool(found.success.any())
     assert bool((found.x_adv == x).all())
     assert bool((found.zero_grads == 3).all())
@@ -87,8 +87,8 @@ def test_bad_options_are_refused() -> None:
     model, x = linear(), grey()
     y = said(model, x)
     with pytest.raises(ValueError, match="nearest class"):
-        deepfool()(model, x, y, targets=(y + 1) % 4)
+        deepfool(L2())(model, x, y, targets=(y + 1) % 4)
     with pytest.raises(ValueError, match="overshoot"):
-        deepfool(overshoot=-0.1)
+        deepfool(L2(), overshoot=-0.1)
     with pytest.raises(ValueError, match="candidates"):
         deepfool(L1(), candidates=0)

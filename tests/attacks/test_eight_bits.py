@@ -69,7 +69,7 @@ def test_rounding_alone_would_leave_the_ball_and_hardly_costs_distance() -> None
 
 def test_pixels_that_did_not_change_do_not_change_for_l0() -> None:
     model, x, y = scene(whole=False)
-    attack = fmn(L0(), 20)
+    attack = fmn(L0(), steps=20)
     found = attack(model, x, y)
     made = to_8_bit(attack, model, x, found.x_adv, y)
     assert bool((made.distance <= found.distance).all())
@@ -77,7 +77,7 @@ def test_pixels_that_did_not_change_do_not_change_for_l0() -> None:
 
 def test_a_nearest_success_may_be_lost_and_it_says_so() -> None:
     model, x, y = scene()
-    attack = fmn(L2(), 60)
+    attack = fmn(L2(), steps=60)
     found = attack(model, x, y)
     made = to_8_bit(attack, model, x, found.x_adv, y)
     assert bool(found.success.all())

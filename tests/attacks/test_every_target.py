@@ -17,7 +17,7 @@ def net():
 
 def test_every_class_but_the_true_one_is_aimed_at_and_the_cases_follow() -> None:
     model, x, y = net()
-    found = best_average_worst(cw_l2(40, search_steps=6), model, x, y)
+    found = best_average_worst(cw_l2(steps=40, search_steps=6), model, x, y)
     assert found.distance.shape == found.success.shape == (N, 4)
     assert bool(found.distance.gather(1, y[:, None]).isinf().all())
     torch.testing.assert_close(found.best, found.distance.amin(dim=1))
@@ -56,4 +56,4 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
 def test_bad_labels_are_refused() -> None:
     model, x, y = net()
     with pytest.raises(ValueError, match="y"):
-        best_average_worst(cw_l2(5), model, x, y + 4)
+        best_average_worst(cw_l2(steps=5), model, x, y + 4)

@@ -65,7 +65,7 @@ def test_the_heaviest_pixels_of_a_linear_model_are_lit_in_pairs(variant, targete
     model = wrap(Weighted(), shape=(1, 4, 4), classes=2, embedding="flat")
     x, y = torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64)
     x[1] = 0.05
-    found = jsma(variant, share=1.0)(model, x, y, targets=1 - y if targeted else None)
+    found = jsma(variant=variant, share=1.0)(model, x, y, targets=1 - y if targeted else None)
     assert bool(found.success.all())
     assert found.distance.tolist() == [2, 2]
     assert bool((found.x_adv.flatten(1)[:, :2] == 1).all())
@@ -75,12 +75,12 @@ def test_the_heaviest_pixels_of_a_linear_model_are_lit_in_pairs(variant, targete
 @EACH_VARIANT
 def test_a_net_falls_within_the_share_and_changes_go_one_way(variant) -> None:
     model, x, y = net()
-    found = jsma(variant, share=0.5)(model, x, y)
+    found = jsma(variant=variant, share=0.5)(model, x, y)
     assert found.attack_success_rate > 0.5
     assert bool((found.distance <= 32).all())
     assert bool((found.x_adv >= x).all())
     assert bool(((found.x_adv == x) | (found.x_adv == 1)).all())
-    darker = jsma(variant, share=0.5, change=-1.0)(model, x, y)
+    darker = jsma(variant=variant, share=0.5, change=-1.0)(model, x, y)
     assert darker.attack_success_rate > 0.3
     assert bool(((darker.x_adv == x) | (darker.x_adv == 0)).all())
 
@@ -88,7 +88,7 @@ def test_a_net_falls_within_the_share_and_changes_go_one_way(variant) -> None:
 def test_probabilities_cost_one_gradient_a_step_and_logits_two() -> None:
     model, x, y = net()
     for variant, cost in (("Z", 2), ("F", 1)):
-        found = jsma(variant, share=0.05)(model, x, y)
+        found = jsma(variant=variant, share=0.05)(model, x, y)
         # Two features of 64 at most: one step, on rows that still stand.
         assert found.backwards <= cost * N
 
@@ -114,7 +114,7 @@ def test_a_row_without_a_pair_gives_up_early() -> None:
 
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="variant"):
-        jsma("X")
+        jsma(variant="X")
     with pytest.raises(ValueError, match="share"):
         jsma(share=0.0)
     with pytest.raises(ValueError, match="change"):

@@ -78,8 +78,8 @@ def test_never_farther_than_the_start_and_restarts_only_help() -> None:
     model, x, _ = net()
     with torch.no_grad():
         code = model.embed(x.flip(0))
-    one = latent(model.embed, x, code, L2(), 0.3, 5, rule=Steepest(L2(), 3.0))
-    more = latent(model.embed, x, code, L2(), 0.3, 5, rule=Steepest(L2(), 3.0), restarts=4)
+    one = latent(model.embed, x, code, L2(), 0.3, steps=5, rule=Steepest(L2(), 3.0))
+    more = latent(model.embed, x, code, L2(), 0.3, steps=5, rule=Steepest(L2(), 3.0), restarts=4)
     assert bool((one.after <= one.before).all())
     assert bool((more.after <= one.after).all())
     assert bool((more.after < one.after).any())
@@ -90,17 +90,17 @@ def test_latent_is_batch_invariant() -> None:
     with torch.no_grad():
         code = model.embed(x.flip(0))
     keys = random.row_keys(N, "keys")
-    whole = latent(model.embed, x, code, Linf(), 0.05, 10, restarts=2, keys=keys)
+    whole = latent(model.embed, x, code, Linf(), 0.05, steps=10, restarts=2, keys=keys)
     for rows in torch.arange(N).flip(0).split(5):
         part = latent(
-            model.embed, x[rows], code[rows], Linf(), 0.05, 10, restarts=2, keys=keys[rows]
+            model.embed, x[rows], code[rows], Linf(), 0.05, steps=10, restarts=2, keys=keys[rows]
         )
         torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-5, rtol=0)
 
 
 def test_the_embedding_is_driven_away_and_mistakes_are_counted() -> None:
     model, x, y = net()
-    found = feature_distance(L2(), 1.0, 30)(model, x, y)
+    found = feature_distance(L2(), 1.0, steps=30)(model, x, y)
     with torch.no_grad():
         z, moved = model.both(found.x_adv)
         gone = code_distance(moved, model.embed(x))
@@ -116,7 +116,7 @@ def test_the_embedding_is_driven_away_and_mistakes_are_counted() -> None:
 
 def test_feature_distance_is_batch_invariant() -> None:
     model, x, y = net()
-    whole, parts = in_parts(feature_distance(Linf(), 0.03, 8, restarts=2), model, x, y, 5)
+    whole, parts = in_parts(feature_distance(Linf(), 0.03, steps=8, restarts=2), model, x, y, 5)
     for rows, part in parts:
         torch.testing.assert_close(part.x_adv, whole.x_adv[rows], atol=1e-5, rtol=0)
 
@@ -133,7 +133,7 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match=r"`x` must lie in \[0, 1\]"):
         latent(flat, 2 * x, code, Linf(), 0.1)
     with pytest.raises(ValueError, match="`steps` must be at least 1"):
-        latent(flat, x, code, Linf(), 0.1, 0)
+        latent(flat, x, code, Linf(), 0.1, steps=0)
     with pytest.raises(ValueError, match="`restarts` must be at least 1"):
         feature_distance(Linf(), 0.1, restarts=0)
     model, x, _ = net()

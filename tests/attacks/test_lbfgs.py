@@ -36,34 +36,34 @@ def test_a_linear_model_is_broken_at_its_distance(targeted) -> None:
 
 def test_a_net_falls_and_wrong_rows_are_untouched() -> None:
     model, x, y = net()
-    found = lbfgs(20, search_steps=7)(model, x, y)
+    found = lbfgs(steps=20, search_steps=7)(model, x, y)
     assert found.attack_success_rate == 1
     assert bool((found.distance < 1).all())
     assert found.steps.shape == found.zero_grads.shape == (N,)
-    free = lbfgs(20)(model, x, (y + 1) % 5)
+    free = lbfgs(steps=20)(model, x, (y + 1) % 5)
     assert bool((free.distance == 0).all())
     assert free.backwards == N
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     model, x, y = net()
-    whole = lbfgs(10, search_steps=4)(model, x, y)
+    whole = lbfgs(steps=10, search_steps=4)(model, x, y)
     part = torch.tensor([3, 0])
-    again = lbfgs(10, search_steps=4)(model, x[part], y[part])
+    again = lbfgs(steps=10, search_steps=4)(model, x[part], y[part])
     assert torch.equal(again.x_adv, whole.x_adv[part])
     assert torch.equal(again.success, whole.success[part])
 
 
 def test_rows_that_never_fall_keep_their_best_try() -> None:
     model, x, y = net()
-    found = lbfgs(2, search_steps=1, initial_c=1e-6)(model, x, y)
+    found = lbfgs(steps=2, search_steps=1, initial_c=1e-6)(model, x, y)
     assert not bool(found.success.any())
     assert bool(found.loss.isfinite().all())
 
 
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="steps"):
-        lbfgs(0)
+        lbfgs(steps=0)
     with pytest.raises(ValueError, match="search_steps"):
         lbfgs(search_steps=0)
     with pytest.raises(ValueError, match="initial_c"):

@@ -19,7 +19,11 @@ from notbugs.engine.rules import StepInfo
 from notbugs.models import wrap
 
 N = 20
-METHODS = [ddn(60), alma(60), *(fmn(size, 60) for size in (L0(), L1(), L2(), Linf()))]
+METHODS = [
+    ddn(steps=60),
+    alma(steps=60),
+    *(fmn(size, steps=60) for size in (L0(), L1(), L2(), Linf())),
+]
 EACH = pytest.mark.parametrize("attack", METHODS, ids=[m.name for m in METHODS])
 
 
@@ -38,13 +42,13 @@ def test_fmn_finds_the_exact_distance_of_a_linear_model(norm) -> None:
         z = model.logits(x)
     exact = (z[:, 0] - z[:, 1]).abs() / norm.dual((w[1] - w[0]).reshape(1, 1, 4, 4))
     assert float(exact.max()) < 0.45
-    found = fmn(norm, 100)(model, x, z.argmax(dim=1))
+    found = fmn(norm, steps=100)(model, x, z.argmax(dim=1))
     assert found.attack_success_rate == 1
     assert bool((found.distance <= 1.05 * exact).all())
     assert bool((found.distance >= exact * 0.999).all())
 
 
-@pytest.mark.parametrize("attack", [ddn(200), alma(200)], ids=["ddn", "alma"])
+@pytest.mark.parametrize("attack", [ddn(steps=200), alma(steps=200)], ids=["ddn", "alma"])
 def test_it_finds_the_exact_distance_of_a_linear_model(attack) -> None:
     model = linear()
     x = 0.5 + 0.02 * (random.uniform(random.row_keys(N, "x"), (1, 4, 4)) - 0.5)
@@ -58,7 +62,9 @@ def test_it_finds_the_exact_distance_of_a_linear_model(attack) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.01, 100.0])
-@pytest.mark.parametrize("attack", [ddn(60), alma(60), fmn(L2(), 60)], ids=lambda a: a.name)
+@pytest.mark.parametrize(
+    "attack", [ddn(steps=60), alma(steps=60), fmn(L2(), steps=60)], ids=lambda a: a.name
+)
 def test_the_scale_of_the_logits_hardly_matters(attack, scale) -> None:
     model, x, y = net()
     before = attack(model, x, y)
@@ -80,7 +86,7 @@ def test_fmn_l0_counts_the_fewest_pixels_of_a_linear_model() -> None:
     gain = torch.where(w > 0, (1 - x.flatten(1)), x.flatten(1)) * w.abs()
     most = gain.sort(dim=1, descending=True).values.cumsum(dim=1)
     fewest = (most < (z[:, 0] - z[:, 1]).abs()[:, None]).sum(dim=1) + 1
-    found = fmn(L0(), 100)(model, x, y)
+    found = fmn(L0(), steps=100)(model, x, y)
     broken = fewest <= 16
     assert torch.equal(found.success, broken)
     assert bool((found.distance >= fewest)[broken].all())
@@ -106,7 +112,7 @@ def test_fmn_l0_comes_down_from_a_linear_estimate_of_all_pixels() -> None:
         body.layer.bias.copy_(torch.tensor([-29.5, 29.5]))
     model = wrap(Saturated(body), shape=(1, 16, 16), classes=2, embedding="body.0")
     x = torch.full((4, 1, 16, 16), 0.5)
-    found = fmn(L0(), 40)(model, x, said(model, x))
+    found = fmn(L0(), steps=40)(model, x, said(model, x))
     assert bool(found.success.all())
     assert float(found.distance.max()) <= 30
 
@@ -121,7 +127,7 @@ def test_fmn_linf_moves_pixels_of_small_gradients_too() -> None:
     x = torch.full((2, 1, 16, 16), 0.5)
     exact = float((w.sum() / 2 - 0.505) / w.sum())
     assert 0.24 < exact < 0.26
-    found = fmn(Linf(), 20)(model, x, said(model, x))
+    found = fmn(Linf(), steps=20)(model, x, said(model, x))
     assert bool(found.success.all())
     assert float(found.distance.max()) <= 1.05 * exact
 
@@ -239,22 +245,22 @@ def test_a_third_class_pulls_less_the_nearer_the_boundary_is() -> None:
 def test_they_work_with_two_classes_and_other_losses() -> None:
     model = linear()
     x = random.uniform(random.row_keys(N, "x"), (1, 4, 4))
-    assert alma(40)(model, x, said(model, x)).attack_success_rate > 0.8
+    assert alma(steps=40)(model, x, said(model, x)).attack_success_rate > 0.8
     for loss in (cross_entropy, margin):
-        assert ddn(40, loss=loss)(model, x, said(model, x)).attack_success_rate > 0.8
+        assert ddn(steps=40, loss=loss)(model, x, said(model, x)).attack_success_rate > 0.8
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ddn(0), "`steps` must be at least 1"),
+        (lambda: ddn(steps=0), "`steps` must be at least 1"),
         (lambda: ddn(radius=0), "`radius` must be a finite number above 0"),
         (lambda: ddn(step_size=-1), "`step_size` must be a finite number above 0"),
         (lambda: ddn(shrink=1), "`shrink` must lie strictly between 0 and 1; got 1"),
-        (lambda: alma(0), "`steps` must be at least 1"),
+        (lambda: alma(steps=0), "`steps` must be at least 1"),
         (lambda: alma(first=0), "`first` must be a finite number above 0"),
         (lambda: alma(memory=1), r"`memory` must lie in \[0, 1\); got 1"),
-        (lambda: fmn(L2(), 0), "`steps` must be at least 1"),
+        (lambda: fmn(L2(), steps=0), "`steps` must be at least 1"),
         (lambda: fmn(L2(), step_size=0), "`step_size` must be a finite number above 0"),
         (lambda: fmn(L2(), shrink=0), "`shrink` must lie strictly between 0 and 1; got 0"),
     ],

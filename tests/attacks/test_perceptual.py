@@ -36,7 +36,7 @@ def test_on_a_linear_model_a_row_falls_where_the_bound_exceeds_its_margin(make, 
         return euclidean(a, b) ** 2 if square else euclidean(a, b)
 
     bound = float(away.median())
-    found = make(distance, bound**2 if square else bound, 20)(model, x, y)
+    found = make(distance, bound**2 if square else bound, steps=20)(model, x, y)
     clear = (away / bound - 1).abs() > 0.02
     assert torch.equal(found.success[clear], (away < bound)[clear])
     assert 8 <= int(found.success.sum()) <= 12
@@ -60,7 +60,7 @@ def test_what_it_returns_is_within_the_bound_and_a_larger_one_breaks_more(
     x, y = digits()
     broken = []
     for scale in (0.2, 1.0, 8.0):
-        found = make(distance, scale * bound, 10)(model, x, y)
+        found = make(distance, scale * bound, steps=10)(model, x, y)
         with torch.no_grad():
             apart = distance(found.x_adv, x)
         assert bool((apart <= scale * bound).all())
@@ -74,7 +74,7 @@ def test_what_it_returns_is_within_the_bound_and_a_larger_one_breaks_more(
 def test_it_goes_to_a_target(make) -> None:
     model, (x, y) = digits_net(), digits(20)
     targets = (y + 1) % 10
-    found = make(SSIMDistance(), 0.6, 20)(model, x, targets=targets)
+    found = make(SSIMDistance(), 0.6, steps=20)(model, x, targets=targets)
     assert torch.equal(found.success, said(model, found.x_adv) == targets)
     assert int(found.success.sum()) >= 10
 
@@ -82,8 +82,8 @@ def test_it_goes_to_a_target(make) -> None:
 @EACH
 def test_a_row_stops_at_its_success_where_asked(make) -> None:
     model, (x, y) = digits_net(), digits(20)
-    whole = make(SSIMDistance(), 0.3, 10)(model, x, y)
-    short = make(SSIMDistance(), 0.3, 10, stop_on_success=True)(model, x, y)
+    whole = make(SSIMDistance(), 0.3, steps=10)(model, x, y)
+    short = make(SSIMDistance(), 0.3, steps=10, stop_on_success=True)(model, x, y)
     assert torch.equal(short.success, whole.success)
     assert short.backwards < whole.backwards
 
@@ -92,14 +92,14 @@ def test_within_the_same_ssim_it_breaks_more_than_a_ball_that_stays_there() -> N
     model, (x, y) = digits_net(), digits()
     within, ball = SSIMDistance(), pgd(Linf(), 0.05, steps=20)(model, x, y)
     bound = float(within(ball.x_adv, x).max())
-    found = perceptual_lagrangian(within, bound, 20)(model, x, y)
+    found = perceptual_lagrangian(within, bound, steps=20)(model, x, y)
     assert int(found.success.sum()) > int(ball.success.sum())
 
 
 @EACH
 def test_images_of_8_bits_stay_within(make) -> None:
     model, (x, y) = digits_net(), digits(20)
-    attack = make(SSIMDistance(), 0.1, 10)
+    attack = make(SSIMDistance(), 0.1, steps=10)
     found = attack(model, x, y)
     whole = to_8_bit(attack, model, x, found.x_adv, y)
     clean = (255 * x).round() / 255
@@ -109,7 +109,7 @@ def test_images_of_8_bits_stay_within(make) -> None:
 
 @EACH
 def test_it_is_no_threat_of_a_norm_and_no_search_for_the_nearest(make) -> None:
-    attack, model = make(SSIMDistance(), 0.1, 3), digits_net()
+    attack, model = make(SSIMDistance(), 0.1, steps=3), digits_net()
     assert not attack.seeks_nearest
     with pytest.raises(ValueError, match=r"threat l2:0.5; got .*, which has a bound of its own"):
         evaluate(model, PARTS.test, Threat.parse("l2:0.5"), attacks=[attack])

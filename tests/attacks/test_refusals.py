@@ -111,7 +111,7 @@ def test_text_in_place_of_a_norm_or_a_number_is_refused(argument, messages_by_ca
 def test_evaluate_refuses_threats_that_attacks_do_not_have() -> None:
     judged = model()
     with pytest.raises(ValueError, match=r"got DDN-3, which looks for the nearest.*fab\(norm, eps"):
-        evaluate(judged, DATA, THREAT, attacks=[ddn(3)])
+        evaluate(judged, DATA, THREAT, attacks=[ddn(steps=3)])
     with pytest.raises(ValueError, match=r"threat linf:0.1; got PGD-20 with l2:0.1"):
         evaluate(judged, DATA, THREAT, attacks=[pgd(L2(), 0.1)])
     few = Threat.parse("l0:3")

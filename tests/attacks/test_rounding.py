@@ -15,14 +15,14 @@ from notbugs.models.decision import rounding_tolerance
 N = 128
 X, Y = PARTS.test.pixels()[:N], PARTS.test.labels[:N]
 NEAREST = {
-    "fmn linf": attacks.fmn(Linf(), 50),
-    "fmn l2": attacks.fmn(L2(), 50),
-    "ddn": attacks.ddn(50),
-    "alma": attacks.alma(50),
+    "fmn linf": attacks.fmn(Linf(), steps=50),
+    "fmn l2": attacks.fmn(L2(), steps=50),
+    "ddn": attacks.ddn(steps=50),
+    "alma": attacks.alma(steps=50),
     "fab l2": attacks.fab(L2(), steps=10),
     "fab in a ball": attacks.fab(Linf(), 0.2, steps=10),
-    "deepfool": attacks.deepfool(),
-    "cw": attacks.cw_l2(20, search_steps=3),
+    "deepfool": attacks.deepfool(L2()),
+    "cw": attacks.cw_l2(steps=20, search_steps=3),
     "hop skip jump": attacks.hop_skip_jump(Linf(), steps=2, draws=20),
     "pgd that stops": attacks.pgd(Linf(), 0.1, steps=10, stop_on_success=True),
 }

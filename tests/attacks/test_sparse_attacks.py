@@ -43,7 +43,7 @@ def linear_case():
 
 def test_ead_is_near_the_exact_l1_distance_of_a_linear_model() -> None:
     model, x, y, exact = linear_case()
-    found = ead(80, search_steps=6)(model, x, y)
+    found = ead(steps=80, search_steps=6)(model, x, y)
     assert found.attack_success_rate == 1
     ratio = found.distance / exact
     assert float(ratio.min()) > 0.999
@@ -70,12 +70,12 @@ def test_apgd_l1_is_stronger_than_pgd_in_l1() -> None:
 
 def test_ead_breaks_every_row_of_a_network_and_reaches_targets() -> None:
     model, x, y = net()
-    found = ead(40, search_steps=5)(model, x, y)
+    found = ead(steps=40, search_steps=5)(model, x, y)
     assert found.attack_success_rate == 1
     torch.testing.assert_close(found.distance, L1().size(found.x_adv - x))
     targets = y.roll(1)
     want = targets != y
-    aimed = ead(40, search_steps=5)(model, x[want], targets=targets[want])
+    aimed = ead(steps=40, search_steps=5)(model, x[want], targets=targets[want])
     assert aimed.attack_success_rate == 1
     assert torch.equal(said(model, aimed.x_adv), targets[want])
 
@@ -84,7 +84,7 @@ def test_ead_counts_its_passes_and_leaves_wrong_rows_alone() -> None:
     model, x, y = net()
     wrong = torch.arange(N) % 2 == 0
     claimed = torch.where(wrong, (y + 1) % 5, y)
-    found = ead(10, search_steps=3)(model, x, claimed)
+    found = ead(steps=10, search_steps=3)(model, x, claimed)
     assert float(found.distance[wrong].max()) == 0
     assert found.backwards == 30 * int((~wrong).sum())
     assert torch.equal(found.steps, torch.where(wrong, 0, 30))
@@ -93,14 +93,15 @@ def test_ead_counts_its_passes_and_leaves_wrong_rows_alone() -> None:
 def test_more_shrinking_gives_sparser_changes() -> None:
     model, x, y = net()
     few, many = (
-        ead(40, search_steps=5, shrink=s, decision="en")(model, x, y).x_adv for s in (0.05, 0.0)
+        ead(steps=40, search_steps=5, shrink=s, decision="en")(model, x, y).x_adv
+        for s in (0.05, 0.0)
     )
     assert int((few != x).sum()) < 0.5 * int((many != x).sum())
 
 
 def test_confidence_is_a_margin_that_success_must_have() -> None:
     model, x, y = net()
-    found = ead(40, search_steps=5, confidence=0.2)(model, x, y)
+    found = ead(steps=40, search_steps=5, confidence=0.2)(model, x, y)
     with torch.no_grad():
         z = model.logits(found.x_adv)
     own = z.gather(1, y[:, None])[:, 0]
@@ -110,7 +111,11 @@ def test_confidence_is_a_margin_that_success_must_have() -> None:
 
 @pytest.mark.parametrize(
     "attack",
-    [ead(15, search_steps=4), ead(15, search_steps=4, decision="en"), apgd_l1(0.2, steps=30)],
+    [
+        ead(steps=15, search_steps=4),
+        ead(steps=15, search_steps=4, decision="en"),
+        apgd_l1(0.2, steps=30),
+    ],
     ids=["ead-l1", "ead-en", "apgd-l1"],
 )
 def test_rows_do_not_know_their_neighbours(attack) -> None:
@@ -130,7 +135,7 @@ def test_a_step_goes_along_the_largest_entries() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ead(0), "`steps` must be at least 1"),
+        (lambda: ead(steps=0), "`steps` must be at least 1"),
         (lambda: ead(search_steps=0), "`search_steps` must be at least 1"),
         (lambda: ead(step_size=0), "`step_size` must be a finite number above 0"),
         (lambda: ead(initial_c=-1), "`initial_c` must be a finite number above 0"),

@@ -92,7 +92,7 @@ def called(name):
 CALLERS = {
     **{name: called(name) for name in ATTACKS},
     "universal": lambda m: attacks.universal(m, X, Linf(), 0.1, y=Y, epochs=1),
-    "every target": lambda m: attacks.best_average_worst(attacks.ddn(3), m, X, Y),
+    "every target": lambda m: attacks.best_average_worst(attacks.ddn(steps=3), m, X, Y),
     "evaluate": lambda m: evaluate(m, DATA, THREAT, attacks=BOTH),
     "accuracy": lambda m: accuracy(m, DATA),
     "diagnose": lambda m: diagnose(m, DATA, THREAT, count=1),
@@ -100,7 +100,7 @@ CALLERS = {
 FEW = model(outputs=2, classes=2)
 DLR = {"loss": attacks.dlr}
 WITH_DLR = {
-    "fgsm": lambda: attacks.fgsm(0.1, **DLR),
+    "fgsm": lambda: attacks.fgsm(Linf(), 0.1, **DLR),
     "pgd": lambda: attacks.pgd(L2(), 0.1, **DLR),
     "bim": lambda: attacks.bim(0.1, **DLR),
     "mim": lambda: attacks.mim(L2(), 0.1, **DLR),
@@ -109,12 +109,12 @@ WITH_DLR = {
     "apgd": lambda: attacks.apgd(L2(), 0.1, **DLR),
     "apgd_l1": lambda: attacks.apgd_l1(1, **DLR),
     "square": lambda: attacks.square(L2(), 0.1, **DLR),
-    "ddn": lambda: attacks.ddn(3, **DLR),
-    "fmn": lambda: attacks.fmn(L2(), 3, **DLR),
-    "alma": lambda: attacks.alma(3, **DLR),
+    "ddn": lambda: attacks.ddn(steps=3, **DLR),
+    "fmn": lambda: attacks.fmn(L2(), steps=3, **DLR),
+    "alma": lambda: attacks.alma(steps=3, **DLR),
 }
 IN_L0 = {
-    "fgsm": lambda: attacks.fgsm(3, norm=L0()),
+    "fgsm": lambda: attacks.fgsm(L0(), 3),
     "pgd": lambda: attacks.pgd(L0(), 3),
     "mim": lambda: attacks.mim(L0(), 3),
     "di_fgsm": lambda: attacks.di_fgsm(L0(), 3),

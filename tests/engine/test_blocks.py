@@ -24,7 +24,7 @@ from notbugs.models import build
     [
         attacks.pgd(Linf(), 0.1, steps=37),
         attacks.pgd(L2(), 0.4, steps=5, loss=attacks.margin, restarts=2),
-        attacks.mim(Linf(), 0.1, 20),
+        attacks.mim(Linf(), 0.1, steps=20),
         attacks.apgd(L2(), 0.4, steps=33, stop_on_success=False),
     ],
     ids=lambda attack: attack.name,

@@ -27,6 +27,10 @@ def attacked(name):
     return lambda m, x, y: ATTACKS[name](m, x[:3], y[:3])
 
 
+def in_linf(eps):
+    return attacks.fgsm(Linf(), eps)
+
+
 def keys(x):
     return random.row_keys(len(x), "entries", device=x.device)
 
@@ -65,7 +69,7 @@ ON_IMAGES = {
     **{name: attacked(name) for name in ATTACKS},
     "craft": crafted,
     "universal": lambda m, x, y: attacks.universal(m, x, L2(), 0.1, y=y, epochs=1),
-    "latent": lambda m, x, y: attacks.latent(m.embed, x, to_match(x), L2(), 0.1, 3),
+    "latent": lambda m, x, y: attacks.latent(m.embed, x, to_match(x), L2(), 0.1, steps=3),
     "best_average_worst": lambda m, x, y: attacks.best_average_worst(ATTACKS["ddn"], m, x, y),
     "to_8_bit": lambda m, x, y: attacks.to_8_bit(ATTACKS["fgsm linf"], m, x, x, y),
     "predicted_clean": lambda m, x, y: predicted_clean(m, x),
@@ -97,7 +101,7 @@ ON_DATA = {
     "evaluate": lambda m, x, y: judge.evaluate(m, data(x, y), LINF, attacks=[PGD]),
     "diagnose": lambda m, x, y: judge.diagnose(m, data(x, y), LINF, count=3),
     "estimate": lambda m, x, y: judge.estimate(m, data(x, y), [PGD]) > 0,
-    "robust_curve": lambda m, x, y: judge.robust_curve(attacks.fgsm, m, data(x, y), [0.1]),
+    "robust_curve": lambda m, x, y: judge.robust_curve(in_linf, m, data(x, y), [0.1]),
     "distances": lambda m, x, y: judge.distances(ATTACKS["fmn l2"], m, data(x, y)),
     "loss_curve": lambda m, x, y: judge.loss_curve(PGD, m, data(x, y)),
     "targeted_set": lambda m, x, y: features.targeted_set(

@@ -83,7 +83,7 @@ def test_an_attack_with_nothing_left_to_do_is_not_run() -> None:
 def test_a_net_is_judged_alike_in_batches_of_any_size(norm) -> None:
     model, data = net()
     threat = Threat.parse(norm)
-    attacks = [evaluation_pgd(threat, steps=3, restarts=2), fgsm(threat.eps, norm=threat.norm)]
+    attacks = [evaluation_pgd(threat, steps=3, restarts=2), fgsm(threat.norm, threat.eps)]
     verdicts = [evaluate(model, data, threat, attacks=attacks, batch_size=b) for b in (30, 7, 1)]
     assert 0 < int(verdicts[0].standing.sum()) < 20
     for other in verdicts[1:]:

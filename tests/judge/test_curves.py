@@ -110,7 +110,7 @@ def test_a_model_that_is_never_right_has_an_empty_curve() -> None:
 
 def test_the_results_of_calls_give_the_same_distances() -> None:
     model, data = net()
-    attack = fmn(L2(), 20)
+    attack = fmn(L2(), steps=20)
     keys = random.row_keys(len(data), 0, "attack")
     parts = [
         attack(model, data.images[i], data.labels[i], keys=keys[i])
@@ -140,7 +140,7 @@ def test_where_the_label_no_longer_leads_an_image_does_not_stand() -> None:
         forwards=5,
         backwards=5,
     )
-    found = Distances.of(fmn(L2(), 20), [part])
+    found = Distances.of(fmn(L2(), steps=20), [part])
     torch.testing.assert_close(found.distance.float(), torch.tensor([0.1, 0.2, 0.3, INF, 0.0]))
     assert found.robust_accuracy(0.35) == pytest.approx(100 * float(part.standing.float().mean()))
 
@@ -250,7 +250,7 @@ def test_each_class_and_each_constant_is_a_run_of_its_own() -> None:
     model, data = net()
     swept = loss_curve(apgd_targeted(L2(), 0.05, steps=4, targets_tried=3), model, data)
     assert len(swept.runs) == 3
-    searched = loss_curve(cw_l2(5, search_steps=2), model, data)
+    searched = loss_curve(cw_l2(steps=5, search_steps=2), model, data)
     assert searched.threat is None
     assert [run.rows for run in searched.runs] == [27, 27]  # wrong rows need no solve
     assert searched.runs[0].reached[0] == pytest.approx(10.0)  # and have succeeded
@@ -261,15 +261,15 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="`attack` must be a minimum-norm method; got PGD-20"):
         distances(pgd(L2(), 0.1, steps=20), model, data)
     with pytest.raises(ValueError, match="must step through the engine's solver; got L-BFGS"):
-        loss_curve(lbfgs(5), model, data)
-    for make in (lambda eps: fmn(L2(), 5), lambda eps: pgd(L2(), 0.3)):
+        loss_curve(lbfgs(steps=5), model, data)
+    for make in (lambda eps: fmn(L2(), steps=5), lambda eps: pgd(L2(), 0.3)):
         with pytest.raises(ValueError, match=r"`make` must give an attack within l2:0.1; got"):
             robust_curve(make, model, data, [0.1])
     for radii, words in (([], "at least one"), ([0.2, 0.1], "rise"), ([0.0], "above 0")):
         with pytest.raises(ValueError, match=f"`radii` must .*{words}"):
             robust_curve(lambda eps: pgd(L2(), eps), model, data, radii)
     with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
-        distances(fmn(L2(), 5), model, data, batch_size=0)
+        distances(fmn(L2(), steps=5), model, data, batch_size=0)
     with pytest.raises(ValueError, match="model's shape"):
         loss_curve(pgd(L2(), 0.1), model, rows_of_two())
 
@@ -290,5 +290,5 @@ def test_what_stands_for_want_of_gradients_is_warned_of(plain_model) -> None:
     with pytest.warns(UserWarning, match=r"PGD-3 met no gradient in \d+ of \d+ images"):
         robust_curve(lambda eps: pgd(L2(), eps, steps=3), lost, few, [1.0])
     with pytest.warns(UserWarning, match=r"FMN-l2-3 met no gradient in \d+ of \d+ images"):
-        distances(fmn(L2(), 3), lost, few)
+        distances(fmn(L2(), steps=3), lost, few)
     robust_curve(lambda eps: pgd(L2(), eps, steps=3), plain_model, few, [1.0])  # without a word

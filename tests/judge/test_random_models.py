@@ -155,7 +155,7 @@ def test_averaging_keeps_what_an_attack_has_and_leaves_others_alone(plain_model)
     attack = evaluation_pgd(THREAT)
     assert attack.averaging(1) is attack
     assert attack.averaging(5).averaging(3).samples == 5
-    away = feature_distance(Linf(), 0.04, 2)
+    away = feature_distance(Linf(), 0.04, steps=2)
     assert away.averaging(5) is away
     assert bim(0.04).averaging(2).samples == 2
     base = identity(plain_model, DATA, THREAT, [attack], 0)

@@ -12,8 +12,8 @@ MANY = 500
 
 
 def alma(
-    steps: int = 1000,
     *,
+    steps: int = 1000,
     first: float | None = None,
     memory: float | None = None,
     loss: ValueOfLogits = smooth_margin,
@@ -46,7 +46,7 @@ def alma(
     **Raises** ValueError for `steps` or `first` that are not above 0, and for a `memory`
     outside [0, 1).
 
-    >>> alma(100).name
+    >>> alma(steps=100).name
     'ALMA-100'
     """
     check_count(steps, "steps")

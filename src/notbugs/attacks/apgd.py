@@ -1,6 +1,7 @@
 """Auto-PGD: projected gradient descent that sets its own step size."""
 
 from notbugs.attacks.apgd_l1 import solver_in_l1
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy, targeted_dlr
 from notbugs.attacks.stopping import stopping
@@ -9,6 +10,7 @@ from notbugs.core.errors import check_count
 from notbugs.engine import APGD, AbstractNorm, AbstractStop, OutOfReach, Solver, Threat
 
 
+@takes_norm
 def apgd(
     norm: AbstractNorm,
     eps: float,
@@ -45,6 +47,7 @@ def apgd(
     return Attack(f"APGD-{steps}", threat, solver, loss, True, restarts, samples)
 
 
+@takes_norm
 def apgd_targeted(
     norm: AbstractNorm,
     eps: float,

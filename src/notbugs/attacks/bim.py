@@ -30,9 +30,9 @@ from notbugs.engine import (
 
 def bim(
     eps: float,
+    *,
     step_size: float = 1 / 255,
     steps: int | None = None,
-    *,
     loss: ValueOfLogits = cross_entropy,
     keep: AbstractKeep = SuccessThenLowest(),  # noqa: B008 (frozen, stateless)
     stop_on_success: bool = False,
@@ -63,9 +63,9 @@ def bim(
 
 def least_likely(
     eps: float,
+    *,
     step_size: float = 1 / 255,
     steps: int | None = None,
-    *,
     keep: AbstractKeep = SuccessThenLowest(),  # noqa: B008 (frozen, stateless)
 ) -> "LeastLikely":
     """An attack by sign steps towards the class that the clean image is least likely to be.

@@ -93,8 +93,8 @@ def spent(found: Solution, passes: int) -> Solution:
 
 
 def cw_l0(
-    steps: int = 100,
     *,
+    steps: int = 100,
     step_size: float = 0.1,
     initial_c: float = 0.1,
     largest_c: float = 2e6,
@@ -127,7 +127,7 @@ def cw_l0(
 
     **Raises** ValueError for numbers out of range and an unknown objective.
 
-    >>> cw_l0(50).name
+    >>> cw_l0(steps=50).name
     'CW-L0-50'
     """
     check_numbers(steps, step_size, initial_c)

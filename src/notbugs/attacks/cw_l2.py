@@ -54,8 +54,8 @@ class CarliniWagnerL2(ConstantSearch):
 
 
 def cw_l2(
-    steps: int = 200,
     *,
+    steps: int = 200,
     search_steps: int = 9,
     step_size: float = 0.1,
     initial_c: float = 1e-3,
@@ -93,7 +93,7 @@ def cw_l2(
     **Raises** ValueError for counts, steps or constants that are not above 0, an unknown
     objective, and a confidence that is negative or out of the objective's reach.
 
-    >>> cw_l2(100, search_steps=5).name
+    >>> cw_l2(steps=100, search_steps=5).name
     'CW-L2-5x100'
     """
     check_numbers(steps, step_size, initial_c)

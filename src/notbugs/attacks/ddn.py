@@ -9,8 +9,8 @@ from notbugs.engine.ddn import DDN
 
 
 def ddn(
-    steps: int = 100,
     *,
+    steps: int = 100,
     step_size: float = 1.0,
     radius: float = 1.0,
     shrink: float = 0.05,
@@ -36,7 +36,7 @@ def ddn(
     **Raises** ValueError for `steps`, `step_size` or `radius` that are not above 0, and
     for a `shrink` outside (0, 1).
 
-    >>> ddn(50).name
+    >>> ddn(steps=50).name
     'DDN-50'
     """
     check_count(steps, "steps")

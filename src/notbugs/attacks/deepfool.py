@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.losses import column, fine, margin
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
-    L2,
     AbstractNorm,
     AbstractObjective,
     Box,
@@ -66,8 +66,9 @@ class DeepFool(MinimumNorm):
         return Rivals(logits, self.candidates), {"y": y}
 
 
+@takes_norm
 def deepfool(
-    norm: AbstractNorm = L2(),  # noqa: B008 (frozen, stateless)
+    norm: AbstractNorm,
     *,
     steps: int = 50,
     overshoot: float = 0.02,
@@ -95,7 +96,8 @@ def deepfool(
 
     **Raises** ValueError for counts below 1, a negative overshoot, or targets.
 
-    >>> deepfool(steps=30).name
+    >>> from notbugs.engine import L2
+    >>> deepfool(L2(), steps=30).name
     'DeepFool-30'
     """
     check_count(steps, "steps")

@@ -115,8 +115,8 @@ class ElasticNet(ConstantSearch):
 
 
 def ead(
-    steps: int = 100,
     *,
+    steps: int = 100,
     search_steps: int = 9,
     step_size: float = 0.01,
     shrink: float = 0.01,
@@ -161,7 +161,7 @@ def ead(
     **Raises** ValueError for counts, step or constant that are not above 0, a negative
     `shrink` or `confidence`, and an unknown `decision`.
 
-    >>> ead(50, search_steps=5).name
+    >>> ead(steps=50, search_steps=5).name
     'EAD-l1-5x50'
     """
     check_count(steps, "steps")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.stopping import stopping
 from notbugs.attacks.sweep import Sweep
 from notbugs.core.errors import check_count
@@ -24,6 +25,7 @@ class FABSweep(Sweep):
     gains_from_speed: ClassVar[bool] = False
 
 
+@takes_norm
 def fab(
     norm: AbstractNorm,
     eps: float | None = None,

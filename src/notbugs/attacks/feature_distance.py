@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.latent import code_distance
 from notbugs.attacks.losses import column
 from notbugs.attacks.result import restarted
@@ -95,8 +96,9 @@ class FeatureDistance(AbstractAttack):
         )
 
 
+@takes_norm
 def feature_distance(
-    norm: AbstractNorm, eps: float, steps: int = 100, *, restarts: int = 1
+    norm: AbstractNorm, eps: float, *, steps: int = 100, restarts: int = 1
 ) -> FeatureDistance:
     """An attack that needs no label to climb: it moves the embedding away from the clean one.
 

@@ -1,14 +1,16 @@
 """The fast gradient sign method: one full step."""
 
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
-from notbugs.engine import AbstractNorm, Last, Linf, Solver, Steepest, Threat
+from notbugs.engine import AbstractNorm, Last, Solver, Steepest, Threat
 
 
+@takes_norm
 def fgsm(
+    norm: AbstractNorm,
     eps: float,
     *,
-    norm: AbstractNorm = Linf(),  # noqa: B008 (frozen, stateless)
     random_start: bool = False,
     loss: ValueOfLogits = cross_entropy,
 ) -> Attack:
@@ -17,12 +19,14 @@ def fgsm(
     x_adv = clamp(x + eps * sign(gradient of loss(x, y)), 0, 1) for Linf, and the
     normalised gradient in place of the sign for L2.
 
+    - `norm`: Linf(), L2() or L1()
     - `eps`: pixel units of [0, 1], e.g. 8/255
     - `random_start`: begin at a uniform point of the ball
 
     **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 4.
 
-    >>> fgsm(8 / 255).name
+    >>> from notbugs.engine import Linf
+    >>> fgsm(Linf(), 8 / 255).name
     'FGSM'
     """
     threat = Threat(norm, eps)

@@ -1,21 +1,22 @@
 """FMN: the nearest misclassified image in any of four sizes from one short run."""
 
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.losses import ValueOfLogits
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.attacks.smooth import smooth_margin
 from notbugs.core.errors import check_count
 from notbugs.engine import AbstractSize, Box, SmallestSuccess, Solver
 from notbugs.engine.fmn import FMN
-from notbugs.engine.norms import check_size
 
 FIRST_STEP = {"l0": 0.3, "l1": 1.0, "l2": 1.0, "linf": 2.0}
 """First step by size, in L2 pixel units (Linf: in radii): what did best on MNIST."""
 
 
+@takes_norm
 def fmn(
     norm: AbstractSize,
-    steps: int = 100,
     *,
+    steps: int = 100,
     step_size: float | None = None,
     shrink: float = 0.05,
     loss: ValueOfLogits = smooth_margin,
@@ -56,11 +57,10 @@ def fmn(
     `shrink` outside (0, 1).
 
     >>> from notbugs.engine import Linf
-    >>> fmn(Linf(), 50).name
+    >>> fmn(Linf(), steps=50).name
     'FMN-linf-50'
     """
     check_count(steps, "steps")
-    check_size(norm)
     size = FIRST_STEP.get(norm.name, 1.0) if step_size is None else step_size
     solver = Solver(Box(), FMN(norm, size, shrink), steps, keep=SmallestSuccess(norm))
     return MinimumNorm(f"FMN-{norm.name}-{steps}", None, norm, solver, loss)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.decisions import BLOCK, Oracle, drawn, jumped
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.losses import margin
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_count, check_images
@@ -155,6 +156,7 @@ def _solution(ask: Oracle, x: Images, goal: Tensor, steps: Tensor) -> Solution:
     )
 
 
+@takes_norm
 def hop_skip_jump(
     norm: AbstractNorm,
     *,

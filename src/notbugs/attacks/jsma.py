@@ -85,7 +85,7 @@ class JSMA(MinimumNorm):
         return TargetAndRest(logits, self.variant), {"targets": targets}
 
 
-def jsma(variant: str = "F", *, change: float = 1.0, share: float = 0.145) -> JSMA:
+def jsma(*, variant: str = "F", change: float = 1.0, share: float = 0.145) -> JSMA:
     """An attack that changes two features a step, those of the largest saliency, to the end.
 
     A feature is one channel value of one pixel. With alpha the gradient of the target's
@@ -111,7 +111,7 @@ def jsma(variant: str = "F", *, change: float = 1.0, share: float = 0.145) -> JS
 
     **Raises** ValueError for an unknown variant, and numbers out of range.
 
-    >>> jsma("Z").name
+    >>> jsma(variant="Z").name
     'JSMA-Z'
     """
     if variant not in VARIANTS:

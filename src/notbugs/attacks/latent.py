@@ -8,6 +8,7 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor, nn
 
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.losses import column
 from notbugs.attacks.result import restarted
 from notbugs.core import random, rows
@@ -77,6 +78,7 @@ class LatentResult:
         return 1 - self.after / self.before.clamp(min=1e-12)
 
 
+@takes_norm
 @prepared("x", model="encoder", kind=object)
 def latent(
     encoder: Encoder,
@@ -84,8 +86,8 @@ def latent(
     target: Tensor,
     norm: AbstractNorm,
     eps: float,
-    steps: int = 100,
     *,
+    steps: int = 100,
     rule: AbstractStepRule[object] | None = None,
     decoder: Callable[[Tensor], Tensor] | None = None,
     restarts: int = 1,

@@ -134,7 +134,7 @@ class LBFGS(AbstractAttack):
         return row
 
 
-def lbfgs(steps: int = 50, *, search_steps: int = 12, initial_c: float = 1e-2) -> LBFGS:
+def lbfgs(*, steps: int = 50, search_steps: int = 12, initial_c: float = 1e-2) -> LBFGS:
     """The first attack of all: L-BFGS within the pixel box, a search for the weight of the loss.
 
     For `search_steps` constants c, each row having its own:
@@ -158,7 +158,7 @@ def lbfgs(steps: int = 50, *, search_steps: int = 12, initial_c: float = 1e-2) -
 
     **Raises** ValueError for counts and constants that are not above 0.
 
-    >>> lbfgs(20).name
+    >>> lbfgs(steps=20).name
     'L-BFGS-12x20'
     """
     check_count(steps, "steps")

@@ -1,5 +1,6 @@
 """The momentum iterative method: steps along a decayed sum of normalised gradients."""
 
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
 from notbugs.core.errors import bad_value, check_count
@@ -15,12 +16,13 @@ from notbugs.engine import (
 )
 
 
+@takes_norm
 def mim(
     norm: AbstractNorm,
     eps: float,
+    *,
     steps: int = 10,
     decay: float = 1.0,
-    *,
     step_size: float | None = None,
     random_start: bool = False,
     restarts: int = 1,

@@ -175,8 +175,8 @@ class Lagrangian(WithinPerception):
 def perceptual_pgd(
     distance: Distance,
     bound: float,
-    steps: int = 20,
     *,
+    steps: int = 20,
     loss: ValueOfLogits = cross_entropy,
     pace: float = 1.0,
     stop_on_success: bool = False,
@@ -207,7 +207,7 @@ def perceptual_pgd(
     **Raises** ValueError for `bound`, `steps` or `pace` that are not above 0.
 
     >>> from notbugs.engine import L2
-    >>> perceptual_pgd(lambda x, y: L2().size(x - y), 0.5, 10).name
+    >>> perceptual_pgd(lambda x, y: L2().size(x - y), 0.5, steps=10).name
     'Perceptual-PGD-10'
     """
     name = f"Perceptual-PGD-{steps}"
@@ -217,8 +217,8 @@ def perceptual_pgd(
 def perceptual_lagrangian(
     distance: Distance,
     bound: float,
-    steps: int = 20,
     *,
+    steps: int = 20,
     rounds: int = 5,
     loss: ValueOfLogits = margin,
     pace: float = 1.0,
@@ -249,7 +249,7 @@ def perceptual_lagrangian(
     **Raises** ValueError for numbers that are not above 0.
 
     >>> from notbugs.engine import L2
-    >>> perceptual_lagrangian(lambda x, y: L2().size(x - y), 0.5, 10, rounds=3).name
+    >>> perceptual_lagrangian(lambda x, y: L2().size(x - y), 0.5, steps=10, rounds=3).name
     'Lagrangian-perceptual-3x10'
     """
     return Lagrangian(

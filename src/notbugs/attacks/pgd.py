@@ -1,5 +1,6 @@
 """Projected gradient descent inside a ball, and its one-step ancestor FGSM's many-step form."""
 
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
 from notbugs.core.errors import check_count
@@ -15,6 +16,7 @@ from notbugs.engine import (
 from notbugs.engine.keep import AbstractKeep
 
 
+@takes_norm
 def pgd(
     norm: AbstractNorm,
     eps: float,

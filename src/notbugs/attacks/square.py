@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, margin
 from notbugs.attacks.stopping import stopping
@@ -27,6 +28,7 @@ class SquareAttack(Attack):
         return SquareStart(norm, self.threat.eps)
 
 
+@takes_norm
 def square(
     norm: AbstractNorm,
     eps: float,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from notbugs.attacks.attack import Case, Victim
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
 from notbugs.attacks.mim import check_decay
@@ -58,11 +59,12 @@ class TransformedAttack(Attack):
         return replace(found, forwards=found.forwards + more, backwards=found.backwards + more)
 
 
+@takes_norm
 def di_fgsm(
     norm: AbstractNorm,
     eps: float,
-    steps: int = 20,
     *,
+    steps: int = 20,
     step_size: float | None = None,
     decay: float = 0.0,
     probability: float = 0.5,
@@ -100,11 +102,12 @@ def di_fgsm(
     return _through(resized, f"DI-FGSM-{steps}", Threat(norm, eps), solver, loss, draws)
 
 
+@takes_norm
 def ti_fgsm(
     norm: AbstractNorm,
     eps: float,
-    steps: int = 10,
     *,
+    steps: int = 10,
     step_size: float | None = None,
     decay: float = 1.0,
     radius: int = 7,

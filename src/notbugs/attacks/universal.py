@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.losses import (
     ValueOfLogits,
     check_aimed,
@@ -73,6 +74,7 @@ class _Goal:
         return (after != before) & (after >= 0) & (before >= 0)
 
 
+@takes_norm
 @prepared("x")
 def universal(
     model: Classifier,

@@ -49,18 +49,10 @@ def _alone(factory: Callable[..., AbstractAttack]) -> Callable[..., AbstractAtta
     return make
 
 
-def _fgsm(threat: Threat) -> AbstractAttack:
-    return attacks.fgsm(threat.eps, norm=threat.as_norm("FGSM"))
-
-
-def _pgd(threat: Threat, steps: int = 20, **options: Any) -> AbstractAttack:
-    return attacks.pgd(threat.as_norm("PGD"), threat.eps, steps=steps, **options)
-
-
 ANY, TWO, EVERY = ("linf", "l2", "l1"), ("linf", "l2"), ("linf", "l2", "l1", "l0")
 METHODS: Mapping[str, _Method] = {
-    "fgsm": _Method(_fgsm, (), ANY),
-    "pgd": _Method(_pgd, ALL, ANY),
+    "fgsm": _Method(_in_norm(attacks.fgsm), (), ANY),
+    "pgd": _Method(_in_norm(attacks.pgd), ALL, ANY),
     "bim": _Method(_by_eps(attacks.bim), ("steps", "step_size"), ("linf",)),
     "least-likely": _Method(_by_eps(attacks.least_likely), ("steps", "step_size"), ("linf",)),
     "mim": _Method(_in_norm(attacks.mim), ALL, ANY),

@@ -49,10 +49,13 @@ class AbstractSize(ABC):
         """A random point of the ball of each row's radius, shaped as `like`."""
 
 
-def check_size(norm: object) -> None:
-    """Refuses what is no size, such as a norm's name."""
+def check_size(norm: object, example: str = "Linf()") -> None:
+    """Refuses what is no size, such as a norm's name or a radius; `example` is the remedy."""
     if not isinstance(norm, AbstractSize):
-        raise bad_type("norm", "one such as Linf(), L2() or L1()", norm)
+        short = isinstance(norm, str | int | float | type)
+        received = f"It is {norm!r}. " if short else ""
+        wanted = "a norm such as Linf(), L2() or L1()"
+        raise bad_type("norm", wanted, norm, f"{received}Write {example}.")
 
 
 class AbstractNorm(AbstractSize):

@@ -119,7 +119,7 @@ def probe(
         flat_entropy=~(slope_entropy > 0),
         faint_entropy=~(slope_entropy > FAINT * slope),
         rise=_margin(logits, risen, y) - _margin(logits, x, y),
-        one_step=trial.broken(fgsm(eps, norm=norm, loss=margin)),
+        one_step=trial.broken(fgsm(norm, eps, loss=margin)),
         many_steps=_wrong(logits, risen, y),
         entropy_steps=trial.broken(pgd(norm, eps, steps=MANY, random_start=False)),
         strong=trial.broken(strong),
