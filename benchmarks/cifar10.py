@@ -113,7 +113,7 @@ def one(
     else:
         few = test if wanted.count is None else test.select(slice(0, wanted.count))
         verdict = evaluate(model, few, Threat.parse(task.threat), seed=seed)
-        row |= {"judged": verdict.n, "robust": verdict.robust, "ci95": list(verdict.ci95)}
+        row |= {"judged": verdict.n, "robust": verdict.robust_accuracy, "ci95": list(verdict.ci95)}
     print(task.architecture, row, flush=True)
     return row
 

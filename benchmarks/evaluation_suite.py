@@ -78,7 +78,7 @@ def beside(subject: Subject, threat: Threat, peers: dict[str, Peer]) -> dict[str
     verdict, mine = run(subject, lambda: ours(subject, threat))
     _, extra = run(subject, lambda: diagnose(subject.model, subject.data, threat, seed=SEED))
     cost = {OURS: mine, DIAGNOSIS: extra}
-    robust, differ = {OURS: verdict.robust}, dict[str, Any]()
+    robust, differ = {OURS: verdict.robust_accuracy}, dict[str, Any]()
     for name, peer in peers.items():
         standing, cost[name] = run(subject, lambda peer=peer: left_by(peer, subject, threat))
         robust[name] = 100 * float(standing.float().mean())
@@ -93,7 +93,7 @@ def beside(subject: Subject, threat: Threat, peers: dict[str, Peer]) -> dict[str
         "model": subject.name,
         "threat": str(threat),
         "images": verdict.n,
-        "clean": verdict.clean,
+        "clean": verdict.clean_accuracy,
         "robust": robust,
         "first_to_break": {one.name: one.broken for one in verdict.attacks},
         "differ": differ,

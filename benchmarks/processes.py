@@ -68,7 +68,11 @@ def one(wanted: argparse.Namespace, seed: int, processes: int, threads: int) -> 
         judge += ["--count", str(wanted.count), "--json", str(verdict)]
         _run(judge, {**os.environ, "OMP_NUM_THREADS": "2"})
         said = json.loads(verdict.read_text())
-    return {"seconds": round(seconds, 1), "clean": said["clean"], "robust": said["robust"]}
+    return {
+        "seconds": round(seconds, 1),
+        "clean": said["clean_accuracy"],
+        "robust": said["robust_accuracy"],
+    }
 
 
 def _run(words: list[str], environment: dict[str, str]) -> None:

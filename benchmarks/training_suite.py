@@ -163,7 +163,7 @@ def judgement(model: Classifier, data: ImageData, course: Course) -> tuple[float
         apgd(Linf(), course.eps, steps=STEPS["APGD"]),
     ]
     verdict = evaluate(model, data, threat, attacks=attacks, fast=False, diagnosis=False)
-    return verdict.clean, verdict.robust
+    return verdict.clean_accuracy, verdict.robust_accuracy
 
 
 def noise(rows: list[dict[str, Any]]) -> float | None:

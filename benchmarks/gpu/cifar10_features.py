@@ -248,7 +248,7 @@ class Bench:
                 threat = Threat.parse(at)
                 attack = evaluation_pgd(threat, steps=20)
                 found = evaluate(model, few, threat, attacks=[attack], batch_size=2000, fast=False)
-                numbers[at] = found.robust
+                numbers[at] = found.robust_accuracy
         if "true_labels" in data.columns:
             numbers["true_labels"] = float(
                 (data.labels == data.columns["true_labels"]).float().mean()

@@ -113,7 +113,7 @@ def test_a_linear_model_is_broken_at_its_distance(targeted) -> None:
 def test_every_objective_breaks_a_net(form) -> None:
     model, x, y = net()
     found = cw_l2(steps=40, search_steps=4, initial_c=0.1, objective=form)(model, x, y)
-    assert found.attack_success_rate > (0.6 if form == "f4" else 0.9)  # F = 1/2 is far here
+    assert found.attack_success_rate > (60 if form == "f4" else 90)  # F = 1/2 is far here
     assert bool((found.distance[found.success] < 3).all())
 
 
@@ -126,7 +126,7 @@ def test_confidence_is_part_of_success() -> None:
     )
     with torch.no_grad():
         assert bool(reached(model.logits(sure.x_adv), y, None, 2.0 - 1e-4)[sure.success].all())
-    assert sure.attack_success_rate > 0.9
+    assert sure.attack_success_rate > 90
     assert bool((sure.distance > plain.distance).all())
 
 

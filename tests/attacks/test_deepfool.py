@@ -47,7 +47,7 @@ def test_one_step_reaches_the_nearest_boundary_of_a_linear_model(norm, classes) 
 def test_a_net_falls_in_few_steps_near_its_boundary(norm) -> None:
     model, x, y = net()
     found = deepfool(norm)(model, x, y)
-    assert found.attack_success_rate == 1
+    assert found.attack_success_rate == 100
     assert float(found.steps.float().median()) <= 4
     back = x + 0.9 * (found.x_adv - x)
     assert float((said(model, back) == y).float().mean()) > 0.8
@@ -56,7 +56,7 @@ def test_a_net_falls_in_few_steps_near_its_boundary(norm) -> None:
 def test_fewer_candidates_cost_fewer_gradients() -> None:
     model, x, y = net()
     few, all_of_them = deepfool(L2(), candidates=1)(model, x, y), deepfool(L2())(model, x, y)
-    assert few.attack_success_rate == 1
+    assert few.attack_success_rate == 100
     assert few.backwards / int(few.steps.sum() + N) <= 2
     assert few.backwards < all_of_them.backwards
     assert float(few.distance.mean()) > 0.99 * float(all_of_them.distance.mean())

@@ -41,7 +41,7 @@ def test_it_stays_within_the_threat_and_says_what_the_model_says(norm, eps, whol
     with torch.no_grad():
         assert torch.equal(made.success, misclassified(model.logits(pixels), y, VERIFIED))
     torch.testing.assert_close(made.distance, norm.size(pixels - clean), rtol=1e-3, atol=1e-6)
-    assert found.attack_success_rate > 0.3
+    assert found.attack_success_rate > 30
     assert int((made.success & found.success).sum()) >= 0.8 * int(found.success.sum())
 
 

@@ -140,8 +140,8 @@ def test_within_a_threat_it_breaks_what_pgd_breaks(norm) -> None:
     eps = float(fab(norm, steps=20, targets_tried=0)(model, x, y).distance.median()) * 1.02
     found = fab(norm, eps, steps=20)(model, x, y)
     white = pgd(norm, eps, steps=30)(model, x, y)
-    assert 0.4 < found.attack_success_rate < 1
-    assert found.attack_success_rate >= white.attack_success_rate - 0.07
+    assert 40 < found.attack_success_rate < 100
+    assert found.attack_success_rate >= white.attack_success_rate - 7
     assert bool((found.distance <= eps * (1 + 1e-5)).all())
     # Rows that fell early cost no more classes.
     assert found.backwards < 4 * 20 * N
@@ -166,7 +166,7 @@ def test_targets_named_by_the_caller_are_reached() -> None:
         assert torch.equal(
             model.logits(found.x_adv).argmax(dim=1)[found.success], targets[found.success]
         )
-    assert found.attack_success_rate > 0.6
+    assert found.attack_success_rate > 60
     with pytest.raises(ValueError, match="`y` must be given"):
         fab(L2(), steps=2)(model, x)
 
@@ -189,7 +189,7 @@ def test_a_sweep_of_apgd_breaks_more_than_one_class() -> None:
     with frozen(model):
         every = sweep(targeted_dlr)(model, x, y)
     white = pgd(Linf(), 0.03, steps=40)(model, x, y)
-    assert every.attack_success_rate >= white.attack_success_rate - 0.07
+    assert every.attack_success_rate >= white.attack_success_rate - 7
     assert every.backwards < 4 * 15 * N
 
 

@@ -76,12 +76,12 @@ def test_the_heaviest_pixels_of_a_linear_model_are_lit_in_pairs(variant, targete
 def test_a_net_falls_within_the_share_and_changes_go_one_way(variant) -> None:
     model, x, y = net()
     found = jsma(variant=variant, share=0.5)(model, x, y)
-    assert found.attack_success_rate > 0.5
+    assert found.attack_success_rate > 50
     assert bool((found.distance <= 32).all())
     assert bool((found.x_adv >= x).all())
     assert bool(((found.x_adv == x) | (found.x_adv == 1)).all())
     darker = jsma(variant=variant, share=0.5, change=-1.0)(model, x, y)
-    assert darker.attack_success_rate > 0.3
+    assert darker.attack_success_rate > 30
     assert bool(((darker.x_adv == x) | (darker.x_adv == 0)).all())
 
 

@@ -43,7 +43,7 @@ def test_fmn_finds_the_exact_distance_of_a_linear_model(norm) -> None:
     exact = (z[:, 0] - z[:, 1]).abs() / norm.dual((w[1] - w[0]).reshape(1, 1, 4, 4))
     assert float(exact.max()) < 0.45
     found = fmn(norm, steps=100)(model, x, z.argmax(dim=1))
-    assert found.attack_success_rate == 1
+    assert found.attack_success_rate == 100
     assert bool((found.distance <= 1.05 * exact).all())
     assert bool((found.distance >= exact * 0.999).all())
 
@@ -57,7 +57,7 @@ def test_it_finds_the_exact_distance_of_a_linear_model(attack) -> None:
         z = model.logits(x)
     exact = (z[:, 0] - z[:, 1]).abs() / (w[1] - w[0]).norm()
     found = attack(model, x, z.argmax(dim=1))
-    assert found.attack_success_rate == 1
+    assert found.attack_success_rate == 100
     assert bool((found.distance <= 1.05 * exact).all())
 
 
@@ -72,7 +72,7 @@ def test_the_scale_of_the_logits_hardly_matters(attack, scale) -> None:
         model.body.head.weight.mul_(scale)
         model.body.head.bias.mul_(scale)
     after = attack(model, x, y)
-    assert after.attack_success_rate == 1
+    assert after.attack_success_rate == 100
     assert float(after.distance.mean()) <= 1.15 * float(before.distance.mean())
 
 
@@ -159,7 +159,7 @@ def test_alma_takes_its_first_multiplier_and_whole_steps_until_a_row_is_broken()
 def test_every_row_of_a_network_is_broken(attack) -> None:
     model, x, y = net()
     found = attack(model, x, y)
-    assert found.attack_success_rate == 1
+    assert found.attack_success_rate == 100
     assert not bool(found.already_wrong.any())
     torch.testing.assert_close(found.distance, attack.size.size(found.x_adv - x))
     assert found.backwards == 60 * N
@@ -172,7 +172,7 @@ def test_targets_are_what_it_reaches(attack) -> None:
     want = targets != y
     x, y, targets = x[want], y[want], targets[want]
     found = attack(model, x, y, targets=targets)
-    assert found.attack_success_rate == 1
+    assert found.attack_success_rate == 100
     assert torch.equal(said(model, found.x_adv), targets)
     assert float(attack(model, x, y).distance.sum()) <= 1.01 * float(found.distance.sum())
 
@@ -199,7 +199,7 @@ def test_pixels_at_the_edges_of_the_box_do_not_save_a_row(attack) -> None:
     model, x, _ = net()
     x = (x > 0.5).float()
     found = attack(model, x, said(model, x))
-    assert found.attack_success_rate == 1
+    assert found.attack_success_rate == 100
 
 
 def test_the_smooth_margin_points_along_cross_entropy_and_does_not_vanish() -> None:
@@ -245,9 +245,9 @@ def test_a_third_class_pulls_less_the_nearer_the_boundary_is() -> None:
 def test_they_work_with_two_classes_and_other_losses() -> None:
     model = linear()
     x = random.uniform(random.row_keys(N, "x"), (1, 4, 4))
-    assert alma(steps=40)(model, x, said(model, x)).attack_success_rate > 0.8
+    assert alma(steps=40)(model, x, said(model, x)).attack_success_rate > 80
     for loss in (cross_entropy, margin):
-        assert ddn(steps=40, loss=loss)(model, x, said(model, x)).attack_success_rate > 0.8
+        assert ddn(steps=40, loss=loss)(model, x, said(model, x)).attack_success_rate > 80
 
 
 @pytest.mark.parametrize(

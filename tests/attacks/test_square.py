@@ -36,8 +36,8 @@ def test_it_stays_in_its_set_and_comes_near_to_pgd(norm) -> None:
     found = square(norm, eps, steps=150)(model, x, y)
     white = pgd(norm, eps, steps=30)(model, x, y)
     assert bool((found.distance <= eps * (1 + 1e-5)).all())
-    assert 0.2 < white.attack_success_rate < 1
-    assert found.attack_success_rate >= white.attack_success_rate - 0.15
+    assert 20 < white.attack_success_rate < 100
+    assert found.attack_success_rate >= white.attack_success_rate - 15
     assert found.backwards == 0
 
 
@@ -54,7 +54,7 @@ def test_it_breaks_a_model_without_gradients() -> None:
 
     hidden = wrap(Hidden(), shape=(1, 8, 8), classes=5, embedding="flat")
     found = square(Linf(), 0.3, steps=50)(hidden, x, y)
-    assert found.attack_success_rate > 0.8
+    assert found.attack_success_rate > 80
     with pytest.raises(ValueError, match="logits without gradients"):
         pgd(Linf(), 0.1)(hidden, x, y)
 
@@ -88,7 +88,7 @@ def test_it_is_batch_invariant(norm) -> None:
 def test_a_targeted_attack_reaches_its_targets() -> None:
     model, x, y = net()
     found = square(Linf(), 0.4, steps=200)(model, x, targets=(y + 1) % 5)
-    assert found.attack_success_rate > 0.5
+    assert found.attack_success_rate > 50
     with torch.no_grad():
         after = model.logits(found.x_adv).argmax(dim=1)
     assert torch.equal(after[found.success], ((y + 1) % 5)[found.success])

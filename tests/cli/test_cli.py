@@ -72,18 +72,19 @@ def test_evaluate_writes_its_verdict(
     verdict = json.loads(path.read_text())
     assert verdict["threat"] == "l2:0.5"
     assert verdict["n"] == 100
-    assert f"{verdict['robust']:.2f}" in said
-    assert verdict["robust"] <= verdict["clean"]
-    assert verdict["clean"] > 60
+    assert f"{verdict['robust_accuracy']:.2f}" in said
+    assert verdict["robust_accuracy"] <= verdict["clean_accuracy"]
+    assert verdict["clean_accuracy"] > 60
     assert set(verdict) == {
-        "threat", "n", "clean", "robust", "ci95", "attacks", "masking", "seconds",
-        "forwards_per_image", "robust_is_upper_bound",
+        "threat", "n", "clean_accuracy", "robust_accuracy", "ci95", "attacks", "masking", "seconds",
+        "forwards_per_image", "robust_accuracy_is_upper_bound",
     }  # fmt: skip
     low, high = verdict["ci95"]
-    assert 0 <= low <= verdict["robust"] <= high <= 100
+    assert 0 <= low <= verdict["robust_accuracy"] <= high <= 100
     (attack,) = verdict["attacks"]
     assert set(attack) == {"name", "broken", "seconds", "copy"}
-    assert attack["broken"] == round(verdict["clean"] - verdict["robust"])  # of 100 images
+    lost = verdict["clean_accuracy"] - verdict["robust_accuracy"]
+    assert attack["broken"] == round(lost)  # of 100 images
     assert {frozenset(line) for line in verdict["masking"]} == {
         frozenset({"check", "evidence", "verdict"})
     }
@@ -110,7 +111,7 @@ def test_the_verdict_repeats_and_restarts_only_lower_it(trained, tmp_path: Path)
         path = tmp_path / f"{name}.json"
         call("evaluate", trained, "--threat", "l2:0.5", "--count", 100, "--method", "pgd",
              "--restarts", restarts, "--json", path)  # fmt: skip
-        said.append(json.loads(path.read_text())["robust"])
+        said.append(json.loads(path.read_text())["robust_accuracy"])
     assert said[0] == said[1] >= said[2]
 
 
@@ -126,7 +127,8 @@ def test_the_standard_evaluation_says_what_it_costs_and_what_each_attack_broke(
     assert all(name in said for name in names)
     assert "At most about" in said
     broken = sum(attack["broken"] for attack in verdict["attacks"])
-    assert verdict["clean"] - verdict["robust"] == pytest.approx(100 * broken / 12)
+    lost = verdict["clean_accuracy"] - verdict["robust_accuracy"]
+    assert lost == pytest.approx(100 * broken / 12)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -185,9 +187,11 @@ def test_what_is_saved_is_what_was_found_and_the_pngs_are_judged_anew(
     clean = (255 * x).round() / 255
     assert float((pixels - clean).flatten(1).norm(dim=1).max()) <= 0.6 * (1 + 1e-6)
     numbers = json.loads(told.read_text())
-    assert numbers["png"]["success"] == pytest.approx(100 * float(broken.float().mean()))
+    assert numbers["png"]["attack_success_rate"] == pytest.approx(
+        100 * float(broken.float().mean())
+    )
     assert numbers["png"]["held"] == int((broken & found.success).sum())
-    assert numbers["success"] == pytest.approx(100 * found.attack_success_rate)
+    assert numbers["attack_success_rate"] == pytest.approx(found.attack_success_rate)
     assert "curves" not in numbers
 
 
@@ -268,9 +272,9 @@ def test_plot_of_a_fixed_budget_draws_its_loss(trained, tmp_path: Path) -> None:
     curve, loss = numbers["curves"]["accuracy"], numbers["curves"]["loss"]
     assert curve["eps"] == pytest.approx([0, 0.25, 0.5, 0.75, 1.0])
     assert curve["accuracy"] == sorted(curve["accuracy"], reverse=True)
-    assert curve["accuracy"][2] <= 100 - numbers["success"] + 1e-9
+    assert curve["accuracy"][2] <= 100 - numbers["attack_success_rate"] + 1e-9
     assert [len(run["mean"]) for run in loss["runs"]] == [7, 7]
-    assert loss["runs"][-1]["reached"][-1] == pytest.approx(numbers["success"])
+    assert loss["runs"][-1]["reached"][-1] == pytest.approx(numbers["attack_success_rate"])
     call("attack", trained, "--threat", "linf:0.8", "--method", "fgsm", "--count", 9, "--radii", 3,
          "--json", told)  # fmt: skip
     radii = json.loads(told.read_text())["curves"]["accuracy"]["eps"]

@@ -243,7 +243,7 @@ def test_a_model_of_ones_own_is_trained_saved_and_opened_again(
     said = refused(capsys, "evaluate", out, *options)
     assert "holds the weights of a model of your own. Pass its module: --model " + spec in said
     run("evaluate", out, "--model", spec, *options, "--json", tmp_path / "v.json")
-    assert json.loads((tmp_path / "v.json").read_text())["clean"] > 70
+    assert json.loads((tmp_path / "v.json").read_text())["clean_accuracy"] > 70
 
 
 @pytest.mark.parametrize("package", list(MADE))

@@ -56,4 +56,4 @@ def test_the_two_models_use_different_features(models) -> None:
     threat = Threat.parse("l2:0.5")
     pgd = [evaluation_pgd(threat)]
     verdicts = {k: evaluate(m, few, threat, attacks=pgd) for k, m in models.items()}
-    assert verdicts["robust"].robust > verdicts["standard"].robust + 50
+    assert verdicts["robust"].robust_accuracy > verdicts["standard"].robust_accuracy + 50

@@ -224,7 +224,7 @@ def test_loss_against_steps_is_over_all_rows_and_ends_with_the_result() -> None:
     reached = [share for run in curve.runs for share in run.reached]
     assert all(len(run.reached) == len(run.mean) == 7 for run in curve.runs)
     assert reached == sorted(reached)
-    assert reached[-1] == pytest.approx(100 * found.attack_success_rate)
+    assert reached[-1] == pytest.approx(found.attack_success_rate)
     assert curve.runs[0].rows - curve.runs[1].rows == round(0.3 * curve.runs[0].reached[-1])
     for run in curve.runs:
         assert all(a <= b <= c for a, b, c in zip(run.low, run.median, run.high, strict=True))

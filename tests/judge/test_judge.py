@@ -41,8 +41,8 @@ def test_robust_means_right_when_clean_and_under_attack() -> None:
     right[-4:] = False
     assert torch.equal(verdict.right, right)
     assert torch.equal(verdict.standing, right & (margin > 0.1))
-    assert verdict.clean == pytest.approx(90.0)
-    assert 0 < verdict.robust < verdict.clean
+    assert verdict.clean_accuracy == pytest.approx(90.0)
+    assert 0 < verdict.robust_accuracy < verdict.clean_accuracy
 
 
 def test_attacks_are_joined_per_example_not_averaged() -> None:
@@ -76,11 +76,11 @@ def test_verdict_as_json() -> None:
         json.dumps(evaluate(threshold(), rows_of_two(), THREAT, attacks=PGD).as_json())
     )
     assert set(words) == {
-        "threat", "n", "clean", "robust", "ci95", "attacks", "masking", "seconds",
-        "forwards_per_image", "robust_is_upper_bound",
+        "threat", "n", "clean_accuracy", "robust_accuracy", "ci95", "attacks", "masking", "seconds",
+        "forwards_per_image", "robust_accuracy_is_upper_bound",
     }  # fmt: skip
     assert words["n"] == 40
-    assert words["ci95"][0] <= words["robust"] <= words["ci95"][1]
+    assert words["ci95"][0] <= words["robust_accuracy"] <= words["ci95"][1]
     assert set(words["attacks"][0]) == {"name", "broken", "seconds", "copy"}
 
 

@@ -96,7 +96,7 @@ def test_a_model_without_gradients_is_judged_by_what_needs_none() -> None:
     assert line["verdict"] == "suspicious"
     assert line["evidence"] == f"none at all: {GRADIENTS.name} left out"
     told = verdict.as_json()
-    assert told["robust_is_upper_bound"] is True
+    assert told["robust_accuracy_is_upper_bound"] is True
     assert told["left_out"] == [GRADIENTS.name]
     assert estimate(model, DATA, [GRADIENTS, SEARCH]) > 0
     with pytest.raises(ValueError, match=r"without gradients\. .*use square"):
@@ -117,9 +117,9 @@ def test_any_firing_check_makes_the_number_an_upper_bound() -> None:
     clear = verdict_with(("a", "clear"), ("b", "clear"))
     fires = verdict_with(("a", "clear"), ("b", "suspicious"))
     assert not clear.is_upper_bound
-    assert clear.as_json()["robust_is_upper_bound"] is False
+    assert clear.as_json()["robust_accuracy_is_upper_bound"] is False
     assert fires.is_upper_bound
-    assert fires.as_json()["robust_is_upper_bound"] is True
+    assert fires.as_json()["robust_accuracy_is_upper_bound"] is True
     search = {"check": "s", "evidence": "e", "verdict": "suspicious"}
     assert replace(clear, searched=search).is_upper_bound
 

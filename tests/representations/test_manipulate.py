@@ -49,7 +49,7 @@ def test_the_coordinate_of_an_attribute_is_found() -> None:
     assert int(found.order[1]) == 6
     assert float(found.effect[5]) > 3
     assert float(found.effect[6]) < -1
-    assert float(found.accuracy[5]) == 1.0
+    assert float(found.accuracy[5]) == 100
     a, b = (1 - (x - 1).square().flatten(1)[:, 5] for x in (having, lacking))
     pooled = ((29 * a.var() + 19 * b.var()) / 48).sqrt()
     assert float(found.effect[5]) == pytest.approx(float((a.mean() - b.mean()) / pooled))
@@ -69,7 +69,7 @@ def test_coordinates_without_spread_are_no_trouble() -> None:
     assert found.unit == 1
     assert bool(found.effect.isfinite().all())
     assert found.effect[[0, 2, 3]].tolist() == [0.0, 0.0, 0.0]
-    assert found.accuracy.tolist() == [0.5, 1.0, 0.5, 0.5]
+    assert found.accuracy.tolist() == [50, 100, 50, 50]
 
 
 def test_bad_input_is_explained() -> None:

@@ -81,7 +81,7 @@ def trained(recipe, **named):
 
 def robust(model):
     few = PARTS.test.select(slice(0, 200))
-    return evaluate(model, few, THREAT, attacks=[evaluation_pgd(THREAT)]).robust
+    return evaluate(model, few, THREAT, attacks=[evaluation_pgd(THREAT)]).robust_accuracy
 
 
 @pytest.fixture(scope="module")

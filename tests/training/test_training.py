@@ -42,7 +42,7 @@ def test_standard_and_adversarial_training_do_what_they_promise() -> None:
     assert accuracy(plain, few) > 90
     assert accuracy(robust, few) > 75
     pgd = [evaluation_pgd(threat)]
-    after, before = (evaluate(m, few, threat, attacks=pgd).robust for m in (robust, plain))
+    after, before = (evaluate(m, few, threat, attacks=pgd).robust_accuracy for m in (robust, plain))
     gain = after - before
     assert gain > 10
 

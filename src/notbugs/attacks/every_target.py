@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack
+from notbugs.attacks.result import percent
 from notbugs.core import random
 from notbugs.core.errors import check_labels
 from notbugs.core.types import Images, Keys, Labels, Mask, Rows
@@ -35,13 +36,13 @@ class EveryTarget:
 
     @property
     def attack_success_rate(self) -> tuple[float, float, float]:
-        """Shares of rows, 0..1: any target reached; of targets, mean; all targets reached."""
+        """Percent, 0 to 100: rows with any target reached; targets reached; rows with all."""
         reached = self.success.sum(dim=1)
         targets = max(self.success.shape[1] - 1, 1)
         return (
-            float((reached > 0).float().mean()),
-            float((reached / targets).mean()),
-            float((reached == targets).float().mean()),
+            percent(reached > 0),
+            100 * float((reached / targets).mean()),
+            percent(reached == targets),
         )
 
 

@@ -47,8 +47,8 @@ class AttackResult:
 
     @property
     def attack_success_rate(self) -> float:
-        """Share of rows on which the attack reached its goal, 0..1."""
-        return float(self.success.float().mean())
+        """Percent of rows on which the attack reached its goal, 0 to 100."""
+        return percent(self.success)
 
     @property
     def standing(self) -> Mask:
@@ -62,8 +62,13 @@ class AttackResult:
 
     @property
     def robust_accuracy(self) -> float:
-        """Share of rows that were right and stayed so, 0..1 (untargeted attacks)."""
-        return float(self.standing.float().mean())
+        """Percent of rows that were right and stayed so, 0 to 100 (untargeted attacks)."""
+        return percent(self.standing)
+
+
+def percent(mask: Mask) -> float:
+    """The true entries of `mask` in percent, 0 to 100."""
+    return 100 * int(mask.sum()) / max(1, len(mask))
 
 
 def restarted(first: Solution, restarts: int, again: Callable[[int, Tensor], Solution]) -> Solution:

@@ -14,6 +14,7 @@ from notbugs.attacks.losses import (
     least_classes,
 )
 from notbugs.attacks.neighbours import check_rows
+from notbugs.attacks.result import percent
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, check_labels, check_positive
 from notbugs.core.types import Images, Labels, Logits
@@ -30,8 +31,8 @@ class Universal:
     """One perturbation for all images.
 
     - `delta` [1, c, h, w]: within the threat; added to an image, which is then clamped
-    - `fooling_rate`: share of the images it was made from whose prediction it changes, or
-      with a target, that it sends to the target, 0..1
+    - `fooling_rate`: percent, 0 to 100, of the images it was made from whose prediction it
+      changes, or with a target, that it sends to the target
     - `forwards`, `backwards`: passes spent, summed over images
     """
 
@@ -181,4 +182,4 @@ def _made(
 def _rate(goal: _Goal, delta: Tensor, x: Images, before: Labels, batch: int) -> float:
     pairs = zip(x.split(batch), before.split(batch), strict=True)
     parts = [goal.reached(delta, a, b) for a, b in pairs]
-    return float(torch.cat(parts).float().mean())
+    return percent(torch.cat(parts))

@@ -10,7 +10,8 @@ from rich.console import Console
 from torch import Tensor
 
 from notbugs.attacks import AbstractAttack
-from notbugs.cli.attacked import Found, Work, percent
+from notbugs.attacks.result import percent
+from notbugs.cli.attacked import Found, Work
 from notbugs.cli.common import images_for, moved, open_model
 from notbugs.cli.curves import MOST_RADII, curves_of, drawn, radii_up_to
 from notbugs.cli.kinds import ATTACKED, FOLDER, PICTURE
@@ -234,7 +235,7 @@ class AttackCommand:
             words += f"; {int(made.shrunk.sum())} changes made smaller to stay within the threat"
         console.print(f"PNG images: {folder} ({words})", soft_wrap=True)
         return {
-            "success": percent(made.success),
+            "attack_success_rate": percent(made.success),
             "held": held,
             "shrunk": int(made.shrunk.sum()),
             "largest_distance": float(made.distance.max()),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks import AbstractAttack, AttackResult, Rounded, to_8_bit
+from notbugs.attacks.result import percent
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.engine import Threat, Trace
@@ -111,16 +112,11 @@ class Found:
             "attack": self.work.attack.name,
             "threat": str(self.work.threat),
             "n": n,
-            "success": self.success_rate,
-            "success_ci95": list(wilson(int(self.success.sum()), n)),
+            "attack_success_rate": self.success_rate,
+            "attack_success_rate_ci95": list(wilson(int(self.success.sum()), n)),
             "already_wrong": self.wrong_rate,
             **self._unsettled(),
             "mean_distance": self.mean_distance,
             "forwards_per_image": sum(part.forwards for part in self.parts) / n,
             "seed": self.work.seed,
         }
-
-
-def percent(mask: Tensor) -> float:
-    """The share of true entries, 0 to 100."""
-    return 100 * int(mask.sum()) / len(mask)

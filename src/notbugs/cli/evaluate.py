@@ -147,7 +147,7 @@ class Evaluate:
         for name in ("", "broken", standing_head, "seconds"):
             table.add_column(name, justify="left" if not name else "right")
         standing = int(verdict.right.sum())
-        table.add_row("clean", str(verdict.n - standing), f"{verdict.clean:.2f}", "")
+        table.add_row("clean", str(verdict.n - standing), f"{verdict.clean_accuracy:.2f}", "")
         for attack in verdict.attacks:
             standing -= attack.broken
             share = 100 * standing / verdict.n
@@ -168,7 +168,7 @@ class Evaluate:
             console.print(f"The model has no gradients, so these were left out: {names}.")
         most = "at most " if verdict.is_upper_bound else ""
         console.print(
-            f"Robust accuracy {most}{verdict.robust:.2f} % (95 % interval over images: "
+            f"Robust accuracy {most}{verdict.robust_accuracy:.2f} % (95 % interval over images: "
             f"{low:.1f} to {high:.1f}); {verdict.forwards / verdict.n:.0f} forward passes an image."
         )
         if verdict.is_upper_bound:

@@ -99,11 +99,11 @@ def _numbers(all_of: str, any_of: str = "") -> Callable[[Path], bool]:
 
 ATTACKED = Kind(
     "numbers of `notbugs attack`",
-    _numbers("attack threat n success success_ci95 already_wrong mean_distance target"),
+    _numbers("attack threat n attack_success_rate already_wrong mean_distance target"),
 )
 EVALUATED = Kind(
     "numbers of `notbugs evaluate`",
-    _numbers("threat n clean robust ci95 attacks masking forwards_per_image"),
+    _numbers("threat n clean_accuracy robust_accuracy ci95 attacks masking forwards_per_image"),
 )
 SEEN = Kind(
     "numbers of `notbugs look`",

@@ -355,19 +355,19 @@ class _Work:
             self._row("most active image", real[near.highest[places, 0]])
             self._row("least active image", real[near.lowest[places, 0]])
         self.found["visualised"] = made.x
-        share = high_frequency_share(made.x)
+        high = 100 * high_frequency_share(made.x)
         self.numbers["visualisation"] = {
             "priors": list(self.priors.names),
             "units": chosen,
             "activation": made.activation.tolist(),
             "of_best_image": near.highest_values[:, 0].tolist(),
-            "high_frequencies": share.tolist(),
+            "high_frequencies": high.tolist(),
         }
         silent = int((made.activation <= made.before).sum())
         note = f" {silent} of them did not move from the start." if silent else ""
         self.lines.append(
             f"Visualisation: activation {_mean(made.activation)}, of the best test images "
-            f"{_mean(near.highest_values[:, 0])}; {100 * float(share.mean()):.0f} % of the energy "
+            f"{_mean(near.highest_values[:, 0])}; {float(high.mean()):.0f} % of the energy "
             f"in high frequencies.{note}"
         )
 

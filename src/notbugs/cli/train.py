@@ -269,8 +269,8 @@ class Train:
         attack = evaluation_pgd(at, loss=margin if hidden else cross_entropy)
         verdict = evaluate(done.model, work.parts.val, at, attacks=[attack], seed=self.seed)
         console.print(
-            f"Held-out validation ({verdict.n} images): clean {verdict.clean:.1f} %, "
-            f"robust at {at} {verdict.robust:.1f} % (PGD-20{' on the margin' * hidden}). "
+            f"Held-out validation ({verdict.n} images): clean {verdict.clean_accuracy:.1f} %, "
+            f"robust at {at} {verdict.robust_accuracy:.1f} % (PGD-20{' on the margin' * hidden}). "
             f"{duration(done.seconds)}.",
             soft_wrap=True,
             highlight=False,

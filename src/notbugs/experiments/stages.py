@@ -198,10 +198,10 @@ def measure(context: StageContext) -> None:
     numbers: dict[str, float | None] = {
         "clean": accuracy(model, test),
         "shifted": accuracy(model, test, shifted),
-        "robust_half_eps": verdicts["robust_half_eps"].robust,
-        "robust_eps": verdicts["robust_eps"].robust,
+        "robust_half_eps": verdicts["robust_half_eps"].robust_accuracy,
+        "robust_eps": verdicts["robust_eps"].robust_accuracy,
         **{f"{name}_upper_bound": float(v.is_upper_bound) for name, v in verdicts.items()},
-        "zero_gradients": 100 * verdicts["robust_eps"].zero_gradients,
+        "zero_gradients": verdicts["robust_eps"].zero_gradients,
         "test_images": len(test),
         **_set_numbers(data),
     }

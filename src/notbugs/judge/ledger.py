@@ -375,7 +375,7 @@ class Ledger:
             attacks=records,
             seconds=sum(self.seconds),
             forwards=self.forwards,
-            zero_gradients=self.flat / max(1, self.attacked),
+            zero_gradients=100 * (self.flat / max(1, self.attacked)),
         )
 
 

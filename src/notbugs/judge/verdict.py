@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from notbugs.attacks.result import percent
 from notbugs.core.types import Mask
 from notbugs.engine import Threat
 from notbugs.judge.missed import most_missed
@@ -46,7 +47,7 @@ class Verdict:
       `non_finite_points`: points met on the way at which they were
     - `broken_by` [n]: index in `attacks` of the one that broke the row; -1 where none did
     - `zero_gradients`: of all pairs of an image and an attack that it was shown to, the
-      share in which the gradient was exactly zero at half the steps or more, a sign of masking
+      percent in which the gradient was exactly zero at half the steps or more, a sign of masking
     - `diagnosis`: what `diagnose` found, where it was asked
     - `samples`: passes whose majority decided each entry; above 1 for a random model
     - `repeats`: whether two passes agree, as in the diagnosis
@@ -77,14 +78,14 @@ class Verdict:
         return len(self.right)
 
     @property
-    def clean(self) -> float:
-        """Clean accuracy in percent."""
-        return 100 * int(self.right.sum()) / max(1, self.n)
+    def clean_accuracy(self) -> float:
+        """Clean accuracy in percent, 0 to 100."""
+        return percent(self.right)
 
     @property
-    def robust(self) -> float:
-        """Robust accuracy in percent; an upper bound in earnest where `is_upper_bound`."""
-        return 100 * int(self.standing.sum()) / max(1, self.n)
+    def robust_accuracy(self) -> float:
+        """Robust accuracy in percent, 0 to 100; an upper bound where `is_upper_bound`."""
+        return percent(self.standing)
 
     @property
     def ci95(self) -> tuple[float, float]:
@@ -110,11 +111,11 @@ class Verdict:
     def masking(self) -> list[Mapping[str, str]]:
         """Signs that gradients are masked: one line a check, with evidence and verdict."""
         missing = bool(self.left_out)
-        share = f"in {self.zero_gradients:.1%} of the images, attack by attack"
+        share = f"in {self.zero_gradients:.1f}% of the images, attack by attack"
         own = {
             "check": "zero gradients",
             "evidence": f"none at all: {', '.join(self.left_out)} left out" if missing else share,
-            "verdict": "suspicious" if missing or self.zero_gradients > 0.05 else "clear",
+            "verdict": "suspicious" if missing or self.zero_gradients > 5 else "clear",
         }
         found = list(self.diagnosis or (own, self.repeats))
         if self.repeats is not None and self.repeats["verdict"] == "suspicious":
@@ -125,7 +126,7 @@ class Verdict:
 
     @property
     def is_upper_bound(self) -> bool:
-        """Whether a check fires, so that the true robust accuracy may lie far below `robust`."""
+        """Whether a check fires, so that the true accuracy may lie far below `robust_accuracy`."""
         return any(check["verdict"] == "suspicious" for check in self.masking)
 
     def _finite(self) -> Mapping[str, str] | None:
@@ -148,9 +149,9 @@ class Verdict:
         return {
             "threat": str(self.threat),
             "n": self.n,
-            "clean": self.clean,
-            "robust": self.robust,
-            "robust_is_upper_bound": self.is_upper_bound,
+            "clean_accuracy": self.clean_accuracy,
+            "robust_accuracy": self.robust_accuracy,
+            "robust_accuracy_is_upper_bound": self.is_upper_bound,
             "ci95": list(self.ci95),
             "attacks": [
                 {"name": a.name, "broken": a.broken, "seconds": a.seconds, "copy": a.copy}

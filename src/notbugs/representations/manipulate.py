@@ -90,7 +90,7 @@ class Attribute:
     - `unit`: the coordinate that does so best; `order` [d]: all of them, the best first
     - `effect` [d]: the difference of the groups' means in units of their pooled standard
       deviation (Cohen's d); positive: higher where the attribute is
-    - `accuracy` [d]: share of images on the right side of the middle between the means,
+    - `accuracy` [d]: percent of images on the right side of the middle between the means,
       both groups weighing the same; of the images given, so not an estimate for others
     - `difference` [d]: of the means, as a direction for `visualise_directions`
     """
@@ -139,7 +139,7 @@ def find_attribute(
     effect = difference / spread.clamp(min=1e-6 * float(torch.cat([a, b]).abs().max()) + 1e-30)
     middle = (a.mean(dim=0) + b.mean(dim=0)) / 2
     side = torch.where(difference < 0, -1.0, 1.0)
-    right = (_above(a, middle, side) + 1 - _above(b, middle, side)) / 2
+    right = 50 * (_above(a, middle, side) + 1 - _above(b, middle, side))
     order = effect.abs().sort(descending=True, stable=True).indices
     return Attribute(int(order[0]), order, effect, right, difference)
 

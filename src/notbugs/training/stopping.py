@@ -123,7 +123,7 @@ def robust_on(model: Classifier, data: ImageData, threat: Threat, images: int) -
     """Robust accuracy (percent) of the first `images` under PGD of 10 steps."""
     few = data.select(slice(0, images))
     attacks = [evaluation_pgd(threat, steps=10)]
-    return evaluate(model, few, threat, attacks=attacks, fast=False).robust
+    return evaluate(model, few, threat, attacks=attacks, fast=False).robust_accuracy
 
 
 def collapsed(now: float, best: float, chance: float) -> bool:
