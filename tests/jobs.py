@@ -89,14 +89,14 @@ def sets(model):
 
 def everything(folder) -> None:
     """All of it, with what this process got written to a file of its own."""
-    heard, raised = processes.everyone(processes.rank()), ""
+    heard, raised = processes.all_gather(processes.rank()), ""
     try:
         processes.from_first(_refuse)
     except DataError as error:
         raised = str(error)
     found = {"heard": heard, "raised": raised, "first": processes.is_first()}
     with processes.alone():
-        found["alone"] = processes.everyone(processes.rank())
+        found["alone"] = processes.all_gather(processes.rank())
     tensors = {}
     for name in RECIPES:
         state, found[name] = trained(name)

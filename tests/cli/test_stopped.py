@@ -47,15 +47,15 @@ def stopped(capsys: pytest.CaptureFixture[str], *words, code=130):
 def test_a_training_that_is_stopped_says_where_and_goes_on_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, steps = trainer.draw_from, []
+    real, steps = trainer.seed_global_rng, []
 
-    def draw_from(device, *names) -> None:
+    def seed_global_rng(device, *names) -> None:
         steps.append(names[-1])
         if steps == list(range(6)):
             press()
         real(device, *names)
 
-    monkeypatch.setattr(trainer, "draw_from", draw_from)
+    monkeypatch.setattr(trainer, "seed_global_rng", seed_global_rng)
     out = tmp_path / "a"
     said, _ = stopped(capsys, *TRAIN, "--out", out)
     where = f"Stopped in epoch 2 of 3, after step 2 of 4; saved to '{out}/checkpoint.safetensors'."

@@ -5,22 +5,22 @@ import json
 import pytest
 import torch
 
-from notbugs.core.digests import bytes_of, digest_of, sealed, unsealed
+from notbugs.core.digests import digest_of, tensor_bytes, verify_digest, with_digest
 
 CONTENT = {"seconds": 1.5, "rows": [1, 2], "deep": {"a": None, "b": True}}
 
 
 def test_what_is_sealed_comes_back() -> None:
-    assert unsealed(json.loads(json.dumps(sealed(CONTENT)))) == CONTENT
-    assert unsealed(sealed({"seconds": float("inf")})) == {"seconds": float("inf")}
+    assert verify_digest(json.loads(json.dumps(with_digest(CONTENT)))) == CONTENT
+    assert verify_digest(with_digest({"seconds": float("inf")})) == {"seconds": float("inf")}
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (sealed(CONTENT) | {"seconds": 1.6}, "changed after it was written"),
-        (sealed(CONTENT) | {"more": 1}, "changed after it was written"),
-        (sealed(CONTENT) | {"digest": "0" * 64}, "changed after it was written"),
+        (with_digest(CONTENT) | {"seconds": 1.6}, "changed after it was written"),
+        (with_digest(CONTENT) | {"more": 1}, "changed after it was written"),
+        (with_digest(CONTENT) | {"digest": "0" * 64}, "changed after it was written"),
         (CONTENT, "without a digest"),
         ([CONTENT], "no JSON object"),
         (None, "no JSON object"),
@@ -28,7 +28,7 @@ def test_what_is_sealed_comes_back() -> None:
 )
 def test_what_was_changed_is_refused(changed, message) -> None:
     with pytest.raises(ValueError, match=message):
-        unsealed(changed)
+        verify_digest(changed)
 
 
 def test_every_part_of_tensors_enters_their_digest() -> None:
@@ -50,4 +50,4 @@ def test_every_part_of_tensors_enters_their_digest() -> None:
 @pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
 def test_tensors_of_any_kind_have_bytes(dtype, shape) -> None:
     tensor = torch.zeros(shape, dtype=dtype)
-    assert len(bytes_of(tensor)) == tensor.numel() * tensor.element_size()
+    assert len(tensor_bytes(tensor)) == tensor.numel() * tensor.element_size()

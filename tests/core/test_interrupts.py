@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from notbugs.core.interrupts import Stopped, between_steps, terminated_as_interrupted
+from notbugs.core.interrupts import Stopped, deferred_signals, sigterm_as_interrupt
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
 
@@ -22,7 +22,7 @@ def _as_on_a_terminal() -> Iterator[None]:
 
 def stopped(number, times, done, *, saves=False) -> None:
     """Work that hears a signal so many times, and stops by itself after the first if it `saves`."""
-    with terminated_as_interrupted(), between_steps() as heard:
+    with sigterm_as_interrupt(), deferred_signals() as heard:
         assert heard() == 0
         for _ in range(times):
             signal.raise_signal(number)
@@ -60,7 +60,7 @@ def test_work_that_stopped_is_stopped_once_and_handlers_are_as_before(number) ->
 
 def test_what_is_ignored_stays_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a worker
-    with between_steps() as heard:
+    with deferred_signals() as heard:
         signal.raise_signal(signal.SIGINT)
         assert heard() == 0
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -70,7 +70,7 @@ def test_other_threads_hear_nothing_and_set_nothing() -> None:
     before, found = signal.getsignal(signal.SIGINT), []
 
     def work() -> None:
-        with between_steps() as heard, terminated_as_interrupted():
+        with deferred_signals() as heard, sigterm_as_interrupt():
             found.append((heard(), signal.getsignal(signal.SIGINT) is before))
 
     thread = threading.Thread(target=work)

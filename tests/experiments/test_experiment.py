@@ -257,7 +257,7 @@ def test_a_damaged_checkpoint_of_a_stage_is_begun_anew(finished_run, tmp_path: P
     for content in (b"half", b""):
         with store.working(adv.model.kind, adv.model.key) as work:
             (work / "checkpoint.safetensors").write_bytes(content)
-        assert run_stages([adv.model], store, workers=0, observer=listening).made == 1
+        assert run_stages([adv.model], store, workers=0, observer=listening).computed == 1
         assert listening.heard.pop()[1].startswith("Its checkpoint is damaged")
         made = store.get(adv.model.kind, adv.model.key).path
         known = finished_run[0] / "models" / "robust-seed0.safetensors"

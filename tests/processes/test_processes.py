@@ -190,7 +190,7 @@ def test_batches_must_divide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_process_is_alone() -> None:
     assert (processes.count(), processes.rank(), processes.is_first()) == (1, 0, True)
-    assert processes.everyone("x") == ["x"]
+    assert processes.all_gather("x") == ["x"]
     assert processes.from_first(lambda: 3) == 3
     assert processes.after_first(lambda: 4) == 4
     assert processes.total(torch.ones(2)).tolist() == [1, 1]

@@ -3,7 +3,7 @@
 import os
 import time
 
-from notbugs.core.interrupts import Stopped, between_steps
+from notbugs.core.interrupts import Stopped, deferred_signals
 
 
 def constant(context) -> None:
@@ -31,7 +31,7 @@ def count_slowly(context) -> None:
 
 def count_and_save(context) -> None:
     """Counts without notes, but leaves one where it is stopped, as a training does."""
-    with between_steps() as heard:
+    with deferred_signals() as heard:
         for i in range(200):
             with open(context.settings["log"], "a") as file:  # noqa: PTH123
                 file.write(f"{i} {os.getpid()}\n")

@@ -37,7 +37,7 @@ def test_a_damaged_note_of_seconds_is_no_obstacle(tmp_path: Path, note) -> None:
     store, one = Store(tmp_path / "s"), stage(makers.constant, value=1)
     with store.working(one.kind, one.key) as work:
         (work / "attempt-seconds.json").write_text(note)
-    assert run(store, one).made == 1
+    assert run(store, one).computed == 1
     assert 0 <= store.get(one.kind, one.key).seconds < 60
 
 

@@ -29,7 +29,7 @@ class Listening(SilentObserver):
 def run(store, *targets, workers=0):
     """(stages made, what was noticed)"""
     listening = Listening()
-    made = run_stages(targets, store, workers=workers, observer=listening).made
+    made = run_stages(targets, store, workers=workers, observer=listening).computed
     return made, listening.heard
 
 
@@ -92,7 +92,7 @@ def test_two_results_that_changed_places_are_made_again(tmp_path: Path) -> None:
     first.rename(tmp_path / "between")
     second.rename(first)
     (tmp_path / "between").rename(second)
-    assert store.fault(one.kind, one.key) == f"it is that of test/{two.key}"
+    assert store.fault(one.kind, one.key) == f"it belongs to test/{two.key}"
     assert run(store, one, two)[0] == 2
     assert (value(store, one), value(store, two)) == (1, 2)
 

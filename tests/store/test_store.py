@@ -57,9 +57,9 @@ def test_a_graph_is_made_once_and_found_again(tmp_path: Path, workers) -> None:
     more = stage(makers.add, inputs={"a": both}, more=10)
     first = run(store, more, both, workers=workers)
     assert value(store, more) == 17
-    assert (first.made, first.found) == (4, 0)
+    assert (first.computed, first.cached) == (4, 0)
     again = run(store, more, both, workers=workers)
-    assert (again.made, again.seconds_worked) == (0, 0.0)
+    assert (again.computed, again.seconds_worked) == (0, 0.0)
     assert again.seconds_from_store > 0
 
 
@@ -70,7 +70,7 @@ def test_inputs_of_a_finished_stage_are_not_asked_for(tmp_path: Path) -> None:
     run(store, top)
     path = store.find(a.kind, a.key).path
     (path / "meta.json").unlink()
-    assert run(store, top).made == 0
+    assert run(store, top).computed == 0
 
 
 def test_the_longest_chain_begins_first(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_damaged_result_is_made_anew(tmp_path: Path) -> None:
     run(store, one)
     (store.find(one.kind, one.key).path / "meta.json").write_text("{half")
     assert store.find(one.kind, one.key) is None
-    assert run(store, one).made == 1
+    assert run(store, one).computed == 1
     assert value(store, one) == 3
 
 

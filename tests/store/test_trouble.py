@@ -118,7 +118,7 @@ def test_a_disk_that_fills_at_the_end_of_a_stage_leaves_it_to_be_redone(
         with pytest.raises(StoreError, match=r"No space left for '.*s'.*--store; finished work"):
             run(store, one)
     assert store.find(one.kind, one.key) is None
-    assert run(store, one).made == 1
+    assert run(store, one).computed == 1
     assert value(store, one) == 5
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_result_is_moved_aside_and_not_lost(tmp_path: Path) -> None:
     for text in ("", "[]", '{"seconds": "soon"}'):
         meta.write_text(text)
         assert store.find(one.kind, one.key) is None
-        assert run(store, one).made == 1
+        assert run(store, one).computed == 1
     assert len(list((tmp_path / "s" / "partial").glob("damaged-*"))) == 3
 
 
@@ -203,7 +203,7 @@ def test_a_worker_killed_in_mid_stage_is_named_and_its_work_is_kept(tmp_path: Pa
         run(store, slow, workers=1)
     killer.join()
     done = len(lines(log))
-    assert run(store, slow, workers=1).made == 1
+    assert run(store, slow, workers=1).computed == 1
     assert value(store, slow) == 10
     assert int(lines(log)[done].split()[0]) >= done - 1  # goes on from the note, not from 0
 
@@ -240,7 +240,7 @@ def test_who_waits_for_another_process_says_so_and_does_not_count_its_work(tmp_p
     summary = run(store, slow, observer=Watch())
     first.join()
     assert "a stage" in waited
-    assert (summary.made, summary.found, summary.seconds_worked) == (0, 1, 0.0)
+    assert (summary.computed, summary.cached, summary.seconds_worked) == (0, 1, 0.0)
     assert summary.seconds_from_store > 0.5
     assert [int(line.split()[0]) for line in lines(log)] == list(range(10))
 

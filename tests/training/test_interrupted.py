@@ -13,7 +13,7 @@ from notbugs.core.interrupts import Stopped
 from notbugs.data.safefile import read_tensors
 from notbugs.training import train, trainer
 
-REAL, PER_EPOCH = trainer.draw_from, len(DATA) // SHORT.batch_size
+REAL, PER_EPOCH = trainer.seed_global_rng, len(DATA) // SHORT.batch_size
 MIDDLE, LAST = 2 * PER_EPOCH + 1, 3 * PER_EPOCH - 1
 """Steps, from 0: within the third epoch, and its last."""
 
@@ -34,12 +34,12 @@ def stands(path):
 def pressed_in(monkeypatch: pytest.MonkeyPatch, number, times=1) -> None:
     """Ctrl-C comes while step `number` is under way, so many times."""
 
-    def draw_from(device, *names) -> None:
+    def seed_global_rng(device, *names) -> None:
         for _ in range(times if names[-1] == number else 0):
             signal.raise_signal(signal.SIGINT)
         REAL(device, *names)
 
-    monkeypatch.setattr(trainer, "draw_from", draw_from)
+    monkeypatch.setattr(trainer, "seed_global_rng", seed_global_rng)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_stopped_at_any_step_and_resumed_equals_straight(
     with pytest.raises(Stopped, match=re.escape(f"{at} '{path}'")):
         train(again, DATA, recipe, seed=3, val=VAL, checkpoint_path=path)
     assert stands(path) == (2, step % PER_EPOCH + 1)
-    monkeypatch.setattr(trainer, "draw_from", REAL)
+    monkeypatch.setattr(trainer, "seed_global_rng", REAL)
     resumed = make(seed=9)
     ended = train(resumed, DATA, recipe, seed=3, val=VAL, checkpoint_path=path)
     assert equal(straight, resumed)

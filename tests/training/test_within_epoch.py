@@ -34,17 +34,17 @@ def ended_before(monkeypatch: pytest.MonkeyPatch, number):
     """Lets no training take its step `number`, counted from 0; returns the steps begun."""
     begun = []
 
-    def draw_from(device, *names) -> None:
+    def seed_global_rng(device, *names) -> None:
         begun.append(names[-1])
         if names[-1] == number:
             raise KeyboardInterrupt
         REAL(device, *names)
 
-    monkeypatch.setattr(trainer, "draw_from", draw_from)
+    monkeypatch.setattr(trainer, "seed_global_rng", seed_global_rng)
     return begun
 
 
-REAL = trainer.draw_from
+REAL = trainer.seed_global_rng
 
 
 @pytest.mark.parametrize("case", list(CASES))

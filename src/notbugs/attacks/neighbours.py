@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from notbugs.core.draws import own_draws
 from notbugs.core.errors import bad_value
+from notbugs.core.global_rng import fork_global_rng
 from notbugs.core.types import Images, Logits, Rows
 from notbugs.models import Classifier
 from notbugs.models.decision import CANNOT_WIN
@@ -98,7 +98,7 @@ def _behind(first: Tensor, last: Tensor) -> Tensor:
 
 def _seen(model: Classifier, x: Images) -> Logits:
     """The logits with draws of their own, the same each time."""
-    with own_draws(x.device, "neighbours"):
+    with fork_global_rng(x.device, "neighbours"):
         return model.logits(x)
 
 

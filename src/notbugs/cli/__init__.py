@@ -26,7 +26,7 @@ from notbugs.cli.reproduce import Reproduce
 from notbugs.cli.sets import Build, Data
 from notbugs.cli.train import Train
 from notbugs.core.errors import DataWarning, NotbugsError, unknown_name
-from notbugs.core.interrupts import terminated_as_interrupted
+from notbugs.core.interrupts import sigterm_as_interrupt
 from notbugs.core.memory import keep_freed_memory
 
 Command = (
@@ -91,7 +91,7 @@ def _signals() -> Generator[None, None, None]:
     if together.started() > 1:
         yield
         return
-    with terminated_as_interrupted():
+    with sigterm_as_interrupt():
         yield
 
 

@@ -1,1 +1,1 @@
-"""The ground floor: types, errors, per-row randomness. Imports torch and numpy only."""
+"""Shared basics: types, errors, per-row randomness. Imports torch and numpy only."""

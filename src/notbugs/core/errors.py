@@ -1,7 +1,7 @@
-"""One wording for each kind of bad input.
+"""The package's exceptions, and checks of arguments with uniform messages.
 
-Every message names the argument, says what was expected and what was received, and
-ends with the remedy, so that a user can mend the call without reading our source.
+Every message names the argument, what was expected, what was received, and a remedy, so
+that a user can fix the call without reading the source.
 """
 
 import difflib
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 PIXEL_TOLERANCE = 1e-6
-A_LITTLE = 0.01
-"""What images may leave [0, 1] by to be told to clamp."""
+CLAMPABLE_EXCESS = 0.01
+"""Images outside [0, 1] by less than this get the remedy to clamp."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""The dtypes that images may have: those torch computes with."""
+"""The dtypes that images may have."""
 
 
 class NotbugsError(Exception):
-    """Base of the errors that are about the state of the world, not about an argument."""
+    """Base of errors about files, disks and processes, as opposed to bad arguments."""
 
 
 class DataError(NotbugsError):
@@ -34,21 +34,21 @@ class DownloadError(DataError):
 
 
 class DataWarning(UserWarning):
-    """A dataset was read otherwise than it lies there: what was converted or left out."""
+    """Images of a dataset were converted or left out when it was read."""
 
 
 class TrainingError(NotbugsError):
-    """Training cannot go on (a loss that is not finite, a source model at chance)."""
+    """Training cannot continue (a non-finite loss, a source model at chance)."""
 
 
 class StoreError(NotbugsError):
-    """The store or an output folder cannot be written, is full, or is not ours."""
+    """The store or an output folder cannot be written, is full, or belongs to something else."""
 
 
 def bad_value(argument: str, expected: str, received: object, remedy: str = "") -> ValueError:
-    """A `ValueError` in the house's wording: argument, expected, received, remedy.
+    """A `ValueError` with the uniform message: argument, expected, received, remedy.
 
-    The lines of a remedy after its first, such as code, become a note of the error.
+    Further lines of a remedy, such as code, become a note of the error.
     """
     first, _, more = remedy.partition("\n")
     error = ValueError(f"`{argument}` must {expected}; got {received}. {first}".rstrip())
@@ -58,16 +58,16 @@ def bad_value(argument: str, expected: str, received: object, remedy: str = "") 
 
 
 def bad_type(argument: str, expected: str, received: object, remedy: str = "") -> TypeError:
-    """A `TypeError` in the house's wording: argument, expected, received, remedy."""
+    """A `TypeError` with the uniform message: argument, expected, received, remedy."""
     text = f"`{argument}` must be {expected}; got {type(received).__name__}."
     return TypeError(f"{text} {remedy}".rstrip())
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """A `ValueError` for a name that is not known, suggesting the nearest known one."""
+    """A `ValueError` for an unknown name, suggesting the nearest known one."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{matches[0]}'?" if matches else ""
     return ValueError(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(names)}.")
 
 
@@ -77,7 +77,7 @@ def _first_row(bad: Tensor) -> int:
 
 
 def check_dense(tensor: Tensor, argument: str) -> None:
-    """Refuses a tensor whose values cannot be read one by one: sparse, nested, quantised, meta."""
+    """Refuses sparse, nested, quantised and meta tensors."""
     if tensor.is_meta:
         raise bad_value(
             argument, "hold values", "a tensor on the device 'meta'", "Make it on a real device."
@@ -128,9 +128,9 @@ def _explain_bad_pixels(x: Tensor, argument: str) -> None:
     remedy, received = "Pass un-normalised images: the model normalises.", ""
     if low >= 0 and high > 16:
         remedy = "The range looks like 0..255: divide by 255."
-    if max(-low, high - 1) < A_LITTLE:
+    if max(-low, high - 1) < CLAMPABLE_EXCESS:
         received = f", outside by {max(-low, high - 1):.1g}"
-        remedy = f"So little comes of rounding or resizing: use {argument}.clamp(0, 1)."
+        remedy = f"Rounding or resizing causes this: use {argument}.clamp(0, 1)."
     raise bad_value(
         argument,
         "lie in [0, 1]",
@@ -174,8 +174,7 @@ def check_targets(targets: Tensor, y: Tensor) -> None:
             "targets",
             "differ from `y` in every row",
             f"the true label in {int(same.sum())} rows, first in row {int(same.nonzero()[0, 0])}",
-            "A targeted attack wants the wanted class, not the true one; "
-            "leave `y` out to allow equality.",
+            "Pass the class that the attack should reach; leave `y` out to allow equality.",
         )
 
 

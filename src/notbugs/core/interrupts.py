@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, heard between two steps so that work is saved before it stops."""
+"""Deferred handling of Ctrl-C and SIGTERM, so that work is saved before the process stops."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """Work was stopped by the signal `number`; the text, if any, says where, and what was saved."""
+    """Work was stopped by the signal `number`; the text says where, and what was saved."""
 
     def __init__(self, text: str = "", number: int = signal.SIGINT) -> None:
         super().__init__(text)
@@ -20,43 +20,43 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def between_steps() -> Generator[Callable[[], int], None, None]:
-    """Gives a function that tells the signal that was heard since the block began, or 0.
+def deferred_signals() -> Generator[Callable[[], int], None, None]:
+    """Yields a function that returns the signal received since the block began, or 0.
 
-    The first Ctrl-C or SIGTERM only makes it tell; work that asks it after every step can then
-    save and raise `Stopped`. Another one acts at once, as before the block. One that was heard and
-    that nobody acted on acts when the block ends. What this process ignores stays ignored; and only
-    a main thread hears signals.
+    The first Ctrl-C or SIGTERM is only recorded: call the function after every step, save, and
+    raise `Stopped`. A second signal is handled at once, as before the block. A recorded signal
+    that was not acted on is raised when the block ends. Ignored signals stay ignored, and only
+    the main thread receives signals.
     """
-    heard: list[int] = []
-    before: dict[int, Any] = {}
+    received: list[int] = []
+    old_handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in SIGNALS}
-        before = {n: h for n, h in before.items() if h not in (signal.SIG_IGN, None)}
+        old_handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        old_handlers = {n: h for n, h in old_handlers.items() if h not in (signal.SIG_IGN, None)}
 
     def restore() -> None:
-        for number, handler in before.items():
+        for number, handler in old_handlers.items():
             signal.signal(number, handler)
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         restore()
-        if number == signal.SIGINT:  # by hand: `print` is not safe here
+        if number == signal.SIGINT:  # `print` is not safe in a signal handler
             os.write(2, b"\nStopping after this step, to save. Once more stops at once.\n")
 
-    for number in before:
-        signal.signal(number, hear)
+    for number in old_handlers:
+        signal.signal(number, on_signal)
     try:
-        yield lambda: heard[0] if heard else 0
+        yield lambda: received[0] if received else 0
     finally:
         restore()
-    if heard:
-        signal.raise_signal(heard[0])
+    if received:
+        signal.raise_signal(received[0])
 
 
 @contextmanager
-def terminated_as_interrupted() -> Generator[None, None, None]:
-    """While the block runs, SIGTERM raises `Stopped`, as Ctrl-C raises KeyboardInterrupt."""
+def sigterm_as_interrupt() -> Generator[None, None, None]:
+    """Makes SIGTERM raise `Stopped` in the block, as Ctrl-C raises KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""How large an input may be, so that a small file cannot ask for work without end.
+"""Limits on the size of inputs, so that a small file cannot cause unbounded work.
 
 A file's header, a label or an option may claim any size. It is compared with these limits
-before anything of that size is made; the message names the limit.
+before anything of that size is allocated; the message names the limit.
 """
 
 import os
@@ -16,16 +16,16 @@ DEPTH, WIDTH = 1_000, 65_536
 """Layers of a built-in network, and any other whole number among its options."""
 
 
-def beyond_memory(size: int) -> str:
-    """What is wrong with so many bytes, in words; empty where they fit into this machine."""
-    room = _memory()
-    if size <= room:
+def memory_shortage(size: int) -> str:
+    """Text that says by how much `size` bytes exceed this machine's memory; empty if they fit."""
+    available = _memory()
+    if size <= available:
         return ""
-    return f"{size / 1e9:,.3g} GB are needed, this machine has {room / 1e9:,.3g} GB of memory"
+    return f"{size / 1e9:,.3g} GB are needed, this machine has {available / 1e9:,.3g} GB of memory"
 
 
 def _memory() -> int:
-    """Bytes of memory; where the system does not say, what it could address at most."""
+    """Bytes of memory; where the system does not say, the largest address space."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):

@@ -1,9 +1,8 @@
-"""Several processes that do one job: which of them this is, and what they tell each other.
+"""Collective operations for distributed runs; trivial where there is one process.
 
-Everything here is trivial, and costs nothing, where there is only one. There are several once
-torch's process group is initialised, as `notbugs.cli` does under `torchrun` and
-`accelerate launch`, or a script by `accelerate.PartialState()`. All of them must then make the
-same calls in the same order; `alone` is the way out for work of one of them.
+There are several processes once torch's process group is initialised, as `notbugs.cli` does
+under `torchrun` and `accelerate launch`, or a script by `accelerate.PartialState()`. All of
+them must make the same calls in the same order; use `alone` for work of a single process.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -26,13 +25,13 @@ class ProcessError(NotbugsError):
 
 
 def count() -> int:
-    """How many processes share the work."""
-    return dist.get_world_size() if _joined() else 1
+    """The number of processes (world size)."""
+    return dist.get_world_size() if _is_distributed() else 1
 
 
 def rank() -> int:
-    """Which one this is, 0..count() - 1."""
-    return dist.get_rank() if _joined() else 0
+    """The rank of this process, 0..count() - 1."""
+    return dist.get_rank() if _is_distributed() else 0
 
 
 def is_first() -> bool:
@@ -42,7 +41,7 @@ def is_first() -> bool:
 
 @contextmanager
 def alone() -> Generator[None, None, None]:
-    """Lets this process work as the only one while the block runs: it waits for no other."""
+    """Makes the block run as if this were the only process: it waits for no other."""
     token = _ALONE.set(True)
     try:
         yield
@@ -51,34 +50,34 @@ def alone() -> Generator[None, None, None]:
 
 
 def total(tensor: Tensor) -> Tensor:
-    """The sum of the processes' tensors, of one shape; written over `tensor`.
+    """Sums the processes' tensors, all of one shape, into `tensor` (all-reduce).
 
     **Raises** ProcessError where another process has ended.
     """
-    if _joined():
-        _answered(dist.all_reduce, tensor)
+    if _is_distributed():
+        _call_collective(dist.all_reduce, tensor)
     return tensor
 
 
-def everyone(said: T) -> list[T]:
-    """What each process says, in order of rank.
+def all_gather(value: T) -> list[T]:
+    """The values of all processes, in order of rank (all-gather).
 
     **Raises** ProcessError where another process has ended.
     """
-    if not _joined():
-        return [said]
-    heard: list[Any] = [None] * count()
-    _answered(dist.all_gather_object, heard, said)
-    return heard
+    if not _is_distributed():
+        return [value]
+    values: list[Any] = [None] * count()
+    _call_collective(dist.all_gather_object, values, value)
+    return values
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What `make` gives in the first process, for all; it runs there alone.
+    """Runs `make` in the first process only and returns its result in every process.
 
-    **Raises** what `make` does, in every process, so that none waits for the others;
-    ProcessError where the first has ended.
+    **Raises** the error of `make` in every process, so that none keeps waiting; ProcessError
+    where the first process has ended.
     """
-    if not _joined():
+    if not _is_distributed():
         return make()
     message: list[Any] = [None, None]
     if is_first():
@@ -86,37 +85,37 @@ def from_first(make: Callable[[], T]) -> T:
             with alone():
                 message[0] = make()
         except Exception as error:
-            message[1] = _sendable(error)
-    _answered(dist.broadcast_object_list, message)
+            message[1] = _picklable(error)
+    _call_collective(dist.broadcast_object_list, message)
     if message[1] is not None:
         raise message[1]
     return message[0]
 
 
 def after_first(make: Callable[[], T]) -> T:
-    """What `make` gives here; the first process is ready before the others begin.
+    """Runs `make` in every process, in the first one before the others; returns its result.
 
-    For what it leaves behind for them, such as a download.
+    For work that leaves something for the others, such as a download.
 
-    **Raises** what `make` does in the first process, in every one.
+    **Raises** the error of `make` in the first process, in every process.
     """
-    made: list[T] = []
-    from_first(lambda: made.append(make()))
-    return made[0] if made else make()
+    results: list[T] = []
+    from_first(lambda: results.append(make()))
+    return results[0] if results else make()
 
 
-def made_alike(tensors: Sequence[Tensor]) -> None:
-    """Gives every process the first one's values, in place."""
-    if _joined():
+def copy_from_first(tensors: Sequence[Tensor]) -> None:
+    """Overwrites the tensors of every process with those of the first (broadcast)."""
+    if _is_distributed():
         with torch.no_grad():
             for tensor in tensors:
                 values = tensor.detach().contiguous()
-                _answered(dist.broadcast, values, 0)
+                _call_collective(dist.broadcast, values, 0)
                 tensor.copy_(values)
 
 
 def part(rows: Tensor) -> Tensor:
-    """This process's share of `rows` [n], whose number its processes divide: [n / count()]."""
+    """This process's share of `rows` [n]: [n / count()], where count() must divide n."""
     return rows.reshape(count(), -1)[rank()]
 
 
@@ -126,46 +125,46 @@ def in_batches(
     work: Callable[[Tensor], tuple[Tensor, ...]],
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> tuple[Tensor, ...]:
-    """`work` done on rows 0..rows-1 by all processes, batch by batch; every one gets all of it.
+    """Applies `work` to rows 0..rows-1 in batches shared among all processes; returns all rows.
 
     - `work`: indices [m] -> tensors of m rows on the CPU
     - `progress`: called with the fraction done, 0..1
     """
-    several = count()
-    size = min(batch_size, -(-rows // several))
+    processes = count()
+    size = min(batch_size, -(-rows // processes))
     batches = torch.arange(rows).split(size)
-    mine: list[tuple[Tensor, ...]] = []
-    for i in range(rank(), len(batches), several):
-        mine.append(work(batches[i]))
+    local: list[tuple[Tensor, ...]] = []
+    for i in range(rank(), len(batches), processes):
+        local.append(work(batches[i]))
         progress(float(batches[i][-1] + 1) / rows)
-    shares = everyone(mine)
-    made = [shares[i % several][i // several] for i in range(len(batches))]
-    return tuple(torch.cat(column) for column in zip(*made, strict=True))
+    gathered = all_gather(local)
+    results = [gathered[i % processes][i // processes] for i in range(len(batches))]
+    return tuple(torch.cat(column) for column in zip(*results, strict=True))
 
 
-def _joined() -> bool:
+def _is_distributed() -> bool:
     return not _ALONE.get() and dist.is_available() and dist.is_initialized()
 
 
-def _sendable(error: Exception) -> Exception:
-    """The error, or its words where it cannot travel."""
+def _picklable(error: Exception) -> Exception:
+    """The error, or a `NotbugsError` with its text where it cannot be sent."""
     try:
-        again = type(error)(*error.args)  # as the others will make it
+        copy = type(error)(*error.args)  # as unpickling does
     except Exception:
-        again = None
-    alike = again is not None and str(again) == str(error)
-    return error if alike else NotbugsError(f"{type(error).__name__}: {error}")
+        copy = None
+    same = copy is not None and str(copy) == str(error)
+    return error if same else NotbugsError(f"{type(error).__name__}: {error}")
 
 
-def _answered(ask: Callable[..., object], *given: object) -> None:
+def _call_collective(collective: Callable[..., object], *arguments: object) -> None:
     try:
-        ask(*given)
+        collective(*arguments)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        said = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise ProcessError(
             f"Process {rank()} of {count()} lost the others: one of them ended. Where it says why, "
-            "mend that; where it was killed, start the job again: what was saved is intact. "
-            f"({said})"
+            "fix that; where it was killed, start the job again: what was saved is intact. "
+            f"({reason})"
         ) from error

@@ -1,8 +1,8 @@
 """Counter-based random draws, one independent stream for each row.
 
-A row's draw depends on its own key, the stream's name and a counter, and on nothing
-else: not on its neighbours, not on the batch it is computed in, not on what was drawn
-before. So results do not change when a batch is cut, shuffled or resumed.
+A row's draw depends on its own key, the stream's name and a counter only: not on the other
+rows, the batch, or earlier draws. So results do not change when a batch is split, shuffled
+or resumed.
 
 The bits come from the SplitMix64 finaliser (Steele, Lea & Flood, OOPSLA 2014) applied
 to a per-row state and the index of each entry.
@@ -29,12 +29,12 @@ def seed_of(*names: object) -> int:
 
 
 def generator(*names: object) -> torch.Generator:
-    """A CPU generator of its own for the named purpose; the global one is never touched."""
+    """A new CPU generator seeded for the named purpose; the global one is never used."""
     return torch.Generator().manual_seed(seed_of(*names))
 
 
 def row_keys(n: int, *names: object, device: torch.device | str = "cpu") -> Keys:
-    """`n` keys, one a row, for the named purpose: row i always gets the same key."""
+    """`n` keys, one per row, for the named purpose: row i always gets the same key."""
     index = torch.arange(n, dtype=torch.int64, device=device)
     return _mix(index * _GAMMA + seed_of(*names))
 
@@ -45,7 +45,7 @@ def fold(keys: Keys, *names: object) -> Keys:
 
 
 def uniform(keys: Keys, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Draws from U[0, 1), one row a key: shape [n, *shape]."""
+    """Draws from U[0, 1), one row per key: shape [n, *shape]."""
     bits = _bits(keys, math.prod(shape))
     digits = 53 if dtype == torch.float64 else 24
     top = _shift(bits, 64 - digits).to(torch.float64) * 2.0**-digits
@@ -53,7 +53,7 @@ def uniform(keys: Keys, shape: Sequence[int], dtype: torch.dtype = torch.float32
 
 
 def normal(keys: Keys, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Draws from N(0, 1) by Box and Muller, one row a key: shape [n, *shape]."""
+    """Draws from N(0, 1) (Box-Muller), one row per key: shape [n, *shape]."""
     u = uniform(fold(keys, "radius"), shape, torch.float64)
     v = uniform(fold(keys, "angle"), shape, torch.float64)
     return (torch.sqrt(-2 * torch.log1p(-u)) * torch.cos(2 * math.pi * v)).to(dtype)

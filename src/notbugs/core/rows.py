@@ -32,7 +32,7 @@ def total(x: Tensor) -> Rows:
 
 
 def select(tree: T, index: Tensor) -> T:
-    """Cuts every tensor of a tree to the rows `index` (a mask or integer indices).
+    """Selects the rows `index` (a mask or integer indices) of every tensor in a tree.
 
     A tree is a tensor, None, a (named) tuple or a mapping of trees.
     """
@@ -43,13 +43,13 @@ def select(tree: T, index: Tensor) -> T:
     return _map(tree, cut)
 
 
-def scatter(whole: T, index: Tensor, part: T) -> T:
-    """A copy of the tree `whole` whose rows `index` are those of the tree `part`."""
+def scatter(tree: T, index: Tensor, rows: T) -> T:
+    """A copy of `tree` whose rows `index` are those of the tree `rows`."""
 
     def put(old: Tensor, new: Tensor) -> Tensor:
         return old.index_copy(0, index, new.to(old.dtype))
 
-    return _map2(whole, part, put)
+    return _map2(tree, rows, put)
 
 
 def merge(mask: Mask, yes: T, no: T) -> T:

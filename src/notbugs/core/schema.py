@@ -1,7 +1,7 @@
-"""JSON read against a schema.
+"""Validation of JSON against a schema.
 
-A schema is a type. A frozen dataclass names every key of its object: any other is refused. A
-`TypedDict` names those that must be right, and keeps what else is there.
+A schema is a type. A frozen dataclass lists every key of its object: unknown keys are refused.
+A `TypedDict` lists the keys that are checked, and keeps all others.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ from notbugs.core.strict_json import SchemaError, parse_json, received
 
 T = TypeVar("T")
 PART = "part"
-"""The key under which an object says which class it is one of."""
-WORDS: Mapping[Any, str] = {
+"""The key that names the class of an object."""
+TYPE_NAMES: Mapping[Any, str] = {
     bool: "true or false",
     int: "an integer",
     float: "a finite number",
@@ -27,17 +27,17 @@ WORDS: Mapping[Any, str] = {
     types.NoneType: "null",
 }
 REST: Mapping[str, bool] = {"rest": True}
-"""The metadata of a dataclass's field that takes all keys that no other field names, as a dict."""
+"""The metadata of the dataclass field that collects all unknown keys, as a dict."""
 
 
 def fit(kind: type[T] | types.GenericAlias, value: Any, *, parts: Mapping[str, type] = {}) -> T:
-    """The value that JSON gave, as a `kind`.
+    """A value parsed from JSON, validated and converted to `kind`.
 
     - `kind`: a dataclass, a `TypedDict`, or a type made of bool, int, float (integers are numbers
       too), str, None, `list`, `tuple`, `dict[str, ...]`, `Literal`, unions and `Any`
     - `parts`: classes by name; an object where one of them belongs names it under `part`
 
-    **Raises** SchemaError: the place as a path, what was expected there, what was received.
+    **Raises** SchemaError with the path of the value, what was expected and what was received.
     """
     return _Fitting(parts).fit(kind, value, "")
 
@@ -50,10 +50,10 @@ def read_json(
     remedy: str,
     error: type[NotbugsError] = DataError,
 ) -> T:
-    """What a JSON text holds, as a `kind` (see `fit`).
+    """Parses a JSON text and converts it to `kind` (see `fit`).
 
-    - `of`: whose text it is, for the message: "the description in 'model.safetensors'"
-    - `remedy`, `error`: how the message ends, and its class
+    - `of`: what the text is, for the message: "the description in 'model.safetensors'"
+    - `remedy`, `error`: the end of the error message, and its class
 
     **Raises** `error` where it cannot be read or does not fit.
     """
@@ -70,7 +70,7 @@ def read_json_file(
     remedy: str,
     error: type[NotbugsError] = DataError,
 ) -> T:
-    """What a JSON file holds, as a `kind` (see `fit`).
+    """Reads a JSON file and converts it to `kind` (see `fit`).
 
     **Raises** `error` where it is missing, cannot be read or does not fit.
     """
@@ -83,7 +83,7 @@ def read_json_file(
 
 @dataclasses.dataclass(frozen=True)
 class _Fitting:
-    """Values brought to their types, place by place."""
+    """Validates values recursively; `place` is the path of a value."""
 
     parts: Mapping[str, type]
 
@@ -101,9 +101,9 @@ class _Fitting:
         if origin in (dict, Mapping):
             pairs = _object(kind, value, place).items()
             return {k: self.fit(inner[1], v, f"{place}/{k}") for k, v in pairs}
-        if kind in WORDS:
+        if kind in TYPE_NAMES:
             return _plain(kind, value, place)
-        return self._made(kind, _object(kind, value, place), place)
+        return self._instance(kind, _object(kind, value, place), place)
 
     def _one_of(self, kinds: Sequence[Any], value: Any, place: str) -> Any:
         wrong: SchemaError | None = None
@@ -111,44 +111,44 @@ class _Fitting:
             try:
                 return self.fit(kind, value, place)
             except SchemaError as error:
-                # What is wrong inside says more than that none of them fits.
+                # An error inside a value says more than that no type fits.
                 if wrong is None and error.place != place:
                     wrong = error
-        raise wrong or _mismatch(place, " or ".join(_words(k) for k in kinds), value)
+        raise wrong or _mismatch(place, " or ".join(_type_name(k) for k in kinds), value)
 
     def _list(self, kind: Any, value: Any, place: str) -> Any:
-        made, inner = typing.get_origin(kind), typing.get_args(kind)
+        container, inner = typing.get_origin(kind), typing.get_args(kind)
         if not isinstance(value, list):
             _refuse(place, kind, value)
         values = cast("list[Any]", value)
-        fixed = made is tuple and inner[-1] is not Ellipsis
+        fixed = container is tuple and inner[-1] is not Ellipsis
         if fixed and len(values) != len(inner):
             raise _mismatch(place, f"{len(inner)} entries", values)
         kinds = inner if fixed else [inner[0]] * len(values)
         pairs = enumerate(zip(kinds, values, strict=True))
-        found = [self.fit(k, v, f"{place}/{i}") for i, (k, v) in pairs]
-        return tuple(found) if made is tuple else found
+        items = [self.fit(k, v, f"{place}/{i}") for i, (k, v) in pairs]
+        return tuple(items) if container is tuple else items
 
-    def _made(self, kind: Any, values: Mapping[str, Any], place: str) -> Any:
-        """An object as a class of ours, or as a `TypedDict`."""
+    def _instance(self, kind: Any, values: Mapping[str, Any], place: str) -> Any:
+        """An object as a dataclass or as a `TypedDict`."""
         if any(issubclass(part, kind) for part in self.parts.values()):
             kind, values = self._part(kind, values, place)
         keys = _keys(kind)
         for name in keys.required:
             if name not in values:
-                raise _mismatch(f"{place}/{name}", _words(keys.hints[name]))
+                raise _mismatch(f"{place}/{name}", _type_name(keys.hints[name]))
         known = {k: v for k, v in values.items() if k in keys.hints}
         others = {k: v for k, v in values.items() if k not in keys.hints}
-        found = {k: self.fit(keys.hints[k], v, f"{place}/{k}") for k, v in known.items()}
+        fields = {k: self.fit(keys.hints[k], v, f"{place}/{k}") for k, v in known.items()}
         if typing.is_typeddict(kind):
-            return found | others
+            return fields | others
         if keys.rest is not None:
-            found[keys.rest[0]] = self.fit(keys.rest[1], others, place)
+            fields[keys.rest[0]] = self.fit(keys.rest[1], others, place)
         elif others:
             name = next(iter(others))
             raise SchemaError(f"expected no such key{_near(name, keys.hints)}", f"{place}/{name}")
         try:
-            return kind(**found)
+            return kind(**fields)
         except (ValueError, TypeError) as error:
             raise SchemaError(str(error).rstrip("."), place) from error
 
@@ -165,9 +165,9 @@ class _Fitting:
 
 @dataclasses.dataclass(frozen=True)
 class _Keys:
-    """The keys of a class with their types, and those that must be there.
+    """The keys of a class with their types, and the required ones.
 
-    `rest` is the field that takes all others, with its type, where there is one.
+    `rest` is the field that collects unknown keys, with its type, if there is one.
     """
 
     hints: Mapping[str, Any]
@@ -189,10 +189,10 @@ def _keys(kind: Any) -> _Keys:
 
 
 def _plain(kind: Any, value: Any, place: str) -> Any:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if kind is float and whole:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if kind is float and is_integer:
         return float(value)
-    fits = whole if kind is int else isinstance(value, kind)
+    fits = is_integer if kind is int else isinstance(value, kind)
     return value if fits else _refuse(place, kind, value)
 
 
@@ -203,7 +203,7 @@ def _object(kind: Any, value: Any, place: str) -> Mapping[str, Any]:
 
 
 def _refuse(place: str, kind: Any, value: Any) -> NoReturn:
-    raise _mismatch(place, _words(kind), value)
+    raise _mismatch(place, _type_name(kind), value)
 
 
 def _mismatch(place: str, expected: str, *given: Any) -> SchemaError:
@@ -211,12 +211,12 @@ def _mismatch(place: str, expected: str, *given: Any) -> SchemaError:
     return SchemaError(f"expected {expected}, got {got}", place)
 
 
-def _words(kind: Any) -> str:
+def _type_name(kind: Any) -> str:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if kind in WORDS:
-        return WORDS[kind]
+    if kind in TYPE_NAMES:
+        return TYPE_NAMES[kind]
     if origin in (Union, types.UnionType):
-        return " or ".join(_words(k) for k in inner)
+        return " or ".join(_type_name(k) for k in inner)
     if origin is Literal:
         return " or ".join(received(k) for k in inner)
     if origin in (list, tuple, Sequence):
@@ -225,5 +225,5 @@ def _words(kind: Any) -> str:
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""

@@ -1,4 +1,4 @@
-"""JSON as text: written so that every reader can read it, and read without surprises."""
+"""Strict JSON: written to the standard, and read with limits on depth, numbers and text."""
 
 import json
 import math
@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 DEPTH = 64
-"""Levels of lists and objects inside each other that are read."""
+"""The deepest nesting of lists and objects that is read."""
 LARGEST = 2**63
-"""Integers are read below this, as every other reader of JSON and every tensor holds them."""
+"""Integers must be smaller than this, so that they fit into 64 bits."""
 
 
 class SchemaError(ValueError):
-    """JSON that cannot be read, or does not fit its schema.
+    """JSON that cannot be parsed, or does not match its schema.
 
-    `place` is the path of the value at fault, such as /recipe/epochs; None where the text is no
+    `place` is the path of the invalid value, such as /recipe/epochs; None where the text is not
     JSON. The message begins with it.
     """
 
@@ -33,7 +33,7 @@ def to_json(value: Any, *, indent: int | None = None, sort_keys: bool = False) -
 
 
 def finite(value: Any) -> Any:
-    """The value with each number that is not finite made None; tuples become lists."""
+    """The value with every non-finite number replaced by None; tuples become lists."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
@@ -44,10 +44,10 @@ def finite(value: Any) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What a JSON text holds.
+    """Parses a JSON text.
 
-    **Raises** SchemaError for what is no JSON, NaN and infinity among it, for numbers too large
-    to hold, keys that come twice, text that is no Unicode, and nesting deeper than `DEPTH`.
+    **Raises** SchemaError for invalid JSON (NaN and infinity are invalid), numbers that are too
+    large, duplicate keys, text that is not Unicode, and nesting deeper than `DEPTH`.
     """
     try:
         value = json.loads(
@@ -72,12 +72,12 @@ def _integer(digits: str) -> int:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise SchemaError(f"expected each key once, got {received(twice)} twice")
-    return found
+        duplicate = next(key for key in keys if keys.count(key) > 1)
+        raise SchemaError(f"expected each key once, got {received(duplicate)} twice")
+    return unique
 
 
 def _too_deep() -> SchemaError:
@@ -85,14 +85,14 @@ def _too_deep() -> SchemaError:
 
 
 def _check_inside(value: Any) -> None:
-    """Refuses nesting that would exhaust the stack, and numbers and text that no file can hold."""
+    """Refuses deep nesting, non-finite numbers, and text that cannot be encoded."""
     level: list[tuple[str, Any]] = [("", value)]
     for _ in range(DEPTH):
-        for place, one in level:
-            if isinstance(one, float) and not math.isfinite(one):
-                raise SchemaError(f"expected a finite number, got {json.dumps(one)}", place)
-            if isinstance(one, str) and not one.isascii():
-                _check_text(one, place)
+        for place, item in level:
+            if isinstance(item, float) and not math.isfinite(item):
+                raise SchemaError(f"expected a finite number, got {json.dumps(item)}", place)
+            if isinstance(item, str) and not item.isascii():
+                _check_text(item, place)
         level = [inner for place, outer in level for inner in _inside(outer, place)]
         if not level:
             return
@@ -100,7 +100,7 @@ def _check_inside(value: Any) -> None:
 
 
 def _inside(value: Any, place: str) -> Iterable[tuple[str, Any]]:
-    """The keys and values of an object, or the entries of a list, each with its place."""
+    """The keys and values of an object, or the entries of a list, each with its path."""
     if isinstance(value, dict):
         for key, inner in cast("dict[str, Any]", value).items():
             yield place, key
@@ -118,7 +118,7 @@ def _check_text(text: str, place: str) -> None:
 
 
 def received(value: Any) -> str:
-    """A value as an error names it."""
+    """A short description of a value for an error message."""
     if isinstance(value, list):
         return f"a list of {len(cast('list[Any]', value))}"
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Shape-annotated aliases for the tensors that every room passes around.
+"""Shape-annotated aliases for the tensors that are passed between packages.
 
 `n` is the number of rows (images); `*chw` is whatever follows it (channels, height,
 width for an image); `k` is the number of classes; `d` the width of an embedding.
@@ -19,4 +19,4 @@ Logits: TypeAlias = Float[Tensor, "n k"]
 Embeddings: TypeAlias = Float[Tensor, "n d"]
 
 RowTree: TypeAlias = Mapping[str, Tensor]
-"""A flat mapping of per-row tensors: whatever belongs to a row travels with it."""
+"""A flat mapping of per-row tensors, which are selected together with the rows."""

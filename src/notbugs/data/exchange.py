@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core.errors import DataError, bad_value, check_dense
-from notbugs.core.limits import CLASSES, beyond_memory
+from notbugs.core.limits import CLASSES, memory_shortage
 from notbugs.core.schema import read_json
 from notbugs.core.strict_json import to_json
 from notbugs.data.dataset import JSON, ImageData
@@ -122,7 +122,7 @@ def _npz_arrays(path: Path) -> dict[str, Any]:
                 raise ValueError("it is a single array")
             # The directory's sizes bound what is unpacked, whatever the arrays' headers say.
             directory = [] if archive.zip is None else archive.zip.infolist()
-            if lacking := beyond_memory(sum(info.file_size for info in directory)):
+            if lacking := memory_shortage(sum(info.file_size for info in directory)):
                 raise ValueError(lacking)
             return {key: archive[key] for key in archive.files}
     except Exception as error:  # NumPy and zipfile raise nearly anything for a bad file

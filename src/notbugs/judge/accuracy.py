@@ -5,8 +5,8 @@ from torch import Tensor
 
 from notbugs.attacks.neighbours import ROWS, check_rows
 from notbugs.core import processes
-from notbugs.core.draws import own_draws
 from notbugs.core.errors import check_count, check_labels
+from notbugs.core.global_rng import fork_global_rng
 from notbugs.core.types import Labels, Mask
 from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen, predicted_clean, prepared
@@ -21,7 +21,7 @@ def accuracy(
 
     **Raises** ValueError for a model whose logits of an image depend on its neighbours.
     """
-    with frozen(model), own_draws(model.device, "accuracy"):
+    with frozen(model), fork_global_rng(model.device, "accuracy"):
         few = data.pixels(slice(0, ROWS)).to(model.device)
         check_rows(model, few, clean_logits(model, few))
     return percent_right(model, data, labels, batch_size=batch_size)

@@ -256,7 +256,7 @@ class _Run:
             if own < len(batches):
                 index = batches[own]
                 found = self._batch(i, attack, index, keys[index])
-            for told in _at_once(processes.everyone(found)):
+            for told in _at_once(processes.all_gather(found)):
                 self.ledger.note(i, told, stage=stage)
             yield min((first + several) / len(batches), 1.0)
 

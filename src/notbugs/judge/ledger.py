@@ -15,9 +15,9 @@ from torch import nn
 
 from notbugs.attacks import AbstractAttack
 from notbugs.core import processes
-from notbugs.core.digests import bytes_of, sealed, unsealed
-from notbugs.core.draws import own_draws
+from notbugs.core.digests import tensor_bytes, verify_digest, with_digest
 from notbugs.core.errors import StoreError
+from notbugs.core.global_rng import fork_global_rng
 from notbugs.core.schema import fit
 from notbugs.core.strict_json import parse_json
 from notbugs.data import ImageData
@@ -51,14 +51,14 @@ def identity(
         digest.update(described(attack).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(bytes_of(tensor))
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 
 def _manner(model: Classifier, data: ImageData) -> str:
     """How a model prints, and what it says of the first images, up to rounding."""
     x = data.pixels(slice(0, GLANCE)).to(model.device)
-    with frozen(model), torch.no_grad(), own_draws(x.device, "identity"):
+    with frozen(model), torch.no_grad(), fork_global_rng(x.device, "identity"):
         said = model.logits(x)
     top = said.topk(2, dim=1).values
     figures = (spread_of(said), top[:, 0], top[:, 0] - top[:, 1])
@@ -105,7 +105,7 @@ def _told(part: object, tell: Callable[[object], str]) -> str | None:
         return repr(part)
     if isinstance(part, (torch.Tensor, np.ndarray)):
         tensor = torch.as_tensor(part)
-        return f"{tuple(tensor.shape)}:{hashlib.sha256(bytes_of(tensor)).hexdigest()}"
+        return f"{tuple(tensor.shape)}:{hashlib.sha256(tensor_bytes(tensor)).hexdigest()}"
     if isinstance(part, nn.Module):
         return f"{part!r}{tell(dict(part.state_dict()))}"
     if isinstance(part, partial):
@@ -218,7 +218,7 @@ def _read(path: Path) -> Kept:
     **Raises** StoreError.
     """
     try:
-        return fit(Kept, unsealed(parse_json(path.read_bytes())))
+        return fit(Kept, verify_digest(parse_json(path.read_bytes())))
     except (OSError, ValueError) as error:
         raise StoreError(
             f"'{path}' is not the saved state of an evaluation, or is damaged ({error}). {REMEDY}"
@@ -344,7 +344,7 @@ class Ledger:
         if self._path is None:
             return
         kept = {k: v for k, v in asdict(self).items() if not k.startswith("_")}
-        whole = sealed({"identity": self._identity, **kept})
+        whole = with_digest({"identity": self._identity, **kept})
         write_json(self._path, whole, indent=None)
 
     def verdict(self, threat: Threat, names: Sequence[str], copies: Sequence[str]) -> Verdict:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import torch
 
 from notbugs.core.errors import bad_value, unknown_name
-from notbugs.core.limits import DEPTH, WIDTH, beyond_memory
+from notbugs.core.limits import DEPTH, WIDTH, memory_shortage
 from notbugs.models.airbench import airbench
 from notbugs.models.carlini import carlini
 from notbugs.models.classifier import JSON, Classifier, Shape, check_shape
@@ -144,7 +144,7 @@ def _check_size(name: str, shape: Shape, classes: int, options: Mapping[str, JSO
     try:
         with torch.device("meta"):
             made = ARCHITECTURES[name](shape, classes, **options)
-        lacking = beyond_memory(sum(p.numel() * p.element_size() for p in made.parameters()))
+        lacking = memory_shortage(sum(p.numel() * p.element_size() for p in made.parameters()))
     except RuntimeError as error:  # more entries than can be counted
         lacking = str(error)
     if lacking:

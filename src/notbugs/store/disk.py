@@ -1,4 +1,4 @@
-"""The store's dealings with the disk: whose folder it is, locks, flushing, what went wrong."""
+"""The store's file-system layer: ownership of the folder, locks, fsync and error messages."""
 
 import contextlib
 import errno
@@ -17,23 +17,23 @@ from notbugs.core.schema import REST, fit
 from notbugs.core.strict_json import SchemaError, parse_json, to_json
 
 MARKER = "notbugs-store.json"
-OWN = ("partial", "locks")
+SUBFOLDERS = ("partial", "locks")
 FORMAT = 1
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
 class Marker:
-    """What a store's marker says."""
+    """The content of a store's marker file."""
 
     format: int = 1
     others: dict[str, Any] = field(default_factory=dict[str, Any], metadata=REST)
 
 
-def claim(root: Path) -> None:
-    """Makes the folder a store, unless it is somebody else's."""
+def mark_as_store(root: Path) -> None:
+    """Makes the folder a store; refuses a folder that holds other files."""
     if not (root / MARKER).exists():
-        _mark(root)
+        _create(root)
         return
     _check_format(root / MARKER)
     probe = root / f".probe-{secrets.token_hex(4)}"
@@ -41,22 +41,22 @@ def claim(root: Path) -> None:
     probe.unlink()
 
 
-def remain(root: Path) -> None:
-    """Marks a store anew whose folder was deleted under a run, so that later runs know it."""
+def restore_marker(root: Path) -> None:
+    """Writes the marker again if the folder was deleted during a run, for later runs."""
     if not (root / MARKER).exists():
         _write_marker(root)
 
 
 def is_store(folder: Path) -> bool:
-    """Whether a folder holds a store, the unfinished work of one, or nothing."""
+    """Whether a folder holds a store, unfinished work of a store, or nothing."""
     if not folder.is_dir():
         return False
-    # A killed run whose folder had been deleted under it leaves no marker.
-    others = any(e.name not in OWN and not e.name.startswith(".") for e in folder.iterdir())
-    return not others or (folder / MARKER).exists()  # another process may just have claimed it
+    # A run that was killed after its folder had been deleted leaves no marker.
+    others = any(e.name not in SUBFOLDERS and not e.name.startswith(".") for e in folder.iterdir())
+    return not others or (folder / MARKER).exists()  # another process may just have marked it
 
 
-def _mark(root: Path) -> None:
+def _create(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
     if not is_store(root):
         raise StoreError(
@@ -74,7 +74,7 @@ def _write_marker(root: Path) -> None:
 
 
 def _check_format(marker: Path) -> None:
-    """Refuses a store that a later version laid out; a marker without a number is format 1."""
+    """Refuses a store written by a later version; a marker without a number is format 1."""
     try:
         number = fit(Marker, parse_json(marker.read_bytes())).format
     except SchemaError as error:
@@ -91,34 +91,34 @@ def _check_format(marker: Path) -> None:
 
 @contextmanager
 def disk_errors(root: Path) -> Generator[None, None, None]:
-    """Operating-system errors as a `StoreError` that names the folder and a remedy."""
+    """Turns an OSError into a `StoreError` that names the folder and a remedy."""
     try:
         yield
     except OSError as error:
-        raise explained(error, root) from error
+        raise as_store_error(error, root) from error
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether the error says that the disk or the quota is full, in any library's words."""
+    """Whether the error says that the disk or the quota is full, whichever library raised it."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in NO_SPACE
     return any(os.strerror(number) in str(error) for number in NO_SPACE)
 
 
-def concerns(error: OSError, root: Path) -> bool:
-    """Whether an operating-system error is about this store: no space, or a file of its own."""
+def is_about_store(error: OSError, root: Path) -> bool:
+    """Whether an OSError concerns this store: no space left, or one of the store's files."""
     if is_full(error):
         return True
     names = (error.filename, error.filename2)
     return any(isinstance(name, str) and Path(name).is_relative_to(root) for name in names)
 
 
-def explained(error: OSError, root: Path) -> StoreError:
-    """The `StoreError` that an operating-system error on this store amounts to."""
+def as_store_error(error: OSError, root: Path) -> StoreError:
+    """The `StoreError` for an OSError that concerns this store."""
     if is_full(error):
         return StoreError(
             f"No space left for '{root}'. Free some, or choose another disk with --store; "
-            "finished work is kept and a new run goes on from it."
+            "finished work is kept and a new run resumes from it."
         )
     return StoreError(
         f"Cannot write to '{root}': {error.strerror or error}. Choose a folder you may write to."
@@ -126,7 +126,7 @@ def explained(error: OSError, root: Path) -> StoreError:
 
 
 def acquire(descriptor: int, on_wait: Callable[[], None]) -> None:
-    """Locks the open file, calling `on_wait` again and again while another process holds it."""
+    """Locks the open file, calling `on_wait` repeatedly while another process holds the lock."""
     while True:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,8 +135,8 @@ def acquire(descriptor: int, on_wait: Callable[[], None]) -> None:
         time.sleep(0.2)
 
 
-def settle(folder: Path) -> None:
-    """Brings all that lies in the folder to the disk itself: it outlives a power cut."""
+def fsync_tree(folder: Path) -> None:
+    """Calls fsync on every file and folder in `folder`, so that they survive a power cut."""
     for path in [*folder.rglob("*"), folder]:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             continue

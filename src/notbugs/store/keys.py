@@ -1,4 +1,4 @@
-"""Content addresses: the same question always has the same key."""
+"""Content addresses: equal configurations always have the same key."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from notbugs.core.errors import bad_type, bad_value
 
 
 def canonical(value: Any, where: str = "config") -> Any:
-    """`value` as plain JSON: tuples become lists, whole structure checked.
+    """`value` as plain JSON: tuples become lists, and the whole structure is checked.
 
     **Raises** TypeError or ValueError naming the field that has no canonical form (a
     path, a tensor, bytes, a number that is not finite, a name that is not a string).
@@ -25,8 +25,8 @@ def canonical(value: Any, where: str = "config") -> Any:
         items = cast("Mapping[Any, Any]", value).items()
         return {_name(name, where): canonical(inner, f"{where}.{name}") for name, inner in items}
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
-        whole = cast("Sequence[Any]", value)
-        return [canonical(inner, f"{where}[{i}]") for i, inner in enumerate(whole)]
+        entries = cast("Sequence[Any]", value)
+        return [canonical(inner, f"{where}[{i}]") for i, inner in enumerate(entries)]
     raise bad_type(where, "made of numbers, strings, lists and mappings", value)
 
 
@@ -37,12 +37,12 @@ def _name(name: Any, where: str) -> str:
 
 
 def key_of(kind: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """The key of a result: 32 hex digits over kind, producer version, config and input keys."""
-    whole = {
+    """The key of a result: 32 hex digits of a hash of kind, version, config and input keys."""
+    content = {
         "kind": kind,
         "version": version,
         "config": canonical(config),
         "inputs": canonical(inputs, "inputs"),
     }
-    text = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Makes the stages of a graph that the store does not hold, in worker processes."""
+"""Computes the stages of a graph that the store does not hold, in worker processes."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from notbugs.core.errors import check_count
-from notbugs.store.crew import Crew
 from notbugs.store.graph import Graph
+from notbugs.store.pool import WorkerPool
 from notbugs.store.stages import Observer, Stage
 from notbugs.store.store import Store
 from notbugs.store.worker import job_of, make
@@ -15,15 +15,15 @@ from notbugs.store.worker import job_of, make
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did: stages made and found, and the seconds of work behind both.
+    """What a run did: stages computed and taken from the store, and the seconds of both.
 
-    Found is what an earlier run left in the store, and what another process finished
-    while this one waited for it. The seconds of a stage's earlier, failed attempts count
-    as from the store.
+    `cached` counts results of earlier runs, and those that another process finished while
+    this one waited. The seconds of a stage's earlier, failed attempts count as from the
+    store.
     """
 
-    made: int
-    found: int
+    computed: int
+    cached: int
     seconds_worked: float
     seconds_from_store: float
     seconds_wall: float
@@ -37,32 +37,34 @@ def run_stages(
     threads: int = 1,
     observer: Observer,
 ) -> RunSummary:
-    """Makes every stage that `targets` need and the store lacks.
+    """Computes every stage that `targets` need and the store lacks.
 
-    - `workers`: processes; 0 works in this one (for a GPU, or to debug)
+    - `workers`: worker processes; 0 computes in this process (for a GPU, or to debug)
     - `threads`: torch threads of each worker
 
-    The error of a stage is raised here, with the stage's label as a note; finished work
-    stays in the store. **Raises** ValueError for `workers` below 0 or `threads` below 1,
+    A stage's error is raised with the stage's label as a note; finished work stays in the
+    store. **Raises** ValueError for `workers` below 0 or `threads` below 1,
     StoreError when a worker dies or the store cannot be written.
     """
     check_count(workers, "workers", 0, "0 works in this process.")
     check_count(threads, "threads")
     graph, began = Graph(targets, store), time.perf_counter()
-    observer.planned(len(graph.left), sum(s.cost for s in graph.left.values()), len(graph.found))
+    observer.planned(
+        len(graph.pending), sum(s.cost for s in graph.pending.values()), len(graph.cached)
+    )
     for stage, fault in graph.damaged:
         observer.noticed(stage, f"Its stored result is damaged ({fault}); it is made again.")
-    crew = Crew(store, min(workers, len(graph.left)), threads)
-    with crew.at_work() if workers else _nobody():
-        while graph.left:
+    pool = WorkerPool(store, min(workers, len(graph.pending)), threads)
+    with pool.running() if workers else _no_pool():
+        while graph.pending:
             if workers:
-                crew.advance(graph, observer)
+                pool.advance(graph, observer)
             else:
-                _here(graph, store, observer)
+                _make_in_process(graph, store, observer)
     done = graph.done
     return RunSummary(
-        made=done.made,
-        found=done.found,
+        computed=done.computed,
+        cached=done.cached,
         seconds_worked=done.worked,
         seconds_from_store=done.earlier,
         seconds_wall=time.perf_counter() - began,
@@ -70,12 +72,12 @@ def run_stages(
 
 
 @contextmanager
-def _nobody() -> Generator[None, None, None]:
+def _no_pool() -> Generator[None, None, None]:
     yield
 
 
-def _here(graph: Graph, store: Store, observer: Observer) -> None:
-    """Makes one stage in this process."""
+def _make_in_process(graph: Graph, store: Store, observer: Observer) -> None:
+    """Computes one stage in this process."""
     stage = graph.next()
     if stage is None:
         raise RuntimeError("The graph of stages has a cycle.")

@@ -1,4 +1,4 @@
-"""A computation as a graph of stages, each with a key that follows from all it depends on."""
+"""A computation as a graph of stages, each with a key derived from everything it depends on."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ from notbugs.store.keys import key_of
 
 @dataclass
 class StageContext:
-    """What a producer gets: its settings, its inputs' folders, a folder to write to.
+    """The arguments of a producer: its settings, its inputs' folders, a folder to write to.
 
-    `work` may hold what a killed run left there, a checkpoint for example. `progress`
-    takes the fraction done, 0..1, `notice` a sentence that the user should read.
+    `work` may hold files of a killed run, such as a checkpoint. `progress` takes the
+    fraction done, 0..1; `notice` takes a sentence that is shown to the user.
     """
 
     config: Mapping[str, Any]
@@ -31,15 +31,15 @@ Producer = Callable[[StageContext], None]
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One result and how to make it.
+    """One result and how to compute it.
 
     - `kind` groups results in the store; `label` is what a progress display shows
     - `producer`: a module-level function, so that a worker process can find it
     - `version`: raised when the producer changes what it computes
-    - `config`: all that determines the result; `settings`: what does not (a data
-      folder, a device)
-    - `inputs`: the stages whose results it reads; their keys enter this one's
-    - `cost`: relative work, for time left and for the order of work
+    - `config`: everything that determines the result; `settings`: what does not change it (a
+      data folder, a device)
+    - `inputs`: the stages whose results it reads; their keys enter this stage's key
+    - `cost`: relative work, to estimate the time left and to schedule
     """
 
     kind: str
@@ -74,29 +74,29 @@ class Stage:
 
 @runtime_checkable
 class Observer(Protocol):
-    """Who is told how a run goes on."""
+    """Receives the progress of a run."""
 
     def planned(self, total: int, cost: float, stored: int) -> None:
         """Once, before work starts: stages to make, their cost, stages found in the store."""
 
     def started(self, stage: Stage) -> None:
-        """A worker took the stage up."""
+        """A worker started the stage."""
 
     def progressed(self, stage: Stage, fraction: float) -> None:
         """A fraction 0..1 of the stage is done."""
 
     def waiting(self, stage: Stage) -> None:
-        """Another process is making the stage; it is waited for."""
+        """Another process is computing the stage, and this one waits for it."""
 
     def noticed(self, stage: Stage, text: str) -> None:
-        """Something about the stage that the user should read: damage, for example."""
+        """A message about the stage for the user, such as damage to a stored result."""
 
     def finished(self, stage: Stage, seconds: float) -> None:
         """The stage is in the store."""
 
 
 class SilentObserver:
-    """Says nothing."""
+    """Ignores all progress."""
 
     def planned(self, total: int, cost: float, stored: int) -> None:
         return None
@@ -118,26 +118,26 @@ class SilentObserver:
 
 
 def in_order(targets: Iterable[Stage]) -> list[Stage]:
-    """All stages that the targets need, each once by key, inputs before what needs them."""
-    found: dict[str, Stage] = {}
+    """All stages that the targets need in topological order, each key once."""
+    ordered: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:
-        if stage.key in found:
+        if stage.key in ordered:
             return
         for inner in stage.inputs.values():
             visit(inner)
-        found[stage.key] = stage
+        ordered[stage.key] = stage
 
     for target in targets:
         visit(target)
-    return list(found.values())
+    return list(ordered.values())
 
 
 def path_costs(stages: Iterable[Stage]) -> dict[str, float]:
-    """For each key, the cost of the longest chain of stages that begins with it."""
-    ordered = list(stages)
-    longest = {stage.key: stage.cost for stage in ordered}
-    for stage in reversed(ordered):
+    """For each key, the cost of the costliest chain of stages that begins with it."""
+    stages_in_order = list(stages)
+    longest = {stage.key: stage.cost for stage in stages_in_order}
+    for stage in reversed(stages_in_order):
         for inner in stage.inputs.values():
             if inner.key in longest:
                 longest[inner.key] = max(longest[inner.key], inner.cost + longest[stage.key])

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from notbugs.core.digests import sealed, unsealed
+from notbugs.core.digests import verify_digest, with_digest
 from notbugs.core.errors import StoreError
 from notbugs.core.schema import fit
 from notbugs.core.strict_json import parse_json, to_json
 from notbugs.store.digests import Digests
-from notbugs.store.disk import acquire, claim, disk_errors, remain, settle
+from notbugs.store.disk import acquire, disk_errors, fsync_tree, mark_as_store, restore_marker
 from notbugs.store.keys import canonical
 
 META = "meta.json"
 
 
 class Meta(TypedDict):
-    """What is noted beside a result, as far as it is read again."""
+    """The metadata of a result, as far as it is read again."""
 
     kind: str
     key: str
@@ -30,7 +30,7 @@ class Meta(TypedDict):
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished result: its folder and the facts noted beside it."""
+    """A finished result: its folder and its metadata."""
 
     kind: str
     key: str
@@ -39,19 +39,19 @@ class Entry:
 
     @property
     def seconds(self) -> float:
-        """How long making it took."""
+        """How long computing it took."""
         return float(self.meta["seconds"])
 
 
 class Store:
     """A folder of finished results, `KIND/KEY/`, and of unfinished ones, `partial/KIND/KEY/`.
 
-    A result appears whole or not at all: it is made in its partial folder, which
-    survives a kill so that a producer can leave checkpoints there, and renamed at the
-    end. A lock for each key keeps two processes from making the same thing twice.
+    Results appear atomically: a result is written to its partial folder, which survives a
+    kill so that a producer can leave checkpoints there, and is renamed at the end. A lock
+    for each key keeps two processes from computing the same result.
 
-    A result holds the digests of its files, its kind and its key, and a digest of all that.
-    One that is not what it was when it was stored counts as absent.
+    A result's metadata holds its kind, its key, the digests of its files and a digest of
+    itself. A result that has changed since it was stored counts as absent.
     """
 
     def __init__(self, root: Path) -> None:
@@ -61,17 +61,17 @@ class Store:
         """
         self.root, self._digests = root, Digests()
         with disk_errors(root):
-            claim(root)
+            mark_as_store(root)
 
     def find(self, kind: str, key: str) -> Entry | None:
-        """The finished result, or None; one that `fault` finds fault with counts as absent."""
-        found = self._checked(kind, key)
-        return found if isinstance(found, Entry) else None
+        """The finished result; None where it is absent or damaged."""
+        result = self._checked(kind, key)
+        return result if isinstance(result, Entry) else None
 
     def fault(self, kind: str, key: str) -> str | None:
-        """What is wrong with a result that is there, in words; None where nothing is."""
-        found = self._checked(kind, key)
-        return found if isinstance(found, str) else None
+        """What is wrong with a stored result, as text; None where it is intact or absent."""
+        result = self._checked(kind, key)
+        return result if isinstance(result, str) else None
 
     def get(self, kind: str, key: str) -> Entry:
         """The finished result.
@@ -91,10 +91,10 @@ class Store:
         if not path.exists():
             return None
         try:
-            meta = fit(Meta, unsealed(parse_json((path / META).read_bytes())))
+            meta = fit(Meta, verify_digest(parse_json((path / META).read_bytes())))
             if (meta["kind"], meta["key"]) != (kind, key):
-                return f"it is that of {meta['kind']}/{meta['key']}"
-            return self._digests.differing(path, meta["files"]) or Entry(kind, key, path, meta)
+                return f"it belongs to {meta['kind']}/{meta['key']}"
+            return self._digests.first_mismatch(path, meta["files"]) or Entry(kind, key, path, meta)
         except FileNotFoundError:
             return f"'{META}' is missing"
         except OSError as error:
@@ -113,11 +113,11 @@ class Store:
     def working(
         self, kind: str, key: str, on_wait: Callable[[], None] = lambda: None
     ) -> Generator[Path, None, None]:
-        """Holds the key's lock and gives its partial folder; `on_wait` is called while waiting."""
+        """Locks the key and yields its partial folder; `on_wait` is called while waiting."""
         work = self.root / "partial" / kind / key
         lock = self.root / "locks" / f"{kind}-{key}"
         with disk_errors(self.root):
-            remain(self.root)
+            restore_marker(self.root)
             lock.parent.mkdir(parents=True, exist_ok=True)
             handle = lock.open("w")
         with handle:
@@ -140,8 +140,8 @@ class Store:
     ) -> Entry:
         """Turns a partial folder into a finished result, atomically."""
         with disk_errors(self.root):
-            remain(self.root)
-            _tidy(work)
+            restore_marker(self.root)
+            _remove_leftovers(work)
             files = self._digests.of_folder(work)
         meta = {
             "kind": kind,
@@ -157,8 +157,8 @@ class Store:
         final = self.root / kind / key
         with disk_errors(self.root):
             final.parent.mkdir(parents=True, exist_ok=True)
-            (work / META).write_text(to_json(sealed(meta), indent=1))
-            settle(work)
+            (work / META).write_text(to_json(with_digest(meta), indent=1))
+            fsync_tree(work)
             if final.exists():  # a damaged one: `find` did not accept it
                 final.rename(self.root / "partial" / f"damaged-{key}-{secrets.token_hex(3)}")
             work.rename(final)
@@ -168,8 +168,8 @@ class Store:
         return entry
 
 
-def _tidy(work: Path) -> None:
-    """Removes what kills left in a partial folder: files half written, which are hidden."""
+def _remove_leftovers(work: Path) -> None:
+    """Removes the half-written files, which are hidden, that killed runs left in a folder."""
     for path in [*work.rglob(".*"), work / META]:
         if path.is_file():
             path.unlink()

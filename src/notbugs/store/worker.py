@@ -1,4 +1,4 @@
-"""Where a stage is made: in this process, or in a worker that dies with its parent."""
+"""Computes a stage in this process, or in a worker process that dies with its parent."""
 
 import contextlib
 import errno
@@ -21,7 +21,7 @@ from notbugs.core.errors import DataError, NotbugsError
 from notbugs.core.memory import keep_freed_memory
 from notbugs.core.schema import read_json_file
 from notbugs.core.strict_json import to_json
-from notbugs.store.disk import concerns, explained, is_full
+from notbugs.store.disk import as_store_error, is_about_store, is_full
 from notbugs.store.stages import Stage, StageContext
 from notbugs.store.store import Entry, Store
 
@@ -31,7 +31,7 @@ ATTEMPTS = "attempt-seconds.json"
 
 @dataclass(frozen=True)
 class Job:
-    """A stage as it travels to a worker: only names, numbers and paths."""
+    """A stage in the form that is sent to a worker: only names, numbers and paths."""
 
     kind: str
     key: str
@@ -43,7 +43,7 @@ class Job:
 
 
 def job_of(stage: Stage) -> Job:
-    """The job that makes a stage."""
+    """The job that computes a stage."""
     return Job(
         kind=stage.kind,
         key=stage.key,
@@ -62,17 +62,17 @@ def make(
     waiting: Callable[[], None],
     notice: Callable[[str], None],
 ) -> tuple[Entry, float | None]:
-    """(the finished entry, the seconds this call worked); None: another process made it."""
+    """The finished entry and this call's seconds of work; None if another process did it."""
     with store.working(job.kind, job.key, waiting) as work:
-        found = store.find(job.kind, job.key)
-        if found is not None:
+        stored = store.find(job.kind, job.key)
+        if stored is not None:
             shutil.rmtree(work, ignore_errors=True)
-            return found, None
-        earlier, began = _earlier_seconds(work), time.perf_counter()
+            return stored, None
+        earlier, began = _seconds_of_earlier_attempts(work), time.perf_counter()
         try:
             _produce(store, job, work, _throttled(progress), notice)
         except BaseException:
-            _note_seconds(work, earlier + time.perf_counter() - began)
+            _record_seconds(work, earlier + time.perf_counter() - began)
             raise
         worked = time.perf_counter() - began
         (work / ATTEMPTS).unlink(missing_ok=True)
@@ -96,7 +96,7 @@ def _produce(
     progress: Callable[[float], None],
     notice: Callable[[str], None],
 ) -> None:
-    """Calls the producer; its error is the store's where the disk is the reason."""
+    """Calls the producer; raises a `StoreError` where the disk is the reason of its error."""
     context = StageContext(
         config=job.config,
         settings=job.settings,
@@ -109,19 +109,19 @@ def _produce(
     try:
         getattr(importlib.import_module(module), name)(context)
     except OSError as error:
-        if not concerns(error, store.root):
+        if not is_about_store(error, store.root):
             raise
-        raise explained(error, store.root) from error
+        raise as_store_error(error, store.root) from error
     except NotbugsError:
         raise
-    except Exception as error:  # some writers tell of a full disk in errors of their own
+    except Exception as error:  # some writers raise their own errors for a full disk
         if not is_full(error):
             raise
-        raise explained(OSError(errno.ENOSPC, str(error)), store.root) from error
+        raise as_store_error(OSError(errno.ENOSPC, str(error)), store.root) from error
 
 
-def _earlier_seconds(work: Path) -> float:
-    """What earlier attempts that ended in an error took; a killed one left no note."""
+def _seconds_of_earlier_attempts(work: Path) -> float:
+    """Seconds of earlier attempts that ended in an error; killed ones left no record."""
     try:
         seconds = read_json_file(float, work / ATTEMPTS, remedy="")
     except DataError:
@@ -129,8 +129,8 @@ def _earlier_seconds(work: Path) -> float:
     return max(seconds, 0.0)
 
 
-def _note_seconds(work: Path, seconds: float) -> None:
-    with contextlib.suppress(OSError):  # the error under way matters more
+def _record_seconds(work: Path, seconds: float) -> None:
+    with contextlib.suppress(OSError):  # the error being raised matters more
         (work / ATTEMPTS).write_text(to_json(seconds))
 
 
@@ -148,8 +148,8 @@ def _throttled(progress: Callable[[float], None]) -> Callable[[float], None]:
 
 
 def serve(root: str, threads: int, pipe: "connection.Connection[Any, Any]") -> None:
-    """A worker's life: makes jobs until told to stop, and dies with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends its workers
+    """A worker's main loop: computes jobs until the pipe closes, and dies with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it, and ends its workers
     _die_with_parent()
     _set_threads(threads)
     keep_freed_memory()
@@ -164,7 +164,7 @@ def serve(root: str, threads: int, pipe: "connection.Connection[Any, Any]") -> N
                 lambda text: pipe.send(("notice", text)),
             )
             pipe.send(("done", (entry.seconds, worked)))
-        except KeyboardInterrupt:  # the parent ends its workers, and this one has saved its work
+        except KeyboardInterrupt:  # the parent ends its workers; this one has saved its work
             return
         except BaseException as error:
             pipe.send(("failed", (_portable(error), traceback.format_exc())))
@@ -178,7 +178,7 @@ def _next(pipe: "connection.Connection[Any, Any]") -> Job | None:
 
 
 def _portable(error: BaseException) -> BaseException | None:
-    """The error if it can cross to the parent, else None (its traceback always can)."""
+    """The error if it can be pickled, else None (its traceback always can)."""
     try:
         return pickle.loads(pickle.dumps(error))  # our own bytes, made one line above
     except Exception:
@@ -186,7 +186,7 @@ def _portable(error: BaseException) -> BaseException | None:
 
 
 def _die_with_parent() -> None:
-    """Without this, a worker of a killed run would go on and hold its locks."""
+    """Exits with the parent: else a worker of a killed run would keep running with its locks."""
     parent = parent_process()
     if parent is None:
         return

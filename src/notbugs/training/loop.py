@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from notbugs.core.draws import own_draws
 from notbugs.core.errors import TrainingError, bad_value
+from notbugs.core.global_rng import fork_global_rng
 from notbugs.data import ImageData, batches
 from notbugs.models import Classifier, prepare, prepared
 from notbugs.models.fast import check_mode
@@ -162,7 +162,7 @@ def estimate(model: Classifier, data: ImageData, recipe: Recipe) -> float:
     trial.model.train()
     index = next(batches(len(data), recipe.batch_size, seed=0, epoch=0, shuffle=False))
     seconds = 0.0
-    with own_draws(trial.device, "estimate"):
+    with fork_global_rng(trial.device, "estimate"):
         for _ in range(2):
             began = time.perf_counter()
             float(trial.step(recipe.epochs - 1, index.to(trial.device), recipe.lr))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from notbugs.core import processes
 from notbugs.core.errors import CheckpointError
-from notbugs.core.interrupts import Stopped, between_steps
+from notbugs.core.interrupts import Stopped, deferred_signals
 from notbugs.training import checkpoint
 from notbugs.training.checkpoint import Learner, State
 
@@ -50,7 +50,7 @@ class Saver:
         if self.path is None or processes.count() > 1:
             yield
             return
-        with between_steps() as self.received:
+        with deferred_signals() as self.received:
             yield
 
     def resumed(self) -> State | None:

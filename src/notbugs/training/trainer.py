@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core import processes, random
-from notbugs.core.draws import draw_from, own_draws
+from notbugs.core.global_rng import fork_global_rng, seed_global_rng
 from notbugs.data import DeviceData, ImageData, batches
 from notbugs.models import Classifier, half, synced
 from notbugs.models.airbench import fit_to, needs_fit
@@ -50,7 +50,7 @@ class Trainer:
         self.average = Average(model, recipe.average) if recipe.average else None
         self.per_epoch = len(data) // recipe.batch_size
         self._logits = compiled(half(model, recipe.precision), compile_mode)
-        with own_draws(self.device, "folded copy"):
+        with fork_global_rng(self.device, "folded copy"):
             self.folded_copy = self._new_copy(compile_mode)
         self._copy_follows = True
 
@@ -79,12 +79,12 @@ class Trainer:
         if state is None:
             self._fit_layers()
             state = State()
-        processes.made_alike(list(self.model.state_dict().values()))
+        processes.copy_from_first(list(self.model.state_dict().values()))
         while state.epoch < epochs and not state.stopped:
-            with own_draws(self.device, self._seed, "layers"), synced():
+            with fork_global_rng(self.device, self._seed, "layers"), synced():
                 row = self._epoch(state, saver, progress)
             # A model that is random in itself draws by the seed when it is evaluated, too.
-            draws = own_draws(self.device, self._seed, "watch", state.epoch)
+            draws = fork_global_rng(self.device, self._seed, "watch", state.epoch)
             state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
             with draws, nullcontext() if self.average is None else self.average.lent():
                 for check in checks:
@@ -121,7 +121,7 @@ class Trainer:
         for i, index in islice(enumerate(order), state.batch, None):
             step = epoch * n + i
             rate = recipe.rate(step, steps)
-            draw_from(self.device, self._seed, "layers", step, *own)
+            seed_global_rng(self.device, self._seed, "layers", step, *own)
             losses += self.step(epoch, index.to(self.device), rate)
             if i % 8 == 0:
                 progress((step + 1) / steps)

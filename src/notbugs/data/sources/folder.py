@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core.errors import DataError, DataWarning
-from notbugs.core.limits import beyond_memory
+from notbugs.core.limits import memory_shortage
 from notbugs.data.dataset import ImageData
 from notbugs.data.decoding import EXACT, SUFFIXES, Kind, common_mode, decoded, kind_of
 from notbugs.data.sources.source import Source, published, read_note
@@ -188,7 +188,7 @@ def _read_all(
 
 
 def _room_for(count: int, image: Tensor, folder: Path) -> Tensor:
-    if lacking := beyond_memory(count * image.numel()):
+    if lacking := memory_shortage(count * image.numel()):
         raise DataError(
             f"The {count:,} images of '{folder}', each {_size(image)}, do not fit: {lacking}. Make "
             "them smaller or take fewer."

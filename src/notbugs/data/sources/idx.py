@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core.errors import DataError
-from notbugs.core.limits import beyond_memory
+from notbugs.core.limits import memory_shortage
 from notbugs.data.dataset import ImageData
 from notbugs.data.download import fetch
 from notbugs.data.sources.source import Source, published, read_note, with_file
@@ -136,7 +136,7 @@ def _parsed(path: Path, raw: bytes, magic: int) -> Tensor:
             f"with {head[:4].hex() or 'nothing'}, not {magic:08x}. Replace it."
         )
     announced = math.prod(shape)
-    if lacking := beyond_memory(announced):
+    if lacking := memory_shortage(announced):
         raise DataError(f"'{path}' announces {announced:,} bytes: {lacking}. Replace it.")
     body = _read(path, file, announced + 1)  # one more: no packed file is unpacked beyond it
     if len(body) != announced or not announced:

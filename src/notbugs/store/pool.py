@@ -1,4 +1,4 @@
-"""The worker processes of a run: started, given stages, heard, ended."""
+"""The pool of worker processes that computes a run's stages."""
 
 import multiprocessing
 import os
@@ -16,20 +16,20 @@ from notbugs.store.store import Store
 from notbugs.store.worker import Job, job_of, serve
 
 SAVING_SECONDS = 30.0
-"""How long a worker may take to save what it is at."""
+"""How long a worker may take to save its progress before it is killed."""
 
 
 class _Worker:
-    """A process, the pipe to it and the stage it is at."""
+    """A worker process, the pipe to it and the stage it is working on."""
 
     def __init__(self, store: Store, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
+        self.pipe, worker_end = context.Pipe()
         self.process = context.Process(
-            target=serve, args=(str(store.root), threads, theirs), daemon=True
+            target=serve, args=(str(store.root), threads, worker_end), daemon=True
         )
         self.process.start()
-        theirs.close()
+        worker_end.close()
         self.stage: Stage | None = None
 
     def begin(self, stage: Stage) -> None:
@@ -38,12 +38,12 @@ class _Worker:
         try:
             self.pipe.send(job)
         except OSError as error:  # it died between two stages
-            raise _dead(self, stage) from error
+            raise _worker_died(self, stage) from error
 
     def end(self) -> None:
-        """Sees the process out, by force where a polite request was not heard.
+        """Waits until the process has ended, and kills it after `SAVING_SECONDS`.
 
-        One that trains ends its step and writes a checkpoint first.
+        A worker that is training finishes its step and writes a checkpoint first.
         """
         self.process.join(timeout=SAVING_SECONDS)
         if self.process.is_alive():
@@ -52,15 +52,15 @@ class _Worker:
         self.pipe.close()
 
 
-class Crew:
-    """The workers of a run."""
+class WorkerPool:
+    """A fixed number of workers, each computing one stage at a time."""
 
     def __init__(self, store: Store, size: int, threads: int) -> None:
         self.store, self.size, self.threads = store, size, threads
         self.workers: list[_Worker] = []
 
     @contextmanager
-    def at_work(self) -> Generator[None, None, None]:
+    def running(self) -> Generator[None, None, None]:
         with _environment(self.threads), _interrupts_ignored():
             self.workers = [_Worker(self.store, self.threads) for _ in range(self.size)]
         try:
@@ -72,7 +72,7 @@ class Crew:
                 worker.end()
 
     def advance(self, graph: Graph, observer: Observer) -> None:
-        """Gives idle workers something to do, then hears from the others."""
+        """Gives idle workers a stage each, then receives the messages of the busy ones."""
         for worker in self.workers:
             if worker.stage is None and (stage := graph.next()) is not None:
                 graph.running.add(stage.key)
@@ -81,55 +81,55 @@ class Crew:
         busy = [w for w in self.workers if w.stage is not None]
         if not busy:
             raise RuntimeError("The graph of stages has a cycle.")
-        heard = connection.wait([w.pipe for w in busy], timeout=1.0)
+        ready = connection.wait([w.pipe for w in busy], timeout=1.0)
         for worker in busy:
-            if worker.pipe in heard:
-                _hear(worker, graph, observer)
+            if worker.pipe in ready:
+                _receive(worker, graph, observer)
 
 
-def _hear(worker: _Worker, graph: Graph, observer: Observer) -> None:
+def _receive(worker: _Worker, graph: Graph, observer: Observer) -> None:
     stage = worker.stage
     if stage is None:
         return
     try:
-        word, value = worker.pipe.recv()
+        message, value = worker.pipe.recv()
     except (EOFError, OSError) as error:
-        raise _dead(worker, stage) from error
-    if word == "progress":
+        raise _worker_died(worker, stage) from error
+    if message == "progress":
         observer.progressed(stage, value)
-    elif word == "waiting":
+    elif message == "waiting":
         observer.waiting(stage)
-    elif word == "notice":
+    elif message == "notice":
         observer.noticed(stage, value)
-    elif word == "failed":
+    elif message == "failed":
         raise _failure(stage, *value)
-    elif word == "done":
+    elif message == "done":
         worker.stage = None
         graph.finish(stage, *value)
         observer.finished(stage, value[0])
 
 
-def _dead(worker: _Worker, stage: Stage) -> StoreError:
+def _worker_died(worker: _Worker, stage: Stage) -> StoreError:
     worker.process.join(timeout=5)
     code = worker.process.exitcode
-    why = "Often the machine ran out of memory: use fewer workers (--workers)."
+    hint = "Often the machine ran out of memory: use fewer workers (--workers)."
     if code == 1:  # an error of Python's own, before or beside the stage
-        why = (
+        hint = (
             "What it printed says why. A script that calls this needs `if __name__ == "
             '"__main__":` around its own work, because workers import it.'
         )
     return StoreError(
-        f"A worker process died (exit code {code}) while: {stage.label}. {why} "
-        "Run the same command again to go on from what is finished."
+        f"A worker process died (exit code {code}) while: {stage.label}. {hint} "
+        "Run the same command again to resume from the finished stages."
     )
 
 
 class _WorkerError(Exception):
-    """The traceback of a worker, as the cause of the error that is raised here."""
+    """A worker's traceback, attached as the cause of the error that the parent raises."""
 
 
 def _failure(stage: Stage, error: BaseException | None, trace: str) -> BaseException:
-    """The worker's error, to be raised here."""
+    """The exception that the parent raises for a worker's error."""
     if isinstance(error, (NotbugsError, ValueError, TypeError, OSError, MemoryError)):
         error.add_note(f"While: {stage.label}")
         error.__cause__ = _WorkerError(f"\n{trace}")
@@ -139,7 +139,7 @@ def _failure(stage: Stage, error: BaseException | None, trace: str) -> BaseExcep
 
 @contextmanager
 def _environment(threads: int) -> Generator[None, None, None]:
-    """The thread counts that numerical libraries read when a worker imports them."""
+    """Sets the thread counts that numerical libraries read when a worker imports them."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
     before: dict[str, Any] = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, str(threads)))
@@ -155,10 +155,10 @@ def _environment(threads: int) -> Generator[None, None, None]:
 
 @contextmanager
 def _interrupts_ignored() -> Generator[None, None, None]:
-    """Workers started in here ignore Ctrl-C all their life: this process alone hears it.
+    """Makes workers that are started in the block ignore SIGINT; only this process handles it.
 
-    A process inherits what its parent ignores; so not even one that is still importing
-    prints a traceback. Only a main thread may set this.
+    A child process inherits ignored signals, so not even a worker that is still importing
+    prints a traceback. Signal handlers can be set in the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
