@@ -79,7 +79,7 @@ def _strength(found: list[dict[str, Any]]) -> str:
     ]
     worst = max(row["violation"] for row in found)
     return (
-        "## Strength\n\nSuccess in percent of the images, all of which the model has right, "
+        "## ActivationNorm\n\nSuccess in percent of the images, all of which the model has right, "
         "judged by this benchmark from what is returned: mean ± standard error over n random "
         "starts. The last column counts images, an average over starts: those that fell to this "
         "one and not to notbugs, and the other way round. No result left its threat by more "

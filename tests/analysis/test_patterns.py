@@ -35,7 +35,7 @@ def test_patterns_are_scaled_to_a_largest_entry_of_one() -> None:
 def test_bad_input() -> None:
     model, x, _ = small_net(4)
     fine = as_pattern(x[:2])
-    with pytest.raises(ValueError, match=r"`units` must be 2, one a pattern"):
+    with pytest.raises(ValueError, match=r"`units` must be 2, one per pattern"):
         pattern_response(model, fine, [1], x, (0.1,))
     with pytest.raises(ValueError, match=r"`units` must lie in 0\.\."):
         pattern_response(model, fine, [1, 9999], x, (0.1,))

@@ -98,7 +98,9 @@ def test_samples_are_for_random_models_and_said(
     call("evaluate", trained, "--threat", "l2:0.5", "--count", 20, "--method", "pgd", "--steps", 2,
          "--samples", 3, "--json", path)  # fmt: skip
     said = " ".join(capsys.readouterr().out.split())
-    assert "attacked on the average of 3 passes, and judged by the majority of as many" in said
+    assert (
+        "attacked on the average of 3 passes, and evaluated by the majority vote of as many" in said
+    )
     assert json.loads(path.read_text())["samples"] == 3
     assert "`--samples` must be at least 1; got 0" in refused(
         capsys, "evaluate", trained, "--threat", "l2:0.5", "--method", "pgd", "--samples", 0
@@ -211,10 +213,10 @@ def test_distances_are_those_of_images_that_were_right_and_fell(
     mean = float(found.distance[fell].mean())
     assert mean > float(found.distance.mean())  # the others count as 0
     assert numbers["mean_distance"] == pytest.approx(mean)
-    were = f"mean l2 distance of the {int(fell.sum())} that were right and fell {mean:.4f}."
+    were = f"mean l2 distance of the {int(fell.sum())} broken images {mean:.4f}."
     assert were in said
     call("attack", trained, "--threat", "l2:0.0001", "--count", 20, "--json", told)
-    assert "no image that was right fell." in " ".join(capsys.readouterr().out.split())
+    assert "no image was broken." in " ".join(capsys.readouterr().out.split())
     assert json.loads(told.read_text())["mean_distance"] is None
 
 
@@ -287,7 +289,7 @@ def test_what_attack_cannot_write_is_refused_before_the_work(
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("x")
-    monkeypatch.setattr("notbugs.cli.attacked.Work.done", None)  # never reached
+    monkeypatch.setattr("notbugs.cli.attack_run.Work.done", None)  # never reached
     both, pgd = tmp_path / "both", ("attack", trained, "--threat", "l2:1")
     cases = [
         (("--plot", tmp_path / "a.pdf"), "`--plot` must end in .png"),
@@ -487,7 +489,7 @@ def test_bad_input_is_one_clear_line(
             ("train", "--threat", "l2:1", *out),
             "must be left out with the recipe",
         ),
-        (("train", "--train-size", 40, *out), "fewer images than a batch"),
+        (("train", "--train-size", 40, *out), "Use a batch size of at most"),
         (("reproduce", "ilyas2018", *out), "Did you mean 'ilyas2019'"),
         (("reproduce", "--data", "digts", *out), "Did you mean 'digits'"),
         (("reproduce", "--preset", "labtop", *out), "Did you mean 'laptop'"),
@@ -534,7 +536,7 @@ def test_the_same_command_again_shows_the_result_at_once(
     call("reproduce", "--preset", "smoke", "--workers", 0, "--out", finished_run)
     said = capsys.readouterr().out
     assert "0 stages to do, 29 found in the store" in said
-    assert "Work in this run: 0 s" in said
+    assert "Compute time of this run: 0 s" in said
     assert (finished_run / "report.html").stat().st_size > 10_000
     assert json.loads((finished_run / "results.json").read_text())["tables"] == before["tables"]
 
@@ -545,7 +547,7 @@ def test_a_shared_store_spares_the_work(
     capsys.readouterr()
     call("reproduce", "--preset", "smoke", "--workers", 0, "--out", tmp_path / "other", "--store",
          finished_run / "store")  # fmt: skip
-    assert "Work in this run: 0 s" in capsys.readouterr().out
+    assert "Compute time of this run: 0 s" in capsys.readouterr().out
     assert (tmp_path / "other" / "models" / "student-D_R-seed0.safetensors").exists()
 
 
@@ -643,7 +645,7 @@ def test_an_evaluation_killed_in_the_middle_ends_with_the_same_verdict(
     assert 6 <= left < round(whole["clean"] * 0.36)  # of 36
     assert not path.exists()
     again = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
-    assert "Going on from where this evaluation was stopped." in again.stdout
+    assert "Resuming from where this evaluation was stopped." in again.stdout
     assert rows_seen(cache) == 0  # the state is gone at the end
     resumed = json.loads(path.read_text())
     assert 0 < whole["attacks"][0]["broken"] < 36

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from notbugs.cli.common import claim_folder, remark_folder
+from notbugs.cli.common import claim_folder, restore_marker
 from notbugs.core.errors import StoreError
 from notbugs.store import Store
 
@@ -18,7 +18,7 @@ def test_a_folder_deleted_under_a_run_is_known_afterwards(tmp_path: Path) -> Non
     shutil.rmtree(out)
     (out / "models").mkdir(parents=True)  # what the run leaves at its end
     (out / "models" / "a.safetensors").touch()
-    remark_folder(out, RUN)
+    restore_marker(out, RUN)
     claim_folder(out, RUN)
     with pytest.raises(StoreError, match="holds another run"):
         claim_folder(out, OTHER)
@@ -26,7 +26,7 @@ def test_a_folder_deleted_under_a_run_is_known_afterwards(tmp_path: Path) -> Non
 
 def test_a_marker_that_is_there_is_left_alone(tmp_path: Path) -> None:
     claim_folder(tmp_path / "out", RUN)
-    remark_folder(tmp_path / "out", OTHER)
+    restore_marker(tmp_path / "out", OTHER)
     claim_folder(tmp_path / "out", RUN)
 
 
@@ -50,4 +50,4 @@ def test_a_foreign_folder_is_refused_and_cannot_be_marked_where_it_cannot_be_mad
         claim_folder(tmp_path / "out", RUN)
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"Cannot write to .*--out"):
-        remark_folder(tmp_path / "file" / "out", RUN)
+        restore_marker(tmp_path / "file" / "out", RUN)

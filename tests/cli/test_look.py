@@ -85,8 +85,8 @@ def test_priors_change_what_is_found(tmp_path: Path, trained) -> None:
     _, plain, without = look(tmp_path, trained, *common)
     assert plain["visualisation"]["priors"] == []
     for name, flags in {
-        "total variation": ("--smoothness", 5),
-        "frequency weights": ("--slowness", 5),
+        "total variation": ("--total-variation", 5),
+        "frequency weights": ("--frequency-penalty", 5),
         "random moves": ("--moves",),
         "denoiser": ("--denoiser", tmp_path / "d.safetensors", "--denoising", 5),
         "generator": ("--generator", tmp_path / "g.safetensors"),
@@ -116,7 +116,7 @@ def test_priors_change_what_is_found(tmp_path: Path, trained) -> None:
         (("--invert", "--toward", 3), "--toward` must be left out"),
         (("--invert", "--units", 3), "--units` must be left out"),
         (("--visualise", "--units", 3, "--all-units"), "--units` must be left out"),
-        (("--interpolate", "--smoothness", 3), "a prior` must be left out"),
+        (("--interpolate", "--total-variation", 3), "a prior` must be left out"),
         (("--invert", "--save", "x.pt"), "--save` must end in .safetensors"),
         (("--visualise", "--units", 64), "must lie in 0..63"),
         (("--invert", "--steps", 0), "--steps` must be at least 1"),

@@ -278,7 +278,7 @@ def test_a_run_replaces_no_file_that_it_did_not_list(tmp_path: Path) -> None:
     (tmp_path / ours).write_bytes(b"ours")
     check_files(tmp_path, [ours])
     for refuse in (check_files, claim_files):
-        with pytest.raises(StoreError, match=r"robust-seed0.* is not one that this run put there"):
+        with pytest.raises(StoreError, match=r"robust-seed0.* was not written by this run"):
             refuse(tmp_path, [ours, f"models/{mine.name}"])
     assert mine.read_bytes() == b"mine"
     assert (tmp_path / ours).exists()
@@ -292,7 +292,7 @@ def test_a_run_is_refused_before_its_work_where_a_file_of_its_name_lies(
     mine = tmp_path / "out" / name
     mine.parent.mkdir()
     mine.write_bytes(b"mine")
-    with pytest.raises(StoreError, match=rf"{name}' is not one that this run put there"):
+    with pytest.raises(StoreError, match=rf"{name}' was not written by this run"):
         ilyas2019.run(
             config_for("digits", "smoke"),
             Store(tmp_path / "store"),

@@ -14,6 +14,7 @@ from notbugs.judge import diagnose
 from notbugs.training import trainer
 
 TRAIN = ["train", "--train-size", "300", "--epochs", "3"]
+FROM_SCRATCH = "starts from the beginning"
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def test_a_training_that_is_stopped_says_where_and_goes_on_there(
     where = f"Stopped in epoch 2 of 3, after step 2 of 4; saved to '{out}/checkpoint.safetensors'."
     assert said == f"{where} The same command goes on there."
     main([*TRAIN, "--out", str(out)])
-    assert "Going on from" in capsys.readouterr().out
+    assert "Resuming from" in capsys.readouterr().out
     assert steps == list(range(12))  # none was taken twice
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
 
@@ -87,18 +88,18 @@ def test_a_training_that_is_stopped_before_it_begins(
 ) -> None:
     monkeypatch.setattr(trainer.Trainer, "__init__", lambda *g, **n: press(number=number))
     said, _ = stopped(capsys, *TRAIN, "--out", tmp_path, code=code)
-    assert said == "Stopped before the first checkpoint. The same command begins anew."
+    assert said == f"Stopped before the first checkpoint. The same command {FROM_SCRATCH}."
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize(
     ("where", "words", "options"),
     [
-        ("notbugs.cli.attack.Work.done", "begins anew", ["attack", "--threat", "l2:1"]),
-        ("notbugs.cli.look.invert_images", "begins anew", ["look", "--invert", "--image", "1"]),
-        ("notbugs.cli.sets.inverted_set", "begins anew", ["build", "robust"]),
-        ("notbugs.cli.evaluate.evaluate", "batches found is kept", ["evaluate", "--threat", "l2:1",
-         "--method", "pgd", "--count", "5"]),
+        ("notbugs.cli.attack.AttackRun.attack_all", FROM_SCRATCH, ["attack", "--threat", "l2:1"]),
+        ("notbugs.cli.look.invert_images", FROM_SCRATCH, ["look", "--invert", "--image", "1"]),
+        ("notbugs.cli.sets.inverted_set", FROM_SCRATCH, ["build", "robust"]),
+        ("notbugs.cli.evaluate.evaluate", "of finished batches are kept",
+         ["evaluate", "--threat", "l2:1", "--method", "pgd", "--count", "5"]),
         ("notbugs.cli.reproduce.ilyas2019.run", "Finished stages are in the store", ["reproduce"]),
     ],
     ids=["attack", "look", "build", "evaluate", "reproduce"],
@@ -144,5 +145,5 @@ def test_an_evaluation_stopped_in_its_diagnosis_keeps_the_rest(
     assert json.loads(state.read_text())["seen"]["0"]
     monkeypatch.setattr(sys.modules["notbugs.judge.evaluate"], "diagnose", diagnose)
     main([str(word) for word in command])
-    assert "Going on from where this evaluation was stopped." in capsys.readouterr().out
+    assert "Resuming from where this evaluation was stopped." in capsys.readouterr().out
     assert not state.exists()

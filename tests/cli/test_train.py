@@ -325,7 +325,7 @@ def test_a_killed_distillation_keeps_its_teacher(
     assert not (out / "model.safetensors").exists()
     before = (out / "teacher" / "model.safetensors").stat().st_mtime_ns
     other = ("train", *HOT[:2], "--temperature", 30, *HOT[4:], "--out", out)
-    assert "is of another training" in refused(capsys, *other)
+    assert "belongs to another training" in refused(capsys, *other)
     run("train", *HOT, "--out", out)
     assert (out / "teacher" / "model.safetensors").stat().st_mtime_ns == before
     both = [load_model(folder / "model.safetensors")[0].state_dict() for folder in (distilled, out)]

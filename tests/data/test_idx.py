@@ -160,7 +160,7 @@ def test_the_other_set_under_the_same_file_names_is_noticed(
     known = hashlib.md5(LABELS["t10k"].tobytes(), usedforsecurity=False).hexdigest()
     monkeypatch.setattr(idx, "FASHION", replace(idx.FASHION, test_labels=known))
     write(tmp_path)
-    with pytest.raises(DataError, match="belongs to fashion-mnist, but mnist is asked for"):
+    with pytest.raises(DataError, match="belongs to fashion-mnist, but mnist was requested"):
         load_source("mnist", tmp_path, download=False)
 
 

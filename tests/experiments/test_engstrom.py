@@ -10,19 +10,19 @@ import torch
 from notbugs.data.safefile import read_tensors
 from notbugs.experiments import engstrom2019
 from notbugs.experiments.engstrom.graph import graph
-from notbugs.experiments.engstrom.looks import VARIANTS
-from notbugs.experiments.engstrom.outcome import Seen
-from notbugs.experiments.engstrom.settings import looks_for
+from notbugs.experiments.engstrom.measurements import VARIANTS
+from notbugs.experiments.engstrom.outcome import SeedNumbers
+from notbugs.experiments.engstrom.settings import engstrom_config
 from notbugs.experiments.plan import Where, plan
 from notbugs.models import load as load_model
 from notbugs.models.prior_files import load_prior
-from notbugs.report import write_looks
+from notbugs.report import write_engstrom_report
 from notbugs.store import SilentObserver, Store
 
 
 def smoke(folder, store, workers=0):
     return engstrom2019.run(
-        looks_for("digits", "smoke"),
+        engstrom_config("digits", "smoke"),
         Store(store),
         where=Where(),
         out=folder,
@@ -88,7 +88,7 @@ def test_the_same_again_comes_from_the_store(finished_run, tmp_path: Path) -> No
 
 
 def test_models_are_those_of_the_main_experiment() -> None:
-    looks = looks_for("digits", "smoke")
+    looks = engstrom_config("digits", "smoke")
     theirs = {row.set: row.model.key for row in plan(looks.models, Where()).rows}
     ours = graph(looks, Where()).models[0]
     assert ours["standard"].key == theirs["D"]
@@ -98,7 +98,7 @@ def test_models_are_those_of_the_main_experiment() -> None:
 
 def test_the_page_shows_what_was_found(finished_run) -> None:
     folder, result = finished_run
-    page = write_looks(folder).read_text()
+    page = write_engstrom_report(folder).read_text()
     for claim in result["claims"]:
         assert claim["statement"].split(",")[0].replace("'", "&#39;") in page
     for name in ("inversion", "paths", "visualisations", "units", "pushes", "spectra", "artefacts"):
@@ -107,13 +107,13 @@ def test_the_page_shows_what_was_found(finished_run) -> None:
     assert "notbugs reproduce engstrom2019 --data digits --preset smoke" in page
 
 
-def seen(**rows) -> Seen:
+def seen(**rows) -> SeedNumbers:
     """Numbers by "table/row" with columns of seeds."""
     tables = {}
     for place, columns in rows.items():
         table, row = place.split("/")
         tables.setdefault(table, {})[row] = columns
-    return Seen(tables)
+    return SeedNumbers(tables)
 
 
 def claimed(name, numbers):
@@ -188,7 +188,7 @@ def test_a_seed_without_a_number_decides_nothing() -> None:
 
 
 def test_too_few_images_are_refused_before_any_work() -> None:
-    looks = looks_for("digits", "smoke")
+    looks = engstrom_config("digits", "smoke")
     small = replace(looks, models=replace(looks.models, test_size=5))
     with pytest.raises(ValueError, match=r"`test images` must be at least 8, .*; got 5"):
         graph(small, Where())
@@ -198,10 +198,10 @@ def test_too_few_images_are_refused_before_any_work() -> None:
 
 
 def test_bad_settings() -> None:
-    looks = looks_for("digits", "smoke")
+    looks = engstrom_config("digits", "smoke")
     with pytest.raises(ValueError, match="`targets` must be at least 8"):
         replace(looks, targets=4)
     with pytest.raises(ValueError, match="`inversion_rule` must be lbfgs or steepest"):
         replace(looks, inversion_rule="adam")
     with pytest.raises(ValueError, match="Unknown preset"):
-        looks_for("digits", "huge")
+        engstrom_config("digits", "huge")

@@ -172,7 +172,7 @@ def test_on_planted_data_the_truth_is_told_beside(tmp_path: Path) -> None:
 
 
 def test_data_that_change_under_way_are_noticed() -> None:
-    with pytest.raises(DataError, match=r"files of 'digits' changed while the run was under way"):
+    with pytest.raises(DataError, match=r"files of 'digits' changed during the run"):
         splits("digits", "0" * 64, None, 0, None, None)
 
 

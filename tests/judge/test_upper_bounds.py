@@ -183,6 +183,6 @@ def test_the_terminal_says_at_most(capsys: pytest.CaptureFixture[str]) -> None:
         command._print(Console(width=200), DATA, replace(verdict, left_out=("PGD-20",)))
         shown = capsys.readouterr().out
         assert ("Robust accuracy at most 100.00 %" in shown) == said
-        assert ("standing % (at most)" in shown) == said
+        assert ("not broken % (at most)" in shown) == said
         assert ("An upper bound, not a measurement: a" in shown) == said
         assert "has no gradients, so these were left out: PGD-20." in shown

@@ -9,9 +9,9 @@ from PIL import Image
 
 from notbugs.core.errors import DataError, StoreError
 from notbugs.report import hero, write_report
+from notbugs.report.formatting import cell
 from notbugs.report.page import render
 from notbugs.report.reading import read_run, set_row
-from notbugs.report.words import cell
 from report.made_run import Made, make_run
 
 FIGURES = ("examples", "bars", "crossover", "adversarial")
@@ -102,7 +102,7 @@ def test_the_page_tells_its_conditions(reader) -> None:
         "ε = 0.5, 1, 2",
         "notbugs 0.1.0, torch 2.13.0",
         "x86_64, 2 cores, no GPU",
-        "1 min 33 s of work in this run, 7 min 01 s with what came from the store",
+        "1 min 33 s of compute in this run, 7 min 01 s including stored results",
         "notbugs reproduce ilyas2019 --data digits --preset laptop",
         "3 (each varies split",
     ):

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from notbugs.report import print_result
-from notbugs.report.words import OPEN
+from notbugs.report.formatting import OPEN
 from report.made_run import Made, make_result
 
 

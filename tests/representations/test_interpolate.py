@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nets import linear, small_net
-from notbugs.representations import interpolate, path_of, quick_inversion
+from notbugs.representations import interpolate, lbfgs_inversion, path_of
 from notbugs.representations.interpolate import unevenness
 from representations.closed import images, quadratic
 
@@ -27,7 +27,7 @@ def test_through_bowls_the_way_is_even_in_the_representation_and_known() -> None
     model = quadratic((2, 3, 3))
     first = model.peaks[None].clone()
     last = first + 0.15
-    found = interpolate(model, first, last, points=6, layer="bowls", solver=quick_inversion(200))
+    found = interpolate(model, first, last, points=6, layer="bowls", solver=lbfgs_inversion(200))
     share = torch.linspace(0, 1, 6, dtype=torch.float64).sqrt().reshape(1, 6, 1, 1, 1)
     torch.testing.assert_close(
         found.through.frames, first[:, None] + 0.15 * share, atol=2e-3, rtol=0
@@ -38,7 +38,7 @@ def test_through_bowls_the_way_is_even_in_the_representation_and_known() -> None
 
 def test_ends_are_the_images_and_a_network_is_left_as_it_was() -> None:
     model, x, _ = small_net(4, shape=(3, 9, 7))
-    found = interpolate(model, x[:2], x[2:], points=4, solver=quick_inversion(10))
+    found = interpolate(model, x[:2], x[2:], points=4, solver=lbfgs_inversion(10))
     assert torch.equal(found.through.frames[:, 0], x[:2])
     assert torch.equal(found.through.frames[:, -1], x[2:])
     assert found.relative_error.shape == (2, 4)

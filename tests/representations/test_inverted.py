@@ -11,7 +11,7 @@ from notbugs.representations import (
     inversion,
     invert_images,
     layer_of,
-    quick_inversion,
+    lbfgs_inversion,
 )
 from representations.closed import images, quadratic
 
@@ -52,7 +52,7 @@ def test_it_works_at_every_layer_of_a_network_and_leaves_it_as_it_was() -> None:
     model.train()
     names = [n for n, layer in model.body.named_modules() if n and not list(layer.children())]
     for name in (None, *names):
-        found = invert_images(model, x, layer=name, solver=quick_inversion(8), batch_size=2)
+        found = invert_images(model, x, layer=name, solver=lbfgs_inversion(8), batch_size=2)
         assert bool((found.relative_error <= found.start_error * (1 + 1e-5)).all()), name
         assert found.x.shape == x.shape
     for module in model.modules():
@@ -65,16 +65,16 @@ def test_batches_do_not_matter_and_seeds_do() -> None:
     model, x, _ = small_net(5)
     model.double()
     x = x.double()
-    whole = invert_images(model, x, solver=quick_inversion(6))
-    parts = invert_images(model, x, solver=quick_inversion(6), batch_size=2)
+    whole = invert_images(model, x, solver=lbfgs_inversion(6))
+    parts = invert_images(model, x, solver=lbfgs_inversion(6), batch_size=2)
     torch.testing.assert_close(parts.x, whole.x, rtol=0, atol=1e-8)
-    other = invert_images(model, x, solver=quick_inversion(6), seed=1)
+    other = invert_images(model, x, solver=lbfgs_inversion(6), seed=1)
     assert not torch.equal(other.start, whole.start)
 
 
 def test_the_default_gets_closer_in_a_quarter_of_the_papers_steps() -> None:
     model, x, _ = small_net(16)
-    fast = invert_images(model, x, solver=quick_inversion(50))
+    fast = invert_images(model, x, solver=lbfgs_inversion(50))
     slow = invert_images(model, x, solver=inversion(200, 0.1))
     assert float(fast.relative_error.median()) < float(slow.relative_error.median())
 
@@ -118,7 +118,7 @@ def test_bad_input_is_explained() -> None:
     with pytest.raises(ValueError, match=r"`batch_size` must be at least 1; got 0"):
         invert_images(model, x, batch_size=0)
     with pytest.raises(ValueError, match=r"`steps` must be at least 1; got 0"):
-        quick_inversion(0)
+        lbfgs_inversion(0)
     with pytest.raises(ValueError, match=r"`start` must be images, for this model does not say"):
         first_images("grey", 2, nn.Identity(), 0)
 

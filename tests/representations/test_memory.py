@@ -15,8 +15,8 @@ model = build("cnn", shape=(3, 32, 32), classes=10, seed=0, options={"width": 4}
 x = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 run = {
     "normalised": lambda steps: invert_images(model, x, solver=inversion(steps, 0.1)),
-    "lbfgs": lambda steps: invert_images(model, x, solver=quick_inversion(steps)),
-    "waves": lambda steps: visualise(model, solver=in_waves(steps)),
+    "lbfgs": lambda steps: invert_images(model, x, solver=lbfgs_inversion(steps)),
+    "waves": lambda steps: visualise(model, solver=fourier_solver(steps)),
 }[sys.argv[1]]
 run(15)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,13 +10,13 @@ from notbugs.engine import L2, Draw, Jitter, LowestValue, Solver, Steepest, robu
 from notbugs.engine.sets import Box
 from notbugs.representations import (
     Denoised,
-    FastWaves,
+    FrequencyPenalty,
     Priors,
     TotalVariation,
-    in_codes,
-    in_pixels,
     invert_images,
-    quick_inversion,
+    latent_solver,
+    lbfgs_inversion,
+    pixel_solver,
     visualise,
 )
 from representations.closed import images
@@ -47,10 +47,10 @@ def test_fast_waves_weigh_by_their_frequency() -> None:
     wave = torch.cos(2 * math.pi * k * torch.arange(w, dtype=torch.float64) / w)
     x = 0.5 + 0.4 * wave.expand(2, 1, w, w)
     expected = 0.4**2 / 2 * (k / w * math.sqrt(2)) ** 2
-    assert value(FastWaves(), x).tolist() == pytest.approx([expected, expected])
-    assert value(FastWaves(), torch.ones(2, 3, 5, 6)).tolist() == [0, 0]
+    assert value(FrequencyPenalty(), x).tolist() == pytest.approx([expected, expected])
+    assert value(FrequencyPenalty(), torch.ones(2, 3, 5, 6)).tolist() == [0, 0]
     with pytest.raises(ValueError, match="`power` must be"):
-        FastWaves(0)
+        FrequencyPenalty(0)
 
 
 def test_denoised_points_to_where_the_denoiser_would_have_it() -> None:
@@ -63,12 +63,14 @@ def test_denoised_points_to_where_the_denoiser_would_have_it() -> None:
     gradient = torch.autograd.grad(found.sum(), x)[0]
     torch.testing.assert_close(gradient, (x - to_grey(x)).detach() / 16)
     torch.testing.assert_close(found, (0.5 * x - 0.25).square().flatten(1).mean(dim=1) / 2)
-    with pytest.raises(ValueError, match=r"`denoiser` must return shape \(2, 1, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"`denoiser` must return its input.s shape, \(2, 1, 4, 4\)"
+    ):
         value(Denoised(lambda noisy: noisy[:1]), x)
 
 
 def test_a_penalised_maximiser_is_known() -> None:
-    """<w, x> - (slowness / 2n) |F x|^2: the maximiser solves a linear system in each wave."""
+    """<w, x> - (penalty / 2n) |F x|^2: the maximiser solves a linear system in each wave."""
     model = linear(classes=2, side=4).double()
     weights = model.body.layer.weight.detach()[:1].reshape(1, 1, 4, 4)
     weights = weights - weights.mean()
@@ -83,7 +85,7 @@ def test_a_penalised_maximiser_is_known() -> None:
     assert 0 < float(expected.min()) < float(expected.max()) < 1  # the box has no say
     solver = Solver(Box(), Steepest(L2(), 0.3, "cosine"), 400, keep=LowestValue())
     found = visualise(
-        model, [0], layer="1", start="grey", solver=solver, priors=Priors(slowness=slow)
+        model, [0], layer="1", start="grey", solver=solver, priors=Priors(frequency_penalty=slow)
     )
     torch.testing.assert_close(found.x, expected.to(found.x), rtol=0, atol=2e-3)
 
@@ -91,8 +93,8 @@ def test_a_penalised_maximiser_is_known() -> None:
 @pytest.mark.parametrize(
     ("priors", "measured"),
     [
-        (Priors(smoothness=20.0), TotalVariation()),
-        (Priors(slowness=50.0), FastWaves()),
+        (Priors(total_variation=20.0), TotalVariation()),
+        (Priors(frequency_penalty=50.0), FrequencyPenalty()),
         (
             Priors(
                 denoiser=lambda x: x.mean(dim=(2, 3), keepdim=True).expand_as(x), denoising=50.0
@@ -100,14 +102,14 @@ def test_a_penalised_maximiser_is_known() -> None:
             TotalVariation(),
         ),
     ],
-    ids=["smoothness", "slowness", "denoiser"],
+    ids=["total_variation", "frequency_penalty", "denoiser"],
 )
 def test_a_prior_changes_the_image_as_it_says_and_can_be_left_out(priors, measured) -> None:
     model, _, _ = small_net(1)
-    plain = visualise(model, [0, 1], solver=in_pixels(30, 0.3))
-    same = visualise(model, [0, 1], solver=in_pixels(30, 0.3), priors=Priors())
+    plain = visualise(model, [0, 1], solver=pixel_solver(30, 0.3))
+    same = visualise(model, [0, 1], solver=pixel_solver(30, 0.3), priors=Priors())
     assert torch.equal(plain.x, same.x)
-    smooth = visualise(model, [0, 1], solver=in_pixels(30, 0.3), priors=priors)
+    smooth = visualise(model, [0, 1], solver=pixel_solver(30, 0.3), priors=priors)
     assert bool((value(measured, smooth.x) < value(measured, plain.x)).all())
     torch.testing.assert_close(
         smooth.activation, model.embed(smooth.x).detach()[[0, 1], [0, 1]]
@@ -150,9 +152,9 @@ def test_batches_do_not_matter_with_priors() -> None:
     model, _, _ = small_net(1)
     for priors in (
         Priors(generator=Stretch()),
-        Priors(smoothness=1.0, transform=robust_view(8), samples=2),
+        Priors(total_variation=1.0, transform=robust_view(8), samples=2),
     ):
-        solver = in_codes(5) if priors.generator else in_pixels(5, 0.2)
+        solver = latent_solver(5) if priors.generator else pixel_solver(5, 0.2)
         whole = visualise(model, [0, 1, 2], solver=solver, priors=priors)
         split = visualise(model, [0, 1, 2], solver=solver, priors=priors, batch_size=2)
         torch.testing.assert_close(split.x, whole.x, rtol=0, atol=1e-5)
@@ -161,8 +163,11 @@ def test_batches_do_not_matter_with_priors() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"smoothness": -1.0}, "`smoothness` must be a finite number of at least 0; got -1.0"),
-        ({"slowness": math.inf}, "`slowness` must be a finite"),
+        (
+            {"total_variation": -1.0},
+            "`total_variation` must be a finite number of at least 0; got -1.0",
+        ),
+        ({"frequency_penalty": math.inf}, "`frequency_penalty` must be a finite"),
         ({"denoising": 1.0}, "`denoising` must be above 0 with a denoiser, and only then"),
         ({"denoiser": lambda x: x}, "`denoising` must be above 0 with a denoiser"),
         ({"pull": 1.0}, "`pull` must come with a generator"),
@@ -179,13 +184,15 @@ def test_inversion_bears_random_moves() -> None:
     found = invert_images(model, x, priors=Priors(transform=Jitter(1)))
     assert bool((found.relative_error < found.start_error).all())
     with pytest.raises(ValueError, match=r"`rule` must support values that are drawn again"):
-        invert_images(model, x, priors=Priors(transform=Jitter(1)), solver=quick_inversion(3))
+        invert_images(model, x, priors=Priors(transform=Jitter(1)), solver=lbfgs_inversion(3))
 
 
 def test_what_does_not_fit_a_generator_is_refused() -> None:
     model, _, _ = small_net(1)
-    with pytest.raises(ValueError, match=r"`solver` must look everywhere .* Use `in_codes\(\)`"):
-        visualise(model, [0], solver=in_pixels(2), priors=Priors(generator=Stretch()))
+    with pytest.raises(
+        ValueError, match=r"`solver` must be unconstrained .* Use `latent_solver\(\)`"
+    ):
+        visualise(model, [0], solver=pixel_solver(2), priors=Priors(generator=Stretch()))
     with pytest.raises(ValueError, match=r"`generator` must make images of shape \(1, 8, 8\)"):
         visualise(model, [0], priors=Priors(generator=Stretch((1, 4, 4))))
 

@@ -7,9 +7,9 @@ from nets import linear, small_net
 from notbugs.engine import L2, BallInBox, Jitter, LowestValue, Solver, Steepest, robust_view
 from notbugs.representations import (
     Priors,
-    in_pixels,
-    in_waves,
+    fourier_solver,
     most_activating,
+    pixel_solver,
     visualise,
     visualise_directions,
     visualise_layer,
@@ -19,7 +19,7 @@ from representations.closed import Squares, images, quadratic
 
 def test_a_linear_units_maximiser_is_the_corner_of_its_weights_signs() -> None:
     model = linear(classes=4, side=4).double()
-    found = visualise(model, layer="1", solver=in_pixels(5, 1000.0))
+    found = visualise(model, layer="1", solver=pixel_solver(5, 1000.0))
     weights = model.body.layer.weight.detach()
     torch.testing.assert_close(found.x.flatten(1), (weights > 0).to(found.x), rtol=0, atol=1e-9)
     torch.testing.assert_close(found.activation, weights.clamp(min=0).sum(dim=1))
@@ -36,7 +36,9 @@ def test_a_linear_units_maximiser_in_a_ball_lies_along_its_weights() -> None:
     torch.testing.assert_close(found.x.flatten(1), expected)
 
 
-@pytest.mark.parametrize("solver", [in_pixels(60, 0.3, schedule="cosine"), in_waves(150, 0.05)])
+@pytest.mark.parametrize(
+    "solver", [pixel_solver(60, 0.3, schedule="cosine"), fourier_solver(150, 0.05)]
+)
 def test_a_bowls_maximiser_is_its_peak_where_the_unit_looks(solver) -> None:
     model = quadratic((3, 5, 4))
     start = images(1, (3, 5, 4), "start")
@@ -51,17 +53,17 @@ def test_a_bowls_maximiser_is_its_peak_where_the_unit_looks(solver) -> None:
 def test_a_channels_mean_is_maximised_and_its_units_are_channels() -> None:
     weights = torch.tensor([[1.0, -1.0, 0.5], [-1.0, 2.0, 0.0]], dtype=torch.float64)
     start = images(1, (3, 4, 6), "start")
-    model, solver = Squares(weights), in_pixels(100, 0.5)
+    model, solver = Squares(weights), pixel_solver(100, 0.5)
     found = visualise(model, layer="mix", kind="channel", start=start, solver=solver)
     assert found.activation.tolist() == pytest.approx([1.5, 2.0])
-    assert len(visualise(model, layer="mix", start=start, solver=in_pixels(1)).x) == 2 * 4 * 6
+    assert len(visualise(model, layer="mix", start=start, solver=pixel_solver(1)).x) == 2 * 4 * 6
 
 
 def test_directions_are_of_the_layer_or_of_its_channels() -> None:
     weights = torch.tensor([[1.0, -1.0, 0.5], [-1.0, 2.0, 0.0]], dtype=torch.float64)
     model, start = Squares(weights), images(1, (3, 2, 2), "start")
     mix = torch.tensor([[1.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
-    solver = in_pixels(100, 0.5)
+    solver = pixel_solver(100, 0.5)
     found = visualise_directions(model, mix, layer="mix", start=start, solver=solver)
     assert found.activation.tolist() == pytest.approx([1.5, 1.0])  # <(0, 1, .5)>, <(1, -2, 0)>
     whole = torch.zeros(1, 8, dtype=torch.float64)
@@ -77,7 +79,7 @@ def test_directions_are_of_the_layer_or_of_its_channels() -> None:
 
 def test_a_layers_strength_grows_from_each_image() -> None:
     model, x, _ = small_net(3, shape=(3, 9, 7))
-    found = visualise_layer(model, x, layer="trunk.0", solver=in_pixels(5, 0.2))
+    found = visualise_layer(model, x, layer="trunk.0", solver=pixel_solver(5, 0.2))
     assert bool((found.activation > found.before).all())
     assert found.units is None
     assert torch.equal(found.start, x)
@@ -88,25 +90,25 @@ def test_moved_images_are_looked_at_on_the_way_and_the_image_itself_in_the_end()
     wobbly = visualise(
         model,
         [0, 1, 2],
-        solver=in_pixels(8, 0.2),
+        solver=pixel_solver(8, 0.2),
         priors=Priors(transform=robust_view(8)),
         batch_size=2,
     )
     whole = visualise(
-        model, [0, 1, 2], solver=in_pixels(8, 0.2), priors=Priors(transform=robust_view(8))
+        model, [0, 1, 2], solver=pixel_solver(8, 0.2), priors=Priors(transform=robust_view(8))
     )
     torch.testing.assert_close(wobbly.x, whole.x, rtol=0, atol=1e-5)
     with torch.no_grad():
         said = model.embed(whole.x)[torch.arange(3), torch.arange(3)]
     torch.testing.assert_close(whole.activation, said, rtol=0, atol=1e-5)
-    still = visualise(model, [0], solver=in_pixels(8, 0.2), priors=Priors(transform=Jitter(0)))
-    plain = visualise(model, [0], solver=in_pixels(8, 0.2))
+    still = visualise(model, [0], solver=pixel_solver(8, 0.2), priors=Priors(transform=Jitter(0)))
+    plain = visualise(model, [0], solver=pixel_solver(8, 0.2))
     torch.testing.assert_close(still.x, plain.x)
 
 
 def test_waves_stay_in_the_box_at_odd_sizes_and_any_number_of_channels() -> None:
     model, _, _ = small_net(1, shape=(2, 7, 9))
-    found = visualise(model, [1], solver=in_waves(5, 0.1))
+    found = visualise(model, [1], solver=fourier_solver(5, 0.1))
     assert found.x.shape == (1, 2, 7, 9)
     assert 0 <= float(found.x.min()) <= float(found.x.max()) <= 1
 
@@ -129,11 +131,11 @@ def test_the_images_that_activate_most_and_least() -> None:
 
 def test_bad_input_is_explained() -> None:
     model, x, _ = small_net(4)
-    with pytest.raises(ValueError, match=r"`units` must lie in 0..7, as the layer has it; got 8"):
+    with pytest.raises(ValueError, match=r"`units` must lie in 0..7 for this layer; got 8"):
         visualise(model, [0, 8])
-    with pytest.raises(ValueError, match=r"`units` must lie in 0..7, as the layer has it; got -1"):
+    with pytest.raises(ValueError, match=r"`units` must lie in 0..7 for this layer; got -1"):
         most_activating(model, x, [-1], count=2)
-    with pytest.raises(ValueError, match=r"`units` must be whole numbers in a row, at least one"):
+    with pytest.raises(ValueError, match=r"`units` must be a non-empty list of integers"):
         visualise(model, [])
     with pytest.raises(ValueError, match=r"Unknown kind 'chanel'. Did you mean 'channel'"):
         visualise(model, [0], kind="chanel")

@@ -1,4 +1,4 @@
-"""Measures of what models see and change: spectra, artefacts, patterns."""
+"""Analysis of images and gradients: spectra, checkerboards, patterns, nearest images."""
 
 from notbugs.analysis.checkerboard import Downsampling, checkerboard, downsamplings
 from notbugs.analysis.neighbours import neighbours

@@ -1,4 +1,4 @@
-"""Checkerboards: patterns that repeat with a model's strides, in its gradients and images."""
+"""Checkerboard artefacts of a model's strides, in its gradients and generated images."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,11 @@ KINDS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, Blurred)
 
 @dataclass(frozen=True)
 class Downsampling:
-    """A layer that halves its input, or shrinks it more.
+    """A layer with a stride above 1.
 
     - `name`: dotted, as in the model's body; `kernel`, `stride`: the larger of both directions
-    - `period`: pixels of the image that a step of its output spans, rounded
-    - `even`: whether each input is read with equal weight: the stride divides the kernel
+    - `period`: image pixels per output pixel, rounded
+    - `even`: whether every input has equal weight, as when the stride divides the kernel
     """
 
     name: str
@@ -34,8 +34,7 @@ class Downsampling:
 def downsamplings(model: Classifier) -> list[Downsampling]:
     """The convolutions, pools and blurs of the model with a stride above 1, in order.
 
-    The model is run once on an empty image, so that branches side by side, shortcuts and whatever
-    else its code does are counted as they are.
+    The model is run once on a blank image, so that branches and shortcuts are taken into account.
 
     **Source**: Odena, Dumoulin & Olah 2016, "Deconvolution and Checkerboard Artifacts" (Distill):
     uneven overlap where the stride does not divide the kernel, in gradients as well.
@@ -48,24 +47,24 @@ def downsamplings(model: Classifier) -> list[Downsampling]:
     blank = torch.zeros(1, *model.shape, dtype=model.mean.dtype, device=model.device)
     with frozen(model), torch.no_grad(), capture(model.body, list(layers)) as outputs:
         model.logits(blank)
-    found: list[Downsampling] = []
+    downsampling_layers: list[Downsampling] = []
     for name, layer in layers.items():
         if name not in outputs:  # not used for such images
             continue
         kernel, stride = _largest(layer.kernel_size), _largest(layer.stride)
         even = isinstance(layer, Blurred) or kernel % stride == 0  # 1/4 + 1/4 and 1/2
         period = round(max(model.shape[1:]) / max(outputs[name].shape[-2:]))
-        found.append(Downsampling(name, kernel, stride, period, even))
-    return found
+        downsampling_layers.append(Downsampling(name, kernel, stride, period, even))
+    return downsampling_layers
 
 
 def checkerboard(images: Images, period: int = 2) -> float:
-    """How much stronger waves that repeat every `period` pixels are than those next to them.
+    """The checkerboard score of images: relative power of waves that repeat every `period` pixels.
 
-    The mean power, over images [n, c, h, w] (or gradients, or changes) and channels, at the
-    frequencies (a, b) / period, (a, b) != (0, 0), over the mean power at the frequencies around
-    those: about 1 without a checkerboard, well above with one, also below 1 where such waves are
-    missing. Images are cut to a multiple of the period.
+    The mean power, over images [n, c, h, w] (or gradients, or perturbations) and channels, at the
+    frequencies (a, b) / period, (a, b) != (0, 0), over the mean power at the neighbouring
+    frequencies: about 1 without a checkerboard, well above 1 with one, and below 1 where such
+    waves are missing. Images are cropped to a multiple of the period.
 
     **Raises** ValueError for a period below 2, or one of which an image has fewer than three.
     **Source**: the measure is ours; the artefact, Odena et al. 2016 (Distill).
@@ -97,7 +96,7 @@ def checkerboard(images: Images, period: int = 2) -> float:
 
 
 def _marked(h: int, w: int, period: int) -> Tensor:
-    """Which frequencies [h, w] are multiples of 1 / period; not (0, 0)."""
+    """Mask [h, w] of the frequencies that are multiples of 1 / period, except (0, 0)."""
     down = torch.arange(h) % (h // period) == 0
     across = torch.arange(w) % (w // period) == 0
     on = down[:, None] & across

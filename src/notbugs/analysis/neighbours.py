@@ -1,4 +1,4 @@
-"""The class that the most similar of known images have: a judge without a network."""
+"""A k-nearest-neighbour classifier on pixels, as a judge without a network."""
 
 import torch
 from torch import Tensor
@@ -11,10 +11,10 @@ from notbugs.core.types import Images, Labels
 def neighbours(
     images: Images, known: Tensor, labels: Tensor, *, classes: int, k: int = 10
 ) -> Labels:
-    """What the k most similar of `known` images are, by vote, for each of `images`, [n].
+    """Classes [n] of `images` by a vote of their k nearest neighbours among `known`.
 
-    Similarity is the correlation of pixels, so that brightness and contrast do not count. Among
-    classes of equal votes the more similar ones win.
+    Similarity is the correlation of pixels, which ignores brightness and contrast. Ties between
+    classes are broken by similarity.
 
     - `images` [n, c, h, w], `known` [m, c, h, w], `labels` [m] in 0..classes-1
 
@@ -28,14 +28,14 @@ def neighbours(
     check_count(k, "k")
     if k > len(known):
         raise bad_value("k", f"not exceed the number of known images, {len(known)}", k)
-    bank = _unit(known)
+    known_vectors = _unit(known)
     votes: list[Tensor] = []
     for part in images.split(256):
-        near = (_unit(part) @ bank.T).topk(k, dim=1)
+        nearest = (_unit(part) @ known_vectors.T).topk(k, dim=1)
         # A vote weighs 1 and up to 1 / 4k more or less by its similarity: enough to break ties.
-        weight = 1 + near.values.clamp(-1, 1) / (4 * k)
-        count = near.values.new_zeros(len(part), classes)
-        votes.append(count.scatter_add_(1, labels[near.indices], weight).argmax(dim=1))
+        weight = 1 + nearest.values.clamp(-1, 1) / (4 * k)
+        count = nearest.values.new_zeros(len(part), classes)
+        votes.append(count.scatter_add_(1, labels[nearest.indices], weight).argmax(dim=1))
     return torch.cat(votes)
 
 

@@ -1,4 +1,4 @@
-"""A pattern that a model likes, alone and on top of images: does it respond, and can one see it?"""
+"""A model's response to patterns, alone and added to images, and how visible they are."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from notbugs.representations.reading import flat, layer_of
 
 @dataclass(frozen=True)
 class PatternResponse:
-    """How e strengths of k patterns act on the unit that each is meant for.
+    """The responses of k units to their patterns at e strengths.
 
     - `eps` [e]: largest change of a pixel, in pixel units of [0, 1]
     - `alone` [e, k]: f_j(grey + eps F_j) - f_j(grey), with grey = 0.5
     - `added` [e, k]: the mean over images I of f_j(clip(I + eps F_j)) - f_j(I)
     - `seen_alone`, `seen_added` [e, k]: the perceptual distance of grey + eps F_j from grey and,
       as a mean, of clip(I + eps F_j) from I
-    - `spread` [k]: the standard deviation of f_j over the images, to measure rises by
+    - `spread` [k]: the standard deviation of f_j over the images, a unit for rises
     """
 
     eps: Tensor
@@ -38,7 +38,7 @@ class PatternResponse:
 def as_pattern(images: Images, ground: float = 0.5) -> Images:
     """Images as patterns: their difference from a grey `ground`, scaled to a largest entry of 1.
 
-    An image that is the ground everywhere stays 0.
+    An image that equals `ground` everywhere becomes 0.
 
     **Raises** ValueError for images outside [0, 1].
     """
@@ -60,7 +60,7 @@ def pattern_response(
     distance: Callable[[Images, Images], Rows] | None = None,
     batch_size: int = 256,
 ) -> PatternResponse:
-    """Whether f_j rises with eps F_j alone, and with eps F_j added to images, and who sees it.
+    """The rise of f_j with eps F_j alone and added to images, and the perceptual distances.
 
     - `patterns` [k, c, h, w] in [-1, 1]: F_j, such as
       `as_pattern(visualise(model, units, start="grey").x)`
@@ -68,38 +68,39 @@ def pattern_response(
     - `images` [m, c, h, w] in [0, 1]; `eps`: strengths in (0, 0.5]
     - `layer`: None means the model's embedding; `distance`: by default 1 - SSIM
 
-    **Raises** ValueError for patterns outside [-1, 1] or of another shape than the images, a unit
-    a pattern that is out of range or missing, and strengths outside (0, 0.5].
-    It puts to the test an argument often heard: that adversarial changes work because units answer
-    to patterns of high frequency, which on top of an image nobody sees. On such patterns in
-    visualisations: Olah et al. 2017 ("Feature Visualization", Distill).
+    This tests a common argument: that adversarial perturbations work because units respond to
+    high-frequency patterns that are invisible on an image. On such patterns in visualisations:
+    Olah et al. 2017 ("Feature Visualization", Distill).
+
+    **Raises** ValueError for patterns outside [-1, 1] or of another shape than the images, units
+    that are out of range or not one per pattern, and strengths outside (0, 0.5].
     """
     _check_patterns(patterns, images)
     patterns = patterns.to(images)
     read = flat(layer_of(model, layer))
-    usual = read_all(model, read, images, batch_size)
+    baseline = read_all(model, read, images, batch_size)
     chosen = torch.as_tensor(units, device=images.device)
     if chosen.shape != (len(patterns),):
-        raise bad_value("units", f"be {len(patterns)}, one a pattern", tuple(chosen.shape))
-    check_units(chosen, usual.shape[1])
+        raise bad_value("units", f"be {len(patterns)}, one per pattern", tuple(chosen.shape))
+    check_units(chosen, baseline.shape[1])
     for e in eps:
         check_positive(e, "eps")
         if e > 0.5:
-            raise bad_value("eps", "be at most 0.5, the room around grey", e)
+            raise bad_value("eps", "be at most 0.5, the range around grey", e)
     seen = distance or SSIMDistance()
     grey = torch.full_like(patterns, 0.5)
     at_rest = read_all(model, read, grey[:1], 1)[0, chosen]
     columns: dict[str, list[Tensor]] = {n: [] for n in ("alone", "added", "s_alone", "s_added")}
     with torch.no_grad():
         for e in eps:
-            there = grey + e * patterns
-            response = read_all(model, read, there, batch_size)
+            patterned = grey + e * patterns
+            response = read_all(model, read, patterned, batch_size)
             columns["alone"].append(response.gather(1, chosen[:, None])[:, 0] - at_rest)
-            columns["s_alone"].append(seen(there, grey))
+            columns["s_alone"].append(seen(patterned, grey))
             rises, sights = [], []
             for pattern, unit in zip(patterns, chosen.tolist(), strict=True):
                 both = (images + e * pattern).clamp(0, 1)
-                rise = read_all(model, read, both, batch_size)[:, unit] - usual[:, unit]
+                rise = read_all(model, read, both, batch_size)[:, unit] - baseline[:, unit]
                 rises.append(rise.mean())
                 sights.append(seen(both, images).mean())
             columns["added"].append(torch.stack(rises))
@@ -111,7 +112,7 @@ def pattern_response(
         added=stacked["added"],
         seen_alone=stacked["s_alone"],
         seen_added=stacked["s_added"],
-        spread=usual[:, chosen].std(dim=0),
+        spread=baseline[:, chosen].std(dim=0),
     )
 
 

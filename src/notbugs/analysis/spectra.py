@@ -1,4 +1,4 @@
-"""How the energy of images, changes and gradients is spread over frequencies."""
+"""Frequency spectra of images, perturbations and gradients."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from notbugs.representations.smoothness import frequencies
 HIGHEST = 1 / math.sqrt(2)
 """The length of the highest frequency, that of the corner, in cycles a pixel."""
 CUTOFF = 0.25
-"""Cycles a pixel from which a frequency counts as high: waves shorter than four pixels."""
+"""The cutoff of high frequencies in cycles per pixel: waves shorter than four pixels."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Spectrum:
     """Energy over rings of frequencies.
 
     - `frequency` [b]: the middle of each ring, cycles a pixel
-    - `power` [n, b]: the mean squared height of the waves in each ring, all channels together
+    - `power` [n, b]: the mean squared amplitude of the waves in each ring, summed over channels
     """
 
     frequency: Tensor
@@ -45,8 +45,8 @@ def radial_spectrum(images: Images, *, bins: int | None = None) -> Spectrum:
     check_count(count, "bins")
     energy, length = _energy(images), frequencies(images)
     ring = (length / HIGHEST * count).long().clamp(max=count - 1).flatten()
-    there = (length > 0).flatten()
-    ring, energy = ring[there], energy.flatten(1)[:, there]
+    nonzero = (length > 0).flatten()
+    ring, energy = ring[nonzero], energy.flatten(1)[:, nonzero]
     members = torch.bincount(ring, minlength=count)
     power = energy.new_zeros(len(images), count).index_add_(1, ring, energy)
     used = members > 0
@@ -57,8 +57,8 @@ def radial_spectrum(images: Images, *, bins: int | None = None) -> Spectrum:
 def high_frequency_share(images: Images, cutoff: float = CUTOFF) -> Rows:
     """The share of each row's energy in frequencies of at least `cutoff` cycles a pixel, [n].
 
-    The mean of the image counts for nothing; a row without any contrast has a share of 0. How
-    large the values are does not matter: gradients may be tiny.
+    The mean of the image is ignored; a row without contrast has a share of 0. The result does not
+    depend on the scale of the values: gradients may be tiny.
 
     **Raises** ValueError for anything but four dimensions, and for a cutoff outside
     (0, 1 / sqrt(2)].
@@ -73,10 +73,10 @@ def high_frequency_share(images: Images, cutoff: float = CUTOFF) -> Rows:
     largest = images.abs().flatten(1).amax(dim=1)
     scale = torch.where(largest > 0, largest, 1)[:, None, None, None]
     energy, length = _energy(images / scale), frequencies(images)
-    whole = (energy * (length > 0)).flatten(1).sum(dim=1)
+    total = (energy * (length > 0)).flatten(1).sum(dim=1)
     high = (energy * (length >= cutoff)).flatten(1).sum(dim=1)
     tiny = torch.finfo(energy.dtype).eps ** 2 * images[0].numel()
-    return torch.where(whole > tiny, high / whole.clamp(min=tiny), 0)
+    return torch.where(total > tiny, high / total.clamp(min=tiny), 0)
 
 
 def band_pass(images: Images, low: float = 0.0, high: float = math.inf) -> Images:
@@ -109,18 +109,18 @@ def input_gradients(
     """
     check_labels(labels, rows=len(images), classes=model.classes, argument="labels")
     check_count(batch_size, "batch_size")
-    found: list[Tensor] = []
+    gradients: list[Tensor] = []
     with frozen(model):
         check_gradients(model, images[:1], "input_gradients")
         for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             x = x.detach().requires_grad_()
             loss = F.cross_entropy(model.logits(x), y, reduction="sum")
-            found.append(torch.autograd.grad(loss, x)[0])
-    return torch.cat(found)
+            gradients.append(torch.autograd.grad(loss, x)[0])
+    return torch.cat(gradients)
 
 
 def _energy(images: Images) -> Tensor:
-    """Squared heights of all waves, channels added, [n, h, w]; at least in float32."""
+    """Squared amplitudes of all waves, summed over channels, [n, h, w]; at least in float32."""
     wide = images.float() if images.itemsize < 4 else images
     waves = torch.fft.fft2(wide, norm="ortho")
     return (waves.real.square() + waves.imag.square()).sum(dim=1)

@@ -1,7 +1,7 @@
 """The command line: `notbugs reproduce | train | attack | evaluate | look | build | data`.
 
-What draws (`notbugs.report`, with matplotlib) is imported where something is drawn: every command
-would wait a second for it.
+`notbugs.report`, and with it matplotlib, is imported only where something is drawn: that takes a
+second.
 """
 
 import io
@@ -17,7 +17,7 @@ import torch
 import tyro
 
 import notbugs
-from notbugs.cli import together
+from notbugs.cli import distributed
 from notbugs.cli.attack import AttackCommand
 from notbugs.cli.console import PlainConsole
 from notbugs.cli.evaluate import Evaluate
@@ -42,121 +42,123 @@ Command = (
 
 COMMANDS = ("reproduce", "train", "attack", "evaluate", "look", "build", "data")
 ACTIONS = ("list", "show", "export")
-EXPECTED = (NotbugsError, ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)
-"""Errors that a user can mend."""
-LOST = (
-    "Stopped. Files that were named above are complete; all else is lost, and the same command "
-    "begins anew."
+USER_ERRORS = (NotbugsError, ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)
+"""Errors that a user can fix: printed without a traceback."""
+STOPPED = (
+    "Stopped. Files that were named above are complete; everything else is lost, and the same "
+    "command starts from the beginning."
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command; errors that a user can mend are printed without a traceback.
+    """Runs one command; `USER_ERRORS` are printed without a traceback.
 
-    Exits with 2 after an error, and with 130 (Ctrl-C) or 143 (SIGTERM) where it was stopped.
+    Exits with 2 after an error, and with 130 (Ctrl-C) or 143 (SIGTERM) after an interruption.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    arguments_given = sys.argv[1:] if arguments is None else list(arguments)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its escape
+        if isinstance(stream, io.TextIOWrapper):  # escapes what the terminal cannot encode
             stream.reconfigure(errors="backslashreplace")
     keep_freed_memory()
-    console, complaints = PlainConsole(), PlainConsole(stderr=True)
-    if given == ["--version"]:
+    console, errors = PlainConsole(), PlainConsole(stderr=True)
+    if arguments_given == ["--version"]:
         console.print(notbugs.__version__)
         return
-    quiet = together.started() > 1 and os.environ.get("RANK") != "0"
+    quiet = distributed.launched_processes() > 1 and os.environ.get("RANK") != "0"
     command = None
     try:
         with _signals():
-            command = _parsed(given, complaints)
+            command = _parsed(arguments_given, errors)
             shares = getattr(command, "shares_work", False)
             device = getattr(command, "device", "cpu")
             with (
-                together.joined(given[0], shares=shares, device=device),
-                _said_once(PlainConsole(quiet=True) if quiet else complaints),
+                distributed.process_group(arguments_given[0], shares=shares, device=device),
+                _data_warnings_once(PlainConsole(quiet=True) if quiet else errors),
             ):
                 command.run(PlainConsole(quiet=True) if quiet else console)
     except KeyboardInterrupt as stop:
-        complaints.print(str(stop) or getattr(command, "if_stopped", LOST), soft_wrap=True)
+        errors.print(str(stop) or getattr(command, "if_stopped", STOPPED), soft_wrap=True)
         sys.exit(128 + getattr(stop, "number", signal.SIGINT))
-    except (*EXPECTED, RuntimeError) as error:
-        if not isinstance(error, EXPECTED) and not _is_out_of_memory(error):
+    except (*USER_ERRORS, RuntimeError) as error:
+        if not isinstance(error, USER_ERRORS) and not _is_out_of_memory(error):
             raise
-        _complain(complaints, error, quiet=quiet)
+        _print_error(errors, error, quiet=quiet)
 
 
 @contextmanager
 def _signals() -> Generator[None, None, None]:
-    """SIGTERM stops as Ctrl-C does; of several processes the launcher ends each by itself."""
-    if together.started() > 1:
+    """Makes SIGTERM stop as Ctrl-C does; in a distributed run the launcher ends each process."""
+    if distributed.launched_processes() > 1:
         yield
         return
     with sigterm_as_interrupt():
         yield
 
 
-def _parsed(given: Sequence[str], complaints: PlainConsole) -> Any:
-    """The command that the words name; what tyro has to say of them is shown as all else is.
+def _parsed(arguments: Sequence[str], errors: PlainConsole) -> Any:
+    """The command that the arguments name; tyro's messages are printed to `errors`.
 
-    **Raises** ValueError for an unknown command; SystemExit where tyro has said what is wrong.
+    **Raises** ValueError for an unknown command; SystemExit after a message of tyro.
     """
     kinds = (("command", COMMANDS), ("action of data", ACTIONS))
-    for word, (kind, known) in zip(given, kinds[: 1 + (given[:1] == ["data"])], strict=False):
+    for word, (kind, known) in zip(
+        arguments, kinds[: 1 + (arguments[:1] == ["data"])], strict=False
+    ):
         if not word.startswith("-") and word not in known:
             raise unknown_name(kind, word, known)
-    said = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(stderr):
             return tyro.cli(
                 Command,  # pyright: ignore[reportArgumentType]
                 prog="notbugs",
                 description="Adversarial examples as features: train, attack, judge, look inside, "
                 "build, reproduce.",
-                args=given,
+                args=arguments,
                 config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
             )
     finally:
-        for line in said.getvalue().splitlines():
-            complaints.print(line, highlight=False, soft_wrap=True)
+        for line in stderr.getvalue().splitlines():
+            errors.print(line, highlight=False, soft_wrap=True)
 
 
-def _complain(complaints: PlainConsole, error: BaseException, *, quiet: bool) -> None:
-    """Says what is wrong, and exits."""
-    if quiet:  # what all say is said by the first
-        complaints.print(f"process {os.environ['RANK']}:", end=" ")
-    complaints.print("error:", style="bold red", end=" ")
-    words = str(error)
+def _print_error(errors: PlainConsole, error: BaseException, *, quiet: bool) -> None:
+    """Prints the error and exits with 2."""
+    if quiet:  # the first process prints errors that all have
+        errors.print(f"process {os.environ['RANK']}:", end=" ")
+    errors.print("error:", style="bold red", end=" ")
+    text = str(error)
     if _is_out_of_memory(error):
-        words = (
-            f"Out of memory{f' ({words.splitlines()[0]})' if words else ''}. Work on fewer images "
+        text = (
+            f"Out of memory{f' ({text.splitlines()[0]})' if text else ''}. Work on fewer images "
             "at once (--batch-size) or in all (--count, --train-size), or use fewer workers."
         )
-    complaints.print(words or type(error).__name__, highlight=False, soft_wrap=True)
+    errors.print(text or type(error).__name__, highlight=False, soft_wrap=True)
     for note in getattr(error, "__notes__", []):
         for line in note.splitlines():
-            complaints.print(f"  {line}", highlight=False, soft_wrap=True)
+            errors.print(f"  {line}", highlight=False, soft_wrap=True)
     sys.exit(2)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was too little memory, of the processor (by Python or torch) or of a GPU."""
+    """Whether memory ran out, of the machine (in Python or torch) or of a GPU."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 @contextmanager
-def _said_once(console: PlainConsole) -> Generator[None, None, None]:
-    """Prints what was done to a dataset as a sentence, once, however often the set is read."""
+def _data_warnings_once(console: PlainConsole) -> Generator[None, None, None]:
+    """Prints each `DataWarning` once, however often the dataset is read."""
 
-    said = set[str]()
+    printed = set[str]()
 
-    def say(message: Warning | str, kind: type[Warning], *place: Any) -> None:
+    def print_once(message: Warning | str, kind: type[Warning], *place: Any) -> None:
         if not issubclass(kind, DataWarning):
-            show(message, kind, *place)
-        elif str(message) not in said:
-            said.add(str(message))
+            show_warning(message, kind, *place)
+        elif str(message) not in printed:
+            printed.add(str(message))
             console.print(str(message), highlight=False, soft_wrap=True)
 
     with warnings.catch_warnings(action="always", category=DataWarning):
-        show, warnings.showwarning = warnings.showwarning, say
+        show_warning, warnings.showwarning = warnings.showwarning, print_once
         yield

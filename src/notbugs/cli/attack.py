@@ -11,9 +11,9 @@ from torch import Tensor
 
 from notbugs.attacks import AbstractAttack
 from notbugs.attacks.result import percent
-from notbugs.cli.attacked import Found, Work
+from notbugs.cli.attack_run import AttackOutcome, AttackRun
 from notbugs.cli.common import images_for, moved, open_model
-from notbugs.cli.curves import MOST_RADII, curves_of, drawn, radii_up_to
+from notbugs.cli.curves import MOST_RADII, curves_of, draw_curves, radii_up_to
 from notbugs.cli.kinds import ATTACKED, FOLDER, PICTURE
 from notbugs.cli.methods import attack_named
 from notbugs.cli.outputs import Output, check_outputs, inputs_of, set_at, write_numbers
@@ -45,13 +45,13 @@ class AttackCommand:
     square. The nearest success in the threat's norm: fab-nearest, fmn, deepfool, ddn, alma, cw,
     cw-linf, cw-l0, ead, lbfgs, hop-skip-jump."""
     target: int | None = None
-    """A class to reach: a targeted attack on the images that are not of it."""
+    """Targeted attack: the class to reach, on all images of other classes."""
     steps: int | None = None
     """Steps (queries of square); the method's default without it."""
     step_size: float | None = None
     """Length of a step; the method's default without it (pgd: 2.5 * eps / steps)."""
     restarts: int | None = None
-    """Random starts for each image that still stands."""
+    """Random starts for each image that is not yet broken."""
     count: int | None = None
     """Images to attack; all test images without it."""
     save: Path | None = None
@@ -59,13 +59,13 @@ class AttackCommand:
     png: Path | None = None
     """Write them as PNG into this folder: in 8 bits within the threat, success checked again."""
     plot: Path | None = None
-    """Draw robust accuracy against eps to this .png file, beside it the distances (of a method
-    that looks for the nearest success) or the loss against steps (of one within the threat)."""
+    """Draw robust accuracy against eps to this .png file, beside the distances (of a minimum-norm
+    method) or the loss against steps (of a method within the threat)."""
     radii: int | None = None
     """With --plot or --json, for a method within the threat: how many radii up to 2 * eps the
     curve has; 8 with --plot."""
     json: Path | None = None
-    """Write the rates (percent), the mean distance over images that were right and fell, and the
+    """Write the rates (percent), the mean distance over images that the attack broke, and the
     numbers of the curves to this file."""
     overwrite: bool = False
     """Replace files of those names that notbugs did not write."""
@@ -83,7 +83,7 @@ class AttackCommand:
     """auto, cpu or cuda."""
 
     def run(self, console: Console) -> None:
-        """Attacks, prints the rates, saves and draws what was asked for."""
+        """Attacks, prints the rates, and writes the requested files."""
         threat = Threat.parse(self.threat)
         attack = self._attack(threat)
         self._check_curves(attack)
@@ -95,18 +95,18 @@ class AttackCommand:
         model = moved(model, self.device)
         data, targets = self._aimed(data)
         self._check_pictures(data)
-        work = Work(attack, threat, model, data, targets, self.seed)
+        run = AttackRun(attack, threat, model, data, targets, self.seed)
         with bar(console, f"{attack.name} on {len(data)} images") as progress:
-            found = work.done(progress, traced=self._curved and attack.threat is not None)
-        self._print(console, found)
-        facts = found.as_json() | {"target": self.target}
+            outcome = run.attack_all(progress, traced=self._curved and attack.threat is not None)
+        self._print(console, outcome)
+        facts = outcome.as_json() | {"target": self.target}
         if self.save is not None:
-            save(self._set(found, found.x_adv, {"distance": found.distance}), self.save)
+            save(self._set(outcome, outcome.x_adv, {"distance": outcome.distance}), self.save)
             console.print(f"Adversarial images: {self.save}", soft_wrap=True)
         if self.png is not None:
-            facts["png"] = self._pictures(console, found, self.png)
+            facts["png"] = self._pictures(console, outcome, self.png)
         if self._curved:
-            facts["curves"] = self._curves(console, found)
+            facts["curves"] = self._curves(console, outcome)
         if self.json is not None:
             write_numbers(self.json, facts)
             console.print(f"Numbers: {self.json}", soft_wrap=True)
@@ -148,7 +148,7 @@ class AttackCommand:
             raise bad_value("--radii", "come with --plot or --json", self.radii)
 
     def _check_outputs(self) -> None:
-        """Refuses what cannot be written before hours are spent on its content."""
+        """Checks the output paths before any work."""
         if self.save is not None and self.save.suffix != SUFFIX:
             raise bad_value("--save", f"end in {SUFFIX}", f"'{self.save}'", f"Add {SUFFIX}.")
         outputs = {} if self.save is None else set_at(self.save, "--save")
@@ -178,87 +178,88 @@ class AttackCommand:
         data = data.select((data.labels != self.target).nonzero()[:, 0])
         return data, torch.full_like(data.labels, self.target)
 
-    def _print(self, console: Console, found: Found) -> None:
-        threat, attack, n = found.work.threat, found.work.attack, len(found.work.data)
+    def _print(self, console: Console, outcome: AttackOutcome) -> None:
+        threat, attack, n = outcome.run.threat, outcome.run.attack, len(outcome.run.data)
         goal = "misclassified" if self.target is None else f"classified as {self.target}"
         console.print(
             f"{attack.name}, {threat} (pixel units of [0, 1]), {n} images: "
-            f"{found.success_rate:.1f} % {goal}; "
-            f"{found.wrong_rate:.1f} % were already wrong; "
-            f"{self._mean(found)}."
+            f"{outcome.success_rate:.1f} % {goal}; "
+            f"{outcome.wrong_rate:.1f} % were already wrong; "
+            f"{self._mean(outcome)}."
         )
-        near = found.distance[found.fallen]
-        if attack.threat is None and len(near):
-            share = percent(found.success & (found.distance <= threat.eps))
+        distances = outcome.distance[outcome.broken]
+        if attack.threat is None and len(distances):
+            share = percent(outcome.success & (outcome.distance <= threat.eps))
             console.print(
-                f"Distance of the nearest successes: {self._middle(found)}, largest "
-                f"{float(near.max()):.4f}; {share:.1f} % of the images fall within {threat}."
+                f"Distance of the nearest successes: {self._middle(outcome)}, largest "
+                f"{float(distances.max()):.4f}; {share:.1f} % of the images are broken within "
+                f"{threat}."
             )
 
-    def _mean(self, found: Found) -> str:
-        if found.mean_distance is None:
-            return "no image that was right fell"
-        norm, count = found.work.threat.norm.name, int(found.fallen.sum())
-        were = "the 1 that was" if count == 1 else f"the {count} that were"
-        return f"mean {norm} distance of {were} right and fell {found.mean_distance:.4f}"
+    def _mean(self, outcome: AttackOutcome) -> str:
+        if outcome.mean_distance is None:
+            return "no image was broken"
+        norm, count = outcome.run.threat.norm.name, int(outcome.broken.sum())
+        broken = "the 1 broken image" if count == 1 else f"the {count} broken images"
+        return f"mean {norm} distance of {broken} {outcome.mean_distance:.4f}"
 
-    def _middle(self, found: Found) -> str:
-        """The median over the images that were right, those never broken being infinitely far."""
-        near = Distances.of(found.work.attack, found.parts)
-        never = f" (infinite for {near.unbroken} never broken)" if near.unbroken else ""
-        return f"median {near.median:.4f}{never}"
+    def _middle(self, outcome: AttackOutcome) -> str:
+        """The median over correctly classified images; unbroken ones count as infinitely far."""
+        distances = Distances.of(outcome.run.attack, outcome.parts)
+        never = f" (infinite for {distances.unbroken} never broken)" if distances.unbroken else ""
+        return f"median {distances.median:.4f}{never}"
 
-    def _set(self, found: Found, images: Tensor, columns: dict[str, Tensor]) -> ImageData:
-        work = found.work
+    def _set(self, outcome: AttackOutcome, images: Tensor, columns: dict[str, Tensor]) -> ImageData:
+        run = outcome.run
         facts = {
-            "recipe": work.attack.name,
-            "norm": work.threat.norm.name,
-            "eps": work.threat.eps,
-            "attack": described(work.attack),
+            "recipe": run.attack.name,
+            "norm": run.threat.norm.name,
+            "eps": run.threat.eps,
+            "attack": described(run.attack),
             "target": self.target,
             "seed": self.seed,
-            "source": {"data": work.data.name, "digest": work.data.digest},
+            "source": {"data": run.data.name, "digest": run.data.digest},
         }
-        columns = {"success": found.success, "already_wrong": found.wrong} | columns
-        data = work.data
+        columns = {"success": outcome.success, "already_wrong": outcome.wrong} | columns
+        data = run.data
         labels = data.labels.cpu()
         return ImageData(images, labels, data.class_names, f"{data.name}-adv", facts, columns)
 
-    def _pictures(self, console: Console, found: Found, folder: Path) -> dict[str, Any]:
-        """Writes the images in 8 bits; returns what is left of the attack."""
-        made = found.rounded
-        held = int((made.success & found.success).sum())
-        columns = {"success": made.success, "distance": made.distance}
-        export_folder(self._set(found, made.images, columns), folder)
-        words = f"{held} of {int(found.success.sum())} successes hold after rounding to 8 bits"
-        if bool(made.shrunk.any()):
-            words += f"; {int(made.shrunk.sum())} changes made smaller to stay within the threat"
-        console.print(f"PNG images: {folder} ({words})", soft_wrap=True)
+    def _pictures(self, console: Console, outcome: AttackOutcome, folder: Path) -> dict[str, Any]:
+        """Writes the images in 8 bits; returns how many successes remain."""
+        rounded = outcome.rounded
+        held = int((rounded.success & outcome.success).sum())
+        columns = {"success": rounded.success, "distance": rounded.distance}
+        export_folder(self._set(outcome, rounded.images, columns), folder)
+        text = f"{held} of {int(outcome.success.sum())} successes hold after rounding to 8 bits"
+        if bool(rounded.shrunk.any()):
+            text += f"; {int(rounded.shrunk.sum())} changes made smaller to stay within the threat"
+        console.print(f"PNG images: {folder} ({text})", soft_wrap=True)
         return {
-            "attack_success_rate": percent(made.success),
+            "attack_success_rate": percent(rounded.success),
             "held": held,
-            "shrunk": int(made.shrunk.sum()),
-            "largest_distance": float(made.distance.max()),
+            "shrunk": int(rounded.shrunk.sum()),
+            "largest_distance": float(rounded.distance.max()),
         }
 
-    def _curves(self, console: Console, found: Found) -> dict[str, Any]:
+    def _curves(self, console: Console, outcome: AttackOutcome) -> dict[str, Any]:
         """Computes the curves, draws them if asked to, and returns their numbers."""
-        work = found.work
-        radii = radii_up_to(work.threat, MOST_RADII if self.radii is None else self.radii)
-        label = f"{work.attack.name} at {len(radii)} radii"
+        run = outcome.run
+        radii = radii_up_to(run.threat, MOST_RADII if self.radii is None else self.radii)
+        label = f"{run.attack.name} at {len(radii)} radii"
         with bar(console, label) as progress:
             curves = curves_of(
-                work.attack,
-                found.parts,
-                found.traces,
-                make=lambda eps: self._attack(Threat(work.threat.norm, eps)),
-                model=work.model,
-                data=work.data,
+                run.attack,
+                outcome.parts,
+                outcome.traces,
+                make=lambda eps: self._attack(Threat(run.threat.norm, eps)),
+                model=run.model,
+                data=run.data,
                 radii=radii,
                 seed=self.seed,
                 progress=progress,
             )
         if self.plot is not None:
-            drawn(curves, work.attack.name, self.plot)
+            draw_curves(curves, run.attack.name, self.plot)
             console.print(f"Curves: {self.plot}", soft_wrap=True)
         return curves.as_json()

@@ -1,4 +1,4 @@
-"""What several commands need: devices, data, models and output folders."""
+"""Shared by several commands: devices, data, models and output folders."""
 
 import os
 from collections.abc import Mapping
@@ -30,14 +30,14 @@ class Split(TypedDict, total=False):
 
 
 class Origin(TypedDict, total=False):
-    """What a training writes beside weights of the images it saw."""
+    """What weights record about the images they were trained on."""
 
     dataset: str | None
     split: Split | None
 
 
 def device_of(name: str) -> str:
-    """The device to work on: "auto" takes CUDA where it is there, and of several this process's.
+    """The device to use: "auto" means CUDA if available; in a distributed run this process's GPU.
 
     **Raises** ValueError when CUDA is asked for and absent.
     """
@@ -55,20 +55,20 @@ def device_of(name: str) -> str:
 
 
 def claim_folder(out: Path, identity: Mapping[str, str]) -> None:
-    """Makes `out` the folder of one run, or refuses it if it holds anything else.
+    """Marks `out` as the folder of one run; refuses it if it holds anything else.
 
-    **Raises** StoreError for a folder of somebody else's files, of another run, or one
-    that cannot be written.
+    **Raises** StoreError for a folder with other files, of another run, or one that cannot be
+    written.
     """
     marker = out / MARKER
     try:
         if marker.exists():
-            theirs = read_json_file(
+            other = read_json_file(
                 dict[str, str], marker, remedy="Choose another folder with --out.", error=StoreError
             )
-            if theirs != dict(identity):
+            if other != dict(identity):
                 raise StoreError(
-                    f"'{out}' holds another run ({_words(theirs)}); this one is "
+                    f"'{out}' holds another run ({_words(other)}); this one is "
                     f"{_words(identity)}. Choose another folder with --out."
                 )
             return
@@ -85,8 +85,8 @@ def claim_folder(out: Path, identity: Mapping[str, str]) -> None:
         ) from error
 
 
-def remark_folder(out: Path, identity: Mapping[str, str]) -> None:
-    """Marks a folder that `claim_folder` claimed once more, should it have been deleted since.
+def restore_marker(out: Path, identity: Mapping[str, str]) -> None:
+    """Writes the marker of `claim_folder` again if the folder was deleted in the meantime.
 
     **Raises** StoreError where it cannot be written.
     """
@@ -101,7 +101,7 @@ def remark_folder(out: Path, identity: Mapping[str, str]) -> None:
 def _mark(marker: Path, identity: Mapping[str, str]) -> None:
     part = marker.with_name(f".{MARKER}")
     part.write_text(to_json(dict(identity)))
-    part.replace(marker)  # whole or not at all, so that a kill here does no harm
+    part.replace(marker)  # atomic, so that a kill here does no harm
 
 
 def _words(identity: Mapping[str, str]) -> str:
@@ -109,49 +109,49 @@ def _words(identity: Mapping[str, str]) -> str:
 
 
 def default_workers(device: str) -> int:
-    """Worker processes: one a core on the CPU; on a GPU this process alone."""
+    """The number of worker processes: one per core on the CPU; 0 (this process) on a GPU."""
     return 0 if device.startswith("cuda") else max(1, os.cpu_count() or 1)
 
 
 def open_model(
     weights: Path, model: str | None, embedding: str | None, data: str | None, data_dir: Path | None
 ) -> tuple[Classifier, dict[str, Any]]:
-    """A classifier and what its weights say of it: from our file, or with a user's module.
+    """A classifier and the metadata of its weights, from a notbugs file or with a user's module.
 
     - `weights`: a file, or the folder that `train` wrote
-    - `model`: path/to/file.py:factory; with weights that are not ours, `embedding` and `data`
-      must be named
+    - `model`: path/to/file.py:factory; with weights that notbugs did not write, `embedding` and
+      `data` must be given
 
     **Raises** DataError where there is no such file, or where it needs a module.
     """
     weights = weights_in(weights)
     facts = facts_of(weights)
-    own = facts if facts and facts["architecture"] is None else {}
+    user_facts = facts if facts and facts["architecture"] is None else {}
     if model is None:
-        if own:
-            spec = own.get("model", "path/to/file.py:factory")
+        if user_facts:
+            spec = user_facts.get("model", "path/to/file.py:factory")
             raise DataError(
                 f"'{weights}' holds the weights of a model of your own. Pass its module: "
                 f"--model {spec}."
             )
         return load_model(weights)
-    embedding = embedding or own.get("embedding")
-    if embedding is None or (data is None and not own):
+    embedding = embedding or user_facts.get("embedding")
+    if embedding is None or (data is None and not user_facts):
         raise bad_value(
             "--embedding and --data",
             "be given with --model",
             f"embedding={embedding}, data={data}",
             "Name the layer whose output is the embedding, and the dataset.",
         )
-    shape, classes = _sizes(own, data, data_dir)
-    found = load_user_model(
+    shape, classes = _sizes(user_facts, data, data_dir)
+    classifier = load_user_model(
         model, weights=weights, embedding=embedding, shape=shape, classes=classes
     )
-    return found, facts
+    return classifier, facts
 
 
 def facts_of(weights: Path) -> dict[str, Any]:
-    """What our own weights say of themselves; a plain state dict says nothing."""
+    """The metadata of weights that notbugs wrote; empty for a plain state dict."""
     try:
         return read_metadata(weights)
     except DataError:
@@ -161,7 +161,7 @@ def facts_of(weights: Path) -> dict[str, Any]:
 def _sizes(
     facts: Mapping[str, Any], data: str | None, data_dir: Path | None
 ) -> tuple[tuple[int, int, int], int]:
-    """Shape and classes of a model's images, by its weights or by the dataset."""
+    """Image shape and number of classes, from the weights' metadata or the dataset."""
     if facts:
         channels, height, width = facts["shape"]
         return (channels, height, width), facts["classes"]
@@ -171,28 +171,28 @@ def _sizes(
 
 
 def origin_of(metadata: Mapping[str, Any]) -> Origin:
-    """What weights say of the images they were trained on.
+    """What weights record about the images they were trained on.
 
-    **Raises** DataError where that is of another type.
+    **Raises** DataError where that is invalid.
     """
     try:
         return fit(Origin, dict(metadata))
     except SchemaError as error:
         raise DataError(
             f"What the weights say of their dataset is damaged: {error}. Train them again, or "
-            "write them anew with `notbugs.models.save`."
+            "save them again with `notbugs.models.save`."
         ) from error
 
 
 def splits_for(
     metadata: Mapping[str, Any], data: str | None, data_dir: Path | None, seed: int | None
 ) -> Splits:
-    """The split a model was trained on, or the one the user names.
+    """The split a model was trained on, or that of the dataset the user names.
 
-    **Raises** DataError when the weights do not tell and nothing was named.
+    **Raises** DataError when the weights do not record a dataset and none is named.
     """
     origin = origin_of(metadata)
-    known: Split = origin.get("split") or {}
+    recorded: Split = origin.get("split") or {}
     name = data or origin.get("dataset")
     if name is None:
         raise DataError("The weights do not say which dataset they belong to. Pass --data NAME.")
@@ -200,9 +200,9 @@ def splits_for(
     source = loaded(name, data_dir)
     return split(
         source,
-        seed=seed if seed is not None else known.get("seed", 0),
-        train_size=known.get("train_size") if same else None,
-        test_size=known.get("test_size") if same else None,
+        seed=seed if seed is not None else recorded.get("seed", 0),
+        train_size=recorded.get("train_size") if same else None,
+        test_size=recorded.get("test_size") if same else None,
     )
 
 
@@ -218,19 +218,19 @@ def images_for(
     if count is not None:
         check_count(count, "--count")
     if data is not None and data.endswith(".safetensors"):
-        found = load(Path(data))
+        dataset = load(Path(data))
     else:
-        found = getattr(splits_for(metadata, data, data_dir, seed), part)
-    if count is not None and count < len(found):
-        found = found.select(slice(0, count))
-    return found
+        dataset = getattr(splits_for(metadata, data, data_dir, seed), part)
+    if count is not None and count < len(dataset):
+        dataset = dataset.select(slice(0, count))
+    return dataset
 
 
 def loaded(name: str, data_dir: Path | None) -> Source:
-    """A dataset by name; of several processes the first fetches what is missing."""
+    """A dataset by name; in a distributed run the first process downloads what is missing."""
     return processes.after_first(lambda: load_source(name, data_dir))
 
 
 def moved(model: Classifier, device: str) -> Classifier:
-    """The model on the device that was asked for."""
+    """The model on the requested device."""
     return prepare(model, device_of(device))

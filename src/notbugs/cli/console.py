@@ -1,4 +1,4 @@
-"""The only way to the terminal: what users and their files are called is text, not markup."""
+"""The console for all terminal output: names of users and files are text, never markup."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from notbugs.core.visible import one_line, visible
 
 
 class PlainConsole(Console):
-    """A console that reads no markup and no emoji names in text, and shows what would act.
+    """A rich console without markup and emoji names, which escapes control characters.
 
-    Strings are printed as one line each, with control characters and marks of direction as
-    escapes (`visible`); so are strings in tables. What is to have a style is a `Text` of ours.
+    Strings are printed as one line each, with control characters and direction marks as escapes
+    (`visible`), also in tables. Use `Text` for styled output.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -23,5 +23,5 @@ class PlainConsole(Console):
         super().print(*(one_line(o) if isinstance(o, str) else o for o in objects), **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A string of a table or a message as it is shown."""
+        """The text of a table cell or message, escaped."""
         return super().render_str(visible(text), **options)

@@ -25,12 +25,12 @@ class Curves:
 
     def as_json(self) -> dict[str, Any]:
         """The numbers of all of them."""
-        found: dict[str, Any] = {"accuracy": self.accuracy.as_json()}
+        numbers: dict[str, Any] = {"accuracy": self.accuracy.as_json()}
         if self.distances is not None:
-            found["distances"] = self.distances.as_json()
+            numbers["distances"] = self.distances.as_json()
         if self.loss is not None:
-            found["loss"] = self.loss.as_json()
-        return found
+            numbers["loss"] = self.loss.as_json()
+        return numbers
 
 
 def radii_up_to(threat: Threat, count: int) -> list[float]:
@@ -46,7 +46,7 @@ def radii_up_to(threat: Threat, count: int) -> list[float]:
 
 def curves_of(
     attack: AbstractAttack,
-    found: Sequence[AttackResult],
+    results: Sequence[AttackResult],
     traces: Sequence[Trace],
     *,
     make: Callable[[float], AbstractAttack],
@@ -58,14 +58,14 @@ def curves_of(
 ) -> Curves:
     """The curves of an attack that has run; one of a fixed budget runs again at each radius."""
     if attack.threat is None:
-        distances = Distances.of(attack, found)
+        distances = Distances.of(attack, results)
         return Curves(distances.curve(), distances, None)
-    loss = LossCurve.of(attack, found, traces)
+    loss = LossCurve.of(attack, results, traces)
     accuracy = robust_curve(make, model, data, radii, seed=seed, progress=progress)
     return Curves(accuracy, None, loss)
 
 
-def drawn(curves: Curves, name: str, path: Path) -> None:
+def draw_curves(curves: Curves, name: str, path: Path) -> None:
     """Draws both pictures side by side into a PNG file."""
     from notbugs.report.figures import budget_sheet, nearest_sheet, png
 

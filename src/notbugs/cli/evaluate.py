@@ -1,4 +1,4 @@
-"""`notbugs evaluate`: how much of a model stands."""
+"""`notbugs evaluate`: clean and robust accuracy of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from notbugs.judge import (
 class Evaluate:
     """Measure clean and robust accuracy: worst case per image over an ensemble of attacks.
 
-    The state is saved after every batch: the same command goes on where it was stopped.
+    The state is saved after every batch: after an interruption the same command resumes.
 
     Try:
       notbugs evaluate runs/demo/models/robust-seed0.safetensors --threat l2:0.5
@@ -42,8 +42,8 @@ class Evaluate:
 
     shares_work: ClassVar[bool] = True
     if_stopped: ClassVar[str] = (
-        "Stopped. What the finished batches found is kept; the batch under way is lost. The same "
-        "command goes on from there."
+        "Stopped. The results of finished batches are kept; the current batch is lost. The same "
+        "command resumes from there."
     )
 
     weights: Annotated[Path, tyro.conf.Positional]
@@ -63,11 +63,11 @@ class Evaluate:
     steps: int | None = None
     """With pgd: steps, of length eps / 5; 20 without it."""
     restarts: int | None = None
-    """With pgd: random starts for each image that still stands; 1 without it."""
+    """With pgd: random starts for each image that is not yet broken; 1 without it."""
     samples: int = 1
-    """For a model that is random: passes that attacks average, and whose majority decides."""
+    """For a random model: passes that attacks average, and whose majority decides."""
     thorough: bool = False
-    """With standard: spend the whole budget on every image, also where progress is hopeless."""
+    """With standard: spend the whole budget on every image, also where progress is too slow."""
     fast: bool = True
     """Let attacks work on a faster copy; each success is confirmed by the model itself."""
     batch_size: int | None = None
@@ -99,10 +99,10 @@ class Evaluate:
         model = moved(model, self.device)
         attacks, seed = self._attacks(threat), self.seed
         worst = estimate(model, data, attacks, fast=self.fast) / processes.count()
-        console.print(f"At most about {duration(worst)}, if every image stands to the end.")
+        console.print(f"At most about {duration(worst)}, if no image is broken.")
         state = _state_file(identity(model, data, threat, attacks, seed, self.samples, self.fast))
         if state.exists():
-            console.print("Going on from where this evaluation was stopped.")
+            console.print("Resuming from where this evaluation was stopped.")
         with bar(console, f"{self.method} on {len(data)} images") as progress:
             verdict = evaluate(
                 model,
@@ -126,9 +126,11 @@ class Evaluate:
 
     def _attacks(self, threat: Threat) -> Sequence[AbstractAttack]:
         chosen = {"steps": self.steps, "restarts": self.restarts}
-        given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        options: dict[str, Any] = {
+            name: value for name, value in chosen.items() if value is not None
+        }
         if self.method == "standard":
-            for name, value in given.items():
+            for name, value in options.items():
                 raise bad_value(f"--{name}", "come with --method pgd", value)
             return standard_attacks(threat, samples=self.samples, thorough=self.thorough)
         if self.thorough:
@@ -136,29 +138,29 @@ class Evaluate:
         if self.method != "pgd":
             raise unknown_name("method", self.method, ("standard", "pgd"))
         check_count(self.samples, "--samples")
-        return [evaluation_pgd(threat, **given).averaging(self.samples)]
+        return [evaluation_pgd(threat, **options).averaging(self.samples)]
 
     def _print(self, console: Console, data: ImageData, verdict: Verdict) -> None:
         low, high = verdict.ci95
         table = Table(
             title=f"{data.name}, {verdict.n} images, {verdict.threat} (pixel units of [0, 1])"
         )
-        standing_head = "standing % (at most)" if verdict.is_upper_bound else "standing %"
-        for name in ("", "broken", standing_head, "seconds"):
+        robust_head = "not broken % (at most)" if verdict.is_upper_bound else "not broken %"
+        for name in ("", "broken", robust_head, "seconds"):
             table.add_column(name, justify="left" if not name else "right")
-        standing = int(verdict.right.sum())
-        table.add_row("clean", str(verdict.n - standing), f"{verdict.clean_accuracy:.2f}", "")
+        unbroken = int(verdict.right.sum())
+        table.add_row("clean", str(verdict.n - unbroken), f"{verdict.clean_accuracy:.2f}", "")
         for attack in verdict.attacks:
-            standing -= attack.broken
-            share = 100 * standing / verdict.n
+            unbroken -= attack.broken
+            share = 100 * unbroken / verdict.n
             table.add_row(attack.name, str(attack.broken), f"{share:.2f}", f"{attack.seconds:.1f}")
         for name, count in (
             ("label does not lead, within rounding", int(verdict.within_rounding.sum())),
             ("logits not finite", int(verdict.non_finite.sum())),
         ):
             if count:
-                standing -= count
-                table.add_row(name, str(count), f"{100 * standing / verdict.n:.2f}", "")
+                unbroken -= count
+                table.add_row(name, str(count), f"{100 * unbroken / verdict.n:.2f}", "")
         console.print(table)
         for copy in sorted({attack.copy for attack in verdict.attacks} - {"own"}):
             names = ", ".join(attack.name for attack in verdict.attacks if attack.copy == copy)
@@ -174,26 +176,26 @@ class Evaluate:
         if verdict.is_upper_bound:
             fired = [c["check"] for c in verdict.masking if c["verdict"] == "suspicious"]
             console.print(
-                f"An upper bound, not a measurement: {', '.join(fired)} tell that these attacks "
-                "miss some images. An attack adapted to the model may break many more."
+                f"An upper bound, not a measurement: {', '.join(fired)} show that these attacks "
+                "miss some images. An adaptive attack may break many more."
             )
         if verdict.given_up:
             checked = sum(attack.checked for attack in verdict.attacks)
-            fallen = sum(attack.fallen for attack in verdict.attacks)
+            broken = sum(attack.fallen for attack in verdict.attacks)
             console.print(
-                f"Attacks left images on which they progressed too slowly: {verdict.given_up} "
-                f"times; {checked} of those were attacked to the end as a check, and {fallen} of "
-                f"them fell. Of the others at most {verdict.missed} could have fallen (95 %): "
+                f"Attacks gave up on images where progress was too slow: {verdict.given_up} times; "
+                f"{checked} of those were attacked with the full budget as a check, which broke "
+                f"{broken}. Of the others at most {verdict.missed} could have been broken (95 %): "
                 f"{100 * verdict.missed / verdict.given_up:.1f} % of those given up, "
-                f"{100 * verdict.missed / verdict.n:.1f} % of the images judged."
+                f"{100 * verdict.missed / verdict.n:.1f} % of the images evaluated."
             )
         if verdict.samples > 1:
             console.print(
-                f"The model is taken as random: attacked on the average of {verdict.samples} "
-                "passes, and judged by the majority of as many."
+                f"The model is treated as random: attacked on the average of {verdict.samples} "
+                "passes, and evaluated by the majority vote of as many."
             )
 
 
 def _state_file(name: str) -> Path:
-    """Where an evaluation keeps its state: by what it is, so that it finds its own again."""
+    """The file in which an evaluation keeps its state, named by its identity."""
     return cache_folder() / "evaluations" / f"{name[:32]}.json"

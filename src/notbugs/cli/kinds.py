@@ -1,4 +1,4 @@
-"""What notbugs' own files are known by, so that a command replaces none but its own."""
+"""How notbugs recognises the kinds of files it wrote, so that a command replaces only those."""
 
 import zipfile
 from collections.abc import Callable
@@ -17,16 +17,16 @@ from notbugs.models import weights
 from notbugs.training import checkpoint
 
 IMAGES = "notbugs.images"
-"""The metadata's key of a safetensors file with images that were found."""
+"""The metadata key of a safetensors file with images that `notbugs look` made."""
 EPOCH = frozenset(("epoch", "loss", "lr"))
 WATCHED = frozenset(("val_clean", "val_robust", "guard_robust"))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: what it is called, and whether an existing one is ours to replace.
+    """A kind of file: its name for messages, and a check that an existing file is of that kind.
 
-    A `folder` is made whole, and never replaced.
+    A `folder` is written atomically and never replaced.
     """
 
     words: str
@@ -53,7 +53,7 @@ def _json(path: Path) -> Any:
 
 def _is_recipe(path: Path) -> bool:
     try:
-        read_json_file(files.Recipe, path, remedy="")
+        read_json_file(files.SetSummary, path, remedy="")
     except DataError:
         return False
     return True
@@ -84,14 +84,14 @@ def _is_archive(path: Path) -> bool:
 
 
 def _numbers(all_of: str, any_of: str = "") -> Callable[[Path], bool]:
-    """JSON of these keys, and of one at least of the others."""
+    """A check for JSON with all keys in `all_of` and at least one in `any_of`."""
     needed, others = set(all_of.split()), set(any_of.split())
 
     def is_ours(path: Path) -> bool:
-        found = _json(path)
-        if not isinstance(found, dict):
+        content = _json(path)
+        if not isinstance(content, dict):
             return False
-        keys = set(found)  # pyright: ignore
+        keys = set(content)  # pyright: ignore
         return needed <= keys and (not others or bool(others & keys))
 
     return is_ours
@@ -105,7 +105,7 @@ EVALUATED = Kind(
     "numbers of `notbugs evaluate`",
     _numbers("threat n clean_accuracy robust_accuracy ci95 attacks masking forwards_per_image"),
 )
-SEEN = Kind(
+LOOK_NUMBERS = Kind(
     "numbers of `notbugs look`",
     _numbers("layer images", "inversion interpolation visualisation manipulation"),
 )
@@ -119,4 +119,4 @@ PICTURE = Kind("a picture", _is_picture)
 METRICS = Kind("a training's metrics", _is_metrics)
 FOLDER = Kind("a folder", lambda path: path.is_dir() and not any(path.iterdir()), folder=True)
 RUN = Kind("a run", lambda path: True, folder=True)
-"""The folder of a run, which `claim_folder` makes one's own."""
+"""The folder of a run; `claim_folder` checks its content."""

@@ -1,4 +1,4 @@
-"""What a training leaves beside its weights: a line an epoch, and a picture."""
+"""The logs that a training writes beside its weights: a line per epoch, and a picture."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ CURVES = "training.png"
 
 
 class Logs:
-    """`metrics.jsonl`, whole after every epoch, also of a training that was resumed."""
+    """Writes `metrics.jsonl` after every epoch, also of a resumed training."""
 
     def __init__(self, folder: Path, *, tensorboard: bool = False, resumed: bool = False) -> None:
-        """Takes the folder; with `tensorboard`, event files are written to it as well.
+        """Logs to `folder`; with `tensorboard`, writes event files there as well.
 
-        What was written before a training was interrupted is not written to them again.
+        Epochs that were logged before an interruption are not added to the event files again.
         """
         self.folder = folder
         self.written = _lines(folder / METRICS_FILE) if resumed else 0
@@ -40,7 +40,7 @@ class Logs:
         self.written = max(self.written, len(history))
 
     def draw(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Draws the training."""
+        """Draws the training curves."""
         if not processes.is_first():
             return
         if self.events is not None:
@@ -53,7 +53,7 @@ class Logs:
 
 
 def _lines(path: Path) -> int:
-    """Epochs that an interrupted training has left there."""
+    """The number of epochs that an interrupted training has logged."""
     return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 

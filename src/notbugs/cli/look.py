@@ -1,4 +1,4 @@
-"""`notbugs look`: what a model sees in images, and what its parts look for, as one picture."""
+"""`notbugs look`: inversion, visualisation and the like for one model, as one picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from notbugs.cli.common import (
     moved,
     open_model,
 )
-from notbugs.cli.kinds import FOUND, IMAGES, PICTURE, SEEN
+from notbugs.cli.kinds import FOUND, IMAGES, LOOK_NUMBERS, PICTURE
 from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
 from notbugs.cli.progress import bar
 from notbugs.core.errors import bad_value, check_count, unknown_name
@@ -33,13 +33,13 @@ from notbugs.perception import ssim
 from notbugs.representations import (
     Priors,
     add_feature,
+    default_inversion_solver,
+    default_visualisation_solver,
     find_attribute,
     interpolate,
     invert_images,
+    lbfgs_inversion,
     most_activating,
-    quick_inversion,
-    usual_inversion,
-    usual_visualisation,
     visualise,
 )
 from notbugs.representations.activations import check_units
@@ -48,19 +48,19 @@ from notbugs.representations.reading import STARTS
 FIRST = 8
 MOST_UNITS = 12
 STRENGTHS = (-1.0, 0.5, 1.0, 2.0)
-WAYS = ("invert", "interpolate", "visualise", "manipulate")
+METHODS = ("invert", "interpolate", "visualise", "manipulate")
 
 
 @dataclass(frozen=True)
 class Look:
-    """See what a model sees: inversion, interpolation, visualisation, manipulation.
+    """Inspect a model's representation: inversion, interpolation, visualisation, manipulation.
 
     Writes one picture, and the numbers with --json.
 
     Try:
       notbugs look model.safetensors --invert
       notbugs look model.safetensors --invert --interpolate --image 3 17
-      notbugs look model.safetensors --visualise --layer logits --smoothness 0.05
+      notbugs look model.safetensors --visualise --layer logits --total_variation 0.05
       notbugs look model.safetensors --manipulate --toward 5 --image 0 1 2
     """
 
@@ -73,7 +73,7 @@ class Look:
     interpolate: bool = False
     """From the first image to the second, the third to the fourth ..., by representation."""
     visualise: bool = False
-    """What makes each unit of the layer most active, and the test images that do."""
+    """An image that maximises each unit of the layer, and the test images that activate it most."""
     manipulate: bool = False
     """Add the feature of --unit, or that of class --toward, to each image."""
     layer: str | None = None
@@ -85,25 +85,25 @@ class Look:
     unit: int | None = None
     """With --manipulate: the place in the flattened layer."""
     toward: int | None = None
-    """With --manipulate: a class, whose best coordinate is looked up among training images."""
+    """With --manipulate: a class; its most predictive unit is found on training images."""
     start: str = "noise"
     """With --invert and --visualise: noise, grey or uniform."""
     points: int = 10
     """With --interpolate: frames, the ends included."""
     steps: int = 200
     """Steps of every search."""
-    smoothness: float = 0.0
+    total_variation: float = 0.0
     """Prior, as all below with --invert and --visualise: weight of the total variation."""
-    slowness: float = 0.0
-    """Prior: weight of high frequencies."""
+    frequency_penalty: float = 0.0
+    """Prior: weight of the penalty on high frequencies."""
     moves: bool = False
-    """Prior: the model sees the image moved at random."""
+    """Prior: the model sees the image under random transformations (jitter, scale, rotation)."""
     denoiser: Path | None = None
-    """Prior: a denoiser's file (reproduce engstrom2019 and `save_prior` write such)."""
+    """Prior: a denoiser's file (written by reproduce engstrom2019 and `save_prior`)."""
     denoising: float | None = None
     """With --denoiser: its weight; 1 without it."""
     generator: Path | None = None
-    """Prior: a generator's file, of whose codes the images are made."""
+    """Prior: a generator's file; the search is over its latent codes."""
     out: Path = Path("look.png")
     """The picture, a .png file."""
     json: Path | None = None
@@ -126,7 +126,7 @@ class Look:
     """auto, cpu or cuda."""
 
     def run(self, console: Console) -> None:
-        """Looks in every way that was asked for, and draws it."""
+        """Runs every requested method and draws the results."""
         self._check()
         model, facts = open_model(
             self.weights, self.model, self.embedding, self.data, self.data_dir
@@ -136,13 +136,13 @@ class Look:
         model = moved(model, self.device)
         work = _Work(self, model, test, facts, self._priors(model), console)
         work.prepare()
-        ways = [way for way in WAYS if getattr(self, way)]
+        methods = [method for method in METHODS if getattr(self, method)]
         with bar(console, "Looking") as progress:
-            for i, way in enumerate(ways):
-                getattr(work, way)()
-                progress((i + 1) / len(ways))
+            for i, method in enumerate(methods):
+                getattr(work, method)()
+                progress((i + 1) / len(methods))
         from notbugs.report.figures import png
-        from notbugs.report.figures.looks import rows_of_pictures
+        from notbugs.report.figures.picture_rows import rows_of_pictures
 
         picture = png(rows_of_pictures(work.rows))
         write_file(self.out, lambda file: file.write(picture))
@@ -157,10 +157,10 @@ class Look:
             console.print(f"Numbers: {self.json}", soft_wrap=True)
 
     def _check(self) -> None:
-        """Refuses what cannot end well before any work."""
-        if not any(getattr(self, way) for way in WAYS):
-            named = ", ".join(f"--{way}" for way in WAYS)
-            raise bad_value(named, "be given, at least one of them", "none")
+        """Validates the options before any work."""
+        if not any(getattr(self, method) for method in METHODS):
+            flags = ", ".join(f"--{method}" for method in METHODS)
+            raise bad_value(flags, "be given, at least one of them", "none")
         if self.manipulate and (self.unit is None) == (self.toward is None):
             raise bad_value(
                 "--unit and --toward",
@@ -181,8 +181,14 @@ class Look:
         self._check_outputs()
 
     def _check_idle(self) -> None:
-        """Refuses a flag that no way that was asked for would look at."""
-        priors = self.smoothness or self.slowness or self.moves or self.denoiser or self.generator
+        """Refuses flags that none of the requested methods uses."""
+        priors = (
+            self.total_variation
+            or self.frequency_penalty
+            or self.moves
+            or self.denoiser
+            or self.generator
+        )
         idle = {
             "--units": bool(self.units) and (self.all_units or not self.visualise),
             "--all-units": self.all_units and not self.visualise,
@@ -197,15 +203,15 @@ class Look:
             if unused:
                 raise bad_value(
                     flag,
-                    "be left out where no way that was asked for uses it",
+                    "be left out where no requested method uses it",
                     "it",
-                    "Add the way that `notbugs look --help` names with it.",
+                    "Add the method that `notbugs look --help` names with it.",
                 )
 
     def _check_outputs(self) -> None:
         outputs = {"--out": Output(self.out, PICTURE)}
         if self.json is not None:
-            outputs["--json"] = Output(self.json, SEEN)
+            outputs["--json"] = Output(self.json, LOOK_NUMBERS)
         if self.save is not None:
             outputs["--save"] = Output(self.save, FOUND)
         pictures = [Path(name) for name in self.image if not _is_number(name)]
@@ -226,8 +232,8 @@ class Look:
         if self.generator is not None:
             make = _of_kind(self.generator, ImageGenerator, "--generator", model).to(model.device)
         return Priors(
-            smoothness=self.smoothness,
-            slowness=self.slowness,
+            total_variation=self.total_variation,
+            frequency_penalty=self.frequency_penalty,
             denoiser=denoise,
             denoising=(1.0 if self.denoising is None else self.denoising) if denoise else 0.0,
             transform=robust_view(min(model.shape[1:])) if self.moves else None,
@@ -236,22 +242,22 @@ class Look:
 
 
 class _Work:
-    """Rows of the picture, lines for the terminal, numbers and images, as they are found."""
+    """Collects rows of the picture, lines for the terminal, numbers and images."""
 
     def __init__(
         self,
-        asked: Look,
+        options: Look,
         model: Classifier,
         test: ImageData,
         facts: dict[str, Any],
         priors: Priors,
         console: Console,
     ) -> None:
-        self.asked, self.model, self.test, self.facts = asked, model, test, facts
+        self.asked, self.model, self.test, self.facts = options, model, test, facts
         self.priors = priors
         self.rows: list[Any] = []
         self.lines: list[str] = []
-        self.numbers: dict[str, Any] = {"layer": asked.layer, "images": list(self._names())}
+        self.numbers: dict[str, Any] = {"layer": options.layer, "images": list(self._names())}
         self.found: dict[str, Tensor] = {}
         self.units: list[int] = []
         self.unit, self.strength = 0, 1.0
@@ -259,141 +265,147 @@ class _Work:
         self.images = self.images.to(model.device)
 
     def prepare(self) -> None:
-        """Finds out what could not end well, before anything is searched for."""
-        asked = self.asked
-        if asked.interpolate and len(self.images) % 2:
+        """Validates images and units before any search."""
+        options = self.asked
+        if options.interpolate and len(self.images) % 2:
             raise bad_value(
                 "--image", "name an even number of images with --interpolate", len(self.images)
             )
         real = self._real()[:2]
-        width = len(most_activating(self.model, real, None, layer=asked.layer, count=1).units)
-        if asked.visualise:
-            first = width if asked.all_units else min(width, MOST_UNITS)
-            self.units = list(asked.units) or list(range(first))
+        width = len(most_activating(self.model, real, None, layer=options.layer, count=1).units)
+        if options.visualise:
+            first = width if options.all_units else min(width, MOST_UNITS)
+            self.units = list(options.units) or list(range(first))
             check_units(torch.tensor(self.units), width)
-        if asked.manipulate:
+        if options.manipulate:
             self.unit, self.strength = self._feature(width)
 
     def invert(self) -> None:
-        made = invert_images(
+        result = invert_images(
             self.model,
             self.images,
             layer=self.asked.layer,
             start=self.asked.start,
-            solver=usual_inversion(self.priors, self.model.shape[1:], self.asked.steps),
+            solver=default_inversion_solver(self.priors, self.model.shape[1:], self.asked.steps),
             priors=self.priors,
             seed=self.asked.seed,
         )
-        near = ssim(made.x, self.images)
+        similarity = ssim(result.x, self.images)
         head = "Inversion: images of the same representation, and what the model takes them for"
         self._row("image", self.images, head, self._taken_for(self.images))
-        self._row("same to the model", made.x, "", self._taken_for(made.x))
-        self.found["inverted"] = made.x
+        self._row("same to the model", result.x, "", self._taken_for(result.x))
+        self.found["inverted"] = result.x
         self.numbers["inversion"] = {
             "priors": list(self.priors.names),
-            "relative_error": made.relative_error.tolist(),
-            "ssim": near.tolist(),
-            "distance": made.distance.tolist(),
+            "relative_error": result.relative_error.tolist(),
+            "ssim": similarity.tolist(),
+            "distance": result.distance.tolist(),
         }
         self.lines.append(
-            f"Inversion: relative error {_mean(made.relative_error)} "
-            f"(start {_mean(made.start_error)}), SSIM to the image {_mean(near)}."
+            f"Inversion: relative error {_mean(result.relative_error)} "
+            f"(start {_mean(result.start_error)}), SSIM to the image {_mean(similarity)}."
         )
 
     def interpolate(self) -> None:
         pairs = len(self.images) // 2
         first, last = self.images[0::2], self.images[1::2]
-        made = interpolate(
+        result = interpolate(
             self.model,
             first,
             last,
             points=self.asked.points,
             layer=self.asked.layer,
-            solver=quick_inversion(self.asked.steps),
+            solver=lbfgs_inversion(self.asked.steps),
             seed=self.asked.seed,
         )
         for i in range(pairs):
             head = "Interpolation: mixed pixels, and through the representation"
             for name, frames in (
-                ("pixels", made.plain.frames[i]),
-                ("representation", made.through.frames[i]),
+                ("pixels", result.plain.frames[i]),
+                ("representation", result.through.frames[i]),
             ):
                 first_of_all = head if name == "pixels" and not i else ""
                 self._row(name, frames, first_of_all, self._taken_for(frames))
-        self.found["interpolated"] = made.through.frames
-        uneven = made.through.representation_unevenness
+        self.found["interpolated"] = result.through.frames
+        uneven = result.through.representation_unevenness
         self.numbers["interpolation"] = {
-            "relative_error": made.relative_error.tolist(),
+            "relative_error": result.relative_error.tolist(),
             "representation_unevenness": uneven.tolist(),
-            "of_mixed_pixels": made.plain.representation_unevenness.tolist(),
+            "of_mixed_pixels": result.plain.representation_unevenness.tolist(),
         }
         self.lines.append(
             f"Interpolation: longest step over the mean one {_mean(uneven)} in the "
-            f"representation; of mixed pixels {_mean(made.plain.representation_unevenness)}."
+            f"representation; of mixed pixels {_mean(result.plain.representation_unevenness)}."
         )
 
     def visualise(self) -> None:
         chosen, real = self.units, self._real()
-        made = visualise(
+        result = visualise(
             self.model,
             chosen,
             layer=self.asked.layer,
             start=self.asked.start,
-            solver=usual_visualisation(self.priors, self.model.shape[1:], self.asked.steps),
+            solver=default_visualisation_solver(
+                self.priors, self.model.shape[1:], self.asked.steps
+            ),
             priors=self.priors,
             seed=self.asked.seed,
         )
-        near = most_activating(self.model, real, chosen, layer=self.asked.layer, count=1)
+        extremes = most_activating(self.model, real, chosen, layer=self.asked.layer, count=1)
         for places in torch.arange(len(chosen)).split(MOST_UNITS):
-            said = self._taken_for(made.x[places])
+            classes = self._taken_for(result.x[places])
             named = [
-                f"{self._unit(chosen[i])}: {s}" for i, s in zip(places.tolist(), said, strict=True)
+                f"{self._unit(chosen[i])}: {s}"
+                for i, s in zip(places.tolist(), classes, strict=True)
             ]
             layer = self.asked.layer or "the embedding"
             head = f"Units of {layer}, each with what the model takes the image made for it for"
-            self._row("made for the unit", made.x[places], head, named)
-            self._row("most active image", real[near.highest[places, 0]])
-            self._row("least active image", real[near.lowest[places, 0]])
-        self.found["visualised"] = made.x
-        high = 100 * high_frequency_share(made.x)
+            self._row("made for the unit", result.x[places], head, named)
+            self._row("most active image", real[extremes.highest[places, 0]])
+            self._row("least active image", real[extremes.lowest[places, 0]])
+        self.found["visualised"] = result.x
+        high = 100 * high_frequency_share(result.x)
         self.numbers["visualisation"] = {
             "priors": list(self.priors.names),
             "units": chosen,
-            "activation": made.activation.tolist(),
-            "of_best_image": near.highest_values[:, 0].tolist(),
+            "activation": result.activation.tolist(),
+            "of_best_image": extremes.highest_values[:, 0].tolist(),
             "high_frequencies": high.tolist(),
         }
-        silent = int((made.activation <= made.before).sum())
+        silent = int((result.activation <= result.before).sum())
         note = f" {silent} of them did not move from the start." if silent else ""
         self.lines.append(
-            f"Visualisation: activation {_mean(made.activation)}, of the best test images "
-            f"{_mean(near.highest_values[:, 0])}; {float(high.mean()):.0f} % of the energy "
-            f"in high frequencies.{note}"
+            f"Visualisation: activation {_mean(result.activation)}, of the best test images "
+            f"{_mean(extremes.highest_values[:, 0])}; {float(high.mean()):.0f} % of the "
+            f"energy in high frequencies.{note}"
         )
 
     def manipulate(self) -> None:
-        unit, more = self.unit, self.strength
+        unit, unit_strength = self.unit, self.strength
         columns = [self.images]
-        numbers: dict[str, Any] = {"unit": unit, "unit_of_strength": more, "strengths": {}}
+        numbers: dict[str, Any] = {"unit": unit, "unit_of_strength": unit_strength, "strengths": {}}
         for strength in STRENGTHS:
-            made = add_feature(
+            result = add_feature(
                 self.model,
                 self.images,
                 unit,
-                strength * more,
+                strength * unit_strength,
                 layer=self.asked.layer,
-                solver=quick_inversion(self.asked.steps),
+                solver=lbfgs_inversion(self.asked.steps),
                 seed=self.asked.seed,
             )
-            columns.append(made.x)
+            columns.append(result.x)
             numbers["strengths"][f"{strength:+g}"] = {
-                "wanted": made.wanted.tolist(),
-                "after": made.after.tolist(),
-                "distance": made.distance.tolist(),
+                "wanted": result.wanted.tolist(),
+                "after": result.after.tolist(),
+                "distance": result.distance.tolist(),
             }
         shown = ", ".join(f"{s:+g}" for s in STRENGTHS)
         toward = "" if self.asked.toward is None else f" towards class {self.asked.toward}"
-        head = f"Manipulation of unit {unit}{toward}: the image, then {shown} times {more:.3g}"
+        head = (
+            f"Manipulation of unit {unit}{toward}: "
+            f"the image, then {shown} times {unit_strength:.3g}"
+        )
         strengths = ("as it is", *(f"{s:+g}" for s in STRENGTHS))
         for i in range(len(self.images)):
             row = torch.stack([c[i] for c in columns])
@@ -401,29 +413,29 @@ class _Work:
             self._row(self._names()[i], row, "" if i else head, taken)
         self.found["manipulated"] = torch.stack(columns[1:], dim=1)
         self.numbers["manipulation"] = numbers
-        self.lines.append(f"Manipulation: unit {unit}, strengths in units of {more:.3g}.")
+        self.lines.append(f"Manipulation: unit {unit}, strengths in units of {unit_strength:.3g}.")
 
     def _real(self) -> Tensor:
-        """Test images among which the most active ones are looked for."""
+        """The test images that are searched for the most activating ones."""
         some = torch.arange(min(len(self.test), 1000))
         return self.test.pixels(some).to(self.model.device)
 
     def _feature(self, width: int) -> tuple[int, float]:
-        """The unit, and the rise that counts as 1: the difference of groups, or half the range."""
+        """The unit, and the rise of strength 1: difference of group means, or half the range."""
         layer = self.asked.layer
         if self.asked.unit is not None:
             check_units(torch.tensor([self.asked.unit]), width)
             real = self._real()
-            seen = most_activating(self.model, real, [self.asked.unit], layer=layer, count=1)
-            reach = float(seen.highest_values[0, 0] - seen.lowest_values[0, 0])
-            return self.asked.unit, reach / 2 or 1.0
-        known = images_for("train", self.facts, self.asked.data, self.asked.data_dir, None, 4000)
-        wanted = self.asked.toward
-        if wanted is None or not 0 <= wanted < known.classes:
-            raise bad_value("--toward", f"lie in 0..{known.classes - 1}", wanted)
-        x, there = known.pixels().to(self.model.device), known.labels == wanted
-        found = find_attribute(self.model, x[there], x[~there], layer=layer)
-        return found.unit, float(found.difference[found.unit])
+            extremes = most_activating(self.model, real, [self.asked.unit], layer=layer, count=1)
+            value_range = float(extremes.highest_values[0, 0] - extremes.lowest_values[0, 0])
+            return self.asked.unit, value_range / 2 or 1.0
+        train = images_for("train", self.facts, self.asked.data, self.asked.data_dir, None, 4000)
+        label = self.asked.toward
+        if label is None or not 0 <= label < train.classes:
+            raise bad_value("--toward", f"lie in 0..{train.classes - 1}", label)
+        x, in_class = train.pixels().to(self.model.device), train.labels == label
+        attribute = find_attribute(self.model, x[in_class], x[~in_class], layer=layer)
+        return attribute.unit, float(attribute.difference[attribute.unit])
 
     def _names(self) -> tuple[str, ...]:
         return self.asked.image or tuple(str(i) for i in range(min(FIRST, len(self.test))))
@@ -441,34 +453,34 @@ class _Work:
         return self.test.pixels(torch.tensor([row]))
 
     def _taken_for(self, images: Tensor) -> list[str]:
-        """The names of the classes that the model gives to images [k, c, h, w]."""
+        """The names of the classes that the model predicts for images [k, c, h, w]."""
         with frozen(self.model), torch.no_grad():
-            said = self.model(images.to(self.model.device)).argmax(dim=1)
-        return [self.test.class_names[label] for label in said.tolist()]
+            labels = self.model(images.to(self.model.device)).argmax(dim=1)
+        return [self.test.class_names[label] for label in labels.tolist()]
 
     def _unit(self, unit: int) -> str:
-        """A unit's number; of the logits the class that it stands for."""
+        """A unit's number; of the logits the name of the class."""
         of_class = self.asked.layer == "logits" and unit < len(self.test.class_names)
         return self.test.class_names[unit] if of_class else str(unit)
 
     def _row(self, name: str, images: Tensor, head: str = "", captions: Sequence[str] = ()) -> None:
-        from notbugs.report.figures.looks import PictureRow
+        from notbugs.report.figures.picture_rows import PictureRow
 
         pictures = list(images.detach().cpu().numpy())
         self.rows.append(PictureRow(name, pictures, head, captions))
 
 
 def _of_kind(path: Path, kind: type[Any], flag: str, model: Classifier) -> Any:
-    found = load_prior(path)
-    if not isinstance(found, kind):
+    prior = load_prior(path)
+    if not isinstance(prior, kind):
         raise bad_value(flag, f"name a {flag[2:]}'s file", f"'{path}', which is another net")
-    if tuple(found.shape) != tuple(model.shape):
+    if tuple(prior.shape) != tuple(model.shape):
         raise bad_value(
             flag,
             f"be made for images of shape {tuple(model.shape)}, as the model is",
-            f"shape {tuple(found.shape)}",
+            f"shape {tuple(prior.shape)}",
         )
-    return found
+    return prior
 
 
 def _is_number(name: str) -> bool:

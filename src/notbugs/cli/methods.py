@@ -1,4 +1,4 @@
-"""The attacks by the names that `notbugs attack --method` takes."""
+"""Maps the names that `notbugs attack --method` takes to attacks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ ALL = ("steps", "step_size", "restarts")
 
 @dataclass(frozen=True)
 class _Method:
-    """How a method is made from a threat, the options it takes, and the norms it knows."""
+    """A method's factory, the options it takes, and the norms it supports."""
 
     make: Callable[..., AbstractAttack]
     takes: tuple[str, ...]
@@ -77,23 +77,25 @@ METHODS: Mapping[str, _Method] = {
 
 
 def attack_named(method: str, threat: Threat, **options: Any) -> AbstractAttack:
-    """The attack of that name; options that are None are left to its own defaults.
+    """The attack of that name; options that are None keep its defaults.
 
     **Raises** ValueError for an unknown name (the nearest one is suggested), a norm that
     the method does not support, and an option that it does not take.
     """
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
-    chosen = METHODS[method]
-    if threat.norm.name not in chosen.norms:
+    entry = METHODS[method]
+    if threat.norm.name not in entry.norms:
         raise bad_value(
             "--threat", f"have a norm that {method} supports", threat, "It takes: "
-            + ", ".join(chosen.norms) + ".",
+            + ", ".join(entry.norms) + ".",
         )  # fmt: skip
-    given = {name: value for name, value in options.items() if value is not None}
-    for name in given:
-        if name not in chosen.takes:
-            takes = ", ".join(f"--{n.replace('_', '-')}" for n in chosen.takes) or "none"
+    options_given = {name: value for name, value in options.items() if value is not None}
+    for name in options_given:
+        if name not in entry.takes:
+            takes = ", ".join(f"--{n.replace('_', '-')}" for n in entry.takes) or "none"
             flag = f"--{name.replace('_', '-')}"
-            raise bad_value(flag, f"be an option of {method}", given[name], f"It takes: {takes}.")
-    return chosen.make(threat, **given)
+            raise bad_value(
+                flag, f"be an option of {method}", options_given[name], f"It takes: {takes}."
+            )
+    return entry.make(threat, **options_given)

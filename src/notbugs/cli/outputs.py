@@ -1,4 +1,4 @@
-"""A command's outputs, checked before it works: against what it reads, and what is there."""
+"""Checks a command's output paths before it works: against its inputs and existing files."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from notbugs.data.writing import write_json
 from notbugs.models.weights import weights_in
 
 IMAGE_FOLDER = SOURCES[-1].partition("PATH")[0]
-"""What the name of a dataset begins with that is a folder of the user's own images."""
+"""The prefix of a dataset name that stands for a folder of the user's images."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """A file or folder that a command will write, and the kind that it is."""
+    """A file or folder that a command will write, and its kind."""
 
     path: Path
     kind: Kind
@@ -29,7 +29,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a command reads: files, and folders of images, each with all that lies in it."""
+    """What a command reads: files, and folders of images with all their content."""
 
     files: Sequence[Path] = ()
     folders: Sequence[Path] = ()
@@ -43,9 +43,9 @@ def inputs_of(
     data_dir: Path | None = None,
     others: Sequence[Path | None] = (),
 ) -> Inputs:
-    """What the usual arguments name: weights, `path/to/file.py:factory`, a set or a dataset.
+    """The files and folders that the common arguments name.
 
-    Without `data` it is the dataset that the weights name.
+    Without `data` the dataset is the one that the weights name.
 
     **Raises** DataError where `weights` is a folder without weights.
     """
@@ -62,20 +62,20 @@ def inputs_of(
 
 
 def set_at(path: Path, flag: str) -> dict[str, Output]:
-    """The outputs of saving a set: its file, and the recipe beside it."""
+    """The outputs of saving a set: its file, and the .json beside it."""
     beside = Output(path.with_suffix(".json"), RECIPE)
     return {flag: Output(path, SET), f"{flag}'s recipe": beside}
 
 
 def check_outputs(outputs: Mapping[str, Output], inputs: Inputs, *, overwrite: bool) -> None:
-    """Refuses outputs that would destroy what is not theirs, or cannot be written.
+    """Refuses outputs that cannot be written or would replace files of another kind.
 
-    - `outputs`: by the flags that name them
+    - `outputs`: keyed by the flags that name them
     - `overwrite`: also replace files that notbugs did not write, or wrote as another kind; never
-      what is read
+      inputs
 
     **Raises** ValueError for an output that is an input or another output, or lies in one;
-    StoreError for one in a foreign file's place, and where the system refuses to write.
+    StoreError for one that would replace another file, and where it cannot be written.
     """
     processes.from_first(lambda: _check(outputs, inputs, overwrite=overwrite))
 
@@ -107,7 +107,7 @@ def _check_apart(outputs: Mapping[str, Output]) -> None:
 
 
 def _check_inputs(flag: str, path: Path, inputs: Inputs) -> None:
-    """Refuses to write over what is read, by whatever name it is reached."""
+    """Refuses to overwrite an input, also through links."""
     for read in inputs.files:
         if _is_same(path, read):
             raise bad_value(
@@ -136,13 +136,13 @@ def _check_there(flag: str, output: Output, *, overwrite: bool) -> None:
 
 
 def _check_writable(path: Path, *, named: Path) -> None:
-    """Refuses a file that cannot be written before hours are spent on its content."""
-    there = os.path.lexists(path)
+    """Refuses a path that cannot be written."""
+    existed = os.path.lexists(path)
     new = [folder for folder in path.parents if not os.path.lexists(folder)]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("a").close()
-        if not there:
+        if not existed:
             path.unlink()
         for folder in new:
             folder.rmdir()
@@ -153,7 +153,7 @@ def _check_writable(path: Path, *, named: Path) -> None:
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    """Whether two paths name one file: through links, and in whatever case the system allows."""
+    """Whether two paths name the same file, also through links or in another case."""
     try:
         return os.path.realpath(one) == os.path.realpath(other) or one.samefile(other)
     except OSError:  # one of them is not there
@@ -165,6 +165,6 @@ def _is_inside(path: str, folder: str) -> bool:
 
 
 def write_numbers(path: Path, numbers: Mapping[str, object]) -> None:
-    """Writes a command's numbers as JSON, of several processes the first one's."""
+    """Writes a command's numbers as JSON; in a distributed run only the first process writes."""
     if processes.is_first():
         write_json(path, numbers)

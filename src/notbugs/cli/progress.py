@@ -1,4 +1,4 @@
-"""How long work goes on, shown with rich: bars on a terminal, plain lines elsewhere."""
+"""Progress display with rich: bars on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Generator
@@ -21,19 +21,19 @@ LINE_SECONDS = 15.0
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 8 s, 2 min 05 s, 1 h 10 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    """Seconds as readable text: 8 s, 2 min 05 s, 1 h 10 min."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"
 
 
 class StageDisplay:
-    """Tells which stages run and how long is left; an observer of `run_stages`.
+    """Shows the running stages and the time left; an observer of `run_stages`.
 
-    Time left is the cost of what is left over the rate at which cost was worked off.
+    Time left is the cost of the pending stages over the cost finished per second.
     """
 
     def __init__(self, console: Console) -> None:
@@ -68,8 +68,8 @@ class StageDisplay:
         """Starts the clock."""
         self.count, self.total = total, max(cost, 1e-9)
         self.began = self.said = time.monotonic()
-        found = f", {stored} found in the store" if stored else ""
-        self.console.print(f"{total} stages to do{found}.")
+        cached = f", {stored} found in the store" if stored else ""
+        self.console.print(f"{total} stages to do{cached}.")
         self.whole = self.bars.add_task("all stages", total=self.total, left="")
 
     def started(self, stage: Stage) -> None:
@@ -77,21 +77,21 @@ class StageDisplay:
         self.tasks[stage.key] = self.bars.add_task(visible(stage.label), total=1.0, left="")
 
     def progressed(self, stage: Stage, fraction: float) -> None:
-        """Moves the stage's bar and the whole one."""
+        """Moves the stage's bar and the total bar."""
         self.fractions[stage.key] = fraction
         self.bars.update(self.tasks[stage.key], completed=fraction)
         self._refresh()
 
     def waiting(self, stage: Stage) -> None:
-        """Says that another process has the stage."""
+        """Shows that another process is computing the stage."""
         self.bars.update(self.tasks[stage.key], left="waiting for another process")
 
     def noticed(self, stage: Stage, text: str) -> None:
-        """Prints it, with the stage's name before."""
+        """Prints the message after the stage's name."""
         self.console.print(f"{stage.label}: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def finished(self, stage: Stage, seconds: float) -> None:
-        """Takes the stage's bar away."""
+        """Removes the stage's bar."""
         self.fractions.pop(stage.key, None)
         self.done += stage.cost
         self.finished_count += 1
@@ -123,7 +123,7 @@ class StageDisplay:
 
 @contextmanager
 def bar(console: Console, label: str) -> Generator[Callable[[float], None], None, None]:
-    """A single bar with time left; gives a function that takes the fraction done."""
+    """A single progress bar; yields a function that takes the fraction done."""
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),

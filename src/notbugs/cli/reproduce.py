@@ -1,4 +1,4 @@
-"""`notbugs reproduce`: a paper's experiment by one command."""
+"""`notbugs reproduce`: runs a paper's experiment."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Annotated, Any, ClassVar
 import tyro
 from rich.console import Console
 
-from notbugs.cli.common import claim_folder, default_workers, device_of, remark_folder
+from notbugs.cli.common import claim_folder, default_workers, device_of, restore_marker
 from notbugs.cli.kinds import RUN
 from notbugs.cli.outputs import Output, check_outputs, inputs_of
 from notbugs.cli.progress import StageDisplay, duration
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.experiments import engstrom2019, ilyas2019
 from notbugs.experiments.config import Config, config_for
-from notbugs.experiments.engstrom.settings import looks_for
+from notbugs.experiments.engstrom.settings import engstrom_config
 from notbugs.experiments.plan import Where
 from notbugs.store import Store
 
@@ -26,7 +26,7 @@ class Reproduce:
     """Run a paper's experiment: our numbers beside the published ones, with controls.
 
     Writes report.html, results.json, models and datasets. Run the same command again to
-    go on after an interruption, or to see a finished result at once.
+    resume after an interruption, or to see a finished result at once.
 
     Try:
       notbugs reproduce ilyas2019
@@ -36,13 +36,13 @@ class Reproduce:
     """
 
     if_stopped: ClassVar[str] = (
-        "Stopped. Finished stages are in the store, and trainings under way were saved; other "
-        "stages under way begin anew. The same command goes on from there."
+        "Stopped. Finished stages are in the store, and running trainings were saved; other "
+        "running stages will start again. The same command resumes from there."
     )
 
     experiment: Annotated[str, tyro.conf.Positional] = "ilyas2019"
-    """The paper: ilyas2019 (robust and non-robust features) or engstrom2019 (what robust models
-    see)."""
+    """The paper: ilyas2019 (robust and non-robust features) or engstrom2019 (representations of
+    robust models)."""
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
     preset: str = "laptop"
@@ -104,20 +104,25 @@ class Reproduce:
             if self.experiment == "ilyas2019":
                 result = ilyas2019.run(config, store, **common)
             else:
-                looks = replace(looks_for(self.data, self.preset), models=config)
-                result = engstrom2019.run(looks, store, **common)
-        from notbugs.report import print_looks, print_result, write_looks, write_report
+                settings = replace(engstrom_config(self.data, self.preset), models=config)
+                result = engstrom2019.run(settings, store, **common)
+        from notbugs.report import (
+            print_engstrom_result,
+            print_result,
+            write_engstrom_report,
+            write_report,
+        )
 
-        remark_folder(out, identity)
+        restore_marker(out, identity)
         if self.experiment == "ilyas2019":
             page = write_report(out)
             print_result(result, console)
         else:
-            page = write_looks(out)
-            print_looks(result, console)
+            page = write_engstrom_report(out)
+            print_engstrom_result(result, console)
         console.print(
-            f"Work in this run: {duration(result['seconds'])}; with what came from the store: "
-            f"{duration(result['seconds_total'])}; by the clock: "
+            f"Compute time of this run: {duration(result['seconds'])}; including stored results: "
+            f"{duration(result['seconds_total'])}; wall time: "
             f"{duration(result['seconds_wall'])}."
         )
         console.print(f"Report: {page}", soft_wrap=True)

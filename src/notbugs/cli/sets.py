@@ -31,7 +31,7 @@ from notbugs.engine import Threat
 from notbugs.features import InversionSettings, inverted_set, targeted_set
 
 FIRST = 100
-"""So many classes are listed."""
+"""The number of classes that are listed."""
 KINDS = ("rand", "det", "other", "robust", "nonrobust")
 WHAT = {
     "digits": "1,797 grey digits of 8x8 pixels, embedded (the default)",
@@ -89,7 +89,7 @@ class Build:
     """auto, cpu or cuda."""
 
     def run(self, console: Console) -> None:
-        """Builds the set, saves it, and says what it is."""
+        """Builds the set, saves it, and prints its quality."""
         if self.kind not in KINDS:
             raise unknown_name("kind", self.kind, KINDS)
         if self.kind in KINDS[:3] and self.threat is None:
@@ -107,7 +107,7 @@ class Build:
         model = moved(model, self.device)
         with bar(console, f"build {self.kind} from {len(data)} images") as progress:
             if self.threat is not None and self.kind in KINDS[:3]:
-                made = targeted_set(
+                dataset = targeted_set(
                     model,
                     data,
                     self.kind,
@@ -118,32 +118,32 @@ class Build:
                     progress=progress,
                 )
             else:
-                usual = InversionSettings()
-                made = inverted_set(
+                defaults = InversionSettings()
+                dataset = inverted_set(
                     model,
                     data,
                     name="D_R" if self.kind == "robust" else "D_NR",
                     seed=self.seed,
                     settings=InversionSettings(
-                        usual.steps if self.steps is None else self.steps,
-                        usual.step_size if self.step_size is None else self.step_size,
+                        defaults.steps if self.steps is None else self.steps,
+                        defaults.step_size if self.step_size is None else self.step_size,
                     ),
                     progress=progress,
                 )
         if processes.is_first():
-            save(made, self.out)
-        console.print(f"{made.name}: {len(made)} images. {_quality(made)}")
+            save(dataset, self.out)
+        console.print(f"{dataset.name}: {len(dataset)} images. {_quality(dataset)}")
         console.print(f"Set: {self.out}", soft_wrap=True)
 
 
-def _quality(made: ImageData) -> str:
-    columns = made.columns
+def _quality(dataset: ImageData) -> str:
+    columns = dataset.columns
     if "success" in columns:
         rate = 100 * float(columns["success"].float().mean())
         return (
             f"The source model sees the target class in {rate:.1f} %; mean distance "
             f"{float(columns['distance'].mean()):.3f}; "
-            f"dropped: {made.provenance.get('dropped', 0)}."
+            f"dropped: {dataset.provenance.get('dropped', 0)}."
         )
     return f"Mean relative representation error {float(columns['relative_error'].mean()):.4f}."
 
@@ -233,7 +233,7 @@ class Data:
     )
 
     def run(self, console: Console) -> None:
-        """Does what the action says."""
+        """Runs the action."""
         self.action.run(console)
 
 

@@ -1,4 +1,4 @@
-"""`notbugs train`: one model by one recipe, saved with all that it took."""
+"""`notbugs train`: trains one model by one recipe and saves it with its settings."""
 
 import os
 import signal
@@ -13,9 +13,9 @@ from notbugs.cli.common import device_of, loaded, open_model, origin_of
 from notbugs.cli.kinds import CHECKPOINT as CHECKPOINT_KIND
 from notbugs.cli.kinds import METRICS, PICTURE, WEIGHTS
 from notbugs.cli.logs import CURVES, METRICS_FILE
-from notbugs.cli.making import DISTILLATION, TEACHER, Made, Making
 from notbugs.cli.outputs import Output, check_outputs, inputs_of
 from notbugs.cli.progress import duration
+from notbugs.cli.training_run import DISTILLATION, TEACHER, ModelChoice, TrainingRun
 from notbugs.core.errors import bad_value
 from notbugs.core.interrupts import Stopped
 from notbugs.data import Splits, split
@@ -29,8 +29,8 @@ from notbugs.training import AtTemperature, Plain, Recipe, Trained, told_by
 from notbugs.training import estimate as cost_of
 from notbugs.training.loop import check_compiles
 
-LOOKS = 10
-"""Looks at held-out accuracy in the course of a training whose recipe says nothing of it."""
+DEFAULT_EVALUATIONS = 10
+"""How often a training measures held-out accuracy where its recipe does not say."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Train:
     """Train a model and save it with its recipe.
 
     The folder gets model.safetensors, metrics.jsonl (a line an epoch; robust accuracy there by
-    PGD-10 on at most 500 held-out images) and training.png. The same command goes on where it was
-    stopped, also in the middle of an epoch, from a checkpoint that is written every ten seconds.
+    PGD-10 on at most 500 held-out images) and training.png. After an interruption the same command
+    resumes, also within an epoch, from a checkpoint that is written every ten seconds.
 
     Try:
       notbugs train --out models/plain
@@ -53,7 +53,7 @@ class Train:
     shares_work: ClassVar[bool] = True
 
     out: Path
-    """Folder for model.safetensors, metrics.jsonl, training.png, and the checkpoint meanwhile."""
+    """Folder for model.safetensors, metrics.jsonl, training.png and, meanwhile, the checkpoint."""
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
     recipe: str = "standard"
@@ -91,10 +91,9 @@ class Train:
     robust accuracy where the recipe has a threat. Last without it; best with --patience."""
     patience: int | None = None
     """Stop after so many epochs without better accuracy on held-out images (robust accuracy
-    where the recipe has a threat), which is then looked at in every epoch."""
+    where the recipe has a threat), which is then measured in every epoch."""
     average: float | None = None
-    """Save the moving average of the weights, which keeps this share of itself a step, e.g.
-    0.999."""
+    """Save the exponential moving average of the weights with this decay a step, e.g. 0.999."""
     distil: Path | None = None
     """Learn from this teacher's probabilities (.safetensors) at --temperature, not from labels."""
     temperature: float | None = None
@@ -106,8 +105,8 @@ class Train:
     """Varies split, weights, order and adversary."""
     overwrite: bool = False
     """Replace a finished model in the folder once this one is finished, and at once its metrics and
-    the checkpoint of another training, also where files of those names are not notbugs' own. This
-    training's own checkpoint is gone on from."""
+    the checkpoint of another training, also where notbugs did not write those files. A checkpoint
+    of this training is resumed from."""
     tensorboard: bool = False
     """Also write TensorBoard's event files to the folder (needs the package tensorboard)."""
     data_dir: Path | None = None
@@ -126,14 +125,14 @@ class Train:
             console.print(f"Finished before it was started again. Model: {self.out / MODEL}")
             return
         self._check_outputs()
-        place = device_of(self.device)
-        config = training_config(self.data, self.threat, place, self.recipe)
+        device = device_of(self.device)
+        config = training_config(self.data, self.threat, device, self.recipe)
         recipe = self._recipe(config)
         check_compiles(recipe, self.compile)
         size = config.train_size if self.train_size is None else self.train_size
         source = loaded(self.data, self.data_dir)
         parts = split(source, seed=self.seed, train_size=size)
-        made = Made(
+        choice = ModelChoice(
             self.data,
             self.recipe,
             self.seed,
@@ -143,34 +142,38 @@ class Train:
             self.embedding,
             None if self.distil is None else str(self.distil),
         )
-        work = Making(made, config, recipe, parts, place, self.tensorboard, self.compile)
-        model = work.model(self.recipe)
+        training_run = TrainingRun(
+            choice, config, recipe, parts, device, self.tensorboard, self.compile
+        )
+        model = training_run.model(self.recipe)
         teacher = None if self.distil is None else self._teacher(console, parts, size)
-        cost = duration(cost_of(model, parts.train, recipe) * (1 + work.teaches))
+        cost = duration(cost_of(model, parts.train, recipe) * (1 + training_run.teaches))
         plain = " where nothing is compiled" if self.compile else ""
-        console.print(f"{work.described()}: about {cost} of training{plain}.", soft_wrap=True)
-        if work.teaches:
-            teacher = work.teacher(console, self.out, overwrite=self.overwrite)
+        console.print(
+            f"{training_run.described()}: about {cost} of training{plain}.", soft_wrap=True
+        )
+        if training_run.teaches:
+            teacher = training_run.teacher(console, self.out, overwrite=self.overwrite)
         soft = None
         if teacher is not None and isinstance(recipe.lesson, AtTemperature):
             soft = told_by(teacher, parts.train, recipe.lesson.temperature)
-        done = work.done(console, model, self.out, soft, overwrite=self.overwrite)
+        trained = training_run.train(console, model, self.out, soft, overwrite=self.overwrite)
         try:
-            self._print(console, work, done)
+            self._print(console, training_run, trained)
         except KeyboardInterrupt as stop:
-            said = f"Stopped; the model is finished and saved: '{self.out / MODEL}'."
-            raise Stopped(said, getattr(stop, "number", signal.SIGINT)) from None
+            message = f"Stopped; the model is finished and saved: '{self.out / MODEL}'."
+            raise Stopped(message, getattr(stop, "number", signal.SIGINT)) from None
 
     @property
     def if_stopped(self) -> str:
-        """What is lost where it is stopped, and how to go on; one stopped at a step says itself."""
+        """The message after an interruption; `Stopped` errors bring their own."""
         checkpoints = (self.out / CHECKPOINT, self.out / TEACHER / CHECKPOINT)
         if any(path.exists() for path in checkpoints):
-            return "Stopped at once. The same command goes on from the checkpoint before."
-        return "Stopped before the first checkpoint. The same command begins anew."
+            return "Stopped at once. The same command resumes from the last checkpoint."
+        return "Stopped before the first checkpoint. The same command starts from the beginning."
 
     def _is_finished(self) -> bool:
-        """Whether torchrun starts again what had come to its end; refuses what is not ours."""
+        """Whether torchrun restarted a finished training; refuses a folder with another model."""
         if self.out.exists() and not self.out.is_dir():
             raise bad_value("--out", "be a folder, or not there yet", f"'{self.out}', a file")
         path = self.out / MODEL
@@ -186,7 +189,7 @@ class Train:
         return True
 
     def _check_outputs(self) -> None:
-        """Refuses to replace what the folder holds of others."""
+        """Refuses to replace files in the folder that notbugs did not write."""
         teaches = self.recipe == DISTILLATION and self.distil is None
         kinds = {
             MODEL: WEIGHTS,
@@ -226,7 +229,7 @@ class Train:
                 )
             lesson = AtTemperature(100.0 if self.temperature is None else self.temperature)
             recipe = replace(recipe, lesson=lesson)
-        given = {
+        options = {
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "lr": self.lr,
@@ -235,9 +238,9 @@ class Train:
             "average": self.average,
             "select": "best" if self.select is None and self.patience else self.select,
         }
-        changes = {name: value for name, value in given.items() if value is not None}
+        changes = {name: value for name, value in options.items() if value is not None}
         epochs = recipe.epochs if self.epochs is None else self.epochs
-        every = 1 if self.patience else recipe.watch_every or max(1, epochs // LOOKS)
+        every = 1 if self.patience else recipe.watch_every or max(1, epochs // DEFAULT_EVALUATIONS)
         return replace(recipe, **changes, watch_every=every)
 
     def _teacher(self, console: Console, parts: Splits, size: int | None) -> Classifier:
@@ -249,9 +252,9 @@ class Train:
         )
         check_fits(model, parts.train, "--distil")
         origin = origin_of(facts)
-        mine = {"dataset": self.data, "seed": self.seed, "train_size": size}
-        known = {"dataset": origin.get("dataset"), **(origin.get("split") or {})}
-        if any(known.get(name) != value for name, value in mine.items()):
+        expected = {"dataset": self.data, "seed": self.seed, "train_size": size}
+        recorded = {"dataset": origin.get("dataset"), **(origin.get("split") or {})}
+        if any(recorded.get(name) != value for name, value in expected.items()):
             console.print(
                 "The teacher was trained on other images: some of them may be held-out or test "
                 "images here.",
@@ -259,22 +262,24 @@ class Train:
             )
         return prepare(model, device_of(self.device))
 
-    def _print(self, console: Console, work: Making, done: Trained) -> None:
-        recipe, config = work.recipe, work.config
-        trained = None if recipe.adversary is None else recipe.adversary.threat
-        usual = f"{config.norm}:{config.eps_eval}"
-        at = Threat.parse(recipe.watch_threat or trained or usual)
-        # At a temperature the logits are so large that cross-entropy has no gradient left.
-        hidden = isinstance(recipe.lesson, AtTemperature)
-        attack = evaluation_pgd(at, loss=margin if hidden else cross_entropy)
-        verdict = evaluate(done.model, work.parts.val, at, attacks=[attack], seed=self.seed)
+    def _print(self, console: Console, training_run: TrainingRun, trained: Trained) -> None:
+        recipe, config = training_run.recipe, training_run.config
+        trained_at = None if recipe.adversary is None else recipe.adversary.threat
+        default = f"{config.norm}:{config.eps_eval}"
+        threat = Threat.parse(recipe.watch_threat or trained_at or default)
+        # Trained at a temperature, logits are so large that cross-entropy has no gradient.
+        at_temperature = isinstance(recipe.lesson, AtTemperature)
+        attack = evaluation_pgd(threat, loss=margin if at_temperature else cross_entropy)
+        verdict = evaluate(
+            trained.model, training_run.parts.val, threat, attacks=[attack], seed=self.seed
+        )
         console.print(
             f"Held-out validation ({verdict.n} images): clean {verdict.clean_accuracy:.1f} %, "
-            f"robust at {at} {verdict.robust_accuracy:.1f} % (PGD-20{' on the margin' * hidden}). "
-            f"{duration(done.seconds)}.",
+            f"robust at {threat} {verdict.robust_accuracy:.1f} % "
+            f"(PGD-20{' on the margin' * at_temperature}). {duration(trained.seconds)}.",
             soft_wrap=True,
             highlight=False,
         )
-        if done.stopped:
-            console.print(done.stopped)
+        if trained.stopped:
+            console.print(trained.stopped)
         console.print(f"Model: {self.out / MODEL}", soft_wrap=True)

@@ -1,11 +1,11 @@
-"""Images in, batches out: published sets, planted ones, one's own; splits, files, loaders."""
+"""Image datasets: published, planted and user's own; splits, files, batches."""
 
 from notbugs.data.dataset import JSON, ImageData
 from notbugs.data.download import fetch
 from notbugs.data.exchange import export_npz, import_npz, import_torch_lists
 from notbugs.data.files import load, save
 from notbugs.data.loader import Augment, DeviceData, batches, streamed
-from notbugs.data.pictures import Exported, export_folder, read_picture
+from notbugs.data.pictures import ExportSummary, export_folder, read_picture
 from notbugs.data.planted import Planted
 from notbugs.data.sources import SOURCES, Source, load_source
 from notbugs.data.splits import Splits, split
@@ -16,7 +16,7 @@ __all__ = [
     "SOURCES",
     "Augment",
     "DeviceData",
-    "Exported",
+    "ExportSummary",
     "ImageData",
     "Planted",
     "Source",

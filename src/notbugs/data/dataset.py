@@ -1,4 +1,4 @@
-"""Labelled images with their history: the one form in which data travels through the house."""
+"""`ImageData`: labelled images with their provenance, the dataset type of all packages."""
 
 import hashlib
 import json
@@ -20,23 +20,20 @@ JSON: TypeAlias = bool | int | float | str | Sequence[Any] | Mapping[str, Any] |
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Images, their labels, and where they come from; checked once, when made.
+    """Images, their labels and their provenance, validated on construction.
 
-    Args:
-        images: [n, c, h, w], uint8 (value / 255 is meant) or float32 in [0, 1].
-        labels: int64 [n], class indices in 0..len(class_names)-1.
-        class_names: one name a class, all different; at most 100,000, each of at most 1,000
-            characters.
-        name: of the set: "digits", "cifar10", "D_det".
-        provenance: how the images came about (recipe, source digest, norm, eps, steps,
-            seed); only what JSON holds. A copy is kept, in which tuples become lists.
-        columns: further tensors with one entry a row: "true_labels", "source_rows",
-            "success", "distance".
+    - `images` [n, c, h, w]: uint8 (value / 255 is meant) or float32 in [0, 1]
+    - `labels` [n]: int64, class indices in 0..len(class_names)-1
+    - `class_names`: one unique name per class; at most 100,000, each of at most 1,000 characters
+    - `name`: the set's name: "digits", "cifar10", "D_det"
+    - `provenance`: how the images were made (recipe, source digest, norm, eps, steps, seed),
+      JSON-serialisable; a copy is kept, in which tuples become lists
+    - `columns`: further tensors with one entry per row: "true_labels", "source_rows", "success",
+      "distance"
 
-    Raises:
-        TypeError: a tensor of another dtype.
-        ValueError: another shape, no image, NaN, values outside [0, 1], labels out of
-            range, lengths that differ, or a provenance that JSON cannot hold.
+    **Raises** TypeError for a tensor of another dtype; ValueError for another shape, no image,
+    NaN, values outside [0, 1], labels out of range, lengths that differ, or a provenance that
+    is not JSON-serialisable.
     """
 
     images: Tensor
@@ -47,7 +44,7 @@ class ImageData:
     columns: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def __post_init__(self) -> None:
-        """Checks every part, so that whoever receives the set need not."""
+
         _check_pixels(self.images)
         _check_names(self.class_names)
         check_labels(self.labels, rows=len(self), classes=self.classes, argument="labels")
@@ -77,14 +74,14 @@ class ImageData:
 
     @property
     def classes(self) -> int:
-        """The number of classes, whether or not each has an image."""
+        """The number of classes, including classes without images."""
         return len(self.class_names)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of images, labels and class names, with dtype and shape.
 
-        Name, provenance and columns do not enter: equal data has equal digests.
+        Name, provenance and columns are not included: equal data has equal digests.
         """
         digest = hashlib.sha256()
         for tensor in (self.images, self.labels):
@@ -100,8 +97,7 @@ class ImageData:
     def select(self, index: Tensor | slice | Sequence[int]) -> "ImageData":
         """The rows `index` (integers, a mask or a slice), columns included.
 
-        Raises:
-            ValueError: no row is left.
+        **Raises** ValueError where no row is left.
         """
         return replace(
             self,
@@ -132,7 +128,7 @@ def as_pixels(images: Tensor) -> Float[Tensor, "n c h w"]:
 def _on(index: Tensor | slice | Sequence[int], like: Tensor) -> Tensor | slice:
     if isinstance(index, slice):
         return index
-    rows = index if len(index) else torch.zeros(0, dtype=torch.int64)  # a list of none has no type
+    rows = index if len(index) else torch.zeros(0, dtype=torch.int64)  # an empty list has no dtype
     return torch.as_tensor(rows, device=like.device)
 
 

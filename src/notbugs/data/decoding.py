@@ -1,4 +1,4 @@
-"""Picture files become tensors here, and nowhere else: which are opened, and as what."""
+"""Decodes picture files into tensors, with an allow-list of formats and modes."""
 
 import io
 import warnings
@@ -23,39 +23,38 @@ SUFFIXES = frozenset(
         *(".tif", ".tiff", ".webp"),
     )
 )
-"""The endings, in small letters, by which an image is known in a folder."""
-GREY = {
+"""The lower-case file endings that count as images in a folder."""
+GREY_MODES = {
     **{"1": "1 bit", "L": "grey", "LA": "grey"},
     **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N", "I"), "16-bit grey"),
 }
-READ = {
-    **GREY,
+READABLE_MODES = {
+    **GREY_MODES,
     **{"P": "palette", "PA": "palette", "RGB": "RGB", "RGBA": "RGB", "RGBX": "RGB"},
     **{"CMYK": "CMYK", "YCbCr": "YCbCr", "HSV": "HSV"},
 }
-"""Pillow's modes that can be read, and what people call them."""
-EXACT = frozenset(("converted from palette to RGB", "converted from 1 bit to grey"))
-"""What can be done to a picture without a change of its colours."""
+"""Pillow's modes that can be read, and their names for messages."""
+LOSSLESS = frozenset(("converted from palette to RGB", "converted from 1 bit to grey"))
+"""Conversions that do not change a picture's colours."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a picture's header says of its colours: Pillow's mode, and whether it is transparent."""
+    """The colour format in a picture's header: Pillow's mode, and whether it is transparent."""
 
     mode: str
     alpha: bool
 
     @property
     def name(self) -> str:
-        """What people call it."""
-        return READ[self.mode]
+        """The mode's name for messages."""
+        return READABLE_MODES[self.mode]
 
 
 def kind_of(path: Path) -> Kind:
-    """The kind of a picture file, by its header alone.
+    """The colour format of a picture file; reads only its header.
 
-    Raises:
-        DataError: it cannot be read, is no picture of a known format, or too large.
+    **Raises** DataError where it cannot be read, has no known format, or is too large.
     """
     try:
         with path.open("rb") as file, _opened(path, file) as picture:
@@ -66,19 +65,19 @@ def kind_of(path: Path) -> Kind:
 
 def common_mode(kinds: Collection[Kind]) -> str:
     """The mode all can be read as: L where all are grey, RGBA where all are transparent."""
-    if all(kind.mode in GREY for kind in kinds):
+    if all(kind.mode in GREY_MODES for kind in kinds):
         return "L"
     return "RGBA" if all(kind.alpha for kind in kinds) else "RGB"
 
 
 def decoded(path: Path, content: bytes, mode: str = "") -> tuple[Tensor, list[str]]:
-    """A picture file's content as an image, uint8 [c, h, w], upright, and what was done to it.
+    """Decodes a picture file to an upright image, uint8 [c, h, w], and a list of conversions.
 
-    What was done goes on from "was": "converted from CMYK to RGB". Of several frames the first
-    is taken. `path` is for the errors; without a `mode` the image gets the file's own.
+    A conversion completes a sentence with "was": "converted from CMYK to RGB". Of several
+    frames the first is used. `path` is for error messages; without a `mode` the image keeps the
+    file's mode.
 
-    Raises:
-        DataError: no sound picture of a known format, or too large.
+    **Raises** DataError where the file is damaged, has no known format, or is too large.
     """
     with _opened(path, io.BytesIO(content)) as picture:
         kind = _kind(path, picture)
@@ -99,7 +98,7 @@ def decoded(path: Path, content: bytes, mode: str = "") -> tuple[Tensor, list[st
 
 @contextmanager
 def _opened(path: Path, file: io.BytesIO | io.BufferedReader) -> Generator[Image.Image, None, None]:
-    """The picture in an open file; whatever fails until the block ends names `path`."""
+    """Opens the picture in a file; errors in the block become a `DataError` that names `path`."""
     try:
         if not file.read(1):
             raise ValueError("the file is empty")
@@ -125,10 +124,10 @@ def _opened(path: Path, file: io.BytesIO | io.BufferedReader) -> Generator[Image
 
 def _kind(path: Path, picture: Image.Image) -> Kind:
     mode = picture.mode
-    # Elsewhere than in a PNG, 32 bits do not say which number is white.
-    if mode not in READ or (mode == "I" and picture.format != "PNG"):
-        known = ", ".join(dict.fromkeys(READ.values()))
-        raise DataError(f"'{path}' has the colour mode {mode}; {known} can be read. Convert it.")
+    # Except in PNG, 32-bit modes do not define the value of white.
+    if mode not in READABLE_MODES or (mode == "I" and picture.format != "PNG"):
+        readable = ", ".join(dict.fromkeys(READABLE_MODES.values()))
+        raise DataError(f"'{path}' has the colour mode {mode}; {readable} can be read. Convert it.")
     return Kind(mode, "transparency" in picture.info or mode in ("LA", "PA", "RGBA"))
 
 

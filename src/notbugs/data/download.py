@@ -1,4 +1,4 @@
-"""Verified downloads from the publishers, one mirror after the other."""
+"""Downloads with checksums, trying mirrors in turn."""
 
 import gzip
 import logging
@@ -15,14 +15,14 @@ from types import TracebackType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from notbugs.core.errors import DataError, DownloadError, bad_value
-from notbugs.data.writing import refusals
+from notbugs.data.writing import write_errors
 
 TIMEOUT = 30.0
-"""Seconds without an answer after which a mirror is given up."""
+"""Seconds without an answer after which the next mirror is tried."""
 
 
 def cache_folder() -> Path:
-    """Where downloads go when no folder is named: NOTBUGS_CACHE, else the system's cache."""
+    """The default folder for downloads: NOTBUGS_CACHE, else the system's cache."""
     named = os.environ.get("NOTBUGS_CACHE")
     if named:
         return Path(named).expanduser()
@@ -32,26 +32,24 @@ def cache_folder() -> Path:
 
 
 def fetch(urls: Sequence[str], *, checksum: str, folder: Path, progress: bool = True) -> Path:
-    """The file at the first of `urls` that delivers it, downloaded into `folder`.
+    """Downloads a file from the first of `urls` that delivers it; returns its path in `folder`.
 
     A file that is there already with the right checksum is not downloaded again; a damaged
     one is replaced. The file takes its name only when complete and verified.
 
-    Args:
-        urls: the same file on one or more mirrors; its name is the last part of the first.
-        checksum: written "md5:..." or "sha256:...".
-        folder: created if need be.
-        progress: show a bar.
+    - `urls`: the same file on one or more mirrors; its name is the last part of the first
+    - `checksum`: written "md5:..." or "sha256:..."
+    - `folder`: created if need be
+    - `progress`: show a bar
 
-    Raises:
-        DownloadError: no mirror delivered the file with that checksum.
-        StoreError: the disk is full or `folder` cannot be written.
+    **Raises** DownloadError where no mirror delivered the file with that checksum; StoreError
+    where the disk is full or `folder` cannot be written.
     """
     if not urls:
         raise bad_value("urls", "name at least one address", "none")
     name, reasons = urls[0].rsplit("/", 1)[-1], list[str]()
     for url in urls:
-        reason = _try(url, name, checksum, folder, progress)
+        reason = _download_from(url, name, checksum, folder, progress)
         if reason is None:
             return folder / name
         reasons.append(f"  {url}: {reason}")
@@ -62,17 +60,16 @@ def fetch(urls: Sequence[str], *, checksum: str, folder: Path, progress: bool = 
 
 
 def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
-    """Takes the named members of a tar archive, and nothing else, into `folder`.
+    """Extracts only the named members of a tar archive into `folder`.
 
     A member "top/name" becomes `folder / "name"`. The files appear only when all are there.
 
-    Raises:
-        DataError: the archive is corrupt or lacks a member.
-        StoreError: the disk is full or `folder` cannot be written.
+    **Raises** DataError where the archive is corrupt or lacks a member; StoreError where the
+    disk is full or `folder` cannot be written.
     """
     part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with refusals(folder):
+        with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             _extract(archive, members, part)
             for member in members:
@@ -94,18 +91,18 @@ def _extract(archive: Path, members: Sequence[str], into: Path) -> None:
         raise DataError(f"'{archive}' is truncated or corrupt. Delete it and try again.") from error
 
 
-def _try(url: str, name: str, checksum: str, folder: Path, progress: bool) -> str | None:
-    """Downloads from one mirror; why it failed, or None."""
+def _download_from(url: str, name: str, checksum: str, folder: Path, progress: bool) -> str | None:
+    """Downloads from one mirror; returns the reason if it failed, else None."""
     import pooch
     from requests.exceptions import RequestException
 
     try:
-        with refusals(folder / name), _quiet(), _Bar(name, shown=progress) as bar:
+        with write_errors(folder / name), _quiet(), _Bar(name, shown=progress) as bar:
             try:
                 loader = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT)  # pyright: ignore[reportArgumentType]
                 pooch.retrieve(url, checksum, fname=name, path=folder, downloader=loader)  # pyright: ignore[reportArgumentType]
             except RequestException as error:  # an OSError too, but the network's
-                return _why(error)
+                return _reason(error)
     except ValueError as error:
         if "hash" not in str(error).lower():
             raise
@@ -113,7 +110,7 @@ def _try(url: str, name: str, checksum: str, folder: Path, progress: bool) -> st
     return None
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """The reason in a few words: the HTTP status, or the innermost cause."""
     response = getattr(error, "response", None)
     if response is not None:
@@ -139,7 +136,7 @@ def _quiet() -> Generator[None, None, None]:
 
 
 class _Bar:
-    """What pooch asks of a progress bar (`total`, `update`, `reset`, `close`), drawn by rich."""
+    """A rich progress bar with pooch's interface (`total`, `update`, `reset`, `close`)."""
 
     def __init__(self, name: str, *, shown: bool) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
@@ -158,7 +155,7 @@ class _Bar:
         self._progress.update(self._task, total=value or None)
 
     def update(self, count: int) -> None:
-        """Goes on by so many bytes."""
+        """Advances by `count` bytes."""
         self._progress.update(self._task, advance=count)
 
     def reset(self) -> None:
@@ -166,7 +163,7 @@ class _Bar:
         self._progress.update(self._task, completed=0)
 
     def close(self) -> None:
-        """Nothing: the bar closes with its block."""
+        """Does nothing: the bar closes with its block."""
 
     def __enter__(self) -> "_Bar":
         self._progress.start()

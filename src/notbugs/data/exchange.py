@@ -1,4 +1,4 @@
-"""Sets in other people's formats: .npz archives, and lists of tensors saved by torch."""
+"""Import and export in other formats: .npz archives, and lists of tensors saved by torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,8 +20,8 @@ COLUMN = "column_"
 
 
 @dataclass(frozen=True)
-class About:
-    """What an archive says of its set."""
+class ArchiveInfo:
+    """The metadata of a set in an archive."""
 
     name: str | None = None
     provenance: dict[str, Any] | None = None
@@ -32,15 +32,14 @@ def export_npz(data: ImageData, path: Path | str) -> None:
 
     Nothing in it is pickled; dtypes are kept; `about` is the name and provenance as JSON.
 
-    Raises:
-        StoreError: the disk is full or the folder cannot be written.
+    **Raises** StoreError where the disk is full or the folder cannot be written.
     """
     path = Path(path)
     arrays: dict[str, Any] = {
         "images": data.images.cpu().numpy(),
         "labels": data.labels.cpu().numpy(),
         "class_names": np.array(data.class_names),
-        "about": np.array(to_json(asdict(About(data.name, dict(data.provenance))))),
+        "about": np.array(to_json(asdict(ArchiveInfo(data.name, dict(data.provenance))))),
     }
     arrays |= {f"{COLUMN}{name}": column.cpu().numpy() for name, column in data.columns.items()}
     write_file(path, lambda file: np.savez_compressed(file, **arrays))
@@ -51,8 +50,8 @@ def import_npz(path: Path | str, *, name: str | None = None) -> ImageData:
 
     Images are uint8, or floats in [0, 1] (kept as float32). `class_names` is optional.
 
-    Raises:
-        DataError: the file is missing, corrupt, needs pickle, or holds something else.
+    **Raises** DataError where the file is missing, corrupt, needs pickle, or holds something
+    else.
     """
     path = Path(path)
     arrays = _npz_arrays(path)
@@ -63,7 +62,9 @@ def import_npz(path: Path | str, *, name: str | None = None) -> ImageData:
         )
     try:
         of = f"`about` in '{path}'"
-        about = read_json(About, str(arrays.get("about", "{}")), of=of, remedy="Make it again.")
+        about = read_json(
+            ArchiveInfo, str(arrays.get("about", "{}")), of=of, remedy="Make it again."
+        )
         imported = {"recipe": "import", "file": path.name}
         columns = {
             key.removeprefix(COLUMN): torch.from_numpy(array)
@@ -98,8 +99,8 @@ def import_torch_lists(
     tensors [] or [b]. Only tensors, lists and numbers are read (`weights_only=True`);
     nothing in the files is executed.
 
-    Raises:
-        DataError: a file is missing, corrupt, holds anything else, or the two do not match.
+    **Raises** DataError where a file is missing, corrupt, holds anything else, or the two do
+    not match.
     """
     images_path, labels_path = Path(images_path), Path(labels_path)
     images = _joined(images_path, _torch_load(images_path), 4)
@@ -168,7 +169,7 @@ def _checked(
     provenance: Mapping[str, JSON],
     columns: Mapping[str, Tensor],
 ) -> ImageData:
-    """The set, with images and labels brought to the house's dtypes and four dimensions."""
+    """The set, with images and labels converted to `ImageData`'s dtypes and dimensions."""
     images = images[:, None] if images.ndim == 3 else images
     images = images.float() if images.is_floating_point() else images
     if images.ndim == 4 and images.shape[1] > 4 >= images.shape[3]:

@@ -1,4 +1,4 @@
-"""ImageData in its own file: safetensors with the provenance inside, lossless both ways."""
+"""Saves and loads `ImageData` losslessly as safetensors with its provenance."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,14 +19,14 @@ SUFFIX = ".safetensors"
 
 
 class Versioned(TypedDict):
-    """What every version of a description begins with."""
+    """The field that every format version has."""
 
     format: int
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a set's file says of it, beside its tensors."""
+class SetHeader:
+    """The metadata of a set's file."""
 
     format: int
     name: str
@@ -35,8 +35,8 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Recipe(Facts):
-    """What is written beside it for people and scripts: the same, and what the set holds."""
+class SetSummary(SetHeader):
+    """The .json beside a set's file: its metadata, size and digest."""
 
     images: int
     shape: list[int]
@@ -44,22 +44,21 @@ class Recipe(Facts):
 
 
 def save(data: ImageData, path: Path | str) -> None:
-    """Writes a set to `path` (.safetensors), and its recipe beside it as readable .json.
+    """Writes a set to `path` (.safetensors), and its metadata beside it as .json.
 
     The safetensors file is complete by itself: the .json repeats its name, classes,
     provenance, size and digest for people and scripts to read.
 
-    Raises:
-        ValueError: `path` does not end in .safetensors.
-        StoreError: the disk is full or the folder cannot be written. Nothing half written
-            is left, and an older file stays as it was.
+    **Raises** ValueError where `path` does not end in .safetensors; StoreError where the disk
+    is full or the folder cannot be written. Nothing half written is left, and an older file
+    stays as it was.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
         raise bad_value("path", f"end in {SUFFIX}", f"'{path}'", f"Add {SUFFIX}.")
     tensors = {"images": data.images, "labels": data.labels}
     tensors |= {f"{COLUMN}{name}": column for name, column in data.columns.items()}
-    facts = asdict(_facts(data))
+    facts = asdict(_header(data))
     write_tensors(path, tensors, {KEY: to_json(facts, sort_keys=True)})
     figures = {"images": len(data), "shape": list(data.shape), "digest": data.digest}
     write_json(path.with_suffix(".json"), facts | figures)
@@ -68,9 +67,8 @@ def save(data: ImageData, path: Path | str) -> None:
 def load(path: Path | str) -> ImageData:
     """The set that `save` wrote to `path`, on the CPU.
 
-    Raises:
-        DataError: the file is missing, truncated, corrupt, a pickle (never opened), or not
-            written by `save`.
+    **Raises** DataError where the file is missing, truncated, corrupt, a pickle (never opened),
+    or not written by `save`.
     """
     path = Path(path)
     tensors, metadata = read_tensors(path, what="data")
@@ -89,11 +87,11 @@ def load(path: Path | str) -> ImageData:
         raise DataError(f"'{path}' does not hold a valid set: {error} Make it again.") from error
 
 
-def _facts(data: ImageData) -> Facts:
-    return Facts(FORMAT, data.name, list(data.class_names), dict(data.provenance))
+def _header(data: ImageData) -> SetHeader:
+    return SetHeader(FORMAT, data.name, list(data.class_names), dict(data.provenance))
 
 
-def _parse(path: Path, metadata: Mapping[str, str]) -> Facts:
+def _parse(path: Path, metadata: Mapping[str, str]) -> SetHeader:
     if KEY not in metadata:
         raise DataError(
             f"'{path}' is a safetensors file, but not a set that notbugs saved "
@@ -105,4 +103,4 @@ def _parse(path: Path, metadata: Mapping[str, str]) -> Facts:
         raise DataError(
             f"'{path}' has data format {version}; this version reads {FORMAT}. Update notbugs."
         )
-    return read_json(Facts, metadata[KEY], of=of, remedy="Make it again.")
+    return read_json(SetHeader, metadata[KEY], of=of, remedy="Make it again.")

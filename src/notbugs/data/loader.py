@@ -1,4 +1,4 @@
-"""Batches: which rows, on which device, and how disturbed."""
+"""Batches of rows, data augmentation, and transfer to a device."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,8 +25,7 @@ def batches(
     The order depends on `seed` and `epoch` alone: any epoch can be started without the
     ones before it.
 
-    Raises:
-        ValueError: `batch_size` is below 1 or above `n`.
+    **Raises** ValueError where `batch_size` is below 1 or above `n`.
     """
     check_count(batch_size, "batch_size")
     if batch_size > n:
@@ -34,28 +33,26 @@ def batches(
             "batch_size",
             f"not exceed the number of images, {n}",
             batch_size,
-            f"These are fewer images than a batch: use a batch size of at most {n}, or more "
-            "images.",
+            f"Use a batch size of at most {n}, or more images.",
         )
     order = torch.arange(n)
     if shuffle:
         order = torch.randperm(n, generator=random.generator(seed, "order", epoch))
-    whole = n - n % batch_size if drop_last else n
-    return iter(order[:whole].split(batch_size))
+    end = n - n % batch_size if drop_last else n
+    return iter(order[:end].split(batch_size))
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random crops and mirroring, each row by its own key; the default changes nothing.
+    """Random crops and flips with one random key per row; the default changes nothing.
 
-    Args:
-        crop_padding: pixels of padding on each side, out of which an image of the old size
-            is cut at random; 0: no crop.
-        flip: mirror left and right in half of the cases.
-        alternate: mirror each image, at random, in every even or in every odd epoch, so that
-            two epochs show both sides of it; needs `flip`. **Source**: Jordan 2024 (arXiv
-            2404.00498), section 3.6.
-        padding: "zero" (black) or "reflect".
+    - `crop_padding`: pixels of padding on each side, out of which an image of the old size is
+      cut at random; 0: no crop
+    - `flip`: mirror left and right in half of the cases
+    - `alternate`: mirror each image, at random, in every even or in every odd epoch, so that
+      two epochs show both sides of it; needs `flip`. **Source**: Jordan 2024 (arXiv
+      2404.00498), section 3.6
+    - `padding`: "zero" (black) or "reflect"
     """
 
     crop_padding: int = 0
@@ -64,7 +61,7 @@ class Augment:
     alternate: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses a negative padding and an unknown kind of it."""
+
         check_count(self.crop_padding, "crop_padding", 0)
         if self.padding not in ("zero", "reflect"):
             raise unknown_name("padding", self.padding, ("zero", "reflect"))
@@ -72,12 +69,11 @@ class Augment:
             raise bad_value("alternate", "come with flip=True", self.alternate)
 
     def __call__(self, images: Images, keys: Keys, epoch: int) -> Images:
-        """The images [n, c, h, w], disturbed anew in each epoch.
+        """The images [n, c, h, w], augmented differently in each epoch.
 
-        Row i depends on `keys[i]`, its own key in all epochs, on the epoch and on itself only.
+        Row i depends only on its image, the epoch and `keys[i]`, which is the same in all epochs.
 
-        Raises:
-            ValueError: reflecting more pixels than the images have.
+        **Raises** ValueError for reflection padding larger than the images.
         """
         if not (self.crop_padding or self.flip):
             return images
@@ -93,12 +89,12 @@ class Augment:
         rows = torch.arange(height, device=images.device) + down[:, None]
         columns = columns + across[:, None]
         which = torch.arange(n, device=images.device)[:, None, None]
-        # Indexed so, the channels come last; memory order is left to the consumer.
+        # This indexing puts the channels last; the consumer chooses the memory order.
         cut = self._padded(images)[which, :, rows[:, :, None], columns[:, None, :]]
         return cut.permute(0, 3, 1, 2)
 
     def _offset(self, keys: Keys, name: str) -> Tensor:
-        """Where each row's cut begins in the padded image, [n]."""
+        """The offset of each row's crop in the padded image, [n]."""
         return random.integers(random.fold(keys, name), 2 * self.crop_padding + 1)
 
     def _padded(self, images: Images) -> Float[Tensor, "n c _ _"]:
@@ -117,7 +113,7 @@ class Augment:
 
 
 class DeviceData:
-    """A whole set kept on one device; uint8 stays uint8 until a batch is asked for."""
+    """A dataset kept on one device; uint8 images are converted per batch."""
 
     def __init__(self, data: ImageData, device: torch.device | str) -> None:
         self.images = data.images.to(device)
@@ -137,14 +133,14 @@ def streamed(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of a set that does not fit on the device: float32 images in [0, 1], and labels.
 
-    Each batch is on its way, from pinned memory, while the one before it is worked on; uint8
-    images travel as uint8.
+    Each batch is transferred from pinned memory while the previous one is used; uint8 images
+    are transferred as uint8.
     """
     device = torch.device(device)
     waiting: tuple[Tensor, Tensor] | None = None
     for index in index_iter:
         rows = index.to(data.images.device)
-        coming = _sent(data.images[rows], device), _sent(data.labels[rows], device)
+        coming = _to_device(data.images[rows], device), _to_device(data.labels[rows], device)
         if waiting is not None:
             yield as_pixels(waiting[0]), waiting[1]
         waiting = coming
@@ -152,7 +148,7 @@ def streamed(
         yield as_pixels(waiting[0]), waiting[1]
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Sets as folders of PNG images, to look at and to pass on."""
+"""Export of datasets as folders of PNG images, and reading of single pictures."""
 
 import csv
 import io
@@ -20,12 +20,12 @@ from notbugs.data.writing import new_folder
 PICTURE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's mode for a number of channels."""
 SOFTWARE = "notbugs"
-"""What a figure's PNG file says it was written by."""
+"""The `Software` entry in the metadata of figures."""
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What rounding to 8 bits did: `changed` of `pixels` values moved, at most by `largest`."""
+class ExportSummary:
+    """The effect of rounding to 8 bits: `changed` of `pixels` values, at most by `largest`."""
 
     images: int
     pixels: int
@@ -33,7 +33,7 @@ class Exported:
     largest: float
 
 
-def export_folder(data: ImageData, folder: Path | str) -> Exported:
+def export_folder(data: ImageData, folder: Path | str) -> ExportSummary:
     """Writes each image as a PNG into a folder named for its class, and `labels.csv`.
 
     PNG holds 8 bits: values are rounded (not truncated), which can weaken a small
@@ -42,18 +42,17 @@ def export_folder(data: ImageData, folder: Path | str) -> Exported:
     without images gets none. `labels.csv` has the columns file, label, class, and those
     of the set that hold one number a row.
 
-    Raises:
-        ValueError: the images do not have 1, 3 or 4 channels.
-        StoreError: `folder` is there and not empty, cannot be written, or the disk is full.
+    **Raises** ValueError where the images do not have 1, 3 or 4 channels; StoreError where
+    `folder` is there and not empty, cannot be written, or the disk is full.
     """
     folder = Path(folder)
     if data.shape[0] not in (1, 3, 4):
         raise bad_value(
             "data", "have 1, 3 or 4 channels", f"{data.shape[0]}", "Use export_npz instead."
         )
-    whole = data.pixels().cpu()
-    rounded = (whole * 255).round().to(torch.uint8)
-    moved = (rounded.to(torch.float32).div_(255) - whole).abs()
+    pixels = data.pixels().cpu()
+    rounded = (pixels * 255).round().to(torch.uint8)
+    moved = (rounded.to(torch.float32).div_(255) - pixels).abs()
     names, digits = _folder_names(data.class_names), len(str(len(data) - 1))
     columns = {name: c.tolist() for name, c in data.columns.items() if c.ndim == 1}
     rows = [("file", "label", "class", *columns)]
@@ -65,11 +64,11 @@ def export_folder(data: ImageData, folder: Path | str) -> Exported:
             png = io.BytesIO()
             _picture(rounded[i]).save(png, format="PNG")
             (part / file).write_bytes(png.getvalue())
-            further = [_number(column[i]) for column in columns.values()]
-            rows.append((file, str(label), data.class_names[label], *further))
+            values = [_number(column[i]) for column in columns.values()]
+            rows.append((file, str(label), data.class_names[label], *values))
         with (part / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
-    return Exported(len(data), whole.numel(), int((moved > 0).sum()), float(moved.max()))
+    return ExportSummary(len(data), pixels.numel(), int((moved > 0).sum()), float(moved.max()))
 
 
 def _number(value: float) -> str:
@@ -90,15 +89,14 @@ def _picture(image: Tensor) -> Image.Image:
 
 
 def read_picture(path: Path | str, shape: tuple[int, int, int]) -> tuple[Tensor, list[str]]:
-    """A picture file as an image [1, c, h, w] in [0, 1], and what was done to make it fit.
+    """A picture file as an image [1, c, h, w] in [0, 1], and sentences on its conversions.
 
     Grey for one channel, RGB for three, RGBA for four; turned upright as its EXIF orientation says;
     what is transparent is laid on white where the model sees no transparency. A picture of another
     size is resampled (Lanczos, antialiased), its proportions given up. Each change is a sentence.
 
-    Raises:
-        ValueError: `shape` has another number of channels.
-        DataError: the file is missing, too large, or no sound picture of a known format.
+    **Raises** ValueError where `shape` has another number of channels; DataError where the file
+    is missing, too large, or no sound picture of a known format.
     """
     channels, height, width = shape
     if channels not in PICTURE_MODES:

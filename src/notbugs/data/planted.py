@@ -20,29 +20,27 @@ HIGH_FREQUENCY = 0.25
 
 @dataclass(frozen=True)
 class Planted:
-    """Images that carry two features, each pointing to a class of its own choosing.
+    """Images with two features, each of which points to a class.
 
     An image is grey (0.5), plus a large smooth blob at one of `classes` places (the robust
     feature), plus one of `classes` faint fine-grained patterns (the non-robust feature),
     plus pixel noise. Patterns are orthogonal to each other and to all blobs. By default two
     classes' blobs are 3 apart in L2 and two patterns 0.5: a perturbation of L2 norm 0.5
-    turns one pattern into another, and is far from moving a blob. All the same the pattern
-    predicts the label better (always, against nine times in ten).
+    turns one pattern into another, and is far from moving a blob. Still the pattern predicts
+    the label better (always, against nine times in ten).
 
-    Args:
-        classes: k, at least 2.
-        size: height and width in pixels.
-        n: number of images; classes come equally often (up to one).
-        robust_amplitude: L2 norm of a single blob, in pixel units.
-        nonrobust_amplitude: L2 norm of a pattern, in pixel units.
-        noise: standard deviation of the Gaussian noise on each pixel.
-        robust_accuracy: how often the blob points to the label (else to another class).
-        nonrobust_accuracy: how often the pattern points to the label.
-        seed: of the patterns, the labels and the noise.
+    - `classes`: k, at least 2
+    - `size`: height and width in pixels
+    - `n`: number of images; classes come equally often (up to one)
+    - `robust_amplitude`: L2 norm of a single blob, in pixel units
+    - `nonrobust_amplitude`: L2 norm of a pattern, in pixel units
+    - `noise`: standard deviation of the Gaussian noise on each pixel
+    - `robust_accuracy`: how often the blob points to the label (else to another class)
+    - `nonrobust_accuracy`: how often the pattern points to the label
+    - `seed`: of the patterns, the labels and the noise
 
-    Raises:
-        ValueError: a number out of its range, no room for the patterns, or amplitudes that
-            would leave [0, 1].
+    **Raises** ValueError for a number out of range, too few pixels for the patterns, or
+    amplitudes that would leave [0, 1].
     """
 
     classes: int = 4
@@ -56,7 +54,7 @@ class Planted:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses a recipe whose images would not be what is promised."""
+
         check_count(self.classes, "classes", 2)
         check_count(self.n, "n", self.classes)
         for name in ("robust_amplitude", "nonrobust_amplitude", "noise"):
@@ -99,7 +97,7 @@ class Planted:
 
     @cached_property
     def blobs(self) -> Images:
-        """What each robust feature adds to grey, [k, 1, size, size].
+        """The blob that each robust feature adds to grey, [k, 1, size, size].
 
         Gaussian bumps on a square grid, minus their mean over the classes, so that all
         classes are equally bright on average.
@@ -116,7 +114,7 @@ class Planted:
 
     @cached_property
     def patterns(self) -> Images:
-        """What each non-robust feature adds, [k, 1, size, size], each of the same L2 norm."""
+        """The pattern that each non-robust feature adds, [k, 1, size, size], of equal L2 norm."""
         keys = random.row_keys(self.classes, self.seed, "planted-patterns")
         signs = random.uniform(keys, (self.size, self.size), torch.float64).round() * 2 - 1
         fine = _high_pass(signs).flatten(1)

@@ -1,4 +1,4 @@
-"""Safetensors files, written whole or not at all, and read with a diagnosis of what is wrong."""
+"""Safetensors files: atomic writes with a digest, and reads with a diagnosis of errors."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from notbugs.core.errors import DataError
 from notbugs.data.writing import write_file
 
 What: TypeAlias = Literal["weights", "data"]
-"""What a file is meant to hold: it decides the remedy that an error ends with."""
+"""The expected content of a file, which determines the remedy in error messages."""
 
 DIGEST = "notbugs.digest"
 """The entry of the metadata that holds a digest of the tensors and of the other entries."""
@@ -31,23 +31,22 @@ PICKLE_REMEDY: Mapping[What, str] = {
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file atomically, with a digest of all that it holds.
+    """Writes a safetensors file atomically, with a digest of its content.
 
     The folder is created if need be.
 
-    Raises:
-        StoreError: the disk is full, or the folder cannot be written. No file is left
-            half written, and an older one stays as it was.
+    **Raises** StoreError where the disk is full, or the folder cannot be written. No file is
+    left half written, and an older one stays as it was.
     """
     # Copies: tied tensors share storage, and selected or channels-last ones are not contiguous.
-    whole = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
-    content = to_bytes(whole)
-    head, body = _described(content, {**metadata, DIGEST: digest_of(whole, metadata)})
+    copies = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    content = to_bytes(copies)
+    head, body = _described(content, {**metadata, DIGEST: digest_of(copies, metadata)})
     write_file(path, lambda file: file.writelines((head, body)), size=len(head) + len(body))
 
 
 def _described(content: bytes, metadata: Mapping[str, str]) -> tuple[bytes, memoryview]:
-    """The bytes of a file with these metadata, whose own writer puts them in a random order."""
+    """The file's header and body with sorted metadata: safetensors writes it in random order."""
     begin = 8 + int.from_bytes(content[:8], "little")
     header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:begin])}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -58,8 +57,7 @@ def _described(content: bytes, metadata: Mapping[str, str]) -> tuple[bytes, memo
 def read_header(path: Path, *, what: What = "weights") -> dict[str, str]:
     """The metadata of a safetensors file, without reading its tensors.
 
-    Raises:
-        DataError: the file is missing, a pickle, corrupt or truncated.
+    **Raises** DataError where the file is missing, a pickle, corrupt or truncated.
     """
     metadata = _read(path, what, tensors=False)[1]
     metadata.pop(DIGEST, None)
@@ -69,11 +67,10 @@ def read_header(path: Path, *, what: What = "weights") -> dict[str, str]:
 def read_tensors(path: Path, *, what: What = "weights") -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors (on the CPU) and the metadata of a safetensors file.
 
-    Files of others hold no digest; those of `write_tensors` are checked by theirs.
+    Files of `write_tensors` are checked against their digest; other files have none.
 
-    Raises:
-        DataError: the file is missing, a pickle, corrupt, truncated, or was changed after
-            `write_tensors` wrote it.
+    **Raises** DataError where the file is missing, a pickle, corrupt, truncated, or was changed
+    after `write_tensors` wrote it.
     """
     tensors, metadata = _read(path, what, tensors=True)
     digest = metadata.pop(DIGEST, None)
@@ -89,18 +86,18 @@ def _read(path: Path, what: What, *, tensors: bool) -> tuple[dict[str, Tensor], 
     if not path.is_file():
         raise DataError(f"No {what} file '{path}'. Check the path.")
     try:
-        # safetensors opens header and tensors by name, each by itself: again, if the file was
-        # replaced by another in between.
+        # safetensors opens the path separately for header and tensors: retry if the file was
+        # replaced in between.
         while True:
             with path.open("rb") as held:
-                found = _opened(path, tensors)
+                content = _opened(path, tensors)
                 if os.path.samestat(os.fstat(held.fileno()), path.stat()):
                     break
-        if isinstance(found, Exception):
-            raise found
+        if isinstance(content, Exception):
+            raise content
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"Cannot read '{path}': {_looks_like(path, what, error)}") from error
-    return found
+        raise DataError(f"Cannot read '{path}': {_diagnosis(path, what, error)}") from error
+    return content
 
 
 def _opened(path: Path, tensors: bool) -> tuple[dict[str, Tensor], dict[str, str]] | Exception:
@@ -112,8 +109,8 @@ def _opened(path: Path, tensors: bool) -> tuple[dict[str, Tensor], dict[str, str
         return error
 
 
-def _looks_like(path: Path, what: What, error: Exception) -> str:
-    """What a file that safetensors refused seems to be, and what to do about it."""
+def _diagnosis(path: Path, what: What, error: Exception) -> str:
+    """Guesses what a file that safetensors refused is, and names a remedy."""
     try:
         with path.open("rb") as file:
             start = file.read(9)

@@ -16,7 +16,7 @@ DEFAULT_TRAIN = {"digits": 1400}
 
 @dataclass(frozen=True)
 class Splits:
-    """Three parts without a common image: to train on, to choose by, to report on."""
+    """Disjoint training, validation and test images."""
 
     train: ImageData
     val: ImageData
@@ -38,26 +38,24 @@ def split(
     ones; where there are none, all images are shuffled together and the test part is what training
     leaves over.
 
-    Args:
-        source: what `load_source` gives.
-        seed: decides which images go where.
-        train_size: training and validation images together. None: all, where there is an
-            official test part; else 1,400 of digits, two thirds of other sets.
-        val_fraction: share of `train_size` held out for validation, in (0, 1).
-        test_size: so many test images, drawn by the seed. None: all.
+    - `source`: what `load_source` gives
+    - `seed`: decides which images go where
+    - `train_size`: training and validation images together. None: all, where there is an
+      official test part; else 1,400 of digits, two thirds of other sets
+    - `val_fraction`: share of `train_size` held out for validation, in (0, 1)
+    - `test_size`: number of test images, drawn by the seed. None: all
 
-    Raises:
-        ValueError: more images asked for than there are, or no image for a part.
-        DataError: the training part has images of one class only.
+    **Raises** ValueError where more images are requested than there are, or a part has none;
+    DataError where the training part has images of one class only.
     """
     n = len(source.train)
     size = _train_size(source, n, train_size)
     held_out = 0 if source.val is not None else _held_out(size, val_fraction)
     order = _shuffled(n, seed, "split")
     if source.test is None:
-        whole, pool = source.train, order[size:]
+        test_source, pool = source.train, order[size:]
     else:
-        whole, pool = source.test, torch.arange(len(source.test))
+        test_source, pool = source.test, torch.arange(len(source.test))
     if test_size is not None:
         check_count(test_size, "test_size")
         _check_enough(test_size, len(pool), "test_size", "test")
@@ -68,17 +66,17 @@ def split(
         pool = pool[drawn[:test_size]]
     rows = {"train": order[: size - held_out], "val": order[size - held_out : size], "test": pool}
     facts: dict[str, JSON] = {"source": source.name, "digest": source.train.digest, "seed": seed}
-    held = source.train if source.val is None else source.val
+    val_source = source.train if source.val is None else source.val
     if source.val is not None:
-        rows["val"] = torch.arange(len(held))
+        rows["val"] = torch.arange(len(val_source))
     facts |= {part: len(index) for part, index in rows.items()}
-    made = Splits(
+    splits = Splits(
         train=_part(source.train, "train", rows["train"], facts),
-        val=_part(held, "val", rows["val"], facts),
-        test=_part(whole, "test", rows["test"], facts),
+        val=_part(val_source, "val", rows["val"], facts),
+        test=_part(test_source, "test", rows["test"], facts),
     )
-    _check_classes(made.train)
-    return made
+    _check_classes(splits.train)
+    return splits
 
 
 def _train_size(source: Source, n: int, wanted: int | None) -> int:

@@ -1,4 +1,4 @@
-"""What a set looks like in numbers."""
+"""Summary statistics of a dataset."""
 
 import torch
 from torch import Tensor

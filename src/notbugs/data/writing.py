@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writing of files and folders."""
 
 import errno
 import os
@@ -14,17 +14,16 @@ from notbugs.core.strict_json import to_json
 
 
 def write_file(path: Path, write: Callable[[BinaryIO], object], *, size: int | None = None) -> None:
-    """Lets `write` fill a file, which takes its name only when complete.
+    """Writes a file atomically: `write` fills a temporary file, which is then renamed.
 
     `size` is the number of bytes that will be written, if known: an error then names it.
 
-    Raises:
-        StoreError: the disk is full or the folder cannot be written. Nothing half written
-            is left, and an older file stays as it was.
+    **Raises** StoreError where the disk is full or the folder cannot be written. Nothing half
+    written is left, and an older file stays as it was.
     """
-    part = _beside(path)
+    part = _temporary_path(path)
     try:
-        with refusals(path, size):
+        with write_errors(path, size):
             path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("xb") as file:
                 write(file)
@@ -32,7 +31,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], object], *, size: int | N
                 os.fsync(file.fileno())
             part.replace(path)
     finally:
-        # A read-only folder cannot be tidied either; the first error says so.
+        # In a read-only folder this fails too; the first error is raised.
         with _quiet():
             part.unlink(missing_ok=True)
 
@@ -40,18 +39,16 @@ def write_file(path: Path, write: Callable[[BinaryIO], object], *, size: int | N
 def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
     """Writes a value as JSON, in which numbers that are not finite are null.
 
-    Raises:
-        StoreError: as `write_file`.
+    **Raises** StoreError as `write_file`.
     """
     text = to_json(value, indent=indent).encode()
     write_file(path, lambda file: file.write(text), size=len(text))
 
 
 def check_free(path: Path) -> None:
-    """Refuses the name of a new folder that is taken.
+    """Refuses a path for a new folder that is in use.
 
-    Raises:
-        StoreError: `path` is there and is not an empty folder.
+    **Raises** StoreError where `path` is there and is not an empty folder.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise StoreError(f"'{path}' is already there and not empty. Choose another folder.")
@@ -59,16 +56,15 @@ def check_free(path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Generator[Path, None, None]:
-    """A folder to fill, which takes the name `path` only when the block ends well.
+    """Yields a temporary folder to fill, which is renamed to `path` if the block succeeds.
 
-    Raises:
-        StoreError: `path` is there and is not an empty folder, the disk is full, or the
-            folder above cannot be written.
+    **Raises** StoreError where `path` is there and is not an empty folder, the disk is full, or
+    the folder above cannot be written.
     """
     check_free(path)
-    part = _beside(path)
+    part = _temporary_path(path)
     try:
-        with refusals(path):
+        with write_errors(path):
             part.mkdir(parents=True)
             yield part
             part.replace(path)
@@ -77,8 +73,8 @@ def new_folder(path: Path) -> Generator[Path, None, None]:
 
 
 @contextmanager
-def refusals(path: Path, size: int | None = None) -> Generator[None, None, None]:
-    """Turns the system's refusal to write into a `StoreError` that names the path."""
+def write_errors(path: Path, size: int | None = None) -> Generator[None, None, None]:
+    """Turns an OSError into a `StoreError` that names the path."""
     try:
         yield
     except OSError as error:
@@ -86,7 +82,7 @@ def refusals(path: Path, size: int | None = None) -> Generator[None, None, None]
 
 
 def _reason(error: OSError, size: int | None) -> str:
-    """What the system refused, and the remedy for that."""
+    """The reason of a failed write, with a remedy."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         full = "the disk is full" if error.errno == errno.ENOSPC else "the quota is used up"
         needed = "" if size is None else f" ({size:,} bytes needed)"
@@ -106,5 +102,5 @@ def _quiet() -> Generator[None, None, None]:
         return
 
 
-def _beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

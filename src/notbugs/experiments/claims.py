@@ -1,4 +1,4 @@
-"""Claims of a paper, decided by inequalities over seeds and printed whether they hold or not."""
+"""A paper's claims as inequalities over seeds, reported whether they hold or not."""
 
 import math
 import statistics
@@ -10,14 +10,14 @@ from scipy.special import stdtrit
 
 SeedValues: TypeAlias = Sequence[float]
 LEVEL = 0.95
-"""Of the one-sided intervals: at most 5 % of claims that are not so are said to hold."""
+"""Confidence level of the one-sided intervals: at most 5 % of false claims are said to hold."""
 FEWEST = 3
-"""Seeds that decide anything."""
+"""The smallest number of seeds that can decide a claim."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a claim measured: one value a seed, the control's beside it, and the decision."""
+    """The result of a claim: one value per seed, the control's values, and the decision."""
 
     ours: SeedValues
     control: SeedValues | None
@@ -29,9 +29,9 @@ class Finding:
 class Claim:
     """One statement of a paper.
 
-    - `published`: the paper's numbers in words, with where they stand
-    - `measure`: takes the per-seed numbers of a run and gives a `Finding`; None where the
-      run holds nothing to decide it by
+    - `published`: the paper's numbers as text, with the section
+    - `measure`: takes the per-seed numbers of a run and returns a `Finding`; None where the
+      run has no numbers for it
     """
 
     id: str
@@ -51,10 +51,10 @@ def spread(values: SeedValues) -> float | None:
 
 
 def interval(values: SeedValues, level: float = LEVEL) -> tuple[float, float] | None:
-    """The one-sided bounds of the mean over seeds at a level, from below and from above.
+    """The one-sided lower and upper confidence bounds of the mean over seeds.
 
     By Student's t: mean -+ t(level, n - 1) * deviation / sqrt(n). None for fewer than `FEWEST`
-    seeds, whose deviation says next to nothing, and where a value is not finite.
+    seeds, whose deviation is too uncertain, and where a value is not finite.
     """
     n = len(values)
     if n < FEWEST or not all(map(math.isfinite, values)):
@@ -65,16 +65,16 @@ def interval(values: SeedValues, level: float = LEVEL) -> tuple[float, float] | 
 
 
 def exceeds(values: SeedValues, bound: float = 0.0, level: float = LEVEL) -> bool | None:
-    """Whether the mean over seeds is above a bound: yes or no where its whole interval is.
+    """Whether the mean over seeds is above a bound; decided where the whole interval agrees.
 
-    With the differences of paired seeds: whether one exceeds the other. None where too few
-    seeds, or too different ones, leave it open.
+    Pass differences of paired seeds to test whether one quantity exceeds another. None
+    (undecided) where there are too few seeds, or they vary too much.
     """
     return _decided(interval(values, level), lambda value: value > bound)
 
 
 def at_least(values: SeedValues, bound: float) -> bool | None:
-    """As `exceeds`, with the bound itself allowed."""
+    """Whether the mean over seeds is at least a bound, as `exceeds`."""
     return _decided(interval(values), lambda value: value >= bound)
 
 
@@ -84,7 +84,7 @@ def at_most(values: SeedValues, bound: float) -> bool | None:
 
 
 def _decided(bounds: tuple[float, float] | None, holds: Callable[[float], bool]) -> bool | None:
-    """What is true of both bounds, or of neither; None in between."""
+    """True or False where `holds` agrees on both bounds, else None."""
     if bounds is None:
         return None
     low, high = map(holds, bounds)
@@ -92,19 +92,19 @@ def _decided(bounds: tuple[float, float] | None, holds: Callable[[float], bool])
 
 
 def row(claim: Claim, numbers: Any, seeds: int) -> Mapping[str, object] | None:
-    """The claim as it stands in `results.json`; None where it does not apply."""
-    found = claim.measure(numbers)
-    if found is None:
+    """The claim's entry in `results.json`; None where it does not apply."""
+    finding = claim.measure(numbers)
+    if finding is None:
         return None
     return {
         "id": claim.id,
         "statement": claim.statement,
         "published": claim.published,
-        "ours": mean(found.ours),
-        "control": None if found.control is None else mean(found.control),
+        "ours": mean(finding.ours),
+        "control": None if finding.control is None else mean(finding.control),
         "seeds": seeds,
-        "std": spread(found.ours),
-        "rule": found.rule,
-        "per_seed": list(found.ours),
-        "holds": found.holds,
+        "std": spread(finding.ours),
+        "rule": finding.rule,
+        "per_seed": list(finding.ours),
+        "holds": finding.holds,
     }

@@ -14,10 +14,10 @@ from notbugs.training import Adversary, Recipe
 
 PRESETS = ("smoke", "laptop", "gpu", "paper")
 USER = "user"
-"""The architecture name that stands for a module of the user's own."""
+"""The architecture name that stands for the user's own module."""
 
 # Chosen on the held-out validation images of other seeds (100 to 105). Digits has no official
-# test part and each seed splits it anew, so those images are test images of seeds 0 to 2 too.
+# test part and each seed splits it differently: some of those are test images of seeds 0 to 2.
 _PLAIN = Recipe(epochs=30, lr=0.1, warmup=0.2)
 _ROBUST = replace(
     _PLAIN, lr=0.05, watch_every=5, adversary=Adversary("l2:1.5", steps=5, eps_warmup=0.4)
@@ -57,7 +57,7 @@ class Config:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        """Refuses what cannot run, before any work is done."""
+
         check_count(self.seeds, "seeds", remedy="A result needs at least one seed.")
         check_positive(self.eps_eval, "eps_eval")
         for eps in self.eps_sets:
@@ -72,7 +72,7 @@ class Config:
             raise unknown_name("preset", self.preset, PRESETS)
 
     def with_epochs(self, epochs: int) -> "Config":
-        """The same with that many epochs for every model."""
+        """A copy with that many epochs for every model."""
         return replace(
             self,
             standard=replace(self.standard, epochs=epochs),
@@ -81,16 +81,16 @@ class Config:
         )
 
     def with_threat(self, threat: str) -> "Config":
-        """The same with the robust model trained at that threat."""
+        """A copy with the robust model trained at that threat."""
         adversary = replace(self.robust.adversary or Adversary(), threat=threat)
         return replace(self, robust=replace(self.robust, adversary=adversary))
 
     def with_architecture(self, name: str) -> "Config":
-        """The same with another built-in architecture at its default size."""
+        """A copy with another built-in architecture at its default size."""
         return replace(self, architecture=name, options={})
 
     def with_user_model(self, spec: str, embedding: str) -> "Config":
-        """The same with the user's own module; its file's digest enters every key."""
+        """A copy with the user's own module; its file's digest enters every key."""
         path = Path(spec.rpartition(":")[0])
         if not path.is_file():
             raise bad_value("--model", "name a file, as path/to/file.py:factory", f"'{spec}'")
@@ -167,7 +167,7 @@ def _planted(config: Config) -> Config:
 
 
 def _folder(config: Config) -> Config:
-    """Images that nobody has seen: the gentler learning rate."""
+    """Unknown images: a lower learning rate."""
     gentle = replace(config.standard, lr=0.05)
     config = replace(config, standard=gentle, student=gentle, seeds=2)
     return replace(config, eps_eval=0.5, eps_sets=(0.5, 1.0)).with_threat("l2:0.5")
@@ -185,7 +185,7 @@ _BY_DATA: dict[str, Callable[[Config], Config]] = {
 
 
 def _smoke(config: Config) -> Config:
-    """Seconds: every stage runs, nothing is learnt well."""
+    """Takes seconds: every stage runs, but models are poor."""
     gentle = Adversary(f"{config.norm}:{config.eps_eval / 2!r}", steps=2, eps_warmup=0.5)
     short = replace(config.standard, epochs=12, batch_size=32, lr=0.1)
     return replace(

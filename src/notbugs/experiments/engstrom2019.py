@@ -1,8 +1,8 @@
 """Engstrom et al. 2019, "Adversarial Robustness as a Prior for Learned Representations".
 
-For each seed the standard and the robust model of the main experiment, and a third one that
-judges. Both are inverted, interpolated, visualised (with and without priors) and manipulated,
-side by side; and the frequencies of their gradients and pictures are measured.
+For each seed: inversion, interpolation, visualisation (with and without priors) and manipulation
+of the main experiment's standard and robust model, judged by a third model; and the frequencies of
+their gradients and pictures.
 
 **Source**: arXiv 1906.00945; the priors, Olah et al. 2017; checkerboards, Odena et al. 2016. The
 paper shows pictures and gives no table: the claims are its statements, put as inequalities.
@@ -17,9 +17,9 @@ from typing import Any
 
 from notbugs.experiments.claims import FEWEST, Claim, Finding, at_least, at_most, exceeds, mean
 from notbugs.experiments.engstrom.graph import graph
-from notbugs.experiments.engstrom.looks import VARIANTS
-from notbugs.experiments.engstrom.outcome import Seen, names_of, write_outcome
-from notbugs.experiments.engstrom.settings import Looks
+from notbugs.experiments.engstrom.measurements import VARIANTS
+from notbugs.experiments.engstrom.outcome import SeedNumbers, file_names, write_outcome
+from notbugs.experiments.engstrom.settings import EngstromConfig
 from notbugs.experiments.plan import Where
 from notbugs.experiments.results import check_files
 from notbugs.store import Observer, Store, run_stages
@@ -29,18 +29,18 @@ LOW = 0.1
 
 BY = "by one-sided 95 % t-intervals over seeds"
 
-Measure = Callable[[Seen], Finding | None]
+Measure = Callable[[SeedNumbers], Finding | None]
 
 
 def _gain(start: str, column: str, sign: int) -> Measure:
     """The robust model's images are nearer, by more than two standard errors in every seed."""
     row = f"robust - standard, from {start}"
 
-    def measure(seen: Seen) -> Finding | None:
-        gains = seen.seeds("gain", row, column)
-        errors = seen.seeds("gain", row, f"{column}_error")
-        ours = seen.seeds("inversion", f"robust, from {start}", column)
-        control = seen.seeds("inversion", f"standard, from {start}", column)
+    def measure(numbers: SeedNumbers) -> Finding | None:
+        gains = numbers.seeds("gain", row, column)
+        errors = numbers.seeds("gain", row, f"{column}_error")
+        ours = numbers.seeds("inversion", f"robust, from {start}", column)
+        control = numbers.seeds("inversion", f"standard, from {start}", column)
         if not gains or not errors or not ours:
             return None
         nearer = all(sign * g > 2 * e for g, e in zip(gains, errors, strict=True))
@@ -52,20 +52,20 @@ def _gain(start: str, column: str, sign: int) -> Measure:
 
 
 def _low(row: str) -> Measure:
-    def measure(seen: Seen) -> Finding | None:
-        ours = seen.seeds("inversion", row, "relative_error")
-        control = seen.seeds("inversion", row, "start_error")
+    def measure(numbers: SeedNumbers) -> Finding | None:
+        ours = numbers.seeds("inversion", row, "relative_error")
+        control = numbers.seeds("inversion", row, "start_error")
         rule = f"mean <= {LOW:g}, {BY}"
         return Finding(ours, control, at_most(ours, LOW), rule) if ours else None
 
     return measure
 
 
-def _compared(table: str, mine: str, other: str, column: str, sign: int) -> Measure:
+def _compared(table: str, row: str, other_row: str, column: str, sign: int) -> Measure:
     """sign * (mine - other) > 0, by paired seeds."""
 
-    def measure(seen: Seen) -> Finding | None:
-        ours, control = seen.seeds(table, mine, column), seen.seeds(table, other, column)
+    def measure(numbers: SeedNumbers) -> Finding | None:
+        ours, control = numbers.seeds(table, row, column), numbers.seeds(table, other_row, column)
         if not ours or not control:
             return None
         differences = [sign * (a - b) for a, b in zip(ours, control, strict=True)]
@@ -77,9 +77,9 @@ def _compared(table: str, mine: str, other: str, column: str, sign: int) -> Meas
 def _best_prior(column: str) -> Measure:
     """The robust model without any prior against the standard one with the best of them."""
 
-    def measure(seen: Seen) -> Finding | None:
-        ours = seen.seeds("visualisation", "robust, no prior", column)
-        others = [seen.seeds("visualisation", f"standard, {v}", column) for v in VARIANTS[1:]]
+    def measure(numbers: SeedNumbers) -> Finding | None:
+        ours = numbers.seeds("visualisation", "robust, no prior", column)
+        others = [numbers.seeds("visualisation", f"standard, {v}", column) for v in VARIANTS[1:]]
         others = [o for o in others if len(o) == len(ours)]
         if not ours or not others:
             return None
@@ -90,13 +90,16 @@ def _best_prior(column: str) -> Measure:
     return measure
 
 
-def _uneven(seen: Seen) -> Finding | None:
-    ours = seen.seeds("downsampling", "generator, uneven", "picture_board")
-    control = seen.seeds("downsampling", "generator, resize", "picture_board")
+def _uneven(numbers: SeedNumbers) -> Finding | None:
+    ours = numbers.seeds("downsampling", "generator, uneven", "picture_board")
+    control = numbers.seeds("downsampling", "generator, resize", "picture_board")
     if not ours or not control:
         return None
-    stronger, there = exceeds([a - b for a, b in zip(ours, control, strict=True)]), exceeds(ours, 1)
-    holds = False if stronger is False or there is False else (stronger and there)
+    stronger, present = (
+        exceeds([a - b for a, b in zip(ours, control, strict=True)]),
+        exceeds(ours, 1),
+    )
+    holds = False if stronger is False or present is False else (stronger and present)
     rule = f"mean > 1 (there is one), and mean difference > 0, {BY}"
     return Finding(ours, control, holds, rule)
 
@@ -206,7 +209,7 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def run(
-    settings: Looks,
+    settings: EngstromConfig,
     store: Store,
     *,
     where: Where,
@@ -218,9 +221,9 @@ def run(
     """Runs the experiment, writes `results.json`, pictures and models to `out`, and returns it.
 
     Stages that the store holds are not computed again (a store shared with the main experiment
-    has both models already); a run killed at any moment goes on where it stood.
+    has both models already); a run that is killed at any moment can be resumed.
     """
-    whole = graph(settings, where)
-    check_files(out, names_of(whole))
-    summary = run_stages(whole.targets, store, workers=workers, threads=threads, observer=observer)
-    return write_outcome(settings, whole, store, summary, CLAIMS, out)
+    stages = graph(settings, where)
+    check_files(out, file_names(stages))
+    summary = run_stages(stages.targets, store, workers=workers, threads=threads, observer=observer)
+    return write_outcome(settings, stages, store, summary, CLAIMS, out)

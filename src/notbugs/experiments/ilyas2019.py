@@ -22,7 +22,7 @@ from notbugs.experiments.claims import (
 )
 from notbugs.experiments.config import Config
 from notbugs.experiments.plan import Where, plan
-from notbugs.experiments.results import check_files, names, write_results
+from notbugs.experiments.results import check_files, file_names, write_results
 from notbugs.experiments.tables import Numbers
 from notbugs.store import Observer, Store, run_stages
 
@@ -42,7 +42,9 @@ def _bounded(
         sign = ">=" if decide is at_least else "<="
         if not ours:
             return None
-        return _taught(numbers, name, ours, control, decide(ours, bound), f"mean {sign} {bound:g}")
+        return _decided_if_learnt(
+            numbers, name, ours, control, decide(ours, bound), f"mean {sign} {bound:g}"
+        )
 
     return measure
 
@@ -65,12 +67,12 @@ def _margin(name: str, other: str, column: str, points: float | None = None) -> 
         differences = [a - b for a, b in zip(ours, control, strict=True)]
         holds = exceeds(differences) if points is None else at_least(differences, points)
         rule = "mean - control > 0" if points is None else f"mean - control >= {points:g}"
-        return _taught(numbers, name, ours, control, holds, rule)
+        return _decided_if_learnt(numbers, name, ours, control, holds, rule)
 
     return measure
 
 
-def _taught(
+def _decided_if_learnt(
     numbers: Numbers,
     name: str,
     ours: SeedValues,
@@ -78,7 +80,7 @@ def _taught(
     holds: bool | None,
     rule: str,
 ) -> Finding:
-    """The finding; nothing is decided by a model that learnt nothing."""
+    """The finding; undecided where the model is not above chance."""
     rule = f"{rule}, by one-sided 95 % t-intervals over seeds"
     learnt = numbers.learnt(name)
     if learnt or holds is None:
@@ -187,10 +189,10 @@ def run(
 ) -> dict[str, Any]:
     """Runs the experiment, writes `results.json`, models and datasets to `out`, and returns it.
 
-    Stages that the store holds are not computed again; a run killed at any moment goes
-    on where it stood and ends with the same numbers.
+    Stages that the store holds are not computed again; a run that is killed at any moment
+    can be resumed and ends with the same numbers.
     """
-    whole = plan(config, where)
-    check_files(out, names(whole))
-    summary = run_stages(whole.targets, store, workers=workers, threads=threads, observer=observer)
-    return write_results(config, whole, store, summary, CLAIMS, out)
+    stages = plan(config, where)
+    check_files(out, file_names(stages))
+    summary = run_stages(stages.targets, store, workers=workers, threads=threads, observer=observer)
+    return write_results(config, stages, store, summary, CLAIMS, out)

@@ -1,4 +1,4 @@
-"""The graph of the main experiment: which models, sets and numbers follow from which."""
+"""The stage graph of the main experiment: models, constructed sets and evaluations."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,12 +15,12 @@ from notbugs.store import Stage
 from notbugs.training import Recipe, recipe_as_json
 
 VERSION = 5
-"""Raised whenever a producer changes what it computes: stored results are then redone."""
+"""Raised whenever a producer changes what it computes: results are then computed again."""
 
 
 @dataclass(frozen=True)
 class Where:
-    """What does not change a result: where data lies and which device works."""
+    """Settings that do not change a result: the data folder and the device."""
 
     data_dir: str | None = None
     device: str = "cpu"
@@ -33,7 +33,7 @@ class Where:
 
 @dataclass(frozen=True)
 class TrainedSet:
-    """One row of the table, for one seed: the set, the model trained on it, its numbers."""
+    """One row of the table for one seed: the set, the model trained on it, its evaluation."""
 
     set: str
     eps: float | None
@@ -44,7 +44,7 @@ class TrainedSet:
 
     @property
     def file_name(self) -> str:
-        """A file name for it, without a suffix: `D_det-eps2-seed0`."""
+        """The file name without a suffix: `D_det-eps2-seed0`."""
         radius = "" if self.eps is None else f"-eps{exact(self.eps)}"
         return f"{self.set.replace(':', '-')}{radius}-seed{self.seed}"
 
@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def targets(self) -> list[Stage]:
-        """The stages whose results are wanted: what is read, and what is laid out."""
+        """The stages whose results are read or copied to the output folder."""
         parts = [stage for row in self.rows for stage in (row.numbers, row.model, row.data)]
         return [stage for stage in parts if stage is not None] + [self.samples]
 
@@ -193,21 +193,21 @@ class Planner:
         config = self.config
         standard = self.model("standard", seed, config.standard)
         robust = self.model("robust", seed, config.robust)
-        found = [
+        rows = [
             TrainedSet("D", None, seed, None, standard, self.numbers("D", seed, standard, None)),
             TrainedSet(
                 "D_adv", None, seed, None, robust, self.numbers("D_adv", seed, robust, None)
             ),
         ]
         for name, source in (("D_R", robust), ("D_NR", standard)):
-            found.append(self.student(name, None, seed, self.inverted(name, seed, source)))
+            rows.append(self.student(name, None, seed, self.inverted(name, seed, source)))
         for eps in config.eps_sets:
             for kind in TARGET_KINDS:
-                made = self.targeted(kind, eps, seed, standard)
-                found.append(self.student(f"D_{kind}", eps, seed, made))
+                targeted = self.targeted(kind, eps, seed, standard)
+                rows.append(self.student(f"D_{kind}", eps, seed, targeted))
                 leak = self.control(kind, eps, seed)
-                found.append(self.student(f"leak:D_{kind}", eps, seed, leak))
-        return found
+                rows.append(self.student(f"leak:D_{kind}", eps, seed, leak))
+        return rows
 
     def samples(self, rows: list[TrainedSet]) -> Stage:
         """Pictures from seed 0, of the sets at their largest radius."""

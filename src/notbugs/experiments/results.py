@@ -1,4 +1,4 @@
-"""Writes what a run leaves behind: results.json, models, datasets, pictures."""
+"""Writes the output folder of a run: results.json, models, datasets, pictures."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ import torch
 import notbugs
 from notbugs.core.errors import DataError, StoreError
 from notbugs.core.schema import read_json_file
-from notbugs.data.writing import refusals, write_file, write_json
+from notbugs.data.writing import write_errors, write_file, write_json
 from notbugs.engine import Threat
 from notbugs.experiments.claims import Claim
 from notbugs.experiments.claims import row as claim_row
@@ -40,21 +40,21 @@ def write_results(
         "dataset": plan.title,
         "preset": config.preset,
         "conditions": _conditions(config, plan),
-        **found_by(claims, numbers, config.seeds, numbers.tables(), summary),
+        **common_results(claims, numbers, config.seeds, numbers.tables(), summary),
     }
-    _lay_out(plan, store, out)
+    _write_files(plan, store, out)
     write_json(out / RESULTS, result)
     return result
 
 
-def found_by(
+def common_results(
     claims: Sequence[Claim],
     numbers: Any,
     seeds: int,
     tables: Mapping[str, Any],
     summary: RunSummary,
 ) -> dict[str, Any]:
-    """What every results.json ends with: claims with verdicts, tables, times and versions."""
+    """The common part of every results.json: claims with verdicts, tables, times, versions."""
     verdicts = [claim_row(claim, numbers, seeds) for claim in claims]
     return {
         "claims": [verdict for verdict in verdicts if verdict is not None],
@@ -79,15 +79,15 @@ def _conditions(config: Config, plan: Plan) -> Mapping[str, Any]:
     }
 
 
-LIST = "notbugs-files.json"
-"""The files that a run has laid out."""
+FILE_LIST = "notbugs-files.json"
+"""The file that lists the files a run has written."""
 RESULTS = "results.json"
 SAMPLES = "samples.safetensors"
 PICTURES = "pictures.safetensors"
 
 
 def _versions() -> dict[str, str]:
-    """What the numbers were computed with."""
+    """Versions and machine that the numbers were computed with."""
     return {
         "notbugs": notbugs.__version__,
         "python": platform.python_version(),
@@ -99,48 +99,50 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _lay_out(plan: Plan, store: Store, out: Path) -> None:
-    """Puts copies of models and datasets under readable names.
+def _write_files(plan: Plan, store: Store, out: Path) -> None:
+    """Copies models and datasets to `out` under readable names.
 
-    What an earlier run with other settings left there would not belong to these results
-    and goes, by the list that it kept; every other file is somebody else's and stays.
+    Files of an earlier run with other settings are removed, by the list that it kept; all
+    other files are left alone.
     """
-    claim_files(out, names(plan))
+    replace_files(out, file_names(plan))
     for row in plan.rows:
-        place(store, row.model, MODEL, out / "models" / f"{_model_name(row)}.safetensors")
+        copy_from_store(store, row.model, MODEL, out / "models" / f"{_model_name(row)}.safetensors")
         if row.data is not None:
-            place(store, row.data, DATASET, out / "datasets" / f"{row.file_name}.safetensors")
-    place(store, plan.samples, SAMPLES, out / SAMPLES)
+            copy_from_store(
+                store, row.data, DATASET, out / "datasets" / f"{row.file_name}.safetensors"
+            )
+    copy_from_store(store, plan.samples, SAMPLES, out / SAMPLES)
 
 
 def check_files(out: Path, wanted: Sequence[str]) -> None:
-    """Refuses to write over a file of a wanted name in `out` that no run listed as its own.
+    """Refuses to overwrite a file in `out` that no run has listed.
 
     **Raises** StoreError.
     """
-    listed = _listed(out)
+    listed = _files_of_earlier_run(out)
     for path in (out / name for name in wanted):
         if os.path.lexists(path) and path not in listed:
             raise StoreError(
-                f"'{path}' is not one that this run put there, but has the name of one. Move it "
-                "elsewhere, or choose another folder with --out."
+                f"'{path}' was not written by this run, but has the name of one of its files. "
+                "Move it elsewhere, or choose another folder with --out."
             )
 
 
-def claim_files(out: Path, wanted: Sequence[str]) -> None:
-    """Removes what an earlier run listed as its own in `out` and is not `wanted`; lists that.
+def replace_files(out: Path, wanted: Sequence[str]) -> None:
+    """Removes the files of an earlier run in `out` that are not `wanted`, and lists `wanted`.
 
-    **Raises** StoreError where a file of a wanted name is there that no run listed.
+    **Raises** StoreError where `out` holds a file of a wanted name that no run has listed.
     """
     check_files(out, wanted)
     out.mkdir(parents=True, exist_ok=True)
-    for old in set(_listed(out)) - {out / name for name in wanted}:
+    for old in set(_files_of_earlier_run(out)) - {out / name for name in wanted}:
         old.unlink(missing_ok=True)
-    write_json(out / LIST, sorted(wanted))
+    write_json(out / FILE_LIST, sorted(wanted))
 
 
-def names(plan: Plan) -> list[str]:
-    """The names, within the output folder, of every file of a run but its page's."""
+def file_names(plan: Plan) -> list[str]:
+    """The names of all files of a run in the output folder, except those of its page."""
     models = [f"models/{_model_name(row)}.safetensors" for row in plan.rows]
     sets = [row.file_name for row in plan.rows if row.data is not None]
     return [*models, *(f"datasets/{name}.safetensors" for name in sets), SAMPLES, RESULTS]
@@ -151,20 +153,20 @@ def _model_name(row: TrainedSet) -> str:
     return f"{fixed[row.set]}-seed{row.seed}" if row.set in fixed else f"student-{row.file_name}"
 
 
-def _listed(out: Path) -> list[Path]:
-    """The files an earlier run says it put there; none that has no name of ours."""
+def _files_of_earlier_run(out: Path) -> list[Path]:
+    """The files that an earlier run listed, restricted to names that a run can write."""
     try:
-        names = read_json_file(list[str], out / LIST, remedy="")
+        file_names = read_json_file(list[str], out / FILE_LIST, remedy="")
     except DataError:
         return []
-    places = [out / name for name in names]
+    places = [out / name for name in file_names]
     allowed = {out / "models", out / "datasets", out / "priors"}
     ours = [p for p in places if p.parent in allowed and p.suffix == ".safetensors"]
     return ours + [out / name for name in (RESULTS, SAMPLES, PICTURES)]  # every run's
 
 
-def place(store: Store, stage: Stage, name: str, target: Path) -> None:
-    """Puts a copy of a file of a stage's result at `target`, where there is none already.
+def copy_from_store(store: Store, stage: Stage, name: str, target: Path) -> None:
+    """Copies a file of a stage's result to `target`, unless the copy exists.
 
     **Raises** StoreError where `target` cannot be written.
     """
@@ -173,13 +175,13 @@ def place(store: Store, stage: Stage, name: str, target: Path) -> None:
         return
     with source.open("rb") as content:
         write_file(target, lambda file: shutil.copyfileobj(content, file))
-    with refusals(target):
-        shutil.copystat(source, target)  # by its time it is known as a copy
+    with write_errors(target):
+        shutil.copystat(source, target)  # `_is_copy` compares the time
 
 
 def _is_copy(target: Path, source: Path) -> bool:
-    """Whether it is another file, of the same size and time."""
+    """Whether `target` is a separate file with the size and time of `source`."""
     if not target.is_file() or target.samefile(source):  # a link would change with the other
         return False
-    ours, theirs = target.stat(), source.stat()
-    return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
+    copy, original = target.stat(), source.stat()
+    return (copy.st_size, copy.st_mtime_ns) == (original.st_size, original.st_mtime_ns)

@@ -1,4 +1,4 @@
-"""The producers of the main experiment: what each stage of the graph does in its worker."""
+"""The producers of the main experiment: the work of each stage."""
 
 import warnings
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from notbugs.data.sources.source import Source
 from notbugs.data.writing import write_json
 from notbugs.engine import Threat
 from notbugs.experiments.config import USER
-from notbugs.experiments.making import new_model, train_in
+from notbugs.experiments.model_training import new_model, train_in
 from notbugs.features import (
     InversionSettings,
     inverted_set,
@@ -32,12 +32,12 @@ from notbugs.training import recipe_from_json
 
 DATASET = "data.safetensors"
 NUMBERS = "numbers.json"
-DAMAGED = "Delete its folder in the store, and run the same command again: it is made anew."
+DAMAGED = "Delete its folder in the store, and run the same command again to compute it again."
 """The remedy for a stored result that cannot be read."""
 
 
 def digest_of(source: Source) -> str:
-    """The digests of the training part and of the official test and validation parts there are."""
+    """The digests of the training part and of the official test and validation parts, if any."""
     parts = (source.train, source.test, source.val)
     return "".join(data.digest for data in parts if data is not None)
 
@@ -55,9 +55,7 @@ def splits(
     with warnings.catch_warnings(action="ignore", category=DataWarning):  # the plan warned
         source = load_source(name, None if data_dir is None else Path(data_dir))
     if digest_of(source) != digest:
-        raise DataError(
-            f"The files of '{name}' changed while the run was under way. Start it again."
-        )
+        raise DataError(f"The files of '{name}' changed during the run. Start it again.")
     return split(source, seed=seed, train_size=train_size, test_size=test_size)
 
 
@@ -94,7 +92,7 @@ def train_model(context: StageContext) -> None:
     try:
         job()
     except CheckpointError:
-        context.notice("Its checkpoint is damaged, or of another version: it begins anew.")
+        context.notice("Its checkpoint is damaged, or of another version: training restarts.")
         job(restart=True)
 
 
@@ -116,7 +114,7 @@ def _model_facts(config: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
 
 
 def model_of(context: StageContext, name: str) -> Classifier:
-    """An input's model: its weights, in the architecture the configuration names."""
+    """The model of an input, in the configured architecture."""
     path, config = context.inputs[name] / MODEL, context.config
     if config["architecture"] == USER:
         model = _new_model(context, seed=0)
@@ -127,9 +125,9 @@ def model_of(context: StageContext, name: str) -> Classifier:
 
 
 def build_inverted(context: StageContext) -> None:
-    """D_R or D_NR from the seed's training images."""
+    """Builds D_R or D_NR from the seed's training images."""
     config = context.config
-    made = inverted_set(
+    dataset = inverted_set(
         model_of(context, "source"),
         splits_of(context).train,
         name=config["name"],
@@ -139,13 +137,13 @@ def build_inverted(context: StageContext) -> None:
         precision=config["precision"],
         progress=context.progress,
     )
-    save(made, context.work / DATASET)
+    save(dataset, context.work / DATASET)
 
 
 def build_targeted(context: StageContext) -> None:
-    """D_rand, D_det or D_other from the seed's training images."""
+    """Builds D_rand, D_det or D_other from the seed's training images."""
     config = context.config
-    made = targeted_set(
+    dataset = targeted_set(
         model_of(context, "source"),
         splits_of(context).train,
         config["target_kind"],
@@ -157,39 +155,39 @@ def build_targeted(context: StageContext) -> None:
         precision=config["precision"],
         progress=context.progress,
     )
-    save(made, context.work / DATASET)
+    save(dataset, context.work / DATASET)
 
 
 def build_control(context: StageContext) -> None:
-    """The leakage-only control of D_rand, D_det or D_other."""
+    """Builds the leakage-only control of D_rand, D_det or D_other."""
     config = context.config
-    made = leakage_control(
+    dataset = leakage_control(
         splits_of(context).train,
         config["target_kind"],
         Threat.parse(config["threat"]),
         seed=random.seed_of(config["seed"], "targets"),
     )
-    save(made, context.work / DATASET)
+    save(dataset, context.work / DATASET)
 
 
 def measure(context: StageContext) -> None:
-    """A model's row of the table: clean, shifted and robust accuracy on the original test set."""
+    """Measures clean, shifted and robust accuracy of a model on the original test set."""
     config, test = context.config, splits_of(context).test
     model = model_of(context, "model")
     threat = Threat.parse(config["threat"])
     seed = random.seed_of(config["seed"], "measure")
-    half, whole = threat.scaled(0.5), threat
+    half, full = threat.scaled(0.5), threat
     verdicts = {}
-    for i, (name, at) in enumerate({"robust_half_eps": half, "robust_eps": whole}.items()):
-        attack = evaluation_pgd(at, steps=config["steps"])
+    for i, (name, radius) in enumerate({"robust_half_eps": half, "robust_eps": full}.items()):
+        attack = evaluation_pgd(radius, steps=config["steps"])
         verdicts[name] = evaluate(
             model,
             test,
-            at,
+            radius,
             attacks=[attack],
             seed=seed,
             batch_size=config["batch_size"],
-            fast=False,  # a copy depends on the processor: the same numbers everywhere come first
+            fast=False,  # a folded copy depends on the processor; numbers must not
             progress=lambda done, i=i: context.progress((i + done) / 2),
         )
     shifted = (test.labels + 1) % test.classes
@@ -211,7 +209,7 @@ def measure(context: StageContext) -> None:
 
 
 def _set_numbers(data: ImageData | None) -> dict[str, float | None]:
-    """What a constructed set is in itself; a set of true images has true labels."""
+    """Numbers of a constructed set; original images (None) have true labels."""
     if data is None:
         return {"true_labels": 100.0, "source_success": None, "distance": None, "images": None}
     columns = data.columns
@@ -231,7 +229,7 @@ def _set_numbers(data: ImageData | None) -> dict[str, float | None]:
 
 
 def _planted_numbers(model: Classifier, data: ImageData, test: ImageData) -> dict[str, float]:
-    """Measured against the known truth: what a set's images carry, and what its model uses.
+    """Numbers against the known truth: features in a set's images and in its model's predictions.
 
     The set: percent of its images whose planted feature points to the label. The model:
     percent of its predictions that follow the feature, over the test images on which the
@@ -239,13 +237,13 @@ def _planted_numbers(model: Classifier, data: ImageData, test: ImageData) -> dic
     """
     truth = Planted()
     robust, nonrobust = test.columns["robust_feature"], test.columns["nonrobust_feature"]
-    torn = test.select((robust != nonrobust).nonzero()[:, 0])
-    labels = predictions(model, torn)
+    conflicting = test.select((robust != nonrobust).nonzero()[:, 0])
+    labels = predictions(model, conflicting)
     return {
         "planted_robust": _share(truth.decode_robust(data.pixels()), data.labels),
         "planted_nonrobust": _share(truth.decode_nonrobust(data.pixels()), data.labels),
-        "model_robust": _share(labels, torn.columns["robust_feature"]),
-        "model_nonrobust": _share(labels, torn.columns["nonrobust_feature"]),
+        "model_robust": _share(labels, conflicting.columns["robust_feature"]),
+        "model_nonrobust": _share(labels, conflicting.columns["nonrobust_feature"]),
     }
 
 
@@ -254,7 +252,7 @@ def _share(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def pick_samples(context: StageContext) -> None:
-    """Pictures for the report: random examples of each set and adversarial examples."""
+    """Picks pictures for the report: random examples of each set and adversarial examples."""
     config, parts = context.config, splits_of(context)
     order = torch.randperm(len(parts.train), generator=random.generator(config["seed"], "samples"))
     rows = order[: config["count"]]
@@ -270,7 +268,7 @@ def pick_samples(context: StageContext) -> None:
 
 
 def _rows_of(data: ImageData, rows: torch.Tensor) -> torch.Tensor:
-    """Where the training rows went in a constructed set; dropped ones are replaced."""
+    """The rows of a constructed set made from training rows; dropped ones are replaced."""
     if "distance" not in data.columns:
         return rows
     places = {int(r): i for i, r in enumerate(data.columns["source_rows"])}
@@ -278,7 +276,7 @@ def _rows_of(data: ImageData, rows: torch.Tensor) -> torch.Tensor:
 
 
 def _adversarial(context: StageContext, test: ImageData) -> dict[str, torch.Tensor]:
-    """Test images the standard model gets right, attacked on it and on the robust model."""
+    """Correctly classified test images, attacked on the standard and on the robust model."""
     config = context.config
     threat = Threat.parse(config["threat"])
     attack = evaluation_pgd(threat, steps=config["steps"])
@@ -289,10 +287,10 @@ def _adversarial(context: StageContext, test: ImageData) -> dict[str, torch.Tens
     with torch.no_grad():
         right = (predicted(models["standard"].eval().logits(x)) == y).nonzero()[:, 0]
     x, y = x[right[: config["count"]]], y[right[: config["count"]]]
-    found = {"adv.images": x, "adv.labels": y}
+    tensors = {"adv.images": x, "adv.labels": y}
     for name, model in models.items():
         result = attack(model, x, y, seed=config["seed"], fast=False)
         with torch.no_grad():
             labels = predicted(model.eval().logits(result.x_adv))
-        found |= {f"adv.{name}.images": result.x_adv, f"adv.{name}.said": labels}
-    return {k: v.cpu() for k, v in found.items()}
+        tensors |= {f"adv.{name}.images": result.x_adv, f"adv.{name}.said": labels}
+    return {k: v.cpu() for k, v in tensors.items()}

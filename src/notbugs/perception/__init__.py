@@ -1,4 +1,4 @@
-"""Distances between images as people see them: callables (x, center) -> one number a row."""
+"""Perceptual distances between images: callables (x, center) -> one number per row."""
 
 from notbugs.perception.ciede2000 import ColourDistance, ciede2000, colour_difference, lab
 from notbugs.perception.lpips import LPIPS, CalibratedLPIPS, calibrated_lpips, lpips

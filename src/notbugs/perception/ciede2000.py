@@ -1,4 +1,4 @@
-"""The colour difference CIEDE2000: how different two colours look, in units of just noticeable."""
+"""The perceptual colour difference CIEDE2000; about 1 is just noticeable."""
 
 import math
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def lab(x: Images) -> Tensor:
             "x",
             "have shape [n, 3, height, width] (red, green, blue) or [n, 1, height, width] (grey)",
             f"shape {tuple(x.shape)}",
-            "Colours are known for these alone: drop a fourth channel, such as opacity.",
+            "Drop a fourth channel, such as opacity.",
         )
     x = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(min=0)
     x = x.expand(-1, 3, -1, -1)

@@ -1,4 +1,4 @@
-"""LPIPS: how far apart two images are in the layers of a network."""
+"""LPIPS: the distance of two images in the activations of a network."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from notbugs.perception.ssim import check_pair
 Hook: TypeAlias = Callable[[nn.Module, object, object], None]
 MOST_LAYERS = 5
 FLOOR = 1e-10
-"""Added to the square of a position's length: where nothing is active the slope is finite."""
+"""Added to the squared norm of a position, so that the gradient is finite at zero activations."""
 NETS = ("alex", "vgg", "squeeze")
 """The networks that `lpips` is calibrated for."""
 
@@ -26,7 +26,7 @@ NETS = ("alex", "vgg", "squeeze")
 @final
 @dataclass(frozen=True)
 class LPIPS:
-    """The distance of two images in the layers of any classifier, each layer of weight 1, [n].
+    """LPIPS on any classifier with weight 1 for each layer: a callable (x, center) -> [n].
 
     Activations of each layer are scaled to length 1 over channels at every position; their
     squared differences are summed over channels, averaged over positions, and added up over
@@ -41,30 +41,32 @@ class LPIPS:
 
     @without_autocast()
     def __call__(self, x: Images, center: Images) -> Rows:
-        """The distance of each row of `x` from its row of `center`; the model is held still."""
+        """The distance of each row of `x` from its row of `center`; the model is frozen."""
         check_pair(x, center)
-        there = _unit(self.activations(center))
-        here = _unit(self.activations(x))
-        return torch.stack([_apart(a, b) for a, b in zip(here, there, strict=True)]).sum(dim=0)
+        center_units = _unit(self.activations(center))
+        x_units = _unit(self.activations(x))
+        return torch.stack([_apart(a, b) for a, b in zip(x_units, center_units, strict=True)]).sum(
+            dim=0
+        )
 
     def activations(self, x: Tensor) -> list[Tensor]:
-        """The outputs of the layers for images [n, c, h, w], as the model gives them."""
-        with frozen(self.model), capture(self.model.body, self.layers) as found:
+        """The outputs of the layers for images [n, c, h, w]."""
+        with frozen(self.model), capture(self.model.body, self.layers) as outputs:
             self.model.logits(x.to(self.model.mean.dtype))
-        return [found[name] for name in self.layers]
+        return [outputs[name] for name in self.layers]
 
 
 @prepared()
 def lpips(model: Classifier, layers: Sequence[str] | None = None) -> LPIPS:
-    """LPIPS on a classifier of your own, uncalibrated: a callable (x, center) -> distances [n].
+    """Uncalibrated LPIPS on any classifier: a callable (x, center) -> distances [n].
 
     - `layers`: dotted names inside `model.body` (`notbugs.models.layers.layer_names`). None:
       of every size that the maps pass through, the last layer (at most the five coarsest);
       for transformers up to five blocks, evenly spaced; for networks without maps the last
       layer of each width.
 
-    It sees what the model sees: differences that the model overlooks count as nothing, and
-    those of an adversarially trained model are nearer to what people see.
+    It ignores differences that the model ignores; an adversarially trained model's distance is
+    closer to human perception.
 
     **Source**: Zhang, Isola, Efros, Shechtman & Wang 2018 (arXiv 1801.03924), equation 1.
     **Differs from the paper**: weights 1 (its "baseline"), as calibrated ones exist for few
@@ -81,21 +83,21 @@ def lpips(model: Classifier, layers: Sequence[str] | None = None) -> LPIPS:
     names = default_layers(model) if layers is None else tuple(layers)
     if not names:
         raise bad_value("layers", "name at least one layer", "none", "Leave it out for a default.")
-    made = LPIPS(model, names)
+    distance = LPIPS(model, names)
     grey = torch.full((1, *model.shape), 0.5, dtype=model.mean.dtype, device=model.device)
     with torch.no_grad():
-        for name, output in zip(names, made.activations(grey), strict=True):
+        for name, output in zip(names, distance.activations(grey), strict=True):
             if output.ndim < 2:
                 raise bad_value(
                     "layers",
                     "name layers with outputs [n, channels, ...]",
                     f"'{name}' with shape {tuple(output.shape)}",
                 )
-    return made
+    return distance
 
 
 def default_layers(model: Classifier) -> tuple[str, ...]:
-    """The layers that `lpips` takes when none are named; in the order in which they run."""
+    """The default layers of `lpips`, in the order in which they run."""
     prefix, inside = "", model.body
     if isinstance(inside, Body):
         prefix, inside = "trunk.", inside.trunk
@@ -128,14 +130,14 @@ def default_layers(model: Classifier) -> tuple[str, ...]:
 @final
 @dataclass(frozen=True)
 class CalibratedLPIPS:
-    """LPIPS as people's judgements weigh it; see `calibrated_lpips`."""
+    """LPIPS with weights calibrated on human judgements; see `calibrated_lpips`."""
 
     net: str
     model: nn.Module = field(repr=False)
 
     @without_autocast()
     def __call__(self, x: Images, center: Images) -> Rows:
-        """The distance of each row of `x` from its row of `center`; the model is held still."""
+        """The distance of each row of `x` from its row of `center`; the model is frozen."""
         check_pair(x, center)
         like = next(self.model.parameters())
         x, center = (v.expand(-1, 3, -1, -1).to(like) for v in (x, center))
@@ -144,7 +146,7 @@ class CalibratedLPIPS:
 
 
 def calibrated_lpips(net: str = "alex") -> CalibratedLPIPS:
-    """LPIPS by its authors' package, calibrated on people's judgements, on the CPU.
+    """The authors' LPIPS, calibrated on human judgements, on the CPU.
 
     - `net`: "alex" (the authors' choice for comparisons), "vgg" (for optimising) or "squeeze"
 
@@ -164,17 +166,17 @@ def calibrated_lpips(net: str = "alex") -> CalibratedLPIPS:
     except ImportError as error:
         raise NotbugsError(
             f"The calibrated LPIPS needs the package `lpips` ({error}). Install it with "
-            "`pip install lpips`, or measure by a model of your own: lpips(model)."
+            "`pip install lpips`, or use a model of your own: lpips(model)."
         ) from error
     try:
-        made = package.LPIPS(net=net, verbose=False)
+        network = package.LPIPS(net=net, verbose=False)
     except (OSError, RuntimeError) as error:  # urllib's errors are OSErrors
         raise NotbugsError(
             f"The package `lpips` could not load its network '{net}': {error}. It is "
-            "downloaded when first used; go online once, or measure by a model of your own: "
+            "downloaded when first used; go online once, or use a model of your own: "
             "lpips(model)."
         ) from error
-    return CalibratedLPIPS(net, made.eval())
+    return CalibratedLPIPS(net, network.eval())
 
 
 def _note(
@@ -188,7 +190,7 @@ def _note(
 
 
 def _last_of_each(ran: list[tuple[str, tuple[int, ...]]], first: int) -> dict[str, tuple[int, ...]]:
-    """name -> shape[first:], of every such shape the last to have run."""
+    """Maps the last layer of each distinct shape[first:] to that shape, in order of running."""
     last = {shape[first:]: name for name, shape in ran}
     return {name: shape[first:] for name, shape in ran if last[shape[first:]] == name}
 

@@ -1,4 +1,4 @@
-"""Structural similarity: windows of two images compared in brightness, contrast and pattern."""
+"""Structural similarity (SSIM) and multi-scale SSIM of images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ SMALLEST = 1e-12
 
 @without_autocast()
 def ssim(x: Tensor, y: Tensor, *, window: int | None = None, sigma: float | None = None) -> Rows:
-    """How alike two batches of images are, row by row, [n]: at most 1, which equal images have.
+    """SSIM of two batches of images, row by row, [n]: at most 1, the value of equal images.
 
     The mean over all windows that lie wholly in the image, and over channels, of
 
@@ -55,8 +55,8 @@ def ssim(x: Tensor, y: Tensor, *, window: int | None = None, sigma: float | None
     """
     x, y = _pair(x, y)
     kernel = _window(x, window, sigma)
-    whole, _ = _compared(x, y, kernel)
-    return whole.mean(dim=1)
+    similarity, _ = _compared(x, y, kernel)
+    return similarity.mean(dim=1)
 
 
 @without_autocast()
@@ -68,7 +68,7 @@ def ms_ssim(
     window: int = WINDOW,
     sigma: float | None = None,
 ) -> Rows:
-    """How alike two batches of images are over several scales, row by row, [n]: at most 1.
+    """Multi-scale SSIM of two batches of images, row by row, [n]: at most 1.
 
     Contrast and pattern are compared at every scale, brightness at the coarsest; the means
     over windows are raised to the paper's exponents and multiplied, channel by channel.
@@ -91,8 +91,8 @@ def ms_ssim(
     powers = _powers(scales)
     result = torch.ones(x.shape[:2], dtype=x.dtype, device=x.device)
     for scale, power in enumerate(powers):
-        whole, pattern = _compared(x, y, kernel)
-        result = result * _power(whole if scale == scales - 1 else pattern, power)
+        similarity, pattern = _compared(x, y, kernel)
+        result = result * _power(similarity if scale == scales - 1 else pattern, power)
         if scale < scales - 1:
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
     return result.mean(dim=1)
@@ -126,7 +126,7 @@ class MultiScaleDistance:
 
 
 def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in one dtype of at least float32, after a look at their shapes."""
+    """Both images in one dtype of at least float32, after a check of their shapes."""
     check_pair(x, y)
     kind = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     return x.to(kind), y.to(kind)
@@ -141,7 +141,7 @@ def check_pair(x: Tensor, y: Tensor) -> None:
             "y",
             f"have the shape of `x`, {tuple(x.shape)}",
             f"shape {tuple(y.shape)}",
-            "Images are compared row by row; resize them, or expand the one for all rows.",
+            "Images are compared row by row; resize them, or expand a single one to all rows.",
         )
 
 

@@ -1,10 +1,10 @@
-"""Pages, figures and terminal tables of a finished run: reads results, computes none."""
+"""Pages, figures and terminal tables of a finished run, from its stored results."""
 
 # Before anything that imports matplotlib.
 import notbugs.report.backend  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from notbugs.report.engstrom_page import write_engstrom_report
 from notbugs.report.hero import hero
-from notbugs.report.looks import write_looks
 from notbugs.report.page import write_report
-from notbugs.report.terminal import print_looks, print_result
+from notbugs.report.terminal import print_engstrom_result, print_result
 
-__all__ = ["hero", "print_looks", "print_result", "write_looks", "write_report"]
+__all__ = ["hero", "print_engstrom_result", "print_result", "write_engstrom_report", "write_report"]

@@ -1,4 +1,4 @@
-"""matplotlib, imported whatever `MPLBACKEND` says: figures here are drawn without a backend."""
+"""Imports matplotlib whatever `MPLBACKEND` says: figures are drawn without a backend."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ if "matplotlib" not in sys.modules:
     _given = os.environ.pop("MPLBACKEND", None)
     import matplotlib
 
-    if _given:  # as matplotlib does itself; it refuses to be imported where it knows no such name
+    if _given:  # as matplotlib does; its import fails for an unknown name
         os.environ["MPLBACKEND"] = _given
         with contextlib.suppress(ValueError):
             matplotlib.rcParams["backend"] = _given

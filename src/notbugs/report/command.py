@@ -1,4 +1,4 @@
-"""The command that makes a run's results again."""
+"""The command that reproduces a run's results."""
 
 import json
 import shlex
@@ -20,7 +20,7 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The command, and whether it says everything that the run's settings say."""
+    """The command, and whether it expresses all settings of the run."""
 
     text: str
     complete: bool
@@ -29,7 +29,7 @@ class Reproduction:
 def reproduction(experiment: str, config: Mapping[str, Any]) -> Reproduction:
     """The command line whose settings are `config`, the preset's own values left out.
 
-    Settings that no flag can express make it incomplete: they were given from Python.
+    It is incomplete if some settings, given from Python, have no flag.
     """
     name, preset = str(config.get("data")), str(config.get("preset"))
     words = ["notbugs", "reproduce", experiment, "--data", name, "--preset", preset]
@@ -47,10 +47,10 @@ def reproduction(experiment: str, config: Mapping[str, Any]) -> Reproduction:
     return Reproduction(shlex.join(words), reached == dict(config))
 
 
-def looks_reproduction(
+def engstrom_reproduction(
     experiment: str, config: Mapping[str, Any], usual: Mapping[str, Any]
 ) -> Reproduction:
-    """The command of a run on representations: flags say what differs in its models."""
+    """The command of a run of engstrom2019; flags can change its models only."""
     inner = reproduction(experiment, config["models"])
     rest = {k: v for k, v in config.items() if k != "models"}
     same = rest == {k: v for k, v in usual.items() if k != "models"}

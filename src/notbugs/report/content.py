@@ -1,11 +1,10 @@
-"""What the page says: sentences' facts, conditions, claims, tables and recipes, as text."""
+"""The text of the page: facts, conditions, claims, tables and recipes."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from notbugs.report.reading import Run, SetRow
-from notbugs.report.words import (
+from notbugs.report.formatting import (
     LONG,
     OPEN,
     base_name,
@@ -18,6 +17,7 @@ from notbugs.report.words import (
     verdict,
     with_spread,
 )
+from notbugs.report.reading import Run, SetRow
 
 FIRST_CLASSES = 12
 PROGRAMS = ("notbugs", "torch", "numpy", "python")
@@ -25,7 +25,7 @@ PARTS = ("standard", "robust", "student", "inversion")
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """What the sentences of the page need."""
+    """The values used in the page's sentences."""
     images: Mapping[str, Any] = run.conditions.get("images") or {}
     return {
         "norm": norm_name(run.norm),
@@ -51,28 +51,28 @@ def _radii(run: Run) -> str:
 
 
 def conditions(run: Run) -> dict[str, str]:
-    """The conditions as a list of names and values; what a run does not tell is left out."""
-    known = facts(run)
+    """The conditions as names and values; values that the run does not have are left out."""
+    run_facts = facts(run)
     shown = ", ".join(run.classes[:FIRST_CLASSES])
     more = len(run.classes) - FIRST_CLASSES
-    found = {
+    rows = {
         "Dataset": f"{run.title} ({run.conditions.get('data', '')})",
-        "Images": f"{known['train']} to train, {known['val']} held out, {known['test']} to test"
-        + _shape(run),
+        "Images": f"{run_facts['train']} to train, {run_facts['val']} held out, "
+        f"{run_facts['test']} to test" + _shape(run),
         "Classes": f"{len(run.classes)}: {shown}" + (f" and {more} more" if more > 0 else ""),
-        "Attack": f"{known['norm']}, ε = {known['eps']} and {known['half']} in pixel units of "
-        f"[0, 1]; {run.conditions.get('evaluation', '')}",
-        "Sets built at": f"ε = {known['sets']}" if known["sets"] else "",
+        "Attack": f"{run_facts['norm']}, ε = {run_facts['eps']} and {run_facts['half']} in pixel "
+        f"units of [0, 1]; {run.conditions.get('evaluation', '')}",
+        "Sets built at": f"ε = {run_facts['sets']}" if run_facts["sets"] else "",
         "Architecture": str(run.config.get("architecture", "")),
-        "Seeds": f"{known['seeds']} (each varies split, models, targets and patterns)",
+        "Seeds": f"{run_facts['seeds']} (each varies split, models, targets and patterns)",
         "Preset": str(run.result.get("preset", "")),
         **machine_and_time(run.result),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in rows.items() if value}
 
 
 def machine_and_time(result: Mapping[str, Any]) -> dict[str, str]:
-    """Where a run was made, with what, and how long it took."""
+    """The machine, the versions and the time of a run."""
     versions = dict(result.get("versions") or {})
     return {
         "Machine": _machine(versions),
@@ -97,32 +97,32 @@ def _shape(run: Run) -> str:
 
 
 def _time(result: Mapping[str, Any]) -> str:
-    """Work in this run, and in all where some of it came from the store."""
+    """The compute time of this run, the total with stored results, and the wall time."""
     if "seconds" not in result:
         return ""
-    text = f"{duration(result['seconds'])} of work in this run"
+    text = f"{duration(result['seconds'])} of compute in this run"
     if "seconds_total" in result:
-        text += f", {duration(result['seconds_total'])} with what came from the store"
+        text += f", {duration(result['seconds_total'])} including stored results"
     if "seconds_wall" in result:
-        text += f"; {duration(result['seconds_wall'])} by the clock"
+        text += f"; {duration(result['seconds_wall'])} of wall time"
     return text
 
 
 def claim(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the table of claims."""
-    found = verdict(row["holds"], row["seeds"])
+    outcome = verdict(row["holds"], row["seeds"])
     return {
         "statement": row["statement"],
         "published": row["published"],
         "ours": with_spread(row["ours"], row["std"]),
         "control": number(row["control"]),
         "rule": row.get("rule", ""),
-        "verdict": found,
+        "verdict": outcome,
     }
 
 
 def counts(claims: Sequence[Mapping[str, Any]]) -> dict[str, int | str]:
-    """How many claims held, did not, and are open, and what those need."""
+    """The number of claims that hold, do not, and are undecided, and what the last need."""
     kinds = [verdict(c["holds"], c["seeds"]).kind for c in claims]
     return {kind: kinds.count(kind) for kind in ("yes", "no", "open")} | {"needs": OPEN}
 
@@ -147,16 +147,16 @@ def table(rows: Sequence[SetRow], norm: str) -> dict[str, Any]:
 
 
 def glossary(run: Run) -> dict[str, str]:
-    """What each set of the run is."""
+    """Explanations of the run's sets."""
     names = dict.fromkeys(base_name(r.name) for r in run.sets)
-    found = {n: LONG[n].format(k=len(run.classes)) for n in names if n in LONG}
+    meanings = {n: LONG[n].format(k=len(run.classes)) for n in names if n in LONG}
     if any(r.is_control for r in run.sets):
-        found["leak: …"] = LONG["leak"]
-    return found
+        meanings["leak: …"] = LONG["leak"]
+    return meanings
 
 
 def recipes(config: Mapping[str, Any]) -> dict[str, str]:
-    """The settings by part, as text; what is no part of its own comes last."""
+    """The settings by part as JSON text; the rest comes last."""
     parts = {
         "Training of the standard model (on D)": config.get("standard"),
         "Training of the robust model (D_adv)": config.get("robust"),

@@ -1,4 +1,4 @@
-"""One picture that tells the whole result: examples, accuracies and the crossover."""
+"""One picture that summarises a run: examples, accuracies and the crossover."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -25,9 +25,8 @@ NUMBERS, HEAD = 7.7, 0.3
 def hero(folder: Path | str, path: Path | str) -> Path:
     """Writes one wide picture of a run to `path`, a PNG of at most 200 kB; returns `path`.
 
-    Raises:
-        DataError: `folder` holds no results or no sample pictures.
-        StoreError: `path` cannot be written.
+    **Raises** DataError where `folder` holds no results or no sample pictures; StoreError where
+    `path` cannot be written.
 
     >>> hero(Path("runs/demo"), Path("docs/result.png"))  # doctest: +SKIP
     """
@@ -64,7 +63,7 @@ def draw_hero(run: Run, theme: Theme = LIGHT) -> Figure:
 
 
 def _different(run: Run, names: Sequence[str]) -> list[int]:
-    """The first few examples, of different classes as far as there are."""
+    """The first few examples, of different classes where possible."""
     count = min(len(run.samples[f"{n}.images"]) for n in names)
     labels = [int(v) for v in run.samples[f"{names[0]}.labels"][:count]]
     firsts = [i for i, label in enumerate(labels) if label not in labels[:i]]
@@ -73,12 +72,12 @@ def _different(run: Run, names: Sequence[str]) -> list[int]:
 
 
 def _small(figure: Figure) -> bytes:
-    """A PNG within the limit: fewer colours first, which line art bears, then fewer pixels."""
+    """A PNG within the limit: with fewer colours first, which line art supports, then smaller."""
     content = b""
     for dpi in (150, 120, 100, 80, 60):
-        whole = Image.open(BytesIO(png(figure, dpi)), formats=("PNG",)).convert("RGB")
-        few = whole.quantize(256, Image.Quantize.MAXCOVERAGE, 3, dither=Image.Dither.NONE)
-        for image in (whole, few):
+        full = Image.open(BytesIO(png(figure, dpi)), formats=("PNG",)).convert("RGB")
+        reduced = full.quantize(256, Image.Quantize.MAXCOVERAGE, 3, dither=Image.Dither.NONE)
+        for image in (full, reduced):
             buffer = BytesIO()
             image.save(buffer, "PNG", optimize=True)
             content = buffer.getvalue()

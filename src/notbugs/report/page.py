@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that opens anywhere, offline."""
+"""The page of a run of ilyas2019: one self-contained HTML file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,11 +30,10 @@ NEEDED = {
 def write_report(folder: Path) -> Path:
     """Writes `folder/report.html` and `folder/figures/*.png` from the run's results.
 
-    The page is complete in itself: pictures and styles are inside, nothing is loaded.
+    The page is self-contained: pictures and styles are embedded.
 
-    Raises:
-        DataError: `folder` holds no results.json of ours, or damaged pictures.
-        StoreError: the folder cannot be written.
+    **Raises** DataError where `folder` holds no results.json of notbugs, or damaged pictures;
+    StoreError where the folder cannot be written.
 
     >>> write_report(Path("runs/demo"))  # doctest: +SKIP
     """
@@ -44,7 +43,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _draw(run: Run, theme: Theme) -> dict[str, bytes]:
-    """Every figure for which the run has what it takes, as PNG."""
+    """All figures for which the run has the data, as PNG."""
     return {n: figures.png(draw(run, theme)) for n, draw in DRAWN.items() if _possible(run, n)}
 
 

@@ -1,4 +1,4 @@
-"""Reads a run's folder: results.json and the sample pictures, checked once, typed after."""
+"""Reads and validates a run's folder: results.json and the sample pictures."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from notbugs.report.schemas import Result
 
 REMEDY = "Name the folder that `notbugs reproduce` wrote, after its run has ended, or run it again."
 CONTROL = "leak:"
-"""What the name of a leakage-only control begins with, before its set's own name."""
+"""The prefix of a leakage-only control's name, before the name of its set."""
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -44,7 +44,7 @@ class SetRow:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the row's numbers, without what is said of them."""
+        """The names of the row's numbers, without deviations and bounds."""
         return tuple(c for c in self.values if not c.endswith(("_std", "_upper_bound")))
 
     @property
@@ -70,7 +70,7 @@ class Run:
 
     @property
     def conditions(self) -> Mapping[str, Any]:
-        """Under which conditions the numbers hold."""
+        """The conditions of the run: data, threat, evaluation, settings."""
         return self.result["conditions"]
 
     @property
@@ -90,7 +90,7 @@ class Run:
 
     @property
     def chance(self) -> float:
-        """Percent that guessing gets right."""
+        """The accuracy of guessing in percent."""
         return 100.0 / len(self.classes)
 
     def curve(self, name: str) -> list[SetRow]:
@@ -98,17 +98,16 @@ class Run:
         return sorted((r for r in self.sets if r.name == name), key=lambda r: r.eps or 0.0)
 
     def at_largest(self) -> list[SetRow]:
-        """One row a set, in the order of the table: the one at its largest radius."""
+        """One row per set, in the order of the table: the one at its largest radius."""
         names = dict.fromkeys(r.name for r in self.sets)
         return [self.curve(name)[-1] for name in names]
 
 
 def read_run(folder: Path) -> Run:
-    """The run whose files lie in `folder`; pictures are optional, results are not.
+    """The run in `folder`; pictures are optional, results are not.
 
-    Raises:
-        DataError: results.json is missing, damaged or not written by notbugs, or the
-            samples are damaged.
+    **Raises** DataError where results.json is missing, damaged or not written by notbugs, or
+    the samples are damaged.
     """
     result = read_result(folder / RESULTS)
     tables = result["tables"]
@@ -122,33 +121,31 @@ def read_run(folder: Path) -> Run:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """The content of a results.json of ours.
+    """The content of a results.json of ilyas2019.
 
-    Raises:
-        DataError: it is missing, damaged or not ours.
+    **Raises** DataError where it is missing, damaged or not written by notbugs.
     """
-    found = checked(Result, path)
+    result = checked(Result, path)
     for place, rows in (
-        ("/tables/sets", found["tables"]["sets"]),
-        ("/conditions/classes", found["conditions"]["classes"]),
+        ("/tables/sets", result["tables"]["sets"]),
+        ("/conditions/classes", result["conditions"]["classes"]),
     ):
         if not rows:
             raise DataError(f"'{path}' is damaged: {place}: expected some, got none. {REMEDY}")
-    return found
+    return result
 
 
 def checked(kind: type[Any], path: Path) -> dict[str, Any]:
-    """The content of a results.json that fits the schema `kind`.
+    """The content of a results.json, validated against the schema `kind`.
 
-    Raises:
-        DataError: it is missing, damaged or not ours; the place is named.
+    **Raises** DataError where it is missing, damaged or not written by notbugs.
     """
     read_json_file(kind, path, remedy=REMEDY)
     return read_json_file(dict[str, Any], path, remedy=REMEDY)
 
 
 def set_row(row: Mapping[str, Any]) -> SetRow:
-    """A row of a table in results.json, with what is not a finite number made None."""
+    """A row of a table in results.json; non-finite numbers become None."""
     values = {k: _number(v) for k, v in row.items() if k not in ("set", "eps", "seeds")}
     return SetRow(str(row["set"]), _number(row.get("eps")), int(row.get("seeds", 1)), values)
 
@@ -160,13 +157,13 @@ def _number(value: Any) -> float | None:
 
 
 def read_samples(path: Path) -> Arrays:
-    """The pictures by name; nothing where a run kept none."""
+    """The pictures by name; empty where a run kept none."""
     if not path.is_file():
         return {}
     try:
         tensors, _ = safefile.read_tensors(path, what="data")
         return {name: tensor.numpy() for name, tensor in tensors.items()}
-    except (DataError, TypeError) as error:  # NumPy does not know every type of number
+    except (DataError, TypeError) as error:  # NumPy lacks some dtypes
         raise DataError(
-            f"'{path}' is damaged ({error}). Run the same command again to write it anew."
+            f"'{path}' is damaged ({error}). Run the same command to write it again."
         ) from error

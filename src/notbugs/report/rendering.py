@@ -1,4 +1,4 @@
-"""What all pages share: templates, and pictures that lie inside the page."""
+"""Shared by all pages: templates and embedded pictures."""
 
 import base64
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ PAGE = "report.html"
 
 
 def template(name: str) -> Template:
-    """A template of ours; text is escaped, and a missing value is an error."""
+    """A template of this package; text is escaped, and a missing value is an error."""
     environment = Environment(
         loader=PackageLoader("notbugs.report"),
         autoescape=True,
@@ -27,12 +27,12 @@ def template(name: str) -> Template:
 
 
 def _shown(value: Any) -> Any:
-    """Text with what would hide, or cannot be encoded, as escapes; markup of ours as it is."""
+    """Escapes invisible characters in text; trusted markup is returned as it is."""
     return visible(value) if type(value) is str else value
 
 
 def embedded(content: bytes) -> str:
-    """A PNG as an address that holds it."""
+    """A PNG as a data URL."""
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 

@@ -1,4 +1,4 @@
-"""What results.json holds, as far as pages read it: one schema an experiment."""
+"""Schemas of the parts of results.json that pages read, one per experiment."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
@@ -41,7 +41,7 @@ class Tables:
 
 
 class Choices(TypedDict):
-    """Settings from which the command of a run is made again."""
+    """Settings from which the command of a run is reconstructed."""
 
     norm: str
     eps_eval: float
@@ -55,7 +55,7 @@ class Choices(TypedDict):
 
 
 class Settings(Choices):
-    """The settings of the main experiment that pages speak of."""
+    """The settings of the main experiment that pages show."""
 
     data: NotRequired[str]
     preset: NotRequired[str]
@@ -76,7 +76,7 @@ class Conditions(TypedDict):
 
 
 class Common(TypedDict):
-    """What the results of every experiment hold."""
+    """The common part of all experiments' results."""
 
     experiment: str
     dataset: str
@@ -96,7 +96,7 @@ class Result(Common):
 
 
 @dataclass(frozen=True)
-class LooksRow:
+class EngstromRow:
     """A row of a table of the experiment on representations."""
 
     row: str
@@ -105,19 +105,19 @@ class LooksRow:
 
 
 class RobustAdversary(TypedDict):
-    """Whom the robust model was trained against."""
+    """The adversary of the robust model's training."""
 
     threat: str
 
 
 class RobustRecipe(TypedDict):
-    """How the robust model was trained."""
+    """The recipe of the robust model."""
 
     adversary: RobustAdversary
 
 
-class LooksModels(Choices):
-    """The settings of the models that are looked at."""
+class EngstromModels(Choices):
+    """The settings of the experiment's models."""
 
     data: str
     preset: str
@@ -126,10 +126,10 @@ class LooksModels(Choices):
     robust: RobustRecipe
 
 
-class LooksSettings(TypedDict):
-    """The settings of the experiment on representations that its page speaks of."""
+class EngstromSettings(TypedDict):
+    """The settings of the experiment on representations that its page shows."""
 
-    models: LooksModels
+    models: EngstromModels
     targets: int
     inversion_steps: int
     inversion_rule: str
@@ -145,19 +145,19 @@ class Images(TypedDict):
     test: int
 
 
-class LooksConditions(TypedDict):
+class EngstromConditions(TypedDict):
     """Under which conditions the numbers of the experiment on representations hold."""
 
     classes: list[str]
-    config: LooksSettings
+    config: EngstromSettings
     data: str
     data_digest: str
     images: Images
 
 
-class LooksResult(Common):
+class EngstromResult(Common):
     """The results of the experiment on representations."""
 
     experiment: Literal["engstrom2019"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    tables: dict[str, list[LooksRow]]
-    conditions: LooksConditions
+    tables: dict[str, list[EngstromRow]]
+    conditions: EngstromConditions

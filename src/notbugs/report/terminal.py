@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from notbugs.core.visible import visible
-from notbugs.report.reading import SetRow, set_row
-from notbugs.report.words import (
+from notbugs.report.formatting import (
     NONE,
     OPEN,
     any_number,
@@ -23,6 +22,7 @@ from notbugs.report.words import (
     verdict,
     with_spread,
 )
+from notbugs.report.reading import SetRow, set_row
 
 COMPACT = {
     "clean": "clean",
@@ -32,8 +32,8 @@ COMPACT = {
 }
 REST = {"true_labels": "true\nlabels", "source_success": "source\nfooled"}
 DISPENSABLE = ("source_success", "robust_half_eps", "true_labels", "shifted")
-"""What a narrow console does without, the least telling column first."""
-LOOKS = {
+"""Columns that a narrow console leaves out, the least important first."""
+ENGSTROM_COLUMNS = {
     "inversion": {
         "relative_error": "match\nerror",
         "ssim": "SSIM",
@@ -48,7 +48,7 @@ LOOKS = {
     "manipulation": {"missed": "missed", "neighbours": "neighbours\nagree %"},
     "gradients": {"high_frequencies": "high\nfreq. %", "board_2": "checker-\nboard"},
 }
-"""What the terminal shows of each table of a run on representations."""
+"""The columns of each table of engstrom2019 that the terminal shows."""
 STYLES = {"yes": "green", "no": "bold red", "open": "yellow"}
 
 
@@ -56,7 +56,7 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
     """Prints the content of results.json: the table of sets, then the claims.
 
     Numbers are percent of the test images, means ± standard deviation over seeds. The
-    tables fit into 80 columns; a narrower console gets fewer columns, and is told which.
+    tables fit into 80 columns; on a narrower console columns are left out and named.
     """
     conditions = result["conditions"]
     console.print(_title(result, conditions))
@@ -65,26 +65,28 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
     console.print(_counts(result["claims"]))
 
 
-def print_looks(result: Mapping[str, Any], console: Console) -> None:
-    """Prints what a run on representations found: its main tables, then the claims."""
+def print_engstrom_result(result: Mapping[str, Any], console: Console) -> None:
+    """Prints the results of engstrom2019: the main tables, then the claims."""
     seeds = result["conditions"]["config"]["models"]["seeds"]
     text = _text(f"{result['experiment']} · {result['dataset']}", style="bold")
     text.append(f" · mean ± std over {seeds} seed{'s' * (seeds != 1)}", style="not bold")
     console.print(text)
     if result["preset"] == "smoke":
         console.print("Preset smoke only shows that everything runs: its verdicts say nothing.")
-    for name, columns in LOOKS.items():
-        console.print(_looks_table(name, result["tables"].get(name, []), columns))
+    for name, columns in ENGSTROM_COLUMNS.items():
+        console.print(_engstrom_table(name, result["tables"].get(name, []), columns))
     console.print(_claims_table(result, any_number))
     console.print(_counts(result["claims"]))
 
 
 def _text(words: Any, style: str = "") -> Text:
-    """Names and sentences as they are: no markup is read in them, on any console."""
+    """Escaped text without markup."""
     return Text(visible(str(words)), style=style)
 
 
-def _looks_table(name: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Table:
+def _engstrom_table(
+    name: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]
+) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column(name, no_wrap=True)
     for head in columns.values():
@@ -111,7 +113,7 @@ def _title(result: Mapping[str, Any], conditions: Mapping[str, Any]) -> Text:
 
 
 def _print_sets(result: Mapping[str, Any], console: Console) -> None:
-    """The table as wide as fits: closer columns first, then without the least telling ones."""
+    """Prints the table with less padding, then fewer columns, until it fits."""
     table = _sets_table(result, 1, ())
     left_out: tuple[str, ...] = ()
     for count in range(len(DISPENSABLE) + 1):
@@ -162,9 +164,9 @@ def _claims_table(result: Mapping[str, Any], number: Callable[..., str] = with_s
     table.add_column("ours", justify="right", no_wrap=True)
     table.add_column("control", justify="right", no_wrap=True)
     for claim in result["claims"]:
-        found = verdict(claim["holds"], claim["seeds"])
+        outcome = verdict(claim["holds"], claim["seeds"])
         table.add_row(
-            Text(f"{found.mark} {found.words}", style=STYLES[found.kind]),
+            Text(f"{outcome.mark} {outcome.words}", style=STYLES[outcome.kind]),
             _text(claim["statement"]),
             _text(claim["published"]),
             number(claim["ours"], claim["std"]).replace(" ± ", " ±"),

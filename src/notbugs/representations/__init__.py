@@ -1,40 +1,46 @@
-"""What a model sees: inversion, interpolation, visualisation and features of images."""
+"""Analysis of representations: inversion, interpolation, visualisation, manipulation."""
 
-from notbugs.representations.activations import Channel, Direction, Reach, Strength, Unit
+from notbugs.representations.activations import (
+    ActivationNorm,
+    Channel,
+    Direction,
+    TargetActivation,
+    Unit,
+)
 from notbugs.representations.extremes import Extremes, most_activating
 from notbugs.representations.interpolate import Interpolation, Path, interpolate, path_of
 from notbugs.representations.invert import EmbeddingDistance, inversion, invert, relative_error
 from notbugs.representations.inverted import (
-    Inverted,
+    InversionResult,
+    default_inversion_solver,
     invert_images,
-    quick_inversion,
-    usual_inversion,
+    lbfgs_inversion,
 )
 from notbugs.representations.manipulate import (
     Attribute,
-    Manipulated,
+    ManipulationResult,
     add_feature,
     find_attribute,
 )
-from notbugs.representations.priors import Denoised, Generator, Priors, in_codes
+from notbugs.representations.priors import Denoised, Generator, Priors, latent_solver
 from notbugs.representations.reading import first_images, layer_of
-from notbugs.representations.smoothness import FastWaves, TotalVariation
+from notbugs.representations.smoothness import FrequencyPenalty, TotalVariation
 from notbugs.representations.visualise import (
     Visualisation,
-    in_pixels,
-    in_waves,
-    usual_visualisation,
+    default_visualisation_solver,
+    fourier_solver,
+    pixel_solver,
     visualise,
     visualise_directions,
     visualise_layer,
 )
 
 __all__ = [
-    "usual_inversion",
-    "usual_visualisation",
+    "default_inversion_solver",
+    "default_visualisation_solver",
     "TotalVariation",
-    "FastWaves",
-    "in_codes",
+    "FrequencyPenalty",
+    "latent_solver",
     "Priors",
     "Generator",
     "Denoised",
@@ -44,18 +50,18 @@ __all__ = [
     "EmbeddingDistance",
     "Extremes",
     "Interpolation",
-    "Inverted",
-    "Manipulated",
+    "InversionResult",
+    "ManipulationResult",
     "Path",
-    "Reach",
-    "Strength",
+    "TargetActivation",
+    "ActivationNorm",
     "Unit",
     "Visualisation",
     "add_feature",
     "find_attribute",
     "first_images",
-    "in_pixels",
-    "in_waves",
+    "pixel_solver",
+    "fourier_solver",
     "interpolate",
     "inversion",
     "invert",
@@ -63,7 +69,7 @@ __all__ = [
     "layer_of",
     "most_activating",
     "path_of",
-    "quick_inversion",
+    "lbfgs_inversion",
     "relative_error",
     "visualise",
     "visualise_directions",

@@ -1,7 +1,7 @@
-"""Objectives that are low where something in a model is active.
+"""Objectives on a model's activations, to be minimised.
 
-They see a reader (images in, activations out; `layer_of` makes one), and what belongs to a
-row, such as which unit it is about, travels in the context.
+They take a reader (images in, activations out; see `layer_of`). Per-row data, such as the index
+of a unit, is passed in the context.
 """
 
 from dataclasses import dataclass
@@ -22,25 +22,25 @@ KINDS = ("unit", "channel")
 @final
 @dataclass(frozen=True)
 class Unit(AbstractObjective):
-    """Minus one activation of each row. Context: `unit` [n], a place in the flattened layer."""
+    """Minus one activation of each row. Context: `unit` [n], an index into the flattened layer."""
 
     read: Read
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         """The value [n]."""
-        return Evaluation(-picked(self.read(x).flatten(1), _of(context, "unit")))
+        return Evaluation(-select_units(self.read(x).flatten(1), _of(context, "unit")))
 
 
 @final
 @dataclass(frozen=True)
 class Channel(AbstractObjective):
-    """Minus the mean over all places of a channel of each row. Context: `unit` [n]."""
+    """Minus the spatial mean of one channel of each row. Context: `unit` [n]."""
 
     read: Read
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         """The value [n]."""
-        return Evaluation(-picked(per_channel(self.read(x)), _of(context, "unit")))
+        return Evaluation(-select_units(per_channel(self.read(x)), _of(context, "unit")))
 
 
 @final
@@ -55,13 +55,13 @@ class Direction(AbstractObjective):
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         """The value [n]."""
-        return Evaluation(-along(self.read(x), _of(context, "direction")))
+        return Evaluation(-dot_direction(self.read(x), _of(context, "direction")))
 
 
 @final
 @dataclass(frozen=True)
-class Strength(AbstractObjective):
-    """-||a||_2 of the whole layer of each row: whatever is there grows. No context."""
+class ActivationNorm(AbstractObjective):
+    """-||a||_2 of the whole layer of each row, as in DeepDream. No context."""
 
     read: Read
 
@@ -72,18 +72,18 @@ class Strength(AbstractObjective):
 
 @final
 @dataclass(frozen=True)
-class Reach(AbstractObjective):
+class TargetActivation(AbstractObjective):
     """|a_unit - goal| of each row. Context: `unit` [n], `goal` [n]."""
 
     read: Read
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         """The value [n]."""
-        found = picked(self.read(x).flatten(1), _of(context, "unit"))
-        return Evaluation((found - _of(context, "goal")).abs())
+        activation = select_units(self.read(x).flatten(1), _of(context, "unit"))
+        return Evaluation((activation - _of(context, "goal")).abs())
 
 
-def picked(activations: Tensor, units: Tensor) -> Rows:
+def select_units(activations: Tensor, units: Tensor) -> Rows:
     """The entry `units` [n] of each row of [n, d].
 
     **Raises** ValueError for one that is not in 0..d-1.
@@ -92,18 +92,18 @@ def picked(activations: Tensor, units: Tensor) -> Rows:
     return activations.gather(1, units[:, None])[:, 0]
 
 
-def along(activations: Tensor, direction: Tensor) -> Rows:
+def dot_direction(activations: Tensor, direction: Tensor) -> Rows:
     """<a, v> of each row: v [n, d] of the flattened layer, or of its channels' means.
 
     **Raises** ValueError for directions of another length.
     """
-    whole, means = rows.flatten(activations), per_channel(activations)
-    for a in (whole, means):
+    flattened, means = rows.flatten(activations), per_channel(activations)
+    for a in (flattened, means):
         if a.shape == direction.shape:
             return (a * direction).sum(dim=1)
     raise bad_value(
         "direction",
-        f"have {whole.shape[1]} entries a row, or {means.shape[1]}, one a channel",
+        f"have {flattened.shape[1]} entries a row, or {means.shape[1]}, one a channel",
         f"shape {tuple(direction.shape)}",
     )
 
@@ -113,7 +113,7 @@ def check_units(units: Tensor, width: int) -> None:
     bad = (units < 0) | (units >= width)
     if bool(bad.any()):
         raise bad_value(
-            "units", f"lie in 0..{width - 1}, as the layer has it", int(units[bad.nonzero()[0, 0]])
+            "units", f"lie in 0..{width - 1} for this layer", int(units[bad.nonzero()[0, 0]])
         )
 
 

@@ -1,4 +1,4 @@
-"""Solves over many images, a part at a time."""
+"""Runs a solver, or a model, over many images in batches."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ from notbugs.models import frozen
 from notbugs.models.validation import why_no_gradient
 from notbugs.representations.priors import (
     NO_PRIORS,
-    OfCodes,
+    LatentObjective,
     Priors,
     check_solver,
     first_codes,
@@ -37,44 +37,44 @@ def solve(
     """The solver's best points from `start` [n, c, h, w], `batch_size` rows at a time.
 
     The model (and the priors' networks) are frozen meanwhile, and every row's random draws
-    follow from the seed and its place, so that the size of a batch does not matter. With a
-    generator the search is one for its codes, from those of `generated`; the solution's `x`
-    are its images all the same.
+    depend on the seed and its index only, not on the batch size. With a generator the search is
+    over its latent codes, starting from those of `generated`; the solution's `x` are still
+    images.
     """
     check_count(batch_size, "batch_size")
     keys = random.row_keys(len(start), seed, "representations", device=start.device)
     objective, generator = priors.of(objective), priors.generator
     if generator is not None:
         check_solver(solver)
-        objective = OfCodes(objective, generator.decode, priors.pull)
+        objective = LatentObjective(objective, generator.decode, priors.pull)
         start = first_codes(generator, len(start), seed, start)
     parts: list[Solution] = []
-    with ExitStack() as still:
+    with ExitStack() as stack:
         for module in (model, *priors.modules):
-            still.enter_context(frozen(module))
+            stack.enter_context(frozen(module))
         check_differentiable(objective, start[:1], {n: t[:1] for n, t in context.items()}, keys[:1])
         for rows in torch.arange(len(start), device=start.device).split(batch_size):
             part = {name: tensor[rows] for name, tensor in context.items()}
             first = start[rows]
-            found = solver.minimise(
+            solution = solver.minimise(
                 objective, first, part, keys=keys[rows], start=FromImages(first)
             )
             if generator is not None:
                 with torch.no_grad():
-                    found = replace(found, x=generator.decode(found.x))
-            parts.append(found)
+                    solution = replace(solution, x=generator.decode(solution.x))
+            parts.append(solution)
     return _one(parts)
 
 
 def check_differentiable(
     objective: AbstractObjective, x: Tensor, context: Mapping[str, Tensor], keys: Keys
 ) -> None:
-    """Refuses a model of which nothing that is sought can be differentiated by the image."""
+    """Refuses a model whose activations have no gradient with respect to the image."""
     reason = why_no_gradient(lambda x: objective(x, context, Draw(keys)).value, x)
     if reason is not None:
         raise bad_value(
             "model",
-            "have activations that can be differentiated by the image",
+            "have activations that are differentiable with respect to the image",
             f"activations without gradients{reason}",
             "Models in int8, or with no_grad or detach inside, have none: use the model before "
             "it was converted. `most_activating` and `find_attribute` need none.",
@@ -82,25 +82,25 @@ def check_differentiable(
 
 
 def generated(priors: Priors, start: Images, seed: int, batch_size: int) -> Images:
-    """Where the search begins, [n, c, h, w]: `start`, or what a generator makes of its codes.
+    """The images where a search starts, [n, c, h, w]: `start`, or a generator's first images.
 
     **Raises** ValueError for a generator of images of another shape.
     """
     generator = priors.generator
     if generator is None:
         return start
-    with ExitStack() as still, torch.no_grad():
+    with ExitStack() as stack, torch.no_grad():
         for module in priors.modules:
-            still.enter_context(frozen(module))
+            stack.enter_context(frozen(module))
         codes = first_codes(generator, len(start), seed, start)
-        made = torch.cat([generator.decode(part) for part in codes.split(batch_size)])
-    if made.shape != start.shape:
+        images = torch.cat([generator.decode(part) for part in codes.split(batch_size)])
+    if images.shape != start.shape:
         raise bad_value(
             "generator",
             f"make images of shape {tuple(start.shape[1:])}, as the model takes them",
-            tuple(made.shape[1:]),
+            tuple(images.shape[1:]),
         )
-    return made
+    return images
 
 
 def read_all(model: nn.Module, read: Read, images: Images, batch_size: int) -> Tensor:
@@ -118,13 +118,13 @@ def values(
     batch_size: int,
 ) -> Rows:
     """The objective of the images themselves, [n], without gradients, the model frozen."""
-    found: list[Rows] = []
+    batch_values: list[Rows] = []
     with frozen(model), torch.no_grad():
         for rows in torch.arange(len(images), device=images.device).split(batch_size):
             part = {name: tensor[rows] for name, tensor in context.items()}
             draw = Draw(random.row_keys(len(rows), device=images.device))
-            found.append(objective(images[rows], part, draw).value)
-    return torch.cat(found)
+            batch_values.append(objective(images[rows], part, draw).value)
+    return torch.cat(batch_values)
 
 
 def _one(parts: list[Solution]) -> Solution:

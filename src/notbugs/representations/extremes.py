@@ -1,4 +1,4 @@
-"""The real images that activate a part of a model most, and least."""
+"""The images of a dataset that activate a unit most and least."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,10 +45,10 @@ def most_activating(
     """The `count` images that activate each unit most, and those that do least.
 
     - `images` [n, c, h, w] in [0, 1]
-    - `units`: k places in the flattened layer, or channels; None: all of them
+    - `units`: k indices into the flattened layer, or channels; None: all of them
     - `layer`, `kind`: as for `visualise`
 
-    **Raises** ValueError for more images asked for than there are, a unit out of range,
+    **Raises** ValueError for a `count` above the number of images, a unit out of range,
     images outside [0, 1], an unknown layer or kind, and a model without a named embedding
     when no layer is named.
     **Source**: Szegedy et al. 2013 (arXiv 1312.6199), section 3.
@@ -59,7 +59,7 @@ def most_activating(
     if kind not in KINDS:
         raise unknown_name("kind", kind, KINDS)
     read = layer_of(model, layer)
-    chosen = None if units is None else whole_units(units).to(images.device)
+    chosen = None if units is None else as_unit_indices(units).to(images.device)
 
     def wanted(x: Images) -> Tensor:
         activations = read(x)
@@ -81,12 +81,12 @@ def most_activating(
     )
 
 
-def whole_units(units: Sequence[int] | Tensor) -> Tensor:
+def as_unit_indices(units: Sequence[int] | Tensor) -> Tensor:
     """`units` as int64 [k].
 
-    **Raises** ValueError for anything but whole numbers in a row, at least one.
+    **Raises** ValueError for anything but a non-empty list of integers.
     """
-    found = torch.as_tensor(units)
-    if found.ndim != 1 or not len(found) or found.is_floating_point():
-        raise bad_value("units", "be whole numbers in a row, at least one", units)
-    return found.to(torch.int64)
+    indices = torch.as_tensor(units)
+    if indices.ndim != 1 or not len(indices) or indices.is_floating_point():
+        raise bad_value("units", "be a non-empty list of integers", units)
+    return indices.to(torch.int64)

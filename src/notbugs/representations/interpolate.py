@@ -1,4 +1,4 @@
-"""From one image to another through a representation, beside the plain mixture of pixels."""
+"""Interpolation between images in a representation and, for comparison, in pixels."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ from notbugs.models import prepared
 from notbugs.models.prepared import raised
 from notbugs.representations.batches import read_all, solve
 from notbugs.representations.invert import EmbeddingDistance
-from notbugs.representations.inverted import check_finite, quick_inversion
+from notbugs.representations.inverted import check_finite, lbfgs_inversion
 from notbugs.representations.reading import flat, layer_of
 
 
 @dataclass(frozen=True)
 class Path:
-    """p frames on the way between each of n pairs of images.
+    """A path of p frames between each of n pairs of images.
 
     - `frames` [n, p, c, h, w]
     - `pixel_steps` [n, p - 1]: ||x_{i+1} - x_i||_2 in pixel units of [0, 1]
@@ -31,21 +31,21 @@ class Path:
 
     @property
     def pixel_unevenness(self) -> Rows:
-        """The longest step over the mean one in pixels, [n]; 1 is perfectly even."""
+        """The longest step over the mean step in pixels, [n]; 1 is perfectly even."""
         return unevenness(self.pixel_steps)
 
     @property
     def representation_unevenness(self) -> Rows:
-        """The longest step over the mean one in the representation, [n]."""
+        """The longest step over the mean step in the representation, [n]."""
         return unevenness(self.representation_steps)
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """Two ways between the same images, and how well the first one keeps to its line.
+    """The paths through a representation and through pixels between the same images.
 
-    - `through`: the path whose representations lie on the line between the ends'
-    - `plain`: the path whose pixels do
+    - `through`: the path whose representations lie on the line between those of the ends
+    - `plain`: the path whose pixels lie on the line between those of the ends
     - `relative_error` [n, p]: ||R(x_i) - r_i|| / ||r_i|| of the first path, r_i on the line
     """
 
@@ -89,18 +89,18 @@ def interpolate(
     begin, end = (read_all(model, read, x, batch_size) for x in (first, last))
     check_finite(begin, "first")
     check_finite(end, "last")
-    wanted = _line(begin, end, share).flatten(0, 1)
-    found = solve(
+    target = _line(begin, end, share).flatten(0, 1)
+    solution = solve(
         model,
         EmbeddingDistance(read),
         pixels.flatten(0, 1),
-        {"embedding": wanted},
-        solver or quick_inversion(),
+        {"embedding": target},
+        solver or lbfgs_inversion(),
         seed=seed,
         batch_size=batch_size,
     )
-    frames = found.x.reshape(n, points, *first.shape[1:])
-    error = found.value / wanted.norm(dim=1).clamp(min=1e-12)
+    frames = solution.x.reshape(n, points, *first.shape[1:])
+    error = solution.value / target.norm(dim=1).clamp(min=1e-12)
     return Interpolation(
         path_of(model, frames, layer=layer, batch_size=batch_size),
         path_of(model, pixels, layer=layer, batch_size=batch_size),

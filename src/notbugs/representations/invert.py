@@ -1,4 +1,4 @@
-"""Representation inversion: the image whose embedding is a given one."""
+"""Representation inversion: searches for an image with a given embedding."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,15 +36,15 @@ class EmbeddingDistance(AbstractObjective):
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         if context is None:
             raise KeyError("This objective needs the per-row tensor 'embedding' in its context.")
-        found, wanted = self.embed(x), context["embedding"]
-        if found.shape != wanted.shape:  # would broadcast
+        embedding, target = self.embed(x), context["embedding"]
+        if embedding.shape != target.shape:  # would broadcast
             raise bad_value(
                 "target",
-                f"have shape {tuple(found.shape)}, as the embeddings have",
-                f"shape {tuple(wanted.shape)}",
+                f"have shape {tuple(embedding.shape)}, as the embeddings have",
+                f"shape {tuple(target.shape)}",
                 "Compute it with the same `embed`.",
             )
-        return Evaluation(torch.linalg.vector_norm(found - wanted, dim=1))
+        return Evaluation(torch.linalg.vector_norm(embedding - target, dim=1))
 
 
 def inversion(steps: int, step_size: float, *, schedule: str = "constant") -> Solver:

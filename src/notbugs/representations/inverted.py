@@ -1,4 +1,4 @@
-"""Images that a model cannot tell from given ones, at any of its layers."""
+"""Inversion of images at any layer of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from notbugs.engine import L2, LBFGS, Box, LowestValue, Solution, Solver
 from notbugs.models import prepared
 from notbugs.representations.batches import generated, read_all, solve
 from notbugs.representations.invert import EmbeddingDistance, inversion
-from notbugs.representations.priors import NO_PRIORS, Priors, in_codes
+from notbugs.representations.priors import NO_PRIORS, Priors, latent_solver
 from notbugs.representations.reading import first_images, flat, layer_of
 
 
-def quick_inversion(steps: int = 100, *, memory: int = 10) -> Solver:
-    """A solver that learns the curvature of each image's problem, within the pixel box.
+def lbfgs_inversion(steps: int = 100, *, memory: int = 10) -> Solver:
+    """An L-BFGS solver within the pixel box; needs no step size.
 
-    It needs no step length. `memory`: images a row that it holds, twice.
+    - `memory`: the number of past steps that it keeps per row
 
     **Source**: `notbugs.engine.LBFGS`; measured beside the papers' normalised steps in
     benchmarks/results/inversion-*.md.
@@ -30,13 +30,13 @@ def quick_inversion(steps: int = 100, *, memory: int = 10) -> Solver:
 
 
 @dataclass(frozen=True)
-class Inverted:
-    """What inversion found, for each of n images.
+class InversionResult:
+    """The result of an inversion of n images.
 
-    - `x` [n, c, h, w]: the images found; `start` [n, c, h, w]: where the search began
+    - `x` [n, c, h, w]: the images found; `start` [n, c, h, w]: where the search started
     - `relative_error` [n]: ||R(x) - R(t)|| / ||R(t)||; `start_error` [n]: the same at the start
     - `distance` [n]: ||x - t||_2 in pixel units of [0, 1]; `start_distance` [n] likewise.
-      Near the start's, the representation says little of what the image looks like.
+      A distance near the start's means that the representation does not determine the image.
     - `solution`: as the solver returned it
     """
 
@@ -60,17 +60,17 @@ def invert_images(
     priors: Priors = NO_PRIORS,
     seed: int = 0,
     batch_size: int = 128,
-) -> Inverted:
+) -> InversionResult:
     """Images x in [0, 1] with ||R(x) - R(target)||_2 as small as the solver gets it.
 
     - `model`: a `Classifier`, or another module on images in [0, 1] with a named layer
     - `targets` [n, c, h, w] in [0, 1]: the images whose representation is matched
     - `layer`: whose output (flattened) R is; None: the model's embedding
     - `start`: "noise", "grey", "uniform", or images: n of them, or one for all
-    - `solver`: by default `quick_inversion()`; `inversion(steps, step_size)` for the papers'
-    - `priors`: what the image is to be like besides; with random moves the solver is by default
-      `inversion(200, side / 8, schedule="cosine")`, with a generator `in_codes()`, and `start`
-      is not used
+    - `solver`: by default `lbfgs_inversion()`; `inversion(steps, step_size)` for the papers'
+    - `priors`: image priors; with random transformations the default solver is
+      `inversion(200, side / 8, schedule="cosine")`; with a generator it is `latent_solver()`, and
+      `start` is not used
     - `seed` of the noise; `batch_size`: images at a time, which does not change the result
 
     **Raises** ValueError for images outside [0, 1] or of a shape that the model does not
@@ -90,46 +90,48 @@ def invert_images(
     read = flat(layer_of(model, layer))
     first = first_images(start, len(targets), model, seed, targets).to(targets)
     first = generated(priors, first, seed, batch_size)
-    wanted = read_all(model, read, targets, batch_size)
-    check_finite(wanted, "targets")
-    begun = (read_all(model, read, first, batch_size) - wanted).norm(dim=1)
-    found = solve(
+    target = read_all(model, read, targets, batch_size)
+    check_finite(target, "targets")
+    start_distance = (read_all(model, read, first, batch_size) - target).norm(dim=1)
+    solution = solve(
         model,
         EmbeddingDistance(read),
         first,
-        {"embedding": wanted},
-        solver or usual_inversion(priors, first.shape[-2:]),
+        {"embedding": target},
+        solver or default_inversion_solver(priors, first.shape[-2:]),
         seed=seed,
         batch_size=batch_size,
         priors=priors,
     )
     # Not the solution's value, for that holds the priors' share too.
-    reached = (read_all(model, read, found.x, batch_size) - wanted).norm(dim=1)
-    return Inverted(
-        x=found.x,
+    reached = (read_all(model, read, solution.x, batch_size) - target).norm(dim=1)
+    return InversionResult(
+        x=solution.x,
         start=first,
-        relative_error=reached / wanted.norm(dim=1).clamp(min=1e-12),
-        start_error=begun / wanted.norm(dim=1).clamp(min=1e-12),
-        distance=L2().size(found.x - targets),
+        relative_error=reached / target.norm(dim=1).clamp(min=1e-12),
+        start_error=start_distance / target.norm(dim=1).clamp(min=1e-12),
+        distance=L2().size(solution.x - targets),
         start_distance=L2().size(first - targets),
-        solution=found,
+        solution=solution,
     )
 
 
-def usual_inversion(priors: Priors, size: Sequence[int], steps: int | None = None) -> Solver:
-    """The solver for what is searched for: a code, an image that moves, or an image.
+def default_inversion_solver(
+    priors: Priors, size: Sequence[int], steps: int | None = None
+) -> Solver:
+    """The default solver: for latent codes, for randomly transformed images, or for images.
 
-    `size`: (height, width) of the images; `steps`: each solver's own number without it.
+    - `size`: (height, width) of the images; `steps`: None means each solver's default
     """
     if priors.generator is not None:
-        return in_codes() if steps is None else in_codes(steps)
-    if priors.transform is not None:  # what L-BFGS learns from two steps would be their draws
+        return latent_solver() if steps is None else latent_solver(steps)
+    if priors.transform is not None:  # L-BFGS would fit the noise
         return inversion(steps or 200, (size[0] * size[1]) ** 0.5 / 8, schedule="cosine")
-    return quick_inversion() if steps is None else quick_inversion(steps)
+    return lbfgs_inversion() if steps is None else lbfgs_inversion(steps)
 
 
 def check_finite(activations: Tensor, argument: str) -> None:
-    """Refuses images of which the layer makes NaN or infinity."""
+    """Refuses images with NaN or infinity in the layer's output."""
     bad = ~activations.isfinite().all(dim=1)
     if bool(bad.any()):
         raise bad_value(

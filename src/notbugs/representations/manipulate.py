@@ -9,18 +9,18 @@ from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Rows
 from notbugs.engine import L2, Solver
 from notbugs.models import prepared
-from notbugs.representations.activations import Reach, check_units, picked
+from notbugs.representations.activations import TargetActivation, check_units, select_units
 from notbugs.representations.batches import read_all, solve
-from notbugs.representations.inverted import check_finite, quick_inversion
+from notbugs.representations.inverted import check_finite, lbfgs_inversion
 from notbugs.representations.reading import flat, layer_of
 
 
 @dataclass(frozen=True)
-class Manipulated:
+class ManipulationResult:
     """Images with more (or less) of a feature.
 
     - `x` [n, c, h, w]
-    - `before`, `after`, `wanted` [n]: the activation at first, in the end, and as asked for
+    - `before`, `after`, `wanted` [n]: the activation at the start, at the end, and the target
     - `distance` [n]: ||x - image||_2 in pixel units of [0, 1]
     """
 
@@ -42,17 +42,17 @@ def add_feature(
     solver: Solver | None = None,
     seed: int = 0,
     batch_size: int = 128,
-) -> Manipulated:
+) -> ManipulationResult:
     """The images changed until the activation of `unit` has risen by `strength`.
 
     Minimises |R_unit(x) - (R_unit(image) + strength)| over x in [0, 1], from the image.
 
-    - `images` [n, c, h, w] in [0, 1]; `unit`: a place in the flattened layer
-    - `strength`: what is added to the activation, in its own units; a number, or one a row;
-      negative takes the feature away. `find_attribute` gives the spread that makes sense.
+    - `images` [n, c, h, w] in [0, 1]; `unit`: an index into the flattened layer
+    - `strength`: the rise of the activation; a number, or one per row; negative removes the
+      feature. `find_attribute` gives a sensible scale
     - `layer`, `solver`, `batch_size`: as for `invert_images`
 
-    Only this coordinate is asked for: what the others do is the model's affair.
+    Only this coordinate is constrained; the others may change.
 
     **Raises** ValueError for a unit out of range, strengths of another shape, images outside
     [0, 1], an unknown layer, and a model without a named embedding when no layer is named.
@@ -61,33 +61,35 @@ def add_feature(
     """
     read, n = flat(layer_of(model, layer)), len(images)
     units = torch.full((n,), unit, device=images.device)
-    now = read_all(model, read, images, batch_size)
-    check_units(units, now.shape[1])
-    check_finite(now, "images")
-    more = torch.as_tensor(strength, dtype=now.dtype, device=now.device)
-    if tuple(more.shape) not in ((), (n,)) or not bool(more.isfinite().all()):
+    activations = read_all(model, read, images, batch_size)
+    check_units(units, activations.shape[1])
+    check_finite(activations, "images")
+    rise = torch.as_tensor(strength, dtype=activations.dtype, device=activations.device)
+    if tuple(rise.shape) not in ((), (n,)) or not bool(rise.isfinite().all()):
         raise bad_value(
-            "strength", f"be a finite number, or {n}, one an image", f"shape {tuple(more.shape)}"
+            "strength", f"be a finite number, or {n}, one an image", f"shape {tuple(rise.shape)}"
         )
-    before = picked(now, units)
-    found = solve(
+    before = select_units(activations, units)
+    solution = solve(
         model,
-        Reach(read),
+        TargetActivation(read),
         images,
-        {"unit": units, "goal": before + more},
-        solver or quick_inversion(),
+        {"unit": units, "goal": before + rise},
+        solver or lbfgs_inversion(),
         seed=seed,
         batch_size=batch_size,
     )
-    after = picked(read_all(model, read, found.x, batch_size), units)
-    return Manipulated(found.x, before, after, before + more, L2().size(found.x - images))
+    after = select_units(read_all(model, read, solution.x, batch_size), units)
+    return ManipulationResult(
+        solution.x, before, after, before + rise, L2().size(solution.x - images)
+    )
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """How each of d coordinates tells two groups of images apart.
+    """How well each of d coordinates separates two groups of images.
 
-    - `unit`: the coordinate that does so best; `order` [d]: all of them, the best first
+    - `unit`: the most predictive coordinate; `order` [d]: all of them, the best first
     - `effect` [d]: the difference of the groups' means in units of their pooled standard
       deviation (Cohen's d); positive: higher where the attribute is
     - `accuracy` [d]: percent of images on the right side of the middle between the means,

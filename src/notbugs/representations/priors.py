@@ -1,4 +1,4 @@
-"""What an image is to be like beside what a model asks of it: priors, each switched by itself."""
+"""Image priors for inversion and visualisation, each optional."""
 
 import math
 from collections.abc import Callable
@@ -23,15 +23,15 @@ from notbugs.engine import (
     Transform,
     Transformed,
 )
-from notbugs.representations.smoothness import FastWaves, TotalVariation
+from notbugs.representations.smoothness import FrequencyPenalty, TotalVariation
 
 Denoise: TypeAlias = Callable[[Images], Images]
-"""Noisy images [n, c, h, w] -> what they show, in [0, 1]; `notbugs.training.train_denoiser`."""
+"""Noisy images [n, c, h, w] -> denoised images in [0, 1]; see `notbugs.training.train_denoiser`."""
 
 
 @runtime_checkable
 class Generator(Protocol):
-    """What makes images of codes; `notbugs.training.train_generator` gives one."""
+    """A generative model with a latent code; see `notbugs.training.train_generator`."""
 
     @property
     def width(self) -> int:
@@ -48,9 +48,8 @@ class Generator(Protocol):
 class Denoised(AbstractObjective):
     """Half the mean square of x - D(x) over the pixels of each row, D held fixed.
 
-    D(x) counts as a constant, so that the gradient is (x - D(x)) / size: the way from the image
-    to where a denoiser would have it, which points uphill in the density of its training
-    images.
+    D(x) counts as a constant, so that the gradient is (x - D(x)) / size. The negative gradient
+    points towards the denoised image, uphill in the density of the denoiser's training images.
 
     **Source**: Romano, Elad & Milanfar 2017 (arXiv 1611.02862), equation 5; Nguyen et al. 2017,
     "Plug & Play Generative Networks" (arXiv 1612.00005), section 2.2; Alain & Bengio 2014
@@ -67,15 +66,15 @@ class Denoised(AbstractObjective):
             clean = self.denoise(x)
         if clean.shape != x.shape:
             raise bad_value(
-                "denoiser", f"return shape {tuple(x.shape)}, as it is given", tuple(clean.shape)
+                "denoiser", f"return its input's shape, {tuple(x.shape)}", tuple(clean.shape)
             )
         return Evaluation((x - clean).square().flatten(1).mean(dim=1) / 2)
 
 
 @final
 @dataclass(frozen=True)
-class OfCodes(AbstractObjective):
-    """An objective of generated images, as one of their codes [n, d].
+class LatentObjective(AbstractObjective):
+    """An objective on images as a function of a generator's latent codes [n, d].
 
     value(decode(z)) + pull * mean(z^2) / 2 of each row.
     """
@@ -85,39 +84,39 @@ class OfCodes(AbstractObjective):
     pull: float = 0.0
 
     def __post_init__(self) -> None:
-        """It is random when the objective is."""
+
         object.__setattr__(self, "is_random", self.objective.is_random)
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         """Value, success and outputs of the images that the codes `x` make."""
-        found = self.objective(self.decode(x), context, draw)
-        return found._replace(value=found.value + self.pull / 2 * x.square().mean(dim=1))
+        evaluation = self.objective(self.decode(x), context, draw)
+        return evaluation._replace(value=evaluation.value + self.pull / 2 * x.square().mean(dim=1))
 
 
 @dataclass(frozen=True)
 class Priors:
-    """Which priors are on, and how much they weigh; none of them by default.
+    """The active priors and their weights; none by default.
 
-    The weights are in units of what is maximised (an activation) or minimised (a distance of
-    representations), whose spread over real images tells what is much.
+    The weights are in units of the quantity that is maximised (an activation) or minimised (a
+    distance of representations); its spread over real images is a guide.
 
-    - `smoothness`: weight of `TotalVariation(1)`
-    - `slowness`: weight of `FastWaves(1)`
+    - `total_variation`: weight of `TotalVariation(1)`
+    - `frequency_penalty`: weight of `FrequencyPenalty(1)`
     - `denoiser` with `denoising`: the weight of `Denoised`
-    - `transform` with `samples`: the model sees the image moved at random, `samples` times a
-      step, such as `robust_view(h)`; penalties see it as it is
-    - `generator` with `pull`: the image is one that this makes of a code, whose mean square
-      weighs `pull` / 2; the search starts from codes 0.1 N(0, 1), not from an image
+    - `transform` with `samples`: the model sees the image under random transformations, such as
+      `robust_view(h)`, `samples` of them per step; penalties see the image itself
+    - `generator` with `pull`: the search is over the generator's latent code, whose mean square
+      has weight `pull` / 2, starting from codes 0.1 N(0, 1)
 
     **Raises** ValueError for negative weights, one without its denoiser, and fewer samples
     than 1.
 
-    >>> Priors(smoothness=0.5).names
+    >>> Priors(total_variation=0.5).names
     ('total variation',)
     """
 
-    smoothness: float = 0.0
-    slowness: float = 0.0
+    total_variation: float = 0.0
+    frequency_penalty: float = 0.0
     denoiser: Denoise | None = None
     denoising: float = 0.0
     transform: Transform | None = None
@@ -126,8 +125,8 @@ class Priors:
     pull: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuses what would silently do nothing, or the opposite."""
-        for name in ("smoothness", "slowness", "denoising", "pull"):
+
+        for name in ("total_variation", "frequency_penalty", "denoising", "pull"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise bad_value(name, "be a finite number of at least 0", getattr(self, name))
         if (self.denoiser is None) != (self.denoising == 0):
@@ -142,31 +141,31 @@ class Priors:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The priors that are on, in words."""
+        """The names of the active priors."""
         on = {
-            "total variation": self.smoothness > 0,
-            "frequency weights": self.slowness > 0,
+            "total variation": self.total_variation > 0,
+            "frequency weights": self.frequency_penalty > 0,
             "denoiser": self.denoiser is not None,
             "random moves": self.transform is not None,
             "generator": self.generator is not None,
         }
-        return tuple(name for name, there in on.items() if there)
+        return tuple(name for name, is_on in on.items() if is_on)
 
     def of(self, objective: AbstractObjective) -> AbstractObjective:
-        """The objective of images with all of these priors but the generator."""
+        """The objective with all of these priors except the generator."""
         if self.transform is not None:
             objective = Transformed(objective, self.transform, self.samples)
-        if self.smoothness:
-            objective = objective + self.smoothness * TotalVariation()
-        if self.slowness:
-            objective = objective + self.slowness * FastWaves()
+        if self.total_variation:
+            objective = objective + self.total_variation * TotalVariation()
+        if self.frequency_penalty:
+            objective = objective + self.frequency_penalty * FrequencyPenalty()
         if self.denoiser is not None:
             objective = objective + self.denoising * Denoised(self.denoiser)
         return objective
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
-        """The networks among them, which are held fixed meanwhile."""
+        """The priors that are networks, which must be frozen during a search."""
         parts: tuple[Any, ...] = (self.denoiser, self.generator)
         return tuple(part for part in parts if isinstance(part, nn.Module))
 
@@ -174,7 +173,7 @@ class Priors:
 NO_PRIORS = Priors()
 
 
-def in_codes(steps: int = 300, step_size: float = 0.05) -> Solver:
+def latent_solver(steps: int = 300, step_size: float = 0.05) -> Solver:
     """A solver of Adam steps on the code of a generator.
 
     **Raises** ValueError for `steps` below 1 and a step not above 0.
@@ -187,17 +186,17 @@ def in_codes(steps: int = 300, step_size: float = 0.05) -> Solver:
 
 
 def first_codes(generator: Generator, n: int, seed: int, like: Tensor) -> Embeddings:
-    """0.1 N(0, 1), [n, d]: near the middle of what the generator makes."""
+    """The first codes of a search: 0.1 N(0, 1), [n, d]."""
     keys = random.row_keys(n, seed, "codes", device=like.device)
     return 0.1 * random.normal(keys, (generator.width,)).to(like)
 
 
 def check_solver(solver: Solver) -> None:
-    """Refuses solvers that look for an image where a code is looked for."""
+    """Refuses solvers that cannot search over latent codes."""
     if not isinstance(solver.within, Everywhere) or not isinstance(solver.parameterization, Pixels):
         raise bad_value(
             "solver",
-            "look everywhere and in plain numbers for a generator's code",
+            "be unconstrained (`Everywhere`, `Pixels`) for a generator's code",
             solver,
-            "Use `in_codes()`.",
+            "Use `latent_solver()`.",
         )

@@ -1,4 +1,4 @@
-"""What a model holds of images at a layer, and the images that a search begins with."""
+"""Readers of a model's layers, and the start images of a search."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ Read: TypeAlias = Callable[[Images], Tensor]
 """Images [n, c, h, w] in [0, 1] -> activations [n, ...], differentiable."""
 
 LOGITS = "logits"
-"""The name that stands for a classifier's output, unless a layer of its own has it."""
+"""The name of a classifier's output, unless one of its layers has this name."""
 STARTS = ("noise", "grey", "uniform")
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Reads the output of the layer of that name; its hooks are on only while it reads."""
+    """Reads the output of the layer `name`; hooks are registered only during a call."""
 
     model: nn.Module
     name: str
@@ -32,17 +32,17 @@ class Layer:
     def __call__(self, x: Images) -> Tensor:
         """Activations [n, ...] of images [n, c, h, w]."""
         body = self.model.body if isinstance(self.model, Classifier) else self.model
-        with capture(body, [self.name]) as found:
+        with capture(body, [self.name]) as outputs:
             self.model(x)
-        if self.name not in found:
+        if self.name not in outputs:
             raise bad_value("layer", "be one that runs when the model is called", f"'{self.name}'")
-        if found[self.name].shape[:1] != x.shape[:1]:
+        if outputs[self.name].shape[:1] != x.shape[:1]:
             raise bad_value(
                 "layer",
                 f"have an output with a row for each of the {len(x)} images",
-                f"'{self.name}', of shape {tuple(found[self.name].shape)}",
+                f"'{self.name}', of shape {tuple(outputs[self.name].shape)}",
             )
-        return found[self.name]
+        return outputs[self.name]
 
 
 def layer_of(model: nn.Module, layer: str | None = None) -> Read:
@@ -53,7 +53,7 @@ def layer_of(model: nn.Module, layer: str | None = None) -> Read:
     - `layer`: a dotted name, or "logits" for a classifier's output; None means its embedding
 
     **Raises** ValueError for an unknown layer, and where no layer is named and the model
-    has no embedding; TypeError for what is no module.
+    has no embedding; TypeError where `model` is not a module.
     """
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise bad_type("model", "a torch module", model, "For plain functions use `invert`.")
@@ -73,7 +73,7 @@ def layer_of(model: nn.Module, layer: str | None = None) -> Read:
 
 
 def flat(read: Read) -> Callable[[Images], Embeddings]:
-    """The reader with its activations in one row an image, [n, d]."""
+    """A reader that flattens the activations of `read` to [n, d]."""
 
     def embed(x: Images) -> Embeddings:
         return read(x).flatten(1)
@@ -82,7 +82,7 @@ def flat(read: Read) -> Callable[[Images], Embeddings]:
 
 
 def per_channel(activations: Tensor) -> Tensor:
-    """The mean of each channel over its places, [n, c].
+    """The spatial mean of each channel, [n, c].
 
     Channels are the second dimension of [n, c, h, w] and [n, c], and the last of
     [n, tokens, c], as transformers have it.
@@ -95,7 +95,7 @@ def per_channel(activations: Tensor) -> Tensor:
 def first_images(
     start: str | Tensor, n: int, model: nn.Module, seed: int, like: Images | None = None
 ) -> Images:
-    """The `n` images with which a search begins, [n, c, h, w].
+    """The `n` start images of a search, [n, c, h, w].
 
     - `start`: "noise" (0.5 + N(0, 1) / 20, clipped), "grey" (0.5), "uniform" (U[0, 1]), or
       images: `n` of them, or one for all

@@ -1,4 +1,4 @@
-"""Penalties on what natural images have little of: differences of neighbours, fast waves."""
+"""Smoothness penalties: total variation, and a penalty on high frequencies."""
 
 import math
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from notbugs.core.types import Images, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation
 
 SMALLEST = 1e-3
-"""Difference of neighbours (pixel units) below which the total variation is no longer sharp."""
+"""Differences (pixel units) below this are smoothed in the total variation."""
 
 
 @final
 @dataclass(frozen=True)
 class TotalVariation(AbstractObjective):
-    """The mean over places of ||gradient of the image||^power, of each row.
+    """The mean over pixels of ||gradient of the image||^power, of each row.
 
     The gradient is that of neighbours below and to the right, of all channels together, in
     pixel units of [0, 1]; the last row and column have no such neighbour and a difference of 0.
@@ -39,7 +39,6 @@ class TotalVariation(AbstractObjective):
     power: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuses powers without a use."""
         if not 1 <= self.power <= 2:
             raise bad_value("power", "lie in [1, 2]", self.power)
 
@@ -58,12 +57,12 @@ class TotalVariation(AbstractObjective):
 
 @final
 @dataclass(frozen=True)
-class FastWaves(AbstractObjective):
-    """The mean square of each row's waves, weighted by (frequency / highest)^(2 * power).
+class FrequencyPenalty(AbstractObjective):
+    """The mean squared Fourier amplitudes of each row, weighted by (f / highest)^(2 * power).
 
-    With power 0 it is the mean square of the pixels (Parseval), with 1 that of their slopes; the
-    mean of the image, of frequency 0, is free. Frequencies are of the plane, in cycles a pixel;
-    the highest is that of the corner, 1 / sqrt(2).
+    With power 0 it would be the mean square of the pixels (Parseval); with 1 it is that of their
+    gradients. The mean of the image, f = 0, is not penalised. f is the length of the 2D frequency
+    in cycles per pixel; the highest is that of the corner, 1 / sqrt(2).
 
     **Raises** ValueError for a power that is not above 0.
     **Source**: the frequency penalisation of Olah et al. 2017 ("Feature Visualization",
@@ -73,7 +72,6 @@ class FastWaves(AbstractObjective):
     power: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuses powers without a use."""
         check_positive(self.power, "power")
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
@@ -85,9 +83,9 @@ class FastWaves(AbstractObjective):
 
 
 def frequencies(like: Tensor) -> Tensor:
-    """The length of each frequency of the discrete Fourier transform, [h, w], cycles a pixel.
+    """The length of each frequency of the 2D discrete Fourier transform, [h, w], cycles per pixel.
 
-    In float64: rounding must not move one over a border.
+    In float64, so that rounding does not move a frequency across a bin's border.
     """
     h, w = like.shape[-2:]
     down = torch.fft.fftfreq(h, dtype=torch.float64, device=like.device)

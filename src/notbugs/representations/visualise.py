@@ -1,4 +1,4 @@
-"""Direct feature visualisation: what makes a part of a model most active."""
+"""Feature visualisation: images that maximise activations of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ from notbugs.engine import (
 from notbugs.models import prepared
 from notbugs.representations.activations import (
     KINDS,
+    ActivationNorm,
     Channel,
     Direction,
-    Strength,
     Unit,
     check_units,
 )
 from notbugs.representations.batches import generated, read_all, solve, values
-from notbugs.representations.extremes import whole_units
-from notbugs.representations.priors import NO_PRIORS, Priors, in_codes
+from notbugs.representations.extremes import as_unit_indices
+from notbugs.representations.priors import NO_PRIORS, Priors, latent_solver
 from notbugs.representations.reading import first_images, layer_of, per_channel
 
 
-def in_pixels(steps: int = 200, step_size: float = 1.0, *, schedule: str = "constant") -> Solver:
+def pixel_solver(steps: int = 200, step_size: float = 1.0, *, schedule: str = "constant") -> Solver:
     """A solver of normalised L2 gradient steps in pixels, without any prior.
 
     `step_size` in pixel units of [0, 1]; the paper's 1 is for 224 x 224 x 3 images.
@@ -48,24 +48,26 @@ def in_pixels(steps: int = 200, step_size: float = 1.0, *, schedule: str = "cons
     return Solver(Box(), Steepest(L2(), step_size, schedule), steps, keep=LowestValue())
 
 
-def usual_visualisation(priors: Priors, size: Sequence[int], steps: int | None = None) -> Solver:
-    """The solver for what is searched for: a code, or an image by steps in pixels.
+def default_visualisation_solver(
+    priors: Priors, size: Sequence[int], steps: int | None = None
+) -> Solver:
+    """The default solver: for latent codes with a generator, else for pixels.
 
-    `size`: (height, width) of the images; `steps`: each solver's own number without it.
+    - `size`: (height, width) of the images; `steps`: None means each solver's default
     """
     if priors.generator is not None:
-        return in_codes() if steps is None else in_codes(steps)
-    return in_pixels(steps or 200, (size[0] * size[1]) ** 0.5 / 224)
+        return latent_solver() if steps is None else latent_solver(steps)
+    return pixel_solver(steps or 200, (size[0] * size[1]) ** 0.5 / 224)
 
 
-def in_waves(
+def fourier_solver(
     steps: int = 512,
     step_size: float = 0.05,
     *,
     decay: float = 1.0,
     colors: ColorRoot | None = None,
 ) -> Solver:
-    """A solver of Adam steps on `Fourier` waves: smooth images first.
+    """A solver of Adam steps on `Fourier` coefficients, which favours smooth images.
 
     `colors`: see `color_root`. Mostly used with `Priors(transform=robust_view(side))`.
 
@@ -79,13 +81,13 @@ def in_waves(
 
 @dataclass(frozen=True)
 class Visualisation:
-    """Images that make something active.
+    """The result of a visualisation.
 
-    - `x` [k, c, h, w]; `start` [k, c, h, w]: where the search began
-    - `activation` [k]: what was maximised, of the image itself; `before` [k]: at the start
-    - `solution`: as the solver returned it; where its `zero_grads` are as many as its
-      `steps`, the unit was silent at the start and nothing could move
-    - `units` [k]: which unit or channel each image is of; None for directions and layers
+    - `x` [k, c, h, w]; `start` [k, c, h, w]: where the search started
+    - `activation` [k]: the maximised quantity of `x`, without priors; `before` [k]: at the start
+    - `solution`: as the solver returned it; where its `zero_grads` equal its `steps`, the unit
+      had no gradient at the start and the image did not change
+    - `units` [k]: the unit or channel of each image; None for directions and layers
     """
 
     x: Images
@@ -111,15 +113,15 @@ def visualise(
 ) -> Visualisation:
     """An image for each unit that maximises its activation: all units at once.
 
-    - `units`: k places in the flattened layer; None: all of them
+    - `units`: k indices into the flattened layer; None: all of them
     - `layer`: a dotted name; None: the model's embedding
-    - `kind`: "unit", or "channel" for the mean of a channel over its places
+    - `kind`: "unit", or "channel" for the spatial mean of a channel
     - `start`: "noise", "grey", "uniform", or images [k or 1, c, h, w] in [0, 1]
-    - `solver`: by default `in_pixels()` with a step of side / 224, side the root of h * w;
-      `in_waves()` for smooth images
-    - `priors`: what the image is to be like besides, such as `Priors(smoothness=0.1)`, or
-      `Priors(transform=robust_view(h))` for random moves that the activation is to survive;
-      with a generator the solver is by default `in_codes()` and `start` is not used
+    - `solver`: by default `pixel_solver()` with a step of side / 224, side the root of h * w;
+      `fourier_solver()` for smooth images
+    - `priors`: image priors, such as `Priors(total_variation=0.1)`, or
+      `Priors(transform=robust_view(h))` for robustness to random transformations; with a
+      generator the default solver is `latent_solver()` and `start` is not used
 
     **Raises** ValueError for a unit out of range, an unknown layer, kind or start, images
     outside [0, 1] or of another shape, and a model without a named embedding when no layer
@@ -138,7 +140,7 @@ def visualise(
     probe = first_images(start, 1 if isinstance(start, str) else len(start), model, seed)[:1]
     seen = read_all(model, read, probe, 1)
     width = (per_channel(seen) if kind == "channel" else seen.flatten(1)).shape[1]
-    chosen = torch.arange(width) if units is None else whole_units(units)
+    chosen = torch.arange(width) if units is None else as_unit_indices(units)
     check_units(chosen, width)
     objective = (Channel if kind == "channel" else Unit)(read)
     return _maximised(model, objective, {"unit": chosen}, start, solver, priors, seed, batch_size)
@@ -181,13 +183,13 @@ def visualise_layer(
     seed: int = 0,
     batch_size: int = 128,
 ) -> Visualisation:
-    """Each of `images` [k, c, h, w], changed so that ||R(x)||_2 grows: more of what is there.
+    """Each of `images` [k, c, h, w], changed to maximise ||R(x)||_2 (DeepDream).
 
     The other arguments and errors are those of `visualise`.
 
     **Source**: Mordvintsev, Olah & Tyka 2015 ("Inceptionism", Google Research blog).
     """
-    objective = Strength(layer_of(model, layer))
+    objective = ActivationNorm(layer_of(model, layer))
     context = {"row": torch.arange(len(images))}
     return _maximised(model, objective, context, images, solver, priors, seed, batch_size)
 
@@ -206,22 +208,22 @@ def _maximised(
     first = first_images(start, count, model, seed)
     first = generated(priors, first, seed, batch_size)
     context = {name: _placed(tensor, first) for name, tensor in context.items()}
-    found = solve(
+    solution = solve(
         model,
         objective,
         first,
         context,
-        solver or usual_visualisation(priors, first.shape[-2:]),
+        solver or default_visualisation_solver(priors, first.shape[-2:]),
         seed=seed,
         batch_size=batch_size,
         priors=priors,
     )
     return Visualisation(
-        x=found.x,
+        x=solution.x,
         start=first,
-        activation=-values(model, objective, found.x, context, batch_size),
+        activation=-values(model, objective, solution.x, context, batch_size),
         before=-values(model, objective, first, context, batch_size),
-        solution=found,
+        solution=solution,
         units=context.get("unit"),
     )
 

@@ -18,7 +18,7 @@ PIXELS = 3 * SIDE * SIDE
 
 @dataclass(frozen=True)
 class CifarSet:
-    """One of the two sets: its folder, files and record.
+    """One of the two sets: its folder, files and record format.
 
     A record is `label_bytes` labels (the last one is the class) and 3,072 pixels: red,
     green and blue planes, row by row.
@@ -82,10 +82,9 @@ def load_cifar(kind: CifarSet, data_dir: Path, *, download: bool, progress: bool
 
     CIFAR-100 keeps the superclass in the column "coarse_labels".
 
-    Raises:
-        DataError: a file is missing, truncated or corrupt; a folder that holds some of the
-            files is not filled up, since these may be a variant.
-        DownloadError: no mirror delivered the archive.
+    **Raises** DataError where a file is missing, truncated or corrupt; a folder that holds some
+    of the files is not filled up, since these may be a variant; DownloadError where no mirror
+    delivered the archive.
     """
     folder = find_cifar(kind, data_dir) or _download(kind, data_dir, download, progress)
     names, note = _class_names(kind, folder), read_note(folder)

@@ -1,4 +1,4 @@
-"""One's own images: a folder with one subfolder for each class."""
+"""Loads the user's own images from a folder with one subfolder per class."""
 
 import hashlib
 import warnings
@@ -13,7 +13,7 @@ from torch import Tensor
 from notbugs.core.errors import DataError, DataWarning
 from notbugs.core.limits import memory_shortage
 from notbugs.data.dataset import ImageData
-from notbugs.data.decoding import EXACT, SUFFIXES, Kind, common_mode, decoded, kind_of
+from notbugs.data.decoding import LOSSLESS, SUFFIXES, Kind, common_mode, decoded, kind_of
 from notbugs.data.sources.source import Source, published, read_note
 
 PARTS = {
@@ -22,11 +22,11 @@ PARTS = {
 }
 """Folders (in small letters) that hold a part of a set, each with the class folders."""
 SYSTEM = ("__MACOSX", "@eaDir")
-"""Folders that systems leave beside images, with files that only look like them."""
-UNREAD = frozenset(
+"""Folders that operating systems create, with files that look like images."""
+UNREADABLE_ENDINGS = frozenset(
     (".arw", ".avif", ".cr2", ".dng", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".psd", ".tga")
 )
-"""Endings of images that cannot be read, whose absence from a set is worth a word."""
+"""Endings of images that cannot be read; the warning counts them."""
 
 ClassFiles: TypeAlias = Mapping[str, Sequence[Path]]
 """The image files of each class of a part."""
@@ -45,9 +45,8 @@ def load_folder(folder: Path | str) -> Source:
     files are, RGBA where all are transparent, else RGB: what is transparent is laid on white, 16
     bits become 8, of several frames the first is taken. A `DataWarning` says what was done.
 
-    Raises:
-        DataError: no or one class folder, an empty one, parts with other classes, mixed sizes, a
-            file that is no sound image, or more than fits into memory; the message names it.
+    **Raises** DataError for fewer than two class folders, an empty one, parts with different
+    classes, mixed sizes, a damaged image, or more images than fit into memory.
     """
     folder = Path(folder).expanduser()
     name = f"folder:{folder}"
@@ -61,28 +60,30 @@ def load_folder(folder: Path | str) -> Source:
         part: _part(place, files[part], mode, changes, name=name, part=part, note=note)
         for part, place in places.items()
     }
-    _check_alike(parts, places)
-    _say(folder, places.values(), kinds, changes, sum(len(data) for data in parts.values()))
+    _check_same_format(parts, places)
+    _warn_of_changes(
+        folder, places.values(), kinds, changes, sum(len(data) for data in parts.values())
+    )
     val, test = parts.get("val"), parts.get("test")
     return Source(name, next(iter(parts.values())), test or val, note, val if test else None)
 
 
 def _parts(folder: Path) -> dict[str, Path]:
-    """Where the parts' class folders are, train first; "all" where the set has no parts."""
-    below = _folders(folder)
+    """The folders of the parts, train first; "all" where the set has no parts."""
+    subfolders = _folders(folder)
     # Two classes that happen to be called "test" and "train" hold images, not folders.
-    parts = [path for path in below if path.name.lower() in PARTS and _folders(path)]
+    parts = [path for path in subfolders if path.name.lower() in PARTS and _folders(path)]
     if not parts:
         return {"all": folder}
-    found = {PARTS[path.name.lower()]: path for path in parts}
-    names = ", ".join(f"'{path.name}'" for path in below)
-    if len(found) < len(below) or "train" not in found:
+    by_part = {PARTS[path.name.lower()]: path for path in parts}
+    names = ", ".join(f"'{path.name}'" for path in subfolders)
+    if len(by_part) < len(subfolders) or "train" not in by_part:
         raise DataError(
             f"'{folder}' holds the folders {names}. Those called {', '.join(PARTS)} are parts of a "
             "set: one of each kind, train among them, and no folder beside them. Rename or move "
             "the others, or name one part alone after 'folder:'."
         )
-    return {part: found[part] for part in ("train", "val", "test") if part in found}
+    return {part: by_part[part] for part in ("train", "val", "test") if part in by_part}
 
 
 def _class_files(folder: Path) -> dict[str, list[Path]]:
@@ -121,7 +122,7 @@ def _part(
     return published(images, labels, list(files), name=name, part=part, files=named, note=note)
 
 
-def _check_alike(parts: Mapping[str, ImageData], places: Mapping[str, Path]) -> None:
+def _check_same_format(parts: Mapping[str, ImageData], places: Mapping[str, Path]) -> None:
     first, *others = parts
     train = parts[first]
     for part in others:
@@ -144,12 +145,12 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, without what is hidden or the system's."""
+    """The sorted entries of a folder, without hidden and system entries."""
     try:
-        found = sorted(folder.iterdir())
+        entries = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(f"Cannot read the folder '{folder}': {error.strerror}.") from error
-    return [path for path in found if not path.name.startswith(".") and path.name not in SYSTEM]
+    return [path for path in entries if not path.name.startswith(".") and path.name not in SYSTEM]
 
 
 def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
@@ -177,7 +178,7 @@ def _read_all(
         image, done = decoded(path, content, mode)
         changes.update(done)
         if not i:
-            images = _room_for(len(paths), image, folder)
+            images = _allocate(len(paths), image, folder)
         if image.shape != images.shape[1:]:
             raise DataError(
                 f"The images have mixed sizes: '{paths[0]}' is {_size(images[0])}, '{path}' is "
@@ -187,7 +188,7 @@ def _read_all(
     return images, digest.hexdigest()
 
 
-def _room_for(count: int, image: Tensor, folder: Path) -> Tensor:
+def _allocate(count: int, image: Tensor, folder: Path) -> Tensor:
     if lacking := memory_shortage(count * image.numel()):
         raise DataError(
             f"The {count:,} images of '{folder}', each {_size(image)}, do not fit: {lacking}. Make "
@@ -209,17 +210,23 @@ def _size(image: Tensor) -> str:
     return f"{width} by {height} with {channels} channel{'s' if channels > 1 else ''}"
 
 
-def _say(
+def _warn_of_changes(
     folder: Path, places: Iterable[Path], kinds: set[Kind], changes: Counter[str], count: int
 ) -> None:
-    """Warns, once, of all that was done to the images and of those that were left out."""
-    said = list[str]()
-    if len({kind.mode for kind in kinds}) > 1 or changes.keys() - EXACT:
-        said += [f"{n} {'was' if n == 1 else 'were'} {change}" for change, n in changes.items()]
-    left = Counter(_ending(p) for place in places for c in _folders(place) for p in _walk(c))
-    said += [f"{n} '{e}' could not be read" for e, n in sorted(left.items()) if e in UNREAD]
+    """Warns once about conversions of the images and images that were left out."""
+    sentences = list[str]()
+    if len({kind.mode for kind in kinds}) > 1 or changes.keys() - LOSSLESS:
+        sentences += [
+            f"{n} {'was' if n == 1 else 'were'} {change}" for change, n in changes.items()
+        ]
+    by_ending = Counter(_ending(p) for place in places for c in _folders(place) for p in _walk(c))
+    sentences += [
+        f"{n} '{e}' could not be read"
+        for e, n in sorted(by_ending.items())
+        if e in UNREADABLE_ENDINGS
+    ]
     stray = sum(_ending(p) in SUFFIXES for place in places for p in _entries(place) if p.is_file())
-    said += [f"{stray} outside the class folders left out"] if stray else []
-    if said:
-        text = f"Of the images in '{folder}' ({count} read), {'; '.join(said)}."
+    sentences += [f"{stray} outside the class folders left out"] if stray else []
+    if sentences:
+        text = f"Of the images in '{folder}' ({count} read), {'; '.join(sentences)}."
         warnings.warn(text, DataWarning, stacklevel=4)

@@ -33,10 +33,10 @@ FILES = (
 
 @dataclass(frozen=True)
 class IdxSet:
-    """Where a set in IDX format is found, and how its parts are known.
+    """The locations and checksums of a set in IDX format.
 
     `checksums` are the MD5 of the four compressed files; `test_labels` is the MD5 of the
-    bytes of the 10,000 test labels, by which the two sets, alike in all else, are told apart.
+    bytes of the 10,000 test labels, which distinguishes the two sets.
     """
 
     name: str
@@ -96,10 +96,9 @@ FASHION = IdxSet(
 def load_idx(kind: IdxSet, data_dir: Path, *, download: bool, progress: bool) -> Source:
     """The set from the first folder that holds all four files, else downloaded.
 
-    Raises:
-        DataError: a file is missing, truncated, corrupt, or of the other set; files that
-            are not the publisher's are not overwritten, since these may be a variant.
-        DownloadError: no mirror delivered a file.
+    **Raises** DataError where a file is missing, truncated, corrupt, or of the other set; files
+    that are not the publisher's are not overwritten, since these may be a variant;
+    DownloadError where no mirror delivered a file.
     """
     paths = find_idx(kind, data_dir) or _download(kind, data_dir, download, progress)
     note = read_note(paths[0].parent)
@@ -129,8 +128,8 @@ def _parsed(path: Path, raw: bytes, magic: int) -> Tensor:
     dims = 3 if magic == IMAGES else 1
     size = 4 * (1 + dims)
     head = _read(path, file, size)
-    found, *shape = struct.unpack(f">{1 + dims}I", head.ljust(size, b"\0"))
-    if found != magic:
+    magic_found, *shape = struct.unpack(f">{1 + dims}I", head.ljust(size, b"\0"))
+    if magic_found != magic:
         raise DataError(
             f"'{path}' is not an IDX file of {'images' if dims == 3 else 'labels'}: it begins "
             f"with {head[:4].hex() or 'nothing'}, not {magic:08x}. Replace it."
@@ -138,7 +137,7 @@ def _parsed(path: Path, raw: bytes, magic: int) -> Tensor:
     announced = math.prod(shape)
     if lacking := memory_shortage(announced):
         raise DataError(f"'{path}' announces {announced:,} bytes: {lacking}. Replace it.")
-    body = _read(path, file, announced + 1)  # one more: no packed file is unpacked beyond it
+    body = _read(path, file, announced + 1)  # one byte more, to detect longer files
     if len(body) != announced or not announced:
         more = " at least" if len(body) > announced else ""
         raise DataError(
@@ -160,7 +159,7 @@ def _check_which(kind: IdxSet, path: Path, labels: Tensor) -> None:
     for other in (MNIST, FASHION):
         if other is not kind and digest == other.test_labels:
             raise DataError(
-                f"'{path}' belongs to {other.name}, but {kind.name} is asked for. The two have "
+                f"'{path}' belongs to {other.name}, but {kind.name} was requested. The two have "
                 f"the same file names: keep this one's in a folder '{kind.folders[0]}'."
             )
 
@@ -205,8 +204,8 @@ def _check_untouched(kind: IdxSet, folder: Path) -> None:
         path = folder / f"{file}.gz"
         if not path.is_file():
             continue
-        found, _ = with_file(path, lambda raw: hashlib.md5(raw, usedforsecurity=False).hexdigest())
-        if found != md5:
+        digest, _ = with_file(path, lambda raw: hashlib.md5(raw, usedforsecurity=False).hexdigest())
+        if digest != md5:
             raise DataError(
                 f"'{path}' is not the publisher's, and '{folder}' lacks other files of "
                 f"{kind.name}. Put these back, or remove the file to download it."

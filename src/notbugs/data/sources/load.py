@@ -1,4 +1,4 @@
-"""Sets by name."""
+"""Loads datasets by name."""
 
 import os
 from pathlib import Path
@@ -22,24 +22,21 @@ def load_source(
 ) -> Source:
     """The set called `name`, from local files where they are, else downloaded and verified.
 
-    Args:
-        name: "digits" and "planted" need no files; "mnist", "fashion-mnist", "cifar10" and
-            "cifar100" are read in their publishers' formats; "folder:PATH" is a folder with
-            one subfolder of images for each class (see `sources.folder.load_folder`).
-        data_dir: where the files are, or go; None: the environment's NOTBUGS_DATA, else the
-            system's cache. Fashion-MNIST is also found in Debian's folder.
-        download: allow the network; else missing files are an error.
-        progress: show a bar while downloading.
+    - `name`: "digits" and "planted" need no files; "mnist", "fashion-mnist", "cifar10" and
+      "cifar100" are read in their publishers' formats; "folder:PATH" is a folder with one
+      subfolder of images for each class (see `sources.folder.load_folder`)
+    - `data_dir`: where the files are, or go; None: the environment's NOTBUGS_DATA, else the
+      system's cache. Fashion-MNIST is also found in Debian's folder
+    - `download`: allow the network; else missing files are an error
+    - `progress`: show a bar while downloading
 
-    Raises:
-        ValueError: the name is not known; the nearest one is suggested.
-        DataError: files are missing, truncated, corrupt, or of another set.
-        DownloadError: no mirror delivered, or the checksum is wrong.
+    **Raises** ValueError where the name is not known; the nearest one is suggested; DataError
+    where files are missing, truncated, corrupt, or of another set; DownloadError where no
+    mirror delivered, or the checksum is wrong.
 
-    Example:
-        >>> source = load_source("digits")
-        >>> source.train.shape, len(source.train)
-        ((1, 8, 8), 1797)
+    >>> source = load_source("digits")
+    >>> source.train.shape, len(source.train)
+    ((1, 8, 8), 1797)
     """
     if name.startswith(FOLDER):
         if name == FOLDER:

@@ -1,4 +1,4 @@
-"""What a loader of a published set gives back, and what the loaders share."""
+"""`Source`, the result of dataset loaders, and functions that loaders share."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +25,11 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Source:
-    """A set as published: its images, the official test images if any, and its variant.
+    """A dataset as published: its images, the official test images if any, and its variant.
 
-    `val` are the images to validate on, where the publisher held some out beside the test images.
-    `note` is the beginning of the PROVENANCE.txt beside the files, if there is one: files
-    that are not the publisher's say so there, and every table repeats it.
+    `val`: the official validation images, if the publisher held out some besides the test
+    images. `note`: the beginning of PROVENANCE.txt beside the files, if there is one; it marks
+    files that are not the publisher's, and every table repeats it.
     """
 
     name: str
@@ -54,10 +54,9 @@ def read_note(folder: Path) -> str:
 
 
 def with_file(path: Path, parse: Callable[[bytes], T]) -> tuple[T, str]:
-    """What `parse` makes of a file's bytes, and the SHA-256 of the bytes.
+    """The result of `parse` on a file's bytes, and the SHA-256 of the bytes.
 
-    Raises:
-        DataError: the file cannot be read.
+    **Raises** DataError where the file cannot be read.
     """
     try:
         content = path.read_bytes()
@@ -79,8 +78,7 @@ def published(
 ) -> ImageData:
     """One part of a published set; `files` maps file names to SHA-256 digests.
 
-    Raises:
-        DataError: labels and images do not fit together.
+    **Raises** DataError where labels and images do not match.
     """
     provenance: dict[str, JSON] = {"recipe": "published", "source": name, "part": part}
     provenance |= {"files": dict(files)} | ({"note": note} if note else {})

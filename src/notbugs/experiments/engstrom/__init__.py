@@ -1,1 +1,1 @@
-"""The parts of `notbugs.experiments.engstrom2019`: settings, graph, producers."""
+"""The parts of `notbugs.experiments.engstrom2019`: settings, graph, stages."""

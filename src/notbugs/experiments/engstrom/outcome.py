@@ -1,4 +1,4 @@
-"""What a run of the experiment on representations leaves behind, and how its numbers are read."""
+"""Reads the numbers of the experiment on representations and writes its output folder."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,32 +13,32 @@ from notbugs.data import safefile
 from notbugs.data.writing import write_json
 from notbugs.experiments.claims import Claim, mean, spread
 from notbugs.experiments.engstrom.graph import Graph
-from notbugs.experiments.engstrom.producers import NUMBERS, PICTURES, PRIOR
-from notbugs.experiments.engstrom.settings import Looks
+from notbugs.experiments.engstrom.settings import EngstromConfig
+from notbugs.experiments.engstrom.stage_io import NUMBERS, PICTURES, PRIOR
 from notbugs.experiments.results import PICTURES as SAMPLES
-from notbugs.experiments.results import RESULTS, claim_files, found_by, place
+from notbugs.experiments.results import RESULTS, common_results, copy_from_store, replace_files
 from notbugs.experiments.stages import DAMAGED, MODEL
 from notbugs.store import RunSummary, Stage, Store
 
 
 @dataclass(frozen=True)
-class Looked:
-    """A row of a table of one seed, as a look wrote it; null is a number that is not finite."""
+class MeasuredRow:
+    """A row of one seed's table, as a measurement wrote it; null is a non-finite number."""
 
     row: str
     numbers: dict[str, float | None] = field(default_factory=dict[str, float | None], metadata=REST)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """All numbers of a run: table -> row -> column -> one value a seed."""
+class SeedNumbers:
+    """All numbers of a run: table -> row -> column -> one value per seed."""
 
     tables: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
 
     def seeds(self, table: str, row: str, column: str) -> list[float]:
-        """The values of a column, one a seed; empty where there are none, or one is not finite."""
-        found = list(self.tables.get(table, {}).get(row, {}).get(column, ()))
-        return found if all(math.isfinite(v) for v in found) else []
+        """The values of a column, one per seed; empty if it is missing or a value is not finite."""
+        values = list(self.tables.get(table, {}).get(row, {}).get(column, ()))
+        return values if all(math.isfinite(v) for v in values) else []
 
     def as_tables(self) -> dict[str, list[dict[str, object]]]:
         """The tables of results.json: mean and `_std` over seeds of every column."""
@@ -48,23 +48,23 @@ class Seen:
         }
 
 
-def collect(graph: Graph, store: Store) -> Seen:
-    """Reads what the looks wrote."""
+def collect(graph: Graph, store: Store) -> SeedNumbers:
+    """Reads the tables that the measurements wrote."""
     tables: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for looks in graph.looks:
-        for stage in looks.values():
+    for measurements in graph.measurements:
+        for stage in measurements.values():
             path = store.get(stage.kind, stage.key).path / NUMBERS
-            found = read_json_file(dict[str, list[Looked]], path, remedy=DAMAGED)
-            for table, rows in found.items():
+            content = read_json_file(dict[str, list[MeasuredRow]], path, remedy=DAMAGED)
+            for table, rows in content.items():
                 for row in rows:
                     columns = tables.setdefault(table, {}).setdefault(row.row, {})
                     for column, value in row.numbers.items():
                         columns.setdefault(column, []).append(math.nan if value is None else value)
-    return Seen(tables)
+    return SeedNumbers(tables)
 
 
 def write_outcome(
-    settings: Looks,
+    settings: EngstromConfig,
     graph: Graph,
     store: Store,
     summary: RunSummary,
@@ -84,15 +84,15 @@ def write_outcome(
             "classes": list(graph.classes),
             "config": asdict(settings),
         },
-        **found_by(claims, numbers, settings.seeds, numbers.as_tables(), summary),
+        **common_results(claims, numbers, settings.seeds, numbers.as_tables(), summary),
     }
-    _lay_out(graph, store, out)
+    _write_files(graph, store, out)
     write_json(out / RESULTS, result)
     return result
 
 
 def files_of(graph: Graph) -> dict[str, tuple[Stage, str]]:
-    """Models and priors of a run, by their names in the output folder: whose file each is."""
+    """The models and priors of a run: name in the output folder -> (stage, file of its result)."""
     files: dict[str, tuple[Stage, str]] = {}
     for folder, stages, inner in (("models", graph.models, MODEL), ("priors", graph.priors, PRIOR)):
         for seed, of_seed in enumerate(stages):
@@ -101,18 +101,18 @@ def files_of(graph: Graph) -> dict[str, tuple[Stage, str]]:
     return files
 
 
-def names_of(graph: Graph) -> list[str]:
-    """The names, within the output folder, of every file of a run but its page's."""
+def file_names(graph: Graph) -> list[str]:
+    """The names of all files of a run in the output folder, except those of its page."""
     return [*files_of(graph), SAMPLES, RESULTS]
 
 
-def _lay_out(graph: Graph, store: Store, out: Path) -> None:
+def _write_files(graph: Graph, store: Store, out: Path) -> None:
     files = files_of(graph)
-    claim_files(out, names_of(graph))
+    replace_files(out, file_names(graph))
     for name, (stage, inner) in files.items():
-        place(store, stage, inner, out / name)
+        copy_from_store(store, stage, inner, out / name)
     pictures: dict[str, torch.Tensor] = {}
-    for name, stage in graph.looks[0].items():
+    for name, stage in graph.measurements[0].items():
         tensors, _ = safefile.read_tensors(
             store.get(stage.kind, stage.key).path / PICTURES, what="data"
         )
@@ -121,11 +121,11 @@ def _lay_out(graph: Graph, store: Store, out: Path) -> None:
 
 
 def _over_seeds(columns: Mapping[str, Sequence[float]]) -> dict[str, object]:
-    found: dict[str, object] = {}
+    columns_over_seeds: dict[str, object] = {}
     count = 0
     for name, values in columns.items():
         finite = [v for v in values if math.isfinite(v)]
-        found[name] = mean(finite) if finite else None
-        found[f"{name}_std"] = spread(finite) if finite else None
+        columns_over_seeds[name] = mean(finite) if finite else None
+        columns_over_seeds[f"{name}_std"] = spread(finite) if finite else None
         count = max(count, len(values))
-    return found | {"seeds": count}
+    return columns_over_seeds | {"seeds": count}

@@ -9,7 +9,7 @@ LEAST_TARGETS = 8
 
 
 @dataclass(frozen=True)
-class Looks:
+class EngstromConfig:
     """Everything that determines the numbers of one run.
 
     - `models`: the settings of the standard and the robust model, those of the main experiment
@@ -37,7 +37,7 @@ class Looks:
     prior_width: int = 16
 
     def __post_init__(self) -> None:
-        """Refuses what cannot run, before any work is done."""
+
         check_count(self.targets, "targets", LEAST_TARGETS, "The spread over images needs some.")
         for name in ("inversion_steps", "pairs", "visual_steps", "copies", "units", "pushed"):
             check_count(getattr(self, name), name)
@@ -62,28 +62,28 @@ class Looks:
         return self.models.seeds
 
 
-def looks_for(data: str, preset: str) -> Looks:
+def engstrom_config(data: str, preset: str) -> EngstromConfig:
     """The settings of a dataset at a preset: "smoke", "laptop", "gpu" or "paper".
 
     **Raises** ValueError for an unknown dataset or preset.
     """
     models = config_for(data, preset)
-    looks = Looks(models)
+    config = EngstromConfig(models)
     if preset == "smoke":
         return replace(
-            looks, targets=LEAST_TARGETS, inversion_steps=5, pairs=2, points=3, visual_steps=5,
+            config, targets=LEAST_TARGETS, inversion_steps=5, pairs=2, points=3, visual_steps=5,
             copies=1, units=3, pushed=2, prior_epochs=1, prior_width=4,
         )  # fmt: skip
     if preset == "laptop":
         # Larger images cost more a step, and more of them make up for fewer epochs.
         large = data.split(":")[0] not in ("digits", "planted")
-        return replace(looks, prior_epochs=12) if large else looks
+        return replace(config, prior_epochs=12) if large else config
     if preset == "gpu":
-        return replace(looks, targets=512, pairs=64, copies=8, units=64, prior_width=32)
+        return replace(config, targets=512, pairs=64, copies=8, units=64, prior_width=32)
     # Engstrom et al. 2019, authors' notebooks: 10,000 steps of 1; for interpolation on CIFAR 0.1.
     # Manipulation takes 800 of 0.1 there; here all three share a solver.
     step = 0.1 if data.startswith("cifar") else 1.0
     return replace(
-        looks, targets=512, inversion_steps=10_000, inversion_rule="steepest",
+        config, targets=512, inversion_steps=10_000, inversion_rule="steepest",
         inversion_step_size=step, pairs=64, copies=8, units=64, prior_width=32,
     )  # fmt: skip

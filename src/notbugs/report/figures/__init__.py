@@ -1,4 +1,4 @@
-"""The figures of a report, one a file."""
+"""The figures of a report, one per file."""
 
 from notbugs.report.figures.adversarial import adversarial
 from notbugs.report.figures.bars import bars

@@ -1,4 +1,4 @@
-"""What it takes to fool the standard and the robust model, picture by picture."""
+"""Adversarial examples for the standard and the robust model."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ MODELS = ("standard", "robust")
 
 
 def adversarial(run: Run, theme: Theme = LIGHT) -> Figure:
-    """Up to five test images: the change on each model, magnified, and what the model says."""
+    """Up to five test images: the magnified perturbation and the prediction of each model."""
     count = min(MOST, len(run.samples["adv.images"]))
     width, height = 5 * (SIDE + GAP) + 0.05, HEAD + max(count, 1) * (SIDE + LINE) + 0.05
     figure = new_figure(width, height, theme)
@@ -63,12 +63,12 @@ def _row(page: Sheet, run: Run, i: int, scale: float) -> None:
     _caption(page, 0, y, run.classes[label], theme.ink)
     for j, model in enumerate(MODELS):
         changed = run.samples[f"adv.{model}.images"][i]
-        said = int(run.samples[f"adv.{model}.said"][i])
+        prediction = int(run.samples[f"adv.{model}.said"][i])
         page.change(changed - image, scale, _place(2 * j + 1), y, SIDE)
         page.image(changed, _place(2 * j + 2), y, SIDE)
-        right = said == label
-        led = run.classes[said] if said >= 0 else "no class leads"
-        words = f"{'✓' if right else '✗'} {led}"
+        right = prediction == label
+        predicted_name = run.classes[prediction] if prediction >= 0 else "no class leads"
+        words = f"{'✓' if right else '✗'} {predicted_name}"
         _caption(page, 2 * j + 2, y, words, theme.green if right else theme.vermillion)
 
 

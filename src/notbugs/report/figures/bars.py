@@ -21,8 +21,8 @@ from notbugs.report.figures.style import (
     percent_axis,
     plain_axes,
 )
+from notbugs.report.formatting import eps_text, math_name, norm_name, short_text
 from notbugs.report.reading import Run, SetRow
-from notbugs.report.words import eps_text, math_name, norm_name, short_text
 
 WIDTH = 0.27
 CONTROL_GAP, SET_GAP = 0.96, 1.18
@@ -87,9 +87,9 @@ def _bar(ax: Axes, row: SetRow, column: str, x: float, color: str, theme: Theme)
     if value is None:
         ax.text(x, 1.5, "–", ha="center", fontsize=TINY, color=theme.faint)
         return
-    made = ax.bar(x, value, WIDTH * 0.94, color=color, gid=f"{row.name}.{column}", zorder=2)
+    patches = ax.bar(x, value, WIDTH * 0.94, color=color, gid=f"{row.name}.{column}", zorder=2)
     if row.is_control:
-        for patch in made:
+        for patch in patches:
             patch.set(alpha=0.45, hatch="////", edgecolor=theme.paper, linewidth=0)
     top = value
     if std is not None:

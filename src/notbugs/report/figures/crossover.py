@@ -1,4 +1,4 @@
-"""True against taught labels, by the radius at which a set was built."""
+"""Accuracy on true and on training labels against the radius of a constructed set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from notbugs.report.figures.style import (
     percent_axis,
     plain_axes,
 )
+from notbugs.report.formatting import eps_text, math_name, norm_name
 from notbugs.report.reading import Run, SetRow
-from notbugs.report.words import eps_text, math_name, norm_name
 
 MOST_TICKS = 8
 
@@ -97,14 +97,16 @@ def _panel(ax: Axes, run: Run, curves: Sequence[_Curve], title: str, theme: Them
 
 def _draw(ax: Axes, rows: Sequence[SetRow], curve: _Curve, theme: Theme) -> set[float]:
     """One line with the band of its deviations; returns the radii it has."""
-    found = [(r.eps, r.mean(curve.column), r.std(curve.column)) for r in rows]
-    known = [(eps, mean, std) for eps, mean, std in found if eps is not None and mean is not None]
-    if not known:
+    points = [(r.eps, r.mean(curve.column), r.std(curve.column)) for r in rows]
+    complete = [
+        (eps, mean, std) for eps, mean, std in points if eps is not None and mean is not None
+    ]
+    if not complete:
         return set()
-    x = np.array([eps for eps, _, _ in known])
-    y = np.array([mean for _, mean, _ in known])
-    spread = np.array([np.nan if std is None else std for _, _, std in known])
-    alone = len(known) == 1
+    x = np.array([eps for eps, _, _ in complete])
+    y = np.array([mean for _, mean, _ in complete])
+    spread = np.array([np.nan if std is None else std for _, _, std in complete])
+    alone = len(complete) == 1
     ax.plot(
         x,
         y,
@@ -130,7 +132,7 @@ def _draw(ax: Axes, rows: Sequence[SetRow], curve: _Curve, theme: Theme) -> set[
 
 
 def _ticks(ax: Axes, radii: Sequence[float], norm: str) -> None:
-    """A tick at every radius that was tried, as long as they are few."""
+    """Ticks at the radii, or at some of them if there are many."""
     if not radii:
         return
     margin = 0.06 * (radii[-1] - radii[0]) or 0.5 * radii[0]

@@ -33,12 +33,12 @@ def accuracy_curves(curves: Mapping[str, AccuracyCurve], theme: Theme = LIGHT) -
     return figure
 
 
-def distance_histograms(found: Mapping[str, Distances], theme: Theme = LIGHT) -> Figure:
+def distance_histograms(results: Mapping[str, Distances], theme: Theme = LIGHT) -> Figure:
     """How far the nearest successes are, one histogram a name over the same distances."""
-    check_some(found)
-    figure = new_figure(6.2, 0.9 + 2.1 * len(found), theme)
-    axes = axes_of(figure, len(found), 1, sharex=True, squeeze=False)[:, 0]
-    draw_distances(list(axes), found, theme)
+    check_some(results)
+    figure = new_figure(6.2, 0.9 + 2.1 * len(results), theme)
+    axes = axes_of(figure, len(results), 1, sharex=True, squeeze=False)[:, 0]
+    draw_distances(list(axes), results, theme)
     return figure
 
 
@@ -52,17 +52,17 @@ def loss_curves(curves: Mapping[str, LossCurve], theme: Theme = LIGHT) -> Figure
     return figure
 
 
-def nearest_sheet(found: Mapping[str, Distances], theme: Theme = LIGHT) -> Figure:
+def nearest_sheet(results: Mapping[str, Distances], theme: Theme = LIGHT) -> Figure:
     """Minimum-norm attacks: robust accuracy against ε beside the distances it comes from."""
-    check_some(found)
-    figure = new_figure(11.0, max(4.6, 0.9 + 1.9 * len(found)), theme)
-    rows = [["accuracy", f"distance {i}"] for i in range(len(found))]
+    check_some(results)
+    figure = new_figure(11.0, max(4.6, 0.9 + 1.9 * len(results)), theme)
+    rows = [["accuracy", f"distance {i}"] for i in range(len(results))]
     axes = mosaic_of(figure, rows)
     left, right = axes["accuracy"], [axes[row[1]] for row in rows]
     _share(right)
-    curves = {name: each.curve() for name, each in found.items()}
+    curves = {name: each.curve() for name, each in results.items()}
     lines = draw_accuracy(left, curves, theme, pad=SUBTITLE_PAD)
-    draw_distances(right, found, theme)
+    draw_distances(right, results, theme)
     label_lines(left, lines, theme)
     return figure
 

@@ -1,4 +1,4 @@
-"""Loss against steps, and when images succeed."""
+"""Loss and success rate against steps."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from notbugs.judge import LossCurve, LossRun
 from notbugs.report.figures.radius import inks, title
 from notbugs.report.figures.style import LABEL, Theme, percent_axis, plain_axes
-from notbugs.report.words import norm_name
+from notbugs.report.formatting import norm_name
 
 MOST_NAMED = 4
-"""Tries of one attack that are named in a picture; of more, the first and the last."""
+"""Restarts of one attack that are labelled; of more, the first and the last."""
 
 
 def draw_losses(

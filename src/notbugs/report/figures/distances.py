@@ -17,23 +17,23 @@ Points = npt.NDArray[Any]
 
 BINS = 32
 SUBTITLE_PAD = 24
-"""Points between a title and its axes where a line of text stands between them."""
+"""Points between a title and its axes with a line of text between them."""
 
 
-def draw_distances(axes: Sequence[Axes], found: Mapping[str, Distances], theme: Theme) -> None:
+def draw_distances(axes: Sequence[Axes], results: Mapping[str, Distances], theme: Theme) -> None:
     """Draws one histogram on each of the given axes, all over the same bins."""
-    finite = [d for each in found.values() for d in each.ordered.tolist() if math.isfinite(d)]
-    edges = _edges(norm_of(found), max(finite, default=1.0) or 1.0)
-    pens = inks(len(found), theme)
-    for ax, each, (color, _) in zip(axes, found.values(), pens, strict=True):
+    finite = [d for each in results.values() for d in each.ordered.tolist() if math.isfinite(d)]
+    edges = _edges(norm_of(results), max(finite, default=1.0) or 1.0)
+    pens = inks(len(results), theme)
+    for ax, each, (color, _) in zip(axes, results.values(), pens, strict=True):
         _histogram(ax, each, edges, color, theme)
-        title(ax, " ", theme)  # room for the line of text
+        title(ax, " ", theme)  # space for the line of text
     title(axes[0], "How far the nearest success is", theme, SUBTITLE_PAD)
-    infinite = _infinite_place(edges) if any(each.unbroken for each in found.values()) else None
+    infinite = _infinite_place(edges) if any(each.unbroken for each in results.values()) else None
     axes[-1].set_xlim(0, (infinite or edges[-1]) + 1.6 * (edges[1] - edges[0]))
     note = "images that were right when clean" + ("; ∞: never broken" if infinite else "")
-    radius_axis(axes[-1], norm_of(found), "distance", note, theme, infinite)
-    for ax, (name, each) in zip(axes, found.items(), strict=True):
+    radius_axis(axes[-1], norm_of(results), "distance", note, theme, infinite)
+    for ax, (name, each) in zip(axes, results.items(), strict=True):
         _subtitle(ax, name, each, theme)
 
 
@@ -80,7 +80,7 @@ def _histogram(ax: Axes, each: Distances, edges: Points, color: str, theme: Them
 
 
 def _subtitle(ax: Axes, name: str, each: Distances, theme: Theme) -> None:
-    """Which attack this is and how many images are meant; a long name gives way."""
+    """Writes the attack's name, shortened to fit, and the number of images."""
     right = int(each.right.sum())
     words = f": {right:,} images" + (f", {each.n - right:,} wrong already" * (each.n > right))
     if each.unbroken:
@@ -89,9 +89,9 @@ def _subtitle(ax: Axes, name: str, each: Distances, theme: Theme) -> None:
         words += " (no median)"
     figure: Any = ax.figure
     figure.draw_without_rendering()
-    room = 0.95 * ax.get_window_extent().width / figure.dpi
-    shown, _ = fitted(name, max(0.5, room - width_of(words, SMALL)), SMALL, smallest=SMALL)
-    made = ax.annotate(
+    width = 0.95 * ax.get_window_extent().width / figure.dpi
+    shown, _ = fitted(name, max(0.5, width - width_of(words, SMALL)), SMALL, smallest=SMALL)
+    annotation = ax.annotate(
         shown + words,
         (0, 1),
         xycoords="axes fraction",
@@ -101,9 +101,9 @@ def _subtitle(ax: Axes, name: str, each: Distances, theme: Theme) -> None:
         color=theme.faint,
         parse_math=False,
     )
-    made.set_in_layout(False)
+    annotation.set_in_layout(False)
 
 
 def _infinite_place(edges: Points) -> float:
-    """Where on the axis of distances the bar of those that were never broken stands."""
+    """The position of the bar for images that were never broken."""
     return float(edges[-1] + 2.2 * (edges[1] - edges[0]))

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from notbugs.report.figures.sheet import Sheet, sheet
 from notbugs.report.figures.style import LABEL, LIGHT, SMALL, TINY, Theme, new_figure
+from notbugs.report.formatting import eps_text, math_name, short_text
 from notbugs.report.reading import Run
-from notbugs.report.words import eps_text, math_name, short_text
 
 SHOWN = ("D", "D_R", "D_NR", "D_rand", "D_det", "D_other")
 MOST = 8

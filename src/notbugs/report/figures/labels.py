@@ -1,4 +1,4 @@
-"""Names beside the lines themselves, where there is room for them."""
+"""Labels lines of a plot directly, where there is space for the names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,9 +54,9 @@ def label_lines(ax: Axes, names: Sequence[tuple[Line2D, str]], theme: Theme) -> 
     figure: Any = ax.figure
     figure.draw_without_rendering()
     scale = 72 / figure.dpi
-    whole = ax.get_window_extent()
-    room = _Box(
-        *(scale * float(v) for v in (whole.x0 + 2, whole.y0 + 2, whole.x1 - 2, whole.y1 - 2))
+    extent = ax.get_window_extent()
+    frame = _Box(
+        *(scale * float(v) for v in (extent.x0 + 2, extent.y0 + 2, extent.x1 - 2, extent.y1 - 2))
     )
     drawn = [line for line in ax.get_lines() if str(line.get_gid() or "").startswith("line:")]
     paths = {line: _dense(scale * ax.transData.transform(line.get_xydata())) for line in drawn}
@@ -64,7 +64,7 @@ def label_lines(ax: Axes, names: Sequence[tuple[Line2D, str]], theme: Theme) -> 
     for line, text in names:
         others = [path for other, path in paths.items() if other is not line]
         rest = np.concatenate(others) if others else np.empty((0, 2))
-        box = _best(paths[line], rest, printable(text), room, taken)
+        box = _best(paths[line], rest, printable(text), frame, taken)
         taken.append(box)
         _write(ax, box, scale, text, str(line.get_color()), theme)
 
@@ -72,7 +72,7 @@ def label_lines(ax: Axes, names: Sequence[tuple[Line2D, str]], theme: Theme) -> 
 def _write(ax: Axes, box: _Box, scale: float, text: str, color: str, theme: Theme) -> None:
     middle = ((box.x0 + box.x1) / 2 / scale, (box.y0 + box.y1) / 2 / scale)
     x, y = ax.transAxes.inverted().transform(middle)
-    made = ax.text(
+    label = ax.text(
         x,
         y,
         printable(text),
@@ -86,8 +86,8 @@ def _write(ax: Axes, box: _Box, scale: float, text: str, color: str, theme: Them
         parse_math=False,
         path_effects=[withStroke(linewidth=2.5, foreground=theme.paper)],
     )
-    made.set_in_layout(False)
-    made.set_gid("name")
+    label.set_in_layout(False)
+    label.set_gid("name")
 
 
 def _dense(path: Points, apart: float = 2.0) -> Points:
@@ -96,21 +96,21 @@ def _dense(path: Points, apart: float = 2.0) -> Points:
     if len(path) < 2:
         return path
     lengths = np.concatenate([[0.0], np.hypot(*np.diff(path, axis=0).T).cumsum()])
-    at = np.linspace(0, lengths[-1], max(2, int(lengths[-1] / apart)))
-    return np.stack([np.interp(at, lengths, path[:, i]) for i in (0, 1)], axis=1)
+    positions = np.linspace(0, lengths[-1], max(2, int(lengths[-1] / apart)))
+    return np.stack([np.interp(positions, lengths, path[:, i]) for i in (0, 1)], axis=1)
 
 
-def _best(own: Points, rest: Points, text: str, room: _Box, taken: Sequence[_Box]) -> _Box:
-    """Of many places along the line the one that hides least."""
+def _best(own: Points, rest: Points, text: str, frame: _Box, taken: Sequence[_Box]) -> _Box:
+    """The place along the line where the name covers least."""
     width, height = 72 * width_of(text, SMALL, bold=True) + 2, 1.15 * SMALL
-    best, least = _Box(room.x0, room.y0, room.x0 + width, room.y0 + height), float("inf")
+    best, least = _Box(frame.x0, frame.y0, frame.x0 + width, frame.y0 + height), float("inf")
     for i in range(0, len(own), 3):
         for right, up in SIDES:
             x = float(own[i, 0]) + right * (GAP + width / 2)
             y = float(own[i, 1]) + up * (GAP + height / 2)
             box = _Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
             cost = 10.0 * (box.holds(own, CLEAR) + box.holds(rest, CLEAR)) + box.holds(rest, NEAR)
-            cost += 1e4 * sum(box.meets(other) for other in taken) + 1e6 * (not box.within(room))
+            cost += 1e4 * sum(box.meets(other) for other in taken) + 1e6 * (not box.within(frame))
             cost += abs(i / len(own) - 0.4)  # of equal places, one well along the line
             if cost < least:
                 best, least = box, cost

@@ -1,4 +1,4 @@
-"""What pictures over a radius share: inks, titles, and an axis in the unit people use."""
+"""Shared by plots over a radius: colours, titles, and an axis in common units."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from notbugs.core.errors import bad_value
 from notbugs.judge import AccuracyCurve, Distances
 from notbugs.report.figures.style import LABEL, TITLE, Theme
-from notbugs.report.words import norm_name
+from notbugs.report.formatting import norm_name
 
 
 def inks(count: int, theme: Theme) -> list[tuple[str, Any]]:
@@ -21,7 +21,7 @@ def inks(count: int, theme: Theme) -> list[tuple[str, Any]]:
 
 
 def check_some(results: Mapping[str, object]) -> None:
-    """Refuses a picture of nothing."""
+    """Refuses empty results."""
     if not results:
         raise bad_value("results", "hold at least one result", "none")
 
@@ -33,8 +33,8 @@ def norm_of(results: Mapping[str, AccuracyCurve] | Mapping[str, Distances]) -> s
     """
     norms = {each.norm for each in results.values()}
     if len(norms) != 1:
-        given = ", ".join(sorted(norms))
-        raise bad_value("results", "be of one norm", given, "Draw a picture for each norm.")
+        listed = ", ".join(sorted(norms))
+        raise bad_value("results", "be of one norm", listed, "Draw a picture for each norm.")
     return norms.pop()
 
 
@@ -44,7 +44,7 @@ def title(ax: Axes, text: str, theme: Theme, pad: float = 8) -> None:
 
 
 def radius_text(norm: str, radius: float) -> str:
-    """A measured radius in that unit, to three digits."""
+    """A measured radius in the axis's unit, to three digits."""
     return f"{255 * radius:.3g}/255" if norm == "linf" else f"{radius:.3g}"
 
 
@@ -56,9 +56,9 @@ def radius_axis(
     theme: Theme,
     infinite: float | None = None,
 ) -> None:
-    """Round ticks in the unit that people use: 255ths for Linf, pixels for L0.
+    """Labels the axis in common units: 255ths for Linf, pixels for L0.
 
-    `infinite` is where the tick of those never broken stands, if there are any.
+    `infinite`: the position of the tick for images that were never broken, if any.
     """
     unit = {"linf": "255ths of [0, 1]", "l0": "pixels"}.get(norm, "pixel units of [0, 1]")
     scale = 255 if norm == "linf" else 1

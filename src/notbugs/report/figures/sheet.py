@@ -1,4 +1,4 @@
-"""A sheet of pictures and words placed by the inch: many images in one quick Axes."""
+"""A sheet of pictures and text placed in inches: many images in one Axes, for speed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ class Sheet:
         self._draw(values, x, y, side, cmap="RdBu_r", vmin=-limit, vmax=limit)
 
     def text(self, x: float, y: float, text: str, *, size: float, color: str, **style: Any) -> None:
-        """Text of ours, at its baseline's left end unless `style` says otherwise."""
+        """Writes trusted text, by default from its baseline's left end."""
         self.ax.text(x, y, text, fontsize=size, color=color, **style)
 
     def caption(
@@ -52,7 +52,7 @@ class Sheet:
         size: float = LABEL,
         bold: bool = False,
     ) -> None:
-        """A user's words centred at x, made to fit a width in inches, and never typeset as math."""
+        """Writes untrusted text centred at x, fitted to a width in inches, never as math."""
         words, size = fitted(text, width, size, bold=bold)
         weight = "bold" if bold else "normal"
         self.text(

@@ -1,4 +1,4 @@
-"""One look for all figures: inks, a colour-blind-safe palette, sizes, and text that fits."""
+"""The style of all figures: a colour-blind-safe palette, sizes, and fitted text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ def new_figure(width: float, height: float, theme: Theme) -> Figure:
 
 
 def axes_of(figure: Figure, rows: int, columns: int, *, left: float = 0.0, **grid: Any) -> Any:
-    """A grid of axes that make room for their words, right of a share `left` of the figure."""
+    """A grid of axes with constrained layout, right of a share `left` of the figure."""
     _make_room(figure, left)
     return figure.subplots(rows, columns, **grid)
 
@@ -87,8 +87,10 @@ def _make_room(figure: Figure, left: float) -> None:
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as a PNG file, the same bytes for the same figure."""
     buffer = BytesIO()
-    told = {"Software": SOFTWARE}
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata=told)
+    metadata = {"Software": SOFTWARE}
+    figure.savefig(
+        buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata=metadata
+    )
     return buffer.getvalue()
 
 
@@ -104,14 +106,14 @@ def plain_axes(ax: Axes, theme: Theme) -> None:
 
 
 def percent_axis(ax: Axes, theme: Theme, label: str) -> None:
-    """A vertical axis from 0 to 100 percent with room for numbers above."""
+    """A vertical axis from 0 to 100 percent with space for numbers above."""
     ax.set_ylim(0, 108)
     ax.set_yticks(range(0, 101, 20))
     ax.set_ylabel(label, color=theme.ink, fontsize=LABEL)
 
 
 def chance_line(ax: Axes, chance: float, theme: Theme) -> None:
-    """A dotted line where guessing stands."""
+    """A dotted line at the accuracy of guessing."""
     ax.axhline(
         chance,
         color=theme.faint,
@@ -124,7 +126,7 @@ def chance_line(ax: Axes, chance: float, theme: Theme) -> None:
 
 def legend(ax: Axes, theme: Theme, **place: Any) -> None:
     """A frameless legend in the figure's ink."""
-    made = ax.legend(
+    drawn = ax.legend(
         frameon=False,
         fontsize=SMALL,
         labelcolor=theme.ink,
@@ -132,7 +134,7 @@ def legend(ax: Axes, theme: Theme, **place: Any) -> None:
         columnspacing=1.4,
         **place,
     )
-    made.set_gid("legend")
+    drawn.set_gid("legend")
 
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:

@@ -1,4 +1,4 @@
-"""How a training went: loss, and what was watched on held-out images."""
+"""The curves of a training: loss, and accuracy on held-out images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ WATCHED = {
 
 
 def training_sheet(history: Sequence[Mapping[str, float]], theme: Theme = LIGHT) -> Figure:
-    """The loss of each epoch; beside it, where it was watched, accuracy in percent."""
+    """The loss of each epoch and, where it was measured, accuracy in percent."""
     if not history:
         raise bad_value("history", "hold at least one epoch", "none")
     watched = {
@@ -40,7 +40,7 @@ def training_sheet(history: Sequence[Mapping[str, float]], theme: Theme = LIGHT)
         percent_axis(axes[1], theme, "accuracy (%)")
         lines = _drawn(axes[1], watched, theme)
         title(axes[1], "Accuracy", theme)
-        axes[1].set_xlim(axes[0].get_xlim())  # also where it was watched from later on
+        axes[1].set_xlim(axes[0].get_xlim())  # also where it was measured from a later epoch on
         label_lines(axes[1], lines, theme)
     return figure
 

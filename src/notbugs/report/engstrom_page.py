@@ -1,4 +1,4 @@
-"""The page of a run of the experiment on representations."""
+"""The page of a run of engstrom2019, the experiment on representations."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from notbugs.experiments.engstrom.outcome import RESULTS, SAMPLES
-from notbugs.experiments.engstrom.settings import looks_for
+from notbugs.experiments.engstrom.settings import engstrom_config
 from notbugs.report import content, figures
-from notbugs.report.command import Reproduction, looks_reproduction
+from notbugs.report.command import Reproduction, engstrom_reproduction
 from notbugs.report.figures import DARK, LIGHT, Theme
-from notbugs.report.figures import looks as drawings
+from notbugs.report.figures import picture_rows as drawings
+from notbugs.report.formatting import any_number, verdict
 from notbugs.report.reading import Arrays, checked, read_samples
 from notbugs.report.rendering import embedded, template, write_page
-from notbugs.report.schemas import LooksResult
-from notbugs.report.words import any_number, verdict
+from notbugs.report.schemas import EngstromResult
 
 EXPERIMENT = "engstrom2019"
 HEADS = {
@@ -56,7 +56,7 @@ SKIPPED = ("distance_before",)
 
 @dataclass(frozen=True)
 class Part:
-    """A section of the page: words, figures with captions, names of tables with help."""
+    """A section of the page: text, figures with captions, tables with explanations."""
 
     title: str
     text: str
@@ -72,7 +72,7 @@ PARTS = (
         "sees. It begins at noise, or at an image of another class.",
         {
             "inversion": (
-                "Targets, and what each model cannot tell from them.",
+                "Targets, and images that each model cannot distinguish from them.",
                 "Where the found image still looks like its start, the representation does not "
                 "fix what a person sees.",
             )
@@ -98,7 +98,7 @@ PARTS = (
         "beside the plain mixture of their pixels.",
         {
             "paths": (
-                "Ways between two images.",
+                "Interpolations between two images.",
                 "Mixed pixels show two ghosts at once.",
             )
         },
@@ -113,13 +113,13 @@ PARTS = (
     ),
     Part(
         "Visualisation, and whether it needs a prior",
-        "From noise, pixels are changed until a class is as likely as can be: without any prior, "
-        "and with six that favour natural images. The weight of a prior is the one of four at "
-        "which the third model and the neighbours recognise the most, chosen for each model by "
-        "itself.",
+        "From noise, pixels are changed to make a class as likely as possible: without any prior, "
+        "and with six that favour natural images. The weight of a prior is the one of six at "
+        "which the third model and the neighbours recognise the most, chosen for each model "
+        "separately.",
         {
             "visualisations": (
-                "What makes each class most likely.",
+                "Images that maximise the logit of each class.",
                 "One column a class.",
             ),
             "units": (
@@ -194,13 +194,13 @@ PARTS = (
 )
 
 
-def write_looks(folder: Path) -> Path:
+def write_engstrom_report(folder: Path) -> Path:
     """Writes `folder/report.html` and `folder/figures/*.png` from the run's results.
 
     **Raises** DataError where the folder holds no results of this experiment; StoreError where it
     cannot be written.
     """
-    result = checked(LooksResult, folder / RESULTS)
+    result = checked(EngstromResult, folder / RESULTS)
     pictures = read_samples(folder / SAMPLES)
     light = _draw(result, pictures, LIGHT)
     return write_page(folder, render(result, light, _draw(result, pictures, DARK)), light)
@@ -210,7 +210,7 @@ def render(result: Mapping[str, Any], light: Mapping[str, bytes], dark: Mapping[
     """The page as text, with the pictures of both colour schemes inside."""
     conditions = result["conditions"]
     config = conditions["config"]
-    return template("looks.html.j2").render(
+    return template("engstrom.html.j2").render(
         title=result["dataset"],
         claims=[claim(c) for c in result["claims"]],
         counts=content.counts(result["claims"]),
@@ -274,11 +274,11 @@ def _part(part: Part, tables: Mapping[str, Any]) -> dict[str, Any]:
 
 def _draw(result: Mapping[str, Any], pictures: Arrays, theme: Theme) -> dict[str, bytes]:
     classes = result["conditions"]["classes"]
-    found: dict[str, bytes] = {}
+    images: dict[str, bytes] = {}
     for name, draw in drawings.DRAWN.items():
         more = {"classes": classes} if name == "pushes" else {}
-        found[name] = figures.png(draw(pictures, theme, **more), 110)
-    return found
+        images[name] = figures.png(draw(pictures, theme, **more), 110)
+    return images
 
 
 def _conditions(result: Mapping[str, Any]) -> dict[str, str]:
@@ -301,6 +301,6 @@ def _conditions(result: Mapping[str, Any]) -> dict[str, str]:
 
 def _again(config: Mapping[str, Any]) -> Reproduction:
     usual = json.loads(
-        json.dumps(asdict(looks_for(config["models"]["data"], config["models"]["preset"])))
+        json.dumps(asdict(engstrom_config(config["models"]["data"], config["models"]["preset"])))
     )
-    return looks_reproduction(EXPERIMENT, config, usual)
+    return engstrom_reproduction(EXPERIMENT, config, usual)

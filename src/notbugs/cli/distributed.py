@@ -1,4 +1,4 @@
-"""One command run by several processes, as `torchrun` and `accelerate launch` start them."""
+"""Runs a command in several processes that `torchrun` or `accelerate launch` started."""
 
 import os
 from collections.abc import Generator
@@ -10,27 +10,26 @@ import torch.distributed as dist
 
 from notbugs.core.errors import DataError, bad_value
 
-PATIENCE = timedelta(hours=2)
-"""How long processes wait for one that works alone before the job is given up."""
+TIMEOUT = timedelta(hours=2)
+"""How long processes wait for one that works alone before the job fails."""
 
 
-def started() -> int:
-    """How many processes the launcher has started."""
+def launched_processes() -> int:
+    """The number of processes that the launcher started."""
     given = os.environ.get("WORLD_SIZE", "1")
     return int(given) if given.isdigit() and "RANK" in os.environ else 1
 
 
 @contextmanager
-def joined(command: str, *, shares: bool, device: str) -> Generator[None, None, None]:
-    """Lets the processes of a job know of each other while the block runs.
+def process_group(command: str, *, shares: bool, device: str) -> Generator[None, None, None]:
+    """Initialises torch's process group for the block, if there are several processes.
 
-    - `shares`: whether the command knows how to share its work
-    - `device`: "cpu" lets them talk by gloo; else each takes a GPU of its own, where there
-      are any
+    - `shares`: whether the command can share its work
+    - `device`: "cpu" uses gloo; else each process takes its own GPU, if there are any
 
     **Raises** ValueError for a command that cannot share; DataError without Accelerate.
     """
-    several = started()
+    several = launched_processes()
     if several == 1:
         yield
         return
@@ -45,12 +44,12 @@ def joined(command: str, *, shares: bool, device: str) -> Generator[None, None, 
         from accelerate import PartialState
     except ImportError as error:
         raise DataError(
-            "Several processes need a package that is not here. Try: pip install accelerate"
+            "Several processes need a package that is not installed. Try: pip install accelerate"
         ) from error
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     # Sets and results travel by the CPU, gradients by the GPU.
     backend = None if on_cpu else "cpu:gloo,cuda:nccl"
-    PartialState(cpu=on_cpu, backend=backend, timeout=PATIENCE)
+    PartialState(cpu=on_cpu, backend=backend, timeout=TIMEOUT)
     yield
-    dist.barrier()  # none hangs up while another still talks
+    dist.barrier()  # no process leaves while another still communicates
     dist.destroy_process_group()

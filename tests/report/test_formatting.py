@@ -1,8 +1,7 @@
 import pytest
 
 from notbugs.report import terminal
-from notbugs.report.reading import set_row
-from notbugs.report.words import (
+from notbugs.report.formatting import (
     cell,
     duration,
     eps_text,
@@ -11,6 +10,7 @@ from notbugs.report.words import (
     verdict,
     with_spread,
 )
+from notbugs.report.reading import set_row
 
 
 @pytest.mark.parametrize(

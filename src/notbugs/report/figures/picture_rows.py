@@ -1,4 +1,4 @@
-"""What the standard and the robust model see, side by side: rows of pictures with names."""
+"""Rows of pictures with names, and the figures of engstrom2019 that use them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,15 +29,15 @@ NAME, SIDE, GAP, LINE = 1.75, 0.78, 0.07, 0.26
 WORD, MOST_WIDTH = 0.17, 14.0
 """Inches: a line of captions; the widest that a head makes a figure; a longer one is cut."""
 PLAIN: Mapping[str, Any] = {"parse_math": False}
-"""For what users name: never typeset."""
+"""Options for text by users, which is never typeset as math."""
 MOST = 10
 
 
 @dataclass(frozen=True)
 class PictureRow:
-    """A row of pictures [k, c, h, w] (None: a free place) with its name; `head` stands above.
+    """A row of pictures [k, c, h, w] (None: empty) with its name and `head` above it.
 
-    `captions`, one a picture where there are any, stand between both.
+    `captions`, if given one per picture, are written between head and pictures.
     """
 
     name: str
@@ -77,7 +77,7 @@ def rows_of_pictures(rows: Sequence[PictureRow], theme: Theme = LIGHT) -> Figure
 
 
 def inversion(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
-    """Targets, and for each start what both models cannot tell from them."""
+    """Target images, and the inversions of both models from each start."""
     rows = [PictureRow("target", _of(pictures, "inversion/targets"))]
     for start in ("noise", "another image"):
         key = f"inversion/inverted/{start}"
@@ -87,7 +87,7 @@ def inversion(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
 
 
 def paths(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
-    """Ways between images: by pixels, and through each representation."""
+    """Interpolations between images: of pixels, and through each representation."""
     rows: list[PictureRow] = []
     for i in range(len(pictures["interpolation/path/pixels"])):
         for name, label in (
@@ -101,7 +101,7 @@ def paths(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
 
 
 def visualisations(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
-    """What makes each class most likely, for both models, with each prior."""
+    """Visualisations of each class for both models with each prior."""
     variants = [k.rsplit("/", 1)[1] for k in pictures if k.startswith("visualisation/seen/robust/")]
     rows: list[PictureRow] = []
     for variant in sorted(variants, key=lambda v: (v != "no prior", v)):
@@ -113,7 +113,7 @@ def visualisations(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
 
 
 def units(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
-    """Coordinates of the embedding: what was made for them, and real images beside."""
+    """Coordinates of the embedding: their visualisations and the most activating images."""
     rows: list[PictureRow] = []
     for model in MODELS:
         key = f"visualisation/units/{model}"
@@ -126,7 +126,7 @@ def units(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
 
 
 def pushes(pictures: Arrays, theme: Theme = LIGHT, classes: Sequence[str] = ()) -> Figure:
-    """Images with each class's best coordinate taken away and added."""
+    """Images with each class's most predictive coordinate lowered and raised."""
     keys = [k for k in pictures if k.startswith("manipulation/pushed/standard/")]
     rows: list[PictureRow] = []
     for key in sorted(keys, key=lambda k: int(k.rsplit("/", 1)[1])):
@@ -139,7 +139,7 @@ def pushes(pictures: Arrays, theme: Theme = LIGHT, classes: Sequence[str] = ()) 
 
 
 def artefacts(pictures: Arrays, theme: Theme = LIGHT) -> Figure:
-    """Patterns of high frequency that classes like; gradients and generated images."""
+    """High-frequency patterns that activate classes; gradients and generated images."""
     rows: list[PictureRow] = []
     for model in MODELS:
         images = _of(pictures, f"artefacts/pattern/{model}")
@@ -179,7 +179,7 @@ def _of(pictures: Arrays, key: str) -> list[Array]:
 
 
 def _gradient(image: Array) -> Array:
-    """A gradient around grey, three of its spreads to black and white."""
+    """A gradient around grey, scaled so that black and white are 3 standard deviations."""
     return np.clip(0.5 + image / 6, 0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Models for a dataset, trained in a folder: for the experiments and for the command alike."""
+"""Builds and trains models in a folder, for the experiments and for `notbugs train`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from notbugs.training import Recipe, Trained, train
 def new_model(
     architecture: str, options: Mapping[str, Any], data: ImageData, seed: int
 ) -> Classifier:
-    """An untrained model for images like `data`, normalised by their mean and deviation.
+    """An untrained model for images like `data`, with normalisation by its mean and deviation.
 
     - `architecture`: a built-in one, or `USER`: a module that the `options` "spec" and "embedding"
       name
@@ -46,7 +46,7 @@ def train_in(
 
     - `metadata`: saved with the weights, beside the history
     - `on_end`: called with the whole history before the model is saved
-    - `settings`: the other arguments of `train`, which also says what is raised
+    - `settings`: the other arguments of `train`; see there for the errors raised
     """
     path = folder / CHECKPOINT
     done = train(model, data, recipe, checkpoint_path=path, **settings)

@@ -1,4 +1,4 @@
-"""One command's attack on all images, batch by batch, and what it found."""
+"""Runs the attack of `notbugs attack` on all images, batch by batch."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +19,8 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is attacked, and how."""
+class AttackRun:
+    """An attack, the model and the images."""
 
     attack: AbstractAttack
     threat: Threat
@@ -29,28 +29,28 @@ class Work:
     targets: Tensor | None
     seed: int
 
-    def done(self, progress: Any, *, traced: bool) -> "Found":
-        """Attacks every image; a traced attack works on the model itself, not a stand-in."""
+    def attack_all(self, progress: Any, *, traced: bool) -> "AttackOutcome":
+        """Attacks every image; a traced attack uses the model itself, not a stand-in."""
         device = self.model.device
         keys = random.row_keys(len(self.data), self.seed, "attack")
         parts: list[AttackResult] = []
         traces: list[Trace] = []
         for index in torch.arange(len(self.data)).split(BATCH):
             x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
-            aims = None if self.targets is None else self.targets[index].to(device)
-            trace, at = Trace() if traced else None, keys[index]
+            targets = None if self.targets is None else self.targets[index].to(device)
+            trace, row_keys = Trace() if traced else None, keys[index]
             options: dict[str, Any] = {"fast": not traced, "observe": trace}
-            parts.append(self.attack(self.model, x, y, targets=aims, keys=at, **options))
+            parts.append(self.attack(self.model, x, y, targets=targets, keys=row_keys, **options))
             traces += [trace] if trace is not None else []
             progress((int(index[-1]) + 1) / len(self.data))
-        return Found(self, parts, traces)
+        return AttackOutcome(self, parts, traces)
 
 
 @dataclass(frozen=True)
-class Found:
+class AttackOutcome:
     """The results of all batches."""
 
-    work: Work
+    run: AttackRun
     parts: list[AttackResult]
     traces: list[Trace]
 
@@ -71,18 +71,18 @@ class Found:
         return torch.cat([part.distance.cpu() for part in self.parts])
 
     @property
-    def fallen(self) -> Tensor:
-        """Images that were right and on which the attack succeeded: distances are theirs."""
+    def broken(self) -> Tensor:
+        """Correctly classified images on which the attack succeeded; [n] mask."""
         return self.success & ~self.wrong
 
     @property
     def mean_distance(self) -> float | None:
-        """Over the fallen; None where there are none."""
-        return float(self.distance[self.fallen].mean()) if bool(self.fallen.any()) else None
+        """The mean distance of the broken images; None where there are none."""
+        return float(self.distance[self.broken].mean()) if bool(self.broken.any()) else None
 
     @property
     def success_rate(self) -> float:
-        """Percent of all images."""
+        """The attack's success rate in percent of all images."""
         return percent(self.success)
 
     @property
@@ -90,7 +90,7 @@ class Found:
         return percent(self.wrong)
 
     def _unsettled(self) -> dict[str, float]:
-        """Percent of images neither broken nor standing, where there are any."""
+        """Percent of images that are neither broken nor robust, where there are any."""
         shares = {
             name: percent(torch.cat([getattr(part, name).cpu() for part in self.parts]))
             for name in ("within_rounding", "non_finite")
@@ -99,18 +99,18 @@ class Found:
 
     @cached_property
     def rounded(self) -> Rounded:
-        work = self.work
-        y = work.data.labels.cpu()
-        targets = None if work.targets is None else work.targets.cpu()
-        x = work.data.pixels().cpu()
-        return to_8_bit(work.attack, work.model, x, self.x_adv, y, targets=targets)
+        run = self.run
+        y = run.data.labels.cpu()
+        targets = None if run.targets is None else run.targets.cpu()
+        x = run.data.pixels().cpu()
+        return to_8_bit(run.attack, run.model, x, self.x_adv, y, targets=targets)
 
     def as_json(self) -> dict[str, Any]:
         """The rates as plain numbers, percent from 0 to 100."""
         n = len(self.success)
         return {
-            "attack": self.work.attack.name,
-            "threat": str(self.work.threat),
+            "attack": self.run.attack.name,
+            "threat": str(self.run.threat),
             "n": n,
             "attack_success_rate": self.success_rate,
             "attack_success_rate_ci95": list(wilson(int(self.success.sum()), n)),
@@ -118,5 +118,5 @@ class Found:
             **self._unsettled(),
             "mean_distance": self.mean_distance,
             "forwards_per_image": sum(part.forwards for part in self.parts) / n,
-            "seed": self.work.seed,
+            "seed": self.run.seed,
         }

@@ -1,4 +1,4 @@
-"""What the report calls things: sets, radii, numbers, durations, verdicts."""
+"""Names and text formats of the report: sets, columns, numbers, durations, verdicts."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from notbugs.experiments.claims import FEWEST
 from notbugs.report.reading import CONTROL, SetRow
 
 NONE = "–"
-"""Stands where a number does not apply."""
+"""Shown where a number does not apply."""
 
 NORM_NAMES = {"l2": "L2", "linf": "L∞", "l1": "L1", "l0": "L0"}
 
@@ -43,7 +43,7 @@ LONG = {
 
 @dataclass(frozen=True)
 class Column:
-    """How a number of the table is headed, explained and printed."""
+    """The heading, explanation and unit of a column."""
 
     head: str
     help: str
@@ -87,7 +87,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim's outcome: a mark, words, and a name for styles."""
+    """A claim's outcome: a mark, text, and a name for styles."""
 
     mark: str
     words: str
@@ -95,23 +95,23 @@ class Verdict:
 
 
 OPEN = f"needs at least {FEWEST} seeds, and a clear difference"
-"""What an undecided claim lacks."""
+"""What an undecided claim needs."""
 
 
 def verdict(holds: bool | None, seeds: int) -> Verdict:
-    """The outcome in words; None where so many seeds leave it open."""
+    """The outcome as text; `holds` is None where the seeds do not decide it."""
     if holds is None:
         return Verdict(NONE, f"undecided at {seeds} seed{'s' * (seeds != 1)}", "open")
     return Verdict("✓", "holds", "yes") if holds else Verdict("✗", "does not hold", "no")
 
 
 def base_name(name: str) -> str:
-    """The set's own name, without the mark of a control."""
+    """The name of the set, without the prefix of a control."""
     return name.removeprefix(CONTROL)
 
 
 def math_name(name: str) -> str:
-    """A set's name as matplotlib typesets it; unknown names stay as they are."""
+    """A set's name in matplotlib's math syntax; unknown names stay as they are."""
     stem, _, index = base_name(name).partition("_")
     if stem != "D" or not all(c.isalnum() for c in index):
         return base_name(name).replace("$", r"\$")
@@ -119,12 +119,12 @@ def math_name(name: str) -> str:
 
 
 def short_text(name: str) -> str:
-    """A set in a few words; empty for one we do not know."""
+    """A short description of a set; empty for an unknown one."""
     return SHORT.get(base_name(name), "")
 
 
 def norm_name(norm: str) -> str:
-    """A norm as people write it: L2, L∞."""
+    """A norm's usual notation: L2, L∞."""
     return NORM_NAMES.get(norm, norm)
 
 
@@ -153,24 +153,24 @@ def any_number(value: float | None, std: float | None = None) -> str:
 
 
 def cell(row: SetRow, column: str) -> str:
-    """A row's number in a column, with its deviation; "≤" before a mere upper bound."""
+    """A row's number in a column, with its deviation; "≤" before an upper bound."""
     percent = column_of(column).percent
     text = with_spread(row.mean(column), row.std(column), percent=percent)
     return f"≤ {text}" if row.is_upper_bound(column) else text
 
 
 def column_of(column: str) -> Column:
-    """How a column is shown; one we do not know is shown under its own name."""
+    """The format of a column; an unknown one is shown under its own name."""
     return COLUMNS.get(column, Column(column, "", percent=False))
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: 8 s, 2 min 05 s, 1 h 10 min."""
+    """Seconds as readable text: 8 s, 2 min 05 s, 1 h 10 min."""
     if seconds is None:
         return NONE
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s" if whole else f"{seconds:.1f} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s" if rounded else f"{seconds:.1f} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"

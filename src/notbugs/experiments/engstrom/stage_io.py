@@ -1,4 +1,4 @@
-"""What each stage of the experiment on representations does in its worker."""
+"""Inputs and results of the stages that measure representations, and the training of priors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
 from notbugs.models.prior_files import load_prior, save_prior
 from notbugs.perception import lpips, ssim
-from notbugs.representations import inversion, quick_inversion
+from notbugs.representations import inversion, lbfgs_inversion
 from notbugs.store import StageContext
 from notbugs.training import train_denoiser, train_generator
 
@@ -27,14 +27,14 @@ NUMBERS = "numbers.json"
 PICTURES = "pictures.safetensors"
 PRIOR = "prior.safetensors"
 KINDS = ("standard", "robust")
-MOST_KNOWN = 4000
-"""Training images among which neighbours are looked for."""
+MOST_TRAINING_IMAGES = 4000
+"""The number of training images among which neighbours are searched."""
 
 Row = dict[str, Any]
 
 
-class Desk:
-    """What every look needs: both models, a judge that is neither, images, a place for results."""
+class StageIO:
+    """A measurement's inputs (both models, an independent judge, images) and its results."""
 
     def __init__(self, context: StageContext) -> None:
         """Loads the stage's inputs."""
@@ -52,22 +52,22 @@ class Desk:
 
     def denoiser(self) -> Denoiser:
         """The trained denoiser."""
-        found = load_prior(self.context.inputs["denoiser"] / PRIOR)
-        assert isinstance(found, Denoiser)
-        return found.to(self.device)
+        prior = load_prior(self.context.inputs["denoiser"] / PRIOR)
+        assert isinstance(prior, Denoiser)
+        return prior.to(self.device)
 
     def generator(self, name: str = "generator") -> ImageGenerator:
         """The trained generator of that name."""
-        found = load_prior(self.context.inputs[name] / PRIOR)
-        assert isinstance(found, ImageGenerator)
-        return found.to(self.device)
+        prior = load_prior(self.context.inputs[name] / PRIOR)
+        assert isinstance(prior, ImageGenerator)
+        return prior.to(self.device)
 
     def tests(self, count: int) -> tuple[Images, Labels]:
         """The first test images and their labels, on the models' device."""
         few = self.parts.test.select(slice(0, count))
         return few.pixels().to(self.device), few.labels.to(self.device)
 
-    def trained_on(self, count: int = MOST_KNOWN) -> tuple[Images, Labels]:
+    def trained_on(self, count: int = MOST_TRAINING_IMAGES) -> tuple[Images, Labels]:
         """Training images and labels, drawn at random, on the models' device."""
         if count not in self._known:
             train = self.parts.train
@@ -77,22 +77,22 @@ class Desk:
         return self._known[count]
 
     def solver(self) -> Solver:
-        """How representations are matched."""
+        """The solver that matches representations."""
         steps = self.config["inversion_steps"]
         if self.config["inversion_rule"] == "lbfgs":
-            return quick_inversion(steps)
+            return lbfgs_inversion(steps)
         return inversion(steps, self.config["inversion_step_size"])
 
-    def seen_as(self, images: Images) -> dict[str, Labels]:
-        """What the judge, and the neighbours among training images, take images for."""
-        known, labels = self.trained_on()
-        by_vote = neighbours(images, known, labels, classes=self.judge.classes)
+    def classes_seen(self, images: Images) -> dict[str, Labels]:
+        """The classes [n] that the judge, and a vote of training images, assign to images."""
+        train, labels = self.trained_on()
+        by_vote = neighbours(images, train, labels, classes=self.judge.classes)
         with frozen(self.judge), torch.no_grad():
-            said = torch.cat([predicted(self.judge.logits(part)) for part in images.split(256)])
-        return {"judge": said, "neighbours": by_vote}
+            judged = torch.cat([predicted(self.judge.logits(part)) for part in images.split(256)])
+        return {"judge": judged, "neighbours": by_vote}
 
     def close(self, x: Images, targets: Images) -> dict[str, Tensor]:
-        """How near images come to their targets: SSIM, LPIPS of the judge, L2; each [n]."""
+        """Similarity of images to their targets: SSIM, LPIPS on the judge, L2; each [n]."""
         with torch.no_grad():
             return {
                 "ssim": ssim(x, targets),
@@ -101,7 +101,7 @@ class Desk:
             }
 
     def add(self, table: str, row: str, numbers: Mapping[str, float | Tensor]) -> None:
-        """Notes a row's numbers, the means of tensors."""
+        """Adds a row to a table; tensors are averaged."""
         values = {k: float(v.mean()) if isinstance(v, Tensor) else v for k, v in numbers.items()}
         self.tables.setdefault(table, []).append({"row": row, **values})
 
@@ -118,7 +118,7 @@ class Desk:
 
 
 def train_prior(context: StageContext) -> None:
-    """A denoiser or a generator of the seed's training images."""
+    """Trains a denoiser or a generator on the seed's training images."""
     config, train = context.config, splits_of(context).train
     make = train_denoiser if config["role"] == "denoiser" else train_generator
     options = {} if config["role"] == "denoiser" else {"upsample": config["upsample"]}
