@@ -74,8 +74,8 @@ def outcome(name: str, case: Judged, is_honest: bool, images: int, quick: bool) 
     except ValueError as error:
         return Outcome(name, is_honest, images, 0, 0, None, (), str(error))
     fired = tuple(c["check"] for c in verdict.masking if c["verdict"] == "suspicious")
-    clean, robust = int(verdict.right.sum()), int(verdict.standing.sum())
-    found = None if is_honest else int((verdict.standing & ~broken(case, images)).sum())
+    clean, robust = int(verdict.right.sum()), int(verdict.robust.sum())
+    found = None if is_honest else int((verdict.robust & ~broken(case, images)).sum())
     seconds = time.time() - began
     return Outcome(name, is_honest, len(data), clean, robust, found, fired, "", seconds)
 

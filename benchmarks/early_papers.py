@@ -82,10 +82,10 @@ def goodfellow(
     recipes = {
         "plain": plain,
         # In 2014 nobody stopped where robust accuracy under PGD collapses.
-        "FGSM, alpha 0.5": replace(plain, adversary=FGSM, lesson=Mixed(), guard=False),
-        "noise of signs": replace(plain, adversary=Noise("linf:0.25"), lesson=Mixed()),
+        "FGSM, alpha 0.5": replace(plain, adversary=FGSM, objective=Mixed(), guard=False),
+        "noise of signs": replace(plain, adversary=Noise("linf:0.25"), objective=Mixed()),
         "uniform noise": replace(
-            plain, adversary=Noise("linf:0.25", kind="uniform"), lesson=Mixed()
+            plain, adversary=Noise("linf:0.25", kind="uniform"), objective=Mixed()
         ),
     }
     attacks: Attacks = {"FGSM": fgsm(Linf(), Linf(), EPS), "PGD-40": pgd(Linf(), EPS, steps=40)}
@@ -118,7 +118,7 @@ def distillation(
     # The loss is flatter by the temperature, so that steps of a hundredth teach nothing.
     recipe = replace(base(wanted), lr=3.0, warmup=0.3, weight_decay=0.0)
     teacher, student = (network(parts.train, wanted.seed + i) for i in (0, 1))
-    train(teacher, parts.train, replace(recipe, lesson=AtTemperature(TEMPERATURE)), seed=0)
+    train(teacher, parts.train, replace(recipe, objective=AtTemperature(TEMPERATURE)), seed=0)
     distil(teacher, student, parts.train, recipe, temperature=TEMPERATURE, seed=1)
     descent = {"steps": 40, "random_start": False}
     attacks: Attacks = {

@@ -83,10 +83,10 @@ def beside(subject: Subject, threat: Threat, peers: dict[str, Peer]) -> dict[str
         standing, cost[name] = run(subject, lambda peer=peer: left_by(peer, subject, threat))
         robust[name] = 100 * float(standing.float().mean())
         differ[name] = {
-            "only_the_peer_breaks": rows(verdict.standing & ~standing),
+            "only_the_peer_breaks": rows(verdict.robust & ~standing),
             "only_notbugs_breaks": [
                 {"image": i, "by": verdict.attacks[int(verdict.broken_by[i])].name}
-                for i in rows(standing & ~verdict.standing)
+                for i in rows(standing & ~verdict.robust)
             ],
         }
     return {

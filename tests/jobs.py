@@ -38,9 +38,9 @@ PGD = Adversary("l2:0.5", steps=2)
 RECIPES = {
     "pgd": replace(SHORT, adversary=PGD, penalties=(L2Decay(1e-4),), average=0.9),
     "crafted by the batch's statistics": replace(SHORT, adversary=replace(PGD, train_mode=True)),
-    "trades, moved weights": replace(SHORT, adversary=PGD, lesson=Trades(), awp=Awp()),
+    "trades, moved weights": replace(SHORT, adversary=PGD, objective=Trades(), awp=Awp()),
     "through the gradient": replace(SHORT, adversary=ScaledGradient("l2:0.5")),
-    "free": replace(SHORT, adversary=PGD, lesson=Free(2)),
+    "free": replace(SHORT, adversary=PGD, objective=Free(2)),
     "best of the held out": replace(SHORT, adversary=PGD, select="best", watch_every=1),
 }
 THREAT = Threat.parse("l2:0.3")

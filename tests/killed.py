@@ -60,7 +60,7 @@ CASES = {
         replace(
             SHORT,
             adversary=Adversary("linf:0.05", steps=1, random_start=False, train_mode=True),
-            lesson=Mixed(),
+            objective=Mixed(),
             average=0.9,
             awp=Awp(1e-3),
             penalties=(L2Decay(1e-3),),
@@ -70,7 +70,7 @@ CASES = {
         small,
     ),
     "free, with norms": (
-        replace(SHORT, adversary=Adversary("linf:0.05"), lesson=Free(2), average=0.9),
+        replace(SHORT, adversary=Adversary("linf:0.05"), objective=Free(2), average=0.9),
         lambda seed=0: small(seed, "resnet8", width=2),
     ),
     "quick biases of norms and a layer that begins from data": (

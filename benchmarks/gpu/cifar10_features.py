@@ -40,7 +40,7 @@ from notbugs.models.folded_copy import has_bf16
 from notbugs.training import Adversary, Plain, Recipe, train
 from notbugs.training.named import AIRBENCH
 
-LONG = replace(AIRBENCH, epochs=30, lesson=Plain())
+LONG = replace(AIRBENCH, epochs=30, objective=Plain())
 """How students learn: airbench's recipe, three times as long and without label smoothing."""
 SGD = Recipe(
     epochs=24, batch_size=512, lr=0.2, warmup=0.2, augment=Augment(crop_padding=4, flip=True)

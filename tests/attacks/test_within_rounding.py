@@ -65,7 +65,7 @@ def test_an_offset_common_to_all_logits_hides_no_success(offset) -> None:
     attack = evaluation_pgd(Threat.parse("linf:0.1"))
     plain, moved = attack(digits_net(), X, Y), attack(changed(lambda z: z + offset), X, Y)
     assert 0 < int(plain.success.sum()) < N
-    assert abs(int(moved.standing.sum()) - int(plain.standing.sum())) <= 1
+    assert abs(int(moved.robust.sum()) - int(plain.robust.sum())) <= 1
 
 
 def saturated(z):
@@ -97,13 +97,13 @@ def test_an_image_that_ends_tied_does_not_stand_and_is_counted(tied_model) -> No
     right = alone & (z.argmax(dim=1) == Y)
     assert int(found.within_rounding.sum()) > 0
     assert not bool((found.success & found.within_rounding).any())
-    assert torch.equal(found.standing, right & ~found.already_wrong)
+    assert torch.equal(found.robust, right & ~found.already_wrong)
     verdict = evaluate(tied_model, DATA, THREAT, attacks=[attack])
     numbers = verdict.as_json()
     assert numbers["within_rounding"] == int(verdict.within_rounding.sum()) > 0
     broken = sum(attack.broken for attack in verdict.attacks)
     assert int(verdict.right.sum()) - broken - numbers["within_rounding"] == int(
-        verdict.standing.sum()
+        verdict.robust.sum()
     )
 
 
@@ -129,4 +129,4 @@ def test_logits_that_are_not_finite_are_told_apart_and_counted(value) -> None:
     verdict = evaluate(model, data, THREAT, attacks=[evaluation_pgd(THREAT)])
     fired = {line["check"]: line["verdict"] for line in verdict.masking}
     assert fired["finite logits"] == "suspicious"
-    assert not bool((verdict.standing & verdict.non_finite).any())
+    assert not bool((verdict.robust & verdict.non_finite).any())

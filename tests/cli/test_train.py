@@ -83,7 +83,7 @@ def test_metrics_picture_and_recipe_lie_beside_the_weights(
     ]  # fmt: skip
     facts = read_metadata(out / "model.safetensors")
     recipe = recipe_from_json(facts["recipe"])
-    assert type(recipe.lesson).__name__ == "Trades"
+    assert type(recipe.objective).__name__ == "Trades"
     assert recipe.adversary.threat == "linf:0.1"
     assert facts["history"] == rows
 
@@ -277,7 +277,7 @@ def test_distillation_trains_a_teacher_and_a_student_at_the_temperature(
     models = {}
     for name in ("teacher", "."):
         model, facts = load_model(distilled / name / "model.safetensors")
-        assert recipe_from_json(facts["recipe"]).lesson == AtTemperature(20)
+        assert recipe_from_json(facts["recipe"]).objective == AtTemperature(20)
         assert accuracy(model, parts.test) > 75
         models[name] = model
         assert (distilled / name / "metrics.jsonl").read_text().count("\n") == 12
@@ -309,7 +309,7 @@ def test_a_teacher_that_is_there_is_learnt_from(
     run("train", "--distil", teacher, "--recipe", "pgd", "--threat", "l2:0.5", "--out",
         tmp_path / "c", *SMALL)  # fmt: skip
     recipe = recipe_of(tmp_path / "c")
-    assert (recipe.adversary.threat, recipe.lesson) == ("l2:0.5", AtTemperature(100.0))
+    assert (recipe.adversary.threat, recipe.objective) == ("l2:0.5", AtTemperature(100.0))
 
 
 def test_a_killed_distillation_keeps_its_teacher(

@@ -113,5 +113,5 @@ ON_DATA = {
     "train": trained(
         lambda m, d: training.train(m, d, training.Recipe(epochs=1, batch_size=8), seed=0)
     ),
-    "told_by": lambda m, x, y: training.told_by(m, data(x, y), 2.0),
+    "soft_labels": lambda m, x, y: training.soft_labels(m, data(x, y), 2.0),
 }

@@ -214,7 +214,7 @@ def public_functions():
 
 
 # They look at a model's layers or weights, or hand over to one that is here.
-ELSEWHERE = {"layer_of", "first_images", "heated", "distil", "identity", "check_fits"}
+ELSEWHERE = {"layer_of", "first_images", "with_temperature", "distil", "identity", "check_fits"}
 
 
 def test_every_public_function_of_a_model_passes_through_here() -> None:

@@ -59,11 +59,11 @@ def test_later_attacks_see_only_what_still_stands() -> None:
     spy = Spy()
     second = pgd(Linf(), 0.05, steps=1, loss=spy)
     first = evaluate(model, data, THREAT, attacks=[evaluation_pgd(THREAT)])
-    assert 0 < int(first.standing.sum()) < int(first.right.sum()) == 20
+    assert 0 < int(first.robust.sum()) < int(first.right.sum()) == 20
     both = evaluate(model, data, THREAT, attacks=[evaluation_pgd(THREAT), second])
-    assert set(spy.rows) == {int(first.standing.sum())}
+    assert set(spy.rows) == {int(first.robust.sum())}
     assert both.attacks[0].broken == first.attacks[0].broken
-    assert bool((both.standing <= first.standing).all())
+    assert bool((both.robust <= first.robust).all())
 
 
 def test_an_attack_with_nothing_left_to_do_is_not_run() -> None:
@@ -85,10 +85,10 @@ def test_a_net_is_judged_alike_in_batches_of_any_size(norm) -> None:
     threat = Threat.parse(norm)
     attacks = [evaluation_pgd(threat, steps=3, restarts=2), fgsm(threat.norm, threat.eps)]
     verdicts = [evaluate(model, data, threat, attacks=attacks, batch_size=b) for b in (30, 7, 1)]
-    assert 0 < int(verdicts[0].standing.sum()) < 20
+    assert 0 < int(verdicts[0].robust.sum()) < 20
     for other in verdicts[1:]:
         assert torch.equal(other.right, verdicts[0].right)
-        assert torch.equal(other.standing, verdicts[0].standing)
+        assert torch.equal(other.robust, verdicts[0].robust)
         assert [a.broken for a in other.attacks] == [a.broken for a in verdicts[0].attacks]
 
 
@@ -145,7 +145,7 @@ def test_rates_are_counts_divided_not_rounded_in_float32() -> None:
     model, data = net()
     verdict = evaluate(model, data, THREAT, attacks=PGD)
     assert verdict.clean_accuracy == accuracy(model, data) == 100 * 20 / 30
-    assert verdict.robust_accuracy == 100 * int(verdict.standing.sum()) / 30
+    assert verdict.robust_accuracy == 100 * int(verdict.robust.sum()) / 30
 
 
 def test_no_image_no_knowledge() -> None:
@@ -180,8 +180,8 @@ def test_a_wrapped_module_is_judged_like_a_built_one() -> None:
     model, data = net()
     wrapped = wrap(model.body, shape=(1, 8, 8), classes=5, embedding="trunk")
     assert torch.equal(
-        evaluate(model, data, THREAT, attacks=PGD).standing,
-        evaluate(wrapped, data, THREAT, attacks=PGD).standing,
+        evaluate(model, data, THREAT, attacks=PGD).robust,
+        evaluate(wrapped, data, THREAT, attacks=PGD).robust,
     )
 
 

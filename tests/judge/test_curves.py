@@ -73,13 +73,13 @@ def test_a_curve_steps_down_at_each_distance_and_ends_at_the_unbroken() -> None:
     found = made([True, True, False, True, True, True], [0.3, 0.1, 0.0, INF, 0.1, INF])
     curve = found.curve()
     assert curve.eps == pytest.approx((0.0, 0.1, 0.3))
-    assert curve.standing == (5, 3, 2)  # a distance of exactly eps is broken within it
+    assert curve.robust == (5, 3, 2)  # a distance of exactly eps is broken within it
     assert curve.accuracy == pytest.approx((100 * 5 / 6, 50.0, 100 / 3))
     assert curve.ci95[1] == wilson(3, 6)
     at = [found.robust_accuracy(eps) for eps in (0, 0.099, 0.1, 0.2, 0.3, 1e9)]
     assert at == pytest.approx([100 * k / 6 for k in (5, 5, 3, 3, 2, 2)])
     uneven = Distances("A", "l2", torch.ones(60) > 0, (1 + torch.arange(60).double()) / 7)
-    for eps, standing in zip(uneven.curve().eps, uneven.curve().standing, strict=True):
+    for eps, standing in zip(uneven.curve().eps, uneven.curve().robust, strict=True):
         assert 100 * standing / 60 == pytest.approx(uneven.robust_accuracy(eps))
     assert found.unbroken == 2
     assert found.ordered.tolist() == [0.1, 0.1, 0.3, INF, INF]
@@ -104,7 +104,7 @@ def test_quantiles_are_over_the_images_that_were_right_and_may_be_infinite() -> 
 
 def test_a_model_that_is_never_right_has_an_empty_curve() -> None:
     found = made([False, False], [0.0, 0.0])
-    assert found.curve().standing == (0,)
+    assert found.curve().robust == (0,)
     assert json.loads(json.dumps(found.as_json(), allow_nan=False))["median"] is None
 
 
@@ -142,7 +142,7 @@ def test_where_the_label_no_longer_leads_an_image_does_not_stand() -> None:
     )
     found = Distances.of(fmn(L2(), steps=20), [part])
     torch.testing.assert_close(found.distance.float(), torch.tensor([0.1, 0.2, 0.3, INF, 0.0]))
-    assert found.robust_accuracy(0.35) == pytest.approx(100 * float(part.standing.float().mean()))
+    assert found.robust_accuracy(0.35) == pytest.approx(100 * float(part.robust.float().mean()))
 
 
 def test_a_fixed_budget_curve_never_rises_and_attacks_only_what_stands() -> None:
@@ -155,14 +155,14 @@ def test_a_fixed_budget_curve_never_rises_and_attacks_only_what_stands() -> None
     curve = robust_curve(attack, model, data, radii, progress=seen.append)
     assert not curve.exact
     assert curve.eps == (0.0, *radii)
-    assert curve.standing[0] == 27
-    assert list(curve.standing) == sorted(curve.standing, reverse=True)
-    assert curve.standing[-1] < curve.standing[1] <= 27
+    assert curve.robust[0] == 27
+    assert list(curve.robust) == sorted(curve.robust, reverse=True)
+    assert curve.robust[-1] < curve.robust[1] <= 27
     assert seen == sorted(seen)
     assert seen[-1] == 1
-    for radius, standing in zip(radii, curve.standing[1:], strict=True):
+    for radius, standing in zip(radii, curve.robust[1:], strict=True):
         alone = robust_curve(attack, model, data, [radius])
-        assert standing <= alone.standing[1]
+        assert standing <= alone.robust[1]
     words = json.loads(json.dumps(curve.as_json(), allow_nan=False))
     assert words["ci95"][0][0] <= words["accuracy"][0] <= words["ci95"][0][1]
 
@@ -177,8 +177,8 @@ def test_an_image_broken_at_a_small_radius_stays_broken_where_the_attack_fails()
 
     curve = robust_curve(attack, model, data, [0.08, 0.5])
     margin = (data.images[:36, 0, 0, 0] - 0.5).abs()
-    assert curve.standing == (36, int((margin > 0.08).sum()), int((margin > 0.08).sum()))
-    assert 0 < curve.standing[1] < 36
+    assert curve.robust == (36, int((margin > 0.08).sum()), int((margin > 0.08).sum()))
+    assert 0 < curve.robust[1] < 36
 
 
 def test_on_a_linear_model_the_fixed_budget_meets_the_closed_form() -> None:
@@ -186,9 +186,9 @@ def test_on_a_linear_model_the_fixed_budget_meets_the_closed_form() -> None:
     margin = (data.images[:36, 0, 0, 0] - 0.5).abs()
     radii = [0.03, 0.06, 0.09, 0.12, 0.2]
     curve = robust_curve(lambda eps: pgd(Linf(), eps, steps=10), model, data, radii)
-    assert list(curve.standing) == [36, *(int((margin > eps).sum()) for eps in radii)]
-    assert curve.standing[-1] == 0
-    assert len(set(curve.standing)) > 4
+    assert list(curve.robust) == [36, *(int((margin > eps).sum()) for eps in radii)]
+    assert curve.robust[-1] == 0
+    assert len(set(curve.robust)) > 4
 
 
 def test_curves_do_not_depend_on_the_batch_size() -> None:

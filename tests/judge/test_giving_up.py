@@ -62,10 +62,15 @@ def test_where_a_checked_row_falls_all_rows_get_the_whole_attack(model_and_data)
     alone = evaluate(model, data, THREAT, attacks=[serious])
     assert 0 < alone.robust_accuracy < 100
     assert found.attacks[0].checked == CHECKED
-    assert found.attacks[0].fallen > 0
+    assert found.attacks[0].broken_in_check > 0
     assert abs(found.robust_accuracy - alone.robust_accuracy) < 1  # other starts
     assert found.as_json()["given_up"] == [
-        {"name": "Lazy", "rows": 300, "checked": CHECKED, "fallen": found.attacks[0].fallen}
+        {
+            "name": "Lazy",
+            "rows": 300,
+            "checked": CHECKED,
+            "broken_in_check": found.attacks[0].broken_in_check,
+        }
     ]
 
 
@@ -73,7 +78,7 @@ def test_where_none_falls_the_others_are_left_alone(model_and_data) -> None:
     model, data = model_and_data
     serious = Lazy("Thorough", THREAT)
     found = evaluate(model, data, THREAT, attacks=[Lazy("Lazy", THREAT, serious)], diagnosis=False)
-    assert (found.attacks[0].checked, found.attacks[0].fallen) == (CHECKED, 0)
+    assert (found.attacks[0].checked, found.attacks[0].broken_in_check) == (CHECKED, 0)
     assert found.robust_accuracy == 100
     # One pass for the clean image; 1 step, its look and the verification an attacked row.
     assert found.forwards == ROWS + 4 * (ROWS + CHECKED)
@@ -88,7 +93,7 @@ def test_on_few_images_no_attack_gives_up(model_and_data) -> None:
         found = evaluate(model, few, THREAT, attacks=[Lazy("Lazy", THREAT, serious)])
         assert (found.given_up, found.missed) == (0, 0)
         alone = evaluate(model, few, THREAT, attacks=[serious])
-        assert torch.equal(found.standing, alone.standing)
+        assert torch.equal(found.robust, alone.robust)
     assert evaluate(model, data, THREAT, attacks=[Lazy("Lazy", THREAT)]).given_up == 0
 
 
@@ -142,7 +147,7 @@ def test_a_later_attack_says_nothing_of_an_earlier_check(
     ]
     whole = evaluate(model, data, THREAT, attacks=attacks)
     assert whole.robust_accuracy < 100
-    assert (whole.attacks[0].checked, whole.attacks[0].fallen) == (CHECKED, 0)
+    assert (whole.attacks[0].checked, whole.attacks[0].broken_in_check) == (CHECKED, 0)
     note = Ledger.note
 
     def cut(self, attack, *given, **named) -> None:
@@ -158,7 +163,7 @@ def test_a_later_attack_says_nothing_of_an_earlier_check(
     found = evaluate(model, data, THREAT, attacks=attacks, save_to=path)
     assert torch.equal(found.broken_by, whole.broken_by)
     assert (found.forwards, found.zero_gradients) == (whole.forwards, whole.zero_gradients)
-    assert found.attacks[0].fallen == 0
+    assert found.attacks[0].broken_in_check == 0
 
 
 def test_only_rows_that_were_given_up_are_checked(model_and_data) -> None:
@@ -198,8 +203,8 @@ def test_where_a_checked_row_falls_late_all_rows_get_the_whole_attack(model_and_
     first = hasty(model, data.pixels(), data.labels)
     assert float(first.success.float().mean()) < alone.attacks[0].broken / ROWS
     found = evaluate(model, data, THREAT, attacks=[hasty])
-    assert found.attacks[0].fallen > 0
-    assert torch.equal(found.standing, alone.standing)
+    assert found.attacks[0].broken_in_check > 0
+    assert torch.equal(found.robust, alone.robust)
 
 
 def test_no_row_is_counted_twice(model_and_data) -> None:
@@ -216,7 +221,7 @@ def test_thorough_leaves_giving_up_out(model_and_data) -> None:
     serious = pgd(L2(), THREAT.eps, steps=10)
     lazy = Lazy("Lazy", THREAT, serious)
     found = evaluate(model, data, THREAT, attacks=[lazy], thorough=True)
-    assert torch.equal(found.standing, evaluate(model, data, THREAT, attacks=[serious]).standing)
+    assert torch.equal(found.robust, evaluate(model, data, THREAT, attacks=[serious]).robust)
     assert found.attacks[0].checked == 0
 
 
@@ -240,9 +245,9 @@ def test_a_run_cut_at_any_stage_goes_on_to_the_same_end(
         with pytest.raises(KeyboardInterrupt):
             evaluate(model, data, THREAT, attacks=[lazy], save_to=path)
     found = evaluate(model, data, THREAT, attacks=[lazy], save_to=path)
-    assert torch.equal(found.standing, whole.standing)
+    assert torch.equal(found.robust, whole.robust)
     assert (found.forwards, found.attacks[0].checked) == (whole.forwards, whole.attacks[0].checked)
-    assert found.attacks[0].fallen == whole.attacks[0].fallen
+    assert found.attacks[0].broken_in_check == whole.attacks[0].broken_in_check
 
 
 @pytest.mark.parametrize("norm", [Linf(), L2(), L1()], ids=lambda norm: norm.name)

@@ -40,7 +40,7 @@ def test_robust_means_right_when_clean_and_under_attack() -> None:
     right = torch.ones(40, dtype=torch.bool)
     right[-4:] = False
     assert torch.equal(verdict.right, right)
-    assert torch.equal(verdict.standing, right & (margin > 0.1))
+    assert torch.equal(verdict.robust, right & (margin > 0.1))
     assert verdict.clean_accuracy == pytest.approx(90.0)
     assert 0 < verdict.robust_accuracy < verdict.clean_accuracy
 
@@ -57,18 +57,18 @@ def test_attacks_are_joined_per_example_not_averaged() -> None:
 
         return pgd(Linf(), 0.3, steps=10, loss=loss, random_start=False)
 
-    alone = [evaluate(model, data, wide, attacks=[only(c)]).standing for c in (0, 1)]
+    alone = [evaluate(model, data, wide, attacks=[only(c)]).robust for c in (0, 1)]
     both = evaluate(model, data, wide, attacks=[only(0), only(1)])
-    assert torch.equal(both.standing, alone[0] & alone[1])
-    assert int(both.standing.sum()) < min(int(a.sum()) for a in alone)
-    assert sum(a.broken for a in both.attacks) == int((both.right & ~both.standing).sum())
+    assert torch.equal(both.robust, alone[0] & alone[1])
+    assert int(both.robust.sum()) < min(int(a.sum()) for a in alone)
+    assert sum(a.broken for a in both.attacks) == int((both.right & ~both.robust).sum())
 
 
 def test_the_verdict_does_not_depend_on_the_batch_size() -> None:
     data, model = rows_of_two(), threshold()
     whole = evaluate(model, data, THREAT, attacks=PGD, batch_size=40)
     small = evaluate(model, data, THREAT, attacks=PGD, batch_size=7)
-    assert torch.equal(whole.standing, small.standing)
+    assert torch.equal(whole.robust, small.robust)
 
 
 def test_verdict_as_json() -> None:

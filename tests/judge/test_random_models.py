@@ -40,7 +40,7 @@ def wrong(model, x):
 
 
 def fallen(verdict):
-    return int((verdict.right & ~verdict.standing).sum())
+    return int((verdict.right & ~verdict.robust).sum())
 
 
 def test_noise_alone_hardly_breaks_anything(noisy) -> None:
@@ -63,7 +63,7 @@ def test_averaging_breaks_more_and_what_it_calls_broken_is(noisy) -> None:
     assert int((single.success != before).sum()) >= 5
     assert int((averaged.success != after).sum()) <= 3
     verdict = evaluate(noisy, DATA, THREAT, attacks=[attack], samples=9)
-    assert int((~verdict.standing).sum()) >= int(before.sum())
+    assert int((~verdict.robust).sum()) >= int(before.sum())
 
 
 def test_the_verdict_says_how_a_random_model_was_judged(noisy, plain_model) -> None:

@@ -74,7 +74,7 @@ def test_it_is_no_weaker_than_each_of_its_attacks_and_the_books_add_up(text) -> 
     for i, attack in enumerate(attacks):
         found = attack(model, data.pixels(), data.labels, keys=random.fold(keys, "attack", i))
         fell |= found.success
-    assert torch.equal(verdict.standing, ~fell)
+    assert torch.equal(verdict.robust, ~fell)
     assert 0 < int(fell.sum()) < N
     for i, record in enumerate(verdict.attacks):
         assert record.broken == int((verdict.broken_by == i).sum())

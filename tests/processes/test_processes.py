@@ -85,7 +85,7 @@ def test_a_verdict_and_sets_by_two_are_those_of_one(
     found, tensors = results_of_two_processes[0]
     model = jobs.learnt()
     verdict = jobs.judged(model, tmp_path)
-    assert 0 < int(verdict.standing.sum()) < len(verdict.standing)  # there was something to find
+    assert 0 < int(verdict.robust.sum()) < len(verdict.robust)  # there was something to find
     assert found["verdict"]["broken_by"] == verdict.broken_by.tolist()
     assert found["checks"] == [line["check"] for line in verdict.masking]
     for name, made in jobs.sets(model).items():

@@ -29,18 +29,18 @@ def work(recipe, model=None):
 
 def test_who_crafts_in_eval_mode_has_a_folded_copy() -> None:
     assert work(PGD).folded_copy is not None
-    assert work(replace(PGD, lesson=Trades(1.0))).folded_copy is not None
+    assert work(replace(PGD, objective=Trades(1.0))).folded_copy is not None
     assert work(SHORT).folded_copy is None
     assert work(PGD, small()).folded_copy is None  # no norms
     in_train_mode = replace(PGD, adversary=Adversary("linf:0.05", steps=1, train_mode=True))
     assert work(in_train_mode).folded_copy is None
-    assert work(replace(PGD, lesson=Free(2))).folded_copy is None
+    assert work(replace(PGD, objective=Free(2))).folded_copy is None
 
 
-@pytest.mark.parametrize("lesson", [PGD.lesson, Trades(1.0)], ids=["plain", "trades"])
-def test_it_learns_what_it_learns_without(lesson, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("objective", [PGD.objective, Trades(1.0)], ids=["plain", "trades"])
+def test_it_learns_what_it_learns_without(objective, monkeypatch: pytest.MonkeyPatch) -> None:
     # One epoch: further steps only enlarge what rounding begins.
-    recipe = replace(PGD, lesson=lesson, epochs=1)
+    recipe = replace(PGD, objective=objective, epochs=1)
     ours, theirs = normed(), normed()
     asked = []
     real = trainer.FoldedCopy.__call__

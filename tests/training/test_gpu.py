@@ -19,7 +19,7 @@ CASES = {
     "bf16": replace(LONGER, precision="bf16"),
     "pgd": replace(LONGER, adversary=Adversary("linf:0.03", steps=3)),
     "pgd in bf16": replace(LONGER, adversary=Adversary("linf:0.03", steps=3), precision="bf16"),
-    "trades": replace(LONGER, adversary=Adversary("linf:0.03", steps=3), lesson=Trades(1.0)),
+    "trades": replace(LONGER, adversary=Adversary("linf:0.03", steps=3), objective=Trades(1.0)),
 }
 
 

@@ -40,7 +40,7 @@ FGSM = Adversary("linf:0.1", steps=1, random_start=False, train_mode=True)
 
 def scene(architecture="mlp", classes=4, options=None, **named) -> Batch:
     model = build(architecture, shape=SHAPE, classes=classes, seed=1, options=options or {}).train()
-    keys = random.row_keys(N, "lesson")
+    keys = random.row_keys(N, "objective")
     x = 0.2 + 0.6 * random.uniform(keys, SHAPE)
     return Batch(model, model.logits, x, torch.arange(N) % classes, keys, **named)
 
@@ -49,10 +49,10 @@ def grads(model):
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
-def taken(lesson, batch, adversary):
+def taken(objective, batch, adversary):
     """(loss, gradients) of a pass."""
     batch.model.zero_grad()
-    loss = lesson.prepared(batch, adversary)()
+    loss = objective.prepared(batch, adversary)()
     return loss, grads(batch.model)
 
 
@@ -184,7 +184,7 @@ def test_the_worst_case_of_a_linear_model_is_what_an_attack_finds() -> None:
         with torch.no_grad():
             wanted = batch.entropy(adversary.disturbed(batch)())
         torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="`model` must be linear for this lesson"):
+    with pytest.raises(ValueError, match="`model` must be linear for this objective"):
         taken(WorstCaseLogistic(), scene("mlp", classes=2), None)
     with pytest.raises(ValueError, match="`model` must have two classes"):
         taken(WorstCaseLogistic(), scene("linear", classes=3), None)
@@ -317,22 +317,22 @@ def test_temperature_softens_the_loss() -> None:
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: Recipe(lesson=Mixed()), "`adversary` must be given for Mixed"),
-        (lambda: Recipe(lesson=Trades()), "`adversary` must be given for Trades"),
+        (lambda: Recipe(objective=Mixed()), "`adversary` must be given for Mixed"),
+        (lambda: Recipe(objective=Trades()), "`adversary` must be given for Trades"),
         (
-            lambda: Recipe(lesson=Trades(), adversary=Noise()),
+            lambda: Recipe(objective=Trades(), adversary=Noise()),
             "`adversary` must be a PGD Adversary for TRADES",
         ),
         (
-            lambda: Recipe(lesson=Mart(), adversary=HiddenLayer()),
+            lambda: Recipe(objective=Mart(), adversary=HiddenLayer()),
             "`adversary` must hand over images for MART",
         ),
         (
-            lambda: Recipe(lesson=Free(), adversary=Noise()),
+            lambda: Recipe(objective=Free(), adversary=Noise()),
             "`adversary` must be a PGD Adversary for Free",
         ),
         (
-            lambda: Recipe(lesson=WorstCaseLogistic(), adversary=Noise()),
+            lambda: Recipe(objective=WorstCaseLogistic(), adversary=Noise()),
             "`adversary` must be left out",
         ),
         (lambda: Mixed(1.5), r"`alpha` must lie in \[0, 1\]"),
@@ -345,7 +345,7 @@ def test_temperature_softens_the_loss() -> None:
         (lambda: Noise(kind="pink"), "Unknown kind 'pink'"),
         (lambda: HiddenLayer(size=0), "`size` must be a finite number above 0"),
         (
-            lambda: Recipe(lesson=Free(2), adversary=FGSM, awp=Awp()),
+            lambda: Recipe(objective=Free(2), adversary=FGSM, awp=Awp()),
             "`awp` must be left out with Free",
         ),
         (lambda: Lipschitz(1e-3, target=0), "`target` must be a finite number above 0"),

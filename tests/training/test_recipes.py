@@ -40,12 +40,12 @@ FGSM = Adversary(EPS, steps=1, random_start=False, eps_warmup=0.5, train_mode=Tr
 
 ROBUST = {
     "PGD": replace(BASE, adversary=PGD),
-    "FGSM mixed": replace(BASE, adversary=FGSM, lesson=Mixed()),
+    "FGSM mixed": replace(BASE, adversary=FGSM, objective=Mixed()),
     "fast": replace(BASE, adversary=Adversary(EPS, steps=1, step_size=1.25 * 0.15, eps_warmup=0.5)),
     "N-FGSM": replace(BASE, adversary=NoisyStep(EPS, eps_warmup=0.5, noise=1.0)),
-    "free": replace(BASE, epochs=10, adversary=PGD, lesson=Free(3)),
-    "TRADES": replace(BASE, adversary=PGD, lesson=Trades(3.0)),
-    "MART": replace(BASE, adversary=PGD, lesson=Mart(2.0)),
+    "free": replace(BASE, epochs=10, adversary=PGD, objective=Free(3)),
+    "TRADES": replace(BASE, adversary=PGD, objective=Trades(3.0)),
+    "MART": replace(BASE, adversary=PGD, objective=Mart(2.0)),
     "AWP": replace(BASE, adversary=PGD, awp=Awp(5e-4)),
     "average": replace(BASE, adversary=PGD, average=0.98),
     "scaled gradient": replace(BASE, adversary=ScaledGradient(EPS, eps_warmup=0.5)),
@@ -66,7 +66,7 @@ OTHERS = {
     "L1": replace(BASE, penalties=(L1Decay(1e-5),)),
     "L2": replace(BASE, penalties=(L2Decay(1e-3),), weight_decay=0.0),
     "Lipschitz": replace(BASE, penalties=(Lipschitz(1e-3, target=1.0),)),
-    "temperature": replace(BASE, lesson=AtTemperature(5.0), lr=0.5),
+    "temperature": replace(BASE, objective=AtTemperature(5.0), lr=0.5),
 }
 """Recipes of which no robustness is claimed here."""
 ALL = ROBUST | CONTROLS | OTHERS

@@ -15,7 +15,7 @@ from notbugs.data.safefile import read_tensors
 from notbugs.judge import accuracy
 from notbugs.models import build
 from notbugs.training import (
-    AbstractLesson,
+    AbstractTrainingObjective,
     Adversary,
     Free,
     Noise,
@@ -86,7 +86,7 @@ def test_a_collapsed_epoch_is_never_handed_back(
 
 def test_free_training_is_watched_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = watched(monkeypatch, [30.0] * 6)
-    recipe = replace(SHORT, adversary=Adversary("linf:0.1", steps=5), lesson=Free(2))
+    recipe = replace(SHORT, adversary=Adversary("linf:0.1", steps=5), objective=Free(2))
     train(small(), PARTS.train, recipe, seed=0)
     assert len(seen) == 6
 
@@ -216,7 +216,7 @@ def test_averaged_weights_are_watched_and_returned(monkeypatch: pytest.MonkeyPat
 
 
 @dataclass(frozen=True)
-class Breaking(AbstractLesson):
+class Breaking(AbstractTrainingObjective):
     """Plain, until its last epochs' loss is no number."""
 
     def prepared(self, batch, adversary):
@@ -237,7 +237,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_good_checkpoint(
 ) -> None:
     path = tmp_path / "c.safetensors"
     monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0.0)
-    recipe = replace(SHORT, adversary=Late("linf:0.01"), lesson=Breaking())
+    recipe = replace(SHORT, adversary=Late("linf:0.01"), objective=Breaking())
     with pytest.raises(TrainingError, match=r"loss became nan in epoch 4 at learning rate"):
         train(small(), PARTS.train, recipe, seed=0, checkpoint_path=path)
     tensors, metadata = read_tensors(path)

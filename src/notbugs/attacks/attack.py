@@ -85,7 +85,7 @@ class Case:
 
 
 @dataclass
-class Asked:
+class CachedLogits:
     """The model's own logits, with the last answer about the whole batch of `rows` kept.
 
     A solver that works on a copy asks the model about its results at the end: images
@@ -114,7 +114,7 @@ class Asked:
 
 
 @dataclass
-class Watched:
+class CountedLogits:
     """Logits handed on as they are, with the points counted at which they decide nothing.
 
     That is a row with a NaN, or whose largest logit is infinite (`decided`).
@@ -291,9 +291,9 @@ class AbstractAttack(ABC):
             if self.needs_grad:
                 check_gradients(model, x[:1], self.name)
             copy = copy_to_attack(model, x, self.passes, fast=fast, low=low, logits=said)
-            asked = Asked(own, len(x))
-            watched = Watched(model.logits if copy is None else copy)
-            exact = None if copy is None else Watched(asked)
+            asked = CachedLogits(own, len(x))
+            watched = CountedLogits(model.logits if copy is None else copy)
+            exact = None if copy is None else CountedLogits(asked)
             found = self.find(Victim(watched, exact, model), case)
             seen = watched.non_finite + (0 if exact is None else exact.non_finite)
             return self._verified(asked, case, wrong, found, votes, seen)
@@ -311,7 +311,7 @@ class AbstractAttack(ABC):
             return _majority([_outcome(logits_of(x), y, targets) for _ in range(votes)])
 
     def _verified(
-        self, asked: "Asked", case: Case, wrong: Mask, best: Solution, votes: int, seen: int
+        self, asked: "CachedLogits", case: Case, wrong: Mask, best: Solution, votes: int, seen: int
     ) -> AttackResult:
         x = case.x
         x_adv = self.within().project(best.x.to(x.dtype), x)

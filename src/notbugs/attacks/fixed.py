@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
 from notbugs.attacks.losses import ValueOfLogits, aimed, averaged, cross_entropy, least_classes
 from notbugs.attacks.result import restarted
-from notbugs.attacks.stopping import unyielding
+from notbugs.attacks.stopping import without_giving_up
 from notbugs.core.errors import check_count
 from notbugs.core.types import Images, Keys, Labels, Logits, RowTree
 from notbugs.engine import (
@@ -27,8 +28,29 @@ from notbugs.engine import (
 from notbugs.models import prepared
 
 
+class BySamples(AbstractAttack):
+    """An attack by a solver that averages so many passes of a model that is random in itself."""
+
+    solver: Solver
+    samples: int
+
+    @property
+    def votes(self) -> int:
+        return self.samples
+
+    def averaging(self, samples: int) -> Self:
+        """The attack on the average of at least `samples` passes, run to its end."""
+        if samples == 1:
+            return self
+        solver = without_early_stopping(self.solver)
+        return replace(self, samples=max(self.samples, samples), solver=solver)
+
+    def thorough(self) -> Self:
+        return replace(self, solver=without_giving_up(self.solver))
+
+
 @dataclass(frozen=True)
-class Attack(AbstractAttack):
+class Attack(BySamples):
     """A solver within a threat, a loss and a number of restarts.
 
     `random_start` draws the first point uniformly from the ball; every restart draws
@@ -64,19 +86,6 @@ class Attack(AbstractAttack):
 
     def most_steps(self, classes: int) -> int:
         return self.solver.total_steps * self.restarts
-
-    @property
-    def votes(self) -> int:
-        return self.samples
-
-    def averaging(self, samples: int) -> "Attack":
-        """The attack on the average of at least `samples` passes, run to its end."""
-        if samples == 1:
-            return self
-        return replace(self, samples=max(self.samples, samples), solver=tireless(self.solver))
-
-    def thorough(self) -> "Attack":
-        return replace(self, solver=unyielding(self.solver))
 
     @property
     def least_classes(self) -> int:
@@ -145,7 +154,7 @@ def counted(found: Solution, samples: int) -> Solution:
     return replace(found, forwards=forwards, backwards=backwards)
 
 
-def tireless(solver: Solver) -> Solver:
+def without_early_stopping(solver: Solver) -> Solver:
     """The solver without a stop at a success, which may be a random model's luck, or before."""
-    solver = unyielding(solver)
+    solver = without_giving_up(solver)
     return replace(solver, stop=Never()) if isinstance(solver.stop, OnSuccess) else solver

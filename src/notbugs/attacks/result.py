@@ -51,7 +51,7 @@ class AttackResult:
         return percent(self.success)
 
     @property
-    def standing(self) -> Mask:
+    def robust(self) -> Mask:
         """Rows that were right and stayed so, their label alone at the top, [n] (untargeted)."""
         return ~(self.success | self.within_rounding | self.non_finite | self.already_wrong)
 
@@ -63,7 +63,7 @@ class AttackResult:
     @property
     def robust_accuracy(self) -> float:
         """Percent of rows that were right and stayed so, 0 to 100 (untargeted attacks)."""
-        return percent(self.standing)
+        return percent(self.robust)
 
 
 def percent(mask: Mask) -> float:

@@ -13,17 +13,17 @@ def stopping(on_success: bool, hopeless: OutOfReach | None) -> AbstractStop:
     return Either(OnSuccess(), hopeless) if on_success else hopeless
 
 
-def unyielding(solver: Solver) -> Solver:
+def without_giving_up(solver: Solver) -> Solver:
     """The solver without giving up on a row: it stops at a success, where it did, or never."""
-    return replace(solver, stop=_unyielding(solver.stop))
+    return replace(solver, stop=_without_giving_up(solver.stop))
 
 
-def _unyielding(stop: AbstractStop) -> AbstractStop:
+def _without_giving_up(stop: AbstractStop) -> AbstractStop:
     if isinstance(stop, OutOfReach):
         return Never()
     if not isinstance(stop, Either):
         return stop
-    first, second = _unyielding(stop.first), _unyielding(stop.second)
+    first, second = _without_giving_up(stop.first), _without_giving_up(stop.second)
     if second.never:
         return first
     return second if first.never else Either(first, second)

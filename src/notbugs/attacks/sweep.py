@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks.attack import Case, Victim
-from notbugs.attacks.fixed import counted, tireless
+from notbugs.attacks.fixed import BySamples, counted
 from notbugs.attacks.losses import (
     Away,
     AwayThrough,
@@ -22,7 +22,6 @@ from notbugs.attacks.losses import (
 )
 from notbugs.attacks.minimum import BySolver
 from notbugs.attacks.result import better
-from notbugs.attacks.stopping import unyielding
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
@@ -38,7 +37,7 @@ from notbugs.engine.solution import nearer
 
 
 @dataclass(frozen=True)
-class Sweep(BySolver):
+class Sweep(BySamples, BySolver):
     """A solver run towards each of the `targets_tried` likeliest wrong classes.
 
     Minimises loss(logits(x'), y, t) for t in the order of the clean logits; any wrong
@@ -74,19 +73,6 @@ class Sweep(BySolver):
 
     def most_steps(self, classes: int) -> int:
         return self.solver.total_steps * max(min(self.targets_tried, classes - 1), 1)
-
-    @property
-    def votes(self) -> int:
-        return self.samples
-
-    def averaging(self, samples: int) -> "Sweep":
-        """The attack on the average of at least `samples` passes, run to its end."""
-        if samples == 1:
-            return self
-        return replace(self, samples=max(self.samples, samples), solver=tireless(self.solver))
-
-    def thorough(self) -> "Sweep":
-        return replace(self, solver=unyielding(self.solver))
 
     def find(self, victim: Victim, case: Case) -> Solution:
         """The best of all classes tried; with a threat, later ones see what still stands."""

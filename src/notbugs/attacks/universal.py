@@ -96,7 +96,7 @@ def universal(
 
     Approximates: maximise over norm(d) <= eps the sum over images of
     min(loss(logits(clamp(x + d)), y), most_loss), by projected steepest steps on batches.
-    The limit keeps images that have fallen from taking the whole gradient.
+    The limit keeps broken images from taking the whole gradient.
 
     - `x` [n, c, h, w] in [0, 1]: the images it is made from; test it on others
     - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, eps / 5. Steps shrink

@@ -181,7 +181,7 @@ class Evaluate:
             )
         if verdict.given_up:
             checked = sum(attack.checked for attack in verdict.attacks)
-            broken = sum(attack.fallen for attack in verdict.attacks)
+            broken = sum(attack.broken_in_check for attack in verdict.attacks)
             console.print(
                 f"Attacks gave up on images where progress was too slow: {verdict.given_up} times; "
                 f"{checked} of those were attacked with the full budget as a check, which broke "

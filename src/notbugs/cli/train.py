@@ -25,7 +25,7 @@ from notbugs.experiments.defaults import training_config, training_recipe
 from notbugs.judge import check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, prepare, read_metadata
 from notbugs.models.weights import CHECKPOINT, MODEL, weights_in
-from notbugs.training import AtTemperature, Plain, Recipe, Trained, told_by
+from notbugs.training import AtTemperature, Plain, Recipe, Trained, soft_labels
 from notbugs.training import estimate as cost_of
 from notbugs.training.loop import check_compiles
 
@@ -155,8 +155,8 @@ class Train:
         if training_run.teaches:
             teacher = training_run.teacher(console, self.out, overwrite=self.overwrite)
         soft = None
-        if teacher is not None and isinstance(recipe.lesson, AtTemperature):
-            soft = told_by(teacher, parts.train, recipe.lesson.temperature)
+        if teacher is not None and isinstance(recipe.objective, AtTemperature):
+            soft = soft_labels(teacher, parts.train, recipe.objective.temperature)
         trained = training_run.train(console, model, self.out, soft, overwrite=self.overwrite)
         try:
             self._print(console, training_run, trained)
@@ -220,15 +220,15 @@ class Train:
                 self.temperature,
             )
         if distils:
-            if not isinstance(recipe.lesson, Plain | AtTemperature):
+            if not isinstance(recipe.objective, Plain | AtTemperature):
                 raise bad_value(
                     "--distil",
                     "come with a recipe that learns by cross-entropy alone",
                     f"'{self.recipe}'",
                     "Try --recipe standard or pgd.",
                 )
-            lesson = AtTemperature(100.0 if self.temperature is None else self.temperature)
-            recipe = replace(recipe, lesson=lesson)
+            objective = AtTemperature(100.0 if self.temperature is None else self.temperature)
+            recipe = replace(recipe, objective=objective)
         options = {
             "epochs": self.epochs,
             "batch_size": self.batch_size,
@@ -268,7 +268,7 @@ class Train:
         default = f"{config.norm}:{config.eps_eval}"
         threat = Threat.parse(recipe.watch_threat or trained_at or default)
         # Trained at a temperature, logits are so large that cross-entropy has no gradient.
-        at_temperature = isinstance(recipe.lesson, AtTemperature)
+        at_temperature = isinstance(recipe.objective, AtTemperature)
         attack = evaluation_pgd(threat, loss=margin if at_temperature else cross_entropy)
         verdict = evaluate(
             trained.model, training_run.parts.val, threat, attacks=[attack], seed=self.seed

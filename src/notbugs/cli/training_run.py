@@ -22,9 +22,9 @@ from notbugs.training import (
     AtTemperature,
     Recipe,
     Trained,
-    heated,
     recipe_as_json,
     recipe_from_json,
+    with_temperature,
 )
 
 DISTILLATION = "distillation"
@@ -90,8 +90,8 @@ class TrainingRun:
             raise bad_value("--embedding", "come with --model", f"'{choice.embedding}'")
         seed = random.seed_of(choice.seed, role)
         classifier = new_model(architecture, options, self.parts.train, seed)
-        if isinstance(self.recipe.lesson, AtTemperature):
-            classifier = heated(classifier, self.recipe.lesson.temperature)
+        if isinstance(self.recipe.objective, AtTemperature):
+            classifier = with_temperature(classifier, self.recipe.objective.temperature)
         return prepare(classifier, self.device)
 
     def described(self) -> str:
@@ -110,9 +110,9 @@ class TrainingRun:
             f"learning rate {recipe.lr:.3g}",
             recipe.precision,
         ]
-        if isinstance(recipe.lesson, AtTemperature):
+        if isinstance(recipe.objective, AtTemperature):
             by = "a teacher trained first" if self.teaches else f"'{choice.distil}'"
-            parts.append(f"taught by {by} at temperature {recipe.lesson.temperature:g}")
+            parts.append(f"taught by {by} at temperature {recipe.objective.temperature:g}")
         if recipe.average:
             parts.append(f"weights averaged by {recipe.average:g} a step")
         best = f"the best held-out {score} accuracy"

@@ -38,7 +38,7 @@ class APGDState(NamedTuple):
     best_value: Rows
     value: Rows
     step_size: Rows
-    fell: Tensor
+    improved: Tensor
     mark_value: Rows
     reduced: Mask
 
@@ -74,7 +74,7 @@ class APGD(AbstractStepRule[APGDState]):
             best_value=info.value,
             value=info.value,
             step_size=torch.full_like(info.value, 2 * self.eps),
-            fell=torch.zeros_like(info.value, dtype=torch.int64),
+            improved=torch.zeros_like(info.value, dtype=torch.int64),
             mark_value=info.value,
             reduced=torch.ones_like(info.value, dtype=torch.bool),
         )
@@ -97,7 +97,7 @@ class APGD(AbstractStepRule[APGDState]):
             best=rows.where(better, theta, state.best),
             best_grad=rows.where(better, grad, state.best_grad),
             best_value=torch.where(better, info.value, state.best_value),
-            fell=state.fell + (info.value < state.value),
+            improved=state.improved + (info.value < state.value),
             value=info.value,
         )
 
@@ -108,7 +108,7 @@ class APGD(AbstractStepRule[APGDState]):
         if info.step not in marks:
             return theta, grad, state
         length = info.step - max((m for m in marks if m < info.step), default=0)
-        stuck = state.fell <= self.rho * length
+        stuck = state.improved <= self.rho * length
         stuck |= ~state.reduced & (state.best_value >= state.mark_value)
         theta = rows.where(stuck, state.best, theta)
         grad = rows.where(stuck, state.best_grad, grad)
@@ -118,7 +118,7 @@ class APGD(AbstractStepRule[APGDState]):
             state._replace(
                 value=torch.where(stuck, state.best_value, state.value),
                 step_size=torch.where(stuck, state.step_size / 2, state.step_size),
-                fell=torch.zeros_like(state.fell),
+                improved=torch.zeros_like(state.improved),
                 mark_value=state.best_value,
                 reduced=stuck,
             ),

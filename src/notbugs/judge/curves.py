@@ -25,7 +25,7 @@ class AccuracyCurve:
 
     - `attack`, `norm`: names; `n`: images, those that are wrong from the start included
     - `eps`: rising radii in pixel units of [0, 1]; the first is 0, the clean images
-    - `standing`: for each radius, the images that are right and not broken within it
+    - `robust`: for each radius, the images that are right and not broken within it
     - `exact`: the curve is the step function that holds its value up to the next radius;
       otherwise it is known at these radii only
     """
@@ -34,18 +34,18 @@ class AccuracyCurve:
     norm: str
     n: int
     eps: tuple[float, ...]
-    standing: tuple[int, ...]
+    robust: tuple[int, ...]
     exact: bool
 
     @property
     def accuracy(self) -> tuple[float, ...]:
         """Robust accuracy at each radius, in percent."""
-        return tuple(100 * standing / self.n for standing in self.standing)
+        return tuple(100 * count / self.n for count in self.robust)
 
     @property
     def ci95(self) -> tuple[tuple[float, float], ...]:
         """The 95 % Wilson interval over images at each radius, in percent."""
-        return tuple(wilson(standing, self.n) for standing in self.standing)
+        return tuple(wilson(count, self.n) for count in self.robust)
 
     def as_json(self) -> Mapping[str, object]:
         """The curve as plain numbers and lists, percent from 0 to 100."""
@@ -55,7 +55,7 @@ class AccuracyCurve:
             "n": self.n,
             "exact": self.exact,
             "eps": list(self.eps),
-            "standing": list(self.standing),
+            "robust": list(self.robust),
             "accuracy": list(self.accuracy),
             "ci95": [list(pair) for pair in self.ci95],
         }
@@ -90,15 +90,15 @@ def robust_curve(
     """
     attacks = _made(make, radii)
     votes = max(attack.votes for attack in attacks)
-    standing = correct(model, data, data.labels, batch_size=batch_size, samples=votes)
-    counts = [int(standing.sum())]
+    unbroken = correct(model, data, data.labels, batch_size=batch_size, samples=votes)
+    counts = [int(unbroken.sum())]
     keys = random.row_keys(len(data), seed, "attack")
     for i, attack in enumerate(attacks):
-        for index, share in batches(standing.nonzero()[:, 0], batch_size):
+        for index, share in batches(unbroken.nonzero()[:, 0], batch_size):
             found = attacked(attack, model, data, index, keys, fast=fast)
-            standing[index] = found.standing.cpu()
+            unbroken[index] = found.robust.cpu()
             progress((i + share) / len(attacks))
-        counts.append(int(standing.sum()))
+        counts.append(int(unbroken.sum()))
     progress(1.0)
     names = list(dict.fromkeys(attack.name for attack in attacks))
     name = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
@@ -133,7 +133,7 @@ def attacked(
     x, y = data.pixels(index).to(device), data.labels[index.to(data.labels.device)].to(device)
     at = keys[index].to(device)
     found = attack(model, x, y, keys=at, fast=fast, observe=observe)
-    flat = int((found.without_gradient & found.standing).sum())
+    flat = int((found.without_gradient & found.robust).sum())
     if attack.needs_grad and flat > max(FEW * len(index), 1):
         warnings.warn(
             f"{attack.name} met no gradient in {flat} of {len(index)} images: that they stand "

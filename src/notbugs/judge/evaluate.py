@@ -229,7 +229,7 @@ class _Run:
         left = sorted(set(chosen) & set(self.ledger.left_by(i)))
         for _ in self._stage(i, thorough, "checked", left, keys):
             pass
-        if self.ledger.fallen(i):
+        if self.ledger.count_broken_in_check(i):
             for _ in self._stage(i, thorough, "checked", self.ledger.left_by(i), keys):
                 pass
 

@@ -183,7 +183,7 @@ class Kept:
     seen: dict[str, list[int]]
     given_up: dict[str, list[int]]
     checked: dict[str, list[int]]
-    fell: dict[str, list[int]]
+    broken_in_check: dict[str, list[int]]
     within_rounding: list[int]
     non_finite: list[int]
     non_finite_points: int
@@ -194,7 +194,7 @@ class Kept:
         **Raises** StoreError.
         """
         rows = range(len(self.right))
-        by_stage = (self.seen, self.given_up, self.checked, self.fell)
+        by_stage = (self.seen, self.given_up, self.checked, self.broken_in_check)
         lists = [self.within_rounding, self.non_finite]
         lists += [found for each in by_stage for found in each.values()]
         counts = (self.flat, self.attacked, self.forwards, self.non_finite_points)
@@ -231,7 +231,7 @@ class Ledger:
 
     `seen` lists the rows that each stage of an attack was shown, so that an evaluation goes
     on where it stopped; `given_up` those it gave up, `checked` the sample of them that gets the
-    whole budget; `fell` lists those that fell then. `within_rounding` and `non_finite` list
+    whole budget; `broken_in_check` lists those that it broke. `within_rounding` and `non_finite` list
     the rows that some attack left so; they go on to the next.
     `attacked` counts the pairs of a row and an attack, and `flat` those of them without
     gradients.
@@ -246,7 +246,7 @@ class Ledger:
     seen: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     given_up: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     checked: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
-    fell: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    broken_in_check: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     within_rounding: list[int] = field(default_factory=list[int])
     non_finite: list[int] = field(default_factory=list[int])
     non_finite_points: int = 0
@@ -304,13 +304,13 @@ class Ledger:
 
     def left_by(self, attack: int) -> list[int]:
         """The rows that this attack gave up, that stand, and that were not checked."""
-        standing = set(self.to_attack(attack, "checked"))
-        return [row for row in self.given_up.get(str(attack), ()) if row in standing]
+        unbroken = set(self.to_attack(attack, "checked"))
+        return [row for row in self.given_up.get(str(attack), ()) if row in unbroken]
 
-    def fallen(self, attack: int) -> int:
-        """How many of the rows on which this attack was checked fell."""
+    def count_broken_in_check(self, attack: int) -> int:
+        """How many of the rows on which this attack was checked it broke."""
         checked = set(self.checked.get(str(attack), ()))
-        return len(checked & set(self.fell.get(str(attack), ())))
+        return len(checked & set(self.broken_in_check.get(str(attack), ())))
 
     def note(self, attack: int, found: "Found", *, stage: str = "") -> None:
         """Enters what an attack did to some rows.
@@ -332,7 +332,7 @@ class Ledger:
             self.flat += found.flat
             self.given_up.setdefault(str(attack), []).extend(_where(rows, found.gave_up))
         else:
-            self.fell.setdefault(str(attack), []).extend(_where(rows, success))
+            self.broken_in_check.setdefault(str(attack), []).extend(_where(rows, success))
         self._save()
 
     def close(self) -> None:
@@ -357,7 +357,7 @@ class Ledger:
                 self.seconds[i],
                 len(self.given_up.get(str(i), ())),
                 len(self.checked.get(str(i), ())),
-                self.fallen(i),
+                self.count_broken_in_check(i),
                 copies[i],
             )
             for i, name in enumerate(names)
@@ -367,7 +367,7 @@ class Ledger:
         return Verdict(
             threat=threat,
             right=right,
-            standing=unbroken & ~(within | odd),
+            robust=unbroken & ~(within | odd),
             within_rounding=unbroken & within & ~odd,
             non_finite=unbroken & odd,
             non_finite_points=self.non_finite_points,

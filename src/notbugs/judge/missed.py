@@ -1,4 +1,4 @@
-"""How many rows that attacks gave up may yet have fallen, by a check of some of them."""
+"""How many rows that attacks gave up might have been broken, by a check of some of them."""
 
 import math
 
@@ -9,7 +9,7 @@ LARGEST = 0.01
 
 
 def most_missed(checked: float) -> int:
-    """The most rows that may be missed where none fell of a random share that was checked.
+    """The most rows that may be missed where none was broken of a random share that was checked.
 
     Each of M rows escapes a check of the share f with a probability of at most 1 - f, given
     that those before it did, so all do with at most (1 - f)^M: the largest M for which that

@@ -24,7 +24,7 @@ class Distances:
 
     - `right` [n]: classified correctly when clean
     - `distance` [n]: pixel units of [0, 1]; 0 where the image is wrong from the start,
-      infinite where it was never broken. As for `AttackResult.standing`, an image whose
+      infinite where it was never broken. As for `AttackResult.robust`, an image whose
       label ties or whose logits are not finite at the distance does not stand there
     """
 
@@ -90,8 +90,8 @@ class Distances:
         eps = [0.0, *radii.unique().tolist()]
         far = self.ordered
         # Those with a distance of exactly eps are broken within it.
-        standing = len(far) - torch.searchsorted(far, far.new_tensor(eps), right=True)
-        counts = tuple(int(count) for count in standing)
+        unbroken = len(far) - torch.searchsorted(far, far.new_tensor(eps), right=True)
+        counts = tuple(int(count) for count in unbroken)
         return AccuracyCurve(self.attack, self.norm, self.n, tuple(eps), counts, exact=True)
 
     def as_json(self) -> Mapping[str, object]:
@@ -143,7 +143,7 @@ def distances(
 
 
 def _placed(found: AttackResult) -> Rows:
-    distance = found.distance.double().where(~found.standing, float("inf"))
+    distance = found.distance.double().where(~found.robust, float("inf"))
     return distance.where(~found.already_wrong, 0.0).cpu()
 
 

@@ -112,7 +112,7 @@ def searched(verdict: Verdict, needs_grad: Sequence[bool]) -> Check | None:
     if last in (-1, len(needs_grad) - 1):
         return None
     broken = sum(attack.broken for attack in verdict.attacks[last + 1 :])
-    left = int(verdict.standing.sum()) + broken
+    left = int(verdict.robust.sum()) + broken
     return _entry("search after gradients", *after_gradients(broken, left))
 
 

@@ -22,7 +22,7 @@ def standard_attacks(
 
     All but the first give up on a row whose progress shows that it will not fall within
     the budget (`OutOfReach`), which takes most of their cost away where there are many images;
-    `evaluate` checks enough of those rows to say that hardly one would have fallen.
+    `evaluate` checks enough of those rows to say that hardly one would have been broken.
 
     - `thorough`: every row that stands gets its whole budget
     - `samples`: passes averaged at every point, for a model that is random in itself.

@@ -17,7 +17,7 @@ class AttackRecord:
     """One attack's share in a verdict: rows it was first to break, and its time.
 
     Of the `given_up` rows, on which it progressed too slowly, `checked` were attacked to the
-    end, and `fallen` of those fell; if any did, all were attacked to the end. `copy`: what it
+    end, and `broken_in_check` of those broken; if any, all were attacked to the end. `copy`: what it
     worked on, the model's "own" arithmetic or that of a faster copy, "float32" or "bf16".
     """
 
@@ -26,13 +26,13 @@ class AttackRecord:
     seconds: float
     given_up: int = 0
     checked: int = 0
-    fallen: int = 0
+    broken_in_check: int = 0
     copy: str = "own"
 
     @property
     def share_checked(self) -> float:
-        """Of the rows given up, the share attacked to the end: all where one of them fell."""
-        return 1.0 if self.fallen or not self.given_up else self.checked / self.given_up
+        """Of the rows given up, the share attacked to the end: all where one of them was broken."""
+        return 1.0 if self.broken_in_check or not self.given_up else self.checked / self.given_up
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Verdict:
     """Robustness of a model on a set of images under one threat, counted per example.
 
     - `right` [n]: classified correctly when clean
-    - `standing` [n]: right when clean AND under every attack and restart
-    - `within_rounding` [n]: not standing because the label no longer leads under some attack,
+    - `robust` [n]: right when clean AND under every attack and restart
+    - `within_rounding` [n]: not robust because the label no longer leads under some attack,
       although no class leads it by more than rounding: another batch size may undo it
-    - `non_finite` [n]: not standing because the logits under some attack are NaN or infinite;
+    - `non_finite` [n]: not robust because the logits under some attack are NaN or infinite;
       `non_finite_points`: points met on the way at which they were
     - `broken_by` [n]: index in `attacks` of the one that broke the row; -1 where none did
     - `zero_gradients`: of all pairs of an image and an attack that it was shown to, the
@@ -57,7 +57,7 @@ class Verdict:
 
     threat: Threat
     right: Mask
-    standing: Mask
+    robust: Mask
     broken_by: Tensor
     attacks: tuple[AttackRecord, ...]
     seconds: float
@@ -85,7 +85,7 @@ class Verdict:
     @property
     def robust_accuracy(self) -> float:
         """Robust accuracy in percent, 0 to 100; an upper bound where `is_upper_bound`."""
-        return percent(self.standing)
+        return percent(self.robust)
 
     @property
     def ci95(self) -> tuple[float, float]:
@@ -93,7 +93,7 @@ class Verdict:
 
         It tells the chance of drawing these images alone, not what attacks miss.
         """
-        return wilson(int(self.standing.sum()), self.n)
+        return wilson(int(self.robust.sum()), self.n)
 
     @property
     def given_up(self) -> int:
@@ -103,7 +103,7 @@ class Verdict:
     @property
     def missed(self) -> int:
         """The most images that may count as robust only because attacks gave up (95 %)."""
-        unchecked = sum(a.given_up - a.checked for a in self.attacks if not a.fallen)
+        unchecked = sum(a.given_up - a.checked for a in self.attacks if not a.broken_in_check)
         least = min((a.share_checked for a in self.attacks), default=1.0)
         return min(most_missed(least), unchecked) if least > 0 else unchecked
 
@@ -142,7 +142,12 @@ class Verdict:
     def as_json(self) -> Mapping[str, object]:
         """The verdict as plain numbers and lists, percent from 0 to 100."""
         checked = [
-            {"name": a.name, "rows": a.given_up, "checked": a.checked, "fallen": a.fallen}
+            {
+                "name": a.name,
+                "rows": a.given_up,
+                "checked": a.checked,
+                "broken_in_check": a.broken_in_check,
+            }
             for a in self.attacks
             if a.given_up
         ]

@@ -7,17 +7,17 @@ from notbugs.training.batch import Batch
 from notbugs.training.free import Free
 from notbugs.training.hidden import HiddenLayer
 from notbugs.training.image_priors import train_denoiser, train_generator
-from notbugs.training.lesson import AbstractLesson, Mixed, Plain
 from notbugs.training.logistic import WorstCaseLogistic
 from notbugs.training.loop import Trained, estimate, train
 from notbugs.training.mart import Mart
 from notbugs.training.named import RECIPES, named
 from notbugs.training.nfgsm import NoisyStep
 from notbugs.training.noise import Noise
+from notbugs.training.objective import AbstractTrainingObjective, Mixed, Plain
 from notbugs.training.penalty import AbstractPenalty, L1Decay, L2Decay, Lipschitz
 from notbugs.training.reactive import Rotation, ScaledGradient
 from notbugs.training.recipe import Recipe
-from notbugs.training.temperature import AtTemperature, distil, heated, told_by
+from notbugs.training.temperature import AtTemperature, distil, soft_labels, with_temperature
 from notbugs.training.trades import Trades
 from notbugs.training.written import recipe_as_json, recipe_from_json
 
@@ -25,7 +25,7 @@ __all__ = [
     "RECIPES",
     "AbstractAdversary",
     "AbstractImageAdversary",
-    "AbstractLesson",
+    "AbstractTrainingObjective",
     "AbstractPenalty",
     "Adversary",
     "AtTemperature",
@@ -49,12 +49,12 @@ __all__ = [
     "WorstCaseLogistic",
     "distil",
     "estimate",
-    "heated",
+    "with_temperature",
     "named",
     "pretrain",
     "recipe_as_json",
     "recipe_from_json",
-    "told_by",
+    "soft_labels",
     "train",
     "train_denoiser",
     "train_generator",

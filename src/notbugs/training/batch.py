@@ -1,4 +1,4 @@
-"""A batch of training images, as adversaries and lessons see it."""
+"""A batch of training images, as adversaries and training objectives see it."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager

@@ -10,12 +10,12 @@ from notbugs.core.errors import check_count
 from notbugs.engine import Threat
 from notbugs.training.adversary import AbstractAdversary, Adversary
 from notbugs.training.batch import Batch, Pass
-from notbugs.training.lesson import AbstractLesson, check_kind
+from notbugs.training.objective import AbstractTrainingObjective, check_kind
 
 
 @final
 @dataclass(frozen=True)
-class Free(AbstractLesson):
+class Free(AbstractTrainingObjective):
     """Each batch is shown `times` times, its perturbation moving by the pass that just was.
 
     The gradient by the images comes with the parameters' gradient, so crafting costs no pass

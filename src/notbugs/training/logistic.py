@@ -11,12 +11,12 @@ from notbugs.core.errors import bad_value
 from notbugs.engine import Threat
 from notbugs.training.adversary import AbstractAdversary
 from notbugs.training.batch import Batch, Pass, through
-from notbugs.training.lesson import AbstractLesson
+from notbugs.training.objective import AbstractTrainingObjective
 
 
 @final
 @dataclass(frozen=True)
-class WorstCaseLogistic(AbstractLesson):
+class WorstCaseLogistic(AbstractTrainingObjective):
     """Mean of log(1 + exp(eps * ||w||_dual - s (w.x + b))), s = +1 or -1 by class, w per pixel.
 
     The loss of a linear model of two classes at the worst image of the ball, without its box:
@@ -41,7 +41,7 @@ class WorstCaseLogistic(AbstractLesson):
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
         """Reads the weights off the gradient by the pixels."""
         if batch.model.classes != 2:
-            raise bad_value("model", "have two classes for this lesson", batch.model.classes)
+            raise bad_value("model", "have two classes for this objective", batch.model.classes)
         threat = Threat.parse(self.threat)
         norm, sign = threat.as_norm("adversarial logistic regression"), 2.0 * batch.y - 1
 
@@ -51,7 +51,9 @@ class WorstCaseLogistic(AbstractLesson):
             lead = logits[:, 1] - logits[:, 0]
             (w,) = torch.autograd.grad(lead.sum(), x, create_graph=True)
             if not bool(torch.isclose(w, w[:1], rtol=1e-3, atol=1e-6).all()):
-                raise bad_value("model", "be linear for this lesson", "another", "Use Adversary.")
+                raise bad_value(
+                    "model", "be linear for this objective", "another", "Use Adversary."
+                )
             return F.softplus(threat.eps * norm.dual(w) - sign * lead).mean()
 
         return through(loss)

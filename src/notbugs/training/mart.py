@@ -8,7 +8,7 @@ from torch import Tensor
 from notbugs.core.errors import check_positive
 from notbugs.training.adversary import AbstractAdversary, AbstractImageAdversary
 from notbugs.training.batch import Batch, Pass, through
-from notbugs.training.lesson import AbstractLesson, check_kind
+from notbugs.training.objective import AbstractTrainingObjective, check_kind
 from notbugs.training.trades import divergence
 
 TINY = 1e-12
@@ -16,7 +16,7 @@ TINY = 1e-12
 
 @final
 @dataclass(frozen=True)
-class Mart(AbstractLesson):
+class Mart(AbstractTrainingObjective):
     """BCE(p', y) + weight * mean of KL(p || p') * (1 - p_y), p' at the disturbed image.
 
         BCE(p', y) = -log p'_y - log(1 - max over k != y of p'_k)

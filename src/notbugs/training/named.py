@@ -11,10 +11,10 @@ from notbugs.training.adversary import Adversary
 from notbugs.training.awp import Awp
 from notbugs.training.free import Free
 from notbugs.training.hidden import HiddenLayer
-from notbugs.training.lesson import Mixed, Plain
 from notbugs.training.mart import Mart
 from notbugs.training.nfgsm import NoisyStep
 from notbugs.training.noise import KINDS, Noise
+from notbugs.training.objective import Mixed, Plain
 from notbugs.training.penalty import L1Decay, L2Decay, Lipschitz
 from notbugs.training.reactive import Rotation, ScaledGradient
 from notbugs.training.recipe import Recipe
@@ -31,7 +31,7 @@ AIRBENCH = Recipe(
     warmup=0.23,
     decay="triangle",
     augment=Augment(crop_padding=2, flip=True, padding="reflect", alternate=True),
-    lesson=Plain(smoothing=0.2),
+    objective=Plain(smoothing=0.2),
     average=0.95,
 )
 """CIFAR-10 in seconds on a GPU, with the architecture `airbench`.
@@ -52,7 +52,7 @@ def _pgd(base: Recipe, at: Adversary) -> Recipe:
 
 def _fgsm(base: Recipe, at: Adversary) -> Recipe:
     one = replace(at, steps=1, step_size=None, random_start=False, train_mode=True)
-    return replace(base, adversary=one, lesson=Mixed())
+    return replace(base, adversary=one, objective=Mixed())
 
 
 def _fast(base: Recipe, at: Adversary) -> Recipe:
@@ -70,7 +70,7 @@ def _fast(base: Recipe, at: Adversary) -> Recipe:
 
 def _free(base: Recipe, at: Adversary) -> Recipe:
     epochs = max(1, round(base.epochs / REPLAYS))
-    return replace(base, epochs=epochs, adversary=at, lesson=Free(REPLAYS))
+    return replace(base, epochs=epochs, adversary=at, objective=Free(REPLAYS))
 
 
 def _noise(kind: str) -> Callable[[Recipe, Adversary], Recipe]:
@@ -84,8 +84,8 @@ ADVERSARIAL: Mapping[str, Callable[[Recipe, Adversary], Recipe]] = MappingProxyT
         "fast": _fast,
         "n-fgsm": lambda base, at: replace(base, adversary=NoisyStep(at.threat, at.eps_warmup)),
         "free": _free,
-        "trades": lambda base, at: replace(base, adversary=at, lesson=Trades()),
-        "mart": lambda base, at: replace(base, adversary=at, lesson=Mart()),
+        "trades": lambda base, at: replace(base, adversary=at, objective=Trades()),
+        "mart": lambda base, at: replace(base, adversary=at, objective=Mart()),
         "awp": lambda base, at: replace(base, adversary=at, awp=Awp()),
         "scaled-gradient": lambda base, at: replace(
             base, adversary=ScaledGradient(at.threat, at.eps_warmup)
@@ -104,13 +104,13 @@ PLAIN: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
         "l1": lambda base: replace(base, penalties=(L1Decay(1e-5),)),
         "l2": lambda base: replace(base, penalties=(L2Decay(1e-3),), weight_decay=0.0),
         "lipschitz": lambda base: replace(base, penalties=(Lipschitz(1e-3),)),
-        "distillation": lambda base: replace(base, lesson=AtTemperature()),
+        "distillation": lambda base: replace(base, objective=AtTemperature()),
     }
 )
 """Name -> settings -> recipe: those that take none.
 
 `distillation` is what both the teacher, on the labels, and the student, on the teacher's
-probabilities (`told_by`), are trained by; both begin `heated`.
+probabilities (`soft_labels`), are trained by; both begin `with_temperature`.
 """
 
 RECIPES = (*PLAIN, *ADVERSARIAL)

@@ -8,7 +8,7 @@ from notbugs.data import Augment
 from notbugs.engine import Threat
 from notbugs.training.adversary import AbstractAdversary
 from notbugs.training.awp import Awp
-from notbugs.training.lesson import AbstractLesson, Plain
+from notbugs.training.objective import AbstractTrainingObjective, Plain
 from notbugs.training.penalty import AbstractPenalty
 
 DECAYS = ("cosine", "linear", "step", "constant", "triangle")
@@ -34,7 +34,7 @@ class Recipe:
     - `watch_threat`: threat of that look; None: the adversary's, or clean only
     - `patience`: looks without a better score after which training stops, not counting those
       within a warm-up of the learning rate or of the adversary; 0: never
-    - `adversary`: who disturbs the images; `lesson`: what is learnt from them
+    - `adversary`: who disturbs the images; `objective`: what is learnt from them
     - `penalties`: added to the loss of every step, beside `weight_decay`
     - `awp`: take each pass at adversarially moved weights
     - `average`: decay, per step, of the moving average of the weights that is watched and
@@ -53,7 +53,7 @@ class Recipe:
     decay: str = "cosine"
     augment: Augment = Augment()  # noqa: RUF009 (frozen)
     adversary: AbstractAdversary | None = None
-    lesson: AbstractLesson = Plain()  # noqa: RUF009 (frozen)
+    objective: AbstractTrainingObjective = Plain()  # noqa: RUF009 (frozen)
     penalties: tuple[AbstractPenalty, ...] = ()
     awp: Awp | None = None
     average: float = 0.0
@@ -92,17 +92,19 @@ class Recipe:
             raise bad_value("watch_every", "be at least 1 with `patience`", self.watch_every)
         if not 0 <= self.average < 1:
             raise bad_value("average", "lie in [0, 1)", self.average, "0 means none.")
-        if not isinstance(self.lesson, AbstractLesson):  # pyright: ignore
-            raise bad_type("lesson", "a lesson such as Plain() or Trades()", self.lesson)
+        if not isinstance(self.objective, AbstractTrainingObjective):  # pyright: ignore
+            raise bad_type(
+                "objective", "a training objective such as Plain() or Trades()", self.objective
+            )
         if not isinstance(self.adversary, AbstractAdversary | None):  # pyright: ignore
             raise bad_type("adversary", "one such as Adversary('l2:0.5'), or None", self.adversary)
-        self.lesson.check(self.adversary)
-        if self.awp is not None and self.lesson.replays > 1:
+        self.objective.check(self.adversary)
+        if self.awp is not None and self.objective.replays > 1:
             raise bad_value(
                 "awp",
-                f"be left out with {type(self.lesson).__name__}",
+                f"be left out with {type(self.objective).__name__}",
                 self.awp,
-                "It takes each pass twice, and each pass of this lesson moves its images.",
+                "It takes each pass twice, and each pass of this objective moves its images.",
             )
 
     def rate(self, step: int, steps: int) -> float:

@@ -22,13 +22,13 @@ COLLAPSED = 0.5
 """Robust accuracy below this share of its best so far has collapsed."""
 
 Check = Callable[[Classifier, State, dict[str, float]], None]
-"""Asked after an epoch: adds to its row of the history, and may stop the training."""
+"""CachedLogits after an epoch: adds to its row of the history, and may stop the training."""
 
 
 def checks_of(recipe: Recipe, data: ImageData, val: ImageData | None) -> list[Check]:
     """The checks of a recipe, to be asked in this order until one stops the training."""
     adversary, checks = recipe.adversary, list[Check]()
-    one_step = recipe.lesson.is_one_step or (adversary is not None and adversary.is_one_step)
+    one_step = recipe.objective.is_one_step or (adversary is not None and adversary.is_one_step)
     if adversary is not None and recipe.guard and one_step:
         checks.append(Guard(val or data, Threat.parse(adversary.threat)))
     if val is not None and recipe.watch_every:

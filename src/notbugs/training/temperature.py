@@ -15,8 +15,8 @@ from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen, prepared
 from notbugs.training.adversary import AbstractAdversary, shown
 from notbugs.training.batch import Batch, Pass, through
-from notbugs.training.lesson import AbstractLesson
 from notbugs.training.loop import Trained, train
+from notbugs.training.objective import AbstractTrainingObjective
 from notbugs.training.recipe import Recipe
 
 CHUNK = 512
@@ -24,7 +24,7 @@ CHUNK = 512
 
 @final
 @dataclass(frozen=True)
-class AtTemperature(AbstractLesson):
+class AtTemperature(AbstractTrainingObjective):
     """Cross-entropy of softmax(logits / T) with the labels, or with a teacher's probabilities.
 
     The model is used at T = 1 afterwards: its logits are then T times as large as usual, and
@@ -48,7 +48,7 @@ class AtTemperature(AbstractLesson):
         return through(lambda: F.cross_entropy(forward() / self.temperature, wanted))
 
 
-def heated(model: Classifier, temperature: float) -> Classifier:
+def with_temperature(model: Classifier, temperature: float) -> Classifier:
     """The model, in place, with its last layer's initial weights and bias times T.
 
     softmax(logits / T) is then what softmax(logits) was, and the rest of the net learns at the
@@ -109,18 +109,18 @@ def distil(
     """Trains `student`, in place, on what `teacher` says of the same images at a temperature.
 
     For defensive distillation the teacher is trained with `AtTemperature(temperature)` as well,
-    on the labels, and has the student's architecture; both begin `heated`. The rest is as in
-    `train`.
+    on the labels, and has the student's architecture; both begin `with_temperature`. The rest
+    is as in `train`.
 
     **Source**: Papernot et al. 2015 (arXiv 1511.04508), section III.
 
     **Raises** ValueError for a temperature that is not above 0, and what `train` raises.
     """
-    soft = told_by(teacher, data, temperature)
+    soft = soft_labels(teacher, data, temperature)
     return train(
         student,
         data,
-        replace(recipe, lesson=AtTemperature(temperature)),
+        replace(recipe, objective=AtTemperature(temperature)),
         seed=seed,
         val=val,
         soft=soft,
@@ -130,7 +130,7 @@ def distil(
 
 
 @prepared(model="teacher")
-def told_by(teacher: Classifier, data: ImageData, temperature: float) -> Tensor:
+def soft_labels(teacher: Classifier, data: ImageData, temperature: float) -> Tensor:
     """The teacher's probabilities of every image at a temperature, [n, k], on the CPU."""
     check_positive(temperature, "temperature")
 

@@ -14,7 +14,7 @@ from notbugs.core.types import Images, Logits, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation, FromImages
 from notbugs.training.adversary import AbstractAdversary, Adversary
 from notbugs.training.batch import Batch, Pass, through
-from notbugs.training.lesson import AbstractLesson, check_kind
+from notbugs.training.objective import AbstractTrainingObjective, check_kind
 
 START = 1e-3
 """Standard deviation of the noise from which the neighbour is sought: at the image itself the
@@ -40,7 +40,7 @@ class Agreement(AbstractObjective):
 
 @final
 @dataclass(frozen=True)
-class Trades(AbstractLesson):
+class Trades(AbstractTrainingObjective):
     """J(x) + beta * KL(f(x) || f(x')), x' the neighbour at which f differs most from f(x).
 
     The neighbour is sought by the steps of the adversary, from the image and a little noise.

@@ -59,7 +59,7 @@ class Trainer:
         recipe, adversary = self.recipe, self.recipe.adversary
         if not isinstance(adversary, Adversary) or adversary.train_mode:
             return None
-        if recipe.lesson.replays > 1:  # it crafts by the passes that train
+        if recipe.objective.replays > 1:  # it crafts by the passes that train
             return None
         return copy_to_craft_by(self.model, recipe.precision, self._first(GLANCE), mode)
 
@@ -148,9 +148,9 @@ class Trainer:
         if folded_copy is not None:
             folded_copy.refresh(self.model)
         batch = Batch(self.model, self._logits, x, y, keys, strength, soft, folded_copy)
-        one = shared(self.model, recipe.lesson.prepared(batch, adversary))
+        one = shared(self.model, recipe.objective.prepared(batch, adversary))
         loss = torch.zeros((), device=self.device)
-        for _ in range(recipe.lesson.replays):
+        for _ in range(recipe.objective.replays):
             self.optimiser.zero_grad()
             awp, clear = recipe.awp, self.optimiser.zero_grad
             loss = one() if awp is None else awp.taken(self.model, one, clear)

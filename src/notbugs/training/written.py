@@ -12,11 +12,11 @@ from notbugs.training.adversary import Adversary
 from notbugs.training.awp import Awp
 from notbugs.training.free import Free
 from notbugs.training.hidden import HiddenLayer
-from notbugs.training.lesson import Mixed, Plain
 from notbugs.training.logistic import WorstCaseLogistic
 from notbugs.training.mart import Mart
 from notbugs.training.nfgsm import NoisyStep
 from notbugs.training.noise import Noise
+from notbugs.training.objective import Mixed, Plain
 from notbugs.training.penalty import L1Decay, L2Decay, Lipschitz
 from notbugs.training.reactive import Rotation, ScaledGradient
 from notbugs.training.recipe import Recipe

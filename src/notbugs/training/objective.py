@@ -12,7 +12,7 @@ from notbugs.training.batch import Batch, Pass, through
 
 
 @dataclass(frozen=True)
-class AbstractLesson(ABC):
+class AbstractTrainingObjective(ABC):
     """Makes of a batch, and of who disturbs it, the pass that a training step takes.
 
     What is crafted once is crafted in `prepared`; the pass itself may be taken again at
@@ -23,7 +23,7 @@ class AbstractLesson(ABC):
 
     @property
     def is_one_step(self) -> bool:
-        """Whether the lesson itself crafts by single gradient steps."""
+        """Whether the objective itself crafts by single gradient steps."""
         return False
 
     @property
@@ -32,7 +32,7 @@ class AbstractLesson(ABC):
         return 1
 
     def check(self, adversary: AbstractAdversary | None) -> None:
-        """Refuses an adversary that the lesson cannot do with, or none where it needs one."""
+        """Refuses an adversary that the objective cannot do with, or none where it needs one."""
         if self.needs_adversary and adversary is None:
             raise bad_value("adversary", f"be given for {type(self).__name__}", None)
 
@@ -43,7 +43,7 @@ class AbstractLesson(ABC):
 
 @final
 @dataclass(frozen=True)
-class Plain(AbstractLesson):
+class Plain(AbstractTrainingObjective):
     """Cross-entropy of the images, or of the disturbed images where there is an adversary.
 
     - `smoothing`: share of each label that is spread evenly over all classes. **Source**: Szegedy
@@ -64,7 +64,7 @@ class Plain(AbstractLesson):
 
 @final
 @dataclass(frozen=True)
-class Mixed(AbstractLesson):
+class Mixed(AbstractTrainingObjective):
     """alpha * J(x) + (1 - alpha) * J(disturbed x), with J the cross-entropy.
 
     Where the adversary is a single step from the image itself, crafted in train mode, its
