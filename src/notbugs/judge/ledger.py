@@ -231,8 +231,8 @@ class Ledger:
 
     `seen` lists the rows that each stage of an attack was shown, so that an evaluation goes
     on where it stopped; `given_up` those it gave up, `checked` the sample of them that gets the
-    whole budget; `broken_in_check` lists those that it broke. `within_rounding` and `non_finite` list
-    the rows that some attack left so; they go on to the next.
+    whole budget; `broken_in_check` lists those that it broke. `within_rounding` and
+    `non_finite` list the rows that some attack left so; they go on to the next.
     `attacked` counts the pairs of a row and an attack, and `flat` those of them without
     gradients.
     """
