@@ -11,7 +11,7 @@ from notbugs.core.types import Images, Mask, Rows
 from notbugs.engine import Solution
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AttackResult:
     """What an attack found, verified on the model that was passed in.
 
@@ -44,6 +44,18 @@ class AttackResult:
     forwards: int
     backwards: int
     non_finite_points: int = 0
+
+    def __repr__(self) -> str:
+        fell = self.distance[self.success & ~self.already_wrong]
+        mean = (
+            f",\n             mean distance {float(fell.mean()):.4g} over the {len(fell)} images "
+            "that were right and fell"
+        )
+        return (
+            f"AttackResult(n={len(self.success)}, attack success rate "
+            f"{self.attack_success_rate:.2f} %, robust accuracy {self.robust_accuracy:.2f} %"
+            f"{mean if len(fell) else ''})"
+        )
 
     @property
     def attack_success_rate(self) -> float:

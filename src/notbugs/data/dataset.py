@@ -18,7 +18,7 @@ JSON: TypeAlias = bool | int | float | str | Sequence[Any] | Mapping[str, Any] |
 """What JSON can hold."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageData:
     """Images, their labels and their provenance, validated on construction.
 
@@ -65,6 +65,15 @@ class ImageData:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        kind = str(self.images.dtype).removeprefix("torch.")
+        size = "x".join(map(str, self.shape))
+        columns = f", columns: {', '.join(self.columns)}" if self.columns else ""
+        return (
+            f"ImageData({self.name!r}, n={len(self)}, {size} {kind}, "
+            f"{self.classes} classes{columns})"
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -35,7 +35,7 @@ class AttackRecord:
         return 1.0 if self.broken_in_check or not self.given_up else self.checked / self.given_up
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """Robustness of a model on a set of images under one threat, counted per example.
 
@@ -71,6 +71,15 @@ class Verdict:
     repeats: Mapping[str, str] | None = None
     searched: Mapping[str, str] | None = None
     left_out: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        most, (low, high) = "at most " * self.is_upper_bound, self.ci95
+        bound = "; an upper bound, for a masking check fires" * self.is_upper_bound
+        return (
+            f"Verdict(n={self.n}, {self.threat}, clean accuracy {self.clean_accuracy:.2f} %, "
+            f"robust accuracy {most}{self.robust_accuracy:.2f} %,\n"
+            f"        95 % interval {low:.2f} to {high:.2f} %{bound})"
+        )
 
     @property
     def n(self) -> int:

@@ -25,7 +25,7 @@ COMPILERS = ("torch._dynamo.", "torch._inductor.")
 """Where the errors of `torch.compile` are defined; importing them would take a second."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trained:
     """The result of a training: the model (the one passed in) and its history.
 
@@ -38,6 +38,18 @@ class Trained:
     best_epoch: int | None
     seconds: float
     stopped: str = ""
+
+    def __repr__(self) -> str:
+        last = self.history[-1] if self.history else {}
+        count = len(self.history)
+        parts = [f"{count} epoch{'s' * (count != 1)} in {self.seconds:.1f} s"]
+        parts += [f"loss {last['loss']:.4g}"] if "loss" in last else []
+        for key, name in (("val_clean", "held-out clean"), ("val_robust", "robust")):
+            known = [row[key] for row in self.history if key in row]
+            parts += [f"{name} accuracy {known[-1]:.2f} %"] if known else []
+        parts += [f"weights of epoch {self.best_epoch}"] if self.best_epoch is not None else []
+        parts += ["stopped early"] if self.stopped else []
+        return f"Trained({', '.join(parts)})"
 
 
 @prepared()
