@@ -3,14 +3,28 @@
 >>> import notbugs as nb
 >>> parts = nb.split(nb.load_source("digits"), seed=0)
 >>> model = nb.build("cnn", shape=parts.train.shape, classes=10, seed=0)
+>>> attack = nb.attacks.apgd(nb.Linf(), 8 / 255)
 
-The names below are loaded when they are first used, so that importing the package is quick.
+The names below, and the packages of `PACKAGES`, are loaded when they are first used, so that
+importing the package is quick. All attacks are in `nb.attacks`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from notbugs import (  # noqa: I001 (aliases: these names are meant to be there)
+        analysis as analysis,
+        attacks as attacks,
+        data as data,
+        engine as engine,
+        features as features,
+        judge as judge,
+        models as models,
+        perception as perception,
+        representations as representations,
+        training as training,
+    )
     from notbugs.attacks import Attack, AttackResult, fgsm, pgd
     from notbugs.data import ImageData, load, load_source, save, split
     from notbugs.engine import L2, Linf, Solver, Threat
@@ -20,6 +34,20 @@ if TYPE_CHECKING:
     from notbugs.training import Adversary, Recipe, train
 
 __version__ = "0.1.0"
+
+PACKAGES = (
+    "analysis",
+    "attacks",
+    "data",
+    "engine",
+    "features",
+    "judge",
+    "models",
+    "perception",
+    "representations",
+    "training",
+)
+"""What is reached as `nb.attacks` after `import notbugs as nb`."""
 
 __all__ = [
     "L2",
@@ -32,6 +60,7 @@ __all__ = [
     "Recipe",
     "Solver",
     "Threat",
+    "attacks",
     "build",
     "evaluate",
     "fgsm",
@@ -62,6 +91,8 @@ _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name in PACKAGES:
+        return import_module(f"notbugs.{name}")  # which sets the attribute
     if name not in _HOME:
         raise AttributeError(f"module 'notbugs' has no attribute '{name}'")
     found = getattr(import_module(f"notbugs.{_HOME[name]}"), name)
@@ -70,4 +101,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *PACKAGES})

@@ -81,3 +81,12 @@ def test_what_is_no_norm_is_refused_with_the_remedy(name, wrong) -> None:
         assert said.endswith(remedy)
         if isinstance(wrong, float | int | str):
             assert f"It is {wrong!r}." in said
+
+
+@pytest.mark.parametrize("name", [*FACTORIES, *RUNS])
+def test_every_argument_the_source_and_an_example_are_documented(name) -> None:
+    made = getattr(attacks, name)
+    text = inspect.getdoc(made) or ""
+    assert [p for p in inspect.signature(made).parameters if f"`{p}`" not in text] == []
+    assert "**Source**" in text
+    assert ">>> " in text

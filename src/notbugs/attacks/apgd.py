@@ -61,7 +61,7 @@ def apgd_targeted(
 ) -> Sweep:
     """An untargeted attack: APGD on the targeted DLR loss, class after class.
 
-    - `eps`: pixel units of [0, 1]
+    - `norm`: as in `apgd`; `eps`: pixel units of [0, 1]
     - `steps`: gradient steps for each class tried
     - `targets_tried`: the likeliest wrong classes, each tried on what still stands
     - `rho`, `stop_on_success`, `samples`: as in `apgd`

@@ -44,6 +44,7 @@ def bim(
     - `eps`, `step_size`: pixel units of [0, 1], e.g. 8/255; Linf
     - `steps`: gradient steps; None takes min(L + 4, 1.25 L), rounded up, where
       L = eps / (1/255) is the radius in pixel levels
+    - `loss`: (logits, classes) -> [n], high where a row is far from its class
     - `keep`: which point on the way is returned
     - `stop_on_success`: a row stops at its first success
 

@@ -25,6 +25,7 @@ def ddn(
     - `step_size`: length of the first step, in L2 pixel units; falls to a hundredth
     - `radius`: first radius of the sphere, in L2 pixel units
     - `shrink`: share by which the radius changes at every step
+    - `loss`: as in `fmn`
 
     **Source**: Rony et al. 2018 (arXiv 1811.09600), Algorithm 1; shrink 0.05, first
     radius 1 and the cosine schedule of steps from 1 to 0.01 as in section 5.

@@ -60,7 +60,7 @@ def best_average_worst(
 
     - `attack`: a minimum-norm attack that takes targets, e.g. `cw_l2()`; with one of a
       fixed budget the distances say little, the success rates are what counts
-    - `x` [n, c, h, w] in [0, 1]; `y` [n]: the true classes, never a target
+    - `model`; `x` [n, c, h, w] in [0, 1]; `y` [n]: the true classes, never a target
     - `seed` or `keys` [n]: randomness, as for a call of the attack; each target has its own
 
     The cost is k - 1 calls of the attack.
@@ -71,6 +71,12 @@ def best_average_worst(
     random, whose expectation it is.
 
     **Raises** ValueError for images or labels out of range, and what the attack raises.
+
+    >>> from notbugs.attacks import ddn
+    >>> from notbugs.models import build
+    >>> model, y = build("linear", shape=(1, 2, 2), classes=3, seed=0), torch.tensor([0, 1])
+    >>> best_average_worst(ddn(steps=5), model, torch.rand(2, 1, 2, 2), y).distance.shape
+    torch.Size([2, 3])
     """
     check_labels(y, rows=len(x), classes=model.classes)
     y = y.long()

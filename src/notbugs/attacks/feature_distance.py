@@ -106,6 +106,7 @@ def feature_distance(
     Auto-PGD. Of the points on the way a misclassified one is returned before any other.
     To move towards a given embedding use `latent(model.embed, ...)`.
 
+    - `norm`: Linf(), L2() or L1()
     - `eps`: pixel units of [0, 1]
     - `steps`: gradient steps of each restart, from a random point of the ball
     - `restarts`: tries with fresh starts, for the rows that still stand

@@ -22,6 +22,7 @@ def fgsm(
     - `norm`: Linf(), L2() or L1()
     - `eps`: pixel units of [0, 1], e.g. 8/255
     - `random_start`: begin at a uniform point of the ball
+    - `loss`: (logits, classes) -> [n], high where a row is far from its class
 
     **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 4.
 

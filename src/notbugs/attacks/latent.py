@@ -105,6 +105,7 @@ def latent(
     - `target`: what the encoder should give, in its output's shape. To reach another
       image's code pass `encoder(other)`; to reach its reconstruction pass the whole
       autoencoder as `encoder` and the other image as `target`.
+    - `norm`: Linf(), L2() or L1()
     - `eps`: pixel units of [0, 1]
     - `steps`: gradient steps of each restart
     - `rule`: any step rule of the engine, e.g. `Adam(0.01)`; None takes Auto-PGD

@@ -35,10 +35,11 @@ def mim(
     x <- project(x + step_size * steepest(g)), where steepest is the sign for Linf and
     the normalised sum for L2. Its examples transfer better than those of `pgd`.
 
+    - `norm`: Linf(), L2() or L1()
     - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, eps / steps
     - `steps`: gradient steps
     - `decay`: share of the old direction that is kept, at least 0; 0 forgets it
-    - `random_start`, `restarts`, `keep`, `stop_on_success`: as in `pgd`
+    - `random_start`, `restarts`, `loss`, `keep`, `stop_on_success`: as in `pgd`
 
     **Source**: Dong et al. 2017 (arXiv 1710.06081), Algorithm 1; equation 9 for L2.
     **Differs from the paper**: the best point on the way is returned, not the last one;

@@ -195,6 +195,7 @@ def perceptual_pgd(
     - `steps`: gradient steps of the model; each costs 2 measurements of the distance, for a
       point outside up to 4 gradients and 17 measurements more
     - `pace`: length of the first step, as a share of the bound; it falls to a tenth of it
+    - `loss`: (logits, classes) -> [n], high where a row is far from its class
     - `stop_on_success`: a row stops at its first success
 
     **Source**: Laidlaw, Singla & Feizi 2021 (arXiv 2006.12655), PPGD: steps within a perceptual
@@ -237,7 +238,8 @@ def perceptual_lagrangian(
     and take `steps` steps of `perceptual_pgd` there. Every point that is
     returned was measured to be within.
 
-    - `distance`, `bound`, `steps`, `stop_on_success`: as in `perceptual_pgd`
+    - `distance`, `bound`, `steps`, `loss`, `stop_on_success`: as in `perceptual_pgd`
+    - `rounds`: at most; `first_weight`: of the excess, `growth`: what it is multiplied by
     - `pace`: length of a round's first step, as a share of the bound; it falls to a tenth
 
     **Source**: Laidlaw, Singla & Feizi 2021 (arXiv 2006.12655), LPA, with its rounds,

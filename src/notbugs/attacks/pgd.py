@@ -34,11 +34,13 @@ def pgd(
     x <- project(x + step_size * steepest(gradient of the loss)), where steepest is the
     sign for Linf and the normalised gradient for L2.
 
+    - `norm`: Linf(), L2() or L1()
     - `eps`, `step_size`: pixel units of [0, 1], e.g. eps=8/255. Without `step_size`,
       2.5 * eps / steps, so that the steps can cross the ball.
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
     - `random_start`: the first point is uniform in the ball, else the image itself
     - `restarts`: tries with fresh starts, for the rows that still stand
+    - `loss`: (logits, classes) -> [n], high where a row is far from its class
     - `stop_on_success`: a row stops at its first success, which is much faster where
       only success counts; leave it off to craft strong examples
     - `keep`: which point on the way is returned

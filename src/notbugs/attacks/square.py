@@ -46,11 +46,13 @@ def square(
     asks for the logits of one candidate for each row. No gradients: it also breaks models
     that hide theirs.
 
+    - `norm`: Linf(), L2() or L1()
     - `eps`: pixel units of [0, 1]
     - `steps`: queries of a row; one more is spent on the last candidate
     - `p_init`: share of the image's area that the first squares cover, 0..1; it halves at
       0.1, 0.5, 2, 5, 10, 20, 40, 60 and 80 % of the steps
     - `restarts`: tries with fresh randomness, for the rows that still stand
+    - `loss`: (logits, classes) -> [n]; the default is the margin
     - `stop_on_success`: a row stops at its first success; off, it goes on to lower its value
     - `give_up`: a row also stops where its progress shows that it will not get there in
       time (`OutOfReach`): several times cheaper, at some risk

@@ -78,12 +78,14 @@ def di_fgsm(
     x <- project(x + step_size * steepest(gradient of the loss of T(x))), with a fresh T for
     each row and step. Success is judged on the image itself.
 
+    - `norm`: Linf(), L2() or L1()
     - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, 1.25 * eps / steps
     - `steps`: gradient steps; each costs one more forward pass, of the untransformed image
     - `decay`: momentum as in `mim`; 1 gives the paper's M-DI2-FGSM
     - `probability`: share of the steps at which a row is transformed, 0..1
     - `smallest`: smallest side of the shrunk image as a share of the whole, in (0, 1]
     - `draws`: transformations averaged at each step
+    - `loss`, `keep`: as in `pgd`
 
     **Source**: Xie et al. 2018 (arXiv 1803.06978), Algorithm 1: 299 of 330 pixels.
     **Differs from the paper**: the image shrinks within its own size, where the paper's
@@ -121,7 +123,7 @@ def ti_fgsm(
 
     x <- project(x + step_size * steepest(g)), g <- decay * g + W * gradient / ||.||_1.
 
-    - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, 1.25 * eps / steps
+    - `norm`, `eps`, `step_size`, `steps`, `loss`, `keep`: as in `di_fgsm`
     - `decay`: momentum as in `mim`; 0 for the paper's TI-FGSM without it
     - `radius`: half the side of the kernel, in pixels: 2 radius + 1 a side, deviation
       radius / sqrt(3). The paper's 7 is for images of 299 pixels; smaller ones want less.

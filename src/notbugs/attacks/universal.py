@@ -99,12 +99,14 @@ def universal(
     The limit keeps broken images from taking the whole gradient.
 
     - `x` [n, c, h, w] in [0, 1]: the images it is made from; test it on others
+    - `norm`: Linf(), L2() or L1()
     - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, eps / 5. Steps shrink
       linearly to zero over the epochs.
     - `y` [n]: classes to leave; without it, the model's own predictions, as in the
       definition of the fooling rate
     - `target`: a class to send every image to; the loss is then minimised, without limit
     - `epochs`, `batch`: passes over the images, images for one step
+    - `loss`: (logits, classes) -> [n], high where a row is far from its class
     - `most_loss`: nats with the default loss
     - `seed`: of the order of the images
 
@@ -119,6 +121,13 @@ def universal(
     **Raises** ValueError for images outside [0, 1], labels or a target out of range,
     `eps`, `step_size`, `most_loss`, `epochs` or `batch` not above 0, a size that is no norm,
     and a model as every attack refuses it.
+
+    >>> from notbugs.engine import Linf
+    >>> from notbugs.models import build
+    >>> model = build("linear", shape=(1, 2, 2), classes=2, seed=0)
+    >>> found = universal(model, torch.rand(4, 1, 2, 2), Linf(), 0.1, epochs=1)
+    >>> found.delta.shape
+    torch.Size([1, 1, 2, 2])
     """
     check_norm(norm)
     threat = Threat(norm, eps)
