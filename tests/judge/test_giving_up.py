@@ -64,12 +64,13 @@ def test_where_a_checked_row_falls_all_rows_get_the_whole_attack(model_and_data)
     assert found.attacks[0].checked == CHECKED
     assert found.attacks[0].broken_in_check > 0
     assert abs(found.robust_accuracy - alone.robust_accuracy) < 1  # other starts
+    broken = found.attacks[0].broken_in_check
     assert found.as_json()["given_up"] == [
         {
             "name": "Lazy",
             "rows": 300,
             "checked": CHECKED,
-            "broken_in_check": found.attacks[0].broken_in_check,
+            "broken_in_check": broken,
         }
     ]
 

@@ -17,8 +17,8 @@ class AttackRecord:
     """One attack's share in a verdict: rows it was first to break, and its time.
 
     Of the `given_up` rows, on which it progressed too slowly, `checked` were attacked to the
-    end, and `broken_in_check` of those broken; if any, all were attacked to the end. `copy`: what it
-    worked on, the model's "own" arithmetic or that of a faster copy, "float32" or "bf16".
+    end, and `broken_in_check` of those broken; if any, all were attacked to the end. `copy`:
+    what it worked on, the model's "own" arithmetic or a folded copy's, "float32" or "bf16".
     """
 
     name: str
