@@ -20,7 +20,7 @@ def mask(*rows) -> torch.Tensor:
 VERDICT = Verdict(
     threat=Threat.parse("linf:8/255"),
     right=~mask(0),
-    standing=mask(4, 5, 6, 7),
+    robust=mask(4, 5, 6, 7),
     broken_by=torch.tensor([-1, 0, 0, 0, -1, -1, -1, -1]),
     attacks=(),
     seconds=1.0,

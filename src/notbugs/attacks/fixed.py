@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
 
 from torch import Tensor
 
@@ -38,14 +37,14 @@ class BySamples(AbstractAttack):
     def votes(self) -> int:
         return self.samples
 
-    def averaging(self, samples: int) -> Self:
+    def averaging(self, samples: int) -> "BySamples":
         """The attack on the average of at least `samples` passes, run to its end."""
         if samples == 1:
             return self
         solver = without_early_stopping(self.solver)
         return replace(self, samples=max(self.samples, samples), solver=solver)
 
-    def thorough(self) -> Self:
+    def thorough(self) -> "BySamples":
         return replace(self, solver=without_giving_up(self.solver))
 
 
