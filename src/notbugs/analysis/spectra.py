@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,7 +28,7 @@ class Spectrum:
     - `power` [n, b]: the mean squared amplitude of the waves in each ring, summed over channels
     """
 
-    frequency: Tensor
+    frequency: Float[Tensor, " bins"]
     power: Tensor
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from notbugs.attacks.goals import check_goals
@@ -73,7 +74,7 @@ class Case:
     keys: Keys
     observe: Observer | None = None
 
-    def select(self, index: Tensor) -> "Case":
+    def select(self, index: Int[Tensor, " m"]) -> "Case":
         """The rows `index`."""
         y, targets = (None if v is None else v[index] for v in (self.y, self.targets))
         observe = on_rows(self.observe, index)

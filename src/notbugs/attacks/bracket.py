@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from notbugs.core.types import Mask, Rows
@@ -19,7 +20,7 @@ class Bracket(NamedTuple):
     high: Rows
 
     @classmethod
-    def around(cls, first: float, like: Tensor) -> "Bracket":
+    def around(cls, first: float, like: Shaped[Tensor, "n ..."]) -> "Bracket":
         """One row for each row of `like`, about to try `first`."""
         c = torch.full(like.shape[:1], first, dtype=torch.float32, device=like.device)
         return cls(c, torch.zeros_like(c), torch.full_like(c, UNBOUNDED))

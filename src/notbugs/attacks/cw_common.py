@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import torch
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, Case, Victim
@@ -73,7 +74,7 @@ class Search(NamedTuple):
     """
 
     c: Rows
-    bound: Tensor
+    bound: Shaped[Tensor, "n ..."]
     x: Images
     done: Mask
 
@@ -111,7 +112,7 @@ class Narrowing(AbstractAttack):
         return best
 
     @abstractmethod
-    def first(self, x: Images) -> Tensor:
+    def first(self, x: Images) -> Shaped[Tensor, "n ..."]:
         """The bound that all rows begin with."""
 
     @abstractmethod
@@ -121,7 +122,7 @@ class Narrowing(AbstractAttack):
         """(the better of `held` and what one solve finds, where the rows go on)."""
 
 
-def without_cost(best: Solution, index: Tensor) -> Solution:
+def without_cost(best: Solution, index: Int[Tensor, " m"]) -> Solution:
     """The rows `index` of a solution, as one that has cost nothing."""
     none = torch.zeros_like(best.steps[index])
     return replace(best.select(index), steps=none, zero_grads=none, forwards=0, backwards=0)
@@ -141,7 +142,7 @@ def tanh_solver(
     )
 
 
-def context(case: Case, c: Tensor) -> RowTree:
+def context(case: Case, c: Shaped[Tensor, " n"]) -> RowTree:
     """What the penalised objectives need of each row."""
     given = {"x": case.x, "c": c}
     if case.targets is not None:

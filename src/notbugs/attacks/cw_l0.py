@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from notbugs.attacks.attack import Case, Victim
@@ -36,7 +37,7 @@ class CarliniWagnerL0(Narrowing):
     def size(self) -> AbstractSize:
         return L0()
 
-    def first(self, x: Images) -> Tensor:
+    def first(self, x: Images) -> Bool[Tensor, "n 1 h w"]:
         """All pixels are free, [n, 1, h, w]."""
         return torch.ones_like(x[:, :1], dtype=torch.bool)
 

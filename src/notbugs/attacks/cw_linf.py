@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from notbugs.attacks.attack import Case, Victim
 from notbugs.attacks.cw_common import (
@@ -19,7 +18,7 @@ from notbugs.attacks.cw_common import (
 from notbugs.attacks.within_limit import ROUNDING, WithinLimit, rounded
 from notbugs.core import rows
 from notbugs.core.errors import bad_value, check_count
-from notbugs.core.types import Images
+from notbugs.core.types import Images, Rows
 from notbugs.engine import AbstractSize, FromImages, Linf, Solution
 
 TRAVEL, LEAST_STEP = 1.0, 0.02
@@ -40,7 +39,7 @@ class CarliniWagnerLinf(Narrowing):
     def size(self) -> AbstractSize:
         return Linf()
 
-    def first(self, x: Images) -> Tensor:
+    def first(self, x: Images) -> Rows:
         """The limit on every pixel's change, [n]."""
         return torch.full(x.shape[:1], FIRST_LIMIT, dtype=torch.float32, device=x.device)
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from notbugs.attacks.losses import cross_entropy, fine, margin
 from notbugs.attacks.smooth import smooth_margin
 from notbugs.core import rows
-from notbugs.core.types import Images, Logits, Mask, Rows, RowTree
+from notbugs.core.types import Images, Labels, Logits, Mask, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation
 from notbugs.models.decision import rounding_tolerance
 
@@ -32,26 +32,26 @@ class ObjectiveForm:
     bends: bool = False
 
 
-def _bits(logits: Logits, classes: Tensor) -> Rows:
+def _bits(logits: Logits, classes: Labels) -> Rows:
     return cross_entropy(logits, classes) / log(2)
 
 
-def _lead(logits: Logits, classes: Tensor) -> Rows:
+def _lead(logits: Logits, classes: Labels) -> Rows:
     """The class's probability minus the largest other one, [n]."""
     return -margin(logits.softmax(dim=1), classes)
 
 
-def _own(logits: Logits, classes: Tensor) -> Rows:
+def _own(logits: Logits, classes: Labels) -> Rows:
     return logits.softmax(dim=1).gather(1, classes[:, None])[:, 0]
 
 
-def _minus_log_others(logits: Logits, classes: Tensor) -> Rows:
+def _minus_log_others(logits: Logits, classes: Labels) -> Rows:
     """-log of the probability that all other classes share, [n]; exact where it is tiny."""
     others = logits.scatter(1, classes[:, None], float("-inf"))
     return logits.logsumexp(dim=1) - others.logsumexp(dim=1)
 
 
-def _strongest_other(logits: Logits, classes: Tensor) -> Tensor:
+def _strongest_other(logits: Logits, classes: Labels) -> Tensor:
     return logits.scatter(1, classes[:, None], float("-inf")).argmax(dim=1)
 
 
@@ -59,7 +59,7 @@ def _f1_towards(z: Logits, t: Tensor) -> Rows:
     return _bits(z, t) - 1
 
 
-def _f1_away(z: Logits, y: Tensor) -> Rows:
+def _f1_away(z: Logits, y: Labels) -> Rows:
     return 1 - _bits(z, y)
 
 
@@ -67,7 +67,7 @@ def _f2_towards(z: Logits, t: Tensor) -> Rows:
     return (-_lead(z, t)).relu()
 
 
-def _f2_away(z: Logits, y: Tensor) -> Rows:
+def _f2_away(z: Logits, y: Labels) -> Rows:
     return _lead(z, y).relu()
 
 
@@ -75,7 +75,7 @@ def _f3_towards(z: Logits, t: Tensor) -> Rows:
     return F.softplus(-_lead(z, t)) - log(2)
 
 
-def _f3_away(z: Logits, y: Tensor) -> Rows:
+def _f3_away(z: Logits, y: Labels) -> Rows:
     return F.softplus(_lead(z, y)) - log(2)
 
 
@@ -83,7 +83,7 @@ def _f4_towards(z: Logits, t: Tensor) -> Rows:
     return (0.5 - _own(z, t)).relu()
 
 
-def _f4_away(z: Logits, y: Tensor) -> Rows:
+def _f4_away(z: Logits, y: Labels) -> Rows:
     return _f4_towards(z, _strongest_other(z, y))
 
 
@@ -91,11 +91,11 @@ def _f5_towards(z: Logits, t: Tensor) -> Rows:
     return cross_entropy(z, t) - log(2)
 
 
-def _f5_away(z: Logits, y: Tensor) -> Rows:
+def _f5_away(z: Logits, y: Labels) -> Rows:
     return _minus_log_others(z, y) - log(2)
 
 
-def _f6_away(z: Logits, y: Tensor) -> Rows:
+def _f6_away(z: Logits, y: Labels) -> Rows:
     return -smooth_margin(z, y)
 
 
@@ -103,7 +103,7 @@ def _f7_towards(z: Logits, t: Tensor) -> Rows:
     return F.softplus(margin(z, t)) - log(2)
 
 
-def _f7_away(z: Logits, y: Tensor) -> Rows:
+def _f7_away(z: Logits, y: Labels) -> Rows:
     return F.softplus(-smooth_margin(z, y)) - log(2)
 
 
@@ -140,7 +140,7 @@ of an untargeted attack of 9 x 200 steps fell by 6 % on each of two MNIST networ
 """
 
 
-def goal(form: str, logits: Logits, y: Tensor | None, targets: Tensor | None, k: float) -> Rows:
+def goal(form: str, logits: Logits, y: Labels | None, targets: Labels | None, k: float) -> Rows:
     """The objective `form` of each row with confidence `k` (its floor for f6), [n]."""
     f = CW_OBJECTIVES[form]
     if targets is not None:
@@ -154,7 +154,7 @@ def goal(form: str, logits: Logits, y: Tensor | None, targets: Tensor | None, k:
     return torch.maximum(value, -(k + 2 * rounding_tolerance(logits.detach())))
 
 
-def reached(logits: Logits, y: Tensor | None, targets: Tensor | None, k: float) -> Mask:
+def reached(logits: Logits, y: Labels | None, targets: Labels | None, k: float) -> Mask:
     """Whether the goal class leads (or `y` is led) by `k` logits and by more than rounding, [n]."""
     if targets is not None:
         return -margin(logits, targets) > k + rounding_tolerance(logits)

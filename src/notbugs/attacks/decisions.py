@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core import random, rows
-from notbugs.core.types import Images, Keys, Logits, Mask, Rows
+from notbugs.core.types import Images, Keys, Labels, Logits, Mask, Rows
 from notbugs.engine import L2, AbstractNorm, Linf
 from notbugs.models.decision import classified_as, misclassified, predicted
 
@@ -25,7 +25,7 @@ class Oracle:
     targeted: bool
     forwards: int = 0
 
-    def __call__(self, x: Tensor, goal: Tensor) -> Mask:
+    def __call__(self, x: Images, goal: Labels) -> Mask:
         """Whether each row of `x` has reached its goal: left that class, or reached it.
 
         A decision that hangs on rounding counts as not reached: it may differ elsewhere.
@@ -34,7 +34,7 @@ class Oracle:
         logits = self.logits(x)
         return classified_as(logits, goal) if self.targeted else misclassified(logits, goal)
 
-    def classes(self, x: Tensor) -> Tensor:
+    def classes(self, x: Images) -> Labels:
         """The decisions, counted."""
         self.forwards += len(x)
         return predicted(self.logits(x))
@@ -49,7 +49,7 @@ def drawn(keys: Keys, shape: tuple[int, ...], norm: AbstractNorm) -> Tensor:
     return L2().steepest(u.flatten(0, 1)).reshape(u.shape)
 
 
-def jumped(ask: Oracle, at: Images, uphill: Images, length: Rows, goal: Tensor) -> Images:
+def jumped(ask: Oracle, at: Images, uphill: Images, length: Rows, goal: Labels) -> Images:
     """The longest of ever shorter jumps that stays adversarial, else the point itself."""
     after, left = at, torch.arange(len(at), device=at.device)
     for halving in range(JUMPS):

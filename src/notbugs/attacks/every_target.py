@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack
@@ -25,8 +26,8 @@ class EveryTarget:
     - `forwards`, `backwards`: passes summed over rows and targets
     """
 
-    distance: Tensor
-    success: Tensor
+    distance: Float[Tensor, "n k"]
+    success: Bool[Tensor, "n k"]
     best: Rows
     average: Rows
     worst: Rows

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from notbugs.attacks.factory import takes_norm
@@ -46,7 +47,7 @@ class CodeDistance(AbstractObjective):
         return Evaluation(code_distance(self.encoder(x), column(context, "code")))
 
 
-def code_distance(found: Tensor, wanted: Tensor) -> Rows:
+def code_distance(found: Float[Tensor, "n ..."], wanted: Float[Tensor, "n ..."]) -> Rows:
     """The Euclidean distance of two batches of codes [n, ...], row by row, [n]."""
     return torch.linalg.vector_norm(rows.flatten(found) - rows.flatten(wanted), dim=1)
 
@@ -64,11 +65,11 @@ class LatentResult:
     """
 
     x_adv: Images
-    code: Tensor
+    code: Float[Tensor, "n ..."]
     before: Rows
     after: Rows
     distance: Rows
-    reconstruction: Tensor | None
+    reconstruction: Float[Tensor, "n ..."] | None
     forwards: int
     backwards: int
 
@@ -82,8 +83,8 @@ class LatentResult:
 @prepared("x", model="encoder", kind=object)
 def latent(
     encoder: Encoder,
-    x: Tensor,
-    target: Tensor,
+    x: Images,
+    target: Float[Tensor, "n ..."],
     norm: AbstractNorm,
     eps: float,
     *,

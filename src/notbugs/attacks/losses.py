@@ -14,7 +14,7 @@ from notbugs.engine import AbstractObjective, Derivative, Draw, Evaluation, OfOu
 from notbugs.engine.objective import mean
 from notbugs.models.decision import classified_as, margin, misclassified
 
-ValueOfLogits: TypeAlias = Callable[[Logits, Tensor], Rows]
+ValueOfLogits: TypeAlias = Callable[[Logits, Labels], Rows]
 """(logits [n, k], class indices [n]) -> how strongly each row is held in that class, [n]."""
 
 
@@ -23,7 +23,7 @@ def fine(logits: Logits) -> Logits:
     return logits.float() if logits.itemsize < 4 else logits
 
 
-def cross_entropy(logits: Logits, classes: Tensor) -> Rows:
+def cross_entropy(logits: Logits, classes: Labels) -> Rows:
     """-log softmax(logits) at the given classes, [n] (nats). High: far from the class."""
     return F.cross_entropy(fine(logits), classes, reduction="none")
 
@@ -53,7 +53,7 @@ class OfLogits(OfOutputs):
 
     logits: Callable[[Images], Logits]
 
-    def outputs_of(self, x: Images) -> Tensor:
+    def outputs_of(self, x: Images) -> Logits:
         return self.logits(x)
 
 
@@ -67,10 +67,10 @@ class Away(OfLogits):
 
     loss: ValueOfLogits = cross_entropy
 
-    def value_of(self, outputs: Tensor, context: RowTree | None) -> Rows:
+    def value_of(self, outputs: Logits, context: RowTree | None) -> Rows:
         return -self.loss(outputs, column(context, "y"))
 
-    def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
+    def success_of(self, outputs: Logits, context: RowTree | None) -> Mask:
         return misclassified(outputs, column(context, "y"))
 
     def derivative(self, context: RowTree | None) -> Derivative | None:
@@ -87,10 +87,10 @@ class Towards(OfLogits):
 
     loss: ValueOfLogits = cross_entropy
 
-    def value_of(self, outputs: Tensor, context: RowTree | None) -> Rows:
+    def value_of(self, outputs: Logits, context: RowTree | None) -> Rows:
         return self.loss(outputs, column(context, "targets"))
 
-    def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
+    def success_of(self, outputs: Logits, context: RowTree | None) -> Mask:
         return classified_as(outputs, column(context, "targets"))
 
     def derivative(self, context: RowTree | None) -> Derivative | None:
@@ -109,10 +109,10 @@ class AwayThrough(OfLogits):
 
     loss: "PairwiseLoss"
 
-    def value_of(self, outputs: Tensor, context: RowTree | None) -> Rows:
+    def value_of(self, outputs: Logits, context: RowTree | None) -> Rows:
         return self.loss(outputs, column(context, "y"), column(context, "targets"))
 
-    def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
+    def success_of(self, outputs: Logits, context: RowTree | None) -> Mask:
         return misclassified(outputs, column(context, "y"))
 
 
@@ -145,16 +145,16 @@ def averaged(objective: AbstractObjective, samples: int) -> AbstractObjective:
     return objective if samples == 1 else Averaged(objective, samples)
 
 
-PairwiseLoss: TypeAlias = Callable[[Logits, Tensor, Tensor], Rows]
+PairwiseLoss: TypeAlias = Callable[[Logits, Labels, Labels], Rows]
 """(logits [n, k], true classes [n], targets [n]) -> value to minimise, [n]."""
 
 
-def difference(logits: Logits, y: Tensor, targets: Tensor) -> Rows:
+def difference(logits: Logits, y: Labels, targets: Labels) -> Rows:
     """The true class's logit minus the target's, [n]. Negative: the true class has lost."""
     return (logits.gather(1, y[:, None]) - logits.gather(1, targets[:, None]))[:, 0]
 
 
-def dlr(logits: Logits, classes: Tensor) -> Rows:
+def dlr(logits: Logits, classes: Labels) -> Rows:
     """Difference of logits ratio, [n]: -(z_y - largest other) / (z_first - z_third).
 
     High: far from the class; the scale of the logits cancels. At least 3 classes.
@@ -165,7 +165,7 @@ def dlr(logits: Logits, classes: Tensor) -> Rows:
     return margin(logits, classes) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
-def targeted_dlr(logits: Logits, y: Tensor, targets: Tensor) -> Rows:
+def targeted_dlr(logits: Logits, y: Labels, targets: Labels) -> Rows:
     """(z_y - z_t) / (z_first - (z_third + z_fourth) / 2), [n], to minimise. At least 4 classes.
 
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), equation 7.

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from notbugs.core import rows
-from notbugs.core.types import Images, Mask, Rows
+from notbugs.core.types import Counts, Images, Mask, Rows
 from notbugs.engine import Solution
 
 
@@ -39,8 +40,8 @@ class AttackResult:
     distance: Rows
     loss: Rows
     queries: float
-    zero_grads: Tensor
-    steps: Tensor
+    zero_grads: Counts
+    steps: Counts
     forwards: int
     backwards: int
     non_finite_points: int = 0
@@ -97,7 +98,7 @@ def restarted(first: Solution, restarts: int, again: Callable[[int, Tensor], Sol
     return best
 
 
-def better(best: Solution, again: Solution, left: Tensor) -> Solution:
+def better(best: Solution, again: Solution, left: Int[Tensor, " m"]) -> Solution:
     """`best` with the rows `left` replaced where the new restart did better."""
     old = rows.select((best.x, best.value, best.success, best.status, best.zero_grads), left)
     new = (again.x, again.value, again.success, again.status, again.zero_grads)

@@ -40,8 +40,8 @@ class Rounded:
 def to_8_bit(
     attack: AbstractAttack,
     model: Classifier,
-    x: Tensor,
-    x_adv: Tensor,
+    x: Images,
+    x_adv: Images,
     y: Tensor | None = None,
     *,
     targets: Tensor | None = None,

@@ -1,10 +1,9 @@
 """A margin that pulls towards all other classes at once, and near the boundary to the nearest."""
 
 import torch
-from torch import Tensor
 
 from notbugs.attacks.losses import fine
-from notbugs.core.types import Logits, Rows
+from notbugs.core.types import Labels, Logits, Rows
 from notbugs.models.decision import spread_of
 
 NEAR = 0.2
@@ -15,7 +14,7 @@ SHARPEST = 1e3
 """How many times more at most, so that nothing is lost in rounding."""
 
 
-def smooth_margin(logits: Logits, classes: Tensor) -> Rows:
+def smooth_margin(logits: Logits, classes: Labels) -> Rows:
     """The margin (largest other logit minus the class's own), with a gradient of the log-odds.
 
     The value tells exactly where a row is broken: it is above 0 there. The gradient is that of

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.attacks.factory import takes_norm
@@ -36,7 +37,7 @@ class Universal:
     - `forwards`, `backwards`: passes spent, summed over images
     """
 
-    delta: Tensor
+    delta: Float[Tensor, "1 c h w"]
     fooling_rate: float
     threat: Threat
     forwards: int
@@ -79,7 +80,7 @@ class _Goal:
 @prepared("x")
 def universal(
     model: Classifier,
-    x: Tensor,
+    x: Images,
     norm: AbstractNorm,
     eps: float,
     *,

@@ -15,6 +15,10 @@ Rows: TypeAlias = Float[Tensor, " n"]
 Mask: TypeAlias = Bool[Tensor, " n"]
 Keys: TypeAlias = Int[Tensor, " n"]
 Labels: TypeAlias = Int[Tensor, " n"]
+Counts: TypeAlias = Int[Tensor, " n"]
+Theta: TypeAlias = Float[Tensor, "n *theta"]
+"""What a solver moves: the images themselves, or what they are made of."""
+
 Logits: TypeAlias = Float[Tensor, "n k"]
 Embeddings: TypeAlias = Float[Tensor, "n d"]
 

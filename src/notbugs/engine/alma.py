@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import bad_value, check_positive
-from notbugs.core.types import Rows
+from notbugs.core.types import Rows, Theta
 from notbugs.engine.norms import L2
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 
@@ -39,7 +39,7 @@ class ALMAState(NamedTuple):
     step_size: Rows
     checked: Rows
     broken_at: Rows
-    square: Tensor
+    square: Theta
 
 
 def pressure(value: Rows, penalty: Rows, multiplier: Rows) -> Rows:
@@ -79,7 +79,7 @@ class ALMA(AbstractStepRule[ALMAState]):
         if not (0 <= self.memory < 1):
             raise bad_value("memory", "lie in [0, 1)", self.memory)
 
-    def init(self, theta: Tensor, info: StepInfo) -> ALMAState:
+    def init(self, theta: Theta, info: StepInfo) -> ALMAState:
         one = torch.ones_like(info.value)
         unit = (SCALE * L2().size(given(info.grad))).clamp(min=DAMPING)
         return ALMAState(
@@ -92,7 +92,7 @@ class ALMA(AbstractStepRule[ALMAState]):
             square=torch.ones_like(theta),
         )
 
-    def step(self, theta: Tensor, info: StepInfo, state: ALMAState) -> tuple[Tensor, ALMAState]:
+    def step(self, theta: Theta, info: StepInfo, state: ALMAState) -> tuple[Tensor, ALMAState]:
         state = self._weighed(info.value / state.unit, info, state)
         push = given(info.grad) * rows.expand(state.multiplier / state.unit, theta)
         grad = push.add_(theta - info.center, alpha=2)
@@ -116,7 +116,7 @@ class ALMA(AbstractStepRule[ALMAState]):
         penalty = torch.where(stuck, GROWTH * state.penalty, state.penalty)
         return state._replace(penalty=penalty, checked=value)
 
-    def _first_size(self, theta: Tensor, info: StepInfo, unit: Rows) -> Rows:
+    def _first_size(self, theta: Theta, info: StepInfo, unit: Rows) -> Rows:
         """The step size whose step along the gradient, kept in the box, is `first` long.
 
         By bisection on its logarithm; where the box leaves less than `first`, the most

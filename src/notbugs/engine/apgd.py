@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import check_positive
-from notbugs.core.types import Mask, Rows
+from notbugs.core.types import Mask, Rows, Theta
 from notbugs.engine.norms import AbstractNorm, check_norm
 from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
 
@@ -32,9 +32,9 @@ def checkpoints(steps: int) -> frozenset[int]:
 class APGDState(NamedTuple):
     """What a row remembers between steps."""
 
-    before: Tensor
-    best: Tensor
-    best_grad: Tensor
+    before: Theta
+    best: Theta
+    best_grad: Theta
     best_value: Rows
     value: Rows
     step_size: Rows
@@ -66,7 +66,7 @@ class APGD(AbstractStepRule[APGDState]):
         check_norm(self.norm)
         check_positive(self.eps, "eps")
 
-    def init(self, theta: Tensor, info: StepInfo) -> APGDState:
+    def init(self, theta: Theta, info: StepInfo) -> APGDState:
         return APGDState(
             before=theta,
             best=theta,
@@ -79,7 +79,7 @@ class APGD(AbstractStepRule[APGDState]):
             reduced=torch.ones_like(info.value, dtype=torch.bool),
         )
 
-    def step(self, theta: Tensor, info: StepInfo, state: APGDState) -> tuple[Tensor, APGDState]:
+    def step(self, theta: Theta, info: StepInfo, state: APGDState) -> tuple[Tensor, APGDState]:
         grad = given(info.grad)
         if info.step:
             state = self._seen(theta, grad, info, state)
@@ -91,7 +91,7 @@ class APGD(AbstractStepRule[APGDState]):
             after = theta + MOMENTUM * (ahead - theta) + (1 - MOMENTUM) * (theta - state.before)
         return after, state._replace(before=theta)
 
-    def _seen(self, theta: Tensor, grad: Tensor, info: StepInfo, state: APGDState) -> APGDState:
+    def _seen(self, theta: Theta, grad: Tensor, info: StepInfo, state: APGDState) -> APGDState:
         better = info.value < state.best_value
         return state._replace(
             best=rows.where(better, theta, state.best),
@@ -102,7 +102,7 @@ class APGD(AbstractStepRule[APGDState]):
         )
 
     def _reconsidered(
-        self, theta: Tensor, grad: Tensor, info: StepInfo, state: APGDState
+        self, theta: Theta, grad: Tensor, info: StepInfo, state: APGDState
     ) -> tuple[Tensor, Tensor, APGDState]:
         marks = checkpoints(info.max_steps)
         if info.step not in marks:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import check_positive
-from notbugs.core.types import Rows
+from notbugs.core.types import Rows, Theta
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 
 CHECK = 0.04
@@ -26,8 +26,8 @@ REDUCTION, LEAST = 1.5, 0.1
 class APGDL1State(NamedTuple):
     """What a row remembers: its best point, the entries that a step changes, its step size."""
 
-    best: Tensor
-    best_grad: Tensor
+    best: Theta
+    best_grad: Theta
     best_value: Rows
     entries: Rows
     changed: Rows
@@ -65,7 +65,7 @@ class APGDL1(AbstractStepRule[APGDL1State]):
         """Refuses a radius that is not positive."""
         check_positive(self.eps, "eps")
 
-    def init(self, theta: Tensor, info: StepInfo) -> APGDL1State:
+    def init(self, theta: Theta, info: StepInfo) -> APGDL1State:
         number = torch.full_like(info.value, float(theta[0].numel()))
         entries = FIRST_SHARE * number
         if self.goes_on:
@@ -80,7 +80,7 @@ class APGDL1(AbstractStepRule[APGDL1State]):
             step_size=torch.full_like(info.value, self.eps),
         )
 
-    def step(self, theta: Tensor, info: StepInfo, state: APGDL1State) -> tuple[Tensor, APGDL1State]:
+    def step(self, theta: Theta, info: StepInfo, state: APGDL1State) -> tuple[Tensor, APGDL1State]:
         grad = given(info.grad)
         better = info.value < state.best_value
         state = state._replace(
@@ -95,7 +95,7 @@ class APGDL1(AbstractStepRule[APGDL1State]):
         return theta - rows.expand(state.step_size / count, theta) * toward, state
 
     def _reconsidered(
-        self, theta: Tensor, grad: Tensor, info: StepInfo, state: APGDL1State
+        self, theta: Theta, grad: Tensor, info: StepInfo, state: APGDL1State
     ) -> tuple[Tensor, Tensor, APGDL1State]:
         changed = _changed(state.best, info)
         sparser = changed < SPARSER * state.changed

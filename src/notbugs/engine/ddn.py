@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import bad_value, check_positive
-from notbugs.core.types import Rows
+from notbugs.core.types import Rows, Theta
 from notbugs.engine.nearest import cosine
 from notbugs.engine.norms import L2
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
@@ -46,12 +46,12 @@ class DDN(AbstractStepRule[DDNState]):
         if not (0 < self.shrink < 1):
             raise bad_value("shrink", "lie strictly between 0 and 1", self.shrink)
 
-    def init(self, theta: Tensor, info: StepInfo) -> DDNState:
+    def init(self, theta: Theta, info: StepInfo) -> DDNState:
         center = info.center
         room = L2().size(torch.maximum(center, 1 - center))
         return DDNState(torch.full_like(room, self.radius).minimum(room), room)
 
-    def step(self, theta: Tensor, info: StepInfo, state: DDNState) -> tuple[Tensor, DDNState]:
+    def step(self, theta: Theta, info: StepInfo, state: DDNState) -> tuple[Tensor, DDNState]:
         factor = torch.where(info.success, 1 - self.shrink, 1 + self.shrink)
         radius = (state.radius * factor).minimum(state.room)
         length = cosine(self.step_size, LAST_STEP * self.step_size, info)

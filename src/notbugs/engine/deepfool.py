@@ -8,6 +8,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import bad_value
+from notbugs.core.types import Theta
 from notbugs.engine.norms import AbstractNorm, check_norm
 from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
 
@@ -51,10 +52,10 @@ class NearestBoundary(AbstractStepRule[None]):
         if not 0 <= self.overshoot < float("inf"):
             raise bad_value("overshoot", "be a finite number of at least 0", self.overshoot)
 
-    def init(self, theta: Tensor, info: StepInfo) -> None:
+    def init(self, theta: Theta, info: StepInfo) -> None:
         return None
 
-    def step(self, theta: Tensor, info: StepInfo, state: None) -> tuple[Tensor, None]:
+    def step(self, theta: Theta, info: StepInfo, state: None) -> tuple[Tensor, None]:
         gaps, slopes = given(info.outputs).abs(), given(info.jacobian)
         n, m = gaps.shape
         dual = self.norm.dual(slopes.reshape(n * m, *theta.shape[1:])).reshape(n, m)

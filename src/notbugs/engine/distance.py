@@ -13,7 +13,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.core.types import Images, Keys, Rows, RowTree
+from notbugs.core.types import Images, Keys, Rows, RowTree, Theta
 from notbugs.engine.norms import AbstractNorm, check_norm
 from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
 from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
@@ -163,21 +163,21 @@ class Paced(AbstractStepRule[Rows]):
         check_positive(self.length, "length")
         check_positive(self.last, "last")
 
-    def init(self, theta: Tensor, info: StepInfo) -> Rows:
+    def init(self, theta: Theta, info: StepInfo) -> Rows:
         pixels = torch.full((len(theta),), 0.1, dtype=theta.dtype, device=theta.device)
         way = -self.norm.steepest(given(info.grad))
         for _ in range(PROBES):
             pixels = self._mended(theta, way, pixels, self.length)
         return pixels
 
-    def step(self, theta: Tensor, info: StepInfo, state: Rows) -> tuple[Tensor, Rows]:
+    def step(self, theta: Theta, info: StepInfo, state: Rows) -> tuple[Tensor, Rows]:
         way = -self.norm.steepest(given(info.grad))
         wanted = self.length * self.last ** (info.step / info.max_steps)
         pixels = self._mended(theta, way, state, wanted)
         return theta + rows.expand(pixels, theta) * way, pixels
 
     @torch.no_grad()
-    def _mended(self, theta: Tensor, way: Tensor, pixels: Rows, wanted: float) -> Rows:
+    def _mended(self, theta: Theta, way: Tensor, pixels: Rows, wanted: float) -> Rows:
         there = (theta + rows.expand(pixels, theta) * way).clamp(0, 1)
         measured = self.distance(there, theta).to(pixels)
         # Where nothing was measured (no gradient, or against the edge of the box) it grows.

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core import random, rows
-from notbugs.core.types import Images, Mask, Rows
+from notbugs.core.types import Images, Keys, Mask, Rows, Theta
 from notbugs.engine.keep import AbstractKeep, Kept
 from notbugs.engine.objective import AbstractObjective, Derivative, Draw, Evaluation, OfOutputs
 from notbugs.engine.rules import Needs
@@ -28,10 +29,10 @@ class Point(NamedTuple):
     value: Rows
     judged: Rows
     success: Mask
-    outputs: Tensor | None = None
+    outputs: Float[Tensor, "n ..."] | None = None
     gap: Rows | None = None
-    grad: Tensor | None = None
-    jacobian: Tensor | None = None
+    grad: Theta | None = None
+    jacobian: Float[Tensor, "n k *theta"] | None = None
 
 
 @dataclass
@@ -222,7 +223,7 @@ def follows_from_outputs(objective: AbstractObjective, needs: Needs) -> TypeGuar
 
 
 @torch.no_grad()
-def evaluated(objective: AbstractObjective, x: Images, context: Any, keys: Tensor) -> Evaluation:
+def evaluated(objective: AbstractObjective, x: Images, context: Any, keys: Keys) -> Evaluation:
     """An objective at some points, by the fixed draw that judges them."""
     return _detached(objective(x, context, Draw(random.fold(keys, "fixed"))))
 
@@ -244,7 +245,7 @@ def _detached(found: Evaluation) -> Evaluation:
     return found._replace(value=in_float32(found.value.detach()), outputs=outputs)
 
 
-def _jacobian(outputs: Tensor | None, theta: Tensor) -> Tensor:
+def _jacobian(outputs: Tensor | None, theta: Theta) -> Tensor:
     """The gradients of all outputs, [n, k, ...]."""
     if outputs is None:
         raise RuntimeError("This rule needs an objective with outputs, and it gave none.")

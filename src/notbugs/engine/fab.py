@@ -8,6 +8,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import bad_value
+from notbugs.core.types import Theta
 from notbugs.engine.hyperplane import onto_hyperplane
 from notbugs.engine.norms import AbstractNorm, check_norm
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
@@ -47,10 +48,10 @@ class FAB(AbstractStepRule[None]):
         if not 1 <= self.overshoot < float("inf"):
             raise bad_value("overshoot", "be a finite number of at least 1", self.overshoot)
 
-    def init(self, theta: Tensor, info: StepInfo) -> None:
+    def init(self, theta: Theta, info: StepInfo) -> None:
         return None
 
-    def step(self, theta: Tensor, info: StepInfo, state: None) -> tuple[Tensor, None]:
+    def step(self, theta: Theta, info: StepInfo, state: None) -> tuple[Tensor, None]:
         grad, center = given(info.grad), info.center.to(theta.dtype)
         # Scaled to entries of at most 1, so that no product under- or overflows.
         largest = rows.flatten(grad).abs().amax(dim=1).clamp(min=torch.finfo(grad.dtype).tiny)

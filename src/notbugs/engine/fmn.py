@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import bad_value, check_positive
-from notbugs.core.types import Images, Mask, Rows
+from notbugs.core.types import Images, Mask, Rows, Theta
 from notbugs.engine.nearest import cosine
 from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
@@ -60,11 +60,11 @@ class FMN(AbstractStepRule[FMNState]):
         if not (0 < self.shrink < 1):
             raise bad_value("shrink", "lie strictly between 0 and 1", self.shrink)
 
-    def init(self, theta: Tensor, info: StepInfo) -> FMNState:
+    def init(self, theta: Theta, info: StepInfo) -> FMNState:
         zero = torch.zeros_like(info.value)
         return FMNState(zero, torch.full_like(zero, float("inf")), torch.zeros_like(info.success))
 
-    def step(self, theta: Tensor, info: StepInfo, state: FMNState) -> tuple[Tensor, FMNState]:
+    def step(self, theta: Theta, info: StepInfo, state: FMNState) -> tuple[Tensor, FMNState]:
         grad = given(info.grad)
         state = self._resized(theta, grad, info, state)
         length = cosine(self.step_size, LAST_STEP * self.step_size, info)
@@ -77,7 +77,7 @@ class FMN(AbstractStepRule[FMNState]):
             return self.size.steepest(grad) * rows.expand(radius, grad)
         return L2().steepest(grad)
 
-    def _resized(self, theta: Tensor, grad: Tensor, info: StepInfo, state: FMNState) -> FMNState:
+    def _resized(self, theta: Theta, grad: Tensor, info: StepInfo, state: FMNState) -> FMNState:
         size = self.size.size(theta - info.center)
         bounded = state.bounded | (state.nearest.isfinite() & ~info.success)
         nearest = torch.where(info.success, size.minimum(state.nearest), state.nearest)
@@ -98,7 +98,7 @@ class FMN(AbstractStepRule[FMNState]):
             return other.maximum(radius + 1)  # a count changes by one at least
         return other.minimum(radius - 1).clamp(min=0)
 
-    def _missing(self, theta: Tensor, grad: Tensor, value: Rows) -> Rows:
+    def _missing(self, theta: Theta, grad: Tensor, value: Rows) -> Rows:
         """How much larger the change must get where the loss is linear."""
         if not isinstance(self.size, AbstractNorm):
             return _pixels(theta, grad, value)

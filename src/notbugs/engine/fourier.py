@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core.errors import bad_value, check_images
-from notbugs.core.types import Images
+from notbugs.core.types import Images, Theta
 from notbugs.engine.parameterize import AbstractParameterization
 
 ColorRoot: TypeAlias = tuple[tuple[float, ...], ...]
@@ -64,7 +65,7 @@ class Fourier(AbstractParameterization):
         if self.colors is not None:
             _check_root(self.colors)
 
-    def encode(self, x: Images) -> Tensor:
+    def encode(self, x: Images) -> Theta:
         """The variables of `x`; half precision is raised to float32."""
         wide = x.float() if x.itemsize < 4 else x
         logits = torch.logit(((2 * wide - 1).clamp(-1, 1) * (1 - self.inset) + 1) / 2)
@@ -72,7 +73,7 @@ class Fourier(AbstractParameterization):
             logits = _mixed(logits, torch.linalg.inv(self._root(logits)))
         return hartley(logits) / self._scale(logits)
 
-    def decode(self, theta: Tensor) -> Images:
+    def decode(self, theta: Theta) -> Images:
         logits = hartley(theta * self._scale(theta))
         if self.colors is not None:
             logits = _mixed(logits, self._root(logits))
@@ -99,7 +100,7 @@ class Fourier(AbstractParameterization):
         return root
 
 
-def hartley(x: Tensor) -> Tensor:
+def hartley(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """The orthonormal Hartley transform of the last two dimensions: its own inverse.
 
     y[u, v] = sum over i, j of x[i, j] cas(2 pi (u i / h + v j / w)) / sqrt(h w), where

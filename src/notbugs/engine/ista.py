@@ -6,6 +6,7 @@ from typing import final
 from torch import Tensor
 
 from notbugs.core.errors import bad_value, check_positive
+from notbugs.core.types import Theta
 from notbugs.engine.rules import AbstractStepRule, StepInfo, given
 
 
@@ -34,10 +35,10 @@ class Ista(AbstractStepRule[Tensor]):
         if not (0 <= self.threshold < float("inf")):
             raise bad_value("threshold", "be a finite number of at least 0", self.threshold)
 
-    def init(self, theta: Tensor, info: StepInfo) -> Tensor:
+    def init(self, theta: Theta, info: StepInfo) -> Theta:
         return theta
 
-    def step(self, theta: Tensor, info: StepInfo, state: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, theta: Theta, info: StepInfo, state: Theta) -> tuple[Tensor, Tensor]:
         size = self.step_size * (1 - info.step / info.max_steps) ** 0.5
         d = theta.sub(given(info.grad), alpha=size) - info.center
         limit = self.threshold

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import check_count, check_positive
-from notbugs.core.types import Mask, Rows
+from notbugs.core.types import Mask, Rows, Theta
 from notbugs.engine.norms import L2, Linf
 from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
 
@@ -19,15 +20,15 @@ FORGET = 6
 class LBFGSState(NamedTuple):
     """The best point of each row, its gradient and value; moves and what they taught."""
 
-    best: Tensor
-    grad: Tensor
+    best: Theta
+    grad: Theta
     value: Rows
     scale: Rows
-    moves: Tensor
+    moves: Float[Tensor, "n m *theta"]
     """[n, memory, ...]: changes of the variables, newest last."""
-    turns: Tensor
+    turns: Float[Tensor, "n m *theta"]
     """[n, memory, ...]: the changes of the gradient that came of them."""
-    weights: Tensor
+    weights: Float[Tensor, "n m"]
     """[n, memory]: 1 / <move, turn>, and 0 where there is none."""
 
 
@@ -64,13 +65,13 @@ class LBFGS(AbstractStepRule[LBFGSState]):
         check_count(self.memory, "memory")
         check_positive(self.first, "first")
 
-    def init(self, theta: Tensor, info: StepInfo) -> LBFGSState:
+    def init(self, theta: Theta, info: StepInfo) -> LBFGSState:
         zero = torch.zeros_like(theta)
         none = zero[:, None].repeat(1, self.memory, *([1] * (theta.ndim - 1)))
         one = torch.ones_like(info.value)
         return LBFGSState(zero, zero, one * torch.inf, one, none, none, none.flatten(2).sum(dim=2))
 
-    def step(self, theta: Tensor, info: StepInfo, state: LBFGSState) -> tuple[Tensor, LBFGSState]:
+    def step(self, theta: Theta, info: StepInfo, state: LBFGSState) -> tuple[Tensor, LBFGSState]:
         grad = given(info.grad)
         if self.distances:
             grad = grad * rows.expand(info.value, grad)
@@ -119,7 +120,7 @@ def _learnt(state: LBFGSState, move: Tensor, turn: Tensor) -> LBFGSState:
     return rows.merge(useful, new, state)
 
 
-def _judged(state: LBFGSState, theta: Tensor, grad: Tensor, value: Rows) -> LBFGSState:
+def _judged(state: LBFGSState, theta: Theta, grad: Tensor, value: Rows) -> LBFGSState:
     """The best point after a look at a new one, and the scale that follows."""
     better: Mask = value < state.value
     scale = torch.where(better, (2 * state.scale).clamp(max=1), state.scale / 2)

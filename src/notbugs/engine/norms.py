@@ -11,6 +11,7 @@ from functools import partial
 from typing import ClassVar, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core import random, rows
@@ -81,7 +82,7 @@ def check_norm(norm: object, argument: str = "norm") -> None:
         )
 
 
-def at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """`x` itself, or raised to float32 where it is of half precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 

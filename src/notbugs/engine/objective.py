@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core import random
@@ -23,7 +24,7 @@ class Evaluation(NamedTuple):
 
     value: Rows
     success: Mask | None = None
-    outputs: Tensor | None = None
+    outputs: Float[Tensor, "n ..."] | None = None
     gap: Rows | None = None
 
 
@@ -81,15 +82,15 @@ class OfOutputs(AbstractObjective):
             raise TypeError(f"{cls.__name__} overrides __call__: subclass AbstractObjective.")
 
     @abstractmethod
-    def outputs_of(self, x: Images) -> Tensor:
+    def outputs_of(self, x: Images) -> Float[Tensor, "n ..."]:
         """The outputs [n, k] at `x` [n, ...]; differentiable."""
 
     @abstractmethod
-    def value_of(self, outputs: Tensor, context: RowTree | None) -> Rows:
+    def value_of(self, outputs: Float[Tensor, "n ..."], context: RowTree | None) -> Rows:
         """The value [n] of rows with these outputs; differentiable."""
 
     @abstractmethod
-    def success_of(self, outputs: Tensor, context: RowTree | None) -> Mask:
+    def success_of(self, outputs: Float[Tensor, "n ..."], context: RowTree | None) -> Mask:
         """The success [n] of rows with these outputs."""
 
     def derivative(self, context: RowTree | None) -> Derivative | None:

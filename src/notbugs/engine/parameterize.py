@@ -4,9 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from torch import Tensor
-
-from notbugs.core.types import Images
+from notbugs.core.types import Images, Theta
 
 
 class AbstractParameterization(ABC):
@@ -16,11 +14,11 @@ class AbstractParameterization(ABC):
     """Whether the variables are the pixels, so that a set can hold them."""
 
     @abstractmethod
-    def encode(self, x: Images) -> Tensor:
+    def encode(self, x: Images) -> Theta:
         """The variables that decode to `x`."""
 
     @abstractmethod
-    def decode(self, theta: Tensor) -> Images:
+    def decode(self, theta: Theta) -> Images:
         """The images of the variables; differentiable."""
 
 
@@ -31,8 +29,8 @@ class Pixels(AbstractParameterization):
 
     in_pixels: ClassVar[bool] = True
 
-    def encode(self, x: Images) -> Tensor:
+    def encode(self, x: Images) -> Theta:
         return x
 
-    def decode(self, theta: Tensor) -> Images:
+    def decode(self, theta: Theta) -> Images:
         return theta

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from notbugs.core import rows
-from notbugs.core.types import Mask, Rows
+from notbugs.core.types import Mask, Rows, Theta
 from notbugs.engine.evaluators import Point, in_float32
 from notbugs.engine.keep import AbstractKeep, Kept
 from notbugs.engine.objective import OfOutputs
@@ -101,18 +101,18 @@ class BlockRecord(Record):
         )
 
 
-def is_small(theta: Tensor) -> bool:
+def is_small(theta: Theta) -> bool:
     """Whether a batch is so small that a step is spent on overhead."""
     return theta.numel() <= SMALL
 
 
-def largest(grad: Tensor) -> Rows:
+def largest(grad: Theta) -> Rows:
     """The size of each row's largest entry, [n]; NaN where the row has one."""
     # Several times faster than the norm of order infinity.
     return rows.flatten(grad).abs().amax(dim=1)
 
 
-def all_zero(grad: Tensor) -> Mask:
+def all_zero(grad: Theta) -> Mask:
     """Rows whose gradient is zero in every entry, [n].
 
     A row with a NaN counts as well: it cannot move either, and a model with such gradients

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, NamedTuple, TypeVar, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import check_positive, unknown_name
-from notbugs.core.types import Images, Keys, Mask, Rows
+from notbugs.core.types import Images, Keys, Mask, Rows, Theta
 from notbugs.engine.norms import AbstractNorm, check_norm
 
 S = TypeVar("S")
@@ -55,15 +56,15 @@ class StepInfo:
     step: int
     max_steps: int
     value: Rows
-    grad: Tensor | None
+    grad: Theta | None
     success: Mask
     center: Images
     keys: Keys
     project: Callable[[Tensor], Tensor]
-    outputs: Tensor | None = None
-    jacobian: Tensor | None = None
+    outputs: Float[Tensor, "n ..."] | None = None
+    jacobian: Float[Tensor, "n k *theta"] | None = None
     gap: Rows | None = None
-    place: Tensor | None = None
+    place: Keys | None = None
 
 
 class AbstractStepRule(ABC, Generic[S]):
@@ -72,15 +73,15 @@ class AbstractStepRule(ABC, Generic[S]):
     needs: ClassVar[Needs] = Needs()
 
     @abstractmethod
-    def init(self, theta: Tensor, info: StepInfo) -> S:
+    def init(self, theta: Theta, info: StepInfo) -> S:
         """The state before the first step."""
 
     @abstractmethod
-    def step(self, theta: Tensor, info: StepInfo, state: S) -> tuple[Tensor, S]:
+    def step(self, theta: Theta, info: StepInfo, state: S) -> tuple[Tensor, S]:
         """(next variables before projection, next state)."""
 
 
-def given(grad: Tensor | None) -> Tensor:
+def given(grad: Theta | None) -> Theta:
     """The gradient (or the Jacobian) that a rule asked for."""
     if grad is None:
         raise RuntimeError("This rule needs a gradient and was given none.")
@@ -121,10 +122,10 @@ class Steepest(AbstractStepRule[None]):
         check_norm(self.norm)
         _check_step(self.step_size, self.schedule)
 
-    def init(self, theta: Tensor, info: StepInfo) -> None:
+    def init(self, theta: Theta, info: StepInfo) -> None:
         return None
 
-    def step(self, theta: Tensor, info: StepInfo, state: None) -> tuple[Tensor, None]:
+    def step(self, theta: Theta, info: StepInfo, state: None) -> tuple[Tensor, None]:
         size = _scheduled(self.step_size, self.schedule, info)
         return theta.sub(self.norm.steepest(given(info.grad)), alpha=size), None
 
@@ -149,10 +150,10 @@ class Momentum(AbstractStepRule[Tensor]):
         check_norm(self.norm)
         _check_step(self.step_size, self.schedule)
 
-    def init(self, theta: Tensor, info: StepInfo) -> Tensor:
+    def init(self, theta: Theta, info: StepInfo) -> Theta:
         return torch.zeros_like(theta)
 
-    def step(self, theta: Tensor, info: StepInfo, state: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, theta: Theta, info: StepInfo, state: Theta) -> tuple[Tensor, Tensor]:
         grad = given(info.grad)
         size = rows.flatten(grad).abs().sum(dim=1)
         velocity = self.decay * state + grad / rows.expand(torch.where(size > 0, size, 1), grad)
@@ -163,8 +164,8 @@ class Momentum(AbstractStepRule[Tensor]):
 class AdamState(NamedTuple):
     """First and second moments of the gradient, each shaped as the variables."""
 
-    mean: Tensor
-    square: Tensor
+    mean: Theta
+    square: Theta
 
 
 @final
@@ -187,10 +188,10 @@ class Adam(AbstractStepRule[AdamState]):
         """Refuses a step that is not positive and an unknown schedule."""
         _check_step(self.step_size, self.schedule)
 
-    def init(self, theta: Tensor, info: StepInfo) -> AdamState:
+    def init(self, theta: Theta, info: StepInfo) -> AdamState:
         return AdamState(torch.zeros_like(theta), torch.zeros_like(theta))
 
-    def step(self, theta: Tensor, info: StepInfo, state: AdamState) -> tuple[Tensor, AdamState]:
+    def step(self, theta: Theta, info: StepInfo, state: AdamState) -> tuple[Tensor, AdamState]:
         grad, t = given(info.grad), info.step + 1
         mean = torch.lerp(grad, state.mean, self.beta1)
         square = torch.lerp(grad * grad, state.square, self.beta2)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.errors import bad_value
-from notbugs.core.types import Images
+from notbugs.core.types import Images, Theta
 from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
 
 
@@ -37,10 +37,10 @@ class AbstractPair(AbstractStepRule[None]):
     def others(self, alpha: Tensor, info: StepInfo) -> Tensor:
         """beta, [n, ...]."""
 
-    def init(self, theta: Tensor, info: StepInfo) -> None:
+    def init(self, theta: Theta, info: StepInfo) -> None:
         return None
 
-    def step(self, theta: Tensor, info: StepInfo, state: None) -> tuple[Tensor, None]:
+    def step(self, theta: Theta, info: StepInfo, state: None) -> tuple[Tensor, None]:
         sign = 1 if self.change > 0 else -1
         alpha = -given(info.grad)
         gain = rows.flatten(sign * alpha)

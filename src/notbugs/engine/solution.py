@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from notbugs.core import rows
-from notbugs.core.types import Images, Mask, Rows
+from notbugs.core.types import Counts, Images, Mask, Rows
 from notbugs.engine.norms import AbstractSize
 
 
@@ -32,13 +33,13 @@ class Solution:
     x: Images
     value: Rows
     success: Mask
-    status: Tensor
-    steps: Tensor
-    zero_grads: Tensor
+    status: Counts
+    steps: Counts
+    zero_grads: Counts
     forwards: int
     backwards: int
 
-    def select(self, index: Tensor) -> "Solution":
+    def select(self, index: Int[Tensor, " m"]) -> "Solution":
         """The rows `index`; the passes stay those of all rows."""
         return replace(self, **{name: getattr(self, name)[index] for name in PER_ROW})
 
@@ -47,7 +48,7 @@ PER_ROW = ("x", "value", "success", "status", "steps", "zero_grads")
 """The fields of a solution that have an entry a row."""
 
 
-def joined(whole: Solution, part: Solution, index: Tensor) -> Solution:
+def joined(whole: Solution, part: Solution, index: Int[Tensor, " m"]) -> Solution:
     """`whole` with its rows `index` replaced by those of `part`; steps and passes add up."""
     names = ("x", "value", "success", "status")
     new = {n: getattr(whole, n).index_copy(0, index, getattr(part, n)) for n in names}

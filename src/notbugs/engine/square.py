@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_positive
-from notbugs.core.types import Images, Rows
+from notbugs.core.types import Images, Rows, Theta
 from notbugs.engine.norms import AbstractNorm, Linf, check_norm
 from notbugs.engine.pyramid import mass, of_norm, placed, pyramids
 from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo
@@ -24,7 +24,7 @@ BEYOND_L1 = 3.0
 class SquareState(NamedTuple):
     """The best point of each row so far, its value, and numbers drawn for the next steps."""
 
-    best: Tensor
+    best: Theta
     value: Rows
     drawn: Tensor
 
@@ -61,10 +61,10 @@ class Square(AbstractStepRule[SquareState]):
         if not 0 < self.p_init <= 1:
             raise bad_value("p_init", "lie in (0, 1]: a share of the image's area", self.p_init)
 
-    def init(self, theta: Tensor, info: StepInfo) -> SquareState:
+    def init(self, theta: Theta, info: StepInfo) -> SquareState:
         return SquareState(theta, info.value, self._draw(theta, info))
 
-    def step(self, theta: Tensor, info: StepInfo, state: SquareState) -> tuple[Tensor, SquareState]:
+    def step(self, theta: Theta, info: StepInfo, state: SquareState) -> tuple[Tensor, SquareState]:
         best, value, drawn = state
         if info.step:
             # Neither not lower nor NaN: so any number is better than a NaN at the start.
@@ -78,7 +78,7 @@ class Square(AbstractStepRule[SquareState]):
         u = drawn[:, info.step % AHEAD]
         return paint(best, info, u, area), SquareState(best, value, drawn)
 
-    def _draw(self, theta: Tensor, info: StepInfo) -> Tensor:
+    def _draw(self, theta: Theta, info: StepInfo) -> Tensor:
         """Uniform numbers for the next `AHEAD` steps, [n, AHEAD, numbers of a step]."""
         # A square's place takes two; L2 and L1 paint two squares, one of them either way up.
         count = (2 if isinstance(self.norm, Linf) else 5) + theta.shape[1]

@@ -2,9 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
-from notbugs.core.types import Images, Keys, Mask
+from notbugs.core.types import Counts, Images, Keys, Mask, Theta
 from notbugs.engine.keep import Kept
 
 
@@ -17,14 +15,14 @@ class State(NamedTuple):
     yet; None where none ever finishes.
     """
 
-    place: Tensor
-    theta: Tensor
+    place: Keys
+    theta: Theta
     center: Images
     context: Any
     keys: Keys
     kept: Kept | None
     rule: Any
     stop: Any
-    steps: Tensor
-    zero_grads: Tensor
+    steps: Counts
+    zero_grads: Counts
     done: Mask | None

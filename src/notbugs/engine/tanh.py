@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from torch import Tensor
 
 from notbugs.core.errors import bad_value
-from notbugs.core.types import Images
+from notbugs.core.types import Images, Theta
 from notbugs.engine.parameterize import AbstractParameterization
 
 
@@ -30,10 +29,10 @@ class Tanh(AbstractParameterization):
         if not (1e-7 <= self.inset < 0.5):
             raise bad_value("inset", "lie in [1e-7, 0.5)", self.inset, "The paper's code has 1e-6.")
 
-    def encode(self, x: Images) -> Tensor:
+    def encode(self, x: Images) -> Theta:
         """The variables of `x`; half precision is raised to float32."""
         wide = x.float() if x.itemsize < 4 else x
         return torch.atanh((2 * wide - 1).clamp(-1, 1) * (1 - self.inset))
 
-    def decode(self, theta: Tensor) -> Images:
+    def decode(self, theta: Theta) -> Images:
         return torch.tanh(theta).add(1).mul(0.5)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from notbugs.core.types import Mask, Rows
+from notbugs.core.types import Keys, Mask, Rows
 from notbugs.engine.rules import StepInfo
 
 Observer: TypeAlias = Callable[[StepInfo], None]
@@ -30,17 +31,17 @@ class TracedRun:
     - `max_steps`: its budget T; what is recorded are T + 1 points, the start among them
     """
 
-    rows: Tensor
+    rows: Keys
     max_steps: int
     seen: list[_Seen] = field(default_factory=list[_Seen])
 
     @property
-    def values(self) -> Tensor:
+    def values(self) -> Float[Tensor, "steps n"]:
         """The objective, [T + 1, m]: a row that has finished keeps its last value."""
         return self._table([(at.place, at.value) for at in self.seen])
 
     @property
-    def reached(self) -> Tensor:
+    def reached(self) -> Bool[Tensor, "steps n"]:
         """Whether the row has succeeded at this point or an earlier one, [T + 1, m]."""
         table = self._table([(at.place, at.success) for at in self.seen])
         return table.cumsum(dim=0) > 0
@@ -76,7 +77,7 @@ class Trace:
         self.runs[-1].seen.append(seen)
 
 
-def on_rows(observe: Observer | None, index: Tensor) -> Observer | None:
+def on_rows(observe: Observer | None, index: Int[Tensor, " m"]) -> Observer | None:
     """An observer for a solve of the rows `index` alone, which tells their places in the whole."""
     if observe is None:
         return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,7 +36,7 @@ class Pad:
         check_count(self.pixels, "pixels", 0)
         _check_fill(self.fill)
 
-    def __call__(self, x: Images, keys: Keys) -> Tensor:
+    def __call__(self, x: Images, keys: Keys) -> Float[Tensor, "n ..."]:
         """Images [n, c, h + 2 pixels, w + 2 pixels]; no randomness is used."""
         return F.pad(x, (self.pixels,) * 4, value=self.fill)
 

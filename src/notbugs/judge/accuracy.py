@@ -46,7 +46,7 @@ def correct(
 
 
 @prepared()
-def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -> Tensor:
+def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -> Labels:
     """The predicted class of every image, [n], on the CPU; the model is left as it was."""
     check_count(batch_size, "batch_size")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from jaxtyping import Int
 from torch import Tensor
 
 from notbugs.attacks import AbstractAttack, AttackResult
@@ -106,7 +107,7 @@ def robust_curve(
     return AccuracyCurve(name, attacks[0].size.name, len(data), eps, tuple(counts), exact=False)
 
 
-def batches(rows: Tensor, size: int) -> Iterator[tuple[Tensor, float]]:
+def batches(rows: Int[Tensor, " m"], size: int) -> Iterator[tuple[Tensor, float]]:
     """The rows in parts of a size, each with the share that is done after it."""
     check_count(size, "batch_size")
     done = 0
@@ -119,7 +120,7 @@ def attacked(
     attack: AbstractAttack,
     model: Classifier,
     data: ImageData,
-    index: Tensor,
+    index: Int[Tensor, " m"],
     keys: Keys,
     *,
     fast: bool,

@@ -4,10 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from notbugs.attacks.result import percent
-from notbugs.core.types import Mask
+from notbugs.core.types import Counts, Mask
 from notbugs.engine import Threat
 from notbugs.judge.missed import most_missed
 
@@ -58,7 +56,7 @@ class Verdict:
     threat: Threat
     right: Mask
     robust: Mask
-    broken_by: Tensor
+    broken_by: Counts
     attacks: tuple[AttackRecord, ...]
     seconds: float
     forwards: int

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core.errors import bad_value
@@ -56,7 +57,7 @@ def lab(x: Images) -> Tensor:
 
 
 @without_autocast()
-def ciede2000(first: Tensor, second: Tensor) -> Tensor:
+def ciede2000(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"]) -> Tensor:
     """The CIEDE2000 difference of CIELAB colours [..., 3], [...]; about 1 is just noticeable.
 
     With the weights kL = kC = kH = 1. Gradients are finite everywhere: at equal colours,

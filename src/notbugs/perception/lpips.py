@@ -49,7 +49,7 @@ class LPIPS:
             dim=0
         )
 
-    def activations(self, x: Tensor) -> list[Tensor]:
+    def activations(self, x: Images) -> list[Tensor]:
         """The outputs of the layers for images [n, c, h, w]."""
         with frozen(self.model), capture(self.model.body, self.layers) as outputs:
             self.model.logits(x.to(self.model.mean.dtype))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core import rows
@@ -83,7 +84,7 @@ class TargetActivation(AbstractObjective):
         return Evaluation((activation - _of(context, "goal")).abs())
 
 
-def select_units(activations: Tensor, units: Tensor) -> Rows:
+def select_units(activations: Float[Tensor, "n ..."], units: Tensor) -> Rows:
     """The entry `units` [n] of each row of [n, d].
 
     **Raises** ValueError for one that is not in 0..d-1.
@@ -92,7 +93,7 @@ def select_units(activations: Tensor, units: Tensor) -> Rows:
     return activations.gather(1, units[:, None])[:, 0]
 
 
-def dot_direction(activations: Tensor, direction: Tensor) -> Rows:
+def dot_direction(activations: Float[Tensor, "n ..."], direction: Tensor) -> Rows:
     """<a, v> of each row: v [n, d] of the flattened layer, or of its channels' means.
 
     **Raises** ValueError for directions of another length.

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import fields, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from notbugs.core import random
@@ -103,7 +104,9 @@ def generated(priors: Priors, start: Images, seed: int, batch_size: int) -> Imag
     return images
 
 
-def read_all(model: nn.Module, read: Read, images: Images, batch_size: int) -> Tensor:
+def read_all(
+    model: nn.Module, read: Read, images: Images, batch_size: int
+) -> Float[Tensor, "n ..."]:
     """The activations of all images, [n, ...], without gradients, the model frozen."""
     check_count(batch_size, "batch_size")
     with frozen(model), torch.no_grad():

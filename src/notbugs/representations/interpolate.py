@@ -58,7 +58,7 @@ class Interpolation:
 def interpolate(
     model: nn.Module,
     first: Images,
-    last: Tensor,
+    last: Images,
     *,
     points: int = 10,
     layer: str | None = None,

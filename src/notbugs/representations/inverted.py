@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from notbugs.core.errors import bad_value, check_count
@@ -130,7 +131,7 @@ def default_inversion_solver(
     return lbfgs_inversion() if steps is None else lbfgs_inversion(steps)
 
 
-def check_finite(activations: Tensor, argument: str) -> None:
+def check_finite(activations: Float[Tensor, "n ..."], argument: str) -> None:
     """Refuses images with NaN or infinity in the layer's output."""
     bad = ~activations.isfinite().all(dim=1)
     if bool(bad.any()):

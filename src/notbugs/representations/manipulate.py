@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from notbugs.core.errors import bad_value
@@ -98,17 +99,17 @@ class Attribute:
     """
 
     unit: int
-    order: Tensor
-    effect: Tensor
-    accuracy: Tensor
-    difference: Tensor
+    order: Int[Tensor, " d"]
+    effect: Float[Tensor, " d"]
+    accuracy: Float[Tensor, " d"]
+    difference: Float[Tensor, " d"]
 
 
 @prepared("having", "lacking", kind=nn.Module)
 def find_attribute(
     model: nn.Module,
     having: Images,
-    lacking: Tensor,
+    lacking: Float[Tensor, "m c h w"],
     *,
     layer: str | None = None,
     batch_size: int = 256,

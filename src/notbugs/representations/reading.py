@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from notbugs.core import random
@@ -29,7 +30,7 @@ class Layer:
     model: nn.Module
     name: str
 
-    def __call__(self, x: Images) -> Tensor:
+    def __call__(self, x: Images) -> Float[Tensor, "n ..."]:
         """Activations [n, ...] of images [n, c, h, w]."""
         body = self.model.body if isinstance(self.model, Classifier) else self.model
         with capture(body, [self.name]) as outputs:
@@ -81,7 +82,7 @@ def flat(read: Read) -> Callable[[Images], Embeddings]:
     return embed
 
 
-def per_channel(activations: Tensor) -> Tensor:
+def per_channel(activations: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
     """The spatial mean of each channel, [n, c].
 
     Channels are the second dimension of [n, c, h, w] and [n, c], and the last of
