@@ -1,4 +1,4 @@
-"""The law of the house: a room imports only rooms to its left."""
+"""Layers: a package imports only packages of earlier layers."""
 
 import ast
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 import notbugs
 
 ROOT = Path(notbugs.__file__).parent
-# Rooms of one row are siblings and do not import each other.
-ROWS = [
+# Packages of one layer do not import each other.
+LAYERS = [
     {"core"},
     {"data"},
     {"models"},
@@ -23,15 +23,15 @@ ROWS = [
     {"app"},
     {"cli"},
 ]
-PLACE = {room: i for i, row in enumerate(ROWS) for room in row}
+LAYER_OF = {package: i for i, layer in enumerate(LAYERS) for package in layer}
 
 
-def allowed(room: str) -> set[str]:
-    if room in ("engine", "store"):
-        return {room, "core"}
-    if room in ("", "__main__"):  # the package's own face
-        return set(PLACE) | {"store"}
-    return {room, "store"} | {other for other, i in PLACE.items() if i < PLACE[room]}
+def allowed(package: str) -> set[str]:
+    if package in ("engine", "store"):
+        return {package, "core"}
+    if package in ("", "__main__"):  # the top-level modules
+        return set(LAYER_OF) | {"store"}
+    return {package, "store"} | {p for p, i in LAYER_OF.items() if i < LAYER_OF[package]}
 
 
 def imports(file: Path) -> set[str]:
@@ -40,7 +40,7 @@ def imports(file: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative imports hide the room"
+            assert node.level == 0, f"{file}: relative imports hide the package"
             if node.module == "notbugs":
                 found |= {f"notbugs.{alias.name}" for alias in node.names}
             else:
@@ -52,24 +52,25 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=[str(f.relative_to(ROOT)) for f in FILES])
-def test_imports_point_left(file) -> None:
+def test_imports_come_from_earlier_layers(file) -> None:
     parts = file.relative_to(ROOT).with_suffix("").parts
-    room = "" if parts[0] == "__init__" else parts[0]
+    package = "" if parts[0] == "__init__" else parts[0]
     named = {name.split(".")[1] for name in imports(file) if name.startswith("notbugs.")}
-    rooms = {name for name in named if (ROOT / name).exists() or (ROOT / f"{name}.py").exists()}
-    assert rooms <= allowed(room), f"{room} imports {sorted(rooms - allowed(room))}"
+    used = {name for name in named if (ROOT / name).exists() or (ROOT / f"{name}.py").exists()}
+    assert used <= allowed(package), f"{package} imports {sorted(used - allowed(package))}"
 
 
-@pytest.mark.parametrize("room", ["core", "engine"])
-def test_the_ground_floor_needs_torch_and_numpy_only(room) -> None:
-    outside = {name.split(".")[0] for file in (ROOT / room).rglob("*.py") for name in imports(file)}
+@pytest.mark.parametrize("package", ["core", "engine"])
+def test_core_and_engine_need_torch_and_numpy_only(package) -> None:
+    files = (ROOT / package).rglob("*.py")
+    outside = {name.split(".")[0] for file in files for name in imports(file)}
     standard = set(__import__("sys").stdlib_module_names)
     assert outside - standard <= {"notbugs", "torch", "numpy", "jaxtyping"}
 
 
-def test_every_room_is_on_the_map() -> None:
-    rooms = {p.name for p in ROOT.iterdir() if p.is_dir() and p.name != "__pycache__"}
-    assert rooms <= set(PLACE) | {"store"}
+def test_every_package_has_a_layer() -> None:
+    packages = {p.name for p in ROOT.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert packages <= set(LAYER_OF) | {"store"}
 
 
 def test_nothing_unpickles_or_reseeds_the_world() -> None:

@@ -289,7 +289,7 @@ def test_what_attack_cannot_write_is_refused_before_the_work(
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("x")
-    monkeypatch.setattr("notbugs.cli.attack_run.Work.done", None)  # never reached
+    monkeypatch.setattr("notbugs.cli.attack_run.AttackRun.attack_all", None)  # never reached
     both, pgd = tmp_path / "both", ("attack", trained, "--threat", "l2:1")
     cases = [
         (("--plot", tmp_path / "a.pdf"), "`--plot` must end in .png"),

@@ -15,7 +15,7 @@ from notbugs.data import load_source, save, split
 from notbugs.experiments import ilyas2019
 from notbugs.experiments.config import config_for
 from notbugs.experiments.plan import Where
-from notbugs.experiments.results import check_files, claim_files
+from notbugs.experiments.results import check_files, replace_files
 from notbugs.models import build
 from notbugs.models import save as save_model
 from notbugs.store import SilentObserver, Store
@@ -272,12 +272,12 @@ def test_a_run_replaces_no_file_that_it_did_not_list(tmp_path: Path) -> None:
         tmp_path / "models" / "robust-seed0.safetensors",
         "models/standard-seed0.safetensors",
     )
-    claim_files(tmp_path, [ours])
+    replace_files(tmp_path, [ours])
     mine.parent.mkdir()
     mine.write_bytes(b"mine")
     (tmp_path / ours).write_bytes(b"ours")
     check_files(tmp_path, [ours])
-    for refuse in (check_files, claim_files):
+    for refuse in (check_files, replace_files):
         with pytest.raises(StoreError, match=r"robust-seed0.* was not written by this run"):
             refuse(tmp_path, [ours, f"models/{mine.name}"])
     assert mine.read_bytes() == b"mine"

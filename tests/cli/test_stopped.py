@@ -98,7 +98,7 @@ def test_a_training_that_is_stopped_before_it_begins(
         ("notbugs.cli.attack.AttackRun.attack_all", FROM_SCRATCH, ["attack", "--threat", "l2:1"]),
         ("notbugs.cli.look.invert_images", FROM_SCRATCH, ["look", "--invert", "--image", "1"]),
         ("notbugs.cli.sets.inverted_set", FROM_SCRATCH, ["build", "robust"]),
-        ("notbugs.cli.evaluate.evaluate", "of finished batches are kept",
+        ("notbugs.cli.evaluate.evaluate", "finished batches are kept",
          ["evaluate", "--threat", "l2:1", "--method", "pgd", "--count", "5"]),
         ("notbugs.cli.reproduce.ilyas2019.run", "Finished stages are in the store", ["reproduce"]),
     ],

@@ -40,7 +40,7 @@ def test_order_follows_from_seed_and_epoch_alone() -> None:
 @pytest.mark.parametrize(
     ("n", "size", "match"),
     [
-        (10, 11, r"not exceed the number of images, 10; got 11. These are fewer images than a ba"),
+        (10, 11, r"not exceed the number of images, 10; got 11. Use a batch size of at most"),
         (10, 0, r"`batch_size` must be at least 1"),
     ],
 )

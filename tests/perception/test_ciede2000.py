@@ -130,7 +130,7 @@ def test_the_distance_is_the_mean_over_pixels_and_treats_rows_apart() -> None:
 
 def test_other_channels_and_shapes_are_refused() -> None:
     x = images(2, shape=(4, 3, 3))
-    with pytest.raises(ValueError, match=r"\[n, 3, height, width\] .*got shape .*drop a fourth"):
+    with pytest.raises(ValueError, match=r"\[n, 3, height, width\] .*got shape .*Drop a fourth"):
         lab(x)
     with pytest.raises(ValueError, match=r"`y` must have the shape of `x`"):
         colour_difference(x[:, :3], x[:1, :3])
