@@ -67,7 +67,6 @@ class Attack(BySamples):
     samples: int = 1
 
     def __post_init__(self) -> None:
-        """Refuses an empty number of restarts or samples."""
         check_count(self.restarts, "restarts")
         check_count(self.samples, "samples")
 

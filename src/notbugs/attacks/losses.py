@@ -130,7 +130,6 @@ class Averaged(AbstractObjective):
     samples: int
 
     def __post_init__(self) -> None:
-        """An average is random when its objective draws from the rows' own streams."""
         object.__setattr__(self, "is_random", self.objective.is_random)
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:

@@ -51,7 +51,6 @@ class MinimumNorm(BySolver):
     gains_from_speed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Refuses a solver that would keep another point than the nearest."""
         if self.solver.keep != SmallestSuccess(self.norm):
             raise bad_value("solver", "keep SmallestSuccess(norm)", repr(self.solver.keep))
 

@@ -56,7 +56,6 @@ class WithinPerception(AbstractAttack):
     stop_on_success: bool
 
     def __post_init__(self) -> None:
-        """Refuses numbers that are not above 0."""
         check_positive(self.bound, "bound", "It is in the units of `distance`.")
         check_count(self.steps, "steps")
         check_positive(self.pace, "pace")
@@ -129,7 +128,6 @@ class Lagrangian(WithinPerception):
     growth: float
 
     def __post_init__(self) -> None:
-        """Refuses numbers that are not above 0."""
         super().__post_init__()
         check_count(self.rounds, "rounds")
         check_positive(self.first_weight, "first_weight")

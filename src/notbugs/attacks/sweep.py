@@ -63,7 +63,6 @@ class Sweep(BySamples, BySolver):
     samples: int = 1
 
     def __post_init__(self) -> None:
-        """Refuses a negative number of classes and an empty number of samples."""
         check_count(self.targets_tried, "targets_tried", 0)
         check_count(self.samples, "samples")
 
@@ -155,7 +154,6 @@ class Inside(AbstractObjective):
     threat: Threat
 
     def __post_init__(self) -> None:
-        """It is random when the objective is."""
         object.__setattr__(self, "is_random", self.objective.is_random)
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:

@@ -38,7 +38,6 @@ class TransformedAttack(Attack):
     draws: int = 1
 
     def __post_init__(self) -> None:
-        """Refuses an empty number of draws, as well as what `Attack` refuses."""
         super().__post_init__()
         check_count(self.draws, "draws")
 

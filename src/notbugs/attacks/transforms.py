@@ -28,7 +28,6 @@ class Resized:
     smallest: float = 0.9
 
     def __post_init__(self) -> None:
-        """Refuses shares out of their range."""
         if not 0 <= self.probability <= 1:
             raise bad_value("probability", "lie in [0, 1]", self.probability)
         if not 0 < self.smallest <= 1:
@@ -79,7 +78,6 @@ class Blurred:
     before: Resized = Resized(probability=0.0)
 
     def __post_init__(self) -> None:
-        """Refuses an empty kernel."""
         check_count(self.radius, "radius")
 
     def __call__(self, x: Images, keys: Keys) -> Images:

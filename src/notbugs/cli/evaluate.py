@@ -141,27 +141,8 @@ class Evaluate:
         return [evaluation_pgd(threat, **options).averaging(self.samples)]
 
     def _print(self, console: Console, data: ImageData, verdict: Verdict) -> None:
+        console.print(_table(data, verdict))
         low, high = verdict.ci95
-        table = Table(
-            title=f"{data.name}, {verdict.n} images, {verdict.threat} (pixel units of [0, 1])"
-        )
-        robust_head = "not broken % (at most)" if verdict.is_upper_bound else "not broken %"
-        for name in ("", "broken", robust_head, "seconds"):
-            table.add_column(name, justify="left" if not name else "right")
-        unbroken = int(verdict.right.sum())
-        table.add_row("clean", str(verdict.n - unbroken), f"{verdict.clean_accuracy:.2f}", "")
-        for attack in verdict.attacks:
-            unbroken -= attack.broken
-            share = 100 * unbroken / verdict.n
-            table.add_row(attack.name, str(attack.broken), f"{share:.2f}", f"{attack.seconds:.1f}")
-        for name, count in (
-            ("label does not lead, within rounding", int(verdict.within_rounding.sum())),
-            ("logits not finite", int(verdict.non_finite.sum())),
-        ):
-            if count:
-                unbroken -= count
-                table.add_row(name, str(count), f"{100 * unbroken / verdict.n:.2f}", "")
-        console.print(table)
         for copy in sorted({attack.copy for attack in verdict.attacks} - {"own"}):
             names = ", ".join(attack.name for attack in verdict.attacks if attack.copy == copy)
             console.print(f"On a folded {copy} copy of the model, confirmed by itself: {names}.")
@@ -194,6 +175,30 @@ class Evaluate:
                 f"The model is treated as random: attacked on the average of {verdict.samples} "
                 "passes, and evaluated by the majority vote of as many."
             )
+
+
+def _table(data: ImageData, verdict: Verdict) -> Table:
+    """What is left after each attack."""
+    table = Table(
+        title=f"{data.name}, {verdict.n} images, {verdict.threat} (pixel units of [0, 1])"
+    )
+    robust_head = "not broken % (at most)" if verdict.is_upper_bound else "not broken %"
+    for name in ("", "broken", robust_head, "seconds"):
+        table.add_column(name, justify="left" if not name else "right")
+    unbroken = int(verdict.right.sum())
+    table.add_row("clean", str(verdict.n - unbroken), f"{verdict.clean_accuracy:.2f}", "")
+    for attack in verdict.attacks:
+        unbroken -= attack.broken
+        share = 100 * unbroken / verdict.n
+        table.add_row(attack.name, str(attack.broken), f"{share:.2f}", f"{attack.seconds:.1f}")
+    for name, count in (
+        ("label does not lead, within rounding", int(verdict.within_rounding.sum())),
+        ("logits not finite", int(verdict.non_finite.sum())),
+    ):
+        if count:
+            unbroken -= count
+            table.add_row(name, str(count), f"{100 * unbroken / verdict.n:.2f}", "")
+    return table
 
 
 def _state_file(name: str) -> Path:

@@ -106,6 +106,17 @@ class Reproduce:
             else:
                 settings = replace(engstrom_config(self.data, self.preset), models=config)
                 result = engstrom2019.run(settings, store, **common)
+        restore_marker(out, identity)
+        page = self._reported(out, result, console)
+        console.print(
+            f"Compute time of this run: {duration(result['seconds'])}; including stored results: "
+            f"{duration(result['seconds_total'])}; wall time: "
+            f"{duration(result['seconds_wall'])}."
+        )
+        console.print(f"Report: {page}", soft_wrap=True)
+
+    def _reported(self, out: Path, result: Any, console: Console) -> Path:
+        """Writes the report and prints the tables; the report's path."""
         from notbugs.report import (
             print_engstrom_result,
             print_result,
@@ -113,19 +124,13 @@ class Reproduce:
             write_report,
         )
 
-        restore_marker(out, identity)
         if self.experiment == "ilyas2019":
             page = write_report(out)
             print_result(result, console)
         else:
             page = write_engstrom_report(out)
             print_engstrom_result(result, console)
-        console.print(
-            f"Compute time of this run: {duration(result['seconds'])}; including stored results: "
-            f"{duration(result['seconds_total'])}; wall time: "
-            f"{duration(result['seconds_wall'])}."
-        )
-        console.print(f"Report: {page}", soft_wrap=True)
+        return page
 
     def _config(self) -> Config:
         if self.experiment != "ilyas2019":

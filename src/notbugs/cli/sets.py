@@ -1,6 +1,6 @@
 """`notbugs build` and `notbugs data`: constructed sets and datasets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,6 +29,7 @@ from notbugs.data import (
 from notbugs.data.files import SUFFIX
 from notbugs.engine import Threat
 from notbugs.features import InversionSettings, inverted_set, targeted_set
+from notbugs.models import Classifier
 
 FIRST = 100
 """The number of classes that are listed."""
@@ -106,34 +107,35 @@ class Build:
         data = images_for("train", facts, self.data, self.data_dir, None, self.count)
         model = moved(model, self.device)
         with bar(console, f"build {self.kind} from {len(data)} images") as progress:
-            if self.threat is not None and self.kind in KINDS[:3]:
-                dataset = targeted_set(
-                    model,
-                    data,
-                    self.kind,
-                    Threat.parse(self.threat),
-                    seed=self.seed,
-                    steps=100 if self.steps is None else self.steps,
-                    step_size=self.step_size,
-                    progress=progress,
-                )
-            else:
-                defaults = InversionSettings()
-                dataset = inverted_set(
-                    model,
-                    data,
-                    name="D_R" if self.kind == "robust" else "D_NR",
-                    seed=self.seed,
-                    settings=InversionSettings(
-                        defaults.steps if self.steps is None else self.steps,
-                        defaults.step_size if self.step_size is None else self.step_size,
-                    ),
-                    progress=progress,
-                )
+            dataset = self._built(model, data, progress)
         if processes.is_first():
             save(dataset, self.out)
         console.print(f"{dataset.name}: {len(dataset)} images. {_quality(dataset)}")
         console.print(f"Set: {self.out}", soft_wrap=True)
+
+    def _built(
+        self, model: Classifier, data: ImageData, progress: Callable[[float], None]
+    ) -> ImageData:
+        if self.threat is not None and self.kind in KINDS[:3]:
+            return targeted_set(
+                model,
+                data,
+                self.kind,
+                Threat.parse(self.threat),
+                seed=self.seed,
+                steps=100 if self.steps is None else self.steps,
+                step_size=self.step_size,
+                progress=progress,
+            )
+        defaults = InversionSettings()
+        settings = InversionSettings(
+            defaults.steps if self.steps is None else self.steps,
+            defaults.step_size if self.step_size is None else self.step_size,
+        )
+        name = "D_R" if self.kind == "robust" else "D_NR"
+        return inverted_set(
+            model, data, name=name, seed=self.seed, settings=settings, progress=progress
+        )
 
 
 def _quality(dataset: ImageData) -> str:

@@ -132,18 +132,8 @@ class Train:
         size = config.train_size if self.train_size is None else self.train_size
         source = loaded(self.data, self.data_dir)
         parts = split(source, seed=self.seed, train_size=size)
-        choice = ModelChoice(
-            self.data,
-            self.recipe,
-            self.seed,
-            size,
-            self.architecture,
-            self.model,
-            self.embedding,
-            None if self.distil is None else str(self.distil),
-        )
         training_run = TrainingRun(
-            choice, config, recipe, parts, device, self.tensorboard, self.compile
+            self._choice(size), config, recipe, parts, device, self.tensorboard, self.compile
         )
         model = training_run.model(self.recipe)
         teacher = None if self.distil is None else self._teacher(console, parts, size)
@@ -163,6 +153,18 @@ class Train:
         except KeyboardInterrupt as stop:
             message = f"Stopped; the model is finished and saved: '{self.out / MODEL}'."
             raise Stopped(message, getattr(stop, "number", signal.SIGINT)) from None
+
+    def _choice(self, size: int | None) -> ModelChoice:
+        return ModelChoice(
+            self.data,
+            self.recipe,
+            self.seed,
+            size,
+            self.architecture,
+            self.model,
+            self.embedding,
+            None if self.distil is None else str(self.distil),
+        )
 
     @property
     def if_stopped(self) -> str:

@@ -74,7 +74,6 @@ class ALMA(AbstractStepRule[ALMAState]):
     memory: float = 0.9
 
     def __post_init__(self) -> None:
-        """Refuses a first step that is not positive and a memory outside [0, 1)."""
         check_positive(self.first, "first")
         if not (0 <= self.memory < 1):
             raise bad_value("memory", "lie in [0, 1)", self.memory)

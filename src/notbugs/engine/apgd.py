@@ -62,7 +62,6 @@ class APGD(AbstractStepRule[APGDState]):
     needs: ClassVar[Needs] = Needs(success=False)
 
     def __post_init__(self) -> None:
-        """Refuses a size without directions, and a radius that is not positive."""
         check_norm(self.norm)
         check_positive(self.eps, "eps")
 

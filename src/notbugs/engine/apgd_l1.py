@@ -62,7 +62,6 @@ class APGDL1(AbstractStepRule[APGDL1State]):
     goes_on: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses a radius that is not positive."""
         check_positive(self.eps, "eps")
 
     def init(self, theta: Theta, info: StepInfo) -> APGDL1State:

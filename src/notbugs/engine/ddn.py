@@ -40,7 +40,6 @@ class DDN(AbstractStepRule[DDNState]):
     shrink: float = 0.05
 
     def __post_init__(self) -> None:
-        """Refuses lengths that are not positive and a radius that would reach zero."""
         check_positive(self.step_size, "step_size")
         check_positive(self.radius, "radius")
         if not (0 < self.shrink < 1):

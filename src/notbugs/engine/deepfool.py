@@ -47,7 +47,6 @@ class NearestBoundary(AbstractStepRule[None]):
     needs: ClassVar[Needs] = Needs(grad=False, jacobian=True)
 
     def __post_init__(self) -> None:
-        """Refuses a size without directions, and a negative overshoot."""
         check_norm(self.norm)
         if not 0 <= self.overshoot < float("inf"):
             raise bad_value("overshoot", "be a finite number of at least 0", self.overshoot)

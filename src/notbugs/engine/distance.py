@@ -50,7 +50,6 @@ class WithinDistance(AbstractSet):
     halvings: int = 16
 
     def __post_init__(self) -> None:
-        """Refuses a bound, corrections or halvings that are out of range."""
         check_positive(self.bound, "bound")
         check_count(self.corrections, "corrections", 0)
         check_count(self.halvings, "halvings")
@@ -120,7 +119,6 @@ class Perceptual(AbstractObjective):
     bound: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuses a bound below 0."""
         if self.bound is not None and not (0 <= self.bound < float("inf")):
             raise bad_value("bound", "be a finite number of at least 0, or None", self.bound)
 
@@ -158,7 +156,6 @@ class Paced(AbstractStepRule[Rows]):
     needs: ClassVar[Needs] = Needs(success=False)
 
     def __post_init__(self) -> None:
-        """Refuses a size without directions, and lengths that are not above 0."""
         check_norm(self.norm)
         check_positive(self.length, "length")
         check_positive(self.last, "last")

@@ -40,7 +40,6 @@ class FAB(AbstractStepRule[None]):
     backward: float = 0.9
 
     def __post_init__(self) -> None:
-        """Refuses a size without directions, shares outside [0, 1], an overshoot below 1."""
         check_norm(self.norm)
         for name in ("most_bias", "backward"):
             if not 0 <= getattr(self, name) <= 1:

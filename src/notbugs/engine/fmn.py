@@ -55,7 +55,6 @@ class FMN(AbstractStepRule[FMNState]):
     shrink: float = 0.05
 
     def __post_init__(self) -> None:
-        """Refuses a step that is not positive and a radius that would reach zero."""
         check_positive(self.step_size, "step_size")
         if not (0 < self.shrink < 1):
             raise bad_value("shrink", "lie strictly between 0 and 1", self.shrink)

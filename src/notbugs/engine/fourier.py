@@ -57,7 +57,6 @@ class Fourier(AbstractParameterization):
     inset: float = 1e-2
 
     def __post_init__(self) -> None:
-        """Refuses what has no inverse."""
         if not 0 <= self.decay < math.inf:
             raise bad_value("decay", "be a finite number of at least 0", self.decay)
         if not 1e-6 <= self.inset < 0.5:

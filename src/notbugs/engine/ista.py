@@ -30,7 +30,6 @@ class Ista(AbstractStepRule[Tensor]):
     momentum: bool = True
 
     def __post_init__(self) -> None:
-        """Refuses a step that is not positive and a negative threshold."""
         check_positive(self.step_size, "step_size")
         if not (0 <= self.threshold < float("inf")):
             raise bad_value("threshold", "be a finite number of at least 0", self.threshold)

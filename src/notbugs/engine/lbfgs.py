@@ -61,7 +61,6 @@ class LBFGS(AbstractStepRule[LBFGSState]):
     needs: ClassVar[Needs] = Needs(success=False, same_values=True)
 
     def __post_init__(self) -> None:
-        """Refuses an empty memory and a first step that is not above 0."""
         check_count(self.memory, "memory")
         check_positive(self.first, "first")
 

@@ -114,7 +114,6 @@ class Sum(AbstractObjective):
     second: AbstractObjective
 
     def __post_init__(self) -> None:
-        """A sum is random when one of its terms is."""
         object.__setattr__(self, "is_random", self.first.is_random or self.second.is_random)
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
@@ -136,7 +135,6 @@ class Scaled(AbstractObjective):
     weight: float
 
     def __post_init__(self) -> None:
-        """A multiple is random when the objective is."""
         object.__setattr__(self, "is_random", self.objective.is_random)
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:

@@ -49,7 +49,6 @@ class OutOfReach(AbstractStop):
     near: float = 0.25
 
     def __post_init__(self) -> None:
-        """Refuses an unknown forecast, an optimism below 1 and a share outside [0, 1]."""
         if self.forecast not in FORECASTS:
             raise unknown_name("forecast", self.forecast, FORECASTS)
         if not 1 <= self.optimism < float("inf"):

@@ -32,7 +32,6 @@ class SquareStart(AbstractStart):
     eps: float
 
     def __post_init__(self) -> None:
-        """Refuses a radius that is not positive."""
         check_positive(self.eps, "eps")
 
     def __call__(self, center: Images, within: AbstractSet, keys: Keys) -> Images:

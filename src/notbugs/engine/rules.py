@@ -118,7 +118,6 @@ class Steepest(AbstractStepRule[None]):
     needs: ClassVar[Needs] = GRADIENT_ALONE
 
     def __post_init__(self) -> None:
-        """Refuses a size without directions, a step not above 0 and an unknown schedule."""
         check_norm(self.norm)
         _check_step(self.step_size, self.schedule)
 
@@ -146,7 +145,6 @@ class Momentum(AbstractStepRule[Tensor]):
     needs: ClassVar[Needs] = GRADIENT_ALONE
 
     def __post_init__(self) -> None:
-        """Refuses a size without directions, a step not above 0 and an unknown schedule."""
         check_norm(self.norm)
         _check_step(self.step_size, self.schedule)
 
@@ -185,7 +183,6 @@ class Adam(AbstractStepRule[AdamState]):
     needs: ClassVar[Needs] = GRADIENT_ALONE
 
     def __post_init__(self) -> None:
-        """Refuses a step that is not positive and an unknown schedule."""
         _check_step(self.step_size, self.schedule)
 
     def init(self, theta: Theta, info: StepInfo) -> AdamState:

@@ -29,7 +29,6 @@ class AbstractPair(AbstractStepRule[None]):
     change: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuses a change of zero or beyond the range of a pixel."""
         if not (0 < abs(self.change) <= 1):
             raise bad_value("change", "lie in [-1, 1] and not be 0", self.change)
 

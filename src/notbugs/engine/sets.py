@@ -55,7 +55,6 @@ class Ball(AbstractSet):
     eps: float
 
     def __post_init__(self) -> None:
-        """Refuses a radius that is not positive."""
         check_positive(self.eps, "eps")
 
     def project(self, x: Images, center: Images) -> Images:
@@ -102,7 +101,6 @@ class BallInBox(AbstractSet):
     eps: float
 
     def __post_init__(self) -> None:
-        """Refuses a radius that is not positive."""
         check_positive(self.eps, "eps")
 
     def project(self, x: Images, center: Images) -> Images:

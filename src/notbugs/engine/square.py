@@ -55,7 +55,6 @@ class Square(AbstractStepRule[SquareState]):
     needs: ClassVar[Needs] = Needs(grad=False)
 
     def __post_init__(self) -> None:
-        """Refuses a size without directions, a radius not above 0 and a share outside (0, 1]."""
         check_norm(self.norm)
         check_positive(self.eps, "eps")
         if not 0 < self.p_init <= 1:

@@ -23,7 +23,6 @@ class Stalled(AbstractStop):
     patience: int = 2
 
     def __post_init__(self) -> None:
-        """Refuses a patience below one step."""
         check_count(self.patience, "patience")
 
     def init(self, info: StepInfo) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,6 @@ class Plateau(AbstractStop):
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
-        """Refuses a patience below one step."""
         check_count(self.patience, "patience")
 
     def init(self, info: StepInfo) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,6 @@ class Tanh(AbstractParameterization):
     inset: float = 1e-6
 
     def __post_init__(self) -> None:
-        """Refuses an inset that float32 cannot tell from none, or that blurs the image."""
         if not (1e-7 <= self.inset < 0.5):
             raise bad_value("inset", "lie in [1e-7, 0.5)", self.inset, "The paper's code has 1e-6.")
 

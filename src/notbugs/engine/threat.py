@@ -29,7 +29,6 @@ class Threat:
     eps: float
 
     def __post_init__(self) -> None:
-        """Refuses a radius that is not positive, and a Linf radius on the 0..255 scale."""
         check_size(self.norm)
         check_positive(self.eps, "eps", "A threat of size zero is clean accuracy.")
         if self.norm.name == "linf" and self.eps > 1:

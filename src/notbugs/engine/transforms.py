@@ -32,7 +32,6 @@ class Pad:
     fill: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuses a negative border and a fill that is no pixel."""
         check_count(self.pixels, "pixels", 0)
         _check_fill(self.fill)
 
@@ -50,7 +49,6 @@ class Jitter:
     fill: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuses a negative distance and a fill that is no pixel."""
         check_count(self.pixels, "pixels", 0)
         _check_fill(self.fill)
 
@@ -78,7 +76,6 @@ class Scale:
     fill: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuses factors out of order or not above 0, and a fill that is no pixel."""
         if not 0 < self.low <= self.high < math.inf:
             raise bad_value("low", "be above 0 and at most `high`", f"{self.low} of {self.high}")
         _check_fill(self.fill)
@@ -106,7 +103,6 @@ class Rotate:
     fill: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuses angles outside [0, 90] and a fill that is no pixel."""
         if not 0 <= self.degrees <= 90:
             raise bad_value("degrees", "lie in [0, 90]", self.degrees)
         _check_fill(self.fill)

@@ -92,6 +92,10 @@ class Recipe:
             raise bad_value("watch_every", "be at least 1 with `patience`", self.watch_every)
         if not 0 <= self.average < 1:
             raise bad_value("average", "lie in [0, 1)", self.average, "0 means none.")
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Refuses an objective and an adversary that are none, or do not go together."""
         if not isinstance(self.objective, AbstractTrainingObjective):  # pyright: ignore
             raise bad_type(
                 "objective", "a training objective such as Plain() or Trades()", self.objective
