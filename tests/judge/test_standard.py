@@ -54,7 +54,7 @@ def test_the_ensemble_is_that_of_the_standard(norm) -> None:
     assert [a.name for a in made] == ["APGD-100", "APGD-T-100", "FAB-T-100", "Square-5000"]
     sparse = norm.name == "l1"  # 5 restarts, 5 classes
     assert [a.passes for a in made] == [*((500, 500) if sparse else (100, 900)), 900, 5000]
-    assert [a.needs_grad for a in made] == [True, True, True, False]
+    assert [a.demands.gradients for a in made] == [True, True, True, False]
     assert all(a.threat == Threat(norm, 0.5) for a in made)
 
 

@@ -103,7 +103,7 @@ def test_every_step_can_be_traced_or_the_method_says_why_not(name, model_and_ima
     targets = (y + 1) % CLASSES if name in TARGETED_ONLY else None
     named = None if name in TARGETED_ONLY else y
     plain = attack(model, x, named, targets=targets, keys=keys, fast=False)
-    if not attack.can_be_observed:
+    if not attack.demands.observable:
         with pytest.raises(ValueError, match=r"`observe` must be left out for .*loop of its own"):
             attack(model, x, named, targets=targets, keys=keys, observe=trace)
         return

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -149,6 +149,21 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Demands:
+    """What a method asks of the model, and what can be asked of it.
+
+    - `gradients`: the model must be differentiable; `classes`: the fewest that it may have
+    - `low_precision`: the copy of the model that it works on may be in bf16
+    - `observable`: it steps through the engine's solver and hands it the case's `observe`
+    """
+
+    gradients: bool = True
+    classes: int = 2
+    low_precision: bool = True
+    observable: bool = True
+
+
+@dataclass(frozen=True)
 class AbstractAttack(ABC):
     """A method with its settings: frozen, printable, free of models and tensors.
 
@@ -161,16 +176,10 @@ class AbstractAttack(ABC):
     name: str
     threat: Threat | None
 
-    gains_from_speed: ClassVar[bool] = True
-    """Whether the copy of the model may be of low precision."""
-
-    can_be_observed: ClassVar[bool] = True
-    """Whether it steps through the engine's solver, and hands it the case's `observe`."""
-
     @property
-    def needs_grad(self) -> bool:
-        """Whether the model must be differentiable."""
-        return True
+    def demands(self) -> Demands:
+        """What it asks of the model."""
+        return Demands()
 
     @property
     @abstractmethod
@@ -198,11 +207,6 @@ class AbstractAttack(ABC):
     def thorough(self) -> "AbstractAttack":
         """This attack without giving up on a row before its budget is spent."""
         return self
-
-    @property
-    def least_classes(self) -> int:
-        """The fewest classes that the method is defined for."""
-        return 2
 
     @abstractmethod
     def find(self, victim: Victim, case: Case) -> Solution:
@@ -264,14 +268,14 @@ class AbstractAttack(ABC):
         The model's modes, parameters and gradients are left as they were.
         """
         check_goals(len(x), model.classes, y, targets)
-        check_loss(model.classes, self.least_classes, self.name)
+        check_loss(model.classes, self.demands.classes, self.name)
         # Losses index by int64; labels of any integer type are welcome.
         y, targets = (None if v is None else v.long() for v in (y, targets))
         self._check_radius(x)
         keys = random.row_keys(len(x), seed, "attack") if keys is None else keys
         if keys.shape != x.shape[:1]:
             raise bad_value("keys", f"have shape ({len(x)},)", tuple(keys.shape), "One key a row.")
-        if observe is not None and not self.can_be_observed:
+        if observe is not None and not self.demands.observable:
             raise bad_value(
                 "observe",
                 f"be left out for {self.name}, which runs a loop of its own",
@@ -282,14 +286,14 @@ class AbstractAttack(ABC):
         votes = self.votes if votes is None else votes
         check_count(votes, "votes")
         with frozen(model):
-            low, own = self.gains_from_speed, model.logits
+            low, own = self.demands.low_precision, model.logits
             # What a copy does in channels-last memory the model can too.
             if precisions(model, x, self.passes, fast=fast, low=low):
                 own = channels_last(model.logits)
             said = clean_logits(model, x, own)
             check_rows(model, x, said)
             wrong = wrong_clean(model, x, y, votes, said)
-            if self.needs_grad:
+            if self.demands.gradients:
                 check_gradients(model, x[:1], self.name)
             copy = copy_to_attack(model, x, self.passes, fast=fast, low=low, logits=said)
             asked = CachedLogits(own, len(x))
@@ -298,18 +302,6 @@ class AbstractAttack(ABC):
             found = self.find(Victim(watched, exact, model), case)
             seen = watched.non_finite + (0 if exact is None else exact.non_finite)
             return self._verified(asked, case, wrong, found, votes, seen)
-
-    def judged(
-        self,
-        logits_of: Callable[[Images], Logits],
-        x: Images,
-        y: Labels | None,
-        targets: Labels | None,
-        votes: int,
-    ) -> Outcome:
-        """What more than half of `votes` passes say of the images `x`."""
-        with torch.no_grad():
-            return _majority([_outcome(logits_of(x), y, targets) for _ in range(votes)])
 
     def _verified(
         self, asked: "CachedLogits", case: Case, wrong: Mask, best: Solution, votes: int, seen: int
@@ -321,7 +313,7 @@ class AbstractAttack(ABC):
                 said, checked = asked.again(x_adv)
             outcome = _outcome(said, case.y, case.targets)
         else:
-            outcome = self.judged(asked.model, x_adv, case.y, case.targets, votes)
+            outcome = majority_of(asked.model, x_adv, case.y, case.targets, votes)
             checked = votes * len(x)
         self._check_feasible(x, x_adv)
         forwards = best.forwards + votes * len(x) + checked
@@ -363,6 +355,18 @@ class AbstractAttack(ABC):
                 f"(threat: {self.threat}). This is a bug in notbugs or a model that returns "
                 "NaN; please report it."
             )
+
+
+@torch.no_grad()
+def majority_of(
+    logits_of: Callable[[Images], Logits],
+    x: Images,
+    y: Labels | None,
+    targets: Labels | None,
+    votes: int,
+) -> Outcome:
+    """What more than half of `votes` passes say of the images `x`."""
+    return _majority([_outcome(logits_of(x), y, targets) for _ in range(votes)])
 
 
 def _outcome(logits: Logits, y: Labels | None, targets: Labels | None) -> Outcome:

@@ -2,13 +2,13 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, goal, reached
 from notbugs.core import rows
 from notbugs.core.errors import bad_value, check_count, check_positive, unknown_name
@@ -48,7 +48,9 @@ class ConstantSearch(AbstractAttack):
     objective: str
     confidence: float
 
-    gains_from_speed: ClassVar[bool] = False
+    @property
+    def demands(self) -> Demands:
+        return Demands(low_precision=False)
 
     @property
     def passes(self) -> int:
@@ -93,7 +95,9 @@ class Narrowing(AbstractAttack):
     objective: str
     confidence: float
 
-    gains_from_speed: ClassVar[bool] = False
+    @property
+    def demands(self) -> Demands:
+        return Demands(low_precision=False)
 
     @property
     def passes(self) -> int:

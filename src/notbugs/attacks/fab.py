@@ -1,8 +1,8 @@
 """FAB: a walk along the decision boundary to the nearest misclassified image."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
 
+from notbugs.attacks.attack import Demands
 from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.stopping import stopping
 from notbugs.attacks.sweep import Sweep
@@ -22,7 +22,9 @@ from notbugs.engine.fab import FAB
 class FABSweep(Sweep):
     """A `Sweep` by the `FAB` rule: at the boundary rounding decides, so no stand-in."""
 
-    gains_from_speed: ClassVar[bool] = False
+    @property
+    def demands(self) -> Demands:
+        return replace(super().demands, low_precision=False)
 
 
 @takes_norm

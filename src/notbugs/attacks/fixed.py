@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
 from notbugs.attacks.losses import ValueOfLogits, aimed, averaged, cross_entropy, least_classes
 from notbugs.attacks.result import restarted
 from notbugs.attacks.stopping import without_giving_up
@@ -75,8 +75,9 @@ class Attack(BySamples):
         return self.threat.norm
 
     @property
-    def needs_grad(self) -> bool:
-        return self.solver.rule.needs.derivatives
+    def demands(self) -> Demands:
+        gradients = self.solver.rule.needs.derivatives
+        return Demands(gradients=gradients, classes=least_classes(self.loss))
 
     @property
     def passes(self) -> int:
@@ -84,10 +85,6 @@ class Attack(BySamples):
 
     def most_steps(self, classes: int) -> int:
         return self.solver.total_steps * self.restarts
-
-    @property
-    def least_classes(self) -> int:
-        return least_classes(self.loss)
 
     def find(self, victim: Victim, case: Case) -> Solution:
         """The best of all restarts; later ones only see the rows that still stand."""

@@ -2,12 +2,11 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
 from notbugs.attacks.decisions import BLOCK, Oracle, drawn, jumped
 from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.losses import margin
@@ -29,16 +28,13 @@ class HopSkipJump(AbstractAttack):
     tries: int
     images: Images | None = field(default=None, repr=False)
 
-    gains_from_speed: ClassVar[bool] = False
-    can_be_observed: ClassVar[bool] = False
+    @property
+    def demands(self) -> Demands:
+        return Demands(gradients=False, low_precision=False, observable=False)
 
     @property
     def size(self) -> AbstractSize:
         return self.norm
-
-    @property
-    def needs_grad(self) -> bool:
-        return False
 
     @property
     def passes(self) -> int:

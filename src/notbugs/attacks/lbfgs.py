@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
 from notbugs.attacks.bracket import Bracket
 from notbugs.attacks.cw_common import context
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, reached
@@ -80,8 +80,9 @@ class LBFGS(AbstractAttack):
     search_steps: int
     initial_c: float
 
-    gains_from_speed: ClassVar[bool] = False
-    can_be_observed: ClassVar[bool] = False
+    @property
+    def demands(self) -> Demands:
+        return Demands(low_precision=False, observable=False)
 
     @property
     def size(self) -> AbstractSize:

@@ -1,10 +1,9 @@
 """Minimum-norm attacks: the nearest misclassified image, whatever its distance."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
 from notbugs.attacks.losses import ValueOfLogits, aimed, cross_entropy, least_classes
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Labels, Logits, RowTree
@@ -29,8 +28,8 @@ class BySolver(AbstractAttack):
         return self.norm
 
     @property
-    def needs_grad(self) -> bool:
-        return self.solver.rule.needs.derivatives
+    def demands(self) -> Demands:
+        return Demands(gradients=self.solver.rule.needs.derivatives)
 
     @property
     def passes(self) -> int:
@@ -48,15 +47,13 @@ class MinimumNorm(BySolver):
 
     loss: ValueOfLogits = cross_entropy
 
-    gains_from_speed: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         if self.solver.keep != SmallestSuccess(self.norm):
             raise bad_value("solver", "keep SmallestSuccess(norm)", repr(self.solver.keep))
 
     @property
-    def least_classes(self) -> int:
-        return least_classes(self.loss)
+    def demands(self) -> Demands:
+        return replace(super().demands, classes=least_classes(self.loss), low_precision=False)
 
     def find(self, victim: Victim, case: Case) -> Solution:
         """The nearest success seen on the way from the image itself."""

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import torch
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
 from notbugs.attacks.losses import (
     ValueOfLogits,
     aimed,
@@ -69,8 +69,8 @@ class WithinPerception(AbstractAttack):
         return self.steps
 
     @property
-    def least_classes(self) -> int:
-        return least_classes(self.loss)
+    def demands(self) -> Demands:
+        return Demands(classes=least_classes(self.loss))
 
     def within(self) -> AbstractSet:
         """The images no farther than the bound by the distance, in the pixel box."""

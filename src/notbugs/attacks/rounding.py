@@ -6,7 +6,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack
+from notbugs.attacks.attack import AbstractAttack, majority_of
 from notbugs.attacks.goals import check_goals
 from notbugs.core import rows
 from notbugs.core.errors import bad_value
@@ -41,13 +41,13 @@ def to_8_bit(
     attack: AbstractAttack,
     model: Classifier,
     x: Images,
-    x_adv: Images,
+    x_adv: Tensor,  # any shape: the check below says what is wrong
     y: Tensor | None = None,
     *,
     targets: Tensor | None = None,
     batch_size: int = 256,
 ) -> Rounded:
-    """The images `x_adv` that `attack` made of `x`, in 8 bits, within its threat and judged anew.
+    """The images `x_adv` that `attack` made of `x`, in 8 bits, within its threat and judged again.
 
     The change is rounded to the nearest whole levels and added to the rounded clean image.
     Where that is farther than the threat allows (L2 by the noise of rounding, Linf where
@@ -68,7 +68,7 @@ def to_8_bit(
         for i in torch.arange(len(x)).split(batch_size):
             pixels = images[i].to(model.device).to(model.mean.dtype) / 255
             own, aims = (None if v is None else v[i].to(model.device) for v in (y, targets))
-            outcome = attack.judged(model.logits, pixels, own, aims, attack.votes)
+            outcome = majority_of(model.logits, pixels, own, aims, attack.votes)
             success.append(outcome.success.to(x.device))
     return Rounded(images, torch.cat(success), distance, shrunk)
 

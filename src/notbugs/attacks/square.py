@@ -1,8 +1,8 @@
 """Square: an attack by random search that only asks for the model's logits."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
 
+from notbugs.attacks.attack import Demands
 from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, margin
@@ -21,7 +21,9 @@ class SquareAttack(Attack):
     precision, so it takes no stand-in.
     """
 
-    gains_from_speed: ClassVar[bool] = False
+    @property
+    def demands(self) -> Demands:
+        return replace(super().demands, low_precision=False)
 
     def _start(self) -> AbstractStart:
         norm = self.threat.as_norm(self.name)

@@ -111,7 +111,7 @@ def loss_curve(
     **Raises** ValueError for a method that runs a loop of its own (`lbfgs`,
     `hop_skip_jump`), and data that does not fit the model.
     """
-    if not attack.can_be_observed:
+    if not attack.demands.observable:
         raise bad_value(
             "attack",
             "step through the engine's solver",

@@ -199,7 +199,7 @@ class _Run:
             verdict,
             samples=self.samples,
             repeats=drifted(changed, len(self.data)) if changed else again,
-            searched=searched(verdict, [attack.needs_grad for attack in self.attacks]),
+            searched=searched(verdict, [attack.demands.gradients for attack in self.attacks]),
         )
 
     def _right(self) -> Mask:
@@ -243,7 +243,7 @@ class _Run:
     ) -> Iterator[float]:
         """Runs an attack on rows, batch by batch; yields the share that is done."""
         size = self.batch_size
-        if not attack.needs_grad:
+        if not attack.demands.gradients:
             size *= WITHOUT_GRADIENTS
         elif _gives_up(attack) and self.model.device.type == "cpu":
             size *= GIVING_UP

@@ -78,7 +78,8 @@ def copies(
     x = data.pixels(slice(0, GLANCE)).to(model.device)
     with frozen(model), torch.no_grad():
         made = [
-            copy_to_attack(model, x, a.passes, fast=fast, low=a.gains_from_speed) for a in attacks
+            copy_to_attack(model, x, a.passes, fast=fast, low=a.demands.low_precision)
+            for a in attacks
         ]
     return tuple("own" if copy is None else copy.precision for copy in made)
 
