@@ -233,7 +233,10 @@ def test_a_batch_may_be_all_of_the_data() -> None:
     [
         ({"adversary": "l2:0.5"}, r"`adversary` must be one such as Adversary\('l2:0.5'\)"),
         ({"adversary": Threat.parse("l2:0.5")}, r"`adversary` must be .* got Threat"),
-        ({"objective": "trades"}, r"`objective` must be an objective such as Plain\(\).*; got str"),
+        (
+            {"objective": "trades"},
+            r"`objective` must be a training objective such as Plain\(\).*; got str",
+        ),
     ],
 )
 def test_parts_of_another_type_are_refused(settings, match) -> None:

@@ -58,7 +58,7 @@ class Interpolation:
 def interpolate(
     model: nn.Module,
     first: Images,
-    last: Images,
+    last: Tensor,  # any shape: the check below says what is wrong
     *,
     points: int = 10,
     layer: str | None = None,
