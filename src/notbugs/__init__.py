@@ -78,7 +78,7 @@ __all__ = [
     "wrap",
 ]
 
-_ROOMS = {
+_EXPORTS = {
     "attacks": ("Attack", "AttackResult", "fgsm", "pgd"),
     "data": ("ImageData", "load", "load_source", "save", "split"),
     "engine": ("L2", "Linf", "Solver", "Threat"),
@@ -87,7 +87,7 @@ _ROOMS = {
     "models": ("Classifier", "build", "load_model", "save_model", "wrap"),
     "training": ("Adversary", "Recipe", "train"),
 }
-_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+_HOME = {name: package for package, names in _EXPORTS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -66,7 +66,7 @@ class Bowl(AbstractObjective):
 
 @dataclass(frozen=True)
 class Noisy(AbstractObjective):
-    """A bowl whose value is disturbed by the row's own noise."""
+    """A bowl whose value is perturbed by the row's own noise."""
 
     is_random = True
 

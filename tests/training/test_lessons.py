@@ -61,7 +61,7 @@ def taken(objective, batch, adversary):
 def test_a_shared_pass_gives_what_separate_passes_give(size, strength) -> None:
     batch, adversary = scene(strength=strength), replace(FGSM, step_size=size)
     loss, shared = taken(Mixed(0.3), batch, adversary)
-    forward = adversary.disturbed(batch)  # crafted by an attack of its own
+    forward = adversary.perturbed(batch)  # crafted by an attack of its own
     batch.model.zero_grad()
     wanted = 0.3 * batch.entropy(batch.logits(batch.x)) + 0.7 * batch.entropy(forward())
     wanted.backward()
@@ -182,7 +182,7 @@ def test_the_worst_case_of_a_linear_model_is_what_an_attack_finds() -> None:
         loss, _ = taken(WorstCaseLogistic(text), batch, None)
         adversary = Adversary(text, steps=1, random_start=False)  # exact, for a linear model
         with torch.no_grad():
-            wanted = batch.entropy(adversary.disturbed(batch)())
+            wanted = batch.entropy(adversary.perturbed(batch)())
         torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="`model` must be linear for this objective"):
         taken(WorstCaseLogistic(), scene("mlp", classes=2), None)
@@ -219,7 +219,7 @@ def test_reactive_adversaries_hand_the_model_their_reaction() -> None:
     batch, shown = scene(), []
     batch.model.register_forward_pre_hook(lambda module, given: shown.append(given[0]))
     for adversary in (ScaledGradient("l2:0.5"), ScaledGradient("linf:0.05"), Rotation("l2:0.5")):
-        logits = adversary.disturbed(batch)()
+        logits = adversary.perturbed(batch)()
         moved = shown[-1]
         assert moved.requires_grad  # a function of the weights
         size = Threat.parse(adversary.threat).norm.size(moved.detach() - batch.x)
@@ -239,7 +239,7 @@ def test_a_hidden_layer_moves_by_its_share_and_the_hook_comes_off() -> None:
     seen = []
     clean = batch.logits(batch.x).detach()
     adversary = HiddenLayer("l2:0.5", layer=layer, size=0.3)
-    forward = adversary.disturbed(batch)
+    forward = adversary.perturbed(batch)
     after = dict(batch.model.body.named_modules())["trunk.2"]
     kept = after.register_forward_pre_hook(lambda m, given: seen.append(given[0].detach()))
     logits = forward().detach()
@@ -252,7 +252,7 @@ def test_a_hidden_layer_moves_by_its_share_and_the_hook_comes_off() -> None:
     torch.testing.assert_close(batch.logits(batch.x).detach(), clean)
     assert not inside._forward_hooks
     with pytest.raises(ValueError, match="layer"):
-        HiddenLayer(layer="trunk.9").disturbed(batch)
+        HiddenLayer(layer="trunk.9").perturbed(batch)
 
 
 @pytest.mark.parametrize("adversary", [ScaledGradient("l2:0.5"), Rotation("l2:0.5")])
@@ -263,7 +263,7 @@ def test_reactive_adversaries_work_through_attention_and_tiny_gradients(adversar
                 batch.model.body.head.weight.mul_(1e-15)
         seen = []
         batch.model.register_forward_pre_hook(lambda m, given, to=seen: to.append(given[0]))
-        adversary.disturbed(batch)().sum().backward()
+        adversary.perturbed(batch)().sum().backward()
         size = (seen[-1].detach() - batch.x).flatten(1).norm(dim=1)
         assert float(size.min()) > 0.45
 
@@ -281,7 +281,7 @@ def test_crafting_leaves_the_statistics_of_batch_norms_alone(how) -> None:
         one = Plain().prepared(batch, None)
         Awp(1e-3).taken(batch.model, one, batch.model.zero_grad)
     else:
-        ScaledGradient("l2:0.5").disturbed(batch)()
+        ScaledGradient("l2:0.5").perturbed(batch)()
     counts = [v for k, v in batch.model.state_dict().items() if k.endswith("num_batches_tracked")]
     assert counts
     assert all(int(count) == 1 for count in counts)  # the pass that is learnt from

@@ -27,7 +27,7 @@ def apgd(
     - `norm`: L1(), L2() or Linf(); for L1 the steps are sparse (`apgd_l1`)
     - `eps`: pixel units of [0, 1], e.g. 8/255
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
-    - `restarts`: tries with fresh starts, for the rows that still stand
+    - `restarts`: tries with fresh starts, for the rows not yet broken
     - `loss`: `cross_entropy`, or `dlr` (at least 3 classes), which no scaling of the
       logits can hide; any (logits, classes) -> [n] that rises away from the class
     - `rho`: a step size is kept while the loss rises in more than this share of steps
@@ -63,7 +63,7 @@ def apgd_targeted(
 
     - `norm`: as in `apgd`; `eps`: pixel units of [0, 1]
     - `steps`: gradient steps for each class tried
-    - `targets_tried`: the likeliest wrong classes, each tried on what still stands
+    - `targets_tried`: the likeliest wrong classes, each tried on what is not yet broken
     - `rho`, `stop_on_success`, `samples`: as in `apgd`
     - `give_up`: a run also ends where its progress shows that the row will not get there in
       time (`OutOfReach`): several times cheaper, at some risk

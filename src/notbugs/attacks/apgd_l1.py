@@ -31,7 +31,7 @@ def apgd_l1(
 
     - `eps`: sum of absolute changes, pixel units of [0, 1], e.g. 12 for CIFAR-10
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
-    - `restarts`: tries with fresh starts, for the rows that still stand
+    - `restarts`: tries with fresh starts, for the rows not yet broken
     - `loss`: any (logits, classes) -> [n] that rises away from the class
     - `stop_on_success`: a row stops at its first success
     - `samples`: passes averaged for a model that is random in itself

@@ -20,7 +20,7 @@ from notbugs.engine.fab import FAB
 
 @dataclass(frozen=True)
 class FABSweep(Sweep):
-    """A `Sweep` by the `FAB` rule: at the boundary rounding decides, so no stand-in."""
+    """A `Sweep` by the `FAB` rule: at the boundary rounding decides, so no copy in bf16."""
 
     @property
     def demands(self) -> Demands:

@@ -64,7 +64,7 @@ class FeatureDistance(AbstractAttack):
         return self.solver.max_steps * self.restarts
 
     def find(self, victim: Victim, case: Case) -> Solution:
-        """The best of all restarts; later ones only see the rows that still stand."""
+        """The best of all restarts; later ones only see the rows not yet broken."""
         if case.targets is not None or case.y is None:
             raise bad_value(
                 "targets",
@@ -109,7 +109,7 @@ def feature_distance(
     - `norm`: Linf(), L2() or L1()
     - `eps`: pixel units of [0, 1]
     - `steps`: gradient steps of each restart, from a random point of the ball
-    - `restarts`: tries with fresh starts, for the rows that still stand
+    - `restarts`: tries with fresh starts, for the rows not yet broken
 
     **Source**: Naseer et al. 2018 (arXiv 1811.09020): the distance of features as the loss.
     **Differs from the paper**: the distance of the model's embedding layer alone; Auto-PGD.

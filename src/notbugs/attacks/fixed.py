@@ -87,7 +87,7 @@ class Attack(BySamples):
         return self.solver.total_steps * self.restarts
 
     def find(self, victim: Victim, case: Case) -> Solution:
-        """The best of all restarts; later ones only see the rows that still stand."""
+        """The best of all restarts; later ones only see the rows not yet broken."""
 
         def again(restart: int, left: Tensor) -> Solution:
             return self._once(victim, case.select(left).again(restart))

@@ -31,7 +31,7 @@ def fmn(
     - `step_size`: length of the first step; falls to a hundredth. In L2 pixel units, without it
       1 for L1 and L2 and 0.3 for L0; for Linf in radii, without it 2.
     - `shrink`: share by which the radius first changes; falls to a fiftieth
-    - `loss`: must be below 0 where a row stands and above 0 where it is broken, as `margin` is
+    - `loss`: below 0 where a row is not broken and above 0 where it is, as `margin` is
 
     **Source**: Pintor et al. 2021 (arXiv 2102.12827), Algorithm 1; shrink 0.05 and the
     cosine schedules as in section 3.
@@ -40,7 +40,7 @@ def fmn(
     - The loss is the margin, but its gradient is that of the log-odds until the boundary is
       near (`smooth_margin`): it does not settle on the class that is nearest at first. With
       100 steps in L2 the mean distance fell by 5 % on each of two MNIST networks.
-    - While a row stands, its radius grows at every step by `shrink` at least. The paper's
+    - While a row is not broken, its radius grows at every step by `shrink` at least. The paper's
       starts anew at each step from the length that clamping to the box has left of the
       change; in L2, on images with many pixels at 0 or 1, it may then never reach the
       boundary: it broke 23 of 64 rows on a MNIST network, and all 64 with the growth.

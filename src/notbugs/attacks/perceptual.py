@@ -138,7 +138,7 @@ class Lagrangian(WithinPerception):
         return self.steps * (self.rounds + 1)
 
     def find(self, victim: Victim, case: Case) -> Solution:
-        """The best of all rounds; later ones only see the rows that still stand."""
+        """The best of all rounds; later ones only see the rows not yet broken."""
         weight = torch.full(
             case.x.shape[:1], self.first_weight, dtype=case.x.dtype, device=case.x.device
         )

@@ -39,7 +39,7 @@ def pgd(
       2.5 * eps / steps, so that the steps can cross the ball.
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
     - `random_start`: the first point is uniform in the ball, else the image itself
-    - `restarts`: tries with fresh starts, for the rows that still stand
+    - `restarts`: tries with fresh starts, for the rows not yet broken
     - `loss`: (logits, classes) -> [n], high where a row is far from its class
     - `stop_on_success`: a row stops at its first success, which is much faster where
       only success counts; leave it off to craft strong examples

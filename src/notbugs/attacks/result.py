@@ -85,9 +85,9 @@ def percent(mask: Mask) -> float:
 
 
 def restarted(first: Solution, restarts: int, again: Callable[[int, Tensor], Solution]) -> Solution:
-    """The best of `first` and of restarts 1, 2, ..., which only see the rows that still stand.
+    """The best of `first` and of restarts 1, 2, ..., which only see the rows not yet broken.
 
-    - `again`: (number of the restart, rows [m] that still stand) -> their solution
+    - `again`: (number of the restart, rows [m] not yet broken) -> their solution
     """
     best = first
     for restart in range(1, restarts):

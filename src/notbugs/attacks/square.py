@@ -18,7 +18,7 @@ class SquareAttack(Attack):
     """An `Attack` by the `Square` rule, from stripes or bumps on the sphere of the threat.
 
     A search that lives on small differences of the value cannot tell them apart in low
-    precision, so it takes no stand-in.
+    precision, so it takes no copy in bf16.
     """
 
     @property
@@ -53,7 +53,7 @@ def square(
     - `steps`: queries of a row; one more is spent on the last candidate
     - `p_init`: share of the image's area that the first squares cover, 0..1; it halves at
       0.1, 0.5, 2, 5, 10, 20, 40, 60 and 80 % of the steps
-    - `restarts`: tries with fresh randomness, for the rows that still stand
+    - `restarts`: tries with fresh randomness, for the rows not yet broken
     - `loss`: (logits, classes) -> [n]; the default is the margin
     - `stop_on_success`: a row stops at its first success; off, it goes on to lower its value
     - `give_up`: a row also stops where its progress shows that it will not get there in

@@ -74,7 +74,7 @@ class Sweep(BySamples, BySolver):
         return self.solver.total_steps * max(min(self.targets_tried, classes - 1), 1)
 
     def find(self, victim: Victim, case: Case) -> Solution:
-        """The best of all classes tried; with a threat, later ones see what still stands."""
+        """The best of all classes tried; with a threat, later ones see what is not yet broken."""
         if case.targets is not None or not self.targets_tried:
             return self._once(victim, case, case.targets)
         if case.y is None:

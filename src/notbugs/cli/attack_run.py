@@ -30,7 +30,7 @@ class AttackRun:
     seed: int
 
     def attack_all(self, progress: Any, *, traced: bool) -> "AttackOutcome":
-        """Attacks every image; a traced attack uses the model itself, not a stand-in."""
+        """Attacks every image; a traced attack uses the model itself, not a copy."""
         device = self.model.device
         keys = random.row_keys(len(self.data), self.seed, "attack")
         parts: list[AttackResult] = []

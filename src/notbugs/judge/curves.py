@@ -78,7 +78,7 @@ def robust_curve(
 
     A worst case per image over the radii up to each: the radii are taken in rising order,
     an image broken at one counts as broken at all larger ones (what broke it lies in those
-    sets as well), and only the images that still stand are attacked at the next. So the
+    sets as well), and only the images not yet broken are attacked at the next. So the
     curve never rises, and at each radius it is at most what the attack alone would leave.
 
     - `make`: radius -> attack, e.g. `lambda eps: pgd(L2(), eps)`

@@ -100,7 +100,7 @@ def loss_curve(
 ) -> LossCurve:
     """The attack's objective at each step, over all images, and when they succeed.
 
-    The attack works on the model itself, without a faster stand-in: the values are the
+    The attack works on the model itself, without a faster copy: the values are the
     model's own. Those of a random objective are of the draw by which points are judged.
     Rows that the attack gives up on keep their last value; pass `attack.thorough()` to
     follow every row to the end of its budget.

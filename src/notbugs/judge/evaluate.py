@@ -212,7 +212,7 @@ class _Run:
         return processes.from_first(lambda: repeats(self.model, self.data, samples=self.samples))
 
     def all(self) -> None:
-        """Every attack that is left to run, on the rows that still stand."""
+        """Every attack that is left to run, on the rows not yet broken."""
         keys = random.row_keys(len(self.data), self.seed, "evaluate")
         share = _shares(self.attacks)
         for i, attack in enumerate(self.attacks):

@@ -291,7 +291,7 @@ class Ledger:
         self._save()
 
     def to_attack(self, attack: int, stage: str = "") -> list[int]:
-        """The rows that still stand and that this stage of the attack has not seen."""
+        """The rows not yet broken and that this stage of the attack has not seen."""
         seen = set(self.seen.get(f"{attack}{stage}", ()))
         pairs = zip(self.right, self.broken_by, strict=True)
         return [i for i, (r, b) in enumerate(pairs) if r and b < 0 and i not in seen]

@@ -17,7 +17,7 @@ def standard_attacks(
 
     APGD on the cross-entropy (100 steps), APGD on the targeted DLR loss (9 classes of
     100 steps), targeted FAB (9 classes of 100 steps) and Square (5,000 queries), each
-    on the images that still stand. For L1 the first has 5 restarts, the second 5 classes,
+    on the images not yet broken. For L1 the first has 5 restarts, the second 5 classes,
     and both search larger balls first (`apgd_l1`).
 
     All but the first give up on a row whose progress shows that it will not fall within

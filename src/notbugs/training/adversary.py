@@ -1,4 +1,4 @@
-"""Who disturbs the training images; PGD first of all."""
+"""Who perturbs the training images; PGD first of all."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from notbugs.training.batch import Batch, Forward
 
 @dataclass(frozen=True)
 class AbstractAdversary(ABC):
-    """Disturbs a batch before the model learns from it.
+    """Perturbs a batch before the model learns from it.
 
     - `threat`: written `norm:eps`, e.g. "l2:0.5" (pixel units of [0, 1])
     - `eps_warmup`: share of the epochs over which eps (and the step) grows to its full
@@ -59,13 +59,13 @@ class AbstractAdversary(ABC):
         return False
 
     @abstractmethod
-    def disturbed(self, batch: Batch) -> Forward:
-        """The logits of the disturbed batch. What is crafted once is crafted here."""
+    def perturbed(self, batch: Batch) -> Forward:
+        """The logits of the perturbed batch. What is crafted once is crafted here."""
 
 
 def shown(batch: Batch, adversary: AbstractAdversary | None) -> Forward:
     """The logits of the batch as the adversary leaves it, or as it is where there is none."""
-    return (lambda: batch.logits(batch.x)) if adversary is None else adversary.disturbed(batch)
+    return (lambda: batch.logits(batch.x)) if adversary is None else adversary.perturbed(batch)
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class AbstractImageAdversary(AbstractAdversary):
 
     @abstractmethod
     def images(self, batch: Batch) -> Images:
-        """The disturbed images, within [0, 1], without a graph."""
+        """The perturbed images, within [0, 1], without a graph."""
 
-    def disturbed(self, batch: Batch) -> Forward:
+    def perturbed(self, batch: Batch) -> Forward:
         """The logits of those images."""
         x = self.images(batch)
         return lambda: batch.logits(x)

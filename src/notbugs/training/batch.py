@@ -13,7 +13,7 @@ from notbugs.models import Classifier, frozen
 from notbugs.models.folded_copy import FoldedCopy
 
 Forward = Callable[[], Logits]
-"""Logits of the disturbed batch, with a graph to the parameters; each call makes a new one."""
+"""Logits of the perturbed batch, with a graph to the parameters; each call makes a new one."""
 Pass = Callable[[], Tensor]
 """A forward and a backward pass: adds to the parameters' gradients, returns the loss [] ."""
 

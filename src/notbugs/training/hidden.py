@@ -44,7 +44,7 @@ class HiddenLayer(AbstractAdversary):
     def is_one_step(self) -> bool:
         return True
 
-    def disturbed(self, batch: Batch) -> Forward:
+    def perturbed(self, batch: Batch) -> Forward:
         """The logits with the layer's output moved."""
         layer = find_layer(batch.model.body, self.layer)
         seen: list[Tensor] = []

@@ -17,7 +17,7 @@ TINY = 1e-12
 @final
 @dataclass(frozen=True)
 class Mart(AbstractTrainingObjective):
-    """BCE(p', y) + weight * mean of KL(p || p') * (1 - p_y), p' at the disturbed image.
+    """BCE(p', y) + weight * mean of KL(p || p') * (1 - p_y), p' at the perturbed image.
 
         BCE(p', y) = -log p'_y - log(1 - max over k != y of p'_k)
 

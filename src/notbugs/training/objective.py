@@ -13,7 +13,7 @@ from notbugs.training.batch import Batch, Pass, through
 
 @dataclass(frozen=True)
 class AbstractTrainingObjective(ABC):
-    """Makes of a batch, and of who disturbs it, the pass that a training step takes.
+    """Makes of a batch, and of who perturbs it, the pass that a training step takes.
 
     What is crafted once is crafted in `prepared`; the pass itself may be taken again at
     other weights (adversarial weight perturbation does so).
@@ -44,7 +44,7 @@ class AbstractTrainingObjective(ABC):
 @final
 @dataclass(frozen=True)
 class Plain(AbstractTrainingObjective):
-    """Cross-entropy of the images, or of the disturbed images where there is an adversary.
+    """Cross-entropy of the images, or of the perturbed images where there is an adversary.
 
     - `smoothing`: share of each label that is spread evenly over all classes. **Source**: Szegedy
       et al. 2015 (arXiv 1512.00567), section 7.
@@ -65,7 +65,7 @@ class Plain(AbstractTrainingObjective):
 @final
 @dataclass(frozen=True)
 class Mixed(AbstractTrainingObjective):
-    """alpha * J(x) + (1 - alpha) * J(disturbed x), with J the cross-entropy.
+    """alpha * J(x) + (1 - alpha) * J(perturbed x), with J the cross-entropy.
 
     Where the adversary is a single step from the image itself, crafted in train mode, its
     gradient comes with the parameters' from one pass over the clean images: two passes a step
@@ -89,7 +89,7 @@ class Mixed(AbstractTrainingObjective):
         assert adversary is not None
         if isinstance(adversary, Adversary) and _from_the_image(adversary) and self.alpha > 0:
             return self._shared(batch, adversary)
-        forward = adversary.disturbed(batch)
+        forward = adversary.perturbed(batch)
         return through(
             lambda: (
                 self.alpha * batch.entropy(batch.logits(batch.x))

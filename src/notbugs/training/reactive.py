@@ -19,7 +19,7 @@ TINY, SMALLEST = 1e-12, 1e-37
 
 @dataclass(frozen=True)
 class AbstractReactive(AbstractAdversary):
-    """The disturbed image is a smooth function of the parameters, through the gradient.
+    """The perturbed image is a smooth function of the parameters, through the gradient.
 
     A sign has no derivative, so a model trained on FGSM cannot anticipate the adversary;
     here the backward pass goes through the gradient itself (a second derivative).
@@ -33,9 +33,9 @@ class AbstractReactive(AbstractAdversary):
 
     @abstractmethod
     def moved(self, x: Images, grad: Images, eps: float) -> Images:
-        """The disturbed images, differentiable by `grad` (the cross-entropy's)."""
+        """The perturbed images, differentiable by `grad` (the cross-entropy's)."""
 
-    def disturbed(self, batch: Batch) -> Forward:
+    def perturbed(self, batch: Batch) -> Forward:
         """The logits of the moved images, with a graph through the gradient."""
         eps = Threat.parse(self.threat).eps * batch.strength
 

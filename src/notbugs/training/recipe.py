@@ -34,7 +34,7 @@ class Recipe:
     - `watch_threat`: threat of that look; None: the adversary's, or clean only
     - `patience`: looks without a better score after which training stops, not counting those
       within a warm-up of the learning rate or of the adversary; 0: never
-    - `adversary`: who disturbs the images; `objective`: what is learnt from them
+    - `adversary`: who perturbs the images; `objective`: what is learnt from them
     - `penalties`: added to the loss of every step, beside `weight_decay`
     - `awp`: take each pass at adversarially moved weights
     - `average`: decay, per step, of the moving average of the weights that is watched and
