@@ -202,7 +202,7 @@ def _strength(found: list[dict[str, Any]]) -> str:
         )
         for one in found
     ]
-    text = "## ActivationNorm\n\nLower robust accuracy is the stronger evaluation.\n\n"
+    text = "## Strength\n\nLower robust accuracy is the stronger evaluation.\n\n"
     broke = [
         f"{one['model']}, {one['threat']}: {_counts(one['first_to_break'])}.\n" for one in found
     ]

@@ -57,7 +57,7 @@ def mine(attack: AbstractAttack, *, fast: bool = True) -> Craft:
 
 
 def both(attack: AbstractAttack) -> dict[str, Craft]:
-    """Ours, and without a stand-in for the model, whose successes have to be confirmed."""
+    """Ours, and without a copy of the model, whose successes have to be confirmed."""
     return {OURS: mine(attack), f"{OURS}, no fast path": mine(attack, fast=False)}
 
 

@@ -53,7 +53,7 @@ def compared(subject: Subject, method: Method, rounds: int) -> list[dict[str, An
 def run(
     subject: Subject, method: Method, craft: Craft, labels: Tensor, rounds: int
 ) -> dict[str, Any]:
-    """ActivationNorm, passes and memory of a first run; time of the rounds after it."""
+    """Strength, passes and memory of a first run; time of the rounds after it."""
     model, x, first, took = subject.model, subject.x, Took(), Took()
     seeded(0)
     with counted(model) as passes, Peak() as memory:

@@ -21,7 +21,7 @@ OURS = {
     "notbugs, dropping": {"fast": False, "dropping": True},
     "notbugs, dropping, fast path": {"fast": True, "dropping": True},
 }
-"""Ours: with the model's cheaper stand-in or without; to the last step or to the success."""
+"""Ours: with the model's folded copy or without; to the last step or to the success."""
 
 
 def contenders(setting: Setting) -> dict[str, Craft]:

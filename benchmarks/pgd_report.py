@@ -79,7 +79,7 @@ def _strength(found: list[dict[str, Any]]) -> str:
     ]
     worst = max(row["violation"] for row in found)
     return (
-        "## ActivationNorm\n\nSuccess in percent of the images, all of which the model has right, "
+        "## Strength\n\nSuccess in percent of the images, all of which the model has right, "
         "judged by this benchmark from what is returned: mean ± standard error over n random "
         "starts. The last column counts images, an average over starts: those that fell to this "
         "one and not to notbugs, and the other way round. No result left its threat by more "
@@ -115,7 +115,7 @@ def _said(row: dict[str, Any]) -> str:
     lengths = " and ".join(map(str, row["steps"]))
     return (
         f"Batch of {row['images']}, calls of {lengths} steps of {row['step_size']:.3g}, n="
-        f"{row['rounds']} rounds. On the fast path a cheaper stand-in of the model {fast}."
+        f"{row['rounds']} rounds. On the fast path a folded copy of the model {fast}."
     )
 
 

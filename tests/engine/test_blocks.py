@@ -1,5 +1,7 @@
 """Entering several steps at once changes nothing but the time."""
 
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from notbugs import attacks
 from notbugs.core import random
 from notbugs.engine import (
     L2,
+    AbstractKeep,
     Kept,
     Last,
     Linf,
@@ -79,3 +82,39 @@ def test_an_objective_of_outputs_has_nothing_beside_them() -> None:
         class Odd(OfOutputs):
             def __call__(self, x, context, draw):
                 return None
+
+
+@dataclass(frozen=True)
+class First(AbstractKeep):
+    """Gives back the very point that it was shown first."""
+
+    def better(self, new, held, center):
+        return torch.zeros_like(new.success)
+
+    def update(self, new, held, center):
+        return new if held is None else held
+
+
+class Recorder(list):
+    """An observer that is empty, and so false, until it is called."""
+
+    def __call__(self, info) -> None:
+        self.append(info)
+
+
+def test_what_a_keep_holds_is_not_written_over_by_the_next_block() -> None:
+    model = build("mlp", shape=(1, 6, 6), classes=4, seed=2).eval()
+    x = random.uniform(random.row_keys(2, "held"), (1, 6, 6))
+    attack = attacks.pgd(Linf(), 0.1, steps=150, random_start=False)
+    attack = replace(attack, solver=replace(attack.solver, keep=First()))
+    found = attack.craft(model.logits, x, torch.arange(2), keys=random.row_keys(2, "held"))
+    assert torch.equal(found.x, x)
+
+
+def test_an_observer_that_counts_as_false_sees_the_values() -> None:
+    model = build("mlp", shape=(1, 6, 6), classes=4, seed=2).eval()
+    x = random.uniform(random.row_keys(3, "seen"), (1, 6, 6))
+    seen = Recorder()
+    attacks.pgd(Linf(), 0.1, steps=3)(model, x, torch.arange(3), observe=seen, fast=None)
+    assert len(seen) == 4
+    assert all(bool(info.value.isfinite().all()) for info in seen)

@@ -136,6 +136,29 @@ def test_the_bound_holds_for_the_rows_of_several_attacks_together(parts) -> None
     assert overlooked <= 0.05
 
 
+def test_where_one_attack_missed_a_row_the_rows_of_all_get_the_whole_attacks(
+    model_and_data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attack's own check would leave the misses of several to add up beyond the bound."""
+    model, data = model_and_data
+    thorough, calls = Lazy("Thorough", THREAT), []
+    serious = pgd(L2(), THREAT.eps, steps=10)
+    whole = AbstractAttack.__call__
+
+    def called(self, model, x, *given, **named):
+        calls.append((self.name, len(x)))
+        return whole(self, model, x, *given, **named)
+
+    monkeypatch.setattr(AbstractAttack, "__call__", called)
+    attacks = [Lazy("First", THREAT, thorough), Lazy("Second", THREAT, serious)]
+    found = evaluate(model, data, THREAT, attacks=attacks, diagnosis=False)
+    assert found.attacks[0].broken_in_check == 0 < found.attacks[1].broken_in_check
+    shown = sum(n for name, n in calls if name == "Thorough")
+    checked_and_broken = int((~found.robust[found.right]).sum())
+    assert ROWS - checked_and_broken <= shown <= ROWS
+    assert found.missed == 0
+
+
 def test_a_later_attack_says_nothing_of_an_earlier_check(
     model_and_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,3 +176,16 @@ def test_the_new_net_of_cifar_is_followed() -> None:
     copied = copy_to_craft_by(model, "float32", IMAGES[:8])
     assert copied is not None
     assert len(copied.folds) >= 3
+
+
+def test_none_for_a_subclass_that_learns_what_is_not_in_its_body() -> None:
+    """As long as that is zero, the copy agrees."""
+
+    class WithMore(type(net())):
+        def forward(self, x):
+            return super().forward(x) + self.extra
+
+    model = net()
+    model.__class__ = WithMore
+    model.extra = nn.Parameter(torch.zeros(4))
+    assert copy_to_craft_by(model, "float32", IMAGES[:8]) is None

@@ -214,3 +214,5 @@ def test_a_copy_that_is_asked_for_is_taken_for_short_jobs_too(fast) -> None:
     assert verdict.attacks[0].copy == fast
     with pytest.raises(ValueError, match=r"Unknown fast 'bf17'. Did you mean 'bf16'"):
         attack(model, IMAGES, y, fast="bf17")
+    with pytest.raises(TypeError, match=r"`fast` must be one of auto, float32, bf16, or None"):
+        folded_copy.check_fast(torch.bfloat16)

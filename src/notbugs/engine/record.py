@@ -94,8 +94,9 @@ class BlockRecord(Record):
         zero = ~(torch.stack(self._sizes) > 0)
         self._outputs, self._sizes = [], []
         seen = Kept(self._x[:b], value, success)
+        kept = self.keep.best_of(seen, state.kept, state.center)
         return state._replace(
-            kept=self.keep.best_of(seen, state.kept, state.center),
+            kept=kept._replace(x=kept.x.clone()),  # the next block is written over this one
             steps=state.steps + b,
             zero_grads=state.zero_grads + zero.sum(dim=0),
         )

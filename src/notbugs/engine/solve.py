@@ -202,7 +202,8 @@ class _Run:
         """The cheapest evaluator and record that this solve allows."""
         needs, decode = solver.rule.needs, solver.parameterization.decode
         record = Record(solver.keep)
-        asked = observe or needs.success or solver.keep.confirms or not solver.stop.never
+        asked = observe is not None or needs.success or solver.keep.confirms
+        asked = asked or not solver.stop.never
         if not asked and is_small(state.theta) and follows_from_outputs(objective, needs):
             record = BlockRecord(solver.keep, objective, solver.max_steps)
         evaluator = evaluator_of(objective, decode, needs, deferred=record.defers)

@@ -17,7 +17,7 @@ from notbugs.engine import Observer, Threat
 from notbugs.judge.accuracy import correct
 from notbugs.judge.signs import FEW
 from notbugs.judge.verdict import wilson
-from notbugs.models import Classifier, prepared
+from notbugs.models import Classifier, Fast, prepared
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def robust_curve(
     *,
     seed: int = 0,
     batch_size: int = 256,
-    fast: bool = True,
+    fast: Fast = "auto",
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> AccuracyCurve:
     """Robust accuracy at each of some radii under an attack of a fixed budget.
@@ -123,7 +123,7 @@ def attacked(
     index: Int[Tensor, " m"],
     keys: Keys,
     *,
-    fast: bool,
+    fast: Fast,
     observe: Observer | None = None,
 ) -> AttackResult:
     """The attack on the rows `index`, with the keys of these rows, on the model's device.

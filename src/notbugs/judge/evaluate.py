@@ -220,6 +220,11 @@ class _Run:
                 self.progress(sum(share[:i]) + share[i] * done)
             if _gives_up(attack):
                 self._check_up(i, attack.thorough(), keys)
+        # A row missed by one attack is as good as one missed by another: the bound counts on it.
+        if any(self.ledger.count_broken_in_check(i) for i in range(len(self.attacks))):
+            for i, attack in enumerate(self.attacks):
+                if _gives_up(attack):
+                    self._finish(i, attack.thorough(), keys)
         self.progress(1.0)
 
     def _check_up(self, i: int, thorough: AbstractAttack, keys: Tensor) -> None:
@@ -230,8 +235,12 @@ class _Run:
         for _ in self._stage(i, thorough, "checked", left, keys):
             pass
         if self.ledger.count_broken_in_check(i):
-            for _ in self._stage(i, thorough, "checked", self.ledger.left_by(i), keys):
-                pass
+            self._finish(i, thorough, keys)
+
+    def _finish(self, i: int, thorough: AbstractAttack, keys: Tensor) -> None:
+        """Gives all rows that an attack gave up, and that are not broken, the whole budget."""
+        for _ in self._stage(i, thorough, "checked", self.ledger.left_by(i), keys):
+            pass
 
     def _stage(
         self,

@@ -45,7 +45,7 @@ def identity(
     """
     votes = "" if samples == 1 else f" by {samples} passes"
     by = copies(model, data, attacks, fast)
-    digest = hashlib.sha256(f"6{data.digest}{threat}{seed}{votes}{by}".encode())
+    digest = hashlib.sha256(f"7{data.digest}{threat}{seed}{votes}{by}".encode())
     digest.update(_manner(model, data).encode())
     for attack in attacks:
         digest.update(described(attack).encode())

@@ -13,8 +13,9 @@ def most_missed(checked: float) -> int:
 
     Each of M rows escapes a check of the share f with a probability of at most 1 - f, given
     that those before it did, so all do with at most (1 - f)^M: the largest M for which that
-    is above 5 %. Samples drawn without replacement, attack by attack, only make it less
-    likely, so the bound also holds for the rows of several attacks taken together.
+    is above 5 %. Samples drawn without replacement only make it less likely. It holds for the
+    rows of several attacks taken together because one row found, whichever attack gave it up,
+    has the rows of all of them attacked to the end: any are missed only where all M escape.
     """
     if checked >= 1:
         return 0

@@ -13,7 +13,7 @@ from notbugs.core.types import Mask, Rows
 from notbugs.data import ImageData
 from notbugs.judge.accuracy import correct
 from notbugs.judge.curves import AccuracyCurve, attacked, batches
-from notbugs.models import Classifier, prepared
+from notbugs.models import Classifier, Fast, prepared
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -116,7 +116,7 @@ def distances(
     *,
     seed: int = 0,
     batch_size: int = 256,
-    fast: bool = True,
+    fast: Fast = "auto",
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Distances:
     """The distance of the nearest success of every image; only those that are right are attacked.

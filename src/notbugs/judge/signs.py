@@ -100,16 +100,16 @@ def after_gradients(broken: int, left: int) -> tuple[str, bool]:
     return f"{evidence} (p = {chance:.2g}; {share:.0%} would show)", chance < LEVEL
 
 
-def searched(verdict: Verdict, needs_grad: Sequence[bool]) -> Check | None:
+def searched(verdict: Verdict, follows_gradients: Sequence[bool]) -> Check | None:
     """What an evaluation's own attacks without gradients broke after those with them.
 
     Suspicious as `black_box` is. Only attacks after the last one with gradients count: what
     they broke, it was shown in vain. None where there are not both kinds in this order.
 
-    - `needs_grad`: for each of the verdict's attacks, whether it follows gradients
+    - `follows_gradients`: for each of the verdict's attacks, whether it follows gradients
     """
-    last = max((i for i, needs in enumerate(needs_grad) if needs), default=-1)
-    if last in (-1, len(needs_grad) - 1):
+    last = max((i for i, needs in enumerate(follows_gradients) if needs), default=-1)
+    if last in (-1, len(follows_gradients) - 1):
         return None
     broken = sum(attack.broken for attack in verdict.attacks[last + 1 :])
     left = int(verdict.robust.sum()) + broken

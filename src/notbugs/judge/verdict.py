@@ -110,7 +110,9 @@ class Verdict:
     @property
     def missed(self) -> int:
         """The most images that may count as robust only because attacks gave up (95 %)."""
-        unchecked = sum(a.given_up - a.checked for a in self.attacks if not a.broken_in_check)
+        if any(a.broken_in_check for a in self.attacks):
+            return 0  # then all rows given up, by whichever attack, were attacked to the end
+        unchecked = sum(a.given_up - a.checked for a in self.attacks)
         least = min((a.share_checked for a in self.attacks), default=1.0)
         return min(most_missed(least), unchecked) if least > 0 else unchecked
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from notbugs.core.errors import unknown_name
+from notbugs.core.errors import bad_type, unknown_name
 from notbugs.core.types import Images, Logits
 from notbugs.models.classifier import Classifier
 from notbugs.models.decision import spread_of
@@ -125,8 +125,9 @@ def copy_to_craft_by(
     tried in float32 on the images `x` [n, c, h, w], on a copy of the model whose norms have
     random statistics, as those of a new model hide mistakes.
     """
-    if model.mean.dtype != torch.float32:
-        return None
+    own = {f"body.{name}" for name in model.body.state_dict()} | {"mean", "std"}
+    if model.mean.dtype != torch.float32 or set(model.state_dict()) != own:
+        return None  # a subclass may learn what is not in its body
     try:
         trial = _with_random_norms(copy.deepcopy(model))
     except REFUSED:
@@ -138,8 +139,10 @@ def copy_to_craft_by(
     if precision != "float32":
         found.in_float32 = FoldedCopy(model, "float32")
         try:
-            _differentiated(found.uncompiled, x)
+            _, grad = _differentiated(found.uncompiled, x)
         except REFUSED:
+            return None
+        if not bool(grad.isfinite().all()):
             return None
     return found
 
@@ -203,8 +206,11 @@ def precisions(
 
 def check_fast(fast: Fast) -> None:
     """Refuses an unknown choice of copy."""
-    if isinstance(fast, str) and fast not in CHOICES:
-        raise unknown_name("fast", fast, CHOICES)
+    if isinstance(fast, str):
+        if fast not in CHOICES:
+            raise unknown_name("fast", fast, CHOICES)
+    elif fast is not None and not isinstance(fast, bool):  # pyright: ignore
+        raise bad_type("fast", f"one of {', '.join(CHOICES)}, or None", fast)
 
 
 def _known_copy(model: Classifier, precision: str) -> FoldedCopy | None:

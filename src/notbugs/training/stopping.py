@@ -22,7 +22,7 @@ COLLAPSED = 0.5
 """Robust accuracy below this share of its best so far has collapsed."""
 
 Check = Callable[[Classifier, State, dict[str, float]], None]
-"""CachedLogits after an epoch: adds to its row of the history, and may stop the training."""
+"""Called after an epoch: adds to its row of the history, and may stop the training."""
 
 
 def checks_of(recipe: Recipe, data: ImageData, val: ImageData | None) -> list[Check]:
