@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -40,7 +41,7 @@ UPSCALED = 4
 """By which digits are enlarged for jobs so large that a folded copy is taken."""
 
 
-def nets() -> Iterator[tuple[str, object, object]]:
+def nets() -> Iterator[tuple[str, Any, Any]]:
     """(name, model, test images): two small nets, one with batch norms, one on larger images."""
     from norm_net import norm_net
     from small_cnn import small_cnn
@@ -62,26 +63,26 @@ def nets() -> Iterator[tuple[str, object, object]]:
     yield "norms, folded", model, large[1]
 
 
-def enlarged(data: object) -> object:
+def enlarged(data: Any) -> Any:
     """Every pixel as a square of `UPSCALED` pixels' side."""
-    images = data.images  # pyright: ignore
+    images = data.images
     wide = images.repeat_interleave(UPSCALED, 2).repeat_interleave(UPSCALED, 3)
-    return replace(data, images=wide)  # pyright: ignore
+    return replace(data, images=wide)
 
 
-def fit(model: object, data: object, epochs: int = 6) -> None:
+def fit(model: Any, data: Any, epochs: int = 6) -> None:
     """SGD in plain torch, on the running model."""
     order = torch.Generator().manual_seed(0)
-    x, y = data.pixels(torch.arange(len(data))), data.labels  # pyright: ignore
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)  # pyright: ignore
-    model.train()  # pyright: ignore
+    x, y = data.pixels(torch.arange(len(data))), data.labels
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model.train()
     for _ in range(epochs):
         for index in torch.randperm(len(x), generator=order).split(64):
             optimiser.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model.logits(x[index]), y[index])  # pyright: ignore
+            loss = torch.nn.functional.cross_entropy(model.logits(x[index]), y[index])
             loss.backward()
             optimiser.step()
-    model.eval()  # pyright: ignore
+    model.eval()
 
 
 def attacks(keep: Callable[[str, dict[str, Tensor]], None]) -> None:
@@ -91,7 +92,7 @@ def attacks(keep: Callable[[str, dict[str, Tensor]], None]) -> None:
 
     for net, model, data in nets():
         index = torch.arange(FOLDED_IMAGES if net == "norms, folded" else IMAGES)
-        x, y = data.pixels(index), data.labels[index]  # pyright: ignore
+        x, y = data.pixels(index), data.labels[index]
         for method, how in METHODS.items():
             for norm in how.norms:
                 folded = net == "norms, folded"
@@ -107,7 +108,7 @@ def attacks(keep: Callable[[str, dict[str, Tensor]], None]) -> None:
                 ):
                     goals = goals[:1]
                 for goal in goals:
-                    found = attack(model, x, seed=1, **goal)  # pyright: ignore
+                    found = attack(model, x, seed=1, **goal)
                     name = f"attack {net} {method} {norm} {next(iter(goal))}"
                     keep(name, {"x": found.x_adv, "success": found.success, "loss": found.loss})
 
@@ -145,10 +146,10 @@ def evaluations(keep: Callable[[str, dict[str, Tensor]], None]) -> None:
     for net, model, data in nets():
         if net == "norms, folded":
             continue
-        few = data.select(torch.arange(50))  # pyright: ignore
+        few = data.select(torch.arange(50))
         for threat in ("linf:0.06", "l2:0.5"):
             for thorough in (False, True) if threat == "l2:0.5" else (False,):
-                verdict = nb.evaluate(  # pyright: ignore
+                verdict = nb.evaluate(
                     model, few, nb.Threat.parse(threat), thorough=thorough, diagnosis=False
                 )
                 words = "thorough" if thorough else "default"

@@ -66,7 +66,7 @@ SHOWN = {
     "result": (
         RESULT,
         "AttackResult(n=8, attack success rate 50.00 %, robust accuracy 50.00 %,\n"
-        "             mean distance 0.2 over the 3 images that were right and fell)",
+        "             mean distance 0.2 over the 3 images that were right and are broken)",
     ),
     "nothing fell": (
         replace(RESULT, success=mask(), already_wrong=mask()),

@@ -192,7 +192,7 @@ class AbstractAttack(ABC):
         return 100
 
     def most_steps(self, classes: int) -> int:
-        """Steps of a row on a model of so many classes that does not fall and is not given up."""
+        """Steps of a row, on so many classes, that is not broken and not given up."""
         return self.passes
 
     @property
@@ -257,7 +257,7 @@ class AbstractAttack(ABC):
           in more than half of them. None takes as many as the attack averages.
         - `observe`: called with a `StepInfo` at every step of every solve (a restart, a
           class tried, a constant of a search), e.g. a `Trace`. What it sees are the values
-          the attack works with: those of the model itself with `fast=False`.
+          the attack works with: those of the model itself with `fast=None`.
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
         label, targets equal to labels, logits that are not finite on a clean image or not
@@ -290,30 +290,30 @@ class AbstractAttack(ABC):
             # What a copy does in channels-last memory the model can too.
             if precisions(model, x, self.passes, fast=fast, low=low):
                 own = channels_last(model.logits)
-            said = clean_logits(model, x, own)
-            check_rows(model, x, said)
-            wrong = wrong_clean(model, x, y, votes, said)
+            logits = clean_logits(model, x, own)
+            check_rows(model, x, logits)
+            wrong = wrong_clean(model, x, y, votes, logits)
             if self.demands.gradients:
                 check_gradients(model, x[:1], self.name)
-            copy = copy_to_attack(model, x, self.passes, fast=fast, low=low, logits=said)
-            asked = CachedLogits(own, len(x))
-            watched = CountedLogits(model.logits if copy is None else copy)
-            exact = None if copy is None else CountedLogits(asked)
-            found = self.find(Victim(watched, exact, model), case)
-            seen = watched.non_finite + (0 if exact is None else exact.non_finite)
-            return self._verified(asked, case, wrong, found, votes, seen)
+            copy = copy_to_attack(model, x, self.passes, fast=fast, low=low, logits=logits)
+            cached = CachedLogits(own, len(x))
+            counted = CountedLogits(model.logits if copy is None else copy)
+            exact = None if copy is None else CountedLogits(cached)
+            found = self.find(Victim(counted, exact, model), case)
+            seen = counted.non_finite + (0 if exact is None else exact.non_finite)
+            return self._verified(cached, case, wrong, found, votes, seen)
 
     def _verified(
-        self, asked: "CachedLogits", case: Case, wrong: Mask, best: Solution, votes: int, seen: int
+        self, cached: "CachedLogits", case: Case, wrong: Mask, best: Solution, votes: int, seen: int
     ) -> AttackResult:
         x = case.x
         x_adv = self.within().project(best.x.to(x.dtype), x)
         if votes == 1:
             with torch.no_grad():
-                said, checked = asked.again(x_adv)
-            outcome = _outcome(said, case.y, case.targets)
+                logits, checked = cached.again(x_adv)
+            outcome = _outcome(logits, case.y, case.targets)
         else:
-            outcome = majority_of(asked.model, x_adv, case.y, case.targets, votes)
+            outcome = majority_of(cached.model, x_adv, case.y, case.targets, votes)
             checked = votes * len(x)
         self._check_feasible(x, x_adv)
         forwards = best.forwards + votes * len(x) + checked

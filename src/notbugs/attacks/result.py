@@ -47,15 +47,16 @@ class AttackResult:
     non_finite_points: int = 0
 
     def __repr__(self) -> str:
-        fell = self.distance[self.success & ~self.already_wrong]
+        broken = self.distance[self.success & ~self.already_wrong]
+        n, far = len(broken), float(broken.mean())
         mean = (
-            f",\n             mean distance {float(fell.mean()):.4g} over the {len(fell)} images "
-            "that were right and fell"
+            f",\n             mean distance {far:.4g} over the {n} images "
+            "that were right and are broken"
         )
         return (
             f"AttackResult(n={len(self.success)}, attack success rate "
             f"{self.attack_success_rate:.2f} %, robust accuracy {self.robust_accuracy:.2f} %"
-            f"{mean if len(fell) else ''})"
+            f"{mean if n else ''})"
         )
 
     @property

@@ -140,9 +140,10 @@ class ByOutputs(AbstractEvaluator):
             return self._point(x.detach(), seen, state, value)._replace(grad=grad)
         if value is None and self.needs.value:
             value = self.objective.value_of(seen, state.context)
-        value = theta.new_full((len(theta),), torch.nan) if value is None else in_float32(value)
+        value = theta.new_full((len(theta),), torch.nan) if value is None else value.detach()
+        value = in_float32(value)
         none = torch.zeros_like(value, dtype=torch.bool)
-        return Point(x.detach(), value.detach(), value.detach(), none, seen, grad=grad)
+        return Point(x.detach(), value, value, none, seen, grad=grad)
 
     def last(self, state: State) -> Point:
         self.passes.forwards += len(state.theta)

@@ -121,7 +121,7 @@ class Solver:
             found, refuted = _judged(found, exact, context, keys.to(center.device))
         if not len(refuted):
             return found
-        again = self._resumed(
+        again = self._to_resume().minimise(
             exact,
             center[refuted],
             rows.select(None if context is None else dict(context), refuted),
@@ -131,17 +131,14 @@ class Solver:
         )
         return joined(found, again, refuted)
 
-    def _resumed(
-        self, exact: AbstractObjective, center: Images, context: Any, **given: Any
-    ) -> Solution:
-        """Rows whose success the exact objective denies, with it, from where they are.
+    def _to_resume(self) -> "Solver":
+        """The solver of rows whose success the exact objective denies, from where they are.
 
         For at most the same budget; where nothing else would stop them, and a success need not
         be the nearest, until they succeed.
         """
         halt = self.stop.never and not self.keep.confirms
-        solver = replace(self, stop=OnSuccess()) if halt else self
-        return solver.minimise(exact, center, context, **given)
+        return replace(self, stop=OnSuccess()) if halt else self
 
     def _begin(
         self, center: Images, context: RowTree | None, keys: Keys, start: AbstractStart
@@ -202,9 +199,9 @@ class _Run:
         """The cheapest evaluator and record that this solve allows."""
         needs, decode = solver.rule.needs, solver.parameterization.decode
         record = Record(solver.keep)
-        asked = observe is not None or needs.success or solver.keep.confirms
-        asked = asked or not solver.stop.never
-        if not asked and is_small(state.theta) and follows_from_outputs(objective, needs):
+        looked_at = observe is not None or not solver.stop.never or solver.keep.confirms
+        deferrable = is_small(state.theta) and not (looked_at or needs.success)
+        if deferrable and follows_from_outputs(objective, needs):
             record = BlockRecord(solver.keep, objective, solver.max_steps)
         evaluator = evaluator_of(objective, decode, needs, deferred=record.defers)
         if exact is not None and solver.keep.confirms:

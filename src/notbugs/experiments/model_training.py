@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+from torch import Tensor
 
 from notbugs.core import processes
 from notbugs.data import ImageData, channel_stats
@@ -10,6 +12,9 @@ from notbugs.experiments.config import USER
 from notbugs.models import Classifier, build, load_user_model, save
 from notbugs.models.weights import CHECKPOINT, MODEL
 from notbugs.training import Recipe, Trained, train
+
+History: TypeAlias = Callable[[list[dict[str, float]]], None]
+"""What is called with a row of numbers for each epoch so far."""
 
 
 def new_model(
@@ -38,18 +43,37 @@ def train_in(
     data: ImageData,
     recipe: Recipe,
     *,
+    seed: int,
     metadata: Mapping[str, Any],
-    on_end: Callable[[list[dict[str, float]]], None] = lambda history: None,
-    **settings: Any,
+    val: ImageData | None = None,
+    soft: Tensor | None = None,
+    compile_mode: str | None = None,
+    restart: bool = False,
+    progress: Callable[[float], None] = lambda fraction: None,
+    on_epoch: History = lambda history: None,
+    on_end: History = lambda history: None,
 ) -> Trained:
     """Trains a model and saves it in `folder`, resuming from the checkpoint there.
 
     - `metadata`: saved with the weights, beside the history
     - `on_end`: called with the whole history before the model is saved
-    - `settings`: the other arguments of `train`; see there for the errors raised
+
+    The other arguments, and what is raised, are those of `train`.
     """
     path = folder / CHECKPOINT
-    done = train(model, data, recipe, checkpoint_path=path, **settings)
+    done = train(
+        model,
+        data,
+        recipe,
+        seed=seed,
+        val=val,
+        soft=soft,
+        checkpoint_path=path,
+        compile_mode=compile_mode,
+        restart=restart,
+        progress=progress,
+        on_epoch=on_epoch,
+    )
     on_end(done.history)
     if processes.is_first():
         save(model, folder / MODEL, metadata={**metadata, "history": done.history})

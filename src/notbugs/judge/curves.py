@@ -22,7 +22,7 @@ from notbugs.models import Classifier, Fast, prepared
 
 @dataclass(frozen=True)
 class AccuracyCurve:
-    """How many images stand within each radius.
+    """How many images are robust within each radius.
 
     - `attack`, `norm`: names; `n`: images, those that are wrong from the start included
     - `eps`: rising radii in pixel units of [0, 1]; the first is 0, the clean images

@@ -22,7 +22,7 @@ def estimate(
     """Seconds that `attacks` take on `data` if every image stands to the end: an upper bound.
 
     A forward pass, and one with a gradient, are timed on a few images; the passes of each
-    attack are known. Images that fall early make it faster. Attacks that need gradients which
+    attack are known. Images that are broken early make it faster. Attacks that need gradients which
     the model does not have cost nothing.
 
     **Raises** ValueError for a model that `evaluate` refuses.

@@ -57,11 +57,12 @@ def evaluate(
 
     An image counts as robust when it is classified correctly as it is and under every
     attack and restart. Each attack runs over the whole set and only sees the images that
-    still stand. Without `attacks`: the standard evaluation (`standard_attacks`). Of the rows
-    on which an attack gave up, a random part is attacked again with the whole budget, so large
-    that at most 1 % of the images can have been missed (at 95 %); should one of them fall, all
-    are. Below 200 images nearly all would be, so that no attack gives up. Several processes
-    (`notbugs.core.processes`) take the batches in turn; all get the whole verdict.
+    are not yet broken. Without `attacks`: the standard evaluation (`standard_attacks`). Of the
+    rows on which an attack gave up, a random part is attacked again with the whole budget, so
+    large that at most 1 % of the images can have been missed (at 95 %); if one of them is
+    broken, all rows that any attack gave up are. Below 200 images nearly all would be in that
+    part, so that no attack gives up. Several processes (`notbugs.core.processes`) take the
+    batches in turn; all get the whole verdict.
 
     - `threat`: a `Threat`, or one as it is written, "l2:0.5"
     - `seed`: row i of the data has its own random stream, whatever the batch size
@@ -228,7 +229,7 @@ class _Run:
         self.progress(1.0)
 
     def _check_up(self, i: int, thorough: AbstractAttack, keys: Tensor) -> None:
-        """Gives a random sample of the rows given up the whole budget; where one falls, all."""
+        """Gives a random sample of the rows given up the whole budget; if one is broken, all."""
         share, keys_of_check = share_checked(len(self.data)), random.fold(keys, "check", i)
         chosen = self.ledger.check(i, lambda rows: _some(rows, keys_of_check, share))
         left = sorted(set(chosen) & set(self.ledger.left_by(i)))
@@ -309,6 +310,6 @@ def _some(rows: list[int], keys: Tensor, share: float) -> list[int]:
 
 
 def _shares(attacks: Sequence[AbstractAttack]) -> list[float]:
-    """What part of the whole each attack is, if all images stand to the end."""
+    """What part of the whole each attack is, if no image is broken to the end."""
     passes = [attack.passes for attack in attacks]
     return [p / sum(passes) for p in passes]

@@ -304,7 +304,7 @@ class Ledger:
         return self.checked[name]
 
     def left_by(self, attack: int) -> list[int]:
-        """The rows that this attack gave up, that stand, and that were not checked."""
+        """The rows that this attack gave up, not yet broken and not yet checked."""
         unbroken = set(self.to_attack(attack, "checked"))
         return [row for row in self.given_up.get(str(attack), ()) if row in unbroken]
 

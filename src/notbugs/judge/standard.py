@@ -20,7 +20,7 @@ def standard_attacks(
     on the images not yet broken. For L1 the first has 5 restarts, the second 5 classes,
     and both search larger balls first (`apgd_l1`).
 
-    All but the first give up on a row whose progress shows that it will not fall within
+    All but the first give up on a row whose progress shows that it will not be broken within
     the budget (`OutOfReach`), which takes most of their cost away where there are many images;
     `evaluate` checks enough of those rows to say that hardly one would have been broken.
 

@@ -189,7 +189,7 @@ class Verdict:
         }
 
     def _unsettled(self) -> Mapping[str, int]:
-        """The counts of images that neither stand nor are broken, where there are any."""
+        """The counts of images that are neither robust nor broken, where there are any."""
         counts = {
             "within_rounding": int(self.within_rounding.sum()),
             "non_finite": int(self.non_finite.sum()),
