@@ -25,8 +25,7 @@ from table import table
 
 from notbugs.attacks import apgd, predicted, square
 from notbugs.attacks.apgd import apgd_targeted
-from notbugs.attacks.attack import Case as Rows
-from notbugs.attacks.attack import Victim
+from notbugs.attacks.attack import AttackInputs, Victim
 from notbugs.attacks.losses import margin
 from notbugs.core import random
 from notbugs.engine import Threat
@@ -94,7 +93,7 @@ def broken(case: Judged, images: int) -> torch.Tensor:
     )
     with frozen(case.model):
         for attack, logits in attacks:
-            solved = attack.find(Victim(logits, None, case.model), Rows(x, y, None, keys))
+            solved = attack.find(Victim(logits, None, case.model), AttackInputs(x, y, None, keys))
             found |= majority_wrong(case, solved.x, y)
     return found
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 import nets
 from nets import in_parts, small_net
-from notbugs.attacks.bracket import UNBOUNDED, Bracket
+from notbugs.attacks.binary_search import UNBOUNDED, BinarySearch
 from notbugs.attacks.cw_l2 import cw_l2
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, goal, reached
 from notbugs.core import random
@@ -53,7 +53,7 @@ def test_tanh_gives_an_image_back_and_leaves_no_pixel_frozen() -> None:
 
 
 def test_the_bracket_grows_until_something_works_then_halves() -> None:
-    b = Bracket.around(0.01, torch.zeros(3))
+    b = BinarySearch.around(0.01, torch.zeros(3))
     b = b.narrowed(torch.tensor([False, False, True]))
     torch.testing.assert_close(b.c, torch.tensor([0.1, 0.1, 0.005]))
     b = b.narrowed(torch.tensor([False, True, False]))

@@ -7,7 +7,7 @@ from torch import nn
 from nets import small_net
 from notbugs.attacks import difference, pgd, targeted_dlr
 from notbugs.attacks.fab import fab
-from notbugs.attacks.sweep import Sweep
+from notbugs.attacks.multi_targeted import MultiTargeted
 from notbugs.core import random
 from notbugs.engine import APGD, L1, L2, NORMS, Linf, OnSuccess, Solver, Threat
 from notbugs.engine.hyperplane import onto_hyperplane
@@ -178,10 +178,10 @@ def test_an_image_wrong_from_the_start_has_distance_zero() -> None:
     assert float(found.distance.max()) == 0
 
 
-def sweep(loss, eps=0.03) -> Sweep:
+def sweep(loss, eps=0.03) -> MultiTargeted:
     threat = Threat(Linf(), eps)
     solver = Solver(threat.within(), APGD(Linf(), eps), 15, stop=OnSuccess())
-    return Sweep("sweep", threat, Linf(), solver, loss, random_start=True)
+    return MultiTargeted("sweep", threat, Linf(), solver, loss, random_start=True)
 
 
 def test_a_sweep_of_apgd_breaks_more_than_one_class() -> None:

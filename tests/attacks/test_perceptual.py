@@ -110,7 +110,7 @@ def test_images_of_8_bits_stay_within(make) -> None:
 @EACH
 def test_it_is_no_threat_of_a_norm_and_no_search_for_the_nearest(make) -> None:
     attack, model = make(SSIMDistance(), 0.1, steps=3), digits_net()
-    assert not attack.seeks_nearest
+    assert not attack.is_minimum_norm
     with pytest.raises(ValueError, match=r"threat l2:0.5; got .*, which has a bound of its own"):
         evaluate(model, PARTS.test, Threat.parse("l2:0.5"), attacks=[attack])
     with pytest.raises(ValueError, match=r"be a minimum-norm method; got .* with a bound of its"):

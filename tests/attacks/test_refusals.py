@@ -43,7 +43,7 @@ SAID = {
 REPORT = {"diagnose"}  # it tells of such a model instead
 LET_THROUGH = {
     "no gradients": {
-        *(name for name, attack in ATTACKS.items() if not attack.demands.gradients),
+        *(name for name, attack in ATTACKS.items() if not attack.requirements.gradients),
         "evaluate",  # by attacks that need none
         "accuracy",
         *REPORT,

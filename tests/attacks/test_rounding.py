@@ -46,9 +46,9 @@ def leads(model, x, size):
 
 @dataclass(frozen=True)
 class ByArgmax(AbstractObjective):
-    """`Away` as it was: any lead of another class is a success, however small."""
+    """`Untargeted` as it was: any lead of another class is a success, however small."""
 
-    inner: attacks.Away
+    inner: attacks.Untargeted
 
     def __call__(self, x, context, draw) -> Evaluation:
         found = self.inner(x, context, draw)

@@ -62,6 +62,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory):
     return folder / "model.safetensors"
 
 
+@pytest.mark.parametrize(("fast", "copy"), [("none", "own"), ("float32", "float32")])
+def test_evaluate_works_on_the_copy_that_is_named(
+    trained, tmp_path: Path, fast: str, copy: str
+) -> None:
+    path = tmp_path / "verdict.json"
+    call("evaluate", trained, "--threat", "l2:0.5", "--count", 10, "--method", "pgd", "--steps", 2,
+         "--fast", fast, "--json", path)  # fmt: skip
+    assert json.loads(path.read_text())["attacks"][0]["copy"] == copy
+
+
 def test_evaluate_writes_its_verdict(
     trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -418,6 +428,7 @@ def test_bad_input_is_one_clear_line(
         ),
         (("evaluate", trained, "--threat", "l2:1", "--method", "pdg"), "Did you mean 'pgd'"),
         (("evaluate", trained, "--threat", "l2;1"), "norm:eps"),
+        (("evaluate", trained, "--threat", "l2:1", "--fast", "float64"), "float32"),
         (("evaluate", tmp_path / "model.pt", "--threat", "l2:1"), "pickle"),
         (("evaluate", tmp_path / "short.safetensors", "--threat", "l2:1"), "truncated"),
         (("evaluate", tmp_path / "none.safetensors", "--threat", "l2:1"), "none.safetensors"),

@@ -22,7 +22,7 @@ from notbugs.core.errors import StoreError
 from notbugs.data import ImageData
 from notbugs.engine import L2, Linf, Threat
 from notbugs.judge import accuracy, evaluate, evaluation_pgd, identity, predictions, wilson
-from notbugs.judge.ledger import described
+from notbugs.judge.fingerprint import described
 from notbugs.models import build, wrap
 
 THREAT = Threat.parse("linf:0.05")
@@ -358,7 +358,7 @@ def test_descriptions_are_the_same_in_every_process() -> None:
         "from functools import partial\n"
         "from notbugs.attacks import fmn, pgd\n"
         "from notbugs.engine import L2\n"
-        "from notbugs.judge.ledger import described\n"
+        "from notbugs.judge.fingerprint import described\n"
         "inner = {'a', 'b', 'c'}\n"
         "loss = lambda z, y: z[:, 0] if 'q' in {'p', 'q', 'r'} else inner\n"
         "print(described([pgd(L2(), 0.1, loss=loss), fmn(L2()), partial(loss, 1)]))"

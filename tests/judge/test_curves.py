@@ -137,6 +137,7 @@ def test_where_the_label_no_longer_leads_an_image_does_not_stand() -> None:
         queries=1.0,
         zero_grads=none.long(),
         steps=none.long(),
+        gave_up=flags[0] & False,
         forwards=5,
         backwards=5,
     )

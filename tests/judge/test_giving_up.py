@@ -14,7 +14,7 @@ from notbugs.attacks.fab import fab
 from notbugs.attacks.square import square
 from notbugs.core import random
 from notbugs.data import ImageData
-from notbugs.engine import L1, L2, Linf, OnSuccess, OutOfReach, Plateau, Threat
+from notbugs.engine import L1, L2, GiveUp, Linf, OnSuccess, Plateau, Threat
 from notbugs.engine.either import Either
 from notbugs.judge import evaluate, standard_attacks
 from notbugs.judge.ledger import Ledger
@@ -49,9 +49,10 @@ class Lazy(AbstractAttack):
 
     def find(self, victim, case):
         found = pgd(self.threat.norm, self.threat.eps, steps=1).find(victim, case)
-        return replace(found, x=case.x, success=torch.zeros_like(found.success))
+        no = torch.zeros_like(found.success)
+        return replace(found, x=case.x, success=no, gave_up=~no)
 
-    def thorough(self):
+    def without_giving_up(self):
         return self if self.serious is None else self.serious
 
 
@@ -172,16 +173,16 @@ def test_a_later_attack_says_nothing_of_an_earlier_check(
     whole = evaluate(model, data, THREAT, attacks=attacks)
     assert whole.robust_accuracy < 100
     assert (whole.attacks[0].checked, whole.attacks[0].broken_in_check) == (CHECKED, 0)
-    note = Ledger.note
+    add = Ledger.add
 
     def cut(self, attack, *given, **named) -> None:
-        note(self, attack, *given, **named)
+        add(self, attack, *given, **named)
         if attack == 1:
             raise KeyboardInterrupt
 
     path = tmp_path / "state.json"
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "note", cut)
+        patch.setattr(Ledger, "add", cut)
         with pytest.raises(KeyboardInterrupt):
             evaluate(model, data, THREAT, attacks=attacks, save_to=path)
     found = evaluate(model, data, THREAT, attacks=attacks, save_to=path)
@@ -213,7 +214,7 @@ def test_a_sample_of_the_rows_given_up_gets_the_whole_attack(
 
     monkeypatch.setattr(AbstractAttack, "__call__", called)
     found = evaluate(model, data, THREAT, attacks=[attack], seed=1).attacks[0]
-    assert calls == [(attack, ROWS), (attack.thorough(), found.checked)]
+    assert calls == [(attack, ROWS), (attack.without_giving_up(), found.checked)]
     assert found.checked == math.ceil(share_checked(ROWS) * found.given_up)
 
 
@@ -221,9 +222,9 @@ def test_where_a_checked_row_falls_late_all_rows_get_the_whole_attack(model_and_
     """Small steps of equal length bring success late: a forecast that they fade is wrong."""
     model, data = model_and_data
     attack = pgd(L2(), 0.3, steps=48, step_size=0.3 / 40, loss=margin, random_start=False)
-    stop = Either(OnSuccess(), OutOfReach("geometric", optimism=1.0, near=0.0))
+    stop = Either(OnSuccess(), GiveUp("geometric", slack=1.0, continue_below=0.0))
     hasty = replace(attack, solver=replace(attack.solver, stop=stop))
-    alone = evaluate(model, data, THREAT, attacks=[hasty.thorough()])
+    alone = evaluate(model, data, THREAT, attacks=[hasty.without_giving_up()])
     first = hasty(model, data.pixels(), data.labels)
     assert float(first.success.float().mean()) < alone.attacks[0].broken / ROWS
     found = evaluate(model, data, THREAT, attacks=[hasty])
@@ -256,16 +257,16 @@ def test_a_run_cut_at_any_stage_goes_on_to_the_same_end(
     model, data = model_and_data
     lazy = Lazy("Lazy", THREAT, pgd(L2(), THREAT.eps, steps=10))
     whole = evaluate(model, data, THREAT, attacks=[lazy])
-    note = Ledger.note
+    add = Ledger.add
 
     def cut(self, *given, **named) -> None:
-        note(self, *given, **named)
+        add(self, *given, **named)
         if named["stage"] == stage:
             raise KeyboardInterrupt
 
     path = tmp_path / "state.json"
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "note", cut)
+        patch.setattr(Ledger, "add", cut)
         with pytest.raises(KeyboardInterrupt):
             evaluate(model, data, THREAT, attacks=[lazy], save_to=path)
     found = evaluate(model, data, THREAT, attacks=[lazy], save_to=path)
@@ -277,20 +278,20 @@ def test_a_run_cut_at_any_stage_goes_on_to_the_same_end(
 @pytest.mark.parametrize("norm", [Linf(), L2(), L1()], ids=lambda norm: norm.name)
 def test_thorough_forms_are_those_that_do_not_give_up(norm) -> None:
     for make in (apgd_targeted, fab, square):
-        assert make(norm, 0.1, give_up=True).thorough() == make(norm, 0.1)
-        assert make(norm, 0.1).thorough() == make(norm, 0.1)
+        assert make(norm, 0.1, give_up=True).without_giving_up() == make(norm, 0.1)
+        assert make(norm, 0.1).without_giving_up() == make(norm, 0.1)
     pairs = zip(
         standard_attacks(Threat(norm, 0.1)), standard_attacks(Threat(norm, 0.1), thorough=True),
         strict=True,
     )  # fmt: skip
-    assert all(one.thorough() == other for one, other in pairs)
-    nested = Either(OutOfReach(), Either(Plateau(5), OutOfReach()))
+    assert all(one.without_giving_up() == other for one, other in pairs)
+    nested = Either(GiveUp(), Either(Plateau(5), GiveUp()))
     attack = pgd(norm, 0.1, steps=5)
     attack = replace(attack, solver=replace(attack.solver, stop=nested))
-    assert attack.thorough().solver.stop == Plateau(5)
+    assert attack.without_giving_up().solver.stop == Plateau(5)
     with pytest.raises(ValueError, match="Only the margin says how far"):
         square(norm, 0.1, loss=cross_entropy, give_up=True)
-    assert square(norm, 0.1, stop_on_success=False, give_up=True).thorough() == square(
+    assert square(norm, 0.1, stop_on_success=False, give_up=True).without_giving_up() == square(
         norm, 0.1, stop_on_success=False
     )
 
@@ -303,7 +304,7 @@ def test_giving_up_saves_most_of_the_passes_and_loses_no_row(model_and_data) -> 
         square(L2(), 0.3, steps=800, give_up=True),
     ):
         lazy = attack(model, data.pixels(), data.labels, seed=1)
-        whole = attack.thorough()(model, data.pixels(), data.labels, seed=1)
+        whole = attack.without_giving_up()(model, data.pixels(), data.labels, seed=1)
         assert torch.equal(lazy.success, whole.success), attack.name
         assert 0 < lazy.attack_success_rate < 100
         assert lazy.forwards < 0.5 * whole.forwards, attack.name

@@ -22,7 +22,7 @@ from notbugs.judge.masked_models import (
     wavy_model,
 )
 from notbugs.judge.masking import diagnose
-from notbugs.judge.probes import searches
+from notbugs.judge.measurements import searches
 from notbugs.judge.signs import beats, counts
 
 SLOW = pytest.mark.slow

@@ -9,7 +9,14 @@ from torch import nn
 from nets import PARTS
 from notbugs.attacks import bim, feature_distance, pgd, predicted
 from notbugs.engine import Linf, Never, Threat
-from notbugs.judge import diagnose, evaluate, evaluation_pgd, identity, probes, standard_attacks
+from notbugs.judge import (
+    diagnose,
+    evaluate,
+    evaluation_pgd,
+    identity,
+    measurements,
+    standard_attacks,
+)
 from notbugs.judge.masked_models import noisy_model
 from notbugs.models import wrap
 
@@ -57,7 +64,7 @@ def test_noise_alone_hardly_breaks_anything(noisy) -> None:
 
 def test_averaging_breaks_more_and_what_it_calls_broken_is(noisy) -> None:
     attack = evaluation_pgd(THREAT)
-    single, averaged = attack(noisy, X, Y), attack.averaging(9)(noisy, X, Y)
+    single, averaged = attack(noisy, X, Y), attack.with_samples(9)(noisy, X, Y)
     before, after = wrong(noisy, single.x_adv), wrong(noisy, averaged.x_adv)
     assert int(after.sum()) >= int(before.sum()) + 4  # 22 of 60 where single passes have 13
     assert int((single.success != before).sum()) >= 5
@@ -90,7 +97,7 @@ def test_the_verdict_says_how_a_random_model_was_judged(noisy, plain_model) -> N
 
 
 def test_the_diagnosis_names_what_was_done(noisy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "QUERIES", 10)  # of no use here
+    monkeypatch.setattr(measurements, "QUERIES", 10)  # of no use here
     found = diagnose(noisy, DATA.select(slice(0, 2)), THREAT, samples=3)
     (line,) = [entry for entry in found if entry["check"] == AGREE]
     assert line["verdict"] == "suspicious"
@@ -153,11 +160,11 @@ def test_the_standard_evaluation_of_a_random_model() -> None:
 
 def test_averaging_keeps_what_an_attack_has_and_leaves_others_alone(plain_model) -> None:
     attack = evaluation_pgd(THREAT)
-    assert attack.averaging(1) is attack
-    assert attack.averaging(5).averaging(3).samples == 5
+    assert attack.with_samples(1) is attack
+    assert attack.with_samples(5).with_samples(3).samples == 5
     away = feature_distance(Linf(), 0.04, steps=2)
-    assert away.averaging(5) is away
-    assert bim(0.04).averaging(2).samples == 2
+    assert away.with_samples(5) is away
+    assert bim(0.04).with_samples(2).samples == 2
     base = identity(plain_model, DATA, THREAT, [attack], 0)
     assert identity(plain_model, DATA, THREAT, [attack], 0, 1) == base
     assert identity(plain_model, DATA, THREAT, [attack], 0, 2) != base

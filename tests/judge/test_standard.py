@@ -20,7 +20,7 @@ from notbugs.data import ImageData
 from notbugs.engine import L1, L2, Linf, Threat
 from notbugs.engine.apgd_l1 import APGDL1
 from notbugs.judge import diagnose, estimate, evaluate, identity, standard_attacks
-from notbugs.judge.ledger import described
+from notbugs.judge.fingerprint import described
 from notbugs.judge.masked_models import quantised_model
 from notbugs.models import build
 
@@ -54,7 +54,7 @@ def test_the_ensemble_is_that_of_the_standard(norm) -> None:
     assert [a.name for a in made] == ["APGD-100", "APGD-T-100", "FAB-T-100", "Square-5000"]
     sparse = norm.name == "l1"  # 5 restarts, 5 classes
     assert [a.passes for a in made] == [*((500, 500) if sparse else (100, 900)), 900, 5000]
-    assert [a.demands.gradients for a in made] == [True, True, True, False]
+    assert [a.requirements.gradients for a in made] == [True, True, True, False]
     assert all(a.threat == Threat(norm, 0.5) for a in made)
 
 
@@ -195,7 +195,8 @@ def test_the_identity_changes_with_all_that_matters() -> None:
 def test_another_process_finds_its_own_evaluation_again() -> None:
     """Functions print with their address: an identity must not depend on it."""
     code = (
-        "from notbugs.judge import standard_attacks; from notbugs.judge.ledger import described;"
+        "from notbugs.judge import standard_attacks;"
+        "from notbugs.judge.fingerprint import described;"
         "from notbugs.engine import Threat; from notbugs.attacks import hop_skip_jump;"
         "import torch; from notbugs.engine import L2;"
         "made = [*standard_attacks(Threat.parse('l2:1')), hop_skip_jump(L2(), images="

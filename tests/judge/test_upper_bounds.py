@@ -121,7 +121,7 @@ def test_any_firing_check_makes_the_number_an_upper_bound() -> None:
     assert fires.is_upper_bound
     assert fires.as_json()["robust_accuracy_is_upper_bound"] is True
     search = {"check": "s", "evidence": "e", "verdict": "suspicious"}
-    assert replace(clear, searched=search).is_upper_bound
+    assert replace(clear, search_check=search).is_upper_bound
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2, 3, 13])

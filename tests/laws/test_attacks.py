@@ -80,7 +80,7 @@ def test_the_same_keys_give_the_same_bits(name, model_and_images) -> None:
 def test_a_row_that_is_wrong_already_needs_no_distance(name, model_and_images) -> None:
     model, x, y = model_and_images
     attack = ATTACKS[name]
-    if not attack.seeks_nearest or name in TARGETED_ONLY:
+    if not attack.is_minimum_norm or name in TARGETED_ONLY:
         pytest.skip("only a minimum-norm method looks for the nearest")
     found, _ = run(name, model, x, y, random.row_keys(N, "d"))
     assert bool(found.already_wrong[0])
@@ -103,7 +103,7 @@ def test_every_step_can_be_traced_or_the_method_says_why_not(name, model_and_ima
     targets = (y + 1) % CLASSES if name in TARGETED_ONLY else None
     named = None if name in TARGETED_ONLY else y
     plain = attack(model, x, named, targets=targets, keys=keys, fast=False)
-    if not attack.demands.observable:
+    if not attack.requirements.observable:
         with pytest.raises(ValueError, match=r"`observe` must be left out for .*loop of its own"):
             attack(model, x, named, targets=targets, keys=keys, observe=trace)
         return

@@ -1,15 +1,17 @@
 """Laws of the one loop, over every rule, set, keep and stop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from notbugs.core import random, rows
 from notbugs.engine import (
     L2,
     LBFGS,
     AbstractObjective,
+    AbstractStop,
     Adam,
     BallInBox,
     Box,
@@ -17,21 +19,22 @@ from notbugs.engine import (
     Evaluation,
     Everywhere,
     FromImages,
+    GiveUp,
     Last,
     Linf,
     LowestValue,
     Momentum,
     Never,
     OnSuccess,
-    OutOfReach,
     Plateau,
     Solver,
-    Status,
     Steepest,
+    StepInfo,
     SuccessThenLowest,
     Trace,
     UniformIn,
 )
+from notbugs.engine.either import Either
 
 RULES = {
     "steepest-linf": Steepest(Linf(), 0.02),
@@ -47,7 +50,7 @@ SETS = {
     "box": Box(),
     "everywhere": Everywhere(),
 }
-STOPS = {"never": Never(), "success": OnSuccess(), "plateau": Plateau(5), "reach": OutOfReach()}
+STOPS = {"never": Never(), "success": OnSuccess(), "plateau": Plateau(5), "reach": GiveUp()}
 
 
 INF = float("inf")
@@ -118,7 +121,7 @@ def test_a_row_does_not_depend_on_its_neighbours(rule, within, stop) -> None:
             start=UniformIn(),
         )
         torch.testing.assert_close(part.x, whole.x[half], rtol=0, atol=1e-12)
-        assert torch.equal(part.status, whole.status[half])
+        assert torch.equal(part.gave_up, whole.gave_up[half])
         assert torch.equal(part.steps, whole.steps[half])
 
 
@@ -176,7 +179,7 @@ def test_finished_rows_stop_costing() -> None:
     solver = Solver(Everywhere(), RULES["steepest-l2"], 40, stop=OnSuccess())
     found = solver.minimise(Bowl(), center, context, keys=keys)
     assert found.backwards < 40 * len(center)
-    assert bool((found.status[found.success] == Status.STOPPED).all())
+    assert not bool(found.gave_up.any())
     assert bool((found.steps[found.success] < 40).all())
 
 
@@ -206,7 +209,7 @@ def test_nan_rows_are_data_and_do_not_spread() -> None:
     found = Solver(Box(), Steepest(L2(), 0.1), 5).minimise(
         Broken(), center, {"bad": bad}, keys=random.row_keys(4)
     )
-    assert found.status.tolist() == [0, int(Status.NOT_FINITE), 0, 0]
+    assert found.value.isfinite().tolist() == [True, False, True, True]
     assert bool(found.x[~bad].isfinite().all())
 
 
@@ -227,6 +230,31 @@ def test_exact_objective_confirms_every_success() -> None:
     )
     assert torch.equal(found.success, strict(found.x, context, None).success)
     assert not bool(found.success.all())
+
+
+@dataclass(frozen=True)
+class AfterFive(AbstractStop):
+    """A row stops at the fifth step of a solve."""
+
+    def init(self, info: StepInfo) -> None:
+        return None
+
+    def update(self, info: StepInfo, state: None) -> tuple[Tensor, None]:
+        return torch.full_like(info.success, info.step == 5), None
+
+
+def test_a_row_given_up_after_its_success_was_denied_counts_as_given_up() -> None:
+    """Its steps of both solves together may exceed the budget of one."""
+    center, _, keys = problem()
+    context = {"goal": center + 0.35 / 3}  # nine entries: at a distance of 0.35
+    copy, exact = Bowl(reach=0.03), Bowl(reach=-1.0)
+    solver = Solver(Everywhere(), Steepest(L2(), 0.1), 6, stop=Either(OnSuccess(), AfterFive()))
+    found = solver.minimise(copy, center, context, keys=keys, exact=exact)
+    assert not bool(found.success.any())
+    assert found.steps.tolist() == [2 + 5] * len(center)
+    assert bool(found.gave_up.all())
+    patient = replace(solver, stop=OnSuccess())
+    assert not bool(patient.minimise(copy, center, context, keys=keys, exact=exact).gave_up.any())
 
 
 def test_zero_gradients_are_counted() -> None:

@@ -3,7 +3,7 @@
 from notbugs.attacks.alma import alma
 from notbugs.attacks.apgd import apgd, apgd_targeted
 from notbugs.attacks.apgd_l1 import apgd_l1
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import AbstractAttack, AttackInputs, Victim
 from notbugs.attacks.bim import bim, least_likely
 from notbugs.attacks.cw_l0 import cw_l0
 from notbugs.attacks.cw_l2 import cw_l2
@@ -23,9 +23,9 @@ from notbugs.attacks.latent import latent
 from notbugs.attacks.lbfgs import lbfgs
 from notbugs.attacks.losses import (
     Averaged,
-    Away,
-    AwayThrough,
-    Towards,
+    Targeted,
+    Untargeted,
+    UntargetedByTarget,
     cross_entropy,
     difference,
     dlr,
@@ -34,12 +34,12 @@ from notbugs.attacks.losses import (
 )
 from notbugs.attacks.mim import mim
 from notbugs.attacks.minimum import MinimumNorm
+from notbugs.attacks.multi_targeted import MultiTargeted
 from notbugs.attacks.perceptual import perceptual_lagrangian, perceptual_pgd
 from notbugs.attacks.pgd import pgd
 from notbugs.attacks.result import AttackResult
 from notbugs.attacks.rounding import Rounded, to_8_bit
 from notbugs.attacks.square import square
-from notbugs.attacks.sweep import Sweep
 from notbugs.attacks.transformed import di_fgsm, ti_fgsm
 from notbugs.attacks.universal import universal
 from notbugs.models import predicted_clean
@@ -50,13 +50,13 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Averaged",
-    "Away",
-    "AwayThrough",
-    "Case",
+    "Untargeted",
+    "UntargetedByTarget",
+    "AttackInputs",
     "MinimumNorm",
     "Rounded",
-    "Sweep",
-    "Towards",
+    "MultiTargeted",
+    "Targeted",
     "Victim",
     "alma",
     "apgd",

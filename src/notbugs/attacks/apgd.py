@@ -4,10 +4,10 @@ from notbugs.attacks.apgd_l1 import solver_in_l1
 from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy, targeted_dlr
+from notbugs.attacks.multi_targeted import MultiTargeted
 from notbugs.attacks.stopping import stopping
-from notbugs.attacks.sweep import Sweep
 from notbugs.core.errors import check_count
-from notbugs.engine import APGD, AbstractNorm, AbstractStop, OutOfReach, Solver, Threat
+from notbugs.engine import APGD, AbstractNorm, AbstractStop, GiveUp, Solver, Threat
 
 
 @takes_norm
@@ -58,7 +58,7 @@ def apgd_targeted(
     stop_on_success: bool = True,
     samples: int = 1,
     give_up: bool = False,
-) -> Sweep:
+) -> MultiTargeted:
     """An untargeted attack: APGD on the targeted DLR loss, class after class.
 
     - `norm`: as in `apgd`; `eps`: pixel units of [0, 1]
@@ -66,7 +66,7 @@ def apgd_targeted(
     - `targets_tried`: the likeliest wrong classes, each tried on what is not yet broken
     - `rho`, `stop_on_success`, `samples`: as in `apgd`
     - `give_up`: a run also ends where its progress shows that the row will not get there in
-      time (`OutOfReach`): several times cheaper, at some risk
+      time (`GiveUp`): several times cheaper, at some risk
 
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), section 4 and equation 7.
     **Differs from the paper**: with fewer than 4 classes the loss is undefined and the
@@ -76,10 +76,10 @@ def apgd_targeted(
     >>> apgd_targeted(L2(), 0.5).name
     'APGD-T-100'
     """
-    stop = stopping(stop_on_success, OutOfReach() if give_up else None)
+    stop = stopping(stop_on_success, GiveUp() if give_up else None)
     threat, solver = _parts(norm, eps, steps, rho, stop)
     name = f"APGD-T-{steps}"
-    return Sweep(name, threat, norm, solver, targeted_dlr, targets_tried, True, samples)
+    return MultiTargeted(name, threat, norm, solver, targeted_dlr, targets_tried, True, samples)
 
 
 def _parts(

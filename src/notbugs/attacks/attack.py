@@ -60,7 +60,7 @@ class Victim:
 
 
 @dataclass(frozen=True)
-class Case:
+class AttackInputs:
     """The rows to attack: images, what is known of them, and their randomness.
 
     At least one of `y` (true classes) and `targets` is given; with `targets` the attack
@@ -74,13 +74,13 @@ class Case:
     keys: Keys
     observe: Observer | None = None
 
-    def select(self, index: Int[Tensor, " m"]) -> "Case":
+    def select(self, index: Int[Tensor, " m"]) -> "AttackInputs":
         """The rows `index`."""
         y, targets = (None if v is None else v[index] for v in (self.y, self.targets))
         observe = on_rows(self.observe, index)
-        return Case(self.x[index], y, targets, self.keys[index], observe)
+        return AttackInputs(self.x[index], y, targets, self.keys[index], observe)
 
-    def again(self, *names: object) -> "Case":
+    def again(self, *names: object) -> "AttackInputs":
         """The same rows with fresh randomness for the named purpose."""
         return replace(self, keys=random.fold(self.keys, *names))
 
@@ -149,12 +149,12 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Demands:
+class Requirements:
     """What a method asks of the model, and what can be asked of it.
 
     - `gradients`: the model must be differentiable; `classes`: the fewest that it may have
     - `low_precision`: the copy of the model that it works on may be in bf16
-    - `observable`: it steps through the engine's solver and hands it the case's `observe`
+    - `observable`: it steps through the engine's solver and hands it the inputs's `observe`
     """
 
     gradients: bool = True
@@ -177,9 +177,9 @@ class AbstractAttack(ABC):
     threat: Threat | None
 
     @property
-    def demands(self) -> Demands:
+    def requirements(self) -> Requirements:
         """What it asks of the model."""
-        return Demands()
+        return Requirements()
 
     @property
     @abstractmethod
@@ -191,25 +191,21 @@ class AbstractAttack(ABC):
         """About how many forward passes a row costs: to choose a fast path, and estimate."""
         return 100
 
-    def most_steps(self, classes: int) -> int:
-        """Steps of a row, on so many classes, that is not broken and not given up."""
-        return self.passes
-
     @property
     def votes(self) -> int:
         """Passes of the model whose majority decides: more than one where it is random."""
         return 1
 
-    def averaging(self, samples: int) -> "AbstractAttack":
+    def with_samples(self, samples: int) -> "AbstractAttack":
         """This attack by the average of at least `samples` passes, where it has such a form."""
         return self
 
-    def thorough(self) -> "AbstractAttack":
+    def without_giving_up(self) -> "AbstractAttack":
         """This attack without giving up on a row before its budget is spent."""
         return self
 
     @abstractmethod
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The best point of each row as the solver sees it, unverified."""
 
     def within(self) -> AbstractSet:
@@ -217,7 +213,7 @@ class AbstractAttack(ABC):
         return Box() if self.threat is None else self.threat.within()
 
     @property
-    def seeks_nearest(self) -> bool:
+    def is_minimum_norm(self) -> bool:
         """Whether only the image's distance counts, and no bound holds it."""
         return self.within() == Box()
 
@@ -268,52 +264,58 @@ class AbstractAttack(ABC):
         The model's modes, parameters and gradients are left as they were.
         """
         check_goals(len(x), model.classes, y, targets)
-        check_loss(model.classes, self.demands.classes, self.name)
+        check_loss(model.classes, self.requirements.classes, self.name)
         # Losses index by int64; labels of any integer type are welcome.
         y, targets = (None if v is None else v.long() for v in (y, targets))
         self._check_radius(x)
         keys = random.row_keys(len(x), seed, "attack") if keys is None else keys
         if keys.shape != x.shape[:1]:
             raise bad_value("keys", f"have shape ({len(x)},)", tuple(keys.shape), "One key a row.")
-        if observe is not None and not self.demands.observable:
+        if observe is not None and not self.requirements.observable:
             raise bad_value(
                 "observe",
                 f"be left out for {self.name}, which runs a loop of its own",
                 observe,
                 "Trace a method of gradient steps, such as pgd, apgd, fmn or cw_l2.",
             )
-        case = Case(x, y, targets, keys.to(x.device), observe)
+        inputs = AttackInputs(x, y, targets, keys.to(x.device), observe)
         votes = self.votes if votes is None else votes
         check_count(votes, "votes")
         with frozen(model):
-            low, own = self.demands.low_precision, model.logits
+            low, own = self.requirements.low_precision, model.logits
             # What a copy does in channels-last memory the model can too.
             if precisions(model, x, self.passes, fast=fast, low=low):
                 own = channels_last(model.logits)
             logits = clean_logits(model, x, own)
             check_rows(model, x, logits)
             wrong = wrong_clean(model, x, y, votes, logits)
-            if self.demands.gradients:
+            if self.requirements.gradients:
                 check_gradients(model, x[:1], self.name)
             copy = copy_to_attack(model, x, self.passes, fast=fast, low=low, logits=logits)
             cached = CachedLogits(own, len(x))
             counted = CountedLogits(model.logits if copy is None else copy)
             exact = None if copy is None else CountedLogits(cached)
-            found = self.find(Victim(counted, exact, model), case)
+            found = self.find(Victim(counted, exact, model), inputs)
             seen = counted.non_finite + (0 if exact is None else exact.non_finite)
-            return self._verified(cached, case, wrong, found, votes, seen)
+            return self._verified(cached, inputs, wrong, found, votes, seen)
 
     def _verified(
-        self, cached: "CachedLogits", case: Case, wrong: Mask, best: Solution, votes: int, seen: int
+        self,
+        cached: "CachedLogits",
+        inputs: AttackInputs,
+        wrong: Mask,
+        best: Solution,
+        votes: int,
+        seen: int,
     ) -> AttackResult:
-        x = case.x
+        x = inputs.x
         x_adv = self.within().project(best.x.to(x.dtype), x)
         if votes == 1:
             with torch.no_grad():
                 logits, checked = cached.again(x_adv)
-            outcome = _outcome(logits, case.y, case.targets)
+            outcome = _outcome(logits, inputs.y, inputs.targets)
         else:
-            outcome = majority_of(cached.model, x_adv, case.y, case.targets, votes)
+            outcome = majority_of(cached.model, x_adv, inputs.y, inputs.targets, votes)
             checked = votes * len(x)
         self._check_feasible(x, x_adv)
         forwards = best.forwards + votes * len(x) + checked
@@ -328,6 +330,7 @@ class AbstractAttack(ABC):
             queries=forwards / len(x),
             zero_grads=best.zero_grads,
             steps=best.steps,
+            gave_up=best.gave_up & ~outcome.success,
             forwards=forwards,
             backwards=best.backwards,
             non_finite_points=seen,

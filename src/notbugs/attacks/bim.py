@@ -8,9 +8,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import AbstractAttack, AttackInputs, Victim
 from notbugs.attacks.fixed import Attack
-from notbugs.attacks.losses import AwayThrough, Towards, ValueOfLogits, cross_entropy
+from notbugs.attacks.losses import Targeted, UntargetedByTarget, ValueOfLogits, cross_entropy
 from notbugs.core.errors import check_count, check_positive
 from notbugs.core.types import Images, Logits, RowTree
 from notbugs.engine import (
@@ -122,32 +122,32 @@ class LeastLikely(AbstractAttack):
     def passes(self) -> int:
         return self.solver.max_steps
 
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """One run towards the class chosen by the true model's clean logits."""
-        if case.targets is not None:
-            return self._once(victim, case, case.targets)
+        if inputs.targets is not None:
+            return self._once(victim, inputs, inputs.targets)
         with torch.no_grad():
-            chosen = victim.true_logits(case.x).argmin(dim=1)
-        found = self._once(victim, case, chosen)
-        return replace(found, forwards=found.forwards + len(case.x))
+            chosen = victim.true_logits(inputs.x).argmin(dim=1)
+        found = self._once(victim, inputs, chosen)
+        return replace(found, forwards=found.forwards + len(inputs.x))
 
-    def _once(self, victim: Victim, case: Case, targets: Tensor) -> Solution:
+    def _once(self, victim: Victim, inputs: AttackInputs, targets: Tensor) -> Solution:
         context: RowTree = {"targets": targets}
-        if case.targets is None and case.y is not None:
-            context = {"targets": targets, "y": case.y}
+        if inputs.targets is None and inputs.y is not None:
+            context = {"targets": targets, "y": inputs.y}
         exact = None if victim.exact is None else _towards(victim.exact, context)
         return self.solver.minimise(
             _towards(victim.logits, context),
-            case.x,
+            inputs.x,
             context,
-            keys=case.keys,
+            keys=inputs.keys,
             exact=exact,
-            observe=case.observe,
+            observe=inputs.observe,
         )
 
 
 def _towards(logits: Callable[[Images], Logits], context: RowTree) -> AbstractObjective:
-    return AwayThrough(logits, _to_target) if "y" in context else Towards(logits)
+    return UntargetedByTarget(logits, _to_target) if "y" in context else Targeted(logits)
 
 
 def _to_target(logits: Logits, y: Tensor, targets: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
+from notbugs.attacks.attack import AbstractAttack, AttackInputs, Requirements, Victim
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, goal, reached
 from notbugs.core import rows
 from notbugs.core.errors import bad_value, check_count, check_positive, unknown_name
@@ -23,10 +23,9 @@ from notbugs.engine import (
     SmallestSuccess,
     Solution,
     Solver,
-    Status,
 )
 from notbugs.engine.either import Either
-from notbugs.engine.solution import joined
+from notbugs.engine.solution import resumed
 from notbugs.engine.tanh import Tanh
 
 PATIENCE, LEAST_PATIENCE = 0.1, 20
@@ -49,23 +48,23 @@ class ConstantSearch(AbstractAttack):
     confidence: float
 
     @property
-    def demands(self) -> Demands:
-        return Demands(low_precision=False)
+    def requirements(self) -> Requirements:
+        return Requirements(low_precision=False)
 
     @property
     def passes(self) -> int:
         return self.solver.max_steps * self.search_steps
 
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The nearest success over all constants."""
-        start = unchanged(victim, case, self.objective, self.confidence)
+        start = unchanged(victim, inputs, self.objective, self.confidence)
         left = (~start.success).nonzero()[:, 0]
         if not len(left):
             return start
-        return joined(start, self.search(victim, case.select(left)), left)
+        return resumed(start, self.search(victim, inputs.select(left)), left)
 
     @abstractmethod
-    def search(self, victim: Victim, case: Case) -> Solution:
+    def search(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The nearest success of rows that need a change."""
 
 
@@ -96,22 +95,22 @@ class Narrowing(AbstractAttack):
     confidence: float
 
     @property
-    def demands(self) -> Demands:
-        return Demands(low_precision=False)
+    def requirements(self) -> Requirements:
+        return Requirements(low_precision=False)
 
     @property
     def passes(self) -> int:
         return 10 * self.solver.max_steps
 
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The success that changes least."""
-        best = unchanged(victim, case, self.objective, self.confidence)
+        best = unchanged(victim, inputs, self.objective, self.confidence)
         c = torch.full_like(best.value, self.initial_c, dtype=torch.float32)
-        at, turn = Search(c, self.first(case.x), case.x, best.success), 0
+        at, turn = Search(c, self.first(inputs.x), inputs.x, best.success), 0
         while len(left := (~at.done).nonzero()[:, 0]):
             own, held = rows.select(at, left), without_cost(best, left)
-            found, own = self.turn(victim, case.select(left), own, held, turn)
-            best = joined(best, found, left)
+            found, own = self.turn(victim, inputs.select(left), own, held, turn)
+            best = resumed(best, found, left)
             at, turn = rows.scatter(at, left, own), turn + 1
         return best
 
@@ -121,7 +120,7 @@ class Narrowing(AbstractAttack):
 
     @abstractmethod
     def turn(
-        self, victim: Victim, case: Case, at: Search, held: Solution, turn: int
+        self, victim: Victim, inputs: AttackInputs, at: Search, held: Solution, turn: int
     ) -> tuple[Solution, Search]:
         """(the better of `held` and what one solve finds, where the rows go on)."""
 
@@ -146,31 +145,31 @@ def tanh_solver(
     )
 
 
-def context(case: Case, c: Shaped[Tensor, " n"]) -> RowTree:
+def context(inputs: AttackInputs, c: Shaped[Tensor, " n"]) -> RowTree:
     """What the penalised objectives need of each row."""
-    given = {"x": case.x, "c": c}
-    if case.targets is not None:
-        return {**given, "targets": case.targets}
-    if case.y is None:
+    given = {"x": inputs.x, "c": c}
+    if inputs.targets is not None:
+        return {**given, "targets": inputs.targets}
+    if inputs.y is None:
         raise bad_value("y", "be given without `targets`", None)
-    return {**given, "y": case.y}
+    return {**given, "y": inputs.y}
 
 
-def unchanged(victim: Victim, case: Case, form: str, confidence: float) -> Solution:
+def unchanged(victim: Victim, inputs: AttackInputs, form: str, confidence: float) -> Solution:
     """The images themselves as a solution: a success where they need no change."""
     with torch.no_grad():
-        z = victim.true_logits(case.x)
-        value = goal(form, z, case.y, case.targets, confidence)
-        success = reached(z, case.y, case.targets, confidence)
-    count = torch.zeros(len(case.x), dtype=torch.int64, device=case.x.device)
+        z = victim.true_logits(inputs.x)
+        value = goal(form, z, inputs.y, inputs.targets, confidence)
+        success = reached(z, inputs.y, inputs.targets, confidence)
+    count = torch.zeros(len(inputs.x), dtype=torch.int64, device=inputs.x.device)
     return Solution(
-        x=case.x,
+        x=inputs.x,
         value=value,
         success=success,
-        status=torch.full_like(count, Status.STOPPED),
+        gave_up=torch.zeros_like(success),
         steps=count,
         zero_grads=count,
-        forwards=len(case.x),
+        forwards=len(inputs.x),
         backwards=0,
     )
 

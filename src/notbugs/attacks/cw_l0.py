@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from notbugs.attacks.attack import Case, Victim
+from notbugs.attacks.attack import AttackInputs, Victim
 from notbugs.attacks.cw_common import (
     Narrowing,
     Search,
@@ -21,7 +21,7 @@ from notbugs.attacks.cw_objectives import SquaredDistancePlus, goal
 from notbugs.core import rows
 from notbugs.core.types import Images
 from notbugs.engine import L0, L2, AbstractSize, FromImages, Solution
-from notbugs.engine.solution import nearer
+from notbugs.engine.solution import nearest
 
 SHARE = 0.3
 """Pixels given up at once, as a share of the root of those that are left (authors' code)."""
@@ -42,42 +42,44 @@ class CarliniWagnerL0(Narrowing):
         return torch.ones_like(x[:, :1], dtype=torch.bool)
 
     def turn(
-        self, victim: Victim, case: Case, at: Search, held: Solution, turn: int
+        self, victim: Victim, inputs: AttackInputs, at: Search, held: Solution, turn: int
     ) -> tuple[Solution, Search]:
         """A solve on the free pixels; of equally many changed ones those held stay."""
-        found = self._solve(victim, case, at, turn)
-        best = nearer(held, found, case.x, L0())
-        return spent(best, len(case.x)), self._next(victim, case, found, at)
+        found = self._solve(victim, inputs, at, turn)
+        best = nearest(held, found, inputs.x, L0())
+        return spent(best, len(inputs.x)), self._next(victim, inputs, found, at)
 
-    def _solve(self, victim: Victim, case: Case, at: Search, turn: int) -> Solution:
+    def _solve(self, victim: Victim, inputs: AttackInputs, at: Search, turn: int) -> Solution:
         """The penalised L2 problem on the free pixels, from where the row stands."""
         problem = SquaredDistancePlus(victim.true_logits, self.objective, self.confidence)
-        given = {**context(case, at.c), "free": at.bound}
-        keys, start = case.again("pixels", turn).keys, FromImages(at.x)
+        given = {**context(inputs, at.c), "free": at.bound}
+        keys, start = inputs.again("pixels", turn).keys, FromImages(at.x)
         found = self.solver.minimise(
-            problem, case.x, given, keys=keys, start=start, observe=case.observe
+            problem, inputs.x, given, keys=keys, start=start, observe=inputs.observe
         )
-        x = torch.where(at.bound, found.x, case.x)
-        distance = rows.total((x - case.x).square())
+        x = torch.where(at.bound, found.x, inputs.x)
+        distance = rows.total((x - inputs.x).square())
         return replace(found, x=x, value=(found.value - distance) / at.c)
 
-    def _next(self, victim: Victim, case: Case, found: Solution, at: Search) -> Search:
+    def _next(self, victim: Victim, inputs: AttackInputs, found: Solution, at: Search) -> Search:
         """Fewer pixels where these sufficed, else a larger constant, else the end."""
-        fewer = at.bound & ~self._given_up(victim, case, found, at)
+        fewer = at.bound & ~self._given_up(victim, inputs, found, at)
         free = rows.where(found.success, fewer, at.bound)
-        x = rows.where(found.success, torch.where(fewer, found.x, case.x), at.x)
+        x = rows.where(found.success, torch.where(fewer, found.x, inputs.x), at.x)
         c = torch.where(found.success, at.c, at.c * self.growth)
         none = ~rows.flatten(free).any(dim=1)
         return Search(c, free, x, none | (c > self.largest_c))
 
-    def _given_up(self, victim: Victim, case: Case, found: Solution, at: Search) -> Tensor:
+    def _given_up(
+        self, victim: Victim, inputs: AttackInputs, found: Solution, at: Search
+    ) -> Tensor:
         """The pixels of least |gradient of f| * |change|, and those that hardly changed."""
         x = found.x.detach().requires_grad_()
         with torch.enable_grad():
             z = victim.true_logits(x)
-            f = goal("f6", z, case.y, case.targets, float("inf"))
+            f = goal("f6", z, inputs.y, inputs.targets, float("inf"))
             (grad,) = torch.autograd.grad(f.sum(), x)
-        change = (found.x - case.x).abs()
+        change = (found.x - inputs.x).abs()
         moved = at.bound & (change.amax(dim=1, keepdim=True) > UNCHANGED)
         worth = grad.abs().sum(dim=1, keepdim=True) * change.sum(dim=1, keepdim=True)
         flat = rows.flatten(torch.where(moved, worth, float("inf")))

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from notbugs.attacks.attack import Case, Victim
-from notbugs.attacks.bracket import Bracket
+from notbugs.attacks.attack import AttackInputs, Victim
+from notbugs.attacks.binary_search import BinarySearch
 from notbugs.attacks.cw_common import (
     ConstantSearch,
     check_numbers,
@@ -16,7 +16,7 @@ from notbugs.attacks.cw_objectives import SquaredDistancePlus
 from notbugs.core import rows
 from notbugs.core.errors import check_count
 from notbugs.engine import L2, AbstractSize, Never, Solution
-from notbugs.engine.solution import nearer
+from notbugs.engine.solution import nearest
 
 REPEAT_LAST = 10
 """Number of search steps from which the last one tries the best constant again."""
@@ -30,24 +30,24 @@ class CarliniWagnerL2(ConstantSearch):
     def size(self) -> AbstractSize:
         return L2()
 
-    def search(self, victim: Victim, case: Case) -> Solution:
+    def search(self, victim: Victim, inputs: AttackInputs) -> Solution:
         problem = SquaredDistancePlus(victim.true_logits, self.objective, self.confidence)
-        bracket, best = Bracket.around(self.initial_c, case.x), None
+        search, best = BinarySearch.around(self.initial_c, inputs.x), None
         for k in range(self.search_steps):
             if k and k == self.search_steps - 1 and self.search_steps >= REPEAT_LAST:
-                bracket = bracket.last()
+                search = search.last()
             found = self.solver.minimise(
                 problem,
-                case.x,
-                context(case, bracket.c),
-                keys=case.again("search", k).keys,
-                observe=case.observe,
+                inputs.x,
+                context(inputs, search.c),
+                keys=inputs.again("search", k).keys,
+                observe=inputs.observe,
             )
             # Values of different constants do not compare; what is left of them does.
-            distance = rows.total((found.x - case.x).square())
-            found = replace(found, value=(found.value - distance) / bracket.c)
-            best = found if best is None else nearer(best, found, case.x, L2())
-            bracket = bracket.narrowed(found.success)
+            distance = rows.total((found.x - inputs.x).square())
+            found = replace(found, value=(found.value - distance) / search.c)
+            best = found if best is None else nearest(best, found, inputs.x, L2())
+            search = search.narrowed(found.success)
         if best is None:
             raise RuntimeError("A search needs at least one step.")
         return best

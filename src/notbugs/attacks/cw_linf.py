@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from notbugs.attacks.attack import Case, Victim
+from notbugs.attacks.attack import AttackInputs, Victim
 from notbugs.attacks.cw_common import (
     Narrowing,
     Search,
@@ -44,20 +44,20 @@ class CarliniWagnerLinf(Narrowing):
         return torch.full(x.shape[:1], FIRST_LIMIT, dtype=torch.float32, device=x.device)
 
     def turn(
-        self, victim: Victim, case: Case, at: Search, held: Solution, turn: int
+        self, victim: Victim, inputs: AttackInputs, at: Search, held: Solution, turn: int
     ) -> tuple[Solution, Search]:
         """A solve within the limit; a row never broken keeps its last try, which pays the least."""
         problem = WithinLimit(victim.true_logits, self.objective, self.confidence, self.levels)
-        given = {**context(case, at.c), "limit": at.bound}
-        keys, start = case.again("limit", turn).keys, FromImages(at.x)
+        given = {**context(inputs, at.c), "limit": at.bound}
+        keys, start = inputs.again("limit", turn).keys, FromImages(at.x)
         found = self.solver.minimise(
-            problem, case.x, given, keys=keys, start=start, observe=case.observe
+            problem, inputs.x, given, keys=keys, start=start, observe=inputs.observe
         )
         if self.levels:
             found = replace(found, x=rounded(found.x, self.levels))
-        use, names = found.success | ~held.success, ("x", "value", "success", "status")
+        use, names = found.success | ~held.success, ("x", "value", "success")
         kept = {n: rows.where(use, getattr(found, n), getattr(held, n)) for n in names}
-        return replace(found, **kept), self._next(found, case.x, at)
+        return replace(found, **kept), self._next(found, inputs.x, at)
 
     def _next(self, found: Solution, x: Images, at: Search) -> Search:
         """A smaller limit where this one was met, else a weaker penalty, else the end."""

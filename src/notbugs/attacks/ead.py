@@ -6,8 +6,8 @@ from typing import ClassVar, final
 
 import torch
 
-from notbugs.attacks.attack import Case, Victim
-from notbugs.attacks.bracket import Bracket
+from notbugs.attacks.attack import AttackInputs, Victim
+from notbugs.attacks.binary_search import BinarySearch
 from notbugs.attacks.cw_common import ConstantSearch, context
 from notbugs.attacks.cw_objectives import reached
 from notbugs.attacks.smooth import smooth_margin
@@ -30,7 +30,7 @@ from notbugs.engine import (
     Solver,
 )
 from notbugs.engine.ista import Ista
-from notbugs.engine.solution import joined
+from notbugs.engine.solution import merged
 
 DECISIONS = ("l1", "en")
 
@@ -82,36 +82,35 @@ class ElasticNet(ConstantSearch):
     def size(self) -> AbstractSize:
         return L1()
 
-    def search(self, victim: Victim, case: Case) -> Solution:
-        bracket = Bracket.around(self.initial_c, case.x)
-        best = self._at(victim, case, bracket.c)
+    def search(self, victim: Victim, inputs: AttackInputs) -> Solution:
+        search = BinarySearch.around(self.initial_c, inputs.x)
+        best = self._at(victim, inputs, search.c)
         worked = best.success
         for _ in range(1, self.search_steps):
-            bracket = bracket.narrowed(worked)
-            found = self._at(victim, case, bracket.c)
-            worked, best = found.success, self._nearer(best, found, case.x)
+            search = search.narrowed(worked)
+            found = self._at(victim, inputs, search.c)
+            worked, best = found.success, self._nearer(best, found, inputs.x)
         return best
 
-    def _at(self, victim: Victim, case: Case, c: Rows) -> Solution:
+    def _at(self, victim: Victim, inputs: AttackInputs, c: Rows) -> Solution:
         """The best point for the constants `c`, its value what is left of the lead."""
         exact = None if victim.exact is None else SmoothPart(victim.exact, self.confidence)
         found = self.solver.minimise(
             SmoothPart(victim.logits, self.confidence),
-            case.x,
-            context(case, c),
-            keys=case.keys,
+            inputs.x,
+            context(inputs, c),
+            keys=inputs.keys,
             exact=exact,
-            observe=case.observe,
+            observe=inputs.observe,
         )
         # Values of different constants do not compare; what is left of them does.
-        distance = rows.total((found.x - case.x).square())
+        distance = rows.total((found.x - inputs.x).square())
         return replace(found, value=(found.value - distance) / c)
 
     def _nearer(self, best: Solution, again: Solution, center: Images) -> Solution:
         held, new = (Kept(s.x, s.value, s.success) for s in (best, again))
-        index = self.solver.keep.better(new, held, center).nonzero()[:, 0]
-        merged = joined(best, again.select(index), index)
-        return replace(merged, steps=best.steps + again.steps)
+        better = self.solver.keep.better(new, held, center)
+        return merged(best, again, torch.arange(len(center), device=center.device), better)
 
 
 def ead(

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass, replace
 
-from notbugs.attacks.attack import Demands
+from notbugs.attacks.attack import Requirements
 from notbugs.attacks.factory import takes_norm
+from notbugs.attacks.multi_targeted import MultiTargeted
 from notbugs.attacks.stopping import stopping
-from notbugs.attacks.sweep import Sweep
 from notbugs.core.errors import check_count
 from notbugs.engine import (
     AbstractNorm,
     Box,
-    OutOfReach,
+    GiveUp,
     SmallestSuccess,
     Solver,
     Threat,
@@ -19,12 +19,12 @@ from notbugs.engine.fab import FAB
 
 
 @dataclass(frozen=True)
-class FABSweep(Sweep):
-    """A `Sweep` by the `FAB` rule: at the boundary rounding decides, so no copy in bf16."""
+class MultiTargetedFAB(MultiTargeted):
+    """A `MultiTargeted` by the `FAB` rule: at the boundary rounding decides, so no copy in bf16."""
 
     @property
-    def demands(self) -> Demands:
-        return replace(super().demands, low_precision=False)
+    def requirements(self) -> Requirements:
+        return replace(super().requirements, low_precision=False)
 
 
 @takes_norm
@@ -38,7 +38,7 @@ def fab(
     overshoot: float = 1.05,
     backward: float = 0.9,
     give_up: bool = False,
-) -> FABSweep:
+) -> MultiTargetedFAB:
     """An attack that projects onto the linearised decision boundary, drawn to the image.
 
     Approximates: minimise norm(x' - x) subject to x' misclassified and 0 <= x' <= 1.
@@ -55,7 +55,7 @@ def fab(
     - `overshoot`: by which steps go past the linearised boundary, at least 1
     - `backward`: what is left of the distance after a misclassified point, 0..1
     - `give_up`: with `eps`, a run also ends where its progress shows that the row will not
-      get there in time (`OutOfReach`): several times cheaper, at some risk
+      get there in time (`GiveUp`): several times cheaper, at some risk
 
     **Source**: Croce & Hein 2019 (arXiv 1907.02044), Algorithm 1; by targets, Croce & Hein
     2020 (arXiv 2003.01690), section 4.
@@ -75,7 +75,9 @@ def fab(
     check_count(steps, "steps")
     threat = None if eps is None else Threat(norm, eps)
     hopeless = (
-        OutOfReach("geometric", optimism=1.0, near=0.1) if give_up and threat is not None else None
+        GiveUp("geometric", slack=1.0, continue_below=0.1)
+        if give_up and threat is not None
+        else None
     )
     solver = Solver(
         within=Box(),
@@ -85,4 +87,4 @@ def fab(
         stop=stopping(threat is not None, hopeless),
     )
     name = f"FAB-T-{steps}" if targets_tried else f"FAB-{steps}"
-    return FABSweep(name, threat, norm, solver, targets_tried=targets_tried)
+    return MultiTargetedFAB(name, threat, norm, solver, targets_tried=targets_tried)

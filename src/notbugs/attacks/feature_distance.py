@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Victim
+from notbugs.attacks.attack import AbstractAttack, AttackInputs, Victim
 from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.latent import code_distance
 from notbugs.attacks.losses import column
@@ -63,9 +63,9 @@ class FeatureDistance(AbstractAttack):
     def passes(self) -> int:
         return self.solver.max_steps * self.restarts
 
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The best of all restarts; later ones only see the rows not yet broken."""
-        if case.targets is not None or case.y is None:
+        if inputs.targets is not None or inputs.y is None:
             raise bad_value(
                 "targets",
                 f"be left out for {self.name}, which has no class to go to",
@@ -74,25 +74,25 @@ class FeatureDistance(AbstractAttack):
                 "latent(model.embed, x, model.embed(other), norm, eps).",
             )
         with torch.no_grad():
-            clean = victim.model.embed(case.x)
+            clean = victim.model.embed(inputs.x)
 
         def again(restart: int, left: Tensor) -> Solution:
-            return self._once(victim, case.select(left).again(restart), clean[left])
+            return self._once(victim, inputs.select(left).again(restart), clean[left])
 
-        best = restarted(self._once(victim, case, clean), self.restarts, again)
-        return replace(best, forwards=best.forwards + len(case.x))
+        best = restarted(self._once(victim, inputs, clean), self.restarts, again)
+        return replace(best, forwards=best.forwards + len(inputs.x))
 
-    def _once(self, victim: Victim, case: Case, clean: Tensor) -> Solution:
-        assert case.y is not None
-        context = {"embedding": clean, "y": case.y}
+    def _once(self, victim: Victim, inputs: AttackInputs, clean: Tensor) -> Solution:
+        assert inputs.y is not None
+        context = {"embedding": clean, "y": inputs.y}
         # From a random point: at the image itself the distance has no slope.
         return self.solver.minimise(
             FeaturesAway(victim.model.both),
-            case.x,
+            inputs.x,
             context,
-            keys=case.keys,
+            keys=inputs.keys,
             start=UniformIn(),
-            observe=case.observe,
+            observe=inputs.observe,
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
+from notbugs.attacks.attack import AbstractAttack, AttackInputs, Requirements, Victim
 from notbugs.attacks.losses import ValueOfLogits, aimed, averaged, cross_entropy, least_classes
 from notbugs.attacks.result import restarted
 from notbugs.attacks.stopping import without_giving_up
@@ -27,7 +27,7 @@ from notbugs.engine import (
 from notbugs.models import prepared
 
 
-class BySamples(AbstractAttack):
+class SampledAttack(AbstractAttack):
     """An attack by a solver that averages so many passes of a model that is random in itself."""
 
     solver: Solver
@@ -37,19 +37,19 @@ class BySamples(AbstractAttack):
     def votes(self) -> int:
         return self.samples
 
-    def averaging(self, samples: int) -> "BySamples":
+    def with_samples(self, samples: int) -> "SampledAttack":
         """The attack on the average of at least `samples` passes, run to its end."""
         if samples == 1:
             return self
         solver = without_early_stopping(self.solver)
         return replace(self, samples=max(self.samples, samples), solver=solver)
 
-    def thorough(self) -> "BySamples":
+    def without_giving_up(self) -> "SampledAttack":
         return replace(self, solver=without_giving_up(self.solver))
 
 
 @dataclass(frozen=True)
-class Attack(BySamples):
+class Attack(SampledAttack):
     """A solver within a threat, a loss and a number of restarts.
 
     `random_start` draws the first point uniformly from the ball; every restart draws
@@ -75,24 +75,21 @@ class Attack(BySamples):
         return self.threat.norm
 
     @property
-    def demands(self) -> Demands:
+    def requirements(self) -> Requirements:
         gradients = self.solver.rule.needs.derivatives
-        return Demands(gradients=gradients, classes=least_classes(self.loss))
+        return Requirements(gradients=gradients, classes=least_classes(self.loss))
 
     @property
     def passes(self) -> int:
         return self.solver.total_steps * self.restarts * self.samples
 
-    def most_steps(self, classes: int) -> int:
-        return self.solver.total_steps * self.restarts
-
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The best of all restarts; later ones only see the rows not yet broken."""
 
         def again(restart: int, left: Tensor) -> Solution:
-            return self._once(victim, case.select(left).again(restart))
+            return self._once(victim, inputs.select(left).again(restart))
 
-        return restarted(self._once(victim, case), self.restarts, again)
+        return restarted(self._once(victim, inputs), self.restarts, again)
 
     @prepared("x", kind=object)
     def craft(
@@ -124,19 +121,19 @@ class Attack(BySamples):
     def _start(self) -> AbstractStart:
         return UniformIn() if self.random_start else AtCenter()
 
-    def _once(self, victim: Victim, case: Case) -> Solution:
-        objective, context = self.objective(victim.logits, case.y, case.targets)
+    def _once(self, victim: Victim, inputs: AttackInputs) -> Solution:
+        objective, context = self.objective(victim.logits, inputs.y, inputs.targets)
         exact = None
         if victim.exact is not None:
-            exact, _ = self.objective(victim.exact, case.y, case.targets)
+            exact, _ = self.objective(victim.exact, inputs.y, inputs.targets)
         found = self.solver.minimise(
             objective,
-            case.x,
+            inputs.x,
             context,
-            keys=case.keys,
+            keys=inputs.keys,
             start=self._start(),
             exact=exact,
-            observe=case.observe,
+            observe=inputs.observe,
         )
         return counted(found, self.samples)
 

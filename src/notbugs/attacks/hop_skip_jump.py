@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
+from notbugs.attacks.attack import AbstractAttack, AttackInputs, Requirements, Victim
 from notbugs.attacks.decisions import BLOCK, Oracle, drawn, jumped
 from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.losses import margin
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_count, check_images
 from notbugs.core.types import Images, Keys, Mask, Rows
-from notbugs.engine import L2, AbstractNorm, AbstractSize, Linf, Solution, Status
+from notbugs.engine import L2, AbstractNorm, AbstractSize, Linf, Solution
 from notbugs.models.decision import classified_as, misclassified
 
 
@@ -29,8 +29,8 @@ class HopSkipJump(AbstractAttack):
     images: Images | None = field(default=None, repr=False)
 
     @property
-    def demands(self) -> Demands:
-        return Demands(gradients=False, low_precision=False, observable=False)
+    def requirements(self) -> Requirements:
+        return Requirements(gradients=False, low_precision=False, observable=False)
 
     @property
     def size(self) -> AbstractSize:
@@ -41,20 +41,20 @@ class HopSkipJump(AbstractAttack):
         return sum(self._count(step) for step in range(self.steps))
 
     @torch.no_grad()
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The nearest point of the walk; a row without a first point keeps its image."""
-        goal = case.y if case.targets is None else case.targets
+        goal = inputs.y if inputs.targets is None else inputs.targets
         if goal is None:
             raise bad_value("y", "be given without `targets`", None)
-        ask = Oracle(victim.true_logits, case.targets is not None)
-        done = ask(case.x, goal)
-        first, begun = self._first(ask, case.x, goal, case.keys, done)
+        ask = Oracle(victim.true_logits, inputs.targets is not None)
+        done = ask(inputs.x, goal)
+        first, begun = self._first(ask, inputs.x, goal, inputs.keys, done)
         left = (begun & ~done).nonzero()[:, 0]
-        x = case.x
+        x = inputs.x
         if len(left):
-            walked = self._walk(ask, x[left], first[left], goal[left], case.keys[left])
+            walked = self._walk(ask, x[left], first[left], goal[left], inputs.keys[left])
             x = x.index_copy(0, left, walked)
-        steps = torch.zeros_like(case.keys).index_fill(0, left, self.steps)
+        steps = torch.zeros_like(inputs.keys).index_fill(0, left, self.steps)
         return _solution(ask, x, goal, steps)
 
     def _first(
@@ -144,7 +144,7 @@ def _solution(ask: Oracle, x: Images, goal: Tensor, steps: Tensor) -> Solution:
         x=x,
         value=value if ask.targeted else -value,
         success=classified_as(logits, goal) if ask.targeted else misclassified(logits, goal),
-        status=torch.full_like(steps, int(Status.MAX_STEPS)),
+        gave_up=torch.zeros_like(steps, dtype=torch.bool),
         steps=steps,
         zero_grads=torch.zeros_like(steps),
         forwards=ask.forwards + len(x),

@@ -6,7 +6,7 @@ from typing import final
 
 import torch
 
-from notbugs.attacks.attack import Case, Victim
+from notbugs.attacks.attack import AttackInputs, Victim
 from notbugs.attacks.losses import column, fine, margin
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, unknown_name
@@ -58,22 +58,24 @@ class JSMA(MinimumNorm):
     variant: str = "Z"
     share: float = 0.145
 
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The first success, within the share of features of these images."""
-        if case.targets is None:
-            if case.y is None:
+        if inputs.targets is None:
+            if inputs.y is None:
                 raise bad_value("y", "be given without `targets`", None)
             with torch.no_grad():
-                z = victim.true_logits(case.x)
-            rival = z.scatter(1, case.y[:, None], float("-inf")).argmax(dim=1)
-            given = {"targets": rival, "y": case.y}
+                z = victim.true_logits(inputs.x)
+            rival = z.scatter(1, inputs.y[:, None], float("-inf")).argmax(dim=1)
+            given = {"targets": rival, "y": inputs.y}
         else:
-            given = {"targets": case.targets}
-        steps = max(1, int(self.share * case.x[0].numel() / 2))
+            given = {"targets": inputs.targets}
+        steps = max(1, int(self.share * inputs.x[0].numel() / 2))
         solver = replace(self.solver, max_steps=steps)
-        objective, _ = self.objective(victim.true_logits, case.y, given["targets"])
-        found = solver.minimise(objective, case.x, given, keys=case.keys, observe=case.observe)
-        extra = len(case.x) if case.targets is None else 0
+        objective, _ = self.objective(victim.true_logits, inputs.y, given["targets"])
+        found = solver.minimise(
+            objective, inputs.x, given, keys=inputs.keys, observe=inputs.observe
+        )
+        extra = len(inputs.x) if inputs.targets is None else 0
         return replace(found, forwards=found.forwards + extra)
 
     def objective(

@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
-from notbugs.attacks.bracket import Bracket
+from notbugs.attacks.attack import AbstractAttack, AttackInputs, Requirements, Victim
+from notbugs.attacks.binary_search import BinarySearch
 from notbugs.attacks.cw_common import context
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, reached
 from notbugs.attacks.losses import fine
 from notbugs.core.errors import check_count, check_positive
 from notbugs.core.types import Images, Logits
-from notbugs.engine import L2, AbstractSize, Solution, Status
+from notbugs.engine import L2, AbstractSize, Solution
 
 Vector = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class _Row:
     """
 
     logits: Callable[[Images], Logits]
-    case: Case
+    inputs: AttackInputs
     best: Tensor
     value: float = float("inf")
     distance: float = float("inf")
@@ -40,7 +40,7 @@ class _Row:
 
     def penalised(self, flat: Vector, c: float) -> tuple[float, Vector]:
         """||x' - x||_2^2 + c * loss(x') and its gradient; remembers the point if it is the best."""
-        start = self.case.x
+        start = self.inputs.x
         x = torch.from_numpy(flat).to(start).reshape(start.shape).clamp_(0, 1).requires_grad_()
         with torch.enable_grad():
             z = self.logits(x)
@@ -55,16 +55,16 @@ class _Row:
 
     def _loss(self, z: Logits) -> Tensor:
         """Cross-entropy of the target, or of not being the true class, in nats."""
-        form, case = CW_OBJECTIVES["f5"], self.case
-        if case.targets is not None:
-            return form.towards(z, case.targets).sum()
-        if case.y is None:
+        form, inputs = CW_OBJECTIVES["f5"], self.inputs
+        if inputs.targets is not None:
+            return form.towards(z, inputs.targets).sum()
+        if inputs.y is None:
             raise RuntimeError("A row needs a target or a true class.")
-        return form.away(z, case.y).sum()
+        return form.away(z, inputs.y).sum()
 
     def _remember(self, x: Tensor, z: Logits, loss: float, distance: float) -> None:
         self.evaluations += 1
-        success = bool(reached(z, self.case.y, self.case.targets, 0.0))
+        success = bool(reached(z, self.inputs.y, self.inputs.targets, 0.0))
         self.broken_now |= success
         broken = self.distance < float("inf")
         if distance < self.distance if success else not broken and loss < self.value:
@@ -81,8 +81,8 @@ class LBFGS(AbstractAttack):
     initial_c: float
 
     @property
-    def demands(self) -> Demands:
-        return Demands(low_precision=False, observable=False)
+    def requirements(self) -> Requirements:
+        return Requirements(low_precision=False, observable=False)
 
     @property
     def size(self) -> AbstractSize:
@@ -92,46 +92,46 @@ class LBFGS(AbstractAttack):
     def passes(self) -> int:
         return self.steps * self.search_steps
 
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The nearest success of each row, one row after the other."""
-        context(case, case.keys)  # refuses a case with neither labels nor targets
-        index = torch.arange(len(case.x), device=case.x.device)
-        done = [self._row(victim, case.select(i)) for i in index.split(1)]
-        device = case.x.device
+        context(inputs, inputs.keys)  # refuses rows with neither labels nor targets
+        index = torch.arange(len(inputs.x), device=inputs.x.device)
+        done = [self._row(victim, inputs.select(i)) for i in index.split(1)]
+        device = inputs.x.device
         count = torch.tensor([row.steps for row in done], device=device)
         return Solution(
             x=torch.cat([row.best for row in done]),
             value=torch.tensor([row.value for row in done], device=device),
             success=torch.tensor([row.distance < float("inf") for row in done], device=device),
-            status=torch.full_like(count, Status.STOPPED),
+            gave_up=torch.zeros_like(count, dtype=torch.bool),
             steps=count,
             zero_grads=torch.tensor([row.zero_grads for row in done], device=device),
             forwards=sum(row.evaluations for row in done),
             backwards=sum(row.evaluations for row in done),
         )
 
-    def _row(self, victim: Victim, case: Case) -> _Row:
+    def _row(self, victim: Victim, inputs: AttackInputs) -> _Row:
         from scipy.optimize import minimize  # half a second that every import would wait for
 
-        row = _Row(victim.true_logits, case, case.x)
-        start = case.x.double().flatten().cpu().numpy()
+        row = _Row(victim.true_logits, inputs, inputs.x)
+        start = inputs.x.double().flatten().cpu().numpy()
         row.penalised(start, 1.0)
         if row.broken_now:
             return row
-        bracket = Bracket.around(self.initial_c, case.keys.cpu())
+        search = BinarySearch.around(self.initial_c, inputs.keys.cpu())
         for _ in range(self.search_steps):
             row.broken_now = False
             ended: Any = minimize(
                 row.penalised,
                 start,
-                args=(float(bracket.c),),
+                args=(float(search.c),),
                 method="L-BFGS-B",
                 jac=True,
                 bounds=[(0.0, 1.0)] * len(start),
                 options={"maxiter": self.steps, "maxfun": 2 * self.steps},
             )
             row.steps += int(ended.nit)
-            bracket = bracket.narrowed(torch.tensor([row.broken_now]))
+            search = search.narrowed(torch.tensor([row.broken_now]))
         return row
 
 

@@ -59,7 +59,7 @@ class OfLogits(OfOutputs):
 
 @final
 @dataclass(frozen=True)
-class Away(OfLogits):
+class Untargeted(OfLogits):
     """Untargeted: minimise -loss(logits(x), y); success where `misclassified`.
 
     Context: `y` [n], the true classes.
@@ -79,7 +79,7 @@ class Away(OfLogits):
 
 @final
 @dataclass(frozen=True)
-class Towards(OfLogits):
+class Targeted(OfLogits):
     """Targeted: minimise loss(logits(x), targets); success where `classified_as` them.
 
     Context: `targets` [n], the wanted classes.
@@ -100,7 +100,7 @@ class Towards(OfLogits):
 
 @final
 @dataclass(frozen=True)
-class AwayThrough(OfLogits):
+class UntargetedByTarget(OfLogits):
     """Untargeted by way of a class: minimise loss(logits(x), y, targets); success where not y.
 
     Context: `y` [n], the true classes, and `targets` [n], the classes aimed at. Any wrong
@@ -203,10 +203,10 @@ def aimed(
     y: Labels | None,
     targets: Labels | None,
 ) -> tuple[AbstractObjective, RowTree]:
-    """(`Towards` the targets where there are any, else `Away` from `y`; its context)."""
+    """(`Targeted` the targets where there are any, else `Untargeted` from `y`; its context)."""
     if targets is not None:
         check_aimed(loss)
-        return Towards(logits, loss), {"targets": targets}
+        return Targeted(logits, loss), {"targets": targets}
     if y is None:
         raise bad_value("y", "be given without `targets`", None)
-    return Away(logits, loss), {"y": y}
+    return Untargeted(logits, loss), {"y": y}

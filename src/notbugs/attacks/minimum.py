@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
+from notbugs.attacks.attack import AbstractAttack, AttackInputs, Requirements, Victim
 from notbugs.attacks.losses import ValueOfLogits, aimed, cross_entropy, least_classes
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Labels, Logits, RowTree
@@ -28,8 +28,8 @@ class BySolver(AbstractAttack):
         return self.norm
 
     @property
-    def demands(self) -> Demands:
-        return Demands(gradients=self.solver.rule.needs.derivatives)
+    def requirements(self) -> Requirements:
+        return Requirements(gradients=self.solver.rule.needs.derivatives)
 
     @property
     def passes(self) -> int:
@@ -52,17 +52,17 @@ class MinimumNorm(BySolver):
             raise bad_value("solver", "keep SmallestSuccess(norm)", repr(self.solver.keep))
 
     @property
-    def demands(self) -> Demands:
-        return replace(super().demands, classes=least_classes(self.loss), low_precision=False)
+    def requirements(self) -> Requirements:
+        return replace(super().requirements, classes=least_classes(self.loss), low_precision=False)
 
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The nearest success seen on the way from the image itself."""
-        objective, context = self.objective(victim.logits, case.y, case.targets)
+        objective, context = self.objective(victim.logits, inputs.y, inputs.targets)
         exact = None
         if victim.exact is not None:
-            exact, _ = self.objective(victim.exact, case.y, case.targets)
+            exact, _ = self.objective(victim.exact, inputs.y, inputs.targets)
         return self.solver.minimise(
-            objective, case.x, context, keys=case.keys, exact=exact, observe=case.observe
+            objective, inputs.x, context, keys=inputs.keys, exact=exact, observe=inputs.observe
         )
 
     def objective(

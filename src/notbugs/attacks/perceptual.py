@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import torch
 
-from notbugs.attacks.attack import AbstractAttack, Case, Demands, Victim
+from notbugs.attacks.attack import AbstractAttack, AttackInputs, Requirements, Victim
 from notbugs.attacks.losses import (
     ValueOfLogits,
     aimed,
@@ -33,7 +33,7 @@ from notbugs.engine import (
     Solver,
     WithinDistance,
 )
-from notbugs.engine.solution import joined
+from notbugs.engine.solution import resumed
 from notbugs.engine.start import AbstractStart
 
 LogitsOf: TypeAlias = Callable[[Images], Logits]
@@ -69,8 +69,8 @@ class WithinPerception(AbstractAttack):
         return self.steps
 
     @property
-    def demands(self) -> Demands:
-        return Demands(classes=least_classes(self.loss))
+    def requirements(self) -> Requirements:
+        return Requirements(classes=least_classes(self.loss))
 
     def within(self) -> AbstractSet:
         """The images no farther than the bound by the distance, in the pixel box."""
@@ -81,20 +81,20 @@ class WithinPerception(AbstractAttack):
         with torch.no_grad():
             return self.distance(x_adv, x)
 
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The best point within the bound, from the image itself."""
-        return self._within_bound(victim, case, AtCenter())
+        return self._within_bound(victim, inputs, AtCenter())
 
-    def _within_bound(self, victim: Victim, case: Case, start: AbstractStart) -> Solution:
+    def _within_bound(self, victim: Victim, inputs: AttackInputs, start: AbstractStart) -> Solution:
         def posed(logits: LogitsOf) -> Posed:
-            return aimed(logits, self.loss, case.y, case.targets)
+            return aimed(logits, self.loss, inputs.y, inputs.targets)
 
-        return self._solved(victim, case, start, self.within(), posed)
+        return self._solved(victim, inputs, start, self.within(), posed)
 
     def _solved(
         self,
         victim: Victim,
-        case: Case,
+        inputs: AttackInputs,
         start: AbstractStart,
         within: AbstractSet,
         posed: Callable[[LogitsOf], Posed],
@@ -110,12 +110,12 @@ class WithinPerception(AbstractAttack):
         )
         return solver.minimise(
             objective,
-            case.x,
+            inputs.x,
             context,
-            keys=case.keys,
+            keys=inputs.keys,
             start=start,
             exact=exact,
-            observe=case.observe,
+            observe=inputs.observe,
         )
 
 
@@ -137,37 +137,39 @@ class Lagrangian(WithinPerception):
     def passes(self) -> int:
         return self.steps * (self.rounds + 1)
 
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The best of all rounds; later ones only see the rows not yet broken."""
         weight = torch.full(
-            case.x.shape[:1], self.first_weight, dtype=case.x.dtype, device=case.x.device
+            inputs.x.shape[:1], self.first_weight, dtype=inputs.x.dtype, device=inputs.x.device
         )
-        best = self._round(victim, case, weight, AtCenter())
+        best = self._round(victim, inputs, weight, AtCenter())
         for k in range(1, self.rounds):
             left = (~best.success).nonzero()[:, 0]
             if not len(left):
                 return best
-            again, own = case.select(left).again("round", k), weight[left]
+            again, own = inputs.select(left).again("round", k), weight[left]
             x = best.x[left]
             own = torch.where(self._outside(x, again.x), self.growth * own, own)
             weight = weight.index_copy(0, left, own)
-            best = joined(best, self._round(victim, again, own, FromImages(x)), left)
+            best = resumed(best, self._round(victim, again, own, FromImages(x)), left)
         left = (~best.success).nonzero()[:, 0]
         if len(left):  # what the penalty has not brought within the bound is projected
-            last = case.select(left).again("within")
-            best = joined(best, self._within_bound(victim, last, FromImages(best.x[left])), left)
+            last = inputs.select(left).again("within")
+            best = resumed(best, self._within_bound(victim, last, FromImages(best.x[left])), left)
         return best
 
     def _outside(self, x: Images, center: Images) -> Mask:
         return ~(self.measured(x, center) <= self.bound)
 
-    def _round(self, victim: Victim, case: Case, weight: Rows, start: AbstractStart) -> Solution:
+    def _round(
+        self, victim: Victim, inputs: AttackInputs, weight: Rows, start: AbstractStart
+    ) -> Solution:
         def posed(logits: LogitsOf) -> Posed:
-            objective, context = aimed(logits, self.loss, case.y, case.targets)
+            objective, context = aimed(logits, self.loss, inputs.y, inputs.targets)
             penalty = Perceptual(self.distance, self.bound)
-            return objective + penalty, {**context, "x": case.x, "weight": weight}
+            return objective + penalty, {**context, "x": inputs.x, "weight": weight}
 
-        return self._solved(victim, case, start, Box(), posed)
+        return self._solved(victim, inputs, start, Box(), posed)
 
 
 def perceptual_pgd(

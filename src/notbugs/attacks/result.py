@@ -1,15 +1,13 @@
-"""What an attack gives back, and how two restarts are joined."""
+"""What an attack gives back, and the best of its restarts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Int
 from torch import Tensor
 
-from notbugs.core import rows
 from notbugs.core.types import Counts, Images, Mask, Rows
 from notbugs.engine import Solution
+from notbugs.engine.solution import better
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,6 +26,7 @@ class AttackResult:
     - `queries`: forward passes spent on a row, averaged over the batch
     - `zero_grads` [n]: steps at which the gradient was exactly zero, over all restarts
     - `steps` [n]: steps taken, over all restarts
+    - `gave_up` [n]: left before the budget was spent, without a success (`give_up=True`)
     - `forwards`, `backwards`: passes summed over rows and restarts
     - `non_finite_points`: points on the way at which the logits were NaN or infinite
     """
@@ -42,6 +41,7 @@ class AttackResult:
     queries: float
     zero_grads: Counts
     steps: Counts
+    gave_up: Mask
     forwards: int
     backwards: int
     non_finite_points: int = 0
@@ -97,25 +97,3 @@ def restarted(first: Solution, restarts: int, again: Callable[[int, Tensor], Sol
             break
         best = better(best, again(restart, left), left)
     return best
-
-
-def better(best: Solution, again: Solution, left: Int[Tensor, " m"]) -> Solution:
-    """`best` with the rows `left` replaced where the new restart did better."""
-    old = rows.select((best.x, best.value, best.success, best.status, best.zero_grads), left)
-    new = (again.x, again.value, again.success, again.status, again.zero_grads)
-    # Lower, or a number where there was a NaN.
-    lower = ~((again.value >= old[1]) | again.value.isnan())
-    improved = torch.where(again.success == old[2], lower, again.success)
-    merged = rows.merge(improved, new, old)
-    whole = (best.x, best.value, best.success, best.status, best.zero_grads)
-    x, value, success, status, _ = rows.scatter(whole, left, merged)
-    return Solution(
-        x=x,
-        value=value,
-        success=success,
-        status=status,
-        steps=best.steps.index_add(0, left, again.steps),
-        zero_grads=best.zero_grads.index_add(0, left, again.zero_grads),
-        forwards=best.forwards + again.forwards,
-        backwards=best.backwards + again.backwards,
-    )

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from notbugs.attacks.attack import Demands
+from notbugs.attacks.attack import Requirements
 from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, margin
 from notbugs.attacks.stopping import stopping
 from notbugs.core.errors import bad_value, check_count
-from notbugs.engine import AbstractNorm, AbstractStart, OutOfReach, Solver, Threat
+from notbugs.engine import AbstractNorm, AbstractStart, GiveUp, Solver, Threat
 from notbugs.engine.pyramid import SquareStart
 from notbugs.engine.square import Square
 
@@ -22,8 +22,8 @@ class SquareAttack(Attack):
     """
 
     @property
-    def demands(self) -> Demands:
-        return replace(super().demands, low_precision=False)
+    def requirements(self) -> Requirements:
+        return replace(super().requirements, low_precision=False)
 
     def _start(self) -> AbstractStart:
         norm = self.threat.as_norm(self.name)
@@ -57,7 +57,7 @@ def square(
     - `loss`: (logits, classes) -> [n]; the default is the margin
     - `stop_on_success`: a row stops at its first success; off, it goes on to lower its value
     - `give_up`: a row also stops where its progress shows that it will not get there in
-      time (`OutOfReach`): several times cheaper, at some risk
+      time (`GiveUp`): several times cheaper, at some risk
       (for the margin alone, which reaches 0 where the prediction changes)
 
     **Source**: Andriushchenko et al. 2019 (arXiv 1912.00049), Algorithms 1-3; for L1 Croce
@@ -87,6 +87,6 @@ def square(
         within=threat.within(),
         rule=Square(norm, eps, p_init),
         max_steps=steps,
-        stop=stopping(stop_on_success, OutOfReach() if give_up else None),
+        stop=stopping(stop_on_success, GiveUp() if give_up else None),
     )
     return SquareAttack(f"Square-{steps}", threat, solver, loss, True, restarts)

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from notbugs.engine import AbstractStop, Never, OnSuccess, OutOfReach, Solver
+from notbugs.engine import AbstractStop, GiveUp, Never, OnSuccess, Solver
 from notbugs.engine.either import Either
 
 
-def stopping(on_success: bool, hopeless: OutOfReach | None) -> AbstractStop:
+def stopping(on_success: bool, hopeless: GiveUp | None) -> AbstractStop:
     """A stop at the first success, where progress shows that none will come, or both."""
     if hopeless is None:
         return OnSuccess() if on_success else Never()
@@ -19,7 +19,7 @@ def without_giving_up(solver: Solver) -> Solver:
 
 
 def _without_giving_up(stop: AbstractStop) -> AbstractStop:
-    if isinstance(stop, OutOfReach):
+    if isinstance(stop, GiveUp):
         return Never()
     if not isinstance(stop, Either):
         return stop

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
-from notbugs.attacks.attack import Case, Victim
+from notbugs.attacks.attack import AttackInputs, Victim
 from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
@@ -52,8 +52,8 @@ class TransformedAttack(Attack):
         inner, context = super().objective(logits, y, targets)
         return Transformed(inner, self.transform, self.draws, judged_plain=True), context
 
-    def _once(self, victim: Victim, case: Case) -> Solution:
-        found = super()._once(victim, case)
+    def _once(self, victim: Victim, inputs: AttackInputs) -> Solution:
+        found = super()._once(victim, inputs)
         more = (self.draws - 1) * found.backwards  # each gradient is of so many passes more
         return replace(found, forwards=found.forwards + more, backwards=found.backwards + more)
 

@@ -23,7 +23,7 @@ from notbugs.data import ImageData, export_folder, save
 from notbugs.data.files import SUFFIX
 from notbugs.engine import Threat
 from notbugs.judge import Distances
-from notbugs.judge.ledger import described
+from notbugs.judge.fingerprint import described
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,9 @@ class Evaluate:
     """For a random model: passes that attacks average, and whose majority decides."""
     thorough: bool = False
     """With standard: spend the whole budget on every image, also where progress is too slow."""
-    fast: bool = True
-    """Let attacks work on a faster copy; each success is confirmed by the model itself."""
+    fast: str = "auto"
+    """The copy of the model that attacks work on: where it pays (auto), always in that precision,
+    or none. Each success is confirmed by the model itself."""
     batch_size: int | None = None
     """Images at once; 128 on a CPU and 1,024 on a GPU without it."""
     count: int | None = None
@@ -98,9 +99,10 @@ class Evaluate:
         data = images_for("test", facts, self.data, self.data_dir, None, self.count)
         model = moved(model, self.device)
         attacks, seed = self._attacks(threat), self.seed
-        worst = estimate(model, data, attacks, fast=self.fast) / processes.count()
+        fast = None if self.fast == "none" else self.fast
+        worst = estimate(model, data, attacks, fast=fast) / processes.count()
         console.print(f"At most about {duration(worst)}, if no image is broken.")
-        state = _state_file(identity(model, data, threat, attacks, seed, self.samples, self.fast))
+        state = _state_file(identity(model, data, threat, attacks, seed, self.samples, fast))
         if state.exists():
             console.print("Resuming from where this evaluation was stopped.")
         with bar(console, f"{self.method} on {len(data)} images") as progress:
@@ -111,7 +113,7 @@ class Evaluate:
                 attacks=attacks,
                 seed=seed,
                 batch_size=self.batch_size,
-                fast=self.fast,
+                fast=fast,
                 progress=progress,
                 save_to=state,
                 diagnosis=self.method == "standard",
@@ -138,7 +140,7 @@ class Evaluate:
         if self.method != "pgd":
             raise unknown_name("method", self.method, ("standard", "pgd"))
         check_count(self.samples, "--samples")
-        return [evaluation_pgd(threat, **options).averaging(self.samples)]
+        return [evaluation_pgd(threat, **options).with_samples(self.samples)]
 
     def _print(self, console: Console, data: ImageData, verdict: Verdict) -> None:
         console.print(_table(data, verdict))

@@ -3,6 +3,7 @@
 from notbugs.engine.apgd import APGD
 from notbugs.engine.distance import Distance, Paced, Perceptual, WithinDistance
 from notbugs.engine.fourier import ColorRoot, Fourier, color_root
+from notbugs.engine.give_up import GiveUp
 from notbugs.engine.keep import (
     AbstractKeep,
     Kept,
@@ -14,11 +15,10 @@ from notbugs.engine.keep import (
 from notbugs.engine.lbfgs import LBFGS
 from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf
 from notbugs.engine.objective import AbstractObjective, Derivative, Draw, Evaluation, OfOutputs
-from notbugs.engine.out_of_reach import OutOfReach
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.rules import AbstractStepRule, Adam, Momentum, Steepest, StepInfo
 from notbugs.engine.sets import AbstractSet, Ball, BallInBox, Box, Everywhere
-from notbugs.engine.solution import Solution, Status
+from notbugs.engine.solution import Solution
 from notbugs.engine.solve import Solver
 from notbugs.engine.sparse import L0, L1
 from notbugs.engine.start import AbstractStart, AtCenter, FromImages, UniformIn
@@ -68,7 +68,7 @@ __all__ = [
     "Observer",
     "OfOutputs",
     "OnSuccess",
-    "OutOfReach",
+    "GiveUp",
     "Pad",
     "Paced",
     "Perceptual",
@@ -80,7 +80,6 @@ __all__ = [
     "SmallestSuccess",
     "Solution",
     "Solver",
-    "Status",
     "Steepest",
     "StepInfo",
     "SuccessThenLowest",

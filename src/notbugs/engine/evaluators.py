@@ -20,14 +20,14 @@ from notbugs.engine.state import State
 class Point(NamedTuple):
     """What an evaluation of the rows at work gives, one entry a row.
 
-    `value` is what the rule follows and `judged` the value by which points are kept: another
+    `value` is what the rule follows and `score` the value by which points are kept: another
     draw where the objective is random, else the same tensor. `grad`, `jacobian`, `outputs` and
     `gap` are None where they were not asked for or do not exist.
     """
 
     x: Images
     value: Rows
-    judged: Rows
+    score: Rows
     success: Mask
     outputs: Float[Tensor, "n ..."] | None = None
     gap: Rows | None = None
@@ -190,7 +190,7 @@ class Confirmed(AbstractEvaluator):
         if state.done is not None:
             wanted = wanted & ~state.done
         if state.kept is not None:
-            new = Kept(point.x, point.judged, point.success)
+            new = Kept(point.x, point.score, point.success)
             wanted = wanted & self.keep.better(new, state.kept, state.center)
         claimed = wanted.nonzero()[:, 0]
         if not len(claimed):
@@ -234,11 +234,11 @@ def in_float32(value: Rows) -> Rows:
     return value.float() if value.itemsize < 4 else value
 
 
-def _as_point(x: Images, found: Evaluation, judged: Evaluation) -> Point:
-    success = judged.success
+def _as_point(x: Images, found: Evaluation, confirmed: Evaluation) -> Point:
+    success = confirmed.success
     if success is None:
-        success = torch.zeros_like(judged.value, dtype=torch.bool)
-    return Point(x, found.value, judged.value, success, found.outputs, found.gap)
+        success = torch.zeros_like(confirmed.value, dtype=torch.bool)
+    return Point(x, found.value, confirmed.value, success, found.outputs, found.gap)
 
 
 def _detached(found: Evaluation) -> Evaluation:

@@ -33,9 +33,7 @@ class Record:
 
     def see(self, state: State, point: Point) -> State:
         """Lets the keep choose between the point and the one held."""
-        kept = self.keep.update(
-            Kept(point.x, point.judged, point.success), state.kept, state.center
-        )
+        kept = self.keep.update(Kept(point.x, point.score, point.success), state.kept, state.center)
         if state.kept is not None and state.done is not None:
             kept = rows.merge(state.done, state.kept, kept)
         return state._replace(kept=kept)

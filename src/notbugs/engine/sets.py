@@ -18,7 +18,7 @@ from notbugs.engine.norms import AbstractSize
 class AbstractSet(ABC):
     """A set of allowed inputs for each row, given the row's centre."""
 
-    holds_back: ClassVar[bool] = True
+    is_bounded: ClassVar[bool] = True
     """False where every input is allowed."""
 
     @abstractmethod
@@ -123,7 +123,7 @@ class BallInBox(AbstractSet):
 class Everywhere(AbstractSet):
     """No constraint at all."""
 
-    holds_back: ClassVar[bool] = False
+    is_bounded: ClassVar[bool] = False
 
     def project(self, x: Images, center: Images) -> Images:
         return x

@@ -1,10 +1,9 @@
 """What a solve returns: data, not exceptions."""
 
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from notbugs.core import rows
@@ -12,20 +11,12 @@ from notbugs.core.types import Counts, Images, Mask, Rows
 from notbugs.engine.norms import AbstractSize
 
 
-class Status(IntEnum):
-    """How a row ended."""
-
-    MAX_STEPS = 0
-    STOPPED = 1
-    NOT_FINITE = 2
-
-
 @dataclass(frozen=True)
 class Solution:
     """The kept point of every row and how it was reached.
 
     - `x` [n, ...]: the images; `value` [n]: the objective at them; `success` [n]
-    - `status` [n]: a `Status` for each row
+    - `gave_up` [n]: a stop ended it before its budget was spent, without a success
     - `steps` [n]: gradient steps taken; `zero_grads` [n]: steps whose gradient was all zero
     - `forwards`, `backwards`: passes summed over rows, the final evaluation included
     """
@@ -33,7 +24,7 @@ class Solution:
     x: Images
     value: Rows
     success: Mask
-    status: Counts
+    gave_up: Mask
     steps: Counts
     zero_grads: Counts
     forwards: int
@@ -44,46 +35,56 @@ class Solution:
         return replace(self, **{name: getattr(self, name)[index] for name in PER_ROW})
 
 
-PER_ROW = ("x", "value", "success", "status", "steps", "zero_grads")
+PER_ROW = ("x", "value", "success", "gave_up", "steps", "zero_grads")
 """The fields of a solution that have an entry a row."""
 
 
-def joined(whole: Solution, part: Solution, index: Int[Tensor, " m"]) -> Solution:
-    """`whole` with its rows `index` replaced by those of `part`; steps and passes add up."""
-    names = ("x", "value", "success", "status")
-    new = {n: getattr(whole, n).index_copy(0, index, getattr(part, n)) for n in names}
+def merged(
+    first: Solution, later: Solution, index: Int[Tensor, " m"], take: Bool[Tensor, " m"]
+) -> Solution:
+    """`first`, with its rows `index` taken from `later` where `take`; steps and passes add up.
+
+    A row counts as given up where it was in either.
+    """
+    columns = {n: (getattr(first, n)[index], getattr(later, n)) for n in ("x", "value", "success")}
+    columns = {n: rows.where(take, new, old) for n, (old, new) in columns.items()}
+    columns["gave_up"] = first.gave_up[index] | later.gave_up
     return Solution(
-        **new,
-        steps=whole.steps.index_add(0, index, part.steps),
-        zero_grads=whole.zero_grads.index_add(0, index, part.zero_grads),
-        forwards=whole.forwards + part.forwards,
-        backwards=whole.backwards + part.backwards,
+        **{n: getattr(first, n).index_copy(0, index, column) for n, column in columns.items()},
+        steps=first.steps.index_add(0, index, later.steps),
+        zero_grads=first.zero_grads.index_add(0, index, later.zero_grads),
+        forwards=first.forwards + later.forwards,
+        backwards=first.backwards + later.backwards,
     )
 
 
-def after(first: Solution, found: Solution) -> Solution:
-    """`found`, which went on from the points of `first`: steps and passes add up."""
-    return replace(
-        found,
-        steps=first.steps + found.steps,
-        zero_grads=first.zero_grads + found.zero_grads,
-        forwards=first.forwards + found.forwards,
-        backwards=first.backwards + found.backwards,
-    )
+def resumed(refuted: Solution, later: Solution, index: Int[Tensor, " m"]) -> Solution:
+    """`refuted`, whose rows `index` were worked on further: these end as `later` left them."""
+    whole = merged(refuted, later, index, torch.ones_like(later.success))
+    return replace(whole, gave_up=refuted.gave_up.index_copy(0, index, later.gave_up))
 
 
-def nearer(best: Solution, again: Solution, center: Images, size: AbstractSize) -> Solution:
+def after(first: Solution, last: Solution) -> Solution:
+    """`last`, which began at the points of `first`: steps and passes add up."""
+    everything = torch.arange(len(first.x), device=first.x.device)
+    return merged(first, last, everything, torch.ones_like(last.success))
+
+
+def better(first: Solution, later: Solution, index: Int[Tensor, " m"]) -> Solution:
+    """`first` with its rows `index` taken from `later` where those did better.
+
+    A success is better than none, and of two alike the lower value, or a number than a NaN.
+    """
+    old = first.select(index)
+    lower = ~((later.value >= old.value) | later.value.isnan())
+    take = torch.where(later.success == old.success, lower, later.success)
+    return merged(first, later, index, take)
+
+
+def nearest(first: Solution, later: Solution, center: Images, size: AbstractSize) -> Solution:
     """Of two solutions, row by row: a success before none, then the smaller distance."""
-    old, new = size.size(best.x - center), size.size(again.x - center)
-    lower = ~((again.value >= best.value) | again.value.isnan())
-    both = best.success & again.success
-    better = torch.where(both, new < old, again.success | (lower & ~best.success))
-    names = ("x", "value", "success", "status")
-    merged = {n: rows.where(better, getattr(again, n), getattr(best, n)) for n in names}
-    return Solution(
-        **merged,
-        steps=best.steps + again.steps,
-        zero_grads=best.zero_grads + again.zero_grads,
-        forwards=best.forwards + again.forwards,
-        backwards=best.backwards + again.backwards,
-    )
+    nearer = size.size(later.x - center) < size.size(first.x - center)
+    lower = ~((later.value >= first.value) | later.value.isnan())
+    both = first.success & later.success
+    take = torch.where(both, nearer, later.success | (lower & ~first.success))
+    return merged(first, later, torch.arange(len(center), device=center.device), take)

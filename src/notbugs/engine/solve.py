@@ -24,7 +24,7 @@ from notbugs.engine.parameterize import AbstractParameterization, Pixels
 from notbugs.engine.record import BlockRecord, Record, is_small
 from notbugs.engine.rules import AbstractStepRule, StepInfo
 from notbugs.engine.sets import AbstractSet
-from notbugs.engine.solution import Solution, Status, after, joined
+from notbugs.engine.solution import Solution, after, resumed
 from notbugs.engine.start import AbstractStart, AtCenter, FromImages
 from notbugs.engine.state import State
 from notbugs.engine.stop import AbstractStop, Never, OnSuccess
@@ -55,7 +55,7 @@ class Solver:
 
     def __post_init__(self) -> None:
         check_count(self.max_steps, "max_steps")
-        if self.within.holds_back and not self.parameterization.in_pixels:
+        if self.within.is_bounded and not self.parameterization.in_pixels:
             raise bad_value(
                 "within",
                 "be Everywhere() unless the parameterisation is Pixels()",
@@ -129,7 +129,7 @@ class Solver:
             start=FromImages(found.x[refuted]),
             observe=on_rows(observe, refuted),
         )
-        return joined(found, again, refuted)
+        return resumed(found, again, refuted)
 
     def _to_resume(self) -> "Solver":
         """The solver of rows whose success the exact objective denies, from where they are.
@@ -257,7 +257,7 @@ class _Run:
 
     def _tell(self, info: StepInfo, point: Point) -> None:
         if self.observe is not None:
-            self.observe(replace(info, value=point.judged))
+            self.observe(replace(info, value=point.score))
 
     def _info(self, state: State, point: Point, step: int) -> StepInfo:
         return StepInfo(
@@ -288,13 +288,12 @@ def _solution(parts: list[State], forwards: int, backwards: int) -> Solution:
     columns = zip(*(part.kept for part in parts if part.kept is not None), strict=True)
     kept = Kept(*(joint(*column) for column in columns))
     steps = joint(*(part.steps for part in parts))
-    done = joint(*(torch.zeros_like(p.place) if p.done is None else p.done for p in parts))
-    status = torch.where(done > 0, Status.STOPPED, Status.MAX_STEPS)
+    done = joint(*(torch.zeros_like(p.place) > 0 if p.done is None else p.done for p in parts))
     return Solution(
         x=kept.x,
         value=kept.value,
         success=kept.success,
-        status=torch.where(kept.value.isfinite(), status, Status.NOT_FINITE),
+        gave_up=done & ~kept.success,
         steps=steps,
         zero_grads=joint(*(part.zero_grads for part in parts)),
         forwards=forwards,

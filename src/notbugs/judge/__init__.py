@@ -5,7 +5,7 @@ from notbugs.judge.curves import AccuracyCurve, robust_curve
 from notbugs.judge.descent import LossCurve, LossRun, loss_curve
 from notbugs.judge.estimate import estimate
 from notbugs.judge.evaluate import evaluate
-from notbugs.judge.ledger import identity
+from notbugs.judge.fingerprint import identity
 from notbugs.judge.masking import diagnose
 from notbugs.judge.nearest import Distances, distances
 from notbugs.judge.standard import evaluation_pgd, standard_attacks

@@ -135,7 +135,7 @@ def attacked(
     at = keys[index].to(device)
     found = attack(model, x, y, keys=at, fast=fast, observe=observe)
     flat = int((found.without_gradient & found.robust).sum())
-    if attack.demands.gradients and flat > max(FEW * len(index), 1):
+    if attack.requirements.gradients and flat > max(FEW * len(index), 1):
         warnings.warn(
             f"{attack.name} met no gradient in {flat} of {len(index)} images: that they stand "
             "says nothing of the model's robustness. `diagnose` says more.",

@@ -102,7 +102,7 @@ def loss_curve(
 
     The attack works on the model itself, without a faster copy: the values are the
     model's own. Those of a random objective are of the draw by which points are judged.
-    Rows that the attack gives up on keep their last value; pass `attack.thorough()` to
+    Rows that the attack gives up on keep their last value; pass `attack.without_giving_up()` to
     follow every row to the end of its budget.
 
     - `seed`: row i has its own random stream, whatever the batch size
@@ -111,7 +111,7 @@ def loss_curve(
     **Raises** ValueError for a method that runs a loop of its own (`lbfgs`,
     `hop_skip_jump`), and data that does not fit the model.
     """
-    if not attack.demands.observable:
+    if not attack.requirements.observable:
         raise bad_value(
             "attack",
             "step through the engine's solver",

@@ -32,11 +32,11 @@ def estimate(
     with frozen(model):
         for attack in usable(model, data, attacks)[0]:
             big = data.pixels(slice(0, 128)).to(model.device)
-            low = attack.demands.low_precision
+            low = attack.requirements.low_precision
             logits = copy_to_attack(model, big, attack.passes, fast=fast, low=low) or model.logits
             # One that gives up spends at most half on it, and then perhaps all in its check.
-            most = 1.5 if attack.thorough() != attack else 1.0
-            total += most * attack.passes * _seconds(logits, x, attack.demands.gradients)
+            most = 1.5 if attack.without_giving_up() != attack else 1.0
+            total += most * attack.passes * _seconds(logits, x, attack.requirements.gradients)
     return total * len(data) / len(x)
 
 

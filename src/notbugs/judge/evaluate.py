@@ -16,7 +16,8 @@ from notbugs.core.types import Mask
 from notbugs.data import ImageData
 from notbugs.engine import Threat
 from notbugs.judge.accuracy import correct
-from notbugs.judge.ledger import Found, Ledger, copies, identity
+from notbugs.judge.fingerprint import copies, identity
+from notbugs.judge.ledger import BatchResult, Ledger
 from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.missed import share_checked
 from notbugs.judge.signs import Check, drifted, searched
@@ -95,9 +96,9 @@ def evaluate(
     check_count(size, "batch_size")
     check_count(samples, "samples")
     chosen = standard_attacks(threat, samples=samples) if attacks is None else list(attacks)
-    chosen = [attack.averaging(samples) for attack in chosen]
+    chosen = [attack.with_samples(samples) for attack in chosen]
     if thorough or share_checked(len(data)) > CHECK_MOST:
-        chosen = [attack.thorough() for attack in chosen]
+        chosen = [attack.without_giving_up() for attack in chosen]
     _check_attacks(chosen, threat)
     chosen, left_out = usable(model, data, chosen)
     wanted = attacks is None if diagnosis is None else diagnosis
@@ -137,7 +138,7 @@ def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:
             "Leave it out for the standard evaluation; for clean accuracy use `accuracy`.",
         )
     for attack in attacks:
-        if attack.threat is None and not attack.seeks_nearest:
+        if attack.threat is None and not attack.is_minimum_norm:
             raise bad_value(
                 "attacks",
                 f"all have the threat {threat}",
@@ -200,7 +201,7 @@ class _Run:
             verdict,
             samples=self.samples,
             repeats=drifted(changed, len(self.data)) if changed else again,
-            searched=searched(verdict, [attack.demands.gradients for attack in self.attacks]),
+            search_check=searched(verdict, [attack.requirements.gradients for attack in self.attacks]),
         )
 
     def _right(self) -> Mask:
@@ -217,22 +218,22 @@ class _Run:
         keys = random.row_keys(len(self.data), self.seed, "evaluate")
         share = _shares(self.attacks)
         for i, attack in enumerate(self.attacks):
-            for done in self._stage(i, attack, "", self.ledger.to_attack(i), keys):
+            for done in self._stage(i, attack, "", self.ledger.rows_to_attack(i), keys):
                 self.progress(sum(share[:i]) + share[i] * done)
             if _gives_up(attack):
-                self._check_up(i, attack.thorough(), keys)
+                self._check_up(i, attack.without_giving_up(), keys)
         # A row missed by one attack is as good as one missed by another: the bound counts on it.
         if any(self.ledger.count_broken_in_check(i) for i in range(len(self.attacks))):
             for i, attack in enumerate(self.attacks):
                 if _gives_up(attack):
-                    self._finish(i, attack.thorough(), keys)
+                    self._finish(i, attack.without_giving_up(), keys)
         self.progress(1.0)
 
     def _check_up(self, i: int, thorough: AbstractAttack, keys: Tensor) -> None:
         """Gives a random sample of the rows given up the whole budget; if one is broken, all."""
         share, keys_of_check = share_checked(len(self.data)), random.fold(keys, "check", i)
         chosen = self.ledger.check(i, lambda rows: _some(rows, keys_of_check, share))
-        left = sorted(set(chosen) & set(self.ledger.left_by(i)))
+        left = sorted(set(chosen) & set(self.ledger.given_up_rows(i)))
         for _ in self._stage(i, thorough, "checked", left, keys):
             pass
         if self.ledger.count_broken_in_check(i):
@@ -240,7 +241,7 @@ class _Run:
 
     def _finish(self, i: int, thorough: AbstractAttack, keys: Tensor) -> None:
         """Gives all rows that an attack gave up, and that are not broken, the whole budget."""
-        for _ in self._stage(i, thorough, "checked", self.ledger.left_by(i), keys):
+        for _ in self._stage(i, thorough, "checked", self.ledger.given_up_rows(i), keys):
             pass
 
     def _stage(
@@ -253,7 +254,7 @@ class _Run:
     ) -> Iterator[float]:
         """Runs an attack on rows, batch by batch; yields the share that is done."""
         size = self.batch_size
-        if not attack.demands.gradients:
+        if not attack.requirements.gradients:
             size *= WITHOUT_GRADIENTS
         elif _gives_up(attack) and self.model.device.type == "cpu":
             size *= GIVING_UP
@@ -267,32 +268,30 @@ class _Run:
                 index = batches[own]
                 found = self._batch(i, attack, index, keys[index])
             for told in _at_once(processes.all_gather(found)):
-                self.ledger.note(i, told, stage=stage)
+                self.ledger.add(i, told, stage=stage)
             yield min((first + several) / len(batches), 1.0)
 
-    def _batch(self, i: int, attack: AbstractAttack, index: Tensor, keys: Tensor) -> Found:
+    def _batch(self, i: int, attack: AbstractAttack, index: Tensor, keys: Tensor) -> BatchResult:
         began, device = time.perf_counter(), self.model.device
         x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
         keys = random.fold(keys, "attack", i).to(device)
         votes = max(self.samples, attack.votes)
         found = attack(self.model, x, y, keys=keys, fast=self.fast, votes=votes)
-        # Only what gives up leaves rows early: others may be done before their budget is.
-        most = attack.most_steps(self.model.classes) if _gives_up(attack) else 0
-        short = found.steps < most
-        return Found(
+        gave_up = found.gave_up & _gives_up(attack)  # others stop where nothing is left to gain
+        return BatchResult(
             index.tolist(),
             success=found.success.tolist(),
             within_rounding=found.within_rounding.tolist(),
             non_finite=found.non_finite.tolist(),
-            gave_up=(~found.success & short).tolist(),
+            gave_up=gave_up.tolist(),
             seconds=time.perf_counter() - began,
             forwards=found.forwards,
-            flat=int(found.without_gradient.sum()),
+            without_gradient=int(found.without_gradient.sum()),
             non_finite_points=found.non_finite_points,
         )
 
 
-def _at_once(told: Sequence[Found | None]) -> list[Found]:
+def _at_once(told: Sequence[BatchResult | None]) -> list[BatchResult]:
     """What the processes found in the time of the slowest of them."""
     found = [part for part in told if part is not None]
     seconds = max(part.seconds for part in found) / len(found)
@@ -301,7 +300,7 @@ def _at_once(told: Sequence[Found | None]) -> list[Found]:
 
 def _gives_up(attack: AbstractAttack) -> bool:
     """Whether it leaves rows before its budget is spent."""
-    return attack.thorough() != attack
+    return attack.without_giving_up() != attack
 
 
 def _some(rows: list[int], keys: Tensor, share: float) -> list[int]:

@@ -8,7 +8,7 @@ from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData
 from notbugs.engine import Threat
 from notbugs.judge.accuracy import predictions
-from notbugs.judge.probes import Probes, joined, probe, repeated
+from notbugs.judge.measurements import Measurements, joined, measure, repeated
 from notbugs.judge.signs import Check, repeatable, verdicts
 from notbugs.models import Classifier, check_fits, frozen, prepared
 
@@ -68,12 +68,12 @@ def diagnose(
         check_fits(surrogate, data)
     chosen = _chosen(model, data, seed, count)
     keys = random.row_keys(len(data), seed, "diagnose")
-    parts: list[Probes] = []
+    parts: list[Measurements] = []
     with frozen(model), frozen(model if surrogate is None else surrogate):
         for index in chosen.split(batch_size):
             x, y = data.pixels(index).to(model.device), data.labels[index].to(model.device)
             on = keys[index].to(model.device)
-            parts.append(probe(model, x, y, threat, on, surrogate))
+            parts.append(measure(model, x, y, threat, on, surrogate))
     return verdicts(joined(parts), samples)
 
 

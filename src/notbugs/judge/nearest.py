@@ -148,7 +148,7 @@ def _placed(found: AttackResult) -> Rows:
 
 
 def _check_nearest(attack: AbstractAttack) -> None:
-    if not attack.seeks_nearest:
+    if not attack.is_minimum_norm:
         raise bad_value(
             "attack",
             "be a minimum-norm method",

@@ -6,7 +6,7 @@ from typing import TypedDict
 from notbugs.attacks.neighbours import MOVED, share_moved
 from notbugs.core.types import Mask, Rows
 from notbugs.judge.chance import at_least, noticed
-from notbugs.judge.probes import MANY, PASSES, QUERIES, Probes
+from notbugs.judge.measurements import MANY, PASSES, QUERIES, Measurements
 from notbugs.judge.verdict import Verdict
 
 FEW = 0.05
@@ -20,68 +20,70 @@ POWER = 0.95
 
 
 class Check(TypedDict):
-    """One sign of masking: what was looked at, what was found, "suspicious" or "clear"."""
+    """One sign of masking: what was looked at, what was measured, "suspicious" or "clear"."""
 
     check: str
     evidence: str
     verdict: str
 
 
-def verdicts(found: Probes, samples: int = 1) -> list[Check]:
+def verdicts(measured: Measurements, samples: int = 1) -> list[Check]:
     """The entries of `diagnose`, from measurements; `samples` as in `repeatable`."""
     return [
-        zero_gradients(found),
-        loss_rises(found),
-        one_step(found),
-        black_box(found),
-        unbounded(found),
-        repeatable(found.lead, found.shift, found.flipped, samples),
-        alone(found),
-        saturated(found),
-        searches_itself(found),
+        zero_gradients(measured),
+        loss_rises(measured),
+        one_step(measured),
+        black_box(measured),
+        unbounded(measured),
+        repeatable(measured.lead, measured.shift, measured.flipped, samples),
+        alone(measured),
+        saturated(measured),
+        searches_itself(measured),
     ]
 
 
-def zero_gradients(found: Probes) -> Check:
+def zero_gradients(measured: Measurements) -> Check:
     """Suspicious where more than 5 % of images have a gradient of the margin of exactly zero.
 
     A smooth or piecewise linear net has one almost nowhere; rounding, thresholds and a
     detached part have it everywhere. The margin and not the cross-entropy, which also
     vanishes on nets that are merely confident (`saturated`).
     """
-    evidence = f"in {_share(found.flat):.1%} of images"
-    return _entry("zero gradients", evidence, counts(found.flat))
+    evidence = f"in {_share(measured.zero_gradient):.1%} of images"
+    return _entry("zero gradients", evidence, counts(measured.zero_gradient))
 
 
-def loss_rises(found: Probes) -> Check:
+def loss_rises(measured: Measurements) -> Check:
     """Suspicious where many small steps raise the margin in less than 95 % of images.
 
     Each step goes up a slope that is there, so a useful gradient raises nearly all of
     them; that of a net which merely resists is small but still leads up.
     """
-    rose = found.rise > 0
+    rose = measured.margin_gain > 0
     evidence = f"{MANY} steps raise it in {_share(rose):.1%} of images"
     return _entry("loss rises with steps", evidence, counts(~rose))
 
 
-def one_step(found: Probes) -> Check:
+def one_step(measured: Measurements) -> Check:
     """Suspicious where one full step breaks more images than many steps, beyond chance.
 
     Many steps can do all that one does. Where they do less, the slope at the image does
     not tell of the surroundings, and attacks that follow it get stuck.
     """
-    evidence = f"1 step breaks {_share(found.one_step):.1%}, {MANY} {_share(found.many_steps):.1%}"
-    return _entry("one step against many", evidence, beats(found.one_step, found.many_steps))
+    evidence = (
+        f"1 step breaks {_share(measured.one_step):.1%}, {MANY} {_share(measured.many_steps):.1%}"
+    )
+    return _entry("one step against many", evidence, beats(measured.one_step, measured.many_steps))
 
 
-def black_box(found: Probes) -> Check:
+def black_box(measured: Measurements) -> Check:
     """Suspicious where an attack without gradients breaks what those with them have left.
 
     That is, more than 1 % of it, beyond chance (`after_gradients`). The gradient only adds to
     what such an attack knows; where it does not help, it misleads.
     """
-    left = ~found.by_gradients
-    evidence, odd = after_gradients(int(found.blind.sum()), int(left.sum()))
+    left = ~measured.by_gradients
+    evidence, odd = after_gradients(int(measured.black_box.sum()), int(left.sum()))
     return _entry("black box against white box", f"{evidence}, by {QUERIES} queries", odd)
 
 
@@ -116,13 +118,13 @@ def searched(verdict: Verdict, follows_gradients: Sequence[bool]) -> Check | Non
     return _entry("search after gradients", *after_gradients(broken, left))
 
 
-def unbounded(found: Probes) -> Check:
+def unbounded(measured: Measurements) -> Check:
     """Suspicious where more than 5 % of images stand although every image is allowed.
 
     With all of [0, 1] to go to, an image of another class is always within reach: whatever
     stands is a failure of the attack. A few may, for want of steps.
     """
-    left = ~found.unbounded
+    left = ~measured.unbounded
     evidence = f"{_share(left):.1%} of images stand"
     return _entry("accuracy at a very large eps", evidence, counts(left))
 
@@ -134,7 +136,7 @@ def repeatable(lead: Rows, shift: Rows, flipped: Mask, samples: int = 1) -> Chec
     resizing make larger ones. One pass of such a model says little, and an attack may follow
     its noise: evaluate it with `samples`.
 
-    - `lead`, `shift`, `flipped` [n]: as in `Probes`; `samples`: passes the evaluation took
+    - `lead`, `shift`, `flipped` [n]: as in `Measurements`; `samples`: passes the evaluation took
     """
     evidence, random = _changed(shift, lead)
     if random:
@@ -158,7 +160,7 @@ def drifted(changed: int, images: int) -> Check:
     return _entry("two passes agree", evidence, True)
 
 
-def alone(found: Probes) -> Check:
+def alone(measured: Measurements) -> Check:
     """Suspicious where a lead changes by more than 0.1 % with other images in the batch.
 
     Statistics that are taken over the batch do so: one image's result is then that of its
@@ -166,7 +168,7 @@ def alone(found: Probes) -> Check:
     refuse such a model. All draws of a random model are the same in both batches; where they
     come from elsewhere than torch's generators, it shows here too.
     """
-    return _entry("rows alone and in batches", *_changed(found.mixed, found.lead))
+    return _entry("rows alone and in batches", *_changed(measured.mixed, measured.lead))
 
 
 def _changed(change: Rows, lead: Rows) -> tuple[str, bool]:
@@ -177,7 +179,7 @@ def _changed(change: Rows, lead: Rows) -> tuple[str, bool]:
     return f"leads change by up to {share:.2g} of a typical one", True
 
 
-def saturated(found: Probes) -> Check:
+def saturated(measured: Measurements) -> Check:
     """Suspicious where the gradient of the cross-entropy vanishes and the margin's does not.
 
     That is, in more than 5 % of images: it is exactly zero in float32 (a lead of about 100
@@ -186,17 +188,20 @@ def saturated(found: Probes) -> Check:
     cross-entropy also break fewer images than steps on the margin, beyond chance. Attack
     the logits instead: `loss=margin` or `loss=dlr`.
     """
-    lost, faint = found.flat_entropy & ~found.flat, found.faint_entropy & ~found.flat
+    lost, faint = (
+        measured.zero_entropy_gradient & ~measured.zero_gradient,
+        measured.tiny_entropy_gradient & ~measured.zero_gradient,
+    )
     evidence = (
         f"cross-entropy without gradient in {_share(lost):.1%} of images, faint in "
-        f"{_share(faint):.1%}; it breaks {_share(found.entropy_steps):.1%}, "
-        f"the margin {_share(found.many_steps):.1%}"
+        f"{_share(faint):.1%}; it breaks {_share(measured.entropy_steps):.1%}, "
+        f"the margin {_share(measured.many_steps):.1%}"
     )
-    worse = counts(faint) and beats(found.many_steps, found.entropy_steps)
+    worse = counts(faint) and beats(measured.many_steps, measured.entropy_steps)
     return _entry("saturated logits", evidence, counts(lost) or worse)
 
 
-def searches_itself(found: Probes) -> Check:
+def searches_itself(measured: Measurements) -> Check:
     """Suspicious where a pass of the model computes gradients that are not handed on.
 
     Such a model moves its input or its weights before it answers. A gradient through it leaves
@@ -205,7 +210,7 @@ def searches_itself(found: Probes) -> Check:
     **Source**: Croce et al. 2022 (arXiv 2202.13711), who evaluated nine such defences; AutoAttack
     warns of the same.
     """
-    odd = bool(found.searching.any())
+    odd = bool(measured.own_gradients.any())
     evidence = (
         "it does: attacks see only the last step of its search, so adapt one to the search"
         if odd

@@ -21,7 +21,7 @@ def standard_attacks(
     and both search larger balls first (`apgd_l1`).
 
     All but the first give up on a row whose progress shows that it will not be broken within
-    the budget (`OutOfReach`), which takes most of their cost away where there are many images;
+    the budget (`GiveUp`), which takes most of their cost away where there are many images;
     `evaluate` checks enough of those rows to say that hardly one would have been broken.
 
     - `thorough`: every row that stands gets its whole budget
@@ -44,9 +44,9 @@ def standard_attacks(
     ]
     search: AbstractAttack = square(norm, eps, steps=5000, give_up=True)
     if samples > 1:
-        return [attack.averaging(samples) for attack in (*chosen, search)]
+        return [attack.with_samples(samples) for attack in (*chosen, search)]
     chosen += [fab(norm, eps, steps=100, give_up=True), search]
-    return [attack.thorough() for attack in chosen] if thorough else chosen
+    return [attack.without_giving_up() for attack in chosen] if thorough else chosen
 
 
 def evaluation_pgd(

@@ -27,7 +27,7 @@ def usable(
         check_rows(model, x, clean_logits(model, x))
         if why_no_gradient(model.logits, x[:1]) is None:
             return list(attacks), ()
-        able = [attack for attack in attacks if not attack.demands.gradients]
+        able = [attack for attack in attacks if not attack.requirements.gradients]
         if not able:
             check_gradients(model, x[:1], attacks[0].name)
-    return able, tuple(attack.name for attack in attacks if attack.demands.gradients)
+    return able, tuple(attack.name for attack in attacks if attack.requirements.gradients)

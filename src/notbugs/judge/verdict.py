@@ -49,7 +49,7 @@ class Verdict:
     - `diagnosis`: what `diagnose` found, where it was asked
     - `samples`: passes whose majority decided each entry; above 1 for a random model
     - `repeats`: whether two passes agree, as in the diagnosis
-    - `searched`: what attacks without gradients broke after those with them
+    - `search_check`: what attacks without gradients broke after those with them
     - `left_out`: attacks that could not be run, for the model has no gradients
     """
 
@@ -67,7 +67,7 @@ class Verdict:
     diagnosis: tuple[Mapping[str, str], ...] = ()
     samples: int = 1
     repeats: Mapping[str, str] | None = None
-    searched: Mapping[str, str] | None = None
+    search_check: Mapping[str, str] | None = None
     left_out: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -131,7 +131,7 @@ class Verdict:
             # What it says of the evaluation itself goes before what was seen after it.
             name = self.repeats["check"]
             found = [self.repeats if check and check["check"] == name else check for check in found]
-        return [check for check in (*found, self.searched, self._finite()) if check is not None]
+        return [check for check in (*found, self.search_check, self._finite()) if check is not None]
 
     @property
     def is_upper_bound(self) -> bool:

@@ -7,13 +7,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from notbugs.attacks.attack import Case, Victim
-from notbugs.attacks.fixed import BySamples, counted
+from notbugs.attacks.attack import AttackInputs, Victim
+from notbugs.attacks.fixed import SampledAttack, counted
 from notbugs.attacks.losses import (
-    Away,
-    AwayThrough,
     PairwiseLoss,
-    Towards,
+    Targeted,
+    Untargeted,
+    UntargetedByTarget,
     averaged,
     column,
     difference,
@@ -21,7 +21,6 @@ from notbugs.attacks.losses import (
     targeted_dlr,
 )
 from notbugs.attacks.minimum import BySolver
-from notbugs.attacks.result import better
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
@@ -33,11 +32,11 @@ from notbugs.engine import (
     Threat,
     UniformIn,
 )
-from notbugs.engine.solution import nearer
+from notbugs.engine.solution import better, nearest
 
 
 @dataclass(frozen=True)
-class Sweep(BySamples, BySolver):
+class MultiTargeted(SampledAttack, BySolver):
     """A solver run towards each of the `targets_tried` likeliest wrong classes.
 
     Minimises loss(logits(x'), y, t) for t in the order of the clean logits; any wrong
@@ -70,20 +69,17 @@ class Sweep(BySamples, BySolver):
     def passes(self) -> int:
         return super().passes * max(self.targets_tried, 1) * self.samples
 
-    def most_steps(self, classes: int) -> int:
-        return self.solver.total_steps * max(min(self.targets_tried, classes - 1), 1)
-
-    def find(self, victim: Victim, case: Case) -> Solution:
+    def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The best of all classes tried; with a threat, later ones see what is not yet broken."""
-        if case.targets is not None or not self.targets_tried:
-            return self._once(victim, case, case.targets)
-        if case.y is None:
+        if inputs.targets is not None or not self.targets_tried:
+            return self._once(victim, inputs, inputs.targets)
+        if inputs.y is None:
             raise bad_value("y", "be given without `targets`", None)
-        ranked = self._ranked(victim, case.x, case.y)
-        best = self._once(victim, case, ranked[:, 0])
-        best = replace(best, forwards=best.forwards + len(case.x))
+        ranked = self._ranked(victim, inputs.x, inputs.y)
+        best = self._once(victim, inputs, ranked[:, 0])
+        best = replace(best, forwards=best.forwards + len(inputs.x))
         for rank in range(1, ranked.shape[1]):
-            best = self._next(victim, case.again("target", rank), ranked[:, rank], best)
+            best = self._next(victim, inputs.again("target", rank), ranked[:, rank], best)
         return best
 
     def _ranked(self, victim: Victim, x: Images, y: Labels) -> Tensor:
@@ -94,57 +90,59 @@ class Sweep(BySamples, BySolver):
         wrong = logits.scatter(1, y[:, None], float("-inf"))
         return wrong.argsort(dim=1, descending=True, stable=True)[:, :count]
 
-    def _next(self, victim: Victim, case: Case, targets: Tensor, best: Solution) -> Solution:
+    def _next(
+        self, victim: Victim, inputs: AttackInputs, targets: Tensor, best: Solution
+    ) -> Solution:
         if self.threat is None:
-            return nearer(best, self._once(victim, case, targets), case.x, self.norm)
+            return nearest(best, self._once(victim, inputs, targets), inputs.x, self.norm)
         left = (~best.success).nonzero()[:, 0]
         if not len(left):
             return best
-        return better(best, self._once(victim, case.select(left), targets[left]), left)
+        return better(best, self._once(victim, inputs.select(left), targets[left]), left)
 
-    def _once(self, victim: Victim, case: Case, targets: Tensor | None) -> Solution:
-        context = self._context(case, targets)
+    def _once(self, victim: Victim, inputs: AttackInputs, targets: Tensor | None) -> Solution:
+        context = self._context(inputs, targets)
         found = self.solver.minimise(
-            self._objective(victim.logits, case, targets, victim.model.classes),
-            case.x,
+            self._objective(victim.logits, inputs, targets, victim.model.classes),
+            inputs.x,
             context,
-            keys=case.keys,
+            keys=inputs.keys,
             start=UniformIn() if self.random_start else AtCenter(),
             exact=None
             if victim.exact is None
-            else self._objective(victim.exact, case, targets, victim.model.classes),
-            observe=case.observe,
+            else self._objective(victim.exact, inputs, targets, victim.model.classes),
+            observe=inputs.observe,
         )
         return counted(found, self.samples)
 
-    def _context(self, case: Case, targets: Tensor | None) -> RowTree:
-        known = {"y": case.y, "targets": targets, "center": case.x}
+    def _context(self, inputs: AttackInputs, targets: Tensor | None) -> RowTree:
+        known = {"y": inputs.y, "targets": targets, "center": inputs.x}
         return {name: value for name, value in known.items() if value is not None}
 
     def _objective(
         self,
         logits: Callable[[Images], Logits],
-        case: Case,
+        inputs: AttackInputs,
         targets: Tensor | None,
         classes: int,
     ) -> AbstractObjective:
         objective: AbstractObjective
-        if case.targets is not None:
-            objective = Towards(logits, margin)
+        if inputs.targets is not None:
+            objective = Targeted(logits, margin)
         elif targets is None:
-            objective = Away(logits, margin)
+            objective = Untargeted(logits, margin)
         else:
             few = self.loss is targeted_dlr and classes < 4
-            objective = AwayThrough(logits, difference if few else self.loss)
+            objective = UntargetedByTarget(logits, difference if few else self.loss)
         objective = averaged(objective, self.samples)
         if self.threat is None or self.solver.within == self.threat.within():
             return objective
-        return Inside(objective, self.threat)
+        return WithinThreat(objective, self.threat)
 
 
 @final
 @dataclass(frozen=True)
-class Inside(AbstractObjective):
+class WithinThreat(AbstractObjective):
     """An objective whose success counts only within a threat around `center`.
 
     Context: that of the objective, and `center` [n, ...], the original images.

@@ -8,13 +8,13 @@ from notbugs.engine import (
     L2,
     Evaluation,
     Everywhere,
+    GiveUp,
     LowestValue,
-    OutOfReach,
     Solver,
     Steepest,
 )
+from notbugs.engine.give_up import checkpoints
 from notbugs.engine.objective import AbstractObjective
-from notbugs.engine.out_of_reach import marks
 
 STEPS = 160
 
@@ -58,13 +58,13 @@ DECAY = course(lambda k: 2.0 ** (-k / 20.0) + 0.5)
 
 
 def test_a_budget_is_looked_at_four_times() -> None:
-    assert marks(160) == {10, 20, 40, 80}
-    assert marks(5000) == {312, 625, 1250, 2500}
-    assert marks(5) == {1, 2}  # and never before the first step
+    assert checkpoints(160) == {10, 20, 40, 80}
+    assert checkpoints(5000) == {312, 625, 1250, 2500}
+    assert checkpoints(5) == {1, 2}  # and never before the first step
 
 
 def test_rows_that_get_nowhere_end_at_an_eighth_of_the_budget() -> None:
-    taken, script = steps_taken(torch.stack([FLAT, SLOW, LOG]), OutOfReach(near=0.1))
+    taken, script = steps_taken(torch.stack([FLAT, SLOW, LOG]), GiveUp(continue_below=0.1))
     assert taken == [20, 20, STEPS]
     assert script.rows[0] == 3
     assert script.rows[-1] == 1  # and cost nothing any more
@@ -72,51 +72,51 @@ def test_rows_that_get_nowhere_end_at_an_eighth_of_the_budget() -> None:
 
 def test_a_row_that_is_near_goes_on_whatever_the_forecast() -> None:
     near = torch.stack([FLAT, torch.cat([torch.ones(1), HALF[1:]])])
-    assert steps_taken(near, OutOfReach(near=0.25))[0] == [20, STEPS]
-    assert steps_taken(near, OutOfReach(near=0.1))[0] == [20, 20]
+    assert steps_taken(near, GiveUp(continue_below=0.25))[0] == [20, STEPS]
+    assert steps_taken(near, GiveUp(continue_below=0.1))[0] == [20, 20]
 
 
-def test_optimism_decides_where_the_line_ends() -> None:
+def test_slack_decides_where_the_line_ends() -> None:
     # Falls by 1/10 a doubling from 1/2 on: out of reach by the line, within it six times.
     values = course(lambda k: 0.9 - torch.log2(torch.tensor(max(k, 1) / 1.0)) / 10)[None]
-    assert steps_taken(values, OutOfReach(optimism=1.0, near=0.0))[0] == [20]
-    assert steps_taken(values, OutOfReach(optimism=6.0, near=0.0))[0] == [STEPS]
+    assert steps_taken(values, GiveUp(slack=1.0, continue_below=0.0))[0] == [20]
+    assert steps_taken(values, GiveUp(slack=6.0, continue_below=0.0))[0] == [STEPS]
 
 
 def test_a_course_that_converges_above_the_goal_is_left_earlier_by_the_geometric_forecast() -> None:
     values = DECAY[None]
-    early, _ = steps_taken(values, OutOfReach("geometric", optimism=1.0, near=0.0))
-    late, _ = steps_taken(values, OutOfReach("logarithmic", optimism=2.0, near=0.0))
+    early, _ = steps_taken(values, GiveUp("geometric", slack=1.0, continue_below=0.0))
+    late, _ = steps_taken(values, GiveUp("logarithmic", slack=2.0, continue_below=0.0))
     assert early == [20]
     assert late[0] > early[0]
 
 
 def test_a_row_without_a_finite_gap_goes_on() -> None:
     gaps = torch.stack([torch.full_like(FLAT, float("inf")), torch.full_like(FLAT, float("nan"))])
-    assert steps_taken(torch.stack([FLAT, FLAT]), OutOfReach(), gaps)[0] == [STEPS, STEPS]
+    assert steps_taken(torch.stack([FLAT, FLAT]), GiveUp(), gaps)[0] == [STEPS, STEPS]
 
 
 def test_the_gap_counts_where_there_is_one() -> None:
     gaps = torch.stack([FLAT, LOG.clamp(min=0.01)])
     values = torch.stack([-FLAT, FLAT])  # say the opposite
-    assert steps_taken(values, OutOfReach(near=0.1), gaps)[0] == [20, STEPS]
+    assert steps_taken(values, GiveUp(continue_below=0.1), gaps)[0] == [20, STEPS]
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"forecast": "linear"}, "forecast"),
-        ({"optimism": 0.5}, "optimism. must be a finite number of at least 1"),
-        ({"near": 1.5}, r"near. must lie in \[0, 1\]"),
+        ({"slack": 0.5}, "slack. must be a finite number of at least 1"),
+        ({"continue_below": 1.5}, r"continue_below. must lie in \[0, 1\]"),
     ],
 )
 def test_settings_that_make_no_sense(given, words) -> None:
     with pytest.raises(ValueError, match=words):
-        OutOfReach(**given)
+        GiveUp(**given)
 
 
 def test_giving_up_is_no_success() -> None:
-    solver = Solver(Everywhere(), Steepest(L2(), 0.1), STEPS, stop=OutOfReach())
+    solver = Solver(Everywhere(), Steepest(L2(), 0.1), STEPS, stop=GiveUp())
     found = solver.minimise(
         Script(torch.stack([FLAT, -FLAT])),
         torch.zeros(2, 3),

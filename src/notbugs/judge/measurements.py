@@ -35,39 +35,39 @@ LogitsOf = Callable[[Images], Logits]
 
 
 @dataclass(frozen=True)
-class Probes:
+class Measurements:
     """What was found on each image, all [n]; the images are right when clean.
 
-    - `flat`: the gradient of the margin is exactly zero, or there is none
-    - `flat_entropy`: that of the cross-entropy, computed in float32; `faint_entropy`: it is
-      at most `FAINT` times the margin's
-    - `rise`: how much the margin to the nearest wrong class rose over many steps
+    - `zero_gradient`: the gradient of the margin is exactly zero, or there is none
+    - `zero_entropy_gradient`: that of the cross-entropy, computed in float32;
+      `tiny_entropy_gradient`: it is at most `FAINT` times the margin's
+    - `margin_gain`: how much the margin to the nearest wrong class rose over many steps
     - `one_step`, `many_steps`, `entropy_steps`, `strong`, `unbounded`: broken by one full
       step on the margin; by many; by many on the cross-entropy; by Auto-PGD; by Auto-PGD
       that may go anywhere in [0, 1]
-    - `blind`: broken by an attack without the model's gradients, which is shown those rows
+    - `black_box`: broken by an attack without the model's gradients, which is shown those rows
       alone that stand under the attacks with them (`by_gradients`)
     - `lead`: a typical lead of the first class over another (`lead_change`); `shift`: its
       change between two passes; `flipped`: the prediction differed as well; `mixed`: its
       change with other images in the batch, all draws of a random model being the same
-    - `searching`: a pass of the model computes gradients of its own
+    - `own_gradients`: a pass of the model computes gradients of its own
     """
 
-    flat: Mask
-    flat_entropy: Mask
-    faint_entropy: Mask
-    rise: Rows
+    zero_gradient: Mask
+    zero_entropy_gradient: Mask
+    tiny_entropy_gradient: Mask
+    margin_gain: Rows
     one_step: Mask
     many_steps: Mask
     entropy_steps: Mask
     strong: Mask
-    blind: Mask
+    black_box: Mask
     unbounded: Mask
     lead: Rows
     shift: Rows
     flipped: Mask
     mixed: Rows
-    searching: Mask
+    own_gradients: Mask
 
     @property
     def by_gradients(self) -> Mask:
@@ -76,23 +76,23 @@ class Probes:
 
     def __len__(self) -> int:
         """The number of images."""
-        return len(self.flat)
+        return len(self.zero_gradient)
 
 
-def joined(parts: list[Probes]) -> Probes:
+def joined(parts: list[Measurements]) -> Measurements:
     """Several batches as one."""
-    names = [f.name for f in fields(Probes)]
-    return Probes(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
+    names = [f.name for f in fields(Measurements)]
+    return Measurements(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
 
 
-def probe(
+def measure(
     model: Classifier,
     x: Images,
     y: Labels,
     threat: Threat,
     keys: Keys,
     surrogate: Classifier | None = None,
-) -> Probes:
+) -> Measurements:
     """All measurements on images that the model classifies as `y`; call under `frozen(model)`.
 
     Every success is asked again in a pass of its own. A model that is random in itself is
@@ -114,30 +114,30 @@ def probe(
     logits = trial.logits
     risen = many.craft(logits, x, y, keys=keys).x
     slope, slope_entropy = _slope(logits, x, y, margin), _slope(logits, x, y, cross_entropy)
-    found = Probes(
-        flat=~(slope > 0),
-        flat_entropy=~(slope_entropy > 0),
-        faint_entropy=~(slope_entropy > FAINT * slope),
-        rise=_margin(logits, risen, y) - _margin(logits, x, y),
+    measured = Measurements(
+        zero_gradient=~(slope > 0),
+        zero_entropy_gradient=~(slope_entropy > 0),
+        tiny_entropy_gradient=~(slope_entropy > FAINT * slope),
+        margin_gain=_margin(logits, risen, y) - _margin(logits, x, y),
         one_step=trial.broken(fgsm(norm, eps, loss=margin)),
         many_steps=_wrong(logits, risen, y),
         entropy_steps=trial.broken(pgd(norm, eps, steps=MANY, random_start=False)),
         strong=trial.broken(strong),
-        blind=torch.zeros_like(flipped),
+        black_box=torch.zeros_like(flipped),
         unbounded=trial.broken(anywhere),
         lead=lead,
         shift=shift,
         flipped=flipped,
         mixed=mixed(model, x),
-        searching=torch.full_like(flipped, searches(model, x)),
+        own_gradients=torch.full_like(flipped, searches(model, x)),
     )
-    towards = trial.broken_towards(strong, ~found.by_gradients)
-    found = replace(found, strong=found.strong | towards)
-    left = ~found.by_gradients
-    blind = trial.broken(square(norm, eps, steps=QUERIES, stop_on_success=not is_random), left)
+    towards = trial.broken_towards(strong, ~measured.by_gradients)
+    measured = replace(measured, strong=measured.strong | towards)
+    left = ~measured.by_gradients
+    black_box = trial.broken(square(norm, eps, steps=QUERIES, stop_on_success=not is_random), left)
     if surrogate is not None:
-        blind |= trial.broken(strong, left, by=surrogate.logits)
-    return replace(found, blind=blind)
+        black_box |= trial.broken(strong, left, by=surrogate.logits)
+    return replace(measured, black_box=black_box)
 
 
 @dataclass(frozen=True)
@@ -155,17 +155,17 @@ class _Trial:
         left: Mask | None = None,
         *,
         by: LogitsOf | None = None,
-        aims: Labels | None = None,
+        targets: Labels | None = None,
     ) -> Mask:
         """The rows of `left` that an attack through `by` breaks, on their own or at a class."""
-        found = torch.zeros_like(self.y, dtype=torch.bool)
-        index = (~found if left is None else left).nonzero()[:, 0]
+        broken = torch.zeros_like(self.y, dtype=torch.bool)
+        index = (~broken if left is None else left).nonzero()[:, 0]
         if len(index):
-            true, aim = (self.y[index], None) if aims is None else (None, aims[index])
+            true, target = (self.y[index], None) if targets is None else (None, targets[index])
             x, keys = self.x[index], self.keys[index]
-            moved = attack.craft(by or self.logits, x, true, targets=aim, keys=keys).x
-            found[index] = _wrong(self.logits, moved, self.y[index])
-        return found
+            moved = attack.craft(by or self.logits, x, true, targets=target, keys=keys).x
+            broken[index] = _wrong(self.logits, moved, self.y[index])
+        return broken
 
     def broken_towards(self, attack: Attack, left: Mask) -> Mask:
         """Those that it breaks when aimed at the strongest wrong classes, one after the other.
@@ -173,8 +173,8 @@ class _Trial:
         Without it, a search would be held against attacks that settle on one class.
         """
         towards = torch.zeros_like(left)
-        for aims in _ranked(self.logits, self.x):
-            towards |= self.broken(attack, left & ~towards & (aims != self.y), aims=aims)
+        for targets in _ranked(self.logits, self.x):
+            towards |= self.broken(attack, left & ~towards & (targets != self.y), targets=targets)
         return towards
 
 
@@ -229,7 +229,7 @@ def _wrong(logits: LogitsOf, x: Images, y: Labels) -> Mask:
 def repeated(model: Classifier, x: Images) -> tuple[Rows, Rows, Mask]:
     """(lead, shift, flipped) between two passes, the second with the rows in reverse.
 
-    As in `Probes`. The order changes, so that noise from a generator that is reseeded in
+    As in `Measurements`. The order changes, so that noise from a generator that is reseeded in
     every pass shows as well.
     """
     with torch.no_grad():
@@ -243,11 +243,11 @@ def searches(model: Classifier, x: Images) -> bool:
 
     Those with a graph of their own (`create_graph`) are part of what is differentiated.
     """
-    found, real = False, torch.autograd._engine_run_backward  # pyright: ignore
+    taken, real = False, torch.autograd._engine_run_backward  # pyright: ignore
 
     def run(outputs: Any, given: Any, keep: Any, graph: Any, *more: Any, **named: Any) -> Any:
-        nonlocal found
-        found = found or not graph
+        nonlocal taken
+        taken = taken or not graph
         return real(outputs, given, keep, graph, *more, **named)
 
     torch.autograd._engine_run_backward = run  # pyright: ignore
@@ -256,7 +256,7 @@ def searches(model: Classifier, x: Images) -> bool:
             model.logits(x.detach().clone().requires_grad_())
     finally:
         torch.autograd._engine_run_backward = real  # pyright: ignore
-    return found
+    return taken
 
 
 def mixed(model: Classifier, x: Images) -> Rows:
