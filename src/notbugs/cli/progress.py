@@ -15,7 +15,7 @@ from rich.progress import (
 )
 
 from notbugs.core.visible import visible
-from notbugs.store import Stage
+from notbugs.store import AnyStage
 
 LINE_SECONDS = 15.0
 
@@ -72,25 +72,25 @@ class StageDisplay:
         self.console.print(f"{total} stages to do{cached}.")
         self.whole = self.bars.add_task("all stages", total=self.total, left="")
 
-    def started(self, stage: Stage) -> None:
+    def started(self, stage: AnyStage) -> None:
         """Adds the stage's bar."""
         self.tasks[stage.key] = self.bars.add_task(visible(stage.label), total=1.0, left="")
 
-    def progressed(self, stage: Stage, fraction: float) -> None:
+    def progressed(self, stage: AnyStage, fraction: float) -> None:
         """Moves the stage's bar and the total bar."""
         self.fractions[stage.key] = fraction
         self.bars.update(self.tasks[stage.key], completed=fraction)
         self._refresh()
 
-    def waiting(self, stage: Stage) -> None:
+    def waiting(self, stage: AnyStage) -> None:
         """Shows that another process is computing the stage."""
         self.bars.update(self.tasks[stage.key], left="waiting for another process")
 
-    def noticed(self, stage: Stage, text: str) -> None:
+    def noticed(self, stage: AnyStage, text: str) -> None:
         """Prints the message after the stage's name."""
         self.console.print(f"{stage.label}: {text}", markup=False, highlight=False, soft_wrap=True)
 
-    def finished(self, stage: Stage, seconds: float) -> None:
+    def finished(self, stage: AnyStage, seconds: float) -> None:
         """Removes the stage's bar."""
         self.fractions.pop(stage.key, None)
         self.done += stage.cost

@@ -201,7 +201,9 @@ class _Run:
             verdict,
             samples=self.samples,
             repeats=drifted(changed, len(self.data)) if changed else again,
-            search_check=searched(verdict, [attack.requirements.gradients for attack in self.attacks]),
+            search_check=searched(
+                verdict, [attack.requirements.gradients for attack in self.attacks]
+            ),
         )
 
     def _right(self) -> Mask:

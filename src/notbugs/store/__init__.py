@@ -3,10 +3,11 @@
 from notbugs.store.disk import is_store
 from notbugs.store.keys import key_of
 from notbugs.store.run import RunSummary, run_stages
-from notbugs.store.stages import Observer, SilentObserver, Stage, StageContext
+from notbugs.store.stages import AnyStage, Observer, SilentObserver, Stage, StageContext
 from notbugs.store.store import Entry, Store
 
 __all__ = [
+    "AnyStage",
     "Entry",
     "Observer",
     "RunSummary",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from notbugs.store.stages import Stage, in_order, path_costs
+from notbugs.store.stages import AnyStage, in_order, path_costs
 from notbugs.store.store import Store
 
 
@@ -27,7 +27,7 @@ class _Progress:
 class Graph:
     """Which stages are pending, and which of them can start."""
 
-    def __init__(self, targets: Sequence[Stage], store: Store) -> None:
+    def __init__(self, targets: Sequence[AnyStage], store: Store) -> None:
         self.all = in_order(targets)
         self.cached = {s.key: e for s in self.all if (e := store.find(s.kind, s.key)) is not None}
         needed = self._needed(targets)
@@ -40,7 +40,7 @@ class Graph:
         for entry in self.cached.values():
             self.done.add(entry.seconds, None)
 
-    def _needed(self, targets: Sequence[Stage]) -> set[str]:
+    def _needed(self, targets: Sequence[AnyStage]) -> set[str]:
         """Keys of the targets and of all inputs of unfinished stages."""
         needed: set[str] = set()
         waiting = list(targets)
@@ -51,7 +51,7 @@ class Graph:
                 waiting += [] if stage.key in self.cached else list(stage.inputs.values())
         return needed
 
-    def next(self) -> Stage | None:
+    def next(self) -> AnyStage | None:
         """The ready stage with the costliest chain of stages after it; None where none is ready."""
         ready = [
             stage
@@ -61,7 +61,7 @@ class Graph:
         ]
         return max(ready, key=lambda s: self.rank[s.key]) if ready else None
 
-    def finish(self, stage: Stage, seconds: float, worked: float | None) -> None:
+    def finish(self, stage: AnyStage, seconds: float, worked: float | None) -> None:
         """Records a stage as done, by this run or (`worked` is None) by another process."""
         self.running.discard(stage.key)
         del self.pending[stage.key]

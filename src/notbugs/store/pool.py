@@ -4,16 +4,16 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
 from notbugs.core.errors import NotbugsError, StoreError
 from notbugs.store.graph import Graph
-from notbugs.store.stages import Observer, Stage
+from notbugs.store.stages import AnyStage, Observer
 from notbugs.store.store import Store
-from notbugs.store.worker import Job, job_of, serve
+from notbugs.store.worker import Job, serve
 
 SAVING_SECONDS = 30.0
 """How long a worker may take to save its progress before it is killed."""
@@ -30,13 +30,12 @@ class _Worker:
         )
         self.process.start()
         worker_end.close()
-        self.stage: Stage | None = None
+        self.stage: AnyStage | None = None
 
-    def begin(self, stage: Stage) -> None:
-        job: Job = job_of(stage)
+    def begin(self, stage: AnyStage, settings: Mapping[str, Any]) -> None:
         self.stage = stage
         try:
-            self.pipe.send(job)
+            self.pipe.send(Job(stage, settings))
         except OSError as error:  # it died between two stages
             raise _worker_died(self, stage) from error
 
@@ -55,8 +54,8 @@ class _Worker:
 class WorkerPool:
     """A fixed number of workers, each computing one stage at a time."""
 
-    def __init__(self, store: Store, size: int, threads: int) -> None:
-        self.store, self.size, self.threads = store, size, threads
+    def __init__(self, store: Store, size: int, threads: int, settings: Mapping[str, Any]) -> None:
+        self.store, self.size, self.threads, self.settings = store, size, threads, settings
         self.workers: list[_Worker] = []
 
     @contextmanager
@@ -77,7 +76,7 @@ class WorkerPool:
             if worker.stage is None and (stage := graph.next()) is not None:
                 graph.running.add(stage.key)
                 observer.started(stage)
-                worker.begin(stage)
+                worker.begin(stage, self.settings)
         busy = [w for w in self.workers if w.stage is not None]
         if not busy:
             raise RuntimeError("The graph of stages has a cycle.")
@@ -109,7 +108,7 @@ def _receive(worker: _Worker, graph: Graph, observer: Observer) -> None:
         observer.finished(stage, value[0])
 
 
-def _worker_died(worker: _Worker, stage: Stage) -> StoreError:
+def _worker_died(worker: _Worker, stage: AnyStage) -> StoreError:
     worker.process.join(timeout=5)
     code = worker.process.exitcode
     hint = "Often the machine ran out of memory: use fewer workers (--workers)."
@@ -128,7 +127,7 @@ class _WorkerError(Exception):
     """A worker's traceback, attached as the cause of the error that the parent raises."""
 
 
-def _failure(stage: Stage, error: BaseException | None, trace: str) -> BaseException:
+def _failure(stage: AnyStage, error: BaseException | None, trace: str) -> BaseException:
     """The exception that the parent raises for a worker's error."""
     if isinstance(error, (NotbugsError, ValueError, TypeError, OSError, MemoryError)):
         error.add_note(f"While: {stage.label}")

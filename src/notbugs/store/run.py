@@ -1,16 +1,17 @@
 """Computes the stages of a graph that the store does not hold, in worker processes."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from notbugs.core.errors import check_count
 from notbugs.store.graph import Graph
 from notbugs.store.pool import WorkerPool
-from notbugs.store.stages import Observer, Stage
+from notbugs.store.stages import AnyStage, Observer
 from notbugs.store.store import Store
-from notbugs.store.worker import job_of, make
+from notbugs.store.worker import Job, make
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,19 @@ class RunSummary:
 
 
 def run_stages(
-    targets: Sequence[Stage],
+    targets: Sequence[AnyStage],
     store: Store,
     *,
     workers: int,
     threads: int = 1,
     observer: Observer,
+    settings: Mapping[str, Any] | None = None,
 ) -> RunSummary:
     """Computes every stage that `targets` need and the store lacks.
 
     - `workers`: worker processes; 0 computes in this process (for a GPU, or to debug)
     - `threads`: torch threads of each worker
+    - `settings`: what stages need and does not change a result, such as a device
 
     A stage's error is raised with the stage's label as a note; finished work stays in the
     store. **Raises** ValueError for `workers` below 0 or `threads` below 1,
@@ -54,13 +57,13 @@ def run_stages(
     )
     for stage, fault in graph.damaged:
         observer.noticed(stage, f"Its stored result is damaged ({fault}); it is made again.")
-    pool = WorkerPool(store, min(workers, len(graph.pending)), threads)
+    pool = WorkerPool(store, min(workers, len(graph.pending)), threads, settings or {})
     with pool.running() if workers else _no_pool():
         while graph.pending:
             if workers:
                 pool.advance(graph, observer)
             else:
-                _make_in_process(graph, store, observer)
+                _make_in_process(graph, store, observer, settings or {})
     done = graph.done
     return RunSummary(
         computed=done.computed,
@@ -76,7 +79,9 @@ def _no_pool() -> Generator[None, None, None]:
     yield
 
 
-def _make_in_process(graph: Graph, store: Store, observer: Observer) -> None:
+def _make_in_process(
+    graph: Graph, store: Store, observer: Observer, settings: Mapping[str, Any]
+) -> None:
     """Computes one stage in this process."""
     stage = graph.next()
     if stage is None:
@@ -85,7 +90,7 @@ def _make_in_process(graph: Graph, store: Store, observer: Observer) -> None:
     try:
         entry, worked = make(
             store,
-            job_of(stage),
+            Job(stage, settings),
             lambda fraction: observer.progressed(stage, fraction),
             lambda: observer.waiting(stage),
             lambda text: observer.noticed(stage, text),

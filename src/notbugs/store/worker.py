@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import importlib
 import os
 import pickle
 import platform
@@ -11,7 +10,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from pathlib import Path
@@ -22,7 +21,7 @@ from notbugs.core.memory import keep_freed_memory
 from notbugs.core.schema import read_json_file
 from notbugs.core.strict_json import to_json
 from notbugs.store.disk import as_store_error, is_about_store, is_full
-from notbugs.store.stages import Stage, StageContext
+from notbugs.store.stages import AnyStage, StageContext
 from notbugs.store.store import Entry, Store
 
 PROGRESS_SECONDS = 0.2
@@ -31,28 +30,10 @@ ATTEMPTS = "attempt-seconds.json"
 
 @dataclass(frozen=True)
 class Job:
-    """A stage in the form that is sent to a worker: only names, numbers and paths."""
+    """A stage to compute, and the run's settings, which do not change its result."""
 
-    kind: str
-    key: str
-    version: int
-    producer: tuple[str, str]
-    config: Any
-    settings: Any
-    inputs: dict[str, tuple[str, str]]
-
-
-def job_of(stage: Stage) -> Job:
-    """The job that computes a stage."""
-    return Job(
-        kind=stage.kind,
-        key=stage.key,
-        version=stage.version,
-        producer=(stage.producer.__module__, stage.producer.__qualname__),
-        config=dict(stage.config),
-        settings=dict(stage.settings),
-        inputs={name: (inner.kind, inner.key) for name, inner in stage.inputs.items()},
-    )
+    stage: AnyStage
+    settings: Mapping[str, Any]
 
 
 def make(
@@ -63,8 +44,9 @@ def make(
     notice: Callable[[str], None],
 ) -> tuple[Entry, float | None]:
     """The finished entry and this call's seconds of work; None if another process did it."""
-    with store.working(job.kind, job.key, waiting) as work:
-        stored = store.find(job.kind, job.key)
+    stage = job.stage
+    with store.working(stage.kind, stage.key, waiting) as work:
+        stored = store.find(stage.kind, stage.key)
         if stored is not None:
             shutil.rmtree(work, ignore_errors=True)
             return stored, None
@@ -77,12 +59,12 @@ def make(
         worked = time.perf_counter() - began
         (work / ATTEMPTS).unlink(missing_ok=True)
         entry = store.complete(
-            job.kind,
-            job.key,
+            stage.kind,
+            stage.key,
             work,
-            config=job.config,
-            version=job.version,
-            inputs={n: key for n, (_, key) in job.inputs.items()},
+            config=stage.config,
+            version=stage.version,
+            inputs={name: inner.key for name, inner in stage.inputs.items()},
             seconds=earlier + worked,
             machine={"platform": platform.platform(), "cores": str(os.cpu_count())},
         )
@@ -98,16 +80,16 @@ def _produce(
 ) -> None:
     """Calls the producer; raises a `StoreError` where the disk is the reason of its error."""
     context = StageContext(
-        config=job.config,
+        config=job.stage.config,
         settings=job.settings,
-        inputs={name: store.get(*address).path for name, address in job.inputs.items()},
+        inputs={n: store.get(s.kind, s.key).path for n, s in job.stage.inputs.items()},
+        store=store,
         work=work,
         progress=progress,
         notice=notice,
     )
-    module, name = job.producer
     try:
-        getattr(importlib.import_module(module), name)(context)
+        job.stage.produce(context)
     except OSError as error:
         if not is_about_store(error, store.root):
             raise
