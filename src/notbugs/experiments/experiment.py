@@ -1,0 +1,254 @@
+"""A paper's experiment as one value: its stages, numbers, claims and page."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from torch import Tensor
+
+from notbugs.core.errors import bad_type
+from notbugs.core.schema import read_json_file
+from notbugs.data.writing import write_json
+from notbugs.experiments.numbers import Cell, Columns, Numbers
+from notbugs.experiments.page import Column, Section
+from notbugs.experiments.rules import Claim
+from notbugs.store import AnyStage, StageContext, Store
+from notbugs.store.keys import canonical, key_of
+
+T = TypeVar("T")
+NUMBERS = "numbers.json"
+DAMAGED = "Delete its folder in the store, and run the same command again to compute it again."
+"""The remedy for a stored result that cannot be read."""
+
+
+@dataclass
+class Work:
+    """What a stage works with that does not change its result.
+
+    - `folder`: where `make` writes; it may hold files of a killed run, such as a checkpoint
+    - `store`: the finished results; `device`: of models; `data_dir`: of the datasets' files
+    - `progress` takes the fraction done, 0..1; `notice` a sentence for the user
+    """
+
+    folder: Path
+    store: Store
+    device: str = "cpu"
+    data_dir: str | None = None
+    progress: Callable[[float], None] = lambda fraction: None
+    notice: Callable[[str], None] = lambda text: None
+
+    def load(self, stage: "Stage[T]") -> T:
+        """The result of a finished stage.
+
+        **Raises** StoreError where it is not in the store.
+        """
+        return stage.load(self.store.get(stage.kind, stage.key).path, self)
+
+
+@dataclass(frozen=True)
+class Stage(ABC, Generic[T]):
+    """One stored result and how to compute it: a frozen dataclass.
+
+    Its fields are its settings; fields that are stages, or hold some, are its inputs. The key is
+    a hash of the class, its `VERSION` and all fields, so that a changed default is a new key. A
+    subclass defines `make`, which writes into `work.folder`, and `load`.
+
+    - `VERSION`: raised when `make` computes something else
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    @abstractmethod
+    def make(self, work: Work) -> None:
+        """Computes the result into `work.folder`."""
+
+    @abstractmethod
+    def load(self, folder: Path, work: Work) -> T:
+        """The result that `make` wrote to `folder`."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the class, which groups results in the store."""
+        return f"{type(self).__module__.rpartition('.')[2]}-{type(self).__qualname__}".lower()
+
+    @property
+    def version(self) -> int:
+        """That of the class."""
+        return self.VERSION
+
+    @property
+    def label(self) -> str:
+        """What a progress display shows; it does not enter the key."""
+        return type(self).__name__
+
+    @property
+    def cost(self) -> float:
+        """Relative work: forward and backward passes of one image."""
+        return 1.0
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """All fields as JSON, a stage as its key."""
+        return {f.name: as_json(getattr(self, f.name), f.name) for f in fields(self)}
+
+    @property
+    def inputs(self) -> Mapping[str, AnyStage]:
+        """The stages among the fields, by their place."""
+        return dict(_stages(self))
+
+    @property
+    def key(self) -> str:
+        """The content address of the result."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
+        return key_of(self.kind, self.version, self.config, {})
+
+    def produce(self, context: StageContext) -> None:
+        """Makes the result, as a worker of the store asks for it."""
+        self.make(
+            Work(
+                context.work,
+                context.store,
+                progress=context.progress,
+                notice=context.notice,
+                **context.settings,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Measurement(Stage[Columns]):
+    """A stage whose result is a row of numbers, by column; `measure` gives them."""
+
+    @abstractmethod
+    def measure(self, work: Work) -> Columns:
+        """The numbers."""
+
+    def make(self, work: Work) -> None:
+        write_json(work.folder / NUMBERS, dict(self.measure(work)))
+
+    def load(self, folder: Path, work: Work) -> Columns:
+        return read_json_file(dict[str, float | None], folder / NUMBERS, remedy=DAMAGED)
+
+
+def as_json(value: Any, where: str) -> Any:
+    """A field of a stage in JSON: a dataclass with its class's name, a stage as its key.
+
+    **Raises** TypeError or ValueError that names a field without a fixed form, e.g. a function.
+    """
+    if isinstance(value, Stage):
+        return {"stage": cast("Stage[Any]", value).key}
+    if is_dataclass(value) and not isinstance(value, type):
+        inner = {
+            f.name: as_json(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value)
+        }
+        return {"class": type(value).__qualname__, **inner}
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, Any]", value).items()
+        return {name: as_json(item, f"{where}.{name}") for name, item in items}
+    if isinstance(value, (tuple, list)):
+        items = cast("Sequence[Any]", value)
+        return [as_json(item, f"{where}[{i}]") for i, item in enumerate(items)]
+    return canonical(value, where)
+
+
+def _stages(value: Any, where: str = "") -> Iterator[tuple[str, AnyStage]]:
+    """The stages in a field, not those within them."""
+    if where and isinstance(value, Stage):
+        yield where, cast("Stage[Any]", value)
+    elif is_dataclass(value):
+        for f in fields(value):
+            yield from _stages(getattr(value, f.name), f"{where}.{f.name}".lstrip("."))
+    elif isinstance(value, Mapping):
+        for name, item in cast("Mapping[str, Any]", value).items():
+            yield from _stages(item, f"{where}.{name}")
+    elif isinstance(value, (tuple, list)):
+        for i, item in enumerate(cast("Sequence[Any]", value)):
+            yield from _stages(item, f"{where}[{i}]")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table for one seed: where it stands, and the stage that measures it."""
+
+    table: str
+    name: str
+    seed: int
+    stage: Stage[Columns]
+
+
+Pictures = Mapping[str, Tensor]
+"""Images by name, each [n, c, h, w] in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class PaperConfig:
+    """Everything that determines the numbers of one run; papers add fields.
+
+    - `data`, `preset`: which dataset, at which size
+    - `seeds`: the run uses seeds 0..seeds-1, each of which varies split, models and attacks
+    - `train_size`, `test_size`: images used (None: all); 10 % of the first is validation
+    - `digest`: of the dataset's files; the run fills it in
+    """
+
+    data: str
+    preset: str
+    seeds: int = 3
+    train_size: int | None = None
+    test_size: int | None = None
+    digest: str = ""
+
+
+C = TypeVar("C", bound=PaperConfig)
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[C]):
+    """A paper: what is computed, what is claimed, and how it is shown.
+
+    - `name`: on the command line; `paper`: authors, year, title and arXiv number
+    - `question`: what the experiment answers, in a sentence
+    - `datasets`, `presets`: those that `config_for` knows; `config_for`: (data, preset) -> settings
+    - `rows`: (settings, seed) -> the rows of the tables, each measured by a stage
+    - `pictures`: settings -> stages whose pictures the page shows, of seed 0
+    - `claims`: settings -> the paper's statements; `columns`: how a column is written
+    - `sections`: the page, in order
+    """
+
+    name: str
+    paper: str
+    question: str
+    datasets: tuple[str, ...]
+    presets: tuple[str, ...]
+    config_for: Callable[[str, str], C]
+    rows: Callable[[C, int], Iterable[Row]]
+    pictures: Callable[[C], Sequence[Stage[Pictures]]]
+    claims: Callable[[C], Sequence[Claim]]
+    columns: Mapping[str, Column]
+    sections: tuple[Section, ...]
+
+
+def check_config(config: PaperConfig) -> None:
+    """Refuses settings without a fixed form in JSON."""
+    if not is_dataclass(config):
+        raise bad_type("config", "a frozen dataclass", config)
+    as_json(config, "config")
+
+
+__all__ = [
+    "Cell",
+    "Experiment",
+    "Measurement",
+    "Numbers",
+    "PaperConfig",
+    "Pictures",
+    "Row",
+    "Stage",
+    "Work",
+    "as_json",
+]

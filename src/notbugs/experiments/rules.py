@@ -1,0 +1,284 @@
+"""Claims as rules over a run's numbers, decided by one-sided t-intervals over paired seeds.
+
+A rule that needs a number that is not there is undecided, never held.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from notbugs.experiments.claims import (
+    FEWEST,
+    LEVEL,
+    SeedValues,
+    interval,
+    mean,
+)
+from notbugs.experiments.numbers import Cell, Numbers
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a rule says of a run.
+
+    - `ours`, `control`: the values that were compared, one a seed; None where there is none
+    - `holds`: None is undecided, for the reason in `why`
+    """
+
+    ours: SeedValues | None
+    control: SeedValues | None
+    holds: bool | None
+    why: str = ""
+
+
+MISSING = "a number that it needs is missing"
+
+
+class AbstractRule(ABC):
+    """An inequality over cells."""
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """The rule in words, made of its settings."""
+
+    @property
+    @abstractmethod
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells that it reads."""
+
+    @abstractmethod
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        """Whether it holds, at a confidence `level` of the one-sided intervals."""
+
+
+def _decision(
+    ours: SeedValues,
+    control: SeedValues | None,
+    bounds: tuple[float, float] | None,
+    limit: float,
+    at_least: bool,
+) -> Decision:
+    """Holds where the whole interval is on one side of the limit."""
+    if bounds is None:
+        few = f"{len(ours)} seed{'s' * (len(ours) != 1)}; {FEWEST} are needed"
+        return Decision(ours, control, None, few)
+    low, high = ((b >= limit) if at_least else (b <= limit) for b in bounds)
+    if low == high:
+        return Decision(ours, control, low)
+    between = f"its 95 % interval, {bounds[0]:.3g} to {bounds[1]:.3g}, holds the bound"
+    return Decision(ours, control, None, between)
+
+
+@dataclass(frozen=True)
+class _Bounded(AbstractRule):
+    cell: Cell
+    bound: float
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return (self.cell,)
+
+    def _decide(self, numbers: Numbers, level: float, at_least: bool) -> Decision:
+        ours = numbers.values(self.cell)
+        if not ours:
+            return Decision(None, None, None, MISSING)
+        return _decision(ours, None, interval(ours, level), self.bound, at_least)
+
+
+@final
+@dataclass(frozen=True)
+class AtLeast(_Bounded):
+    """The mean over seeds is at least a bound."""
+
+    @property
+    def text(self) -> str:
+        return f"mean >= {self.bound:g}"
+
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        return self._decide(numbers, level, True)
+
+
+@final
+@dataclass(frozen=True)
+class AtMost(_Bounded):
+    """The mean over seeds is at most a bound."""
+
+    @property
+    def text(self) -> str:
+        return f"mean <= {self.bound:g}"
+
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        return self._decide(numbers, level, False)
+
+
+@final
+@dataclass(frozen=True)
+class Exceeds(AbstractRule):
+    """A cell exceeds another, seed by seed: by `points`, or by any amount (None).
+
+    Of several others it must exceed the one with the largest mean.
+    """
+
+    cell: Cell
+    other: Cell | tuple[Cell, ...]
+    points: float | None = None
+
+    @property
+    def others(self) -> tuple[Cell, ...]:
+        """The cells to exceed."""
+        return (self.other,) if isinstance(self.other, Cell) else self.other
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return (self.cell, *self.others)
+
+    @property
+    def text(self) -> str:
+        control = "control" if len(self.others) == 1 else "largest control"
+        return f"mean - {control} " + ("> 0" if self.points is None else f">= {self.points:g}")
+
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        ours, controls = numbers.values(self.cell), [numbers.values(c) for c in self.others]
+        if not ours or not all(len(control) == len(ours) for control in controls):
+            return Decision(ours or None, None, None, MISSING)
+        control = max(controls, key=mean)
+        differences = [a - b for a, b in zip(ours, control, strict=True)]
+        bounds = interval(differences, level)
+        if self.points is None and bounds == (0.0, 0.0):
+            return Decision(ours, control, False, "the two are equal")
+        return _decision(ours, control, bounds, self.points or 0.0, True)
+
+
+@final
+@dataclass(frozen=True)
+class Ordered(AbstractRule):
+    """Each cell exceeds the next."""
+
+    order: tuple[Cell, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return self.order
+
+    @property
+    def text(self) -> str:
+        return " > ".join(cell.row for cell in self.order) + ", each difference of means > 0"
+
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        pairs = zip(self.order, self.order[1:], strict=False)
+        decision = AllOf(tuple(Exceeds(a, b) for a, b in pairs)).decide(numbers, level)
+        ours, control = numbers.values(self.order[0]), numbers.values(self.order[-1])
+        return Decision(ours or None, control or None, decision.holds, decision.why)
+
+
+@final
+@dataclass(frozen=True)
+class EverySeed(AbstractRule):
+    """A bound or a comparison that holds in each seed by itself."""
+
+    rule: AtLeast | AtMost | Exceeds
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return self.rule.cells
+
+    @property
+    def text(self) -> str:
+        return f"in every seed: {self.rule.text.removeprefix('mean').strip()}"
+
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        decision, rule = self.rule.decide(numbers, level), self.rule
+        if decision.ours is None or decision.why == MISSING:
+            return decision
+        ours, control = decision.ours, decision.control
+        if isinstance(rule, Exceeds):
+            assert control is not None
+            least = rule.points or 0.0
+            gaps = [a - b for a, b in zip(ours, control, strict=True)]
+            each = [gap > 0 if rule.points is None else gap >= least for gap in gaps]
+        else:
+            each = [v >= rule.bound if isinstance(rule, AtLeast) else v <= rule.bound for v in ours]
+        if len(ours) < FEWEST:
+            return Decision(ours, control, None, f"{FEWEST} seeds are needed")
+        return Decision(ours, control, all(each))
+
+
+@final
+@dataclass(frozen=True)
+class AllOf(AbstractRule):
+    """Every rule holds."""
+
+    rules: tuple[AbstractRule, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(cell for rule in self.rules for cell in rule.cells)
+
+    @property
+    def text(self) -> str:
+        return ", and ".join(rule.text for rule in self.rules)
+
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        decisions = [rule.decide(numbers, level) for rule in self.rules]
+        failed = next((d for d in decisions if d.holds is False), None)
+        unclear = next((d for d in decisions if d.holds is None), None)
+        return failed or unclear or decisions[0]
+
+
+@final
+@dataclass(frozen=True)
+class AnyOf(AbstractRule):
+    """At least one rule holds; the level of the intervals is shared among them (Bonferroni)."""
+
+    rules: tuple[AbstractRule, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(cell for rule in self.rules for cell in rule.cells)
+
+    @property
+    def text(self) -> str:
+        return ", or ".join(rule.text for rule in self.rules)
+
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        shared = 1 - (1 - level) / len(self.rules)
+        decisions = [rule.decide(numbers, shared) for rule in self.rules]
+        held = next((d for d in decisions if d.holds), None)
+        unclear = next((d for d in decisions if d.holds is None), None)
+        return held or unclear or decisions[0]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of a paper and the rule that decides it.
+
+    - `published`: the paper's numbers as text, with the table or section
+    - `needs`: ids of claims without which this one says nothing: it is undecided unless they hold
+    - `fixed`: when and from what the rule's bound was fixed
+    """
+
+    id: str
+    statement: str
+    published: str
+    rule: AbstractRule
+    needs: tuple[str, ...] = ()
+    fixed: str = ""
+
+
+def decided(claims: Sequence[Claim], numbers: Numbers) -> Mapping[str, Decision]:
+    """The decision of each claim by id; claims that need others come after those."""
+    decisions: dict[str, Decision] = {}
+    for claim in claims:
+        decision = claim.rule.decide(numbers)
+        for need in _unmet(claim, decisions):
+            if decision.holds is not None:
+                why = f"'{need}' does not hold" if decisions[need].holds is False else need
+                decision = Decision(decision.ours, decision.control, None, f"open: {why}")
+        decisions[claim.id] = decision
+    return decisions
+
+
+def _unmet(claim: Claim, decisions: Mapping[str, Decision]) -> Iterator[str]:
+    return (need for need in claim.needs if not decisions[need].holds)
