@@ -1,5 +1,6 @@
 """`notbugs reproduce`: runs a paper's experiment."""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -15,10 +16,18 @@ from notbugs.core.errors import bad_value, unknown_name
 from notbugs.experiments import engstrom2019, ilyas2019
 from notbugs.experiments.config import Config, config_for
 from notbugs.experiments.engstrom.settings import engstrom_config
+from notbugs.experiments.experiment import Experiment
+from notbugs.experiments.overrides import overridden
+from notbugs.experiments.papers import PAPERS
 from notbugs.experiments.plan import Where
+from notbugs.experiments.running import Machine
+from notbugs.experiments.running import run as run_paper
 from notbugs.store import Store
 
-EXPERIMENTS = ("ilyas2019", "engstrom2019")
+EXPERIMENTS = {
+    "ilyas2019": "Are adversarial examples features?",
+    "engstrom2019": "What do the representations of robust models encode?",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Reproduce:
       notbugs reproduce ilyas2019 --data mnist --data-dir ~/data --preset laptop
       notbugs reproduce ilyas2019 --data folder:photos --seeds 1 --eps 1 2
       notbugs reproduce engstrom2019 --data digits
+      notbugs reproduce szegedy2013 --data digits --set images=32
     """
 
     if_stopped: ClassVar[str] = (
@@ -40,9 +50,9 @@ class Reproduce:
         "running stages will start again. The same command resumes from there."
     )
 
-    experiment: Annotated[str, tyro.conf.Positional] = "ilyas2019"
-    """The paper: ilyas2019 (robust and non-robust features) or engstrom2019 (representations of
-    robust models)."""
+    experiment: Annotated[str | None, tyro.conf.Positional] = None
+    """The paper: ilyas2019 (robust and non-robust features), engstrom2019 (representations of
+    robust models) or szegedy2013 (the first adversarial examples). Without it they are listed."""
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
     preset: str = "laptop"
@@ -73,6 +83,8 @@ class Reproduce:
     """Your own architecture: path/to/file.py:factory."""
     embedding: str | None = None
     """With --model: the layer whose output is the embedding."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """With szegedy2013: any setting, as recipe.epochs=5; may be given again."""
     workers: int | None = None
     """Worker processes; 0 works in this one. Default: one a core, 0 on a GPU."""
     threads: int = 1
@@ -82,9 +94,11 @@ class Reproduce:
 
     def run(self, console: Console) -> None:
         """Runs it, prints the tables and says where the report is."""
-        if self.experiment not in EXPERIMENTS:
-            raise unknown_name("experiment", self.experiment, EXPERIMENTS)
-        config, device = self._config(), device_of(self.device)
+        if self.experiment is None:
+            return _list(console)
+        if self.experiment not in (*EXPERIMENTS, *PAPERS):
+            raise unknown_name("experiment", self.experiment, (*EXPERIMENTS, *PAPERS))
+        device = device_of(self.device)
         data = self.data.replace("/", "-").replace(":", "-")
         out = self.out or Path("runs") / f"{self.experiment}-{data}-{self.preset}"
         inputs = inputs_of(model=self.model, data=self.data, data_dir=self.data_dir)
@@ -93,6 +107,13 @@ class Reproduce:
         claim_folder(out, identity)
         store = Store(self.store or out / "store")
         display = StageDisplay(console)
+        if self.experiment in PAPERS:
+            result = self._paper(PAPERS[self.experiment], out, store, device, display)
+            restore_marker(out, identity)
+            return self._end(out, result, console)
+        if self.set:
+            raise bad_value("--set", "be left out with this experiment", list(self.set))
+        config = self._config()
         common: Any = {
             "where": Where(None if self.data_dir is None else str(self.data_dir), device),
             "out": out,
@@ -107,6 +128,49 @@ class Reproduce:
                 settings = replace(engstrom_config(self.data, self.preset), models=config)
                 result = engstrom2019.run(settings, store, **common)
         restore_marker(out, identity)
+        return self._end(out, result, console)
+
+    def _paper(
+        self, paper: Experiment[Any], out: Path, store: Store, device: str, display: StageDisplay
+    ) -> dict[str, Any]:
+        """Runs a paper that is one value."""
+        config = paper.config_for(self.data, self.preset)
+        named = {
+            "seeds": self.seeds,
+            "train_size": self.train_size,
+            "test_size": self.test_size,
+            "recipe.epochs": self.epochs,
+        }
+        others = {
+            "--eps": self.eps,
+            "--eps-eval": self.eps_eval,
+            "--architecture": self.architecture,
+            "--model": self.model,
+            "--embedding": self.embedding,
+        }
+        for flag, value in others.items():
+            if value is not None:
+                raise bad_value(flag, "be left out with this experiment", value, "Use --set.")
+        changes = [f"{n}={v}" for n, v in named.items() if v is not None] + list(self.set)
+        words = ["notbugs", "reproduce", paper.name, "--data", self.data, "--preset", self.preset]
+        machine = Machine(
+            device,
+            None if self.data_dir is None else str(self.data_dir),
+            default_workers(device) if self.workers is None else self.workers,
+            self.threads,
+        )
+        with display.shown():
+            return run_paper(
+                paper,
+                overridden(config, changes),
+                store,
+                out=out,
+                machine=machine,
+                observer=display,
+                command=shlex.join([*words, *(w for c in changes for w in ("--set", c))]),
+            )
+
+    def _end(self, out: Path, result: Any, console: Console) -> None:
         page = self._reported(out, result, console)
         console.print(
             f"Compute time of this run: {duration(result['seconds'])}; including stored results: "
@@ -119,12 +183,17 @@ class Reproduce:
         """Writes the report and prints the tables; the report's path."""
         from notbugs.report import (
             print_engstrom_result,
+            print_paper,
             print_result,
             write_engstrom_report,
+            write_paper,
             write_report,
         )
 
-        if self.experiment == "ilyas2019":
+        if self.experiment in PAPERS:
+            page = write_paper(out)
+            print_paper(result, console)
+        elif self.experiment == "ilyas2019":
             page = write_report(out)
             print_result(result, console)
         else:
@@ -153,3 +222,11 @@ class Reproduce:
                 raise bad_value("--embedding", "be given with --model", None)
             return config.with_user_model(self.model, self.embedding)
         return config if self.architecture is None else config.with_architecture(self.architecture)
+
+
+def _list(console: Console) -> None:
+    """Prints the papers and what each asks."""
+    questions = EXPERIMENTS | {name: paper.question for name, paper in PAPERS.items()}
+    for name, question in questions.items():
+        console.print(f"{name:<14} {question}", markup=False, highlight=False, soft_wrap=True)
+    console.print("Run one: notbugs reproduce NAME --data digits --preset smoke", highlight=False)

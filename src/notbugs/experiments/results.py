@@ -62,7 +62,7 @@ def common_results(
         "seconds": summary.seconds_worked,
         "seconds_total": summary.seconds_worked + summary.seconds_from_store,
         "seconds_wall": summary.seconds_wall,
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -86,7 +86,7 @@ SAMPLES = "samples.safetensors"
 PICTURES = "pictures.safetensors"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Versions and machine that the numbers were computed with."""
     return {
         "notbugs": notbugs.__version__,

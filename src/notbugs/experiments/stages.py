@@ -1,21 +1,22 @@
 """The producers of the main experiment: the work of each stage."""
 
-import warnings
 from collections.abc import Mapping
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 
 from notbugs.core import random
-from notbugs.core.errors import CheckpointError, DataError, DataWarning
-from notbugs.data import ImageData, Planted, Splits, load, load_source, safefile, save, split
-from notbugs.data.sources.source import Source
+from notbugs.core.errors import CheckpointError
+from notbugs.data import ImageData, Planted, Splits, load, safefile, save
 from notbugs.data.writing import write_json
 from notbugs.engine import Threat
 from notbugs.experiments.config import USER
+from notbugs.experiments.experiment import DAMAGED as DAMAGED
+from notbugs.experiments.experiment import NUMBERS as NUMBERS
 from notbugs.experiments.model_training import new_model, train_in
+from notbugs.experiments.shared import digest_of as digest_of
+from notbugs.experiments.shared import splits as splits
 from notbugs.features import (
     InversionSettings,
     inverted_set,
@@ -31,32 +32,6 @@ from notbugs.store import StageContext
 from notbugs.training import recipe_from_json
 
 DATASET = "data.safetensors"
-NUMBERS = "numbers.json"
-DAMAGED = "Delete its folder in the store, and run the same command again to compute it again."
-"""The remedy for a stored result that cannot be read."""
-
-
-def digest_of(source: Source) -> str:
-    """The digests of the training part and of the official test and validation parts, if any."""
-    parts = (source.train, source.test, source.val)
-    return "".join(data.digest for data in parts if data is not None)
-
-
-@lru_cache(maxsize=2)
-def splits(
-    name: str,
-    digest: str,
-    data_dir: str | None,
-    seed: int,
-    train_size: int | None,
-    test_size: int | None,
-) -> Splits:
-    """The seed's split of a dataset, checked to be the data the run was planned with."""
-    with warnings.catch_warnings(action="ignore", category=DataWarning):  # the plan warned
-        source = load_source(name, None if data_dir is None else Path(data_dir))
-    if digest_of(source) != digest:
-        raise DataError(f"The files of '{name}' changed during the run. Start it again.")
-    return split(source, seed=seed, train_size=train_size, test_size=test_size)
 
 
 def splits_of(context: StageContext) -> Splits:

@@ -7,6 +7,7 @@ from typing import Any
 from notbugs.report.formatting import (
     LONG,
     OPEN,
+    any_number,
     base_name,
     cell,
     column_of,
@@ -118,6 +119,17 @@ def claim(row: Mapping[str, Any]) -> dict[str, Any]:
         "control": number(row["control"]),
         "rule": row.get("rule", ""),
         "verdict": outcome,
+    }
+
+
+def any_claim(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table of claims, its numbers of any unit, and the reason where it is open."""
+    rule = "; ".join(filter(None, (row["rule"], row["why"])))
+    if row["fixed"]:
+        rule += f" (bound: {row['fixed']})"
+    return claim({**row, "rule": rule}) | {
+        "ours": any_number(row["ours"], row["std"]),
+        "control": any_number(row["control"]),
     }
 
 

@@ -36,13 +36,20 @@ def embedded(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def write_page(folder: Path, text: str, pictures: Mapping[str, bytes]) -> Path:
-    """Writes `folder/report.html` and `folder/figures/*.png`; returns the page's path.
+def write_page(
+    folder: Path,
+    text: str,
+    pictures: Mapping[str, bytes],
+    vectors: Mapping[str, bytes] | None = None,
+) -> Path:
+    """Writes `folder/report.html` and `folder/figures/*.png` and `*.svg`; returns the page's path.
 
     **Raises** StoreError where the folder cannot be written.
     """
     for name, picture in pictures.items():
         _write(folder / "figures" / f"{name}.png", picture)
+    for name, vector in (vectors or {}).items():
+        _write(folder / "figures" / f"{name}.svg", vector)
     _write(folder / PAGE, text.encode("utf-8"))
     return folder / PAGE
 

@@ -88,6 +88,39 @@ class Common(TypedDict):
     versions: NotRequired[dict[str, str] | None]
 
 
+class PaperClaim(ClaimRow):
+    """A claim of a paper that is one value, with the reason where it is undecided."""
+
+    fixed: str
+    why: str
+    seeds: int
+
+
+class PaperConditions(TypedDict):
+    """Under which conditions a paper's numbers hold."""
+
+    images: dict[str, int]
+    shape: list[int]
+    classes: list[str]
+    config: dict[str, Any]
+
+
+class PaperResult(TypedDict):
+    """The results of a paper that is one value: its tables hold one value a seed."""
+
+    experiment: str
+    dataset: str
+    preset: str
+    command: str
+    conditions: PaperConditions
+    claims: list[PaperClaim]
+    tables: dict[str, dict[str, dict[str, list[float | None]]]]
+    seconds: float
+    seconds_total: float
+    seconds_wall: float
+    versions: dict[str, str]
+
+
 class Result(Common):
     """The results of the main experiment."""
 

@@ -61,25 +61,25 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
     conditions = result["conditions"]
     console.print(_title(result, conditions))
     _print_sets(result, console)
-    console.print(_claims_table(result))
-    console.print(_counts(result["claims"]))
+    console.print(claims_table(result))
+    console.print(count_text(result["claims"]))
 
 
 def print_engstrom_result(result: Mapping[str, Any], console: Console) -> None:
     """Prints the results of engstrom2019: the main tables, then the claims."""
     seeds = result["conditions"]["config"]["models"]["seeds"]
-    text = _text(f"{result['experiment']} · {result['dataset']}", style="bold")
+    text = plain_text(f"{result['experiment']} · {result['dataset']}", style="bold")
     text.append(f" · mean ± std over {seeds} seed{'s' * (seeds != 1)}", style="not bold")
     console.print(text)
     if result["preset"] == "smoke":
         console.print("Preset smoke only shows that everything runs: its verdicts say nothing.")
     for name, columns in ENGSTROM_COLUMNS.items():
         console.print(_engstrom_table(name, result["tables"].get(name, []), columns))
-    console.print(_claims_table(result, any_number))
-    console.print(_counts(result["claims"]))
+    console.print(claims_table(result, any_number))
+    console.print(count_text(result["claims"]))
 
 
-def _text(words: Any, style: str = "") -> Text:
+def plain_text(words: Any, style: str = "") -> Text:
     """Escaped text without markup."""
     return Text(visible(str(words)), style=style)
 
@@ -93,7 +93,7 @@ def _engstrom_table(
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         cells = [any_number(row.get(c), row.get(f"{c}_std")).replace(" ± ", " ±") for c in columns]
-        table.add_row(_text(row["row"]), *cells)
+        table.add_row(plain_text(row["row"]), *cells)
     return table
 
 
@@ -102,7 +102,7 @@ def _title(result: Mapping[str, Any], conditions: Mapping[str, Any]) -> Text:
     eps = float(config["eps_eval"])
     norm = str(config["norm"])
     seeds = max((int(r.get("seeds", 1)) for r in result["tables"]["sets"]), default=1)
-    text = _text(f"{result['experiment']} · {result['dataset']}", style="bold")
+    text = plain_text(f"{result['experiment']} · {result['dataset']}", style="bold")
     text.append(
         f" · percent, mean ± std over {seeds} seed{'s' * (seeds != 1)} · "
         f"{norm_name(norm)} ε = {eps_text(norm, eps)} · chance "
@@ -144,7 +144,7 @@ def _sets_table(result: Mapping[str, Any], padding: int, left_out: Sequence[str]
         row = set_row(values)
         cells = [_short(row, c) if c in COMPACT else number(row.mean(c)) for c in shown]
         style = "dim" if row.is_control else None
-        table.add_row(_text(_name(row)), eps_text(norm, row.eps), *cells, style=style)
+        table.add_row(plain_text(_name(row)), eps_text(norm, row.eps), *cells, style=style)
     return table
 
 
@@ -156,7 +156,8 @@ def _short(row: SetRow, column: str) -> str:
     return cell(row, column).replace(" ± ", " ±").replace("≤ ", "≤")
 
 
-def _claims_table(result: Mapping[str, Any], number: Callable[..., str] = with_spread) -> Table:
+def claims_table(result: Mapping[str, Any], number: Callable[..., str] = with_spread) -> Table:
+    """The claims with their verdicts; `number` writes a mean and its deviation."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("verdict", no_wrap=True)
     table.add_column("claim", ratio=3)
@@ -167,15 +168,16 @@ def _claims_table(result: Mapping[str, Any], number: Callable[..., str] = with_s
         outcome = verdict(claim["holds"], claim["seeds"])
         table.add_row(
             Text(f"{outcome.mark} {outcome.words}", style=STYLES[outcome.kind]),
-            _text(claim["statement"]),
-            _text(claim["published"]),
+            plain_text(claim["statement"]),
+            plain_text(claim["published"]),
             number(claim["ours"], claim["std"]).replace(" ± ", " ±"),
             number(claim["control"], None),
         )
     return table
 
 
-def _counts(claims: Any) -> Text:
+def count_text(claims: Any) -> Text:
+    """How many claims hold, do not, and are undecided."""
     kinds = [verdict(c["holds"], c["seeds"]).kind for c in claims]
     text = Text("Claims: ")
     for kind, words in (("yes", "hold"), ("no", "do not hold"), ("open", "undecided")):

@@ -1,0 +1,46 @@
+"""Overrides any field of a paper's settings, by its dotted name."""
+
+import json
+import typing
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
+
+from notbugs.core.errors import bad_value, unknown_name
+from notbugs.core.schema import fit
+from notbugs.core.strict_json import SchemaError
+
+T = TypeVar("T")
+
+
+def overridden(config: T, overrides: Sequence[str]) -> T:
+    """A frozen dataclass with fields replaced, each given as "a.b=value", the value in JSON.
+
+    Text needs no quotes.
+
+    **Raises** ValueError for an unknown field, or a value that does not fit it.
+    """
+    for override in overrides:
+        name, separator, text = override.partition("=")
+        if not separator:
+            raise bad_value("--set", "be written name=value", override, "E.g. recipe.epochs=5.")
+        config = _replaced(config, name.split("."), text, name)
+    return config
+
+
+def _replaced(config: Any, path: Sequence[str], text: str, whole: str) -> Any:
+    names = [f.name for f in fields(config)] if is_dataclass(cast("object", config)) else []
+    head, *rest = path
+    if head not in names:
+        raise unknown_name(f"setting '{whole}'", head, names)
+    if rest:
+        return replace(config, **{head: _replaced(getattr(config, head), rest, text, whole)})
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    kind = typing.get_type_hints(type(config))[head]
+    try:
+        return replace(config, **{head: fit(kind, value)})
+    except SchemaError as error:
+        raise bad_value(f"--set {whole}", "fit the setting", text, str(error)) from error

@@ -1,0 +1,130 @@
+"""Runs a paper's experiment: plans its stages, computes them, decides the claims, writes it all."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from notbugs.data import load_source, safefile
+from notbugs.data.writing import write_json
+from notbugs.experiments.claims import mean, spread
+from notbugs.experiments.experiment import (
+    C,
+    Experiment,
+    PaperConfig,
+    Row,
+    Work,
+    as_json,
+)
+from notbugs.experiments.numbers import Numbers
+from notbugs.experiments.results import PICTURES, RESULTS, replace_files, versions
+from notbugs.experiments.rules import Claim, Decision, decided
+from notbugs.experiments.shared import Data, digest_of
+from notbugs.store import Observer, RunSummary, Store, run_stages
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a run works; none of it changes a result.
+
+    - `workers`: processes, 0 for this one; `threads`: torch threads of each
+    """
+
+    device: str = "cpu"
+    data_dir: str | None = None
+    workers: int = 0
+    threads: int = 1
+
+
+def run(
+    experiment: Experiment[C],
+    config: C,
+    store: Store,
+    *,
+    out: Path,
+    machine: Machine,
+    observer: Observer,
+    command: str = "",
+) -> dict[str, Any]:
+    """Runs the experiment, writes `results.json` and pictures to `out`, and returns the results.
+
+    Stages that the store holds are not computed again; a run that is killed at any moment can be
+    resumed and ends with the same numbers.
+
+    - `command`: that repeats the run, for the report
+    """
+    folder = None if machine.data_dir is None else Path(machine.data_dir)
+    source = load_source(config.data, folder)
+    config = replace(config, digest=digest_of(source))
+    rows = [row for seed in range(config.seeds) for row in experiment.rows(config, seed)]
+    pictures = experiment.pictures(config)
+    replace_files(out, [RESULTS, PICTURES])
+    summary = run_stages(
+        [*(row.stage for row in rows), *pictures],
+        store,
+        workers=machine.workers,
+        threads=machine.threads,
+        observer=observer,
+        settings={"device": machine.device, "data_dir": machine.data_dir},
+    )
+    work = Work(out, store, machine.device, machine.data_dir)
+    numbers = collected(rows, work, config.seeds)
+    parts = Data.of(config, 0).splits(work)
+    shown = {name: images for stage in pictures for name, images in work.load(stage).items()}
+    safefile.write_tensors(out / PICTURES, {k: v.cpu().contiguous() for k, v in shown.items()}, {})
+    results = {
+        "experiment": experiment.name,
+        "dataset": source.title,
+        "preset": config.preset,
+        "command": command,
+        "conditions": {
+            "images": {n: len(getattr(parts, n)) for n in ("train", "val", "test")},
+            "shape": list(source.train.shape),
+            "classes": list(source.train.class_names),
+            "config": as_json(config, "config"),
+        },
+        **outcome(experiment.claims(config), numbers, config, summary),
+    }
+    write_json(out / RESULTS, results)
+    return results
+
+
+def collected(rows: Sequence[Row], work: Work, seeds: int) -> Numbers:
+    """The numbers of finished rows."""
+    return Numbers.collect(
+        ((row.table, row.name, row.seed, work.load(row.stage)) for row in rows), seeds
+    )
+
+
+def outcome(
+    claims: Sequence[Claim], numbers: Numbers, config: PaperConfig, summary: RunSummary
+) -> dict[str, Any]:
+    """Claims with their verdicts, tables, times and versions, as results.json holds them."""
+    decisions = decided(claims, numbers)
+    return {
+        "claims": [_claim(claim, decisions[claim.id], config.seeds) for claim in claims],
+        "tables": numbers.tables,
+        "seconds": summary.seconds_worked,
+        "seconds_total": summary.seconds_worked + summary.seconds_from_store,
+        "seconds_wall": summary.seconds_wall,
+        "versions": versions(),
+    }
+
+
+def _claim(claim: Claim, decision: Decision, seeds: int) -> Mapping[str, object]:
+    ours, control = decision.ours, decision.control
+    return {
+        "id": claim.id,
+        "statement": claim.statement,
+        "published": claim.published,
+        "ours": None if ours is None else mean(ours),
+        "std": None if ours is None else spread(ours),
+        "control": None if control is None else mean(control),
+        "per_seed": None if ours is None else list(ours),
+        "control_per_seed": None if control is None else list(control),
+        "rule": claim.rule.text,
+        "fixed": claim.fixed,
+        "holds": decision.holds,
+        "why": decision.why,
+        "seeds": seeds,
+    }

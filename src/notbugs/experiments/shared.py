@@ -1,0 +1,158 @@
+"""Stages that papers share: the split of a dataset, and trained models."""
+
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from notbugs.core import random
+from notbugs.core.errors import CheckpointError, DataError, DataWarning
+from notbugs.data import ImageData, Splits, load_source, split
+from notbugs.data.sources.source import Source
+from notbugs.experiments.experiment import PaperConfig, Stage, Work
+from notbugs.experiments.model_training import new_model, train_in
+from notbugs.models import Classifier, prepare
+from notbugs.models import load as load_model
+from notbugs.models.weights import MODEL
+from notbugs.training import Recipe, recipe_as_json
+from notbugs.training.autoencoder import pretrain
+
+
+def digest_of(source: Source) -> str:
+    """The digests of the training part and of the official test and validation parts, if any."""
+    parts = (source.train, source.test, source.val)
+    return "".join(data.digest for data in parts if data is not None)
+
+
+@lru_cache(maxsize=2)
+def splits(
+    name: str,
+    digest: str,
+    data_dir: str | None,
+    seed: int,
+    train_size: int | None,
+    test_size: int | None,
+) -> Splits:
+    """The seed's split of a dataset, checked to be the data that the run was planned with.
+
+    **Raises** DataError where the files have changed since.
+    """
+    with warnings.catch_warnings(action="ignore", category=DataWarning):  # the plan warned
+        source = load_source(name, None if data_dir is None else Path(data_dir))
+    if digest_of(source) != digest:
+        raise DataError(f"The files of '{name}' changed during the run. Start it again.")
+    return split(source, seed=seed, train_size=train_size, test_size=test_size)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The split of a dataset by a seed.
+
+    - `part`: of the training images: "all", or the "first half" or "second half" of them
+    """
+
+    name: str
+    digest: str
+    seed: int
+    train_size: int | None = None
+    test_size: int | None = None
+    part: str = "all"
+
+    @classmethod
+    def of(cls, config: PaperConfig, seed: int, part: str = "all") -> "Data":
+        """That of a paper's settings."""
+        sizes = config.train_size, config.test_size
+        return cls(config.data, config.digest, seed, *sizes, part)
+
+    def splits(self, work: Work) -> Splits:
+        """All parts, with all training images."""
+        sizes = self.train_size, self.test_size
+        return splits(self.name, self.digest, work.data_dir, self.seed, *sizes)
+
+    def train(self, work: Work) -> ImageData:
+        """The training images of this part."""
+        data = self.splits(work).train
+        if self.part == "all":
+            return data
+        half = len(data) // 2
+        start = 0 if self.part == "first half" else half
+        return data.select(slice(start, start + half))
+
+
+@dataclass(frozen=True)
+class Net:
+    """An architecture, and what it is pretrained as.
+
+    - `options`: of the architecture, as names and values
+    - `autoencoder`: the trunk is first trained as a sparse autoencoder's encoder, and then fixed
+    """
+
+    architecture: str
+    options: tuple[tuple[str, Any], ...] = ()
+    autoencoder: bool = False
+
+
+@dataclass(frozen=True)
+class Trained(Stage[Classifier]):
+    """A net trained on the training images of a split.
+
+    - `role`: of models of one seed, those of another role have other weights at the start
+    """
+
+    data: Data
+    net: Net
+    recipe: Recipe
+    role: str = "standard"
+
+    @property
+    def label(self) -> str:
+        options = " ".join(str(value) for _, value in self.net.options)
+        return f"train {self.net.architecture} {options} · seed {self.data.seed}"
+
+    @property
+    def cost(self) -> float:
+        inner = 2.0 * self.recipe.adversary.passes if self.recipe.adversary else 0.0
+        return (self.data.train_size or 1400) * self.recipe.epochs * (3 + inner)
+
+    def make(self, work: Work) -> None:
+        try:
+            self._train(work)
+        except CheckpointError:
+            work.notice("Its checkpoint is damaged, or of another version: training restarts.")
+            self._train(work, restart=True)
+
+    def untrained(self, work: Work) -> Classifier:
+        """The net as it is before training."""
+        data, seed = self.data.train(work), random.seed_of(self.data.seed, self.role)
+        model = new_model(self.net.architecture, dict(self.net.options), data, seed)
+        return prepare(model, work.device)
+
+    def _train(self, work: Work, restart: bool = False) -> None:
+        data, seed = self.data.train(work), random.seed_of(self.data.seed, self.role)
+        model = self.untrained(work)
+        if self.net.autoencoder:
+            pretrain(model, data, seed=seed)
+        train_in(
+            work.folder,
+            model,
+            data,
+            self.recipe,
+            seed=seed,
+            metadata={
+                "dataset": self.data.name,
+                "seed": self.data.seed,
+                "trained_on": data.name,
+                "training_set": dict(data.provenance),
+                "class_names": list(data.class_names),
+                "recipe": recipe_as_json(self.recipe),
+                "role": self.role,
+            },
+            val=self.data.splits(work).val,
+            progress=work.progress,
+            restart=restart,
+        )
+
+    def load(self, folder: Path, work: Work) -> Classifier:
+        model, _ = load_model(folder / MODEL)
+        return prepare(model.eval(), work.device)
