@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from notbugs.core import random
-from notbugs.core.types import Images
+from notbugs.core.types import Images, Labels
 from notbugs.experiments.experiment import Measurement, Work
 from notbugs.experiments.numbers import Columns
 from notbugs.experiments.shared import Trained
@@ -37,21 +36,7 @@ class Units(Measurement):
     def measure(self, work: Work) -> Columns:
         test = self.model.data.splits(work).test
         x, y = test.pixels().to(work.device), test.labels.to(work.device)
-        responses = self._responses(work, x)
-        alive = responses[:, responses.std(dim=0) > 0]
-        keys = random.row_keys(alive.shape[1], self.model.data.seed, "directions")
-        directions = F.normalize(random.normal(keys, alive.shape[1:]), dim=1).to(alive)
-        chosen = {"natural": alive, "random": alive @ directions.T}
-        tops = {name: values.topk(TOP, dim=0).indices.T for name, values in chosen.items()}
-        tops["chance"] = (random.uniform(keys, (TOP,)) * len(x)).long().to(x.device)
-        flat = F.normalize((x - x.mean(dim=0)).flatten(1), dim=1)
-        numbers = {"units": float(alive.shape[1])}
-        for name, top in tops.items():
-            counts = F.one_hot(y[top], test.classes).sum(dim=1).amax(dim=1)
-            numbers[f"purity_{name}"] = 100 * float(counts.float().mean()) / TOP
-            cosine = torch.einsum("uad,ubd->uab", flat[top], flat[top]).sum(dim=(1, 2)) - TOP
-            numbers[f"agreement_{name}"] = float(cosine.mean()) / (TOP * (TOP - 1))
-        return {**numbers, "purity_gap": numbers["purity_natural"] - numbers["purity_random"]}
+        return alikeness(self._responses(work, x), x, y, test.classes, self.model.data.seed)
 
     def _responses(self, work: Work, x: Images) -> Tensor:
         """What each unit says of each image, [n, units]."""
@@ -59,3 +44,25 @@ class Units(Measurement):
             return x.flatten(1)
         net = work.load(self.model) if self.trained else self.model.untrained(work)
         return read_all(net, layer_of(net, self.layer), x, 256).flatten(1)
+
+
+def alikeness(responses: Tensor, x: Images, y: Labels, classes: int, seed: int) -> dict[str, float]:
+    """The numbers of `Units`, from the responses [n, units] to images [n, c, h, w]."""
+    alive = responses[:, responses.std(dim=0) > 0]
+    units = alive.shape[1]
+    keys = random.row_keys(units, seed, "directions")
+    directions = F.normalize(random.normal(keys, (units,)), dim=1).to(alive)
+    tops = {
+        "natural": alive.topk(TOP, dim=0).indices.T,
+        "random": (alive @ directions.T).topk(TOP, dim=0).indices.T,
+        "chance": (random.uniform(keys, (TOP,)) * len(x)).long().to(x.device),
+    }
+    flat = F.normalize((x - x.mean(dim=0)).flatten(1), dim=1)
+    numbers = {"units": float(units)}
+    for name, top in tops.items():
+        counts = F.one_hot(y[top], classes).sum(dim=1).amax(dim=1)
+        numbers[f"purity_{name}"] = 100 * float(counts.float().mean()) / TOP
+        # The squared length of a sum of unit vectors is their number plus all their cosines.
+        cosines = flat[top].sum(dim=1).square().sum(dim=1) - TOP
+        numbers[f"agreement_{name}"] = float(cosines.mean()) / (TOP * (TOP - 1))
+    return {**numbers, "purity_gap": numbers["purity_natural"] - numbers["purity_random"]}

@@ -1,0 +1,141 @@
+"""Rules decide by intervals over paired seeds, and say why they cannot."""
+
+import pytest
+
+from notbugs.experiments.numbers import Cell, Numbers
+from notbugs.experiments.rules import (
+    AbstractRule,
+    AllOf,
+    AnyOf,
+    AtLeast,
+    AtMost,
+    Claim,
+    EverySeed,
+    Exceeds,
+    Ordered,
+    decided,
+)
+
+A, B, C = (Cell("t", name, "x") for name in "abc")
+
+
+def numbers(**rows: list[float | None]) -> Numbers:
+    return Numbers({"t": {name: {"x": values} for name, values in rows.items()}})
+
+
+FAR = numbers(a=[10.0, 10.2, 9.9], b=[5.0, 5.3, 4.8], c=[1.0, 1.1, 0.9])
+
+
+@pytest.mark.parametrize(
+    ("rule", "holds"),
+    [
+        (AtLeast(A, 9.0), True),
+        (AtLeast(A, 10.0), None),
+        (AtLeast(A, 11.0), False),
+        (AtMost(A, 11.0), True),
+        (AtMost(A, 9.0), False),
+        (Exceeds(A, B), True),
+        (Exceeds(B, A), False),
+        (Exceeds(A, B, 4.5), True),
+        (Exceeds(A, B, 6.0), False),
+        (Exceeds(A, (B, C)), True),
+        (Exceeds(B, (C, A)), False),
+        (Ordered((A, B, C)), True),
+        (Ordered((A, C, B)), False),
+        (AllOf((AtLeast(A, 9.0), AtLeast(B, 4.0))), True),
+        (AllOf((AtLeast(A, 10.0), AtLeast(B, 4.0))), None),
+        (AllOf((AtLeast(A, 10.0), AtLeast(B, 9.0))), False),
+        (AnyOf((AtLeast(A, 11.0), AtLeast(B, 4.0))), True),
+        (AnyOf((AtLeast(A, 10.0), AtLeast(B, 9.0))), None),
+        (AnyOf((AtLeast(A, 11.0), AtLeast(B, 9.0))), False),
+        (EverySeed(AtLeast(A, 9.9)), True),
+        (EverySeed(AtLeast(A, 9.95)), False),
+        (EverySeed(Exceeds(A, B)), True),
+        (EverySeed(Exceeds(A, B, 5.0)), False),
+    ],
+)
+def test_a_rule_holds_where_its_interval_does(rule: AbstractRule, holds: bool | None) -> None:
+    decision = rule.decide(FAR)
+    assert decision.holds is holds
+    assert (decision.holds is None) == bool(decision.why)
+
+
+EVERY = [
+    AtLeast(A, 1.0),
+    AtMost(A, 1.0),
+    Exceeds(A, B),
+    Exceeds(B, A),
+    Exceeds(B, (C, A)),
+    Ordered((B, A)),
+    AllOf((AtLeast(B, 0.0), AtLeast(A, 0.0))),
+    AnyOf((AtLeast(B, 99.0), AtLeast(A, 0.0))),
+    EverySeed(AtLeast(A, 0.0)),
+    EverySeed(Exceeds(B, A)),
+]
+
+
+@pytest.mark.parametrize("rule", EVERY, ids=lambda rule: rule.text)
+@pytest.mark.parametrize("values", [[], [9.0, None, 9.0]])
+def test_a_missing_number_leaves_it_undecided(
+    rule: AbstractRule, values: list[float | None]
+) -> None:
+    tables = numbers(a=values, b=[5.0, 5.1, 4.9], c=[1.0, 1.1, 0.9])
+    decision = rule.decide(tables)
+    assert decision.holds is None
+    assert "missing" in decision.why
+
+
+@pytest.mark.parametrize("rule", EVERY, ids=lambda rule: rule.text)
+def test_two_seeds_decide_nothing(rule: AbstractRule) -> None:
+    decision = rule.decide(numbers(a=[9.0, 9.1], b=[5.0, 5.1], c=[1.0, 1.1]))
+    assert decision.holds is None
+    assert "3" in decision.why
+
+
+def test_equal_values_do_not_exceed() -> None:
+    assert Exceeds(A, B).decide(numbers(a=[1.0, 2.0, 3.0], b=[1.0, 2.0, 3.0])).holds is False
+
+
+def test_differences_are_paired() -> None:
+    """A gap of one in every seed is clear however the seeds differ."""
+    tables = numbers(a=[1.1, 50.0, 99.0], b=[0.0, 49.0, 97.9])
+    assert Exceeds(A, B).decide(tables).holds
+    tables = numbers(a=[1.1, 50.0, 99.0], b=[49.0, 97.9, 0.0])
+    assert Exceeds(A, B).decide(tables).holds is None
+
+
+def test_the_share_of_false_verdicts_is_that_of_the_level() -> None:
+    """Of a true difference of 0, at most one in twenty is said to exceed it."""
+    import torch
+
+    draws = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0)).tolist()
+    held = [Exceeds(A, B).decide(numbers(a=row, b=[0.0] * 3)).holds for row in draws]
+    assert 0.035 < held.count(True) / len(held) < 0.065
+    either = AnyOf((AtLeast(A, 0.0), AtLeast(B, 0.0)))
+    pairs = zip(draws[::2], draws[1::2], strict=True)
+    held = [either.decide(numbers(a=a, b=b)).holds for a, b in pairs]
+    assert held.count(True) / len(held) < 0.075
+
+
+def test_a_claim_is_open_unless_what_it_needs_holds() -> None:
+    learnt = Claim("learnt", "It learnt", "section 1", AtLeast(A, 11.0))
+    better = Claim("better", "It is better", "section 1", Exceeds(A, B), needs=("learnt",))
+    decisions = decided([learnt, better], FAR)
+    assert (decisions["learnt"].holds, decisions["better"].holds) == (False, None)
+    assert "learnt" in decisions["better"].why
+    weaker = Claim("learnt", "It learnt", "section 1", AtLeast(A, 9.0))
+    assert decided([weaker, better], FAR)["better"].holds
+
+
+def test_numbers_are_collected_by_seed() -> None:
+    rows = [
+        ("t", "a", 1, {"x": 2.0, "y": None}),
+        ("t", "a", 0, {"x": 1.0}),
+        ("t", "b", 0, {"x": 3.0}),
+    ]
+    tables = Numbers.collect(rows, 2)
+    assert tables.values(A) == (1.0, 2.0)
+    assert tables.values(B) == ()
+    assert tables.mean(B) == 3.0
+    assert tables.columns("t") == ["x"]
+    assert tables.spread(A) == pytest.approx(0.5**0.5)
