@@ -40,6 +40,7 @@ RESULT = AttackResult(
     queries=1.0,
     zero_grads=torch.zeros(8, dtype=torch.int64),
     steps=torch.ones(8, dtype=torch.int64),
+    gave_up=mask(),
     forwards=1,
     backwards=1,
 )

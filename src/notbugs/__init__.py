@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from notbugs.attacks import Attack, AttackResult, fgsm, pgd
     from notbugs.data import ImageData, load, load_source, save, split
-    from notbugs.engine import L2, Linf, Solver, Threat
+    from notbugs.engine import L0, L1, L2, Linf, Solver, Threat
     from notbugs.features import inverted_set, leakage_control, targeted_set
     from notbugs.judge import evaluate
     from notbugs.models import Classifier, build, load_model, save_model, wrap
@@ -50,6 +50,8 @@ PACKAGES = (
 """What is reached as `nb.attacks` after `import notbugs as nb`."""
 
 __all__ = [
+    "L0",
+    "L1",
     "L2",
     "Adversary",
     "Attack",
@@ -81,7 +83,7 @@ __all__ = [
 _EXPORTS = {
     "attacks": ("Attack", "AttackResult", "fgsm", "pgd"),
     "data": ("ImageData", "load", "load_source", "save", "split"),
-    "engine": ("L2", "Linf", "Solver", "Threat"),
+    "engine": ("L0", "L1", "L2", "Linf", "Solver", "Threat"),
     "features": ("inverted_set", "leakage_control", "targeted_set"),
     "judge": ("evaluate",),
     "models": ("Classifier", "build", "load_model", "save_model", "wrap"),

@@ -1,6 +1,6 @@
 """Every attack that makes adversarial examples of single images, with a short budget.
 
-A new attack joins here by one line: the laws and the write_errors are tested on all of them.
+A new attack joins here by one line: the laws and the tests of bad input run on all of them.
 """
 
 from notbugs import attacks

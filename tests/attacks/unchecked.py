@@ -98,53 +98,28 @@ CALLERS = {
     "diagnose": lambda m: diagnose(m, DATA, THREAT, count=1),
 }
 FEW = model(outputs=2, classes=2)
-DLR = {"loss": attacks.dlr}
-WITH_DLR = {
-    "fgsm": lambda: attacks.fgsm(Linf(), 0.1, **DLR),
-    "pgd": lambda: attacks.pgd(L2(), 0.1, **DLR),
-    "bim": lambda: attacks.bim(0.1, **DLR),
-    "mim": lambda: attacks.mim(L2(), 0.1, **DLR),
-    "di_fgsm": lambda: attacks.di_fgsm(L2(), 0.1, **DLR),
-    "ti_fgsm": lambda: attacks.ti_fgsm(L2(), 0.1, **DLR),
-    "apgd": lambda: attacks.apgd(L2(), 0.1, **DLR),
-    "apgd_l1": lambda: attacks.apgd_l1(1, **DLR),
-    "square": lambda: attacks.square(L2(), 0.1, **DLR),
-    "ddn": lambda: attacks.ddn(steps=3, **DLR),
-    "fmn": lambda: attacks.fmn(L2(), steps=3, **DLR),
-    "alma": lambda: attacks.alma(steps=3, **DLR),
-}
-IN_L0 = {
-    "fgsm": lambda: attacks.fgsm(L0(), 3),
-    "pgd": lambda: attacks.pgd(L0(), 3),
-    "mim": lambda: attacks.mim(L0(), 3),
-    "di_fgsm": lambda: attacks.di_fgsm(L0(), 3),
-    "ti_fgsm": lambda: attacks.ti_fgsm(L0(), 3),
-    "apgd": lambda: attacks.apgd(L0(), 3),
-    "apgd_targeted": lambda: attacks.apgd_targeted(L0(), 3),
-    "fab": lambda: attacks.fab(L0(), 3),
-    "square": lambda: attacks.square(L0(), 3),
-    "deepfool": lambda: attacks.deepfool(L0()),
-    "hop_skip_jump": lambda: attacks.hop_skip_jump(L0()),
-    "feature_distance": lambda: attacks.feature_distance(L0(), 3),
-    "latent": lambda: attacks.latent(nn.Flatten(), X, torch.zeros(N, 64), L0(), 3),
-    "universal": lambda: attacks.universal(model(), X, L0(), 3),
-}
 
 
-def written(argument):
-    """name -> a method made with that argument as text; the others are as they should be."""
-    right, made = {"norm": L2(), "eps": 0.1, "steps": 3}, {}
+def made_with(argument, value, eps=0.1):
+    """name -> a method made with that argument; its others are as they should be."""
+    right, made = {"norm": L2(), "eps": eps, "steps": 3}, {}
     for name in attacks.__all__:
         method = getattr(attacks, name)
         asked = inspect.signature(method).parameters if inspect.isfunction(method) else {}
-        given = {k: v for k, v in right.items() if k in asked} | {argument: "l2"}
+        given = {k: v for k, v in right.items() if k in asked} | {argument: value}
         needed = {k for k, p in asked.items() if p.default is p.empty}
         if argument in asked and needed <= set(given):
             made[name] = lambda method=method, given=given: method(**given)
     return made
 
 
-WRITTEN = {argument: written(argument) for argument in ("norm", "eps", "steps")}
+WITH_DLR = made_with("loss", attacks.dlr)
+IN_L0 = {
+    **{k: v for k, v in made_with("norm", L0(), eps=3).items() if k != "fmn"},  # which has L0
+    "latent": lambda: attacks.latent(nn.Flatten(), X, torch.zeros(N, 64), L0(), 3),
+    "universal": lambda: attacks.universal(model(), X, L0(), 3),
+}
+WRITTEN = {argument: made_with(argument, "l2") for argument in ("norm", "eps", "steps")}
 
 
 def said(call, *arguments):

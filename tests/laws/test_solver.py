@@ -50,7 +50,7 @@ SETS = {
     "box": Box(),
     "everywhere": Everywhere(),
 }
-STOPS = {"never": Never(), "success": OnSuccess(), "plateau": Plateau(5), "reach": GiveUp()}
+STOPS = {"never": Never(), "success": OnSuccess(), "plateau": Plateau(5), "give up": GiveUp()}
 
 
 INF = float("inf")

@@ -26,7 +26,7 @@ class AttackResult:
     - `queries`: forward passes spent on a row, averaged over the batch
     - `zero_grads` [n]: steps at which the gradient was exactly zero, over all restarts
     - `steps` [n]: steps taken, over all restarts
-    - `gave_up` [n]: left before the budget was spent, without a success (`give_up=True`)
+    - `gave_up` [n]: left before the budget was spent, without a success
     - `forwards`, `backwards`: passes summed over rows and restarts
     - `non_finite_points`: points on the way at which the logits were NaN or infinite
     """

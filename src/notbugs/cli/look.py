@@ -60,7 +60,7 @@ class Look:
     Try:
       notbugs look model.safetensors --invert
       notbugs look model.safetensors --invert --interpolate --image 3 17
-      notbugs look model.safetensors --visualise --layer logits --total_variation 0.05
+      notbugs look model.safetensors --visualise --layer logits --total-variation 0.05
       notbugs look model.safetensors --manipulate --toward 5 --image 0 1 2
     """
 

@@ -132,7 +132,7 @@ class Steepest(AbstractStepRule[None]):
 @final
 @dataclass(frozen=True)
 class Momentum(AbstractStepRule[Tensor]):
-    """Steepest descent along a decayed sum of gradients, each scaled to unit mean size.
+    """Steepest descent along a decayed sum of gradients, each scaled to unit L1 norm.
 
     **Source**: Dong et al. 2018 (arXiv 1710.06081), Algorithm 1, eq. 6-7.
     """

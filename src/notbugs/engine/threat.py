@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from notbugs.core.errors import bad_value, check_positive, unknown_name
+from notbugs.core.errors import bad_type, bad_value, check_positive, unknown_name
 from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf, check_size
 from notbugs.engine.sets import BallInBox
 from notbugs.engine.sparse import L0, L1
@@ -44,6 +44,8 @@ class Threat:
     @classmethod
     def parse(cls, text: str) -> "Threat":
         """The threat written as `norm:eps`, where eps is a number or a fraction."""
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise bad_type("threat", "text such as 'l2:0.5'", text)
         match = _FORM.match(text.strip().lower())
         if match is None:
             raise bad_value(
