@@ -88,11 +88,11 @@ def test_an_objective_of_outputs_has_nothing_beside_them() -> None:
 class First(AbstractKeep):
     """Gives back the very point that it was shown first."""
 
-    def better(self, new, held, center):
+    def better(self, new, kept, center):
         return torch.zeros_like(new.success)
 
-    def update(self, new, held, center):
-        return new if held is None else held
+    def update(self, new, kept, center):
+        return new if kept is None else kept
 
 
 class Recorder(list):

@@ -302,7 +302,7 @@ def test_rows_that_finish_keep_their_last_value_in_the_trace() -> None:
     found = solver.minimise(Bowl(), center, context, keys=keys, observe=trace)
     (run,) = trace.runs
     assert len(set(found.steps.tolist())) > 1  # rows do leave one after the other
-    assert sum(len(at.place) for at in run.seen) < 31 * len(center)
+    assert sum(len(at.place) for at in run.steps) < 31 * len(center)
     assert run.values.shape == (31, len(center))
     assert torch.equal(run.reached[-1], found.success)
     for row, steps in enumerate(found.steps.tolist()):

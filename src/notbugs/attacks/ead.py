@@ -65,10 +65,10 @@ class SmallestElastic(AbstractKeep):
     weight: float
     confirms: ClassVar[bool] = True
 
-    def better(self, new: Kept, held: Kept, center: Images) -> Mask:
-        nearer = self._size(new.x - center) < self._size(held.x - center)
-        lower = LowestValue().better(new, held, center)
-        return torch.where(new.success & held.success, nearer, new.success | lower & ~held.success)
+    def better(self, new: Kept, kept: Kept, center: Images) -> Mask:
+        nearer = self._size(new.x - center) < self._size(kept.x - center)
+        lower = LowestValue().better(new, kept, center)
+        return torch.where(new.success & kept.success, nearer, new.success | lower & ~kept.success)
 
     def _size(self, d: Images) -> Rows:
         return L2().size(d).square() + self.weight * L1().size(d)

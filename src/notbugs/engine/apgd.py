@@ -1,4 +1,4 @@
-"""Auto-PGD: a step rule that sets its own step size from the progress it makes."""
+"""Auto-PGD: a step rule that adapts its step size to its progress."""
 
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
@@ -10,29 +10,29 @@ from notbugs.core import rows
 from notbugs.core.errors import check_positive
 from notbugs.core.types import Mask, Rows, Theta
 from notbugs.engine.norms import AbstractNorm, check_norm
-from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, required
 
 MOMENTUM = 0.75
 FIRST, SHRINK, LEAST = 0.22, 0.03, 0.06
-"""Shares of the budget: the first interval between checkpoints, its decrease, its least."""
+"""The first interval between checkpoints, its decrease and its minimum, as shares of the budget."""
 
 
 def checkpoints(steps: int) -> frozenset[int]:
-    """The steps at which the step size is reconsidered (Croce & Hein 2020, section 3.2)."""
+    """The steps at which the step size may halve (Croce & Hein 2020, section 3.2)."""
     length, shrink, least = (max(int(share * steps), 1) for share in (FIRST, SHRINK, LEAST))
-    found: list[int] = []
-    at = length
-    while at <= steps:
-        found.append(at)
+    marks: list[int] = []
+    mark = length
+    while mark <= steps:
+        marks.append(mark)
         length = max(length - shrink, least)
-        at += length
-    return frozenset(found)
+        mark += length
+    return frozenset(marks)
 
 
 class APGDState(NamedTuple):
-    """What a row remembers between steps."""
+    """Per row: the previous and the best point, the step size, and counts since a checkpoint."""
 
-    before: Theta
+    previous: Theta
     best: Theta
     best_grad: Theta
     best_value: Rows
@@ -46,11 +46,11 @@ class APGDState(NamedTuple):
 @final
 @dataclass(frozen=True)
 class APGD(AbstractStepRule[APGDState]):
-    """Steepest steps with momentum; the step halves, back at the best point, when stuck.
+    """Steepest steps with momentum; without progress, half the size from the best point.
 
-    A row's step size starts at 2 `eps`. At each checkpoint it halves, and the row goes
-    on from its best point, when the objective fell in at most `rho` of the steps since
-    the last checkpoint, or when neither the step size nor the best value has changed.
+    A row's step size starts at 2 `eps`. At a checkpoint it halves, and the row returns to
+    its best point, if the objective decreased in at most `rho` of the steps since the last
+    checkpoint, or if neither the step size nor the best value has changed.
 
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), Algorithm 1, for Linf and L2.
     """
@@ -67,9 +67,9 @@ class APGD(AbstractStepRule[APGDState]):
 
     def init(self, theta: Theta, info: StepInfo) -> APGDState:
         return APGDState(
-            before=theta,
+            previous=theta,
             best=theta,
-            best_grad=given(info.grad),
+            best_grad=required(info.grad),
             best_value=info.value,
             value=info.value,
             step_size=torch.full_like(info.value, 2 * self.eps),
@@ -79,18 +79,18 @@ class APGD(AbstractStepRule[APGDState]):
         )
 
     def step(self, theta: Theta, info: StepInfo, state: APGDState) -> tuple[Tensor, APGDState]:
-        grad = given(info.grad)
+        grad = required(info.grad)
         if info.step:
-            state = self._seen(theta, grad, info, state)
-            theta, grad, state = self._reconsidered(theta, grad, info, state)
+            state = self._with_best(theta, grad, info, state)
+            theta, grad, state = self._at_checkpoint(theta, grad, info, state)
         size = rows.expand(state.step_size, theta)
-        ahead = info.project(theta - size * self.norm.steepest(grad))
-        after = ahead
+        candidate = info.project(theta - size * self.norm.steepest(grad))
+        new = candidate
         if info.step:
-            after = theta + MOMENTUM * (ahead - theta) + (1 - MOMENTUM) * (theta - state.before)
-        return after, state._replace(before=theta)
+            new = theta + MOMENTUM * (candidate - theta) + (1 - MOMENTUM) * (theta - state.previous)
+        return new, state._replace(previous=theta)
 
-    def _seen(self, theta: Theta, grad: Tensor, info: StepInfo, state: APGDState) -> APGDState:
+    def _with_best(self, theta: Theta, grad: Tensor, info: StepInfo, state: APGDState) -> APGDState:
         better = info.value < state.best_value
         return state._replace(
             best=rows.where(better, theta, state.best),
@@ -100,13 +100,13 @@ class APGD(AbstractStepRule[APGDState]):
             value=info.value,
         )
 
-    def _reconsidered(
+    def _at_checkpoint(
         self, theta: Theta, grad: Tensor, info: StepInfo, state: APGDState
     ) -> tuple[Tensor, Tensor, APGDState]:
-        marks = checkpoints(info.max_steps)
-        if info.step not in marks:
+        steps = checkpoints(info.max_steps)
+        if info.step not in steps:
             return theta, grad, state
-        length = info.step - max((m for m in marks if m < info.step), default=0)
+        length = info.step - max((step for step in steps if step < info.step), default=0)
         stuck = state.improved <= self.rho * length
         stuck |= ~state.reduced & (state.best_value >= state.mark_value)
         theta = rows.where(stuck, state.best, theta)

@@ -1,4 +1,4 @@
-"""Auto-PGD within an L1 ball: steps as sparse as the best change so far asks for."""
+"""Auto-PGD within an L1 ball, with sparse steps."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, final
@@ -9,22 +9,22 @@ from torch import Tensor
 from notbugs.core import rows
 from notbugs.core.errors import check_positive
 from notbugs.core.types import Rows, Theta
-from notbugs.engine.rules import AbstractStepRule, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, StepInfo, required
 
 CHECK = 0.04
 """Share of the budget between two checkpoints."""
 FIRST_SHARE = 0.2
 """Share of the entries that the first steps change."""
 THINNING = 1.5
-"""How many times fewer entries a step changes than the best change does."""
+"""Entries of the best perturbation per entry that a step changes."""
 SPARSER = 0.95
-"""A best change with fewer than this share of the entries it had counts as sparser."""
+"""Below this share of its former entries the best perturbation counts as sparser."""
 REDUCTION, LEAST = 1.5, 0.1
-"""Divisor of the step size where nothing gets sparser, and its least share of the first."""
+"""Divisor of the step size if the perturbation is not sparser, and its minimum in `eps`."""
 
 
 class APGDL1State(NamedTuple):
-    """What a row remembers: its best point, the entries that a step changes, its step size."""
+    """Per row: the best point, how many entries a step changes, the step size."""
 
     best: Theta
     best_grad: Theta
@@ -35,7 +35,7 @@ class APGDL1State(NamedTuple):
 
 
 def largest(grad: Tensor, entries: Rows) -> Tensor:
-    """The sign of the `entries` largest entries of each row (equals of the last too), else 0."""
+    """The signs of the `entries` largest entries of each row (including ties), else 0."""
     size = rows.flatten(grad).abs()
     last = (entries.round().long() - 1).clamp(0, size.shape[1] - 1)
     level = size.sort(dim=1, descending=True).values.gather(1, last[:, None])
@@ -47,13 +47,13 @@ def largest(grad: Tensor, entries: Rows) -> Tensor:
 class APGDL1(AbstractStepRule[APGDL1State]):
     """A step of length `step` in L1, spread evenly over the largest entries of the gradient.
 
-    Every 4 % of the budget the entries of a step become two thirds of those that the best
-    change uses. A row whose best change got sparser (by 5 %) goes back to it, with the
-    first step size `eps`; elsewhere the step shrinks by a third, down to `eps` / 10.
+    Every 4 % of the budget the number of entries is set to two thirds of those that the best
+    perturbation changes. A row whose best perturbation got sparser (by 5 %) returns to it,
+    with step size `eps`; for the others the step size shrinks by a third, down to `eps` / 10.
 
-    - `eps`: the radius, and the first length of a step
-    - `goes_on`: the first point is the result of another solve: the entries that it uses
-      are counted, as at a checkpoint
+    - `eps`: the radius, and the first step size
+    - `goes_on`: the first point is the result of another solve: the number of entries is set
+      from it, as at a checkpoint
 
     **Source**: Croce & Hein 2021 (arXiv 2103.01208), Algorithm 1 and section 3.
     """
@@ -65,22 +65,22 @@ class APGDL1(AbstractStepRule[APGDL1State]):
         check_positive(self.eps, "eps")
 
     def init(self, theta: Theta, info: StepInfo) -> APGDL1State:
-        number = torch.full_like(info.value, float(theta[0].numel()))
-        entries = FIRST_SHARE * number
+        changed = torch.full_like(info.value, float(theta[0].numel()))
+        entries = FIRST_SHARE * changed
         if self.goes_on:
-            number = _changed(theta, info)
-            entries = number / THINNING
+            changed = _changed(theta, info)
+            entries = changed / THINNING
         return APGDL1State(
             best=theta,
-            best_grad=given(info.grad),
+            best_grad=required(info.grad),
             best_value=info.value,
             entries=entries,
-            changed=number,
+            changed=changed,
             step_size=torch.full_like(info.value, self.eps),
         )
 
     def step(self, theta: Theta, info: StepInfo, state: APGDL1State) -> tuple[Tensor, APGDL1State]:
-        grad = given(info.grad)
+        grad = required(info.grad)
         better = info.value < state.best_value
         state = state._replace(
             best=rows.where(better, theta, state.best),
@@ -88,12 +88,12 @@ class APGDL1(AbstractStepRule[APGDL1State]):
             best_value=torch.where(better, info.value, state.best_value),
         )
         if info.step and info.step % max(int(CHECK * info.max_steps), 1) == 0:
-            theta, grad, state = self._reconsidered(theta, grad, info, state)
-        toward = largest(grad, state.entries)
-        count = rows.flatten(toward).abs().sum(dim=1).clamp_(min=1)
-        return theta - rows.expand(state.step_size / count, theta) * toward, state
+            theta, grad, state = self._at_checkpoint(theta, grad, info, state)
+        direction = largest(grad, state.entries)
+        count = rows.flatten(direction).abs().sum(dim=1).clamp_(min=1)
+        return theta - rows.expand(state.step_size / count, theta) * direction, state
 
-    def _reconsidered(
+    def _at_checkpoint(
         self, theta: Theta, grad: Tensor, info: StepInfo, state: APGDL1State
     ) -> tuple[Tensor, Tensor, APGDL1State]:
         changed = _changed(state.best, info)

@@ -1,4 +1,4 @@
-"""Decoupled direction and norm: a step rule for the nearest success in L2."""
+"""DDN (decoupled direction and norm): a step rule for the nearest success in L2."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, final
@@ -11,25 +11,25 @@ from notbugs.core.errors import bad_value, check_positive
 from notbugs.core.types import Rows, Theta
 from notbugs.engine.nearest import cosine
 from notbugs.engine.norms import L2
-from notbugs.engine.rules import AbstractStepRule, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, StepInfo, required
 
 LAST_STEP = 0.01
-"""The last step's length as a share of the first one's."""
+"""Last step size as a share of the first."""
 
 
 class DDNState(NamedTuple):
-    """Each row's current radius, and the largest one that the pixel box leaves it."""
+    """Each row's radius, and the largest possible one in the pixel box."""
 
     radius: Rows
-    room: Rows
+    largest: Rows
 
 
 @final
 @dataclass(frozen=True)
 class DDN(AbstractStepRule[DDNState]):
-    """A step along the gradient, then onto a sphere that shrinks inside and grows outside.
+    """A gradient step projected onto a sphere that shrinks if the row is broken, else grows.
 
-    radius <- radius * (1 - `shrink`) where the row is broken, * (1 + `shrink`) elsewhere;
+    radius <- radius * (1 - `shrink`) if the row is broken, else radius * (1 + `shrink`);
     x <- center + radius * d / ||d||, with d = x - center - step * grad / ||grad||.
 
     **Source**: Rony et al. 2018 (arXiv 1811.09600), Algorithm 1.
@@ -47,13 +47,13 @@ class DDN(AbstractStepRule[DDNState]):
 
     def init(self, theta: Theta, info: StepInfo) -> DDNState:
         center = info.center
-        room = L2().size(torch.maximum(center, 1 - center))
-        return DDNState(torch.full_like(room, self.radius).minimum(room), room)
+        largest = L2().size(torch.maximum(center, 1 - center))
+        return DDNState(torch.full_like(largest, self.radius).minimum(largest), largest)
 
     def step(self, theta: Theta, info: StepInfo, state: DDNState) -> tuple[Tensor, DDNState]:
         factor = torch.where(info.success, 1 - self.shrink, 1 + self.shrink)
-        radius = (state.radius * factor).minimum(state.room)
+        radius = (state.radius * factor).minimum(state.largest)
         length = cosine(self.step_size, LAST_STEP * self.step_size, info)
-        toward = L2().steepest(given(info.grad))
-        d = L2().steepest(theta - info.center - length * toward)
-        return info.center + d * rows.expand(radius, d), DDNState(radius, state.room)
+        direction = L2().steepest(required(info.grad))
+        d = L2().steepest(theta - info.center - length * direction)
+        return info.center + d * rows.expand(radius, d), DDNState(radius, state.largest)

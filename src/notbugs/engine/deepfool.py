@@ -1,4 +1,4 @@
-"""DeepFool's step: to the nearest of the linearised boundaries."""
+"""DeepFool's step, to the nearest linearised decision boundary."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -10,21 +10,22 @@ from notbugs.core import rows
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Theta
 from notbugs.engine.norms import AbstractNorm, check_norm
-from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, required
 
 NUDGE = 1e-6
-"""Least change of an entry in a step: a few times what float32 can tell apart near 1."""
-WHOLE = 0.05
-"""How much of the overshoot is by the whole change so far, so that the last steps are few."""
+"""Smallest step per entry: a few times the spacing of float32 near 1."""
+WHOLE_CHANGE = 0.05
+"""Share of the overshoot that is relative to the whole perturbation: it saves steps at the end."""
 
 
 @final
 @dataclass(frozen=True)
 class NearestBoundary(AbstractStepRule[None]):
-    """A step to the nearest boundary of the model linearised at the point, and a bit beyond.
+    """A step slightly beyond the nearest decision boundary of the linearised model.
 
-    The objective's `outputs` [n, m] are what must become positive (a rival's logit minus
-    the own); with gradients w_k, the step is to boundary l = argmin |f_k| / dual(w_k):
+    A row is broken once one of the objective's `outputs` [n, m] is positive (another class's
+    logit minus the true one's). With gradients w_k, the step is to boundary
+    l = argmin |f_k| / dual(w_k):
 
         step = ((1 + overshoot) * |f_l| / dual(w_l) + nudge) * steepest(w_l)
         nudge = 0.05 * overshoot * norm(x - center) + 1e-6 * norm(1)
@@ -35,10 +36,10 @@ class NearestBoundary(AbstractStepRule[None]):
     section 3.3 for other norms.
     **Differs from the paper**: the overshoot is part of every step, as in the authors'
     code; the steps add up to the paper's final (1 + overshoot) * r. The nudge (code: 1e-4
-    in all) goes with the change: where the pixel box holds many entries back, ever smaller
-    steps would otherwise near the boundary without crossing it. On two MNIST networks it
-    saved a third to a half of the steps, for 0.05 % of the distance. Its 1e-6 an entry
-    keeps the last steps from being lost in rounding.
+    in all) is proportional to the perturbation: where the pixel box clamps many entries,
+    ever smaller steps would otherwise approach the boundary without crossing it. On two MNIST
+    networks it saved a third to a half of the steps, for 0.05 % of the distance. Its 1e-6 per
+    entry keeps the last steps above rounding.
     """
 
     norm: AbstractNorm
@@ -55,13 +56,13 @@ class NearestBoundary(AbstractStepRule[None]):
         return None
 
     def step(self, theta: Theta, info: StepInfo, state: None) -> tuple[Tensor, None]:
-        gaps, slopes = given(info.outputs).abs(), given(info.jacobian)
+        gaps, slopes = required(info.outputs).abs(), required(info.jacobian)
         n, m = gaps.shape
         dual = self.norm.dual(slopes.reshape(n * m, *theta.shape[1:])).reshape(n, m)
         usable = (dual > 0) & gaps.isfinite()
         length = torch.where(usable, gaps / dual, float("inf"))
         size, nearest = length.min(dim=1)
-        nudge = WHOLE * self.overshoot * self.norm.size(theta - info.center)
+        nudge = WHOLE_CHANGE * self.overshoot * self.norm.size(theta - info.center)
         nudge = nudge + NUDGE * self.norm.size(torch.ones_like(theta))
         size = size * (1 + self.overshoot) + nudge
         size = torch.where(size.isfinite(), size, 0)

@@ -1,7 +1,6 @@
-"""Any distance between images as a set, as a penalty, and as the measure of a step.
+"""Any distance between images as a constraint, as a penalty, and as the unit of a step size.
 
-A distance is a callable, so what is here is made where a solve begins: a `Solver` that holds
-one is no longer a recipe to store.
+A distance is a callable, so a `Solver` that contains one cannot be stored as a recipe.
 """
 
 from collections.abc import Callable
@@ -16,16 +15,16 @@ from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Images, Keys, Rows, RowTree, Theta
 from notbugs.engine.norms import AbstractNorm, check_norm
 from notbugs.engine.objective import AbstractObjective, Draw, Evaluation
-from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, required
 from notbugs.engine.sets import AbstractSet, Box
 
 Distance: TypeAlias = Callable[[Images, Images], Rows]
 """(x [n, ...], center [n, ...]) -> the distance of each row, [n]; 0 for equal images."""
 
 MARGIN = 1e-4
-"""A projected point is nearer than the bound by this share of it: more than a batch's rounding."""
+"""Projected points are inside the bound by this share of it, to allow for rounding."""
 PROBES, CHANGE = 12, 4.0
-"""Probes before the first step, and the most by which one of them changes the step's length."""
+"""Measurements before the first step, and the largest factor by which one changes its length."""
 
 
 @final
@@ -33,15 +32,14 @@ PROBES, CHANGE = 12, 4.0
 class WithinDistance(AbstractSet):
     """{x : distance(x, center) <= bound and 0 <= x <= 1}; `bound` in the distance's units.
 
-    A point outside is clamped to the box and led down the distance's slope, by at most
-    `corrections` steps of Newton's method for distance = bound: often near the nearest point
-    of the set. What is still outside is drawn straight towards the centre until it is within, by
-    bisection to 2^-`halvings` of the way. What is returned was measured to be within; it is
-    not exactly the nearest point, which would ask for an optimisation of its own. The centre
-    must lie in the box. A distance without gradients gets by on the bisection.
+    A point outside is clamped to the box and moved along the distance's gradient by at most
+    `corrections` steps of Newton's method for distance = bound. A point that is still outside
+    is moved straight towards the centre by bisection, to a precision of 2^-`halvings` of the
+    way. The result is measured to be inside; it is not exactly the nearest point. The centre
+    must lie in the box. For a distance without gradients only the bisection is used.
 
     **Source**: Laidlaw, Singla & Feizi 2021 (arXiv 2006.12655): projections by Newton's method
-    and by bisection, here the one after the other.
+    and by bisection, here one after the other.
     """
 
     distance: Distance
@@ -60,39 +58,39 @@ class WithinDistance(AbstractSet):
         far = self._outside(x, center, self.bound)
         if not len(far):
             return x
-        x = x.index_copy(0, far, self._corrected(x[far], center[far]))
+        x = x.index_copy(0, far, self._newton(x[far], center[far]))
         far = far[self._outside(x[far], center[far], self.bound)]
-        return x.index_copy(0, far, self._drawn_in(x[far], center[far])) if len(far) else x
+        return x.index_copy(0, far, self._bisected(x[far], center[far])) if len(far) else x
 
     def _outside(self, x: Images, center: Images, bound: float) -> Tensor:
         return (~(self.distance(x, center) <= bound)).nonzero()[:, 0]
 
-    def _corrected(self, x: Images, center: Images) -> Images:
-        """Steps down the slope, each as far as the bound seems to lie."""
+    def _newton(self, x: Images, center: Images) -> Images:
+        """The images after Newton steps along the gradient, towards distance = bound."""
         for _ in range(self.corrections):
             with torch.enable_grad():
-                at = x.detach().requires_grad_()
-                apart = self.distance(at, center)
-                if not apart.requires_grad:
+                point = x.detach().requires_grad_()
+                distance = self.distance(point, center)
+                if not distance.requires_grad:
                     return x
-                (slope,) = torch.autograd.grad(apart.sum(), at)
-            over = apart.detach() - (1 - 10 * MARGIN) * self.bound
-            steepness = rows.total(slope.square())
-            # No slope, or none that is a number: the row stays, and is drawn in.
-            step = torch.where((over > 0) & (steepness > 0), over / steepness, 0.0).to(x.dtype)
+                (slope,) = torch.autograd.grad(distance.sum(), point)
+            excess = distance.detach() - (1 - 10 * MARGIN) * self.bound
+            square = rows.total(slope.square())
+            # Without a finite gradient the row is left to the bisection.
+            step = torch.where((excess > 0) & (square > 0), excess / square, 0.0).to(x.dtype)
             moved = Box().project(x - rows.expand(step, x) * slope, center)
             x = rows.where(moved.flatten(1).isfinite().all(dim=1), moved, x)
         return x
 
-    def _drawn_in(self, x: Images, center: Images) -> Images:
+    def _bisected(self, x: Images, center: Images) -> Images:
         inside, change = center, x - center
         low = torch.zeros(len(x), dtype=x.dtype, device=x.device)
         step = 0.5
         for _ in range(self.halvings):
-            tried = Box().project(center + rows.expand(low + step, x) * change, center)
-            fits = self.distance(tried, center) <= (1 - MARGIN) * self.bound
-            inside = rows.where(fits, tried, inside)
-            low = torch.where(fits, low + step, low)
+            candidate = Box().project(center + rows.expand(low + step, x) * change, center)
+            feasible = self.distance(candidate, center) <= (1 - MARGIN) * self.bound
+            inside = rows.where(feasible, candidate, inside)
+            low = torch.where(feasible, low + step, low)
             step /= 2
         return inside
 
@@ -101,8 +99,8 @@ class WithinDistance(AbstractSet):
 
     @torch.no_grad()
     def violation(self, x: Images, center: Images) -> Rows:
-        over = (self.distance(x, center) - self.bound).clamp(min=0)
-        return torch.maximum(over, Box().violation(x, center))
+        excess = (self.distance(x, center) - self.bound).clamp(min=0)
+        return torch.maximum(excess, Box().violation(x, center))
 
 
 @final
@@ -111,8 +109,8 @@ class Perceptual(AbstractObjective):
     """weight * max(0, distance(x, x_0) - bound) of each row: a penalty to add to an objective.
 
     Context: `x` [n, ...], the images x_0; `weight` [n] where rows have their own, else 1.
-    With a bound a row succeeds within it, so that a sum succeeds where its goal is reached
-    within the bound; without one (None) the value is the distance and nothing is a success.
+    With a bound a row succeeds within it, so that a sum succeeds if its goal is reached
+    within the bound. With None the value is the distance and there is no success.
     """
 
     distance: Distance
@@ -125,24 +123,24 @@ class Perceptual(AbstractObjective):
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         if context is None or "x" not in context:
             raise KeyError("This objective needs the per-row tensor 'x' in its context.")
-        apart = self.distance(x, context["x"])
-        success = None if self.bound is None else apart.detach() <= self.bound
-        over = apart if self.bound is None else (apart - self.bound).clamp(min=0)
-        return Evaluation(context["weight"] * over if "weight" in context else over, success)
+        distance = self.distance(x, context["x"])
+        success = None if self.bound is None else distance.detach() <= self.bound
+        excess = distance if self.bound is None else (distance - self.bound).clamp(min=0)
+        return Evaluation(context["weight"] * excess if "weight" in context else excess, success)
 
 
 @final
 @dataclass(frozen=True)
 class Paced(AbstractStepRule[Rows]):
-    """Steepest steps in `norm`, as long as the distance says.
+    """Steepest steps in `norm`, with step sizes in the units of `distance`.
 
     A step goes down the gradient by `length` * `last`^(t / T), measured by the distance from
-    where it begins. Its length in pixels is kept for each row, and mended before each step
-    by one measurement: times the root of the wanted length over the measured one (exact for
-    distances that grow with the square of a change, soon right for those that grow with the
-    change itself).
+    its start. Each row has a step size in pixel units, which is adapted before each step by
+    one measurement: it is multiplied by the root of the wanted length over the measured one
+    (exact for distances that grow with the square of a change; it converges for those that
+    are linear in it).
 
-    - `length`: of the first step, in the distance's units; `last`: the share of it at the end
+    - `length`: of the first step, in the distance's units; `last`: the last one's share of it
 
     **Source**: Laidlaw, Singla & Feizi 2021 (arXiv 2006.12655), the LPA attack: lengths by a
     finite difference, and their decay (`last` = 0.1).
@@ -161,23 +159,23 @@ class Paced(AbstractStepRule[Rows]):
         check_positive(self.last, "last")
 
     def init(self, theta: Theta, info: StepInfo) -> Rows:
-        pixels = torch.full((len(theta),), 0.1, dtype=theta.dtype, device=theta.device)
-        way = -self.norm.steepest(given(info.grad))
+        size = torch.full((len(theta),), 0.1, dtype=theta.dtype, device=theta.device)
+        direction = -self.norm.steepest(required(info.grad))
         for _ in range(PROBES):
-            pixels = self._mended(theta, way, pixels, self.length)
-        return pixels
+            size = self._adapted(theta, direction, size, self.length)
+        return size
 
     def step(self, theta: Theta, info: StepInfo, state: Rows) -> tuple[Tensor, Rows]:
-        way = -self.norm.steepest(given(info.grad))
+        direction = -self.norm.steepest(required(info.grad))
         wanted = self.length * self.last ** (info.step / info.max_steps)
-        pixels = self._mended(theta, way, state, wanted)
-        return theta + rows.expand(pixels, theta) * way, pixels
+        size = self._adapted(theta, direction, state, wanted)
+        return theta + rows.expand(size, theta) * direction, size
 
     @torch.no_grad()
-    def _mended(self, theta: Theta, way: Tensor, pixels: Rows, wanted: float) -> Rows:
-        there = (theta + rows.expand(pixels, theta) * way).clamp(0, 1)
-        measured = self.distance(there, theta).to(pixels)
-        # Where nothing was measured (no gradient, or against the edge of the box) it grows.
+    def _adapted(self, theta: Theta, direction: Tensor, size: Rows, wanted: float) -> Rows:
+        candidate = (theta + rows.expand(size, theta) * direction).clamp(0, 1)
+        measured = self.distance(candidate, theta).to(size)
+        # A measured length of 0 (no gradient, or clamped by the box) makes the size grow.
         factor = (wanted / measured.clamp(min=1e-12)).sqrt().clamp(1 / CHANGE, CHANGE)
         widest = theta[0].numel() ** 0.5
-        return (pixels * factor).clamp(1e-6, widest)
+        return (size * factor).clamp(1e-6, widest)

@@ -1,4 +1,4 @@
-"""A row stops at the first of two reasons."""
+"""Two stopping rules combined: a row stops at the first of them."""
 
 from dataclasses import dataclass
 from typing import Any, final
@@ -11,7 +11,7 @@ from notbugs.engine.stop import AbstractStop
 @final
 @dataclass(frozen=True)
 class Either(AbstractStop):
-    """A row stops where `first` or `second` says so."""
+    """A row stops when `first` or `second` stops it."""
 
     first: AbstractStop
     second: AbstractStop
@@ -20,6 +20,6 @@ class Either(AbstractStop):
         return self.first.init(info), self.second.init(info)
 
     def update(self, info: StepInfo, state: tuple[Any, Any]) -> tuple[Mask, tuple[Any, Any]]:
-        one, a = self.first.update(info, state[0])
-        other, b = self.second.update(info, state[1])
-        return one | other, (a, b)
+        first, first_state = self.first.update(info, state[0])
+        second, second_state = self.second.update(info, state[1])
+        return first | second, (first_state, second_state)

@@ -1,4 +1,4 @@
-"""How the value of a point and its derivatives are got, and what that costs."""
+"""Evaluators: the value of a point and its derivatives, with the model passes counted."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from notbugs.engine.state import State
 
 
 class Point(NamedTuple):
-    """What an evaluation of the rows at work gives, one entry a row.
+    """An evaluation of the active rows, one entry per row.
 
-    `value` is what the rule follows and `score` the value by which points are kept: another
-    draw where the objective is random, else the same tensor. `grad`, `jacobian`, `outputs` and
-    `gap` are None where they were not asked for or do not exist.
+    `value` is what the rule sees and `score` the value by which points are kept: another draw
+    if the objective is random, else the same tensor. `grad`, `jacobian`, `outputs` and `gap`
+    are None if they were not needed or do not exist.
     """
 
     x: Images
@@ -37,7 +37,7 @@ class Point(NamedTuple):
 
 @dataclass
 class Passes:
-    """Passes of the model so far, summed over rows."""
+    """Forward and backward passes of the model so far, summed over rows."""
 
     forwards: int = 0
     backwards: int = 0
@@ -50,16 +50,16 @@ class AbstractEvaluator(ABC):
 
     @abstractmethod
     def step(self, state: State, step: int) -> Point:
-        """The point where the rows are before the step of that number."""
+        """The rows' points before step number `step`."""
 
     @abstractmethod
     def last(self, state: State) -> Point:
-        """The point where the rows are after their last step, without derivatives."""
+        """The rows' points after the last step, without derivatives."""
 
 
 @dataclass
 class ByAutograd(AbstractEvaluator):
-    """Any objective, differentiated by autograd as far as the rule asks."""
+    """Any objective, with the derivatives that the rule needs from autograd."""
 
     objective: AbstractObjective
     decode: Callable[[Tensor], Images]
@@ -68,35 +68,35 @@ class ByAutograd(AbstractEvaluator):
 
     def step(self, state: State, step: int) -> Point:
         if not self.needs.derivatives:
-            found = self._look(state, "step", step)
-            return self._point(state, self.decode(state.theta), found)
+            evaluation = self._evaluated(state, "step", step)
+            return self._point(state, self.decode(state.theta), evaluation)
         theta = state.theta.detach().requires_grad_()
         grad, jacobian = None, None
         with torch.enable_grad():
             x = self.decode(theta)
-            found = self.objective(x, state.context, self._draw(state, "step", step))
+            evaluation = self.objective(x, state.context, self._draw(state, "step", step))
             if self.needs.grad:
                 # As the gradient of the sum, two operations shorter.
-                one, more = torch.ones_like(found.value), self.needs.jacobian
-                (grad,) = torch.autograd.grad(found.value, theta, one, retain_graph=more)
+                ones, more = torch.ones_like(evaluation.value), self.needs.jacobian
+                (grad,) = torch.autograd.grad(evaluation.value, theta, ones, retain_graph=more)
                 self.passes.backwards += len(theta)
             if self.needs.jacobian:
-                jacobian = _jacobian(found.outputs, theta)
+                jacobian = _jacobian(evaluation.outputs, theta)
                 self.passes.backwards += len(theta) * jacobian.shape[1]
         self.passes.forwards += len(theta)
-        point = self._point(state, x.detach(), _detached(found))
+        point = self._point(state, x.detach(), _detached(evaluation))
         return point._replace(grad=grad, jacobian=jacobian)
 
     def last(self, state: State) -> Point:
-        found = self._look(state, "fixed")
-        return _as_point(self.decode(state.theta), found, found)
+        evaluation = self._evaluated(state, "fixed")
+        return _as_point(self.decode(state.theta), evaluation, evaluation)
 
-    def _point(self, state: State, x: Images, found: Evaluation) -> Point:
-        """The point; success and the value to judge by are those of a fixed draw."""
-        fixed = self._look(state, "fixed") if self.objective.is_random else found
-        return _as_point(x, found, fixed)
+    def _point(self, state: State, x: Images, evaluation: Evaluation) -> Point:
+        """The point; its success and score are those of a fixed draw."""
+        fixed = self._evaluated(state, "fixed") if self.objective.is_random else evaluation
+        return _as_point(x, evaluation, fixed)
 
-    def _look(self, state: State, *names: object) -> Evaluation:
+    def _evaluated(self, state: State, *names: object) -> Evaluation:
         self.passes.forwards += len(state.theta)
         with torch.no_grad():
             x = self.decode(state.theta)
@@ -108,11 +108,11 @@ class ByAutograd(AbstractEvaluator):
 
 @dataclass
 class ByOutputs(AbstractEvaluator):
-    """An objective that follows from a model's outputs, for rules that need its gradient alone.
+    """An objective computed from a model's outputs, for rules that need only its gradient.
 
-    Where its derivative by the outputs is known in closed form (`derivative`), autograd sees
-    the model alone. With `deferred`, success (and the value too, where `needs` allows it) is
-    left out on the way, False and NaN: whoever records the points works them out of the outputs.
+    If its derivative by the outputs is known in closed form (`derivative`), autograd only
+    differentiates the model. With `deferred`, success is not computed at each step (False), nor
+    is the value if `needs` allows it (NaN): the record computes them later from the outputs.
     """
 
     objective: OfOutputs
@@ -120,7 +120,7 @@ class ByOutputs(AbstractEvaluator):
     needs: Needs
     deferred: bool = False
     passes: Passes = field(default_factory=Passes)
-    _known: tuple[Any, Derivative | None] | None = None
+    _cached: tuple[Any, Derivative | None] | None = None
 
     def step(self, state: State, step: int) -> Point:
         theta, derivative = state.theta.detach().requires_grad_(), self._derivative(state)
@@ -128,22 +128,22 @@ class ByOutputs(AbstractEvaluator):
             x = self.decode(theta)
             outputs = self.objective.outputs_of(x)
             value = None if derivative else self.objective.value_of(outputs, state.context)
-        seen = outputs.detach()
+        detached = outputs.detach()
         if value is not None:
             (grad,) = torch.autograd.grad(value, theta, torch.ones_like(value))
         else:
             assert derivative is not None
-            (grad,) = torch.autograd.grad(outputs, theta, derivative(seen))
+            (grad,) = torch.autograd.grad(outputs, theta, derivative(detached))
         self.passes.forwards += len(theta)
         self.passes.backwards += len(theta)
         if not self.deferred:
-            return self._point(x.detach(), seen, state, value)._replace(grad=grad)
+            return self._point(x.detach(), detached, state, value)._replace(grad=grad)
         if value is None and self.needs.value:
-            value = self.objective.value_of(seen, state.context)
+            value = self.objective.value_of(detached, state.context)
         value = theta.new_full((len(theta),), torch.nan) if value is None else value.detach()
         value = in_float32(value)
-        none = torch.zeros_like(value, dtype=torch.bool)
-        return Point(x.detach(), value, value, none, seen, grad=grad)
+        no_success = torch.zeros_like(value, dtype=torch.bool)
+        return Point(x.detach(), value, value, no_success, detached, grad=grad)
 
     def last(self, state: State) -> Point:
         self.passes.forwards += len(state.theta)
@@ -158,18 +158,18 @@ class ByOutputs(AbstractEvaluator):
         return Point(x, value, value, success, outputs)
 
     def _derivative(self, state: State) -> Derivative | None:
-        """Made once for a context; rows that are cut have another."""
-        if self._known is None or self._known[0] is not state.context:
-            self._known = state.context, self.objective.derivative(state.context)
-        return self._known[1]
+        """The derivative, computed once per context (dropping rows changes the context)."""
+        if self._cached is None or self._cached[0] is not state.context:
+            self._cached = state.context, self.objective.derivative(state.context)
+        return self._cached[1]
 
 
 @dataclass
 class Confirmed(AbstractEvaluator):
-    """Another evaluator's points, whose successes an exact objective confirms one by one.
+    """Another evaluator's points, with each success confirmed by an exact objective.
 
-    It is asked about those that would be kept. **For** minimum-norm methods, which walk along
-    the boundary, where the rounding of a faster model decides.
+    Only successes that would be kept are confirmed. **For** minimum-norm methods, which stay
+    near the boundary, where the rounding of a faster model can change the prediction.
     """
 
     fast: AbstractEvaluator
@@ -186,21 +186,21 @@ class Confirmed(AbstractEvaluator):
         return self._confirmed(state, self.fast.last(state))
 
     def _confirmed(self, state: State, point: Point) -> Point:
-        wanted = point.success
+        unconfirmed = point.success
         if state.done is not None:
-            wanted = wanted & ~state.done
+            unconfirmed = unconfirmed & ~state.done
         if state.kept is not None:
             new = Kept(point.x, point.score, point.success)
-            wanted = wanted & self.keep.better(new, state.kept, state.center)
-        claimed = wanted.nonzero()[:, 0]
+            unconfirmed = unconfirmed & self.keep.better(new, state.kept, state.center)
+        claimed = unconfirmed.nonzero()[:, 0]
         if not len(claimed):
             return point
-        part = rows.select((state.context, state.keys), claimed)
-        found = evaluated(self.exact, point.x[claimed], *part)
+        context_and_keys = rows.select((state.context, state.keys), claimed)
+        evaluation = evaluated(self.exact, point.x[claimed], *context_and_keys)
         self.passes.forwards += len(claimed)
-        reached = False if found.success is None else found.success
+        confirmed = False if evaluation.success is None else evaluation.success
         success = point.success.clone()
-        success[claimed] = reached
+        success[claimed] = confirmed
         return point._replace(success=success)
 
 
@@ -211,21 +211,21 @@ def evaluator_of(
     *,
     deferred: bool = False,
 ) -> AbstractEvaluator:
-    """The cheapest way to get what the rule needs; all agree to the last bit."""
+    """The cheapest evaluator for what the rule needs; all give identical results."""
     if follows_from_outputs(objective, needs):
         return ByOutputs(objective, decode, needs, deferred)
     return ByAutograd(objective, decode, needs)
 
 
 def follows_from_outputs(objective: AbstractObjective, needs: Needs) -> TypeGuard[OfOutputs]:
-    """Whether the outputs are all that the value's gradient, and nothing else, is asked of."""
+    """Whether the rule only needs the gradient of a value that is a function of the outputs."""
     gradient = needs.grad and not needs.jacobian
     return gradient and isinstance(objective, OfOutputs) and not objective.is_random
 
 
 @torch.no_grad()
 def evaluated(objective: AbstractObjective, x: Images, context: Any, keys: Keys) -> Evaluation:
-    """An objective at some points, by the fixed draw that judges them."""
+    """An objective at the points `x`, by the fixed draw with which points are compared."""
     return _detached(objective(x, context, Draw(random.fold(keys, "fixed"))))
 
 
@@ -234,16 +234,16 @@ def in_float32(value: Rows) -> Rows:
     return value.float() if value.itemsize < 4 else value
 
 
-def _as_point(x: Images, found: Evaluation, confirmed: Evaluation) -> Point:
-    success = confirmed.success
+def _as_point(x: Images, evaluation: Evaluation, fixed: Evaluation) -> Point:
+    success = fixed.success
     if success is None:
-        success = torch.zeros_like(confirmed.value, dtype=torch.bool)
-    return Point(x, found.value, confirmed.value, success, found.outputs, found.gap)
+        success = torch.zeros_like(fixed.value, dtype=torch.bool)
+    return Point(x, evaluation.value, fixed.value, success, evaluation.outputs, evaluation.gap)
 
 
-def _detached(found: Evaluation) -> Evaluation:
-    outputs = None if found.outputs is None else found.outputs.detach()
-    return found._replace(value=in_float32(found.value.detach()), outputs=outputs)
+def _detached(evaluation: Evaluation) -> Evaluation:
+    outputs = None if evaluation.outputs is None else evaluation.outputs.detach()
+    return evaluation._replace(value=in_float32(evaluation.value.detach()), outputs=outputs)
 
 
 def _jacobian(outputs: Tensor | None, theta: Theta) -> Tensor:

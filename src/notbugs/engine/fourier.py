@@ -1,4 +1,4 @@
-"""Images written as waves: steps then move smooth shapes and decorrelated colours."""
+"""The Fourier parameterisation of images, with decorrelated colours."""
 
 import math
 from dataclasses import dataclass
@@ -13,39 +13,38 @@ from notbugs.core.types import Images, Theta
 from notbugs.engine.parameterize import AbstractParameterization
 
 ColorRoot: TypeAlias = tuple[tuple[float, ...], ...]
-"""A square root [c][c] of the channels' covariance; numbers, so that a recipe prints."""
+"""A square root [c][c] of the channels' covariance, as floats so that it can be printed."""
 
 FLOOR = 1e-3
-"""The least spread a measured colour direction gets, as a share of the largest."""
+"""Smallest standard deviation of a colour direction, as a share of the largest."""
 
 
 @final
 @dataclass(frozen=True)
 class Fourier(AbstractParameterization):
-    """x = sigmoid(C W theta): theta [n, c, h, w] are the heights of waves, one a frequency.
+    """x = sigmoid(C W theta): theta [n, c, h, w] are coefficients, one per frequency.
 
-    W scales the wave of frequency f (cycles a pixel) by 1 / max(f, 1 / max(h, w))^`decay`
-    and adds the waves up; C mixes the channels. Scales have a root mean square of 1, so
-    that standard normal variables give logits of pixels of variance about 1, and a step
-    means the same at any size. Pixels lie in [0, 1] by themselves.
+    W scales the coefficient of frequency f (cycles per pixel) by
+    1 / max(f, 1 / max(h, w))^`decay` and applies the inverse transform; C mixes the channels.
+    Scales have a root mean square of 1, so that standard normal variables give logits of
+    pixels of variance about 1 at any image size. Pixels always lie in [0, 1].
 
-    - `decay`: 1 for the 1/f of natural images; 0 for no preference among frequencies
+    - `decay`: 1 for the 1/f spectrum of natural images; 0 for equal scales
     - `colors` [c][c]: a square root of the channels' covariance, so that steps are taken
-      in decorrelated colours (`color_root` measures it); None: each channel by itself
-    - `inset`: a pixel at 0 or 1 would never move, so `encode` draws 2x - 1 towards zero
-      by 1 - `inset`; an image comes back within `inset` / 2 of itself
+      in decorrelated colours (`color_root` measures it); None: each channel separately
+    - `inset`: a pixel at 0 or 1 would never move, so `encode` multiplies 2x - 1 by
+      1 - `inset`; the decoded image is within `inset` / 2 of the original
 
     Any size, odd ones too, and any number of channels.
 
     **Raises** ValueError for a negative decay, an inset outside [1e-6, 0.5), colours that
-    are not square, or have no inverse, or (when used) are not of as many channels as the
-    image.
+    are not square or not invertible, or (when used) differ from the image in the number of
+    channels.
     **Source**: Olah, Mordvintsev & Schubert 2017 ("Feature Visualization", Distill),
     "Preconditioning and Parameterization".
-    **Differs from the paper**: the real and imaginary part of a coefficient appear as
-    their sum and difference (the Hartley transform), which are as many as the pixels and
-    are rotated by 45 degrees; scales are normalised as said, which replaces the published
-    code's fixed divisor of 4.
+    **Differs from the paper**: the Hartley transform replaces the Fourier transform: it has
+    the sum and difference of each real and imaginary part, as many numbers as pixels; scales
+    are normalised as above, which replaces the published code's fixed divisor of 4.
 
     >>> theta = torch.zeros(2, 3, 5, 7)
     >>> float(Fourier().decode(theta).max())
@@ -66,8 +65,8 @@ class Fourier(AbstractParameterization):
 
     def encode(self, x: Images) -> Theta:
         """The variables of `x`; half precision is raised to float32."""
-        wide = x.float() if x.itemsize < 4 else x
-        logits = torch.logit(((2 * wide - 1).clamp(-1, 1) * (1 - self.inset) + 1) / 2)
+        x = x.float() if x.itemsize < 4 else x
+        logits = torch.logit(((2 * x - 1).clamp(-1, 1) * (1 - self.inset) + 1) / 2)
         if self.colors is not None:
             logits = _mixed(logits, torch.linalg.inv(self._root(logits)))
         return hartley(logits) / self._scale(logits)
@@ -105,8 +104,8 @@ def hartley(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     y[u, v] = sum over i, j of x[i, j] cas(2 pi (u i / h + v j / w)) / sqrt(h w), where
     cas = cos + sin: the real part of the Fourier transform minus its imaginary part.
     """
-    found = torch.fft.fft2(x, norm="ortho")
-    return found.real - found.imag
+    transform = torch.fft.fft2(x, norm="ortho")
+    return transform.real - transform.imag
 
 
 def color_root(images: Images) -> ColorRoot:
@@ -114,8 +113,8 @@ def color_root(images: Images) -> ColorRoot:
 
     - `images` [n, c, h, w] in [0, 1]; every pixel is one sample
 
-    Scaled so that the mean variance of the channels is 1. Directions of (almost) no
-    spread, as in grey images of three channels, keep a thousandth of the largest.
+    Scaled so that the mean variance of the channels is 1. Directions of (almost) no variance,
+    as in grey images of three channels, get a thousandth of the largest standard deviation.
 
     **Raises** ValueError for images that are not in [0, 1], or are all of one colour.
     """

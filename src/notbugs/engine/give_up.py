@@ -1,4 +1,4 @@
-"""A row stops when it cannot reach its goal within the budget any more."""
+"""A stopping rule for rows that are not expected to reach their goal within the budget."""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from notbugs.engine.rules import StepInfo
 from notbugs.engine.stop import AbstractStop
 
 FIRST = 16
-"""The first previous lies at this part of the budget; each later one at twice the steps."""
+"""The first checkpoint is at 1 / FIRST of the budget; each later one at twice the steps."""
 FORECASTS = ("logarithmic", "geometric")
 
 
 class GiveUpState(NamedTuple):
-    """The gap at the start, its least so far, the least at the last previous."""
+    """The gap at the start, the least so far, and the least at the previous checkpoint."""
 
     first: Rows
     least: Rows
@@ -27,21 +27,21 @@ class GiveUpState(NamedTuple):
 @final
 @dataclass(frozen=True)
 class GiveUp(AbstractStop):
-    """A row stops when its progress, drawn on, ends short of the goal.
+    """A row stops when its extrapolated progress does not reach the goal.
 
     The gap to success is the objective's `gap` or else its value: a row succeeds at 0.
-    At 1/8, 1/4 and 1/2 of the budget, a row whose least gap was h at half the steps and
-    is g now stops when
+    At 1/8, 1/4 and 1/2 of the budget, a row whose least gap was h at half the current step
+    and is g now stops if
 
         g > continue_below * (the gap at the start)   and   g > slack * r * (h - g).
 
-    - `forecast`: "logarithmic", for searches and steps that slow down along the way: r
-      counts the doublings of the steps that are left, each taken to bring as much as the
-      last. "geometric", for methods that converge: r = 1, as if each doubling brought
-      half of the one before.
-    - `slack`: how many times better it may yet go than forecast, 1 or more
-    - `continue_below`: share of the first gap below which a row goes on whatever the forecast,
-      0..1; a first gap that is infinite counts as 1
+    - `forecast`: "logarithmic", for searches whose progress slows down: r is the number of
+      doublings of the steps that remain, each assumed to gain as much as the last.
+      "geometric", for methods that converge: r = 1, as if each doubling gained half as much
+      as the one before.
+    - `slack`: how many times more progress than forecast is allowed for, 1 or more
+    - `continue_below`: share of the first gap below which a row always continues, 0..1; an
+      infinite first gap counts as 1
     """
 
     forecast: str = "logarithmic"
@@ -69,15 +69,15 @@ class GiveUp(AbstractStop):
         )
         if info.step not in checkpoints(info.max_steps):
             return torch.zeros_like(info.success), state._replace(least=least)
-        left = math.log2(info.max_steps / info.step) if self.forecast == "logarithmic" else 1.0
-        # An infinite previous makes the fall infinite or NaN: such a row goes on.
-        short = least > self.slack * left * (state.previous - least)
+        doublings = math.log2(info.max_steps / info.step) if self.forecast == "logarithmic" else 1.0
+        # If `previous` is infinite, so is the progress (or it is NaN): the row continues.
+        short = least > self.slack * doublings * (state.previous - least)
         far = least > self.continue_below * state.first
         return short & far, state._replace(least=least, previous=least)
 
 
 def checkpoints(steps: int) -> frozenset[int]:
-    """The steps at which a budget is looked at: a sixteenth, an eighth, a quarter, a half."""
+    """The steps at 1/16, 1/8, 1/4 and 1/2 of a budget."""
     return frozenset(steps * 2**i // FIRST for i in range(4)) - {0}
 
 

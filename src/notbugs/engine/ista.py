@@ -1,4 +1,4 @@
-"""Gradient steps with a soft threshold: the change stays sparse."""
+"""ISTA and FISTA: gradient steps with soft thresholding, for sparse perturbations."""
 
 from dataclasses import dataclass
 from typing import final
@@ -7,19 +7,19 @@ from torch import Tensor
 
 from notbugs.core.errors import bad_value, check_positive
 from notbugs.core.types import Theta
-from notbugs.engine.rules import AbstractStepRule, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, StepInfo, required
 
 
 @final
 @dataclass(frozen=True)
 class Ista(AbstractStepRule[Tensor]):
-    """Descent on a smooth objective, each step followed by a soft threshold of the change.
+    """Gradient descent with soft thresholding of the perturbation after each step.
 
     x <- center + shrink(y - step * grad - center, threshold), clamped to the box; y is x
-    itself, or with `momentum` x moved on along its last change (FISTA), and then y is what
-    the solver sees. The step falls from `step_size` with the square root of the steps that
-    are left and the threshold (pixel units) stays: so the weight of ||x - center||_1, which
-    is threshold / step, grows.
+    itself, or with `momentum` x extrapolated along its last change (FISTA), and then y is the
+    solver's point. The step size decays from `step_size` as the square root of the remaining
+    steps, and the threshold (pixel units) is constant: so the weight of ||x - center||_1,
+    which is threshold / step, grows.
 
     **Source**: Beck & Teboulle 2009 (FISTA); as an attack Chen et al. 2017 (arXiv
     1709.04114), Algorithm 1, equation 6.
@@ -39,10 +39,10 @@ class Ista(AbstractStepRule[Tensor]):
 
     def step(self, theta: Theta, info: StepInfo, state: Theta) -> tuple[Tensor, Tensor]:
         size = self.step_size * (1 - info.step / info.max_steps) ** 0.5
-        d = theta.sub(given(info.grad), alpha=size) - info.center
+        d = theta.sub(required(info.grad), alpha=size) - info.center
         limit = self.threshold
-        # What a clamp to the threshold takes away is what the soft threshold leaves.
-        after = info.project(info.center + (d - d.clamp(-limit, limit)))
+        # The soft threshold of d is d minus its clamp to [-limit, limit].
+        x = info.project(info.center + (d - d.clamp(-limit, limit)))
         if not self.momentum:
-            return after, after
-        return after + info.step / (info.step + 3) * (after - state), after
+            return x, x
+        return x + info.step / (info.step + 3) * (x - state), x

@@ -1,7 +1,7 @@
 """Sizes of a perturbation: its norm, the dual norm, steepest directions and projections.
 
 Everything is row by row: `d` has shape [n, ...] and each row is one perturbation. Half
-precision is raised to float32 inside, because a norm of 1e-3 already underflows there.
+precision is converted to float32, because a norm of 1e-3 already underflows there.
 """
 
 from abc import ABC, abstractmethod
@@ -42,7 +42,7 @@ class AbstractSize(ABC):
         """
 
     def around(self, center: Images, radius: Rows) -> Callable[[Tensor], Tensor]:
-        """`project_in_box` for one centre and radius, which many steps share."""
+        """`project_in_box` as a function of x alone, with shared work for a centre done once."""
         return partial(self.project_in_box, center=center, radius=radius)
 
     @abstractmethod
@@ -51,7 +51,7 @@ class AbstractSize(ABC):
 
 
 def check_size(norm: object, example: str = "Linf()") -> None:
-    """Refuses what is no size, such as a norm's name or a radius; `example` is the remedy."""
+    """Refuses anything but a size, such as a norm's name or a radius; `example` is the remedy."""
     if not isinstance(norm, AbstractSize):
         short = isinstance(norm, str | int | float | type)
         received = f"It is {norm!r}. " if short else ""
@@ -60,7 +60,7 @@ def check_size(norm: object, example: str = "Linf()") -> None:
 
 
 class AbstractNorm(AbstractSize):
-    """A size that is a norm: it has a dual and steepest directions, and samples uniformly."""
+    """A size that is a norm: with a dual norm, steepest directions and uniform samples."""
 
     @abstractmethod
     def dual(self, g: Images) -> Rows:
@@ -72,7 +72,7 @@ class AbstractNorm(AbstractSize):
 
 
 def check_norm(norm: object, argument: str = "norm") -> None:
-    """Refuses a size that is no norm, as L0: it has no steepest directions."""
+    """Refuses a size that is not a norm, such as L0: it has no steepest directions."""
     if not isinstance(norm, AbstractNorm):
         raise bad_value(
             argument,
@@ -83,12 +83,12 @@ def check_norm(norm: object, argument: str = "norm") -> None:
 
 
 def at_least_float32(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """`x` itself, or raised to float32 where it is of half precision."""
+    """`x`, converted to float32 if it has half precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _smallest(x: Tensor) -> float:
-    """The smallest positive number of the tensor's type: a divisor that is never zero."""
+    """The smallest positive number of the tensor's type, as a lower bound of divisors."""
     info = torch.finfo(x.dtype)
     return info.tiny * info.eps
 

@@ -1,4 +1,4 @@
-"""What is minimised: one value a row, and whether the row has reached its goal."""
+"""Objectives to minimise: one value per row, and whether the row has reached its goal."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Derivative: TypeAlias = Callable[[Tensor], Tensor]
 class Evaluation(NamedTuple):
     """An objective at some inputs: value [n], success [n] or None, outputs or None.
 
-    `gap` [n]: what is left to success, reached at 0, where the value itself does not say.
+    `gap` [n]: the distance to success, 0 there, if the value itself is not one.
     """
 
     value: Rows
@@ -28,9 +28,9 @@ class Evaluation(NamedTuple):
     gap: Rows | None = None
 
 
-def mean(found: Sequence[Evaluation]) -> Evaluation:
+def mean(evaluations: Sequence[Evaluation]) -> Evaluation:
     """The mean of the values, [n]; success and outputs are those of the first."""
-    return found[0]._replace(value=torch.stack([f.value for f in found]).mean(dim=0))
+    return evaluations[0]._replace(value=torch.stack([e.value for e in evaluations]).mean(dim=0))
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Draw:
 
 
 class AbstractObjective(ABC):
-    """A function of a batch that gives one value a row; lower is better.
+    """A function of a batch with one value per row; lower is better.
 
-    It holds no per-row tensor: labels, targets and reference embeddings travel in
-    `context`, so that they are cut with the rows. Objectives add and scale:
+    It contains no per-row tensor: labels, targets and reference embeddings are passed in
+    `context`, so that they are dropped with the rows. Objectives can be added and scaled:
     `distance + 0.1 * penalty` is an objective.
     """
 
@@ -56,7 +56,7 @@ class AbstractObjective(ABC):
 
     @abstractmethod
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        """The value of each row of `x` [n, ...] and, where there is a goal, its success."""
+        """The value of each row of `x` [n, ...] and, if there is a goal, its success."""
 
     def __add__(self, other: "AbstractObjective") -> "AbstractObjective":
         """The sum of two objectives; a row succeeds when it succeeds in both."""
@@ -70,10 +70,10 @@ class AbstractObjective(ABC):
 
 
 class OfOutputs(AbstractObjective):
-    """An objective whose value and success follow from a model's outputs and the context.
+    """An objective whose value and success are functions of a model's outputs and the context.
 
-    So they may be worked out for the outputs of many steps together. What else an objective
-    looks at has no place here: `__call__` is final.
+    So they can be computed for the outputs of many steps together. It must not depend on
+    anything else: `__call__` is final.
     """
 
     def __init_subclass__(cls) -> None:

@@ -1,4 +1,4 @@
-"""How an input is written in the variables that are optimised."""
+"""Parameterisations: how an image depends on the variables that are optimised."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ class AbstractParameterization(ABC):
     """An invertible way to write images as free variables theta [n, ...]."""
 
     in_pixels: ClassVar[bool] = False
-    """Whether the variables are the pixels, so that a set can hold them."""
+    """Whether the variables are the pixels, so that a set can constrain them."""
 
     @abstractmethod
     def encode(self, x: Images) -> Theta:

@@ -57,13 +57,13 @@ def _grid(center: Images, keys: Keys) -> Images:
 
 
 def _tiles(like: Tensor, length: int, side: int) -> tuple[Tensor, Tensor]:
-    """(offset within its tile, number of its tile) of each of `length` places."""
-    at = torch.arange(length, device=like.device)
-    return at % side, at // side
+    """(offset within its tile, number of its tile) of each of `length` positions."""
+    index = torch.arange(length, device=like.device)
+    return index % side, index // side
 
 
 def pyramids(high: int, wide: int, like: Tensor) -> Tensor:
-    """Two pyramids side by side, one up and one down, [high + 1, wide + 1], last ones zero.
+    """Two adjacent pyramids, one positive and one negative, [high + 1, wide + 1], padded with zero.
 
     A pyramid's height at a distance of k steps (rows or columns, whichever are more) from
     its centre is the sum of 1 / i^2 for i from k + 1.
@@ -83,27 +83,27 @@ def _pyramid(high: int, wide: int, like: Tensor) -> Tensor:
     height = layer.flip(0).cumsum(0).flip(0)
     steps = torch.maximum(from_center(high)[:, None], from_center(wide)).clamp(max=count - 1)
     table = height[steps]
-    # Both halves of a bump weigh the same, whatever their sizes.
+    # Both halves of a bump have the same L2 norm, whatever their sizes.
     return table / torch.linalg.vector_norm(table).clamp(min=1e-12)
 
 
-def placed(table: Tensor, row: Tensor, column: Tensor, turned: Tensor) -> Images:
-    """A square `table` at each row's place, transposed where `turned`: [n, 1, h, w].
+def placed(table: Tensor, row: Tensor, column: Tensor, transposed: Tensor) -> Images:
+    """A square `table` at each row's position, transposed where `transposed`: [n, 1, h, w].
 
     `row` [n, h] and `column` [n, w] are offsets into the table; it is zero outside.
     """
     side = table.shape[0] - 1
     row, column = (torch.where((i >= 0) & (i < side), i, side) for i in (row, column))
-    by_row, by_column = torch.where(turned, 1, side + 1), torch.where(turned, side + 1, 1)
-    place = (row * by_row[:, None])[:, :, None] + (column * by_column[:, None])[:, None, :]
-    return table.flatten()[place][:, None]
+    by_row, by_column = torch.where(transposed, 1, side + 1), torch.where(transposed, side + 1, 1)
+    index = (row * by_row[:, None])[:, :, None] + (column * by_column[:, None])[:, None, :]
+    return table.flatten()[index][:, None]
 
 
 def mass(delta: Images, norm: AbstractNorm) -> Tensor:
-    """What each entry uses up of the radius: |d| for L1, d^2 for L2."""
+    """Each entry's term in the norm: |d| for L1, d^2 for L2."""
     return delta.abs() if norm.name == "l1" else delta.square()
 
 
 def of_norm(total: Tensor, norm: AbstractNorm) -> Tensor:
-    """The size of a part whose mass is `total`."""
+    """The norm of entries whose `mass` sums to `total`."""
     return total if norm.name == "l1" else total.sqrt()

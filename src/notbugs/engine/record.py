@@ -1,6 +1,6 @@
-"""What is entered of every step: the point to keep, the steps taken, gradients that were zero.
+"""Records of a solve: the kept points, the steps taken, and the number of zero gradients.
 
-Small problems enter many steps at once, because there it is what costs.
+For small problems many steps are recorded at once, because the overhead dominates there.
 """
 
 from dataclasses import dataclass, field
@@ -14,32 +14,32 @@ from notbugs.core.types import Mask, Rows, Theta
 from notbugs.engine.evaluators import Point, in_float32
 from notbugs.engine.keep import AbstractKeep, Kept
 from notbugs.engine.objective import OfOutputs
-from notbugs.engine.rules import given
+from notbugs.engine.rules import required
 from notbugs.engine.state import State
 
 BLOCK = 64
-"""Steps whose points wait to be entered together."""
+"""Steps that are recorded together."""
 SMALL = 2**16
-"""Entries of a batch above which entering each step by itself costs nothing beside the model."""
+"""Entries of a batch above which the cost of recording each step is negligible."""
 
 
 @dataclass
 class Record:
-    """Enters every step by itself."""
+    """Records each step as it is taken."""
 
     keep: AbstractKeep
     defers: ClassVar[bool] = False
-    """Whether it works value and success out of the outputs, later."""
+    """Whether it computes value and success later, from the outputs."""
 
     def see(self, state: State, point: Point) -> State:
-        """Lets the keep choose between the point and the one held."""
+        """The state with the better of the new and the kept point."""
         kept = self.keep.update(Kept(point.x, point.score, point.success), state.kept, state.center)
         if state.kept is not None and state.done is not None:
             kept = rows.merge(state.done, state.kept, kept)
         return state._replace(kept=kept)
 
     def count(self, state: State, point: Point) -> State:
-        """Counts a step, and gradients that are zero, of the rows that took it."""
+        """The state with a step, and zero gradients, counted for the rows that took it."""
         slopes = point.jacobian if point.grad is None else point.grad
         moved = 1 if state.done is None else ~state.done
         steps, zero_grads = state.steps + moved, state.zero_grads
@@ -50,11 +50,11 @@ class Record:
 
 @dataclass
 class BlockRecord(Record):
-    """Enters up to `BLOCK` steps together, with the same result to the last bit.
+    """Records up to `BLOCK` steps together, with the identical result.
 
-    Outputs are copied, because a model may write its next ones over them. Points and sizes
-    of gradients are taken step by step: an operation on those of all steps would wake the
-    pool of threads, which takes longer than the work.
+    Outputs are copied, because a model may reuse their memory. Points and sizes of gradients
+    are copied step by step: an operation on those of all steps would start the thread pool,
+    which takes longer than the work.
     """
 
     objective: OfOutputs
@@ -66,55 +66,55 @@ class BlockRecord(Record):
     _sizes: list[Rows] = field(default_factory=list[Rows])
 
     def see(self, state: State, point: Point) -> State:
-        """Notes the point; the last one of a solve, which has no gradient, is entered."""
+        """Stores the point; the last one of a solve, which has no gradient, is recorded at once."""
         if point.grad is None:
             return super().see(state, point)
         if not self._points:
             self._x = point.x.new_empty((min(self.steps, BLOCK), *point.x.shape))
             self._points = self._x.unbind()
         self._points[len(self._outputs)].copy_(point.x)
-        self._outputs.append(given(point.outputs).clone())
+        self._outputs.append(required(point.outputs).clone())
         self._sizes.append(largest(point.grad))
         return state
 
     def count(self, state: State, point: Point) -> State:
-        """Enters what was noted, where a block is full or the steps are over."""
+        """Records the stored points if the block is full or the steps are over."""
         self.steps -= 1
         full = not self.steps or len(self._outputs) == len(self._points)
-        return self._entered(state) if full else state
+        return self._recorded(state) if full else state
 
-    def _entered(self, state: State) -> State:
-        b, n = len(self._outputs), len(state.place)
+    def _recorded(self, state: State) -> State:
+        steps, n = len(self._outputs), len(state.place)
         outputs = torch.cat(self._outputs)
-        context = rows.select(state.context, torch.arange(n, device=outputs.device).repeat(b))
-        value = in_float32(self.objective.value_of(outputs, context)).reshape(b, n)
-        success = self.objective.success_of(outputs, context).reshape(b, n)
+        context = rows.select(state.context, torch.arange(n, device=outputs.device).repeat(steps))
+        value = in_float32(self.objective.value_of(outputs, context)).reshape(steps, n)
+        success = self.objective.success_of(outputs, context).reshape(steps, n)
         zero = ~(torch.stack(self._sizes) > 0)
         self._outputs, self._sizes = [], []
-        seen = Kept(self._x[:b], value, success)
-        kept = self.keep.best_of(seen, state.kept, state.center)
+        new = Kept(self._x[:steps], value, success)
+        kept = self.keep.best_of(new, state.kept, state.center)
         return state._replace(
-            kept=kept._replace(x=kept.x.clone()),  # the next block is written over this one
-            steps=state.steps + b,
+            kept=kept._replace(x=kept.x.clone()),  # the next block overwrites this one
+            steps=state.steps + steps,
             zero_grads=state.zero_grads + zero.sum(dim=0),
         )
 
 
 def is_small(theta: Theta) -> bool:
-    """Whether a batch is so small that a step is spent on overhead."""
+    """Whether a batch is so small that overhead dominates a step."""
     return theta.numel() <= SMALL
 
 
 def largest(grad: Theta) -> Rows:
-    """The size of each row's largest entry, [n]; NaN where the row has one."""
+    """The largest absolute entry of each row, [n]; NaN if the row has one."""
     # Several times faster than the norm of order infinity.
     return rows.flatten(grad).abs().amax(dim=1)
 
 
 def all_zero(grad: Theta) -> Mask:
-    """Rows whose gradient is zero in every entry, [n].
+    """Which rows have a gradient of zero in every entry, [n].
 
     A row with a NaN counts as well: it cannot move either, and a model with such gradients
-    must not pass for a robust one.
+    must not be taken for robust.
     """
     return ~(largest(grad) > 0)

@@ -1,4 +1,4 @@
-"""How the next point follows from the gradient."""
+"""Step rules: how the next point is computed from the gradient."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,11 +21,11 @@ SCHEDULES = ("constant", "linear", "cosine")
 
 @dataclass(frozen=True)
 class Needs:
-    """What a step rule asks of the evaluation before its step.
+    """What a step rule needs from the evaluation before its step.
 
     - `grad`: the gradient of the value; `jacobian`: those of all outputs
-    - `value`, `success`: whether a step looks at them
-    - `same_values`: it compares the values of several steps, so that none may be drawn again
+    - `value`, `success`: whether the step depends on them
+    - `same_values`: it compares values of different steps, so the objective must not be random
     """
 
     grad: bool = True
@@ -41,16 +41,16 @@ class Needs:
 
 
 GRADIENT_ALONE = Needs(value=False, success=False)
-"""Of rules whose step follows from the gradient."""
+"""The needs of rules whose step depends on the gradient only."""
 
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What a rule, a stop or an observer may know at a step, for the rows still at work.
+    """What a rule, a stop or an observer sees at one step, for the active rows.
 
-    `value` [n] and `success` [n] are the objective's, as are `outputs` [n, k] and `gap` [n],
-    None where it has none. `grad` [n, ...] and `jacobian` [n, k, ...] are there for a rule that
-    `Needs` them. `place` [n] says which row of the batch each is.
+    `value` [n], `success` [n], `outputs` [n, k] and `gap` [n] are the objective's; the last two
+    are None if it has none. `grad` [n, ...] and `jacobian` [n, k, ...] are set if the rule
+    `Needs` them. `place` [n] is the index of each row in the batch.
     """
 
     step: int
@@ -68,7 +68,7 @@ class StepInfo:
 
 
 class AbstractStepRule(ABC, Generic[S]):
-    """Gives the next variables; its state is a tree of per-row tensors (or None)."""
+    """Computes the next variables; its state is a tree of per-row tensors (or None)."""
 
     needs: ClassVar[Needs] = Needs()
 
@@ -81,8 +81,8 @@ class AbstractStepRule(ABC, Generic[S]):
         """(next variables before projection, next state)."""
 
 
-def given(grad: Theta | None) -> Theta:
-    """The gradient (or the Jacobian) that a rule asked for."""
+def required(grad: Theta | None) -> Theta:
+    """The gradient (or Jacobian), which must not be None."""
     if grad is None:
         raise RuntimeError("This rule needs a gradient and was given none.")
     return grad
@@ -107,8 +107,8 @@ class Steepest(AbstractStepRule[None]):
     """theta - step_size * steepest(grad): sign steps for Linf, normalised steps for L2.
 
     **Source**: Goodfellow et al. 2014 (arXiv 1412.6572) for one Linf step; Madry et al.
-    2017 (arXiv 1706.06083) for many. `schedule` lets the step shrink to zero over the
-    solve, which the papers do not do; "constant" is theirs.
+    2017 (arXiv 1706.06083) for many. **Differs from the papers**: `schedule` can decrease
+    the step size to zero over the solve; "constant" is theirs.
     """
 
     norm: AbstractNorm
@@ -126,7 +126,7 @@ class Steepest(AbstractStepRule[None]):
 
     def step(self, theta: Theta, info: StepInfo, state: None) -> tuple[Tensor, None]:
         size = _scheduled(self.step_size, self.schedule, info)
-        return theta.sub(self.norm.steepest(given(info.grad)), alpha=size), None
+        return theta.sub(self.norm.steepest(required(info.grad)), alpha=size), None
 
 
 @final
@@ -152,7 +152,7 @@ class Momentum(AbstractStepRule[Tensor]):
         return torch.zeros_like(theta)
 
     def step(self, theta: Theta, info: StepInfo, state: Theta) -> tuple[Tensor, Tensor]:
-        grad = given(info.grad)
+        grad = required(info.grad)
         size = rows.flatten(grad).abs().sum(dim=1)
         velocity = self.decay * state + grad / rows.expand(torch.where(size > 0, size, 1), grad)
         length = _scheduled(self.step_size, self.schedule, info)
@@ -189,7 +189,7 @@ class Adam(AbstractStepRule[AdamState]):
         return AdamState(torch.zeros_like(theta), torch.zeros_like(theta))
 
     def step(self, theta: Theta, info: StepInfo, state: AdamState) -> tuple[Tensor, AdamState]:
-        grad, t = given(info.grad), info.step + 1
+        grad, t = required(info.grad), info.step + 1
         mean = torch.lerp(grad, state.mean, self.beta1)
         square = torch.lerp(grad * grad, state.square, self.beta2)
         scale = (square / (1 - self.beta2**t)).sqrt_().add_(self.damping)

@@ -1,4 +1,4 @@
-"""The saliency map's step: the pair of features that helps one output most at the others' cost."""
+"""JSMA's step: the pair of features of the largest saliency."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 from notbugs.core import rows
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Theta
-from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, given
+from notbugs.engine.rules import AbstractStepRule, Needs, StepInfo, required
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class AbstractPair(AbstractStepRule[None]):
 
     alpha is the gradient of the target's output (minus the objective's value), beta that
     of the others' sum; both change sign for a negative `change`. Features already at the
-    end of [0, 1] are left out. Without such a pair the row stays where it is.
+    end of [0, 1] are left out. Without such a pair the row does not move.
 
     **Source**: Papernot et al. 2015 (arXiv 1511.07528), Algorithms 2 and 3, section IV-B.
     """
@@ -41,12 +41,12 @@ class AbstractPair(AbstractStepRule[None]):
 
     def step(self, theta: Theta, info: StepInfo, state: None) -> tuple[Tensor, None]:
         sign = 1 if self.change > 0 else -1
-        alpha = -given(info.grad)
+        alpha = -required(info.grad)
         gain = rows.flatten(sign * alpha)
         loss = rows.flatten(-sign * self.others(alpha, info))
-        room = rows.flatten(theta) < 1 if sign > 0 else rows.flatten(theta) > 0
-        pair, found = best_pair(gain, loss, room)
-        move = found[:, None].to(theta.dtype).expand_as(pair) * self.change
+        can_move = rows.flatten(theta) < 1 if sign > 0 else rows.flatten(theta) > 0
+        pair, exists = best_pair(gain, loss, can_move)
+        move = exists[:, None].to(theta.dtype).expand_as(pair) * self.change
         flat = rows.flatten(theta).scatter_add(1, pair, move)
         return flat.reshape(theta.shape).clamp(0, 1), None
 
@@ -59,7 +59,7 @@ class LogitPair(AbstractPair):
     needs: ClassVar[Needs] = Needs(jacobian=True)
 
     def others(self, alpha: Tensor, info: StepInfo) -> Tensor:
-        return given(info.jacobian)[:, 0]
+        return required(info.jacobian)[:, 0]
 
 
 @final
@@ -71,29 +71,29 @@ class ProbabilityPair(AbstractPair):
         return -alpha
 
 
-def best_pair(gain: Images, loss: Images, room: Tensor) -> tuple[Tensor, Tensor]:
-    """(features [n, 2] of the largest (gain_p + gain_q) * (loss_p + loss_q), any found [n]).
+def best_pair(gain: Images, loss: Images, can_move: Tensor) -> tuple[Tensor, Tensor]:
+    """(features [n, 2] of the largest (gain_p + gain_q) * (loss_p + loss_q), if any [n]).
 
-    Both sums must be positive and both features have `room`. Exact without trying all
-    pairs: a feature that two others match in gain and in loss can be replaced by one of
-    them, so only the others are paired.
+    Both sums must be positive and both features in `can_move`. Exact without trying all pairs:
+    a feature dominated by two others in gain and in loss can be replaced by one of them, so
+    only the undominated ones are paired.
     """
-    low = torch.full_like(gain, float("-inf"))
-    gain, loss = torch.where(room, gain, low), torch.where(room, loss, low)
+    lowest = torch.full_like(gain, float("-inf"))
+    gain, loss = torch.where(can_move, gain, lowest), torch.where(can_move, loss, lowest)
     by_gain, order = gain.sort(dim=1, descending=True, stable=True)
     loss = loss.gather(1, order)
-    alone = loss > _second_before(loss)
-    count = max(2, int(alone.sum(dim=1).amax())) if len(gain) else 2
-    # The undominated ones first; what follows them is worse or has no room, but harmless.
-    chosen = alone.int().argsort(dim=1, descending=True, stable=True)[:, :count]
+    undominated = loss > _second_before(loss)
+    count = max(2, int(undominated.sum(dim=1).amax())) if len(gain) else 2
+    # The undominated ones first; any that follow are worse or cannot move.
+    chosen = undominated.int().argsort(dim=1, descending=True, stable=True)[:, :count]
     a, b = by_gain.gather(1, chosen), loss.gather(1, chosen)
     gains, losses = a[:, :, None] + a[:, None], b[:, :, None] + b[:, None]
-    fit = (gains > 0) & (losses > 0) & ~torch.eye(a.shape[1], dtype=torch.bool, device=a.device)
-    score = torch.where(fit, gains * losses, float("-inf")).flatten(1)
-    value, place = score.max(dim=1)
+    valid = (gains > 0) & (losses > 0) & ~torch.eye(a.shape[1], dtype=torch.bool, device=a.device)
+    score = torch.where(valid, gains * losses, float("-inf")).flatten(1)
+    value, index = score.max(dim=1)
     k = a.shape[1]
-    both = torch.stack([place // k, place % k], dim=1)
-    return order.gather(1, chosen.gather(1, both)), value > float("-inf")
+    pair = torch.stack([index // k, index % k], dim=1)
+    return order.gather(1, chosen.gather(1, pair)), value > float("-inf")
 
 
 def _second_before(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where an input may go: a ball around its centre, the pixel box, both, or everywhere."""
+"""Sets of allowed inputs: a ball around the centre, the pixel box, both, or everything."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -26,12 +26,12 @@ class AbstractSet(ABC):
         """A point of the set near `x`; `x` itself when it is already inside."""
 
     def around(self, center: Images) -> Callable[[Tensor], Tensor]:
-        """`project` for one centre, which many steps share."""
+        """`project` as a function of x alone, with shared work for a centre done once."""
         return partial(self.project, center=center)
 
     @abstractmethod
     def sample(self, center: Images, keys: Keys) -> Images:
-        """A random point of the set, one key a row."""
+        """A random point of the set, with one key per row."""
 
     @abstractmethod
     def violation(self, x: Images, center: Images) -> Rows:
@@ -42,7 +42,7 @@ def _radius(center: Images, eps: float) -> Rows:
     return torch.full((center.shape[0],), eps, dtype=center.dtype, device=center.device)
 
 
-def _stay(x: Tensor) -> Tensor:
+def _identity(x: Tensor) -> Tensor:
     return x
 
 
@@ -83,8 +83,8 @@ class Box(AbstractSet):
         return self.low + (self.high - self.low) * u
 
     def violation(self, x: Images, center: Images) -> Rows:
-        over = torch.maximum(self.low - x, x - self.high).flatten(1)
-        return over.amax(dim=1).clamp(min=0)
+        excess = torch.maximum(self.low - x, x - self.high).flatten(1)
+        return excess.amax(dim=1).clamp(min=0)
 
 
 @final
@@ -129,7 +129,7 @@ class Everywhere(AbstractSet):
         return x
 
     def around(self, center: Images) -> Callable[[Tensor], Tensor]:
-        return _stay  # also for variables that are not shaped as images
+        return _identity  # also for variables that are not shaped as images
 
     def sample(self, center: Images, keys: Keys) -> Images:
         return center + random.normal(keys, center.shape[1:], center.dtype)

@@ -1,4 +1,4 @@
-"""What a solve returns: data, not exceptions."""
+"""The result of a solve, and how results of several solves combine."""
 
 from dataclasses import dataclass, replace
 
@@ -13,10 +13,10 @@ from notbugs.engine.norms import AbstractSize
 
 @dataclass(frozen=True)
 class Solution:
-    """The kept point of every row and how it was reached.
+    """The kept point of every row, with the steps and passes it took.
 
     - `x` [n, ...]: the images; `value` [n]: the objective at them; `success` [n]
-    - `gave_up` [n]: a stop ended it before its budget was spent, without a success
+    - `gave_up` [n]: the row stopped early without a success
     - `steps` [n]: gradient steps taken; `zero_grads` [n]: steps whose gradient was all zero
     - `forwards`, `backwards`: passes summed over rows, the final evaluation included
     """
@@ -31,12 +31,12 @@ class Solution:
     backwards: int
 
     def select(self, index: Int[Tensor, " m"]) -> "Solution":
-        """The rows `index`; the passes stay those of all rows."""
+        """The rows `index`; `forwards` and `backwards` remain those of all rows."""
         return replace(self, **{name: getattr(self, name)[index] for name in PER_ROW})
 
 
 PER_ROW = ("x", "value", "success", "gave_up", "steps", "zero_grads")
-"""The fields of a solution that have an entry a row."""
+"""The fields of a solution with one entry per row."""
 
 
 def merged(
@@ -44,7 +44,7 @@ def merged(
 ) -> Solution:
     """`first`, with its rows `index` taken from `later` where `take`; steps and passes add up.
 
-    A row counts as given up where it was in either.
+    A row has given up if it did in either.
     """
     columns = {n: (getattr(first, n)[index], getattr(later, n)) for n in ("x", "value", "success")}
     columns = {n: rows.where(take, new, old) for n, (old, new) in columns.items()}
@@ -59,21 +59,21 @@ def merged(
 
 
 def resumed(refuted: Solution, later: Solution, index: Int[Tensor, " m"]) -> Solution:
-    """`refuted`, whose rows `index` were worked on further: these end as `later` left them."""
-    whole = merged(refuted, later, index, torch.ones_like(later.success))
-    return replace(whole, gave_up=refuted.gave_up.index_copy(0, index, later.gave_up))
+    """`refuted` with its rows `index` replaced by `later`, a solve that continued them."""
+    solution = merged(refuted, later, index, torch.ones_like(later.success))
+    return replace(solution, gave_up=refuted.gave_up.index_copy(0, index, later.gave_up))
 
 
 def after(first: Solution, last: Solution) -> Solution:
-    """`last`, which began at the points of `first`: steps and passes add up."""
-    everything = torch.arange(len(first.x), device=first.x.device)
-    return merged(first, last, everything, torch.ones_like(last.success))
+    """`last`, which started at the points of `first`; steps and passes add up."""
+    all_rows = torch.arange(len(first.x), device=first.x.device)
+    return merged(first, last, all_rows, torch.ones_like(last.success))
 
 
 def better(first: Solution, later: Solution, index: Int[Tensor, " m"]) -> Solution:
-    """`first` with its rows `index` taken from `later` where those did better.
+    """`first` with its rows `index` taken from `later` where that is better.
 
-    A success is better than none, and of two alike the lower value, or a number than a NaN.
+    A success is better than none; among equals, the lower value, and any number than NaN.
     """
     old = first.select(index)
     lower = ~((later.value >= old.value) | later.value.isnan())
@@ -82,7 +82,7 @@ def better(first: Solution, later: Solution, index: Int[Tensor, " m"]) -> Soluti
 
 
 def nearest(first: Solution, later: Solution, center: Images, size: AbstractSize) -> Solution:
-    """Of two solutions, row by row: a success before none, then the smaller distance."""
+    """The better of two solutions, row by row: a success, then the smaller distance."""
     nearer = size.size(later.x - center) < size.size(first.x - center)
     lower = ~((later.value >= first.value) | later.value.isnan())
     both = first.success & later.success

@@ -1,4 +1,4 @@
-"""The one loop: change an input, inside a set, to lower an objective."""
+"""The solver: the optimisation loop that all gradient attacks share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,17 +31,17 @@ from notbugs.engine.stop import AbstractStop, Never, OnSuccess
 from notbugs.engine.trace import Observer, on_rows
 
 DROP_WHEN_FINISHED = 0.125
-"""Share of finished rows at which the batch is cut to the rows still at work."""
+"""Share of finished rows at which they are dropped from the batch."""
 
 
 @dataclass(frozen=True)
 class Solver:
-    """A recipe to minimise an objective over a set: no tensors and no models in it.
+    """A recipe to minimise an objective over a set, without tensors or models.
 
-    Solves, for every row i on its own: minimise objective(x_i) subject to x_i in
+    Solves, for every row i separately: minimise objective(x_i) subject to x_i in
     `within`(center_i), by `max_steps` steps of `rule`. A budget of T steps costs T
-    gradient evaluations and one final evaluation. Finished rows freeze at once and are
-    dropped from the batch when enough of them are done.
+    gradient evaluations and one final evaluation. Finished rows no longer change, and are
+    dropped from the batch once there are enough of them.
     """
 
     within: AbstractSet
@@ -51,7 +51,7 @@ class Solver:
     keep: AbstractKeep = SuccessThenLowest()  # noqa: RUF009
     stop: AbstractStop = Never()  # noqa: RUF009
     before: "Solver | None" = None
-    """Solved first, by the same objective; this one then starts at its best points."""
+    """A solver to run first, on the same objective; this one starts at its best points."""
 
     def __post_init__(self) -> None:
         check_count(self.max_steps, "max_steps")
@@ -65,7 +65,7 @@ class Solver:
 
     @property
     def total_steps(self) -> int:
-        """The budget, with that of the solvers before this one."""
+        """The budget, including that of the solvers before this one."""
         return self.max_steps + (0 if self.before is None else self.before.total_steps)
 
     def minimise(
@@ -83,16 +83,16 @@ class Solver:
 
         - `center` [n, ...]: the points the set is built around
         - `context`: per-row tensors for the objective (labels, targets, embeddings)
-        - `keys` [n]: one random key a row (`notbugs.core.random.row_keys`)
-        - `exact`: an objective asked to confirm each success and to give the final value
-        - `observe`: called with a `StepInfo` at every step, before it is taken, and once
-          more at the end (`step` is `max_steps` then, without a gradient) while rows are
-          at work. Its values are those by which points are judged. `Trace` is one.
+        - `keys` [n]: one random key per row (`notbugs.core.random.row_keys`)
+        - `exact`: an objective that confirms each success and gives the final value
+        - `observe`: called with a `StepInfo` before each step, and at the end if rows are
+          still active (`step` is `max_steps` then, without a gradient). Its values are those
+          by which points are compared. `Trace` is one.
 
         Neither `center` nor `context` is changed.
         """
         if self.before is not None:
-            # Not observed: its points need not lie in the set, nor its successes.
+            # Not observed: its points and successes may lie outside this solver's set.
             first = self.before.minimise(objective, center, context, keys=keys, start=start)
             last = replace(self, before=None).minimise(
                 objective,
@@ -115,30 +115,30 @@ class Solver:
             )
         with torch.no_grad():
             state = self._begin(center, context, keys, start)
-            found = self._solve(objective, exact, state, observe)
+            solution = self._solve(objective, exact, state, observe)
             if exact is None:
-                return found
-            found, refuted = _judged(found, exact, context, keys.to(center.device))
+                return solution
+            solution, refuted = _verified(solution, exact, context, keys.to(center.device))
         if not len(refuted):
-            return found
-        again = self._to_resume().minimise(
+            return solution
+        continued = self._resuming().minimise(
             exact,
             center[refuted],
             rows.select(None if context is None else dict(context), refuted),
             keys=keys[refuted.to(keys.device)],
-            start=FromImages(found.x[refuted]),
+            start=FromImages(solution.x[refuted]),
             observe=on_rows(observe, refuted),
         )
-        return resumed(found, again, refuted)
+        return resumed(solution, continued, refuted)
 
-    def _to_resume(self) -> "Solver":
-        """The solver of rows whose success the exact objective denies, from where they are.
+    def _resuming(self) -> "Solver":
+        """The solver that continues rows whose success the exact objective refuted.
 
-        For at most the same budget; where nothing else would stop them, and a success need not
-        be the nearest, until they succeed.
+        It has the same budget. It stops at a success if this solver has no stop of its own and
+        does not look for the nearest success.
         """
-        halt = self.stop.never and not self.keep.confirms
-        return replace(self, stop=OnSuccess()) if halt else self
+        stop_on_success = self.stop.never and not self.keep.confirms
+        return replace(self, stop=OnSuccess()) if stop_on_success else self
 
     def _begin(
         self, center: Images, context: RowTree | None, keys: Keys, start: AbstractStart
@@ -167,7 +167,7 @@ class Solver:
         state: State,
         observe: Observer | None,
     ) -> Solution:
-        """All steps, and a last look."""
+        """The result of all steps and a final evaluation."""
         run = _Run.of(self, objective, exact, state, observe)
         for step in range(self.max_steps):
             if not len(state.place):
@@ -178,7 +178,7 @@ class Solver:
 
 @dataclass
 class _Run:
-    """A solve under way."""
+    """A solve in progress."""
 
     solver: Solver
     evaluator: AbstractEvaluator
@@ -196,11 +196,11 @@ class _Run:
         state: State,
         observe: Observer | None,
     ) -> "_Run":
-        """The cheapest evaluator and record that this solve allows."""
+        """A run with the cheapest evaluator and record that this solve allows."""
         needs, decode = solver.rule.needs, solver.parameterization.decode
         record = Record(solver.keep)
-        looked_at = observe is not None or not solver.stop.never or solver.keep.confirms
-        deferrable = is_small(state.theta) and not (looked_at or needs.success)
+        needed_each_step = observe is not None or not solver.stop.never or solver.keep.confirms
+        deferrable = is_small(state.theta) and not (needed_each_step or needs.success)
         if deferrable and follows_from_outputs(objective, needs):
             record = BlockRecord(solver.keep, objective, solver.max_steps)
         evaluator = evaluator_of(objective, decode, needs, deferred=record.defers)
@@ -209,20 +209,20 @@ class _Run:
         return cls(solver, evaluator, record, observe, solver.within.around(state.center), [])
 
     def step(self, state: State, step: int) -> State:
-        """An evaluation, what is entered and told of it, and a step of the rows still at work."""
+        """Evaluates, records and observes the points, drops finished rows, and takes a step."""
         point = self.evaluator.step(state, step)
         state = self.record.see(state, point)
         info = self._info(state, point, step)
-        self._tell(info, point)
+        self._notify(info, point)
         rule, stop = self.solver.rule, self.solver.stop
         if step == 0:
             state = state._replace(rule=rule.init(state.theta, info), stop=stop.init(info))
         if state.done is not None:
             stopped, memory = stop.update(info, state.stop)
             state = state._replace(done=state.done | stopped, stop=memory)
-            left = self._left(state)
-            if left is not None:
-                state, point = rows.select((state, point), left)
+            active = self._drop_finished(state)
+            if active is not None:
+                state, point = rows.select((state, point), active)
                 info = self._info(state, point, step)
         if not len(state.place):
             return state
@@ -233,29 +233,29 @@ class _Run:
         return self.record.count(state._replace(theta=theta, rule=memory), point)
 
     def ended(self, state: State) -> Solution:
-        """The solution, after a last evaluation of the rows still at work."""
+        """The solution, after a final evaluation of the active rows."""
         if len(state.place):
             point = self.evaluator.last(state)
             state = self.record.see(state, point)
-            self._tell(self._info(state, point, self.solver.max_steps), point)
+            self._notify(self._info(state, point, self.solver.max_steps), point)
         passes = self.evaluator.passes
         return _solution([*self.finished, state], passes.forwards, passes.backwards)
 
-    def _left(self, state: State) -> Tensor | None:
-        """The rows still at work, where enough have finished to cut those off."""
+    def _drop_finished(self, state: State) -> Tensor | None:
+        """The active rows if enough others have finished to be dropped, else None."""
         assert state.done is not None
-        # Where every step takes a backward pass an output, no finished row is worth one.
-        enough = 0.0 if self.solver.rule.needs.jacobian else DROP_WHEN_FINISHED
-        if int(state.done.sum()) < enough * len(state.place):
+        # A Jacobian costs a backward pass per output, so finished rows are dropped at once.
+        share = 0.0 if self.solver.rule.needs.jacobian else DROP_WHEN_FINISHED
+        if int(state.done.sum()) < share * len(state.place):
             return None
-        gone, left = state.done.nonzero()[:, 0], (~state.done).nonzero()[:, 0]
-        if not len(gone):
+        finished, active = state.done.nonzero()[:, 0], (~state.done).nonzero()[:, 0]
+        if not len(finished):
             return None
-        self.finished.append(rows.select(state, gone))
-        self.project = self.solver.within.around(state.center[left])
-        return left
+        self.finished.append(rows.select(state, finished))
+        self.project = self.solver.within.around(state.center[active])
+        return active
 
-    def _tell(self, info: StepInfo, point: Point) -> None:
+    def _notify(self, info: StepInfo, point: Point) -> None:
         if self.observe is not None:
             self.observe(replace(info, value=point.score))
 
@@ -277,36 +277,36 @@ class _Run:
 
 
 def _solution(parts: list[State], forwards: int, backwards: int) -> Solution:
-    """The kept points of all rows, in their order in the batch."""
-    # The last part is empty, and has kept nothing, where every row has finished.
+    """The kept points of all rows, in the order of the batch."""
+    # The last part has no rows and no kept points if every row has finished.
     parts = [part for part in parts if part.kept is not None]
     order = torch.cat([part.place for part in parts]).argsort()
 
-    def joint(*columns: Tensor) -> Tensor:
+    def joined(*columns: Tensor) -> Tensor:
         return torch.cat(columns)[order]
 
     columns = zip(*(part.kept for part in parts if part.kept is not None), strict=True)
-    kept = Kept(*(joint(*column) for column in columns))
-    steps = joint(*(part.steps for part in parts))
-    done = joint(*(torch.zeros_like(p.place) > 0 if p.done is None else p.done for p in parts))
+    kept = Kept(*(joined(*column) for column in columns))
+    steps = joined(*(part.steps for part in parts))
+    done = joined(*(torch.zeros_like(p.place) > 0 if p.done is None else p.done for p in parts))
     return Solution(
         x=kept.x,
         value=kept.value,
         success=kept.success,
         gave_up=done & ~kept.success,
         steps=steps,
-        zero_grads=joint(*(part.zero_grads for part in parts)),
+        zero_grads=joined(*(part.zero_grads for part in parts)),
         forwards=forwards,
         backwards=backwards,
     )
 
 
-def _judged(
-    found: Solution, exact: AbstractObjective, context: RowTree | None, keys: Keys
+def _verified(
+    solution: Solution, exact: AbstractObjective, context: RowTree | None, keys: Keys
 ) -> tuple[Solution, Tensor]:
-    """(the solution as the exact objective sees it, the rows whose success it denies)."""
-    truth = evaluated(exact, found.x, None if context is None else dict(context), keys)
-    success = found.success if truth.success is None else truth.success
-    forwards = found.forwards + len(found.x)
-    denied = (found.success & ~success).nonzero()[:, 0]
-    return replace(found, value=truth.value, success=success, forwards=forwards), denied
+    """(the solution with the exact objective's values, the rows whose success it refutes)."""
+    evaluation = evaluated(exact, solution.x, None if context is None else dict(context), keys)
+    success = solution.success if evaluation.success is None else evaluation.success
+    forwards = solution.forwards + len(solution.x)
+    refuted = (solution.success & ~success).nonzero()[:, 0]
+    return replace(solution, value=evaluation.value, success=success, forwards=forwards), refuted

@@ -18,22 +18,22 @@ from notbugs.engine.norms import AbstractNorm, AbstractSize, at_least_float32
 def _soft_level(magnitude: Tensor, room: Tensor, radius: Rows) -> Tensor:
     """Level t >= 0 of each row at which sum min(max(magnitude - t, 0), room) = radius, [n, 1].
 
-    The sum falls along a chain of straight pieces as t grows, with a kink where an entry
-    leaves its room (magnitude - room) and where it reaches zero (magnitude). Sorted, the
-    kinks give the sum at each in closed form; the level lies on the piece that crosses
-    the radius. Zero where the row is inside already.
+    The sum is piecewise linear and decreasing in t, with kinks at magnitude - room, below
+    which an entry is clamped to its room, and at magnitude, above which it is zero. Its value
+    at the sorted kinks has a closed form; the level lies on the piece that crosses the
+    radius. Zero if the row is inside the ball.
     """
     kinks = torch.cat([magnitude, (magnitude - room).clamp_(min=0)], dim=1)
-    # Going down from above, an entry starts to count at its magnitude and stops at its room.
+    # As t decreases, an entry grows from its magnitude on, until it reaches its room.
     slope = torch.cat([torch.ones_like(magnitude), -torch.ones_like(magnitude)], dim=1)
     kinks, order = kinks.sort(dim=1, descending=True, stable=True)
     slope = slope.gather(1, order).cumsum(dim=1)
-    fall = (kinks[:, :-1] - kinks[:, 1:]) * slope[:, :-1]
-    total = torch.cat([torch.zeros_like(kinks[:, :1]), fall.cumsum(dim=1)], dim=1)
-    # The last kink at which the sum is still within the radius; from there the slope is known.
+    increase = (kinks[:, :-1] - kinks[:, 1:]) * slope[:, :-1]
+    total = torch.cat([torch.zeros_like(kinks[:, :1]), increase.cumsum(dim=1)], dim=1)
+    # The last kink with a sum within the radius; the slope is known from there on.
     last = ((total <= radius[:, None]).sum(dim=1, keepdim=True) - 1).clamp_(min=0)
-    missing = radius[:, None] - total.gather(1, last)
-    level = kinks.gather(1, last) - missing / slope.gather(1, last).clamp_(min=1)
+    remaining = radius[:, None] - total.gather(1, last)
+    level = kinks.gather(1, last) - remaining / slope.gather(1, last).clamp_(min=1)
     return level.clamp_(min=0)
 
 
@@ -59,34 +59,34 @@ class L1(AbstractNorm):
 
     def project(self, d: Images, radius: Rows) -> Images:
         d = at_least_float32(d)
-        return self._shrunk(d, torch.full_like(d, float("inf")), radius)
+        return self._soft_thresholded(d, torch.full_like(d, float("inf")), radius)
 
     def project_in_box(self, x: Images, center: Images, radius: Rows) -> Images:
         """The nearest point to `x` of the ball around `center` within [0, 1]: exact."""
         d = at_least_float32(x) - center
         room = torch.where(d > 0, 1 - center, center).to(d.dtype)
-        return (center + self._shrunk(d, room, radius)).clamp_(0, 1)
+        return (center + self._soft_thresholded(d, room, radius)).clamp_(0, 1)
 
-    def _shrunk(self, d: Tensor, room: Tensor, radius: Rows) -> Tensor:
+    def _soft_thresholded(self, d: Tensor, room: Tensor, radius: Rows) -> Tensor:
         magnitude, limit = rows.flatten(d).abs(), rows.flatten(room)
-        # An entry cannot use more than it has: an infinite room would make kinks of NaN.
+        # At most the entry's magnitude: an infinite room would give kinks of NaN.
         limit = torch.minimum(limit, magnitude)
         radius = radius.to(d.dtype)
         outside = limit.sum(dim=1) > radius
-        kept = limit
+        size = limit
         if bool(outside.any()):
             level = _soft_level(magnitude, limit, radius)
-            kept = torch.minimum((magnitude - level).clamp_(min=0), limit)
-            kept = torch.where(outside[:, None], kept, limit)
-        return (rows.flatten(d).sign() * kept).reshape(d.shape)
+            size = torch.minimum((magnitude - level).clamp_(min=0), limit)
+            size = torch.where(outside[:, None], size, limit)
+        return (rows.flatten(d).sign() * size).reshape(d.shape)
 
     def sample(self, like: Images, radius: Rows, keys: Keys) -> Images:
         like = at_least_float32(like)
         flat = rows.flatten(like)
         if not flat.shape[0]:
             return like
-        # Exponential draws over their sum are uniform on the simplex; one more than there
-        # are entries makes the rest uniform inside the ball.
+        # Normalised exponential draws are uniform on the simplex; with one draw more than
+        # entries, the others are uniform inside the ball.
         shape = (flat.shape[1] + 1,)
         e = -torch.log1p(-random.uniform(keys, shape, torch.float64))
         share = e[:, :-1] / e.sum(dim=1, keepdim=True).clamp_(min=1e-300)
@@ -110,20 +110,20 @@ class L0(AbstractSize):
 
     def project(self, d: Images, radius: Rows) -> Images:
         """Keeps the floor(radius) pixels of largest L2 change (first of equals), drops the rest."""
-        return self._kept(at_least_float32(d), at_least_float32(d), radius)
+        return self._top_pixels(at_least_float32(d), at_least_float32(d), radius)
 
     def project_in_box(self, x: Images, center: Images, radius: Rows) -> Images:
         """The nearest point of the ball within [0, 1]: exact.
 
-        Changing a pixel gains the squared distance it would keep otherwise, less what the
-        box leaves of it; the pixels of largest gain are changed.
+        Changing a pixel saves its squared distance, less the part that clamping to the box
+        leaves; the pixels of largest gain are changed.
         """
         x = at_least_float32(x)
         inside = x.clamp(0, 1)
         gain = ((x - center).square() - (x - inside).square()).clamp_(min=0).sqrt()
-        return center + self._kept(inside - center, gain, radius)
+        return center + self._top_pixels(inside - center, gain, radius)
 
-    def _kept(self, d: Tensor, weight: Tensor, radius: Rows) -> Tensor:
+    def _top_pixels(self, d: Tensor, weight: Tensor, radius: Rows) -> Tensor:
         n, c = d.shape[:2]
         power = weight.reshape(n, c, -1).square().sum(dim=1)
         order = power.argsort(dim=1, descending=True, stable=True)
@@ -137,6 +137,6 @@ class L0(AbstractSize):
         """Changes in [-1, 1] at floor(radius) pixels chosen at random."""
         like = at_least_float32(like)
         u = 2 * random.uniform(keys, like.shape[1:], like.dtype) - 1
-        where = random.uniform(random.fold(keys, "where"), like.shape[2:], like.dtype)
-        weight = where[:, None].expand_as(like)
-        return self._kept(u, weight, radius)
+        rank = random.uniform(random.fold(keys, "where"), like.shape[2:], like.dtype)
+        weight = rank[:, None].expand_as(like)
+        return self._top_pixels(u, weight, radius)

@@ -1,4 +1,4 @@
-"""A row stops when nothing moves any more."""
+"""A stopping rule for rows whose value no longer changes."""
 
 from dataclasses import dataclass
 from typing import final
@@ -15,9 +15,9 @@ from notbugs.engine.stop import AbstractStop
 @final
 @dataclass(frozen=True)
 class Stalled(AbstractStop):
-    """A row stops when its value has been exactly the same for `patience` steps more.
+    """A row stops when its value has not changed at all in the last `patience` steps.
 
-    For rules that stay where they are once they find nothing to change.
+    For rules that no longer move a row once they find nothing to change.
     """
 
     patience: int = 2
@@ -26,12 +26,12 @@ class Stalled(AbstractStop):
         check_count(self.patience, "patience")
 
     def init(self, info: StepInfo) -> tuple[Tensor, Tensor]:
-        before = torch.full_like(info.value, float("nan"))
-        return before, torch.zeros_like(info.value, dtype=torch.int64)
+        previous = torch.full_like(info.value, float("nan"))
+        return previous, torch.zeros_like(info.value, dtype=torch.int64)
 
     def update(
         self, info: StepInfo, state: tuple[Tensor, Tensor]
     ) -> tuple[Mask, tuple[Tensor, Tensor]]:
-        before, waited = state
-        waited = torch.where(info.value == before, waited + 1, 0)
+        previous, waited = state
+        waited = torch.where(info.value == previous, waited + 1, 0)
         return waited >= self.patience, (info.value, waited)

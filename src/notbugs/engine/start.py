@@ -1,4 +1,4 @@
-"""Where a solve begins."""
+"""The first points of a solve."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from notbugs.engine.sets import AbstractSet
 
 
 class AbstractStart(ABC):
-    """Gives the first point of each row; the solver projects it into its set."""
+    """Chooses the first point of each row; the solver projects it onto its set."""
 
     @abstractmethod
     def __call__(self, center: Images, within: AbstractSet, keys: Keys) -> Images:
@@ -39,7 +39,7 @@ class UniformIn(AbstractStart):
 @final
 @dataclass(frozen=True, eq=False)
 class FromImages(AbstractStart):
-    """Given images, one a row: another image of the dataset, a noise image, a result so far."""
+    """Given images, one per row: other images, noise images, or an earlier result."""
 
     images: Images
 

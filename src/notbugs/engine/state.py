@@ -1,4 +1,4 @@
-"""The rows at work in a solve."""
+"""The state of the active rows in a solve."""
 
 from typing import Any, NamedTuple
 
@@ -7,12 +7,12 @@ from notbugs.engine.keep import Kept
 
 
 class State(NamedTuple):
-    """Everything that belongs to a row at work, so that it is cut and joined together.
+    """Everything per row, so that rows are dropped and joined together.
 
-    `place` [n] says which row of the batch each is; `theta` are the variables; `rule` and
+    `place` [n] is the index of each row in the batch; `theta` are the variables; `rule` and
     `stop` the states of those parts; `steps` and `zero_grads` count the steps taken and those
-    at which the gradient was zero. `done` marks rows that have finished but were not cut off
-    yet; None where none ever finishes.
+    at which the gradient was zero. `done` marks rows that have finished but are not dropped
+    yet; None if no row finishes early.
     """
 
     place: Keys

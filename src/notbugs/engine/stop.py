@@ -1,4 +1,4 @@
-"""When a row is finished before its last step."""
+"""Stopping rules: when a row finishes before its last step."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from notbugs.engine.rules import StepInfo
 
 
 class AbstractStop(ABC):
-    """Decides, row by row, whether to go on. State is a tree of per-row tensors."""
+    """Decides, row by row, whether to stop. Its state is a tree of per-row tensors."""
 
     never: ClassVar[bool] = False
-    """True where no row ever stops: the solver then asks nothing of the device."""
+    """True if no row ever stops: the solver then never waits for the device."""
 
     @abstractmethod
     def init(self, info: StepInfo) -> Any:
@@ -44,7 +44,7 @@ class Never(AbstractStop):
 @final
 @dataclass(frozen=True)
 class OnSuccess(AbstractStop):
-    """A row stops where it first succeeds."""
+    """A row stops at its first success."""
 
     def init(self, info: StepInfo) -> None:
         return None
@@ -56,7 +56,7 @@ class OnSuccess(AbstractStop):
 @final
 @dataclass(frozen=True)
 class Plateau(AbstractStop):
-    """A row stops when its best value fell by less than `tolerance` (relative) in `patience` steps.
+    """A row stops after `patience` steps without a relative decrease of `tolerance`.
 
     Source: the usual patience rule of early stopping (Prechelt 1998).
     """
@@ -76,7 +76,7 @@ class Plateau(AbstractStop):
     ) -> tuple[Mask, tuple[Tensor, Tensor]]:
         reference, waited = state
         value = info.value
-        fell = value < reference - self.tolerance * reference.abs().nan_to_num(posinf=0.0)
-        reference = torch.where(fell, value, reference)
-        waited = torch.where(fell, 0, waited + 1)
+        improved = value < reference - self.tolerance * reference.abs().nan_to_num(posinf=0.0)
+        reference = torch.where(improved, value, reference)
+        waited = torch.where(improved, 0, waited + 1)
         return waited >= self.patience, (reference, waited)

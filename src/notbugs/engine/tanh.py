@@ -1,4 +1,4 @@
-"""The change of variables that keeps every pixel in the box by itself."""
+"""The change of variables of Carlini and Wagner, which keeps every pixel in the box."""
 
 from dataclasses import dataclass
 from typing import final
@@ -15,9 +15,9 @@ from notbugs.engine.parameterize import AbstractParameterization
 class Tanh(AbstractParameterization):
     """x = (tanh(w) + 1) / 2: any real w is an image within [0, 1].
 
-    A pixel at exactly 0 or 1 would have an infinite w and never move. So `encode` draws
-    2x - 1 towards zero by the factor 1 - `inset`; an image comes back within `inset` / 2
-    of itself. Distances belong to the original image, never to the decoded one.
+    A pixel at exactly 0 or 1 would have an infinite w and never move. So `encode` multiplies
+    2x - 1 by 1 - `inset`; the decoded image is within `inset` / 2 of the original. Measure
+    distances from the original image, not from the decoded one.
 
     **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section V-B, "change of variables".
     """
@@ -30,8 +30,8 @@ class Tanh(AbstractParameterization):
 
     def encode(self, x: Images) -> Theta:
         """The variables of `x`; half precision is raised to float32."""
-        wide = x.float() if x.itemsize < 4 else x
-        return torch.atanh((2 * wide - 1).clamp(-1, 1) * (1 - self.inset))
+        x = x.float() if x.itemsize < 4 else x
+        return torch.atanh((2 * x - 1).clamp(-1, 1) * (1 - self.inset))
 
     def decode(self, theta: Theta) -> Images:
         return torch.tanh(theta).add(1).mul(0.5)

@@ -78,27 +78,30 @@ class Threat:
         return Threat(self.norm, self.eps * factor)
 
     def __str__(self) -> str:
-        """The text that `parse` reads back as this very threat, the shortest of its forms."""
+        """The shortest text that `parse` reads back as this threat."""
         return f"{self.norm.name}:{radius(self.norm.name, self.eps)}"
 
 
 def radius(norm: str, eps: float) -> str:
-    """A radius in the shortest text that tells it from every other; linf in 255ths if it is one."""
-    whole = round(eps * 255)
-    return f"{whole}/255" if norm == "linf" and whole / 255 == eps else exact(eps)
+    """The shortest text that determines the radius; for linf in 255ths if it is a whole number."""
+    levels = round(eps * 255)
+    return f"{levels}/255" if norm == "linf" and levels / 255 == eps else exact(eps)
 
 
 def exact(number: float) -> str:
-    """The number in as few digits as tell it from every other, as in names of files."""
+    """The number in as few digits as determine it, as in file names."""
     short = f"{number:g}"
     return short if float(short) == number else repr(float(number))
 
 
-def _number(text: str, whole: str) -> float:
+def _number(text: str, threat: str) -> float:
     try:
         top, _, bottom = text.partition("/")
         return float(Fraction(top) / Fraction(bottom)) if bottom else float(top)
     except (ValueError, ZeroDivisionError) as error:
         raise bad_value(
-            "threat", "have a number after the colon", f"'{whole}'", "Examples: linf:8/255, l2:0.5."
+            "threat",
+            "have a number after the colon",
+            f"'{threat}'",
+            "Examples: linf:8/255, l2:0.5.",
         ) from error

@@ -15,10 +15,9 @@ from notbugs.engine.transforms import Transform
 class Transformed(AbstractObjective):
     """The mean of an objective over random transformations of the image.
 
-    Fresh transformations are drawn at each step, `samples` of them; the solver judges its
-    points by fixed ones. With `judged_plain` the transformed value only gives the
-    direction: where no gradient is asked for, that is when a point is judged, it is the
-    objective of the image itself.
+    Each step draws `samples` new transformations; the solver compares points by fixed ones.
+    With `judged_plain` only the gradients are of transformed images: without a gradient, that
+    is when points are compared, the value is the objective of the image itself.
     """
 
     objective: AbstractObjective

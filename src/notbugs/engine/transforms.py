@@ -1,8 +1,8 @@
-"""Random moves of an image before the model sees it, one draw a row.
+"""Random transformations of images, with one draw per row.
 
-Each is a frozen recipe that is called with images [n, c, h, w] and one key a row. What comes
-in from outside the frame is of the value `fill`. All are differentiable, and neither they nor
-their gradients depend on the order in which a GPU adds up (so none uses grid_sample).
+Each is a frozen recipe that is called with images [n, c, h, w] and one key per row. Pixels
+from outside the image have the value `fill`. All are differentiable and deterministic on a
+GPU, as are their gradients (so none uses grid_sample).
 """
 
 import math
@@ -20,7 +20,7 @@ from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Keys, Rows
 
 Transform: TypeAlias = Callable[[Images, Keys], Images]
-"""(images [n, c, h, w], one key a row) -> transformed images, differentiable."""
+"""(images [n, c, h, w], one key per row) -> transformed images, differentiable."""
 
 
 @final
@@ -43,7 +43,7 @@ class Pad:
 @final
 @dataclass(frozen=True)
 class Jitter:
-    """Moves each image by whole pixels, uniform from -`pixels` to `pixels` down and across."""
+    """Shifts each image by whole pixels, uniform from -`pixels` to `pixels` in both directions."""
 
     pixels: int
     fill: float = 0.5
@@ -67,8 +67,8 @@ class Jitter:
 class Scale:
     """Shrinks or enlarges each image about its middle, by a factor uniform in [low, high].
 
-    The frame stays. Linear interpolation without a blur before it, so meant for factors
-    around 1.
+    The size stays the same. Linear interpolation without blurring first, so use factors
+    near 1.
     """
 
     low: float = 0.9
@@ -91,10 +91,10 @@ class Scale:
 @final
 @dataclass(frozen=True)
 class Rotate:
-    """Turns each image about its middle, by an angle uniform in [-`degrees`, `degrees`].
+    """Rotates each image about its middle, by an angle uniform in [-`degrees`, `degrees`].
 
-    As three shears with linear interpolation. What leaves the frame during them is lost
-    (put a `Pad` before).
+    By three shears with linear interpolation. Pixels that leave the frame are lost (use a
+    `Pad` before).
 
     **Source**: Paeth 1986 ("A Fast Algorithm for General Raster Rotation").
     """
@@ -108,7 +108,7 @@ class Rotate:
         _check_fill(self.fill)
 
     def __call__(self, x: Images, keys: Keys) -> Images:
-        """Images of the same shape, each turned by its own draw."""
+        """Images of the same shape, each rotated by its own draw."""
         share = random.scalar(random.fold(keys, "angle"), torch.float64)
         return rotated(x, math.radians(self.degrees) * (2 * share - 1), self.fill)
 
@@ -116,9 +116,9 @@ class Rotate:
 @final
 @dataclass(frozen=True)
 class Chain:
-    """Several transformations, one after the other, then the middle of the first size.
+    """Several transformations, one after the other, then a centre crop to the first size.
 
-    So a `Pad` in front keeps what would leave the frame on the way.
+    So a `Pad` in front keeps pixels that would otherwise leave the frame.
 
     >>> from notbugs.core.random import row_keys
     >>> moved = Chain((Pad(2), Jitter(2), Rotate(5)))(torch.rand(2, 3, 9, 8), row_keys(2, "moved"))
@@ -129,7 +129,7 @@ class Chain:
     parts: tuple[Transform, ...]
 
     def __call__(self, x: Images, keys: Keys) -> Images:
-        """Images of the same shape; each part draws by keys of its own."""
+        """Images of the same shape; each part has its own keys."""
         moved = x
         for i, part in enumerate(self.parts):
             moved = part(moved, random.fold(keys, "part", i))
@@ -157,7 +157,7 @@ def robust_view(side: int = 224, fill: float = 0.5) -> Chain:
 
 
 def rotated(x: Images, angle: Rows, fill: float) -> Images:
-    """Each image turned about its middle by its `angle` in radians, within [-pi/2, pi/2].
+    """Each image rotated about its middle by its `angle` in radians, within [-pi/2, pi/2].
 
     Positive: what was to the right of the middle comes below it.
     """
@@ -172,14 +172,14 @@ def rotated(x: Images, angle: Rows, fill: float) -> Images:
 def _sheared(d: Tensor, slope: Rows) -> Tensor:
     """Row i of each image moved to the right by slope * (i - middle) pixels, zero outside.
 
-    The gathers are permutations along the row, so their gradients add up nothing.
+    The gathers are permutations along the row, so their gradients need no sums.
     """
     h, w = d.shape[2:]
     shift = slope[:, None] * _centred(h, d)
-    whole = shift.floor()
-    part = (shift - whole).to(d.dtype)[:, None, :, None]
-    near = _shifted(d, whole.to(torch.int64), w)
-    return near * (1 - part) + _shifted(d, whole.to(torch.int64) + 1, w) * part
+    floor = shift.floor()
+    fraction = (shift - floor).to(d.dtype)[:, None, :, None]
+    lower = _shifted(d, floor.to(torch.int64), w)
+    return lower * (1 - fraction) + _shifted(d, floor.to(torch.int64) + 1, w) * fraction
 
 
 def _shifted(d: Tensor, by: Tensor, w: int) -> Tensor:
@@ -190,15 +190,17 @@ def _shifted(d: Tensor, by: Tensor, w: int) -> Tensor:
 
 
 def _resampled(x: Images, down: Tensor, across: Tensor, fill: float) -> Images:
-    """The images read at the places `down` [n, h] and `across` [n, w], `fill` outside."""
+    """The images interpolated at positions `down` [n, h] and `across` [n, w], `fill` outside."""
     d = x - fill
-    return fill + torch.einsum("nij,ncjk,nlk->ncil", _reading(down, d), d, _reading(across, d))
+    return fill + torch.einsum(
+        "nij,ncjk,nlk->ncil", _interpolation(down, d), d, _interpolation(across, d)
+    )
 
 
-def _reading(places: Tensor, like: Tensor) -> Tensor:
-    """Matrices [n, size, size] that interpolate linearly at the places [n, size]."""
-    pixel = torch.arange(places.shape[1], dtype=places.dtype, device=places.device)
-    return (1 - (places[:, :, None] - pixel).abs()).clamp(min=0).to(like.dtype)
+def _interpolation(positions: Tensor, like: Tensor) -> Tensor:
+    """Matrices [n, size, size] that interpolate linearly at positions [n, size]."""
+    pixel = torch.arange(positions.shape[1], dtype=positions.dtype, device=positions.device)
+    return (1 - (positions[:, :, None] - pixel).abs()).clamp(min=0).to(like.dtype)
 
 
 def _axis(size: int, like: Tensor) -> Tensor:
