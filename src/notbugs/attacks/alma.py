@@ -8,7 +8,7 @@ from notbugs.engine import L2, Box, SmallestSuccess, Solver
 from notbugs.engine.alma import ALMA
 
 MANY = 500
-"""Steps from which the first step is short and the memory long."""
+"""Number of steps from which the first step is shorter and the memory longer."""
 
 
 def alma(
@@ -18,30 +18,29 @@ def alma(
     memory: float | None = None,
     loss: ValueOfLogits = smooth_margin,
 ) -> MinimumNorm:
-    """An attack that weighs distance against misclassification by a multiplier it adapts.
+    """An attack by an augmented Lagrangian, whose multiplier weighs loss against distance.
 
     Approximates: minimise ||x' - x||_2^2 subject to loss(x') < 0 and 0 <= x' <= 1, by
     descent on ||x' - x||_2^2 + P(loss, penalty, multiplier). The multiplier follows the
-    slope of P, and the penalty grows while a row stands and makes no progress.
+    derivative of P, and the penalty grows while a row is not broken and makes no progress.
 
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
-    - `first`: length of the first step in L2 pixel units, by which all steps are scaled;
-      without it 0.5, or 0.1 from 500 steps on (with 50 to 200 steps on four MNIST networks,
-      0.5 ended up to 4 % nearer than 0.3 on two robust ones, and up to 1.6 % farther on two
-      standard ones, where `fmn` is the nearest)
-    - `memory`: weight of the past, in [0, 1), in the running means; without it 0.5, or 0.9
-      from 500 steps on
-    - `loss`: must be above 0 where a row is broken and below 0 where it stands
+    - `first`: length of the first step in L2 pixel units, which scales all steps; None: 0.5,
+      or 0.1 from 500 steps on (with 50 to 200 steps on four MNIST networks, 0.5 ended up to
+      4 % nearer than 0.3 on two robust ones, and up to 1.6 % farther on two standard ones,
+      where `fmn` is the nearest)
+    - `memory`: decay rate of the running means, in [0, 1); None: 0.5, or 0.9 from 500 steps on
+    - `loss`: must be above 0 if a row is broken and below 0 if not
 
     **Source**: Rony et al. 2020 (arXiv 2011.11857), Algorithm 1, penalty function P2,
     checks every 10 steps, progress 0.95, growth 1.2, last step a hundredth of the first.
     **Differs from the paper**: the constraint is the margin, with the gradient of the
-    log-odds until the boundary is near (`smooth_margin`), and measured in half its first
-    gradient's length, where the paper has the DLR loss, which needs three classes. L2 alone.
+    log-odds until the boundary is near (`smooth_margin`), in units of half the norm of its
+    first gradient, where the paper has the DLR loss, which needs three classes. L2 only.
 
-    **Strength**: the nearest of ours in L2 on adversarially trained nets with batch norms,
-    where `ddn` and `fmn` end on the side on which their first gradients lie: 15 % farther in
-    the median on one such MNIST network, at 60 gradients.
+    **Strength**: finds the smallest L2 perturbations of this package on adversarially trained
+    networks with batch norm, where `ddn` and `fmn` remain on the side to which their first
+    gradients point: 15 % farther in the median on one such MNIST network, at 60 gradients.
 
     **Raises** ValueError for `steps` or `first` that are not above 0, and for a `memory`
     outside [0, 1).

@@ -1,4 +1,4 @@
-"""Auto-PGD: projected gradient descent that sets its own step size."""
+"""Auto-PGD: projected gradient descent with an adaptive step size."""
 
 from notbugs.attacks.apgd_l1 import solver_in_l1
 from notbugs.attacks.factory import takes_norm
@@ -22,17 +22,17 @@ def apgd(
     stop_on_success: bool = True,
     samples: int = 1,
 ) -> Attack:
-    """An attack by steps with momentum whose size halves where progress stalls.
+    """An attack by steps with momentum whose step size halves when progress stalls.
 
     - `norm`: L1(), L2() or Linf(); for L1 the steps are sparse (`apgd_l1`)
     - `eps`: pixel units of [0, 1], e.g. 8/255
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
-    - `restarts`: tries with fresh starts, for the rows not yet broken
-    - `loss`: `cross_entropy`, or `dlr` (at least 3 classes), which no scaling of the
-      logits can hide; any (logits, classes) -> [n] that rises away from the class
-    - `rho`: a step size is kept while the loss rises in more than this share of steps
+    - `restarts`: runs from new random starts, for the rows not yet broken
+    - `loss`: `cross_entropy`, or `dlr` (at least 3 classes), which is invariant to the scale
+      of the logits; any (logits, classes) -> [n] that increases away from the class
+    - `rho`: a step size is kept while the loss increases in more than this share of steps
     - `stop_on_success`: a row stops at its first success
-    - `samples`: passes averaged for a model that is random in itself
+    - `samples`: passes averaged for a randomised model
 
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), Algorithm 1; for L1 Croce & Hein 2021
     (arXiv 2103.01208), Algorithm 1.
@@ -59,18 +59,19 @@ def apgd_targeted(
     samples: int = 1,
     give_up: bool = False,
 ) -> MultiTargeted:
-    """An untargeted attack: APGD on the targeted DLR loss, class after class.
+    """An untargeted attack: APGD on the targeted DLR loss, one target class after the other.
 
     - `norm`: as in `apgd`; `eps`: pixel units of [0, 1]
     - `steps`: gradient steps for each class tried
-    - `targets_tried`: the likeliest wrong classes, each tried on what is not yet broken
+    - `targets_tried`: number of target classes, the likeliest wrong ones, each for the rows
+      not yet broken
     - `rho`, `stop_on_success`, `samples`: as in `apgd`
-    - `give_up`: a run also ends where its progress shows that the row will not get there in
-      time (`GiveUp`): several times cheaper, at some risk
+    - `give_up`: a row also stops when its progress predicts that it will not succeed
+      (`GiveUp`): several times cheaper, but it may miss successes
 
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), section 4 and equation 7.
     **Differs from the paper**: with fewer than 4 classes the loss is undefined and the
-    plain difference of the two logits takes its place.
+    difference of the two logits is used instead.
 
     >>> from notbugs.engine import L2
     >>> apgd_targeted(L2(), 0.5).name

@@ -1,4 +1,4 @@
-"""Auto-PGD within an L1 ball, its steps as sparse as the best change so far asks for."""
+"""Auto-PGD within an L1 ball, with sparse steps."""
 
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
@@ -8,7 +8,7 @@ from notbugs.engine import L1, AbstractStop, LowestValue, Solver, Threat
 from notbugs.engine.apgd_l1 import APGDL1
 
 LARGER = (3, 2)
-"""Radii, in eps, of the balls searched before that of eps itself."""
+"""Radii, in eps, of the larger balls searched first."""
 TENTHS = 3
 """Tenths of the steps taken in each of them."""
 
@@ -25,16 +25,16 @@ def apgd_l1(
     """An attack by sparse steps onto the L1 ball within the pixel box.
 
     Maximises the loss over ||x' - x||_1 <= eps and 0 <= x' <= 1. Each step is spread over
-    the largest entries of the gradient, as many as two thirds of those that the best change
-    uses, and ends in the exact projection onto ball and box. The first 30 % of the steps are
+    the largest entries of the gradient, two thirds as many as the best perturbation changes,
+    and is projected exactly onto the intersection of ball and box. The first 30 % of the steps are
     taken in the ball of 3 eps, the next 30 % in that of 2 eps; a success counts within eps.
 
     - `eps`: sum of absolute changes, pixel units of [0, 1], e.g. 12 for CIFAR-10
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
-    - `restarts`: tries with fresh starts, for the rows not yet broken
-    - `loss`: any (logits, classes) -> [n] that rises away from the class
+    - `restarts`: runs from new random starts, for the rows not yet broken
+    - `loss`: any (logits, classes) -> [n] that increases away from the class
     - `stop_on_success`: a row stops at its first success
-    - `samples`: passes averaged for a model that is random in itself
+    - `samples`: passes averaged for a randomised model
 
     **Source**: Croce & Hein 2021 (arXiv 2103.01208), Algorithm 1 and section 3; the
     larger radii as in AutoAttack's version for L1.
@@ -50,7 +50,7 @@ def apgd_l1(
 
 
 def solver_in_l1(eps: float, steps: int, stop: AbstractStop) -> Solver:
-    """Sparse steps within larger L1 balls first, and then within the one of `eps`."""
+    """A solver of sparse steps, first within larger L1 balls and then within that of `eps`."""
     threat, early, before = Threat(L1(), eps), steps * TENTHS // 10, None
     for factor in LARGER if early else ():
         larger = threat.scaled(factor)

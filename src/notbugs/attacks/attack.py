@@ -1,4 +1,4 @@
-"""What every attack shares: checked arguments, and a result verified on the model itself."""
+"""The base of every attack: it checks the arguments and verifies the result on the model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -33,20 +33,20 @@ from notbugs.models.validation import check_gradients, check_loss
 FEASIBLE = 1e-5
 """Relative tolerance on the radius when a result is verified (float32 rounding of a norm)."""
 SPACINGS = 16.0
-"""Spacings of the type's numbers below 1 that a radius holds at least."""
+"""Smallest radius, in spacings of the floating-point type just below 1."""
 VERIFIED = 0.5
-"""Rounding tolerances by which a verified success leads: fewer than on the way, to lose none."""
+"""Margin of a verified success, in rounding tolerances; smaller than during the attack."""
 FOLD = 64
-"""Passes whose sums are held before they are counted."""
+"""Passes whose counts are added up together."""
 
 
 @dataclass(frozen=True)
 class Victim:
-    """A model under attack, held still.
+    """A model under attack, frozen.
 
     - `logits`: images [n, c, h, w] in [0, 1] -> logits [n, k]; perhaps in low precision
     - `exact`: the original model's logits where `logits` is a faster copy, else None
-    - `model`: the original, for what else an attack may need (its embedding)
+    - `model`: the original, for anything else an attack needs (such as its embedding)
     """
 
     logits: Callable[[Images], Logits]
@@ -61,11 +61,11 @@ class Victim:
 
 @dataclass(frozen=True)
 class AttackInputs:
-    """The rows to attack: images, what is known of them, and their randomness.
+    """The rows to attack: images, labels and random keys, one entry per row.
 
-    At least one of `y` (true classes) and `targets` is given; with `targets` the attack
-    wants those. All have one entry a row. `observe`, where it is given, is to be handed to
-    every solve: it is told of the rows by their places in the whole call.
+    At least one of `y` (true classes) and `targets` is set; with `targets` the attack is
+    targeted. Pass `observe` to every solve: it identifies rows by their index in the batch
+    of the whole call.
     """
 
     x: Images
@@ -81,44 +81,44 @@ class AttackInputs:
         return AttackInputs(self.x[index], y, targets, self.keys[index], observe)
 
     def again(self, *names: object) -> "AttackInputs":
-        """The same rows with fresh randomness for the named purpose."""
+        """The same rows with new random keys for the named purpose."""
         return replace(self, keys=random.fold(self.keys, *names))
 
 
 @dataclass
 class CachedLogits:
-    """The model's own logits, with the last answer about the whole batch of `rows` kept.
+    """The model's logits, with the last result for the whole batch of `rows` cached.
 
-    A solver that works on a copy asks the model about its results at the end: images
-    that are returned as they were asked about need not be asked again to verify them.
+    A solver that uses a fast copy evaluates its results on the model at the end: images that
+    do not change afterwards need not be evaluated again for verification.
     """
 
     model: Callable[[Images], Logits]
     rows: int
     x: Images | None = None
-    said: Logits | None = None
+    cached: Logits | None = None
 
     def __call__(self, x: Images) -> Logits:
-        said = self.model(x)
+        logits = self.model(x)
         if len(x) == self.rows:
-            self.x, self.said = x.detach(), said.detach()
-        return said
+            self.x, self.cached = x.detach(), logits.detach()
+        return logits
 
-    def again(self, x: Images) -> tuple[Logits, int]:
-        """(logits of the whole batch, for how many rows the model had to be asked)."""
-        if self.x is None or self.said is None:
+    def verify(self, x: Images) -> tuple[Logits, int]:
+        """(logits of the whole batch, how many rows were not cached)."""
+        if self.x is None or self.cached is None:
             return self.model(x), len(x)
         new = (x != self.x).flatten(1).any(dim=1).nonzero()[:, 0]
         if not len(new):
-            return self.said, 0
-        return self.said.index_copy(0, new, self.model(x[new])), len(new)
+            return self.cached, 0
+        return self.cached.index_copy(0, new, self.model(x[new])), len(new)
 
 
 @dataclass
 class CountedLogits:
-    """Logits handed on as they are, with the points counted at which they decide nothing.
+    """Logits, with a count of the points at which they are not finite.
 
-    That is a row with a NaN, or whose largest logit is infinite (`decided`).
+    A point counts if a logit is NaN or the largest is infinite (`decided`).
     """
 
     logits: Callable[[Images], Logits]
@@ -134,14 +134,14 @@ class CountedLogits:
 
     @property
     def non_finite(self) -> int:
-        """Points seen so far at which the logits decided nothing."""
+        """Points so far at which the logits were not finite."""
         if not self._tops:
             return self._counted
         return self._counted + int((~torch.cat(self._tops).isfinite()).sum())
 
 
 class Outcome(NamedTuple):
-    """What the model says of images at which an attack arrived, each [n]; see `AttackResult`."""
+    """The model's verdict on adversarial images, each [n]; see `AttackResult`."""
 
     success: Mask
     within_rounding: Mask
@@ -150,11 +150,11 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a method asks of the model, and what can be asked of it.
+    """What a method requires of the model, and which options it supports.
 
-    - `gradients`: the model must be differentiable; `classes`: the fewest that it may have
-    - `low_precision`: the copy of the model that it works on may be in bf16
-    - `observable`: it steps through the engine's solver and hands it the inputs's `observe`
+    - `gradients`: the model must be differentiable; `classes`: its minimum number of classes
+    - `low_precision`: the fast copy of the model may be in bf16
+    - `observable`: it runs the engine's solver and passes it `observe`
     """
 
     gradients: bool = True
@@ -167,10 +167,10 @@ class Requirements:
 class AbstractAttack(ABC):
     """A method with its settings: frozen, printable, free of models and tensors.
 
-    A subclass gives `size` and `find`; `threat` is None for a minimum-norm method.
-    Calling it checks the arguments, holds the model still, and verifies what `find`
-    returned on the original model in its own precision: a success must lead by more than
-    rounding (`rounding_tolerance`), so that it holds in a batch of another size.
+    A subclass implements `size` and `find`; `threat` is None for a minimum-norm method.
+    A call checks the arguments, freezes the model, and verifies the result of `find` on the
+    original model in its own precision: a success must have a margin above rounding
+    (`rounding_tolerance`), so that it also holds in a batch of another size.
     """
 
     name: str
@@ -178,26 +178,26 @@ class AbstractAttack(ABC):
 
     @property
     def requirements(self) -> Requirements:
-        """What it asks of the model."""
+        """What it requires of the model."""
         return Requirements()
 
     @property
     @abstractmethod
     def size(self) -> AbstractSize:
-        """What the distance in the result is measured in."""
+        """The norm in which the result's distance is measured."""
 
     @property
     def passes(self) -> int:
-        """About how many forward passes a row costs: to choose a fast path, and estimate."""
+        """Estimated forward passes per row, to decide whether a fast copy pays off."""
         return 100
 
     @property
     def votes(self) -> int:
-        """Passes of the model whose majority decides: more than one where it is random."""
+        """Passes of the model for a majority vote: more than one if the model is random."""
         return 1
 
     def with_samples(self, samples: int) -> "AbstractAttack":
-        """This attack by the average of at least `samples` passes, where it has such a form."""
+        """This attack on the average of at least `samples` passes, if it supports that."""
         return self
 
     def without_giving_up(self) -> "AbstractAttack":
@@ -206,7 +206,7 @@ class AbstractAttack(ABC):
 
     @abstractmethod
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        """The best point of each row as the solver sees it, unverified."""
+        """The best point of each row, not yet verified."""
 
     def within(self) -> AbstractSet:
         """The set of allowed results around each image."""
@@ -214,11 +214,11 @@ class AbstractAttack(ABC):
 
     @property
     def is_minimum_norm(self) -> bool:
-        """Whether only the image's distance counts, and no bound holds it."""
+        """Whether the perturbation is minimised rather than bounded."""
         return self.within() == Box()
 
     def measured(self, x_adv: Images, x: Images) -> Rows:
-        """The distance of each row of `x_adv` from its row of `x` that the result names, [n]."""
+        """The distance of each row of `x_adv` from that of `x`, as in the result, [n]."""
         return self.size.size(x_adv - x)
 
     @prepared("x")
@@ -237,31 +237,31 @@ class AbstractAttack(ABC):
     ) -> AttackResult:
         """Attacks every row of `x` and returns a verified `AttackResult`.
 
-        Methods within a threat return the best point on the way, a success before any other and
-        else the lowest objective, not the last one; minimum-norm methods the nearest success.
+        Methods within a threat return the best point they visited: a success if there is one,
+        then the lowest objective. Minimum-norm methods return the nearest success.
 
         - `x` [n, c, h, w] in [0, 1], in the model's precision or a coarser one; the result
           is in the model's
         - `y` [n]: true classes, integers; needed without `targets`
-        - `targets` [n]: wanted classes: a targeted attack. With both, no target may
+        - `targets` [n]: target classes, for a targeted attack. With both, no target may
           equal its row's `y`; pass `targets` alone to allow it.
         - `seed` or `keys` [n]: randomness; row i of seed s is the same in any batch
           only through `keys` (see `notbugs.core.random.row_keys`)
-        - `fast`: the copy of the model that does the work (`notbugs.models.Fast`); every
-          success is confirmed by the model itself, and None leaves copies out
-        - `votes`: passes of a model that is random in itself; what is said of a row holds
-          in more than half of them. None takes as many as the attack averages.
+        - `fast`: the fast copy of the model to attack (`notbugs.models.Fast`); every success
+          is confirmed by the model itself. None: attack the model itself.
+        - `votes`: passes of a randomised model; a row's result is that of more than half of
+          them. None: as many as the attack averages.
         - `observe`: called with a `StepInfo` at every step of every solve (a restart, a
-          class tried, a constant of a search), e.g. a `Trace`. What it sees are the values
-          the attack works with: those of the model itself with `fast=None`.
+          target class, a constant of a search), e.g. a `Trace`. Its values are those of the
+          fast copy, or of the model itself with `fast=None`.
 
         **Raises** ValueError for images outside [0, 1], labels out of range, a missing
         label, targets equal to labels, logits that are not finite on a clean image or not
         of shape (n, classes), a model of too few classes for the loss, without gradients,
-        or whose logits of an image depend on its neighbours (`neighbours.check_rows`), and
-        `observe` for a method that runs a loop of its own. TypeError for a
-        module that is no `Classifier`.
-        The model's modes, parameters and gradients are left as they were.
+        or whose logits of an image depend on the other images of the batch
+        (`neighbours.check_rows`), and `observe` for a method that does not use the engine's
+        solver. TypeError for a module that is not a `Classifier`.
+        The model's modes, parameters and gradients are not changed.
         """
         check_goals(len(x), model.classes, y, targets)
         check_loss(model.classes, self.requirements.classes, self.name)
@@ -282,62 +282,64 @@ class AbstractAttack(ABC):
         votes = self.votes if votes is None else votes
         check_count(votes, "votes")
         with frozen(model):
-            low, own = self.requirements.low_precision, model.logits
-            # What a copy does in channels-last memory the model can too.
-            if precisions(model, x, self.passes, fast=fast, low=low):
-                own = channels_last(model.logits)
-            logits = clean_logits(model, x, own)
+            low_precision, model_logits = self.requirements.low_precision, model.logits
+            # If a copy can use channels-last memory, so can the model.
+            if precisions(model, x, self.passes, fast=fast, low=low_precision):
+                model_logits = channels_last(model.logits)
+            logits = clean_logits(model, x, model_logits)
             check_rows(model, x, logits)
-            wrong = wrong_clean(model, x, y, votes, logits)
+            already_wrong = wrong_clean(model, x, y, votes, logits)
             if self.requirements.gradients:
                 check_gradients(model, x[:1], self.name)
-            copy = copy_to_attack(model, x, self.passes, fast=fast, low=low, logits=logits)
-            cached = CachedLogits(own, len(x))
+            copy = copy_to_attack(
+                model, x, self.passes, fast=fast, low=low_precision, logits=logits
+            )
+            cached = CachedLogits(model_logits, len(x))
             counted = CountedLogits(model.logits if copy is None else copy)
             exact = None if copy is None else CountedLogits(cached)
-            found = self.find(Victim(counted, exact, model), inputs)
-            seen = counted.non_finite + (0 if exact is None else exact.non_finite)
-            return self._verified(cached, inputs, wrong, found, votes, seen)
+            solution = self.find(Victim(counted, exact, model), inputs)
+            non_finite = counted.non_finite + (0 if exact is None else exact.non_finite)
+            return self._verified(cached, inputs, already_wrong, solution, votes, non_finite)
 
     def _verified(
         self,
         cached: "CachedLogits",
         inputs: AttackInputs,
-        wrong: Mask,
-        best: Solution,
+        already_wrong: Mask,
+        solution: Solution,
         votes: int,
-        seen: int,
+        non_finite: int,
     ) -> AttackResult:
         x = inputs.x
-        x_adv = self.within().project(best.x.to(x.dtype), x)
+        x_adv = self.within().project(solution.x.to(x.dtype), x)
         if votes == 1:
             with torch.no_grad():
-                logits, checked = cached.again(x_adv)
+                logits, checked = cached.verify(x_adv)
             outcome = _outcome(logits, inputs.y, inputs.targets)
         else:
             outcome = majority_of(cached.model, x_adv, inputs.y, inputs.targets, votes)
             checked = votes * len(x)
         self._check_feasible(x, x_adv)
-        forwards = best.forwards + votes * len(x) + checked
+        forwards = solution.forwards + votes * len(x) + checked
         return AttackResult(
             x_adv=x_adv,
             success=outcome.success,
             within_rounding=outcome.within_rounding,
             non_finite=outcome.non_finite,
-            already_wrong=wrong,
+            already_wrong=already_wrong,
             distance=self.measured(x_adv, x),
-            loss=best.value,
+            loss=solution.value,
             queries=forwards / len(x),
-            zero_grads=best.zero_grads,
-            steps=best.steps,
-            gave_up=best.gave_up & ~outcome.success,
+            zero_grads=solution.zero_grads,
+            steps=solution.steps,
+            gave_up=solution.gave_up & ~outcome.success,
             forwards=forwards,
-            backwards=best.backwards,
-            non_finite_points=seen,
+            backwards=solution.backwards,
+            non_finite_points=non_finite,
         )
 
     def _check_radius(self, x: Images) -> None:
-        """Refuses a radius that is lost in the spacing of the images' own numbers."""
+        """Refuses a radius that is too small for the precision of the images."""
         least = SPACINGS * torch.finfo(x.dtype).eps
         if self.threat is not None and self.threat.eps < least:
             raise bad_value(
@@ -348,13 +350,13 @@ class AbstractAttack(ABC):
             )
 
     def _check_feasible(self, x: Images, x_adv: Images) -> None:
-        over = self.within().violation(x_adv, x)
+        violation = self.within().violation(x_adv, x)
         eps = 1.0 if self.threat is None else self.threat.eps
-        bad = ~(over <= FEASIBLE * max(1.0, eps))
+        bad = ~(violation <= FEASIBLE * max(1.0, eps))
         if bool(bad.any()):
             row = int(bad.nonzero()[0, 0])
             raise RuntimeError(
-                f"{self.name} left its set by {float(over[row]):.2e} in row {row} "
+                f"{self.name} left its set by {float(violation[row]):.2e} in row {row} "
                 f"(threat: {self.threat}). This is a bug in notbugs or a model that returns "
                 "NaN; please report it."
             )
@@ -368,37 +370,39 @@ def majority_of(
     targets: Labels | None,
     votes: int,
 ) -> Outcome:
-    """What more than half of `votes` passes say of the images `x`."""
+    """The outcome at `x` in more than half of `votes` passes."""
     return _majority([_outcome(logits_of(x), y, targets) for _ in range(votes)])
 
 
 def _outcome(logits: Logits, y: Labels | None, targets: Labels | None) -> Outcome:
-    """What one pass says: the goal is reached beyond rounding, within it, or neither."""
-    finite, led = decided(logits), predicted(logits)
+    """The outcome of one pass: the goal is reached, reached within rounding, or neither."""
+    finite, predictions = decided(logits), predicted(logits)
     if targets is not None:
-        success, reached = classified_as(logits, targets, VERIFIED), led == targets
+        success, reached = classified_as(logits, targets, VERIFIED), predictions == targets
     else:
         assert y is not None
-        success, reached = misclassified(logits, y, VERIFIED), led != y
+        success, reached = misclassified(logits, y, VERIFIED), predictions != y
     return Outcome(success & finite, reached & ~success & finite, ~finite)
 
 
 def _majority(passes: list[Outcome]) -> Outcome:
-    """What more than half of the passes say; within rounding where they do not agree so far."""
-    success, within, odd = (
-        torch.stack(seen).float().mean(dim=0) for seen in zip(*passes, strict=True)
+    """The outcome of more than half of the passes; within rounding if there is no such majority."""
+    success, within, non_finite = (
+        torch.stack(outcomes).float().mean(dim=0) for outcomes in zip(*passes, strict=True)
     )
-    done, bad = success > 0.5, odd > 0.5
-    return Outcome(done, (success + within + odd >= 0.5) & ~done & ~bad, bad)
+    succeeded, invalid = success > 0.5, non_finite > 0.5
+    return Outcome(
+        succeeded, (success + within + non_finite >= 0.5) & ~succeeded & ~invalid, invalid
+    )
 
 
-def wrong_clean(model: Classifier, x: Images, y: Labels | None, votes: int, said: Logits) -> Mask:
-    """Which clean images are not classified as `y` in more than half of `votes` passes, [n].
+def wrong_clean(model: Classifier, x: Images, y: Labels | None, votes: int, logits: Logits) -> Mask:
+    """Which clean images are classified as `y` in at most half of `votes` passes, [n].
 
-    `said` [n, k] are the logits of one pass. False where `y` is not known.
+    `logits` [n, k] are those of one pass. False where `y` is not known.
     """
     if y is None:
         return torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    passes = [said, *(clean_logits(model, x) for _ in range(votes - 1))]
-    right = torch.stack([predicted(logits) == y for logits in passes])
-    return ~(right.float().mean(dim=0) > 0.5)
+    passes = [logits, *(clean_logits(model, x) for _ in range(votes - 1))]
+    correct = torch.stack([predicted(z) == y for z in passes])
+    return ~(correct.float().mean(dim=0) > 0.5)

@@ -1,4 +1,4 @@
-"""The basic iterative method, and its form that aims at the least likely class."""
+"""The basic iterative method (BIM) and the least-likely-class method."""
 
 import math
 from collections.abc import Callable
@@ -44,12 +44,12 @@ def bim(
     - `eps`, `step_size`: pixel units of [0, 1], e.g. 8/255; Linf
     - `steps`: gradient steps; None takes min(L + 4, 1.25 L), rounded up, where
       L = eps / (1/255) is the radius in pixel levels
-    - `loss`: (logits, classes) -> [n], high where a row is far from its class
-    - `keep`: which point on the way is returned
+    - `loss`: (logits, classes) -> [n], high if a row is far from its class
+    - `keep`: which of the visited points is returned
     - `stop_on_success`: a row stops at its first success
 
     **Source**: Kurakin et al. 2016 (arXiv 1607.02533), section 2.2.
-    **Differs from the paper**: the best point on the way is returned, not the last one;
+    **Differs from the paper**: the best visited point is returned, not the last one;
     pass `keep=Last()` for the paper's.
 
     **Raises** ValueError for `eps`, `step_size` or `steps` that are not above 0.
@@ -71,16 +71,16 @@ def least_likely(
 ) -> "LeastLikely":
     """An attack by sign steps towards the class that the clean image is least likely to be.
 
-    Minimises -log p(t | x) with t = argmin over k of p(k | x_0). As the paper counts it,
-    any wrong prediction is a success, not only t: its tables give the accuracy left.
+    Minimises -log p(t | x) with t = argmin over k of p(k | x_0). As in the paper,
+    any wrong prediction is a success, not only t: its tables report accuracy.
 
     - `eps`, `step_size`, `steps`, `keep`: as in `bim`
 
-    With `targets` in the call, those take the place of t, and only they are a success.
+    With `targets` in the call, those replace t, and only they count as a success.
 
     **Source**: Kurakin et al. 2016 (arXiv 1607.02533), section 2.3.
-    **Differs from the paper**: of the points on the way a misclassified one is returned
-    before any other, then the one most confident in t; `keep=Last()` for the paper's.
+    **Differs from the paper**: of the visited points a misclassified one is returned
+    if there is one, then the most confident in t; `keep=Last()` for the paper's.
 
     **Raises** ValueError for `eps`, `step_size` or `steps` that are not above 0.
 
@@ -123,21 +123,21 @@ class LeastLikely(AbstractAttack):
         return self.solver.max_steps
 
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        """One run towards the class chosen by the true model's clean logits."""
+        """One run towards the least likely class by the original model's clean logits."""
         if inputs.targets is not None:
-            return self._once(victim, inputs, inputs.targets)
+            return self._run(victim, inputs, inputs.targets)
         with torch.no_grad():
-            chosen = victim.true_logits(inputs.x).argmin(dim=1)
-        found = self._once(victim, inputs, chosen)
-        return replace(found, forwards=found.forwards + len(inputs.x))
+            least_likely = victim.true_logits(inputs.x).argmin(dim=1)
+        solution = self._run(victim, inputs, least_likely)
+        return replace(solution, forwards=solution.forwards + len(inputs.x))
 
-    def _once(self, victim: Victim, inputs: AttackInputs, targets: Tensor) -> Solution:
+    def _run(self, victim: Victim, inputs: AttackInputs, targets: Tensor) -> Solution:
         context: RowTree = {"targets": targets}
         if inputs.targets is None and inputs.y is not None:
             context = {"targets": targets, "y": inputs.y}
-        exact = None if victim.exact is None else _towards(victim.exact, context)
+        exact = None if victim.exact is None else _objective(victim.exact, context)
         return self.solver.minimise(
-            _towards(victim.logits, context),
+            _objective(victim.logits, context),
             inputs.x,
             context,
             keys=inputs.keys,
@@ -146,11 +146,11 @@ class LeastLikely(AbstractAttack):
         )
 
 
-def _towards(logits: Callable[[Images], Logits], context: RowTree) -> AbstractObjective:
-    return UntargetedByTarget(logits, _to_target) if "y" in context else Targeted(logits)
+def _objective(logits: Callable[[Images], Logits], context: RowTree) -> AbstractObjective:
+    return UntargetedByTarget(logits, _target_cross_entropy) if "y" in context else Targeted(logits)
 
 
-def _to_target(logits: Logits, y: Tensor, targets: Tensor) -> Tensor:
+def _target_cross_entropy(logits: Logits, y: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(logits, targets)
 
 

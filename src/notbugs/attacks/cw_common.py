@@ -1,4 +1,4 @@
-"""What the attacks of Carlini and Wagner share, and EAD: searches over penalised problems."""
+"""The base of Carlini and Wagner's attacks and of EAD: searches over penalised problems."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
@@ -29,16 +29,16 @@ from notbugs.engine.solution import resumed
 from notbugs.engine.tanh import Tanh
 
 PATIENCE, LEAST_PATIENCE = 0.1, 20
-"""Share of a search step's iterations, and least number of them, that a row may stand still."""
+"""Iterations without progress after which a row stops: share of a search step's, and minimum."""
 PROGRESS = 1e-3
-"""Relative fall of the objective that counts as progress."""
+"""Relative decrease of the objective that counts as progress."""
 
 
 @dataclass(frozen=True)
 class ConstantSearch(AbstractAttack):
-    """One `Solver` solve for each of `search_steps` constants, every row having its own.
+    """One `Solver` solve for each of `search_steps` constants, which differ between rows.
 
-    `objective` and `confidence` say which images need no change: those are not touched.
+    Images that are a success by `objective` and `confidence` already are not changed.
     """
 
     solver: Solver
@@ -58,10 +58,10 @@ class ConstantSearch(AbstractAttack):
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The nearest success over all constants."""
         start = unchanged(victim, inputs, self.objective, self.confidence)
-        left = (~start.success).nonzero()[:, 0]
-        if not len(left):
+        remaining = (~start.success).nonzero()[:, 0]
+        if not len(remaining):
             return start
-        return resumed(start, self.search(victim, inputs.select(left)), left)
+        return resumed(start, self.search(victim, inputs.select(remaining)), remaining)
 
     @abstractmethod
     def search(self, victim: Victim, inputs: AttackInputs) -> Solution:
@@ -69,9 +69,9 @@ class ConstantSearch(AbstractAttack):
 
 
 class Search(NamedTuple):
-    """Per row: the constant, what may change, where to start, and whether it has ended.
+    """Per row: the constant, the constraint, the start of the next solve, and whether it ended.
 
-    `bound` is the limit on every pixel for Linf, and for L0 which pixels are free.
+    `bound` is the limit on each pixel's change for Linf, and for L0 the mask of free pixels.
     """
 
     c: Rows
@@ -82,9 +82,9 @@ class Search(NamedTuple):
 
 @dataclass(frozen=True)
 class Narrowing(AbstractAttack):
-    """Solves one after the other, in which a row may change ever less, until none succeeds.
+    """Successive solves with ever tighter constraints, until a solve fails.
 
-    Where a solve fails, the constant grows by `growth`, up to `largest_c`.
+    When a solve fails, the constant grows by `growth`, up to `largest_c`.
     """
 
     solver: Solver
@@ -103,30 +103,30 @@ class Narrowing(AbstractAttack):
         return 10 * self.solver.max_steps
 
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        """The success that changes least."""
+        """The success with the smallest change."""
         best = unchanged(victim, inputs, self.objective, self.confidence)
         c = torch.full_like(best.value, self.initial_c, dtype=torch.float32)
-        at, turn = Search(c, self.first(inputs.x), inputs.x, best.success), 0
-        while len(left := (~at.done).nonzero()[:, 0]):
-            own, held = rows.select(at, left), without_cost(best, left)
-            found, own = self.turn(victim, inputs.select(left), own, held, turn)
-            best = resumed(best, found, left)
-            at, turn = rows.scatter(at, left, own), turn + 1
+        search, k = Search(c, self.first(inputs.x), inputs.x, best.success), 0
+        while len(active := (~search.done).nonzero()[:, 0]):
+            part, kept = rows.select(search, active), without_cost(best, active)
+            solution, part = self.solve_once(victim, inputs.select(active), part, kept, k)
+            best = resumed(best, solution, active)
+            search, k = rows.scatter(search, active, part), k + 1
         return best
 
     @abstractmethod
     def first(self, x: Images) -> Shaped[Tensor, "n ..."]:
-        """The bound that all rows begin with."""
+        """The bound of the first solve."""
 
     @abstractmethod
-    def turn(
-        self, victim: Victim, inputs: AttackInputs, at: Search, held: Solution, turn: int
+    def solve_once(
+        self, victim: Victim, inputs: AttackInputs, search: Search, kept: Solution, k: int
     ) -> tuple[Solution, Search]:
-        """(the better of `held` and what one solve finds, where the rows go on)."""
+        """(the better of `kept` and the result of solve number `k`, the next search state)."""
 
 
 def without_cost(best: Solution, index: Int[Tensor, " m"]) -> Solution:
-    """The rows `index` of a solution, as one that has cost nothing."""
+    """The rows `index` of a solution, with steps and passes set to 0."""
     none = torch.zeros_like(best.steps[index])
     return replace(best.select(index), steps=none, zero_grads=none, forwards=0, backwards=0)
 
@@ -134,7 +134,7 @@ def without_cost(best: Solution, index: Int[Tensor, " m"]) -> Solution:
 def tanh_solver(
     size: AbstractSize, steps: int, step_size: float, inset: float, stop: AbstractStop
 ) -> Solver:
-    """Adam in w, x' = (tanh(w) + 1) / 2, that keeps the success nearest in `size`."""
+    """Adam in w, x' = (tanh(w) + 1) / 2, which keeps the success nearest in `size`."""
     return Solver(
         within=Everywhere(),
         rule=Adam(step_size),
@@ -146,17 +146,17 @@ def tanh_solver(
 
 
 def context(inputs: AttackInputs, c: Shaped[Tensor, " n"]) -> RowTree:
-    """What the penalised objectives need of each row."""
-    given = {"x": inputs.x, "c": c}
+    """The per-row context of the penalised objectives."""
+    columns = {"x": inputs.x, "c": c}
     if inputs.targets is not None:
-        return {**given, "targets": inputs.targets}
+        return {**columns, "targets": inputs.targets}
     if inputs.y is None:
         raise bad_value("y", "be given without `targets`", None)
-    return {**given, "y": inputs.y}
+    return {**columns, "y": inputs.y}
 
 
 def unchanged(victim: Victim, inputs: AttackInputs, form: str, confidence: float) -> Solution:
-    """The images themselves as a solution: a success where they need no change."""
+    """The images themselves as a solution: a success if they need no change."""
     with torch.no_grad():
         z = victim.true_logits(inputs.x)
         value = goal(form, z, inputs.y, inputs.targets, confidence)
@@ -175,17 +175,17 @@ def unchanged(victim: Victim, inputs: AttackInputs, form: str, confidence: float
 
 
 def patient(steps: int) -> Plateau:
-    """Where a row ends a search step early: long enough to outlast Adam's first overshoot."""
+    """The early abort of a search step, patient enough for Adam's first overshoot."""
     return Plateau(max(LEAST_PATIENCE, round(PATIENCE * steps)), PROGRESS)
 
 
 def check_objective(objective: str, confidence: float) -> None:
-    """Refuses an unknown form, a negative confidence, and one that the form cannot reach."""
+    """Refuses an unknown form, a negative confidence, and one that the objective cannot reach."""
     if objective not in CW_OBJECTIVES:
         raise unknown_name("objective", objective, CW_OBJECTIVES)
     if not (0 <= confidence < float("inf")):
         raise bad_value("confidence", "be a finite number of at least 0", confidence)
-    if confidence > 0 and CW_OBJECTIVES[objective].bends:
+    if confidence > 0 and CW_OBJECTIVES[objective].flat:
         raise bad_value(
             "confidence",
             f"be 0 with objective='{objective}'",
@@ -195,7 +195,7 @@ def check_objective(objective: str, confidence: float) -> None:
 
 
 def once(steps: int, abort_early: bool) -> AbstractStop:
-    """A row ends a solve at its first success, and early where it makes no progress."""
+    """A stop at the first success and, with `abort_early`, when there is no progress."""
     return Either(OnSuccess(), patient(steps)) if abort_early else OnSuccess()
 
 

@@ -1,4 +1,4 @@
-"""Carlini and Wagner's L0 attack: pixels that matter least are given up until none can be."""
+"""Carlini and Wagner's L0 attack: it fixes the least useful pixels until none can be fixed."""
 
 from dataclasses import dataclass, replace
 
@@ -24,14 +24,14 @@ from notbugs.engine import L0, L2, AbstractSize, FromImages, Solution
 from notbugs.engine.solution import nearest
 
 SHARE = 0.3
-"""Pixels given up at once, as a share of the root of those that are left (authors' code)."""
+"""Pixels fixed at once, as a share of the root of the number of changed ones (authors' code)."""
 UNCHANGED = 1e-3
-"""A pixel that moved by less in every channel is given up at no cost."""
+"""A pixel that changed by less in every channel is fixed in any case."""
 
 
 @dataclass(frozen=True)
 class CarliniWagnerL0(Narrowing):
-    """One `Solver` solve a set of pixels or constant; see `cw_l0` for the method."""
+    """One `Solver` solve per set of pixels and constant; see `cw_l0` for the method."""
 
     @property
     def size(self) -> AbstractSize:
@@ -41,58 +41,61 @@ class CarliniWagnerL0(Narrowing):
         """All pixels are free, [n, 1, h, w]."""
         return torch.ones_like(x[:, :1], dtype=torch.bool)
 
-    def turn(
-        self, victim: Victim, inputs: AttackInputs, at: Search, held: Solution, turn: int
+    def solve_once(
+        self, victim: Victim, inputs: AttackInputs, search: Search, kept: Solution, k: int
     ) -> tuple[Solution, Search]:
-        """A solve on the free pixels; of equally many changed ones those held stay."""
-        found = self._solve(victim, inputs, at, turn)
-        best = nearest(held, found, inputs.x, L0())
-        return spent(best, len(inputs.x)), self._next(victim, inputs, found, at)
+        """A solve on the free pixels; with equally many changed pixels `kept` is preferred."""
+        solution = self._solve(victim, inputs, search, k)
+        best = nearest(kept, solution, inputs.x, L0())
+        next_search = self._next(victim, inputs, solution, search)
+        return with_passes(best, len(inputs.x)), next_search
 
-    def _solve(self, victim: Victim, inputs: AttackInputs, at: Search, turn: int) -> Solution:
-        """The penalised L2 problem on the free pixels, from where the row stands."""
+    def _solve(self, victim: Victim, inputs: AttackInputs, search: Search, k: int) -> Solution:
+        """The penalised L2 problem's solution on the free pixels, from the row's last point."""
         problem = SquaredDistancePlus(victim.true_logits, self.objective, self.confidence)
-        given = {**context(inputs, at.c), "free": at.bound}
-        keys, start = inputs.again("pixels", turn).keys, FromImages(at.x)
-        found = self.solver.minimise(
-            problem, inputs.x, given, keys=keys, start=start, observe=inputs.observe
+        columns = {**context(inputs, search.c), "free": search.bound}
+        keys, start = inputs.again("pixels", k).keys, FromImages(search.x)
+        solution = self.solver.minimise(
+            problem, inputs.x, columns, keys=keys, start=start, observe=inputs.observe
         )
-        x = torch.where(at.bound, found.x, inputs.x)
+        x = torch.where(search.bound, solution.x, inputs.x)
         distance = rows.total((x - inputs.x).square())
-        return replace(found, x=x, value=(found.value - distance) / at.c)
+        return replace(solution, x=x, value=(solution.value - distance) / search.c)
 
-    def _next(self, victim: Victim, inputs: AttackInputs, found: Solution, at: Search) -> Search:
-        """Fewer pixels where these sufficed, else a larger constant, else the end."""
-        fewer = at.bound & ~self._given_up(victim, inputs, found, at)
-        free = rows.where(found.success, fewer, at.bound)
-        x = rows.where(found.success, torch.where(fewer, found.x, inputs.x), at.x)
-        c = torch.where(found.success, at.c, at.c * self.growth)
-        none = ~rows.flatten(free).any(dim=1)
-        return Search(c, free, x, none | (c > self.largest_c))
+    def _next(
+        self, victim: Victim, inputs: AttackInputs, solution: Solution, search: Search
+    ) -> Search:
+        """The next state: fewer free pixels after a success, else a larger constant, else done."""
+        fewer = search.bound & ~self._to_fix(victim, inputs, solution, search)
+        free = rows.where(solution.success, fewer, search.bound)
+        x = rows.where(solution.success, torch.where(fewer, solution.x, inputs.x), search.x)
+        c = torch.where(solution.success, search.c, search.c * self.growth)
+        no_pixel = ~rows.flatten(free).any(dim=1)
+        return Search(c, free, x, no_pixel | (c > self.largest_c))
 
-    def _given_up(
-        self, victim: Victim, inputs: AttackInputs, found: Solution, at: Search
+    def _to_fix(
+        self, victim: Victim, inputs: AttackInputs, solution: Solution, search: Search
     ) -> Tensor:
-        """The pixels of least |gradient of f| * |change|, and those that hardly changed."""
-        x = found.x.detach().requires_grad_()
+        """The pixels of smallest |gradient of f| * |change|, and those that hardly changed."""
+        x = solution.x.detach().requires_grad_()
         with torch.enable_grad():
             z = victim.true_logits(x)
             f = goal("f6", z, inputs.y, inputs.targets, float("inf"))
             (grad,) = torch.autograd.grad(f.sum(), x)
-        change = (found.x - inputs.x).abs()
-        moved = at.bound & (change.amax(dim=1, keepdim=True) > UNCHANGED)
-        worth = grad.abs().sum(dim=1, keepdim=True) * change.sum(dim=1, keepdim=True)
-        flat = rows.flatten(torch.where(moved, worth, float("inf")))
-        rank = flat.argsort(dim=1, stable=True).argsort(dim=1).reshape(moved.shape)
-        count = rows.flatten(moved).sum(dim=1)
-        drop = (SHARE * count.float().sqrt()).floor().clamp(min=1)
-        return ~moved | (rank < rows.expand(drop, rank))
+        change = (solution.x - inputs.x).abs()
+        changed = search.bound & (change.amax(dim=1, keepdim=True) > UNCHANGED)
+        score = grad.abs().sum(dim=1, keepdim=True) * change.sum(dim=1, keepdim=True)
+        scores = rows.flatten(torch.where(changed, score, float("inf")))
+        rank = scores.argsort(dim=1, stable=True).argsort(dim=1).reshape(changed.shape)
+        count = rows.flatten(changed).sum(dim=1)
+        fixed = (SHARE * count.float().sqrt()).floor().clamp(min=1)
+        return ~changed | (rank < rows.expand(fixed, rank))
 
 
-def spent(found: Solution, passes: int) -> Solution:
-    """`found` with as many forward and backward passes more on its account."""
-    more = {"forwards": found.forwards + passes, "backwards": found.backwards + passes}
-    return replace(found, **more)
+def with_passes(solution: Solution, passes: int) -> Solution:
+    """`solution` with `passes` more forward and backward passes."""
+    more = {"forwards": solution.forwards + passes, "backwards": solution.backwards + passes}
+    return replace(solution, **more)
 
 
 def cw_l0(
@@ -107,26 +110,26 @@ def cw_l0(
     abort_early: bool = True,
     inset: float = 1e-3,
 ) -> CarliniWagnerL0:
-    """An attack that changes few pixels: it gives up the least useful ones until it must stop.
+    """An attack that changes few pixels: it fixes the least useful ones one after the other.
 
     Repeats, for each row and its set S of pixels that may change (at first all):
 
         minimise ||x' - x||_2^2 + c * f(x')   subject to x' = x outside S
 
-    from where the row stands, until f's goal is reached; then the pixels of S with the
-    smallest |gradient of f| * |change| leave S. Where the goal is not reached, c grows;
-    beyond `largest_c` the row ends with the success that changes the fewest pixels.
+    from the row's last point, until f's goal is reached; then the pixels of S with the
+    smallest |gradient of f| * |change| are removed from S. If the goal is not reached, c
+    grows; beyond `largest_c` the search returns the success that changes the fewest pixels.
 
-    - `steps`: Adam steps at most at one S and c; `step_size`: Adam's, in w (see `cw_l2`)
+    - `steps`: Adam steps at most per S and c; `step_size`: Adam's, in w (see `cw_l2`)
     - `initial_c`, `largest_c`, `growth`: the constants tried, c times `growth` on failure
     - `objective`, `confidence`, `inset`: as in `cw_l2`
-    - `abort_early`: a row ends a solve whose objective no longer falls
+    - `abort_early`: a row stops a solve whose objective no longer decreases
 
     **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section VI-A; how many pixels
-    leave at once (0.3 times the root of those changed) is from the authors' code.
+    are removed at once (0.3 times the root of those changed) is from the authors' code.
     **Differs from the paper**: larger steps and constants, for 100 steps instead of 1000
-    (code: c from 1e-3, doubled); a pixel's channels leave together; f6 without its floor
-    ranks the pixels, whatever the objective.
+    (code: c from 1e-3, doubled); all channels of a pixel are removed together; f6 without its
+    floor ranks the pixels, whatever the objective.
 
     **Raises** ValueError for numbers out of range and an unknown objective.
 

@@ -1,4 +1,4 @@
-"""Carlini and Wagner's L2 attack: a penalised problem, solved for a search over its constant."""
+"""Carlini and Wagner's L2 attack: a penalised problem with a binary search over its constant."""
 
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,7 @@ from notbugs.engine import L2, AbstractSize, Never, Solution
 from notbugs.engine.solution import nearest
 
 REPEAT_LAST = 10
-"""Number of search steps from which the last one tries the best constant again."""
+"""Number of search steps from which the last one repeats the best constant."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class CarliniWagnerL2(ConstantSearch):
         for k in range(self.search_steps):
             if k and k == self.search_steps - 1 and self.search_steps >= REPEAT_LAST:
                 search = search.last()
-            found = self.solver.minimise(
+            solution = self.solver.minimise(
                 problem,
                 inputs.x,
                 context(inputs, search.c),
                 keys=inputs.again("search", k).keys,
                 observe=inputs.observe,
             )
-            # Values of different constants do not compare; what is left of them does.
-            distance = rows.total((found.x - inputs.x).square())
-            found = replace(found, value=(found.value - distance) / search.c)
-            best = found if best is None else nearest(best, found, inputs.x, L2())
-            search = search.narrowed(found.success)
+            # Objectives of different constants are not comparable; f(x') is.
+            distance = rows.total((solution.x - inputs.x).square())
+            solution = replace(solution, value=(solution.value - distance) / search.c)
+            best = solution if best is None else nearest(best, solution, inputs.x, L2())
+            search = search.narrowed(solution.success)
         if best is None:
             raise RuntimeError("A search needs at least one step.")
         return best
@@ -64,34 +64,35 @@ def cw_l2(
     abort_early: bool = True,
     inset: float = 1e-3,
 ) -> CarliniWagnerL2:
-    """An attack that finds the nearest success in L2, by a penalty whose weight is searched.
+    """An attack for the nearest success in L2, by a penalty with a binary search for its weight.
 
-    For `search_steps` constants c, each row having its own:
+    For `search_steps` constants c, separately for each row:
 
         minimise over w   ||x' - x||_2^2 + c * f(x'),   x' = (tanh(w) + 1) / 2
 
     by `steps` steps of Adam from the image itself. c grows tenfold until the row is broken,
-    then the interval between the largest c that failed and the smallest that worked is
-    halved. Of all points seen, the success nearest to the image is returned.
+    then the interval between the largest c that failed and the smallest that succeeded is
+    halved. Of all points visited, the success nearest to the image is returned.
 
     - `steps`: gradient steps at one constant; `search_steps`: constants tried. At most
-      steps * search_steps backward passes a row, less with `abort_early`
+      steps * search_steps backward passes per row, fewer with `abort_early`
     - `step_size`: Adam's step in w, which has no unit (w = 0 is mid grey, 3.8 is 0.9995)
     - `initial_c`: the first constant, squared pixel units per unit of f
     - `objective`: "f1".."f7" (`CW_OBJECTIVES`); f6 is the paper's choice
-    - `confidence`: margin in logits that a success must have; more of it transfers better
-    - `abort_early`: a row leaves a constant whose objective fell by less than 0.1 % in a
-      tenth of the steps (in 20 steps, if that is more)
-    - `inset`: how far 2x - 1 is drawn from -1 and 1 at the start (`Tanh`)
+    - `confidence`: margin in logits that a success must have; a larger one transfers better
+    - `abort_early`: a row stops a search step if its objective decreased by less than 0.1 %
+      in a tenth of the steps (in 20 steps, if that is more)
+    - `inset`: 2x - 1 is multiplied by 1 - `inset` at the start (`Tanh`)
 
     **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section V-B; search and early
-    abort as in the authors' code. From 10 search steps on, the last tries the best c again.
+    abort as in the authors' code. From 10 search steps on, the last repeats the best c.
     **Differs from the paper**: a step of 0.1 for 200 steps (the code: 0.01 for up to
     10,000) and an inset of 1e-3 (1e-6), without which black pixels hardly move in 200
-    steps; early abort row by row; an image that needs no change is returned as it is.
+    steps; early abort for each row separately; an image that needs no change is returned
+    unchanged.
 
     **Raises** ValueError for counts, steps or constants that are not above 0, an unknown
-    objective, and a confidence that is negative or out of the objective's reach.
+    objective, and a confidence that is negative or that the objective cannot reach.
 
     >>> cw_l2(steps=100, search_steps=5).name
     'CW-L2-5x100'

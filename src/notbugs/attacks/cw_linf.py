@@ -1,4 +1,4 @@
-"""Carlini and Wagner's Linf attack: a limit on every pixel that shrinks while it can be met."""
+"""Carlini and Wagner's Linf attack: a limit on each pixel's change that shrinks."""
 
 from dataclasses import dataclass, replace
 
@@ -22,14 +22,14 @@ from notbugs.core.types import Images, Rows
 from notbugs.engine import AbstractSize, FromImages, Linf, Solution
 
 TRAVEL, LEAST_STEP = 1.0, 0.02
-"""How far in w the default steps of one solve lead at least, and the least of them."""
+"""Minimum total step length in w of one solve with default steps, and minimum step."""
 FIRST_LIMIT, LEAST_LIMIT = 1.0, 1e-4
-"""The limit a search starts from, and that below which it ends, in pixel units."""
+"""The first limit, and the smallest one that is tried, in pixel units."""
 
 
 @dataclass(frozen=True)
 class CarliniWagnerLinf(Narrowing):
-    """One `Solver` solve a limit or constant; see `cw_linf` for the method and its options."""
+    """One `Solver` solve per limit and constant; see `cw_linf` for the method and its options."""
 
     shrink: float
     least: float
@@ -43,34 +43,34 @@ class CarliniWagnerLinf(Narrowing):
         """The limit on every pixel's change, [n]."""
         return torch.full(x.shape[:1], FIRST_LIMIT, dtype=torch.float32, device=x.device)
 
-    def turn(
-        self, victim: Victim, inputs: AttackInputs, at: Search, held: Solution, turn: int
+    def solve_once(
+        self, victim: Victim, inputs: AttackInputs, search: Search, kept: Solution, k: int
     ) -> tuple[Solution, Search]:
-        """A solve within the limit; a row never broken keeps its last try, which pays the least."""
+        """A solve within the limit; a row that was never broken keeps its last point."""
         problem = WithinLimit(victim.true_logits, self.objective, self.confidence, self.levels)
-        given = {**context(inputs, at.c), "limit": at.bound}
-        keys, start = inputs.again("limit", turn).keys, FromImages(at.x)
-        found = self.solver.minimise(
-            problem, inputs.x, given, keys=keys, start=start, observe=inputs.observe
+        columns = {**context(inputs, search.c), "limit": search.bound}
+        keys, start = inputs.again("limit", k).keys, FromImages(search.x)
+        solution = self.solver.minimise(
+            problem, inputs.x, columns, keys=keys, start=start, observe=inputs.observe
         )
         if self.levels:
-            found = replace(found, x=rounded(found.x, self.levels))
-        use, names = found.success | ~held.success, ("x", "value", "success")
-        kept = {n: rows.where(use, getattr(found, n), getattr(held, n)) for n in names}
-        return replace(found, **kept), self._next(found, inputs.x, at)
+            solution = replace(solution, x=rounded(solution.x, self.levels))
+        use, names = solution.success | ~kept.success, ("x", "value", "success")
+        best = {n: rows.where(use, getattr(solution, n), getattr(kept, n)) for n in names}
+        return replace(solution, **best), self._next(solution, inputs.x, search)
 
-    def _next(self, found: Solution, x: Images, at: Search) -> Search:
-        """A smaller limit where this one was met, else a weaker penalty, else the end."""
-        worked, actual = found.success, Linf().size(found.x - x)
-        limit = torch.minimum(at.bound, actual) * self.shrink
+    def _next(self, solution: Solution, x: Images, search: Search) -> Search:
+        """The next state: a smaller limit after a success, else a larger constant, else done."""
+        success, size = solution.success, Linf().size(solution.x - x)
+        limit = torch.minimum(search.bound, size) * self.shrink
         if self.levels:
             limit = (limit * self.levels + ROUNDING * self.levels).floor() / self.levels
-        c = torch.where(worked, at.c, at.c * self.growth)
-        limit = torch.where(worked, limit, at.bound)
+        c = torch.where(success, search.c, search.c * self.growth)
+        limit = torch.where(success, limit, search.bound)
         done = (c > self.largest_c) | (limit < self.least)
-        # No limit binds before the first success: such a row goes on from where it came to.
-        further = worked | (at.bound >= FIRST_LIMIT)
-        return Search(c, limit, rows.where(further, found.x, at.x), done)
+        # The first limit is no constraint: a row continues from its point without a success too.
+        move = success | (search.bound >= FIRST_LIMIT)
+        return Search(c, limit, rows.where(move, solution.x, search.x), done)
 
 
 def cw_linf(
@@ -87,25 +87,25 @@ def cw_linf(
     abort_early: bool = True,
     inset: float = 1e-3,
 ) -> CarliniWagnerLinf:
-    """An attack that lowers a limit on every pixel's change for as long as it can be met.
+    """An attack that lowers a limit on each pixel's change for as long as it succeeds.
 
     Repeats, for each row and its limit tau (at first 1):
 
         minimise c * f(x') + sum over pixels of (|x' - x| - tau)+,   x' = (tanh(w) + 1) / 2
 
-    from where the row stands, until f's goal is reached within tau; then tau becomes
-    `shrink` times the largest change. Where it is not reached, c grows; beyond
-    `largest_c`, or below a tau of 1e-4, the row ends with the last success.
+    from the row's last point, until f's goal is reached within tau; then tau becomes
+    `shrink` times the largest change. If it is not reached, c grows; beyond `largest_c`, or
+    below a tau of 1e-4, the search returns the last success.
 
-    - `steps`: Adam steps at most at one tau and c
-    - `step_size`: Adam's, in w (see `cw_l2`); without it 0.02, or 1 / `steps` below 50 steps:
-      fewer must not mean that pixels at the edges of the box stay where they are
+    - `steps`: Adam steps at most per tau and c
+    - `step_size`: Adam's, in w (see `cw_l2`); None: 0.02, or 1 / `steps` below 50 steps, so
+      that pixels at the edges of the box move far enough
     - `initial_c`, `largest_c`, `growth`: the constants tried, c times `growth` on failure
-    - `shrink`: 0..1, how fast the limit falls
+    - `shrink`: 0..1, by which the limit is multiplied
     - `levels`: 255 gives images of whole 8-bit levels, verified as such, down to changes of
       the least significant bit only (for images that are whole levels); 0: no rounding
     - `objective`, `confidence`, `inset`: as in `cw_l2`
-    - `abort_early`: a row ends a solve whose objective no longer falls
+    - `abort_early`: a row stops a solve whose objective no longer decreases
 
     **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section VI-B (discretisation:
     V-B; the lowest bit: VIII).

@@ -23,13 +23,13 @@ ValueOfClass: TypeAlias = Callable[[Logits, Tensor], Rows]
 class ObjectiveForm:
     """One of f1..f7 in its two forms: (logits [n, k], classes [n]) -> value [n].
 
-    `towards` is for a wanted class, `away` for the class to leave; `bends` says whether
-    the value stops falling at the boundary, so that no confidence can be asked of it.
+    `towards` is for a target class, `away` for the true class; `flat` says whether the value
+    is constant past the boundary, so that it does not support a confidence.
     """
 
     towards: ValueOfClass
     away: ValueOfClass
-    bends: bool = False
+    flat: bool = False
 
 
 def _bits(logits: Logits, classes: Labels) -> Rows:
@@ -109,14 +109,14 @@ def _f7_away(z: Logits, y: Labels) -> Rows:
 
 CW_OBJECTIVES: dict[str, ObjectiveForm] = {
     "f1": ObjectiveForm(_f1_towards, _f1_away),
-    "f2": ObjectiveForm(_f2_towards, _f2_away, bends=True),
+    "f2": ObjectiveForm(_f2_towards, _f2_away, flat=True),
     "f3": ObjectiveForm(_f3_towards, _f3_away),
-    "f4": ObjectiveForm(_f4_towards, _f4_away, bends=True),
+    "f4": ObjectiveForm(_f4_towards, _f4_away, flat=True),
     "f5": ObjectiveForm(_f5_towards, _f5_away),
     "f6": ObjectiveForm(margin, _f6_away),
     "f7": ObjectiveForm(_f7_towards, _f7_away),
 }
-"""The paper's f1..f7 by name, Z the logits, F the softmax, t the wanted class, y the one to leave.
+"""The paper's f1..f7 by name, Z the logits, F the softmax, t the target, y the true class.
 
 | name | towards t | away from y |
 |---|---|---|
@@ -128,13 +128,13 @@ CW_OBJECTIVES: dict[str, ObjectiveForm] = {
 | f6 | max other Z - Z_t | Z_y - max other Z |
 | f7 | softplus(max other Z - Z_t) - log 2 | softplus(Z_y - max other Z) - log 2 |
 
-f6 gets its floor at minus the confidence where it is used (`goal`).
+`goal` adds f6's floor at minus the confidence.
 
 **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section IV-A; they choose f6.
-**Differs from the paper**: it prints one form of each; the other is ours. f1 is read with
-the sign that makes it fall towards the goal and with logarithms of base 2, for which it is
-zero at F = 1/2. f5's argument is 2 F_t (printed: 2 F_t - 2). Away from a class, f6 and f7
-have the values above and the gradient of `smooth_margin`, which does not settle on the
+**Differs from the paper**: it prints one form of each; the other is ours. f1 has the
+sign with which it decreases towards the goal, and logarithms of base 2, with which it is zero
+at F = 1/2. f5's argument is 2 F_t (printed: 2 F_t - 2). Away from a class, f6 and f7
+have the values above and the gradient of `smooth_margin`, which is not limited to the
 class that is nearest at first (the paper tries every target instead): the mean L2 distance
 of an untargeted attack of 9 x 200 steps fell by 6 % on each of two MNIST networks.
 """
@@ -155,7 +155,7 @@ def goal(form: str, logits: Logits, y: Labels | None, targets: Labels | None, k:
 
 
 def reached(logits: Logits, y: Labels | None, targets: Labels | None, k: float) -> Mask:
-    """Whether the goal class leads (or `y` is led) by `k` logits and by more than rounding, [n]."""
+    """Whether the goal is reached with a margin of `k` logits and above rounding, [n]."""
     if targets is not None:
         return -margin(logits, targets) > k + rounding_tolerance(logits)
     if y is None:
@@ -166,9 +166,9 @@ def reached(logits: Logits, y: Labels | None, targets: Labels | None, k: float) 
 @final
 @dataclass(frozen=True)
 class SquaredDistancePlus(AbstractObjective):
-    """||x' - x||_2^2 + c * f(x'): the penalised problem; success asks for the confidence.
+    """||x' - x||_2^2 + c * f(x'): the penalised problem; success requires the confidence.
 
-    Context, per row: `x` the images, `c` the constants, `y` or `targets`, and perhaps
+    Context, per row: `x` the images, `c` the constants, `y` or `targets`, and optionally
     `free` [n, 1, h, w], False at the pixels that must keep their value in `x`.
     """
 
@@ -177,11 +177,11 @@ class SquaredDistancePlus(AbstractObjective):
     confidence: float = 0.0
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        given = {} if context is None else context
-        y, targets = given.get("y"), given.get("targets")
-        if "free" in given:
-            x = torch.where(given["free"], x, given["x"])
+        columns = {} if context is None else context
+        y, targets = columns.get("y"), columns.get("targets")
+        if "free" in columns:
+            x = torch.where(columns["free"], x, columns["x"])
         z = fine(self.logits(x))
-        distance = rows.total((x - given["x"]).square())
-        value = distance + given["c"] * goal(self.form, z, y, targets, self.confidence)
+        distance = rows.total((x - columns["x"]).square())
+        value = distance + columns["c"] * goal(self.form, z, y, targets, self.confidence)
         return Evaluation(value, reached(z.detach(), y, targets, self.confidence), z)

@@ -1,4 +1,4 @@
-"""DDN: the nearest misclassified image in L2 from one short run, without a search."""
+"""DDN: the nearest misclassified image in L2 from one short run, without a binary search."""
 
 from notbugs.attacks.losses import ValueOfLogits
 from notbugs.attacks.minimum import MinimumNorm
@@ -16,13 +16,13 @@ def ddn(
     shrink: float = 0.05,
     loss: ValueOfLogits = smooth_margin,
 ) -> MinimumNorm:
-    """An attack that follows the gradient on a sphere whose radius closes in on the boundary.
+    """An attack that follows the gradient on a sphere whose radius converges to the boundary.
 
     Approximates: minimise ||x' - x||_2 subject to x' misclassified (or classified as the
     target) and 0 <= x' <= 1.
 
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
-    - `step_size`: length of the first step, in L2 pixel units; falls to a hundredth
+    - `step_size`: length of the first step, in L2 pixel units; decays to a hundredth
     - `radius`: first radius of the sphere, in L2 pixel units
     - `shrink`: share by which the radius changes at every step
     - `loss`: as in `fmn`
@@ -31,7 +31,7 @@ def ddn(
     radius 1 and the cosine schedule of steps from 1 to 0.01 as in section 5.
     **Differs from the paper**: the images are not rounded to 256 levels; the radius never
     exceeds the farthest corner of the pixel box. The loss's gradient points along that of
-    cross-entropy but does not vanish where the model is sure, and near the boundary is
+    cross-entropy but does not vanish where the model is confident, and near the boundary is
     perpendicular to it (`smooth_margin`).
 
     **Raises** ValueError for `steps`, `step_size` or `radius` that are not above 0, and

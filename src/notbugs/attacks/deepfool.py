@@ -26,10 +26,10 @@ from notbugs.models.decision import misclassified
 @final
 @dataclass(frozen=True)
 class Rivals(AbstractObjective):
-    """minus the margin; the outputs are the strongest rivals' logits minus the own, sorted.
+    """minus the margin; outputs: the largest other logits minus the true class's, sorted.
 
-    Context: `y` [n], the true classes. At most `candidates` outputs, so that a step of a
-    model of many classes stays affordable.
+    Context: `y` [n], the true classes. At most `candidates` outputs, which limits the
+    cost of a step for many classes.
     """
 
     logits: Callable[[Images], Logits]
@@ -37,10 +37,10 @@ class Rivals(AbstractObjective):
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         z, y = fine(self.logits(x)), column(context, "y")
-        own = z.gather(1, y[:, None])
+        true_logit = z.gather(1, y[:, None])
         others = z.scatter(1, y[:, None], float("-inf"))
         count = min(self.candidates, z.shape[1] - 1)
-        gaps = others.topk(count, dim=1).values - own
+        gaps = others.topk(count, dim=1).values - true_logit
         return Evaluation(-gaps[:, 0], misclassified(z, y), gaps)
 
 
@@ -53,7 +53,7 @@ class DeepFool(MinimumNorm):
     def objective(
         self, logits: Callable[[Images], Logits], y: Labels | None, targets: Labels | None
     ) -> tuple[AbstractObjective, RowTree]:
-        """(the rivals' leads, the true classes)."""
+        """(what is minimised, its per-row context)."""
         if targets is not None:
             raise bad_value(
                 "targets",
@@ -81,18 +81,18 @@ def deepfool(
 
         x' <- x' + (1 + overshoot) * |f_l| / ||w_l||_dual * steepest(w_l)
 
-    A row stops at its first success, after 2 or 3 steps as a rule. It costs one backward
-    pass a candidate and step.
+    A row stops at its first success, usually after 2 or 3 steps. Each step costs one backward
+    pass per candidate.
 
     - `norm`: L2() as in the paper, Linf(), or L1()
-    - `steps`: at most
+    - `steps`: maximum number
     - `overshoot`: how far beyond the boundary, as a share of the step
-    - `candidates`: how many of the other classes are considered, the strongest first
+    - `candidates`: number of other classes considered, those of largest logits
 
     **Source**: Moosavi-Dezfooli et al. 2015 (arXiv 1511.04599), Algorithm 2; candidates
     and the overshoot inside the loop as in the authors' code.
     **Differs from the paper**: every step is clamped to the pixel box; candidates are the
-    strongest at the current point; the class to leave is `y`, not the model's own.
+    largest logits at the current point; the class to leave is `y`, not the model's prediction.
 
     **Raises** ValueError for counts below 1, a negative overshoot, or targets.
 

@@ -40,20 +40,22 @@ DECISIONS = ("l1", "en")
 class SmoothPart(AbstractObjective):
     """||x' - x||_2^2 + c * max(lead + confidence, 0): the elastic-net problem less its L1.
 
-    The lead is by how many logits a row stands. Context, per row: `x` the images, `c` the
-    constants, `y` or `targets`.
+    The lead is the true class's logit minus the largest other (with targets, the largest other
+    minus the target's). Context, per row: `x` the images, `c` the constants, `y` or `targets`.
     """
 
     logits: Callable[[Images], Logits]
     confidence: float = 0.0
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        given = {} if context is None else context
-        y, targets = given.get("y"), given.get("targets")
+        columns = {} if context is None else context
+        y, targets = columns.get("y"), columns.get("targets")
         z = self.logits(x)
-        lead = smooth_margin(z, given["y"]).neg() if targets is None else smooth_margin(z, targets)
-        distance = rows.total((x - given["x"]).square())
-        value = distance + given["c"] * (lead + self.confidence).clamp(min=0)
+        lead = (
+            smooth_margin(z, columns["y"]).neg() if targets is None else smooth_margin(z, targets)
+        )
+        distance = rows.total((x - columns["x"]).square())
+        value = distance + columns["c"] * (lead + self.confidence).clamp(min=0)
         return Evaluation(value, reached(z.detach(), y, targets, self.confidence), z)
 
 
@@ -84,18 +86,18 @@ class ElasticNet(ConstantSearch):
 
     def search(self, victim: Victim, inputs: AttackInputs) -> Solution:
         search = BinarySearch.around(self.initial_c, inputs.x)
-        best = self._at(victim, inputs, search.c)
-        worked = best.success
+        best = self._solve(victim, inputs, search.c)
+        success = best.success
         for _ in range(1, self.search_steps):
-            search = search.narrowed(worked)
-            found = self._at(victim, inputs, search.c)
-            worked, best = found.success, self._nearer(best, found, inputs.x)
+            search = search.narrowed(success)
+            solution = self._solve(victim, inputs, search.c)
+            success, best = solution.success, self._nearer(best, solution, inputs.x)
         return best
 
-    def _at(self, victim: Victim, inputs: AttackInputs, c: Rows) -> Solution:
-        """The best point for the constants `c`, its value what is left of the lead."""
+    def _solve(self, victim: Victim, inputs: AttackInputs, c: Rows) -> Solution:
+        """The best point for the constants `c`, with f(x') as its value."""
         exact = None if victim.exact is None else SmoothPart(victim.exact, self.confidence)
-        found = self.solver.minimise(
+        solution = self.solver.minimise(
             SmoothPart(victim.logits, self.confidence),
             inputs.x,
             context(inputs, c),
@@ -103,14 +105,14 @@ class ElasticNet(ConstantSearch):
             exact=exact,
             observe=inputs.observe,
         )
-        # Values of different constants do not compare; what is left of them does.
-        distance = rows.total((found.x - inputs.x).square())
-        return replace(found, value=(found.value - distance) / c)
+        # Objectives of different constants are not comparable; f(x') is.
+        distance = rows.total((solution.x - inputs.x).square())
+        return replace(solution, value=(solution.value - distance) / c)
 
-    def _nearer(self, best: Solution, again: Solution, center: Images) -> Solution:
-        held, new = (Kept(s.x, s.value, s.success) for s in (best, again))
-        better = self.solver.keep.better(new, held, center)
-        return merged(best, again, torch.arange(len(center), device=center.device), better)
+    def _nearer(self, best: Solution, solution: Solution, center: Images) -> Solution:
+        old, new = (Kept(s.x, s.value, s.success) for s in (best, solution))
+        better = self.solver.keep.better(new, old, center)
+        return merged(best, solution, torch.arange(len(center), device=center.device), better)
 
 
 def ead(
@@ -124,33 +126,33 @@ def ead(
     decision: str = "l1",
     momentum: bool = True,
 ) -> ElasticNet:
-    """An attack that finds few and small changes, by a penalty whose weight is searched.
+    """An attack for sparse changes, by a penalty with a binary search for its weight.
 
-    For `search_steps` constants c, each row having its own:
+    For `search_steps` constants c, separately for each row:
 
         minimise   c * f(x') + ||x' - x||_2^2 + (shrink / step) * ||x' - x||_1
 
-    over the pixel box by `steps` steps of ISTA from the image itself, f being by how many
-    logits the row stands, and 0 where it is broken. c grows tenfold until the row is
-    broken; then the interval between the largest c that failed and the smallest that
-    worked is halved. Of all points seen, the nearest success is returned; distances in the
-    result are L1.
+    over the pixel box by `steps` steps of ISTA from the image itself, f being
+    the true class's lead in logits, and 0 if the row is broken. c grows tenfold until the row
+    is broken; then the interval between the largest c that failed and the smallest that
+    succeeded is halved. Of all points visited, the nearest success is returned; distances in
+    the result are L1.
 
     - `steps`: gradient steps at one constant; `search_steps`: constants tried. The cost is
-      steps * search_steps backward passes a row
-    - `step_size`: first gradient step, pixel units per unit of gradient; falls to zero with
-      the square root of the steps that are left
-    - `shrink`: soft threshold after each step, pixel units (the paper's beta); more of it
-      gives fewer changed values
+      steps * search_steps backward passes per row
+    - `step_size`: first gradient step, pixel units per unit of gradient; decays to zero as
+      the square root of the remaining steps
+    - `shrink`: soft threshold after each step, pixel units (the paper's beta); a larger one
+      changes fewer values
     - `initial_c`: the first constant, squared pixel units per logit
     - `confidence`: margin in logits that a success must have
     - `decision`: which success counts as nearest: "l1", or "en" for ||d||_2^2 +
       shrink * ||d||_1
-    - `momentum`: FISTA in place of ISTA
+    - `momentum`: FISTA instead of ISTA
 
     **Source**: Chen et al. 2017 (arXiv 1709.04114), Algorithm 1 and section 4.
     **Differs from the paper**: candidates are the points at which the gradient is taken,
-    which with momentum are not the thresholded ones themselves: one pass a step less. f's
+    which with momentum are not the thresholded ones: this saves a pass per step. f's
     gradient is that of the log-odds until the boundary is near (`smooth_margin`). 100 steps
     from c = 1 (the paper: 1000 from 0.001).
     **Strength**: against `fmn(L1(), 100)`, at a ninth of the passes, the median L1 change was

@@ -1,4 +1,4 @@
-"""A targeted attack at every target: its easiest, average and hardest case."""
+"""A targeted attack at every target: its best, average and worst case."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ from notbugs.models import Classifier, prepared
 
 @dataclass(frozen=True)
 class EveryTarget:
-    """What a targeted attack needs for each class of each row.
+    """The distance at which a targeted attack reaches each class, for each row.
 
-    - `distance` [n, k]: to the class; infinite where it was not reached, and at `y`
+    - `distance` [n, k]: infinite if the class was not reached, and at `y`
     - `success` [n, k]: whether the class was reached; False at `y`
     - `best`, `average`, `worst` [n]: least, mean and largest distance over the targets of a
       row. The mean is over the targets reached; the worst is infinite unless all were.
@@ -59,8 +59,8 @@ def best_average_worst(
 ) -> EveryTarget:
     """The distances at which `attack` reaches each wrong class, and their extremes, per row.
 
-    - `attack`: a minimum-norm attack that takes targets, e.g. `cw_l2()`; with one of a
-      fixed budget the distances say little, the success rates are what counts
+    - `attack`: a minimum-norm attack that supports targets, e.g. `cw_l2()`; for one of a
+      fixed budget use the success rates, not the distances
     - `model`; `x` [n, c, h, w] in [0, 1]; `y` [n]: the true classes, never a target
     - `seed` or `keys` [n]: randomness, as for a call of the attack; each target has its own
 
@@ -88,13 +88,13 @@ def best_average_worst(
     forwards = backwards = 0
     for shift in range(1, model.classes):
         targets = (y + shift) % model.classes
-        found = attack(model, x, y, targets=targets, keys=random.fold(keys, "target", shift))
-        reached = torch.where(found.success, found.distance.float(), float("inf"))
-        distance.scatter_(1, targets[:, None], reached[:, None])
-        success.scatter_(1, targets[:, None], found.success[:, None])
-        nearer = reached < best
-        x_best[nearer], best = found.x_adv[nearer], torch.minimum(best, reached)
-        forwards, backwards = forwards + found.forwards, backwards + found.backwards
+        result = attack(model, x, y, targets=targets, keys=random.fold(keys, "target", shift))
+        reached_distance = torch.where(result.success, result.distance.float(), float("inf"))
+        distance.scatter_(1, targets[:, None], reached_distance[:, None])
+        success.scatter_(1, targets[:, None], result.success[:, None])
+        nearer = reached_distance < best
+        x_best[nearer], best = result.x_adv[nearer], torch.minimum(best, reached_distance)
+        forwards, backwards = forwards + result.forwards, backwards + result.backwards
     average, worst = _over_targets(distance, success)
     return EveryTarget(distance, success, best, average, worst, x_best, forwards, backwards)
 
@@ -105,5 +105,5 @@ def _over_targets(distance: Tensor, success: Tensor) -> tuple[Rows, Rows]:
     total = torch.where(success, distance, 0).sum(dim=1)
     mean = torch.where(count > 0, total / count.clamp(min=1), float("inf"))
     largest = torch.where(success, distance, 0).amax(dim=1)
-    every: Mask = count == success.shape[1] - 1
-    return mean, torch.where(every, largest, float("inf"))
+    all_reached: Mask = count == success.shape[1] - 1
+    return mean, torch.where(all_reached, largest, float("inf"))

@@ -20,7 +20,7 @@ from notbugs.engine.fab import FAB
 
 @dataclass(frozen=True)
 class MultiTargetedFAB(MultiTargeted):
-    """A `MultiTargeted` by the `FAB` rule: at the boundary rounding decides, so no copy in bf16."""
+    """`MultiTargeted` with the `FAB` rule, without bf16: its rounding matters near the boundary."""
 
     @property
     def requirements(self) -> Requirements:
@@ -39,28 +39,26 @@ def fab(
     backward: float = 0.9,
     give_up: bool = False,
 ) -> MultiTargetedFAB:
-    """An attack that projects onto the linearised decision boundary, drawn to the image.
+    """An attack that projects onto the linearised decision boundary, biased towards the image.
 
     Approximates: minimise norm(x' - x) subject to x' misclassified and 0 <= x' <= 1.
 
     - `norm`: L1(), L2() or Linf()
-    - `eps`: without it, a minimum-norm attack. With it (pixel units of [0, 1]), an attack
-      within that threat: a row stops at its first misclassified point not farther than
-      `eps`, which is how an ensemble uses it.
-    - `steps`: gradient steps for each class tried; each is one forward and one backward
-    - `targets_tried`: classes whose boundary to the true one is followed, the likeliest
-      wrong ones first (at most all of them); 0 follows the boundary to whichever class
-      is nearest at each step, at 1 / `targets_tried` of the cost
-    - `most_bias`: the largest share of the step that starts at the image itself, 0..1
-    - `overshoot`: by which steps go past the linearised boundary, at least 1
-    - `backward`: what is left of the distance after a misclassified point, 0..1
-    - `give_up`: with `eps`, a run also ends where its progress shows that the row will not
-      get there in time (`GiveUp`): several times cheaper, at some risk
+    - `eps`: None: a minimum-norm attack. Else (pixel units of [0, 1]) an attack within that
+      threat, as in AutoAttack: a row stops at its first misclassified point within `eps`.
+    - `steps`: gradient steps per target class; each is one forward and one backward pass
+    - `targets_tried`: number of target classes, the likeliest wrong ones; 0: the untargeted
+      form, towards the largest other logit at each step, at 1 / `targets_tried` of the cost
+    - `most_bias`: the largest weight of the projection of the image itself, 0..1 (alpha_max)
+    - `overshoot`: factor by which steps go past the linearised boundary, at least 1 (eta)
+    - `backward`: factor on the distance of a misclassified point, 0..1 (beta)
+    - `give_up`: with `eps`, a row also stops when its progress predicts that it will not
+      succeed (`GiveUp`): several times cheaper, but it may miss successes
 
     **Source**: Croce & Hein 2019 (arXiv 1907.02044), Algorithm 1; by targets, Croce & Hein
     2020 (arXiv 2003.01690), section 4.
     **Differs from the paper**: both projections of a step use the linearisation at the
-    last point evaluated, also after a step backward, so that a step costs one forward
+    last point evaluated, also after a backward step, so that a step costs one forward
     pass instead of two; with `targets_tried=0` only the boundary to the class of the
     largest other logit is linearised, not to each class; no random restarts and no final
     search between the best point and the image.
@@ -74,7 +72,7 @@ def fab(
     """
     check_count(steps, "steps")
     threat = None if eps is None else Threat(norm, eps)
-    hopeless = (
+    give_up_stop = (
         GiveUp("geometric", slack=1.0, continue_below=0.1)
         if give_up and threat is not None
         else None
@@ -84,7 +82,7 @@ def fab(
         rule=FAB(norm, most_bias, overshoot, backward),
         max_steps=steps,
         keep=SmallestSuccess(norm),
-        stop=stopping(threat is not None, hopeless),
+        stop=stopping(threat is not None, give_up_stop),
     )
     name = f"FAB-T-{steps}" if targets_tried else f"FAB-{steps}"
     return MultiTargetedFAB(name, threat, norm, solver, targets_tried=targets_tried)

@@ -1,4 +1,4 @@
-"""What the factories of attacks share: the norm comes first, and what is no norm is refused."""
+"""A decorator for attack factories that checks their `norm` argument."""
 
 import functools
 import inspect
@@ -12,11 +12,12 @@ R = TypeVar("R")
 
 
 def takes_norm(make: Callable[P, R]) -> Callable[P, R]:
-    """Refuses what is no norm as the argument `norm`, before Python counts the arguments.
+    """`make` with a check of the argument `norm`, before Python checks the other arguments.
 
-    So `fgsm(0.1)` says that a norm is wanted and how to write it, not that `eps` is missing.
+    So `fgsm(0.1)` reports that a norm is expected and how to write it, not that `eps` is
+    missing.
 
-    **Raises** TypeError for a `norm` that is none.
+    **Raises** TypeError for a `norm` that is not a norm.
     """
     names = list(inspect.signature(make).parameters)
     place, radius = names.index("norm"), ", eps" if "eps" in names else ""

@@ -1,4 +1,4 @@
-"""An attack on a classifier's embedding: it is driven as far from the clean one as it goes."""
+"""An attack that maximises the distance of a classifier's embedding from the clean one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ from notbugs.models.decision import misclassified
 @final
 @dataclass(frozen=True)
 class FeaturesAway(AbstractObjective):
-    """-||embedding(x) - clean embedding||_2 of each row; success where another class leads.
+    """-||embedding(x) - clean embedding||_2 of each row; success if misclassified.
 
     Context: `embedding` [n, d], of the clean images, and `y` [n], the true classes.
     """
@@ -41,14 +41,14 @@ class FeaturesAway(AbstractObjective):
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         clean, y = column(context, "embedding"), column(context, "y")
-        logits, found = self.both(x)
-        return Evaluation(-code_distance(found, clean), misclassified(logits, y))
+        logits, embedding = self.both(x)
+        return Evaluation(-code_distance(embedding, clean), misclassified(logits, y))
 
 
 @final
 @dataclass(frozen=True)
 class FeatureDistance(AbstractAttack):
-    """A solver that drives the embedding away from the clean one; see `feature_distance`."""
+    """A solver that moves the embedding away from the clean one; see `feature_distance`."""
 
     name: str
     threat: Threat
@@ -64,7 +64,7 @@ class FeatureDistance(AbstractAttack):
         return self.solver.max_steps * self.restarts
 
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        """The best of all restarts; later ones only see the rows not yet broken."""
+        """The best of all restarts; later ones only run on the rows not yet broken."""
         if inputs.targets is not None or inputs.y is None:
             raise bad_value(
                 "targets",
@@ -76,16 +76,16 @@ class FeatureDistance(AbstractAttack):
         with torch.no_grad():
             clean = victim.model.embed(inputs.x)
 
-        def again(restart: int, left: Tensor) -> Solution:
-            return self._once(victim, inputs.select(left).again(restart), clean[left])
+        def run(restart: int, index: Tensor) -> Solution:
+            return self._run(victim, inputs.select(index).again(restart), clean[index])
 
-        best = restarted(self._once(victim, inputs, clean), self.restarts, again)
+        best = restarted(self._run(victim, inputs, clean), self.restarts, run)
         return replace(best, forwards=best.forwards + len(inputs.x))
 
-    def _once(self, victim: Victim, inputs: AttackInputs, clean: Tensor) -> Solution:
+    def _run(self, victim: Victim, inputs: AttackInputs, clean: Tensor) -> Solution:
         assert inputs.y is not None
         context = {"embedding": clean, "y": inputs.y}
-        # From a random point: at the image itself the distance has no slope.
+        # From a random point: at the image itself the distance has no gradient.
         return self.solver.minimise(
             FeaturesAway(victim.model.both),
             inputs.x,
@@ -100,16 +100,16 @@ class FeatureDistance(AbstractAttack):
 def feature_distance(
     norm: AbstractNorm, eps: float, *, steps: int = 100, restarts: int = 1
 ) -> FeatureDistance:
-    """An attack that needs no label to climb: it moves the embedding away from the clean one.
+    """An attack whose loss needs no label: it moves the embedding away from the clean one.
 
     Maximises ||embed(x') - embed(x)||_2 subject to norm(x' - x) <= eps and 0 <= x' <= 1 by
-    Auto-PGD. Of the points on the way a misclassified one is returned before any other.
+    Auto-PGD. Of the visited points a misclassified one is returned if there is one.
     To move towards a given embedding use `latent(model.embed, ...)`.
 
     - `norm`: Linf(), L2() or L1()
     - `eps`: pixel units of [0, 1]
     - `steps`: gradient steps of each restart, from a random point of the ball
-    - `restarts`: tries with fresh starts, for the rows not yet broken
+    - `restarts`: runs from new random starts, for the rows not yet broken
 
     **Source**: Naseer et al. 2018 (arXiv 1811.09020): the distance of features as the loss.
     **Differs from the paper**: the distance of the model's embedding layer alone; Auto-PGD.

@@ -17,12 +17,12 @@ def fgsm(
     """An attack of one step of length `eps` along the steepest direction of the loss.
 
     x_adv = clamp(x + eps * sign(gradient of loss(x, y)), 0, 1) for Linf, and the
-    normalised gradient in place of the sign for L2.
+    normalised gradient instead of the sign for L2.
 
     - `norm`: Linf(), L2() or L1()
     - `eps`: pixel units of [0, 1], e.g. 8/255
-    - `random_start`: begin at a uniform point of the ball
-    - `loss`: (logits, classes) -> [n], high where a row is far from its class
+    - `random_start`: start at a uniform point of the ball
+    - `loss`: (logits, classes) -> [n], high if a row is far from its class
 
     **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 4.
 

@@ -1,4 +1,4 @@
-"""Attacks of a fixed budget: one solver, one objective, any number of restarts."""
+"""Fixed-budget attacks: one solver, one objective, any number of restarts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from notbugs.models import prepared
 
 
 class SampledAttack(AbstractAttack):
-    """An attack by a solver that averages so many passes of a model that is random in itself."""
+    """An attack by a solver that averages `samples` passes of a randomised model."""
 
     solver: Solver
     samples: int
@@ -38,7 +38,7 @@ class SampledAttack(AbstractAttack):
         return self.samples
 
     def with_samples(self, samples: int) -> "SampledAttack":
-        """The attack on the average of at least `samples` passes, run to its end."""
+        """The attack on the average of at least `samples` passes, without early stopping."""
         if samples == 1:
             return self
         solver = without_early_stopping(self.solver)
@@ -52,10 +52,9 @@ class SampledAttack(AbstractAttack):
 class Attack(SampledAttack):
     """A solver within a threat, a loss and a number of restarts.
 
-    `random_start` draws the first point uniformly from the ball; every restart draws
-    anew. A restart keeps the first success, else the lowest objective. `samples` above 1
-    averages the loss over that many passes of a model that is random in itself
-    (expectation over transformations).
+    `random_start` draws the first point uniformly from the ball, for every restart. Of all
+    restarts the first success is kept, else the lowest objective. `samples` above 1 averages
+    the loss over that many passes of a randomised model (expectation over transformation).
     """
 
     name: str
@@ -84,12 +83,12 @@ class Attack(SampledAttack):
         return self.solver.total_steps * self.restarts * self.samples
 
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        """The best of all restarts; later ones only see the rows not yet broken."""
+        """The best of all restarts; later ones only run on the rows not yet broken."""
 
-        def again(restart: int, left: Tensor) -> Solution:
-            return self._once(victim, inputs.select(left).again(restart))
+        def run(restart: int, index: Tensor) -> Solution:
+            return self._run(victim, inputs.select(index).again(restart))
 
-        return restarted(self._once(victim, inputs), self.restarts, again)
+        return restarted(self._run(victim, inputs), self.restarts, run)
 
     @prepared("x", kind=object)
     def craft(
@@ -104,7 +103,7 @@ class Attack(SampledAttack):
     ) -> Solution:
         """One restart as the solver returns it: no verification, no mode change.
 
-        For training loops, which call it under `frozen(model)` themselves.
+        For training loops, which must call it under `frozen(model)`.
         """
         objective, context = self.objective(model, y, targets)
         return self.solver.minimise(
@@ -121,12 +120,12 @@ class Attack(SampledAttack):
     def _start(self) -> AbstractStart:
         return UniformIn() if self.random_start else AtCenter()
 
-    def _once(self, victim: Victim, inputs: AttackInputs) -> Solution:
+    def _run(self, victim: Victim, inputs: AttackInputs) -> Solution:
         objective, context = self.objective(victim.logits, inputs.y, inputs.targets)
         exact = None
         if victim.exact is not None:
             exact, _ = self.objective(victim.exact, inputs.y, inputs.targets)
-        found = self.solver.minimise(
+        solution = self.solver.minimise(
             objective,
             inputs.x,
             context,
@@ -135,18 +134,18 @@ class Attack(SampledAttack):
             exact=exact,
             observe=inputs.observe,
         )
-        return counted(found, self.samples)
+        return counted(solution, self.samples)
 
 
-def counted(found: Solution, samples: int) -> Solution:
-    """A solution whose every pass was an average of `samples` of the model's."""
+def counted(solution: Solution, samples: int) -> Solution:
+    """`solution` with `samples` passes of the model counted per pass of its objective."""
     if samples == 1:
-        return found
-    forwards, backwards = samples * found.forwards, samples * found.backwards
-    return replace(found, forwards=forwards, backwards=backwards)
+        return solution
+    forwards, backwards = samples * solution.forwards, samples * solution.backwards
+    return replace(solution, forwards=forwards, backwards=backwards)
 
 
 def without_early_stopping(solver: Solver) -> Solver:
-    """The solver without a stop at a success, which may be a random model's luck, or before."""
+    """The solver without stops: a single success of a random model may be chance."""
     solver = without_giving_up(solver)
     return replace(solver, stop=Never()) if isinstance(solver.stop, OnSuccess) else solver

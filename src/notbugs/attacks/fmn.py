@@ -21,35 +21,35 @@ def fmn(
     shrink: float = 0.05,
     loss: ValueOfLogits = smooth_margin,
 ) -> MinimumNorm:
-    """An attack whose ball shrinks on the rows that it has broken and grows on the others.
+    """An attack on a ball that shrinks if a row is broken and grows if it is not.
 
     Approximates: minimise norm(x' - x) subject to x' misclassified (or classified as the
     target) and 0 <= x' <= 1, for L0 (pixels), L1, L2 or Linf.
 
     - `norm`: what is minimised
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
-    - `step_size`: length of the first step; falls to a hundredth. In L2 pixel units, without it
-      1 for L1 and L2 and 0.3 for L0; for Linf in radii, without it 2.
-    - `shrink`: share by which the radius first changes; falls to a fiftieth
-    - `loss`: below 0 where a row is not broken and above 0 where it is, as `margin` is
+    - `step_size`: length of the first step; decays to a hundredth. In L2 pixel units (None: 1
+      for L1 and L2, 0.3 for L0); for Linf in radii (None: 2).
+    - `shrink`: first relative change of the radius; decays to a fiftieth
+    - `loss`: below 0 if a row is not broken and above 0 if it is, such as `margin`
 
     **Source**: Pintor et al. 2021 (arXiv 2102.12827), Algorithm 1; shrink 0.05 and the
     cosine schedules as in section 3.
     **Differs from the paper**:
 
     - The loss is the margin, but its gradient is that of the log-odds until the boundary is
-      near (`smooth_margin`): it does not settle on the class that is nearest at first. With
+      near (`smooth_margin`): it is not limited to the class that is nearest at first. With
       100 steps in L2 the mean distance fell by 5 % on each of two MNIST networks.
     - While a row is not broken, its radius grows at every step by `shrink` at least. The paper's
-      starts anew at each step from the length that clamping to the box has left of the
-      change; in L2, on images with many pixels at 0 or 1, it may then never reach the
-      boundary: it broke 23 of 64 rows on a MNIST network, and all 64 with the growth.
-    - After a success the radius shrinks from the smaller of radius and nearest success, and by
-      0.3 at least until the row has stood again: the linear estimate, far too large where the
-      gradient is small at first, would not come down in a short run. In L0, with 50 steps on
+      restarts at each step from the norm of the clamped perturbation; in L2, on images with
+      many pixels at 0 or 1, it may then never reach the boundary: it broke 23 of 64
+      rows on a MNIST network, and all 64 with the growth.
+    - After a success the radius shrinks from the smaller of radius and nearest success, by at
+      least 0.3 until a point is not broken again: the linear estimate, far too large if the
+      first gradient is small, would not decrease enough in a short run. In L0, with 50 steps on
       an adversarially trained MNIST network, the median fell from 24 pixels to 13.
     - For Linf a step follows the gradient's signs, in multiples of the radius: along the
-      gradient itself, pixels of small gradients hardly move. With 50 steps on an adversarially
+      gradient itself, pixels with small gradients hardly move. With 50 steps on an adversarially
       trained MNIST network the median fell by 11 %.
     - L0 counts pixels, not channel values, and its first radius is the linear estimate too.
 

@@ -1,4 +1,4 @@
-"""What an attack is to reach: labels to leave, or targets."""
+"""Checks of an attack's goal: true labels to leave, or target classes."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from notbugs.core.errors import bad_value, check_labels, check_targets
 
 
 def check_goals(rows: int, classes: int, y: Tensor | None, targets: Tensor | None) -> None:
-    """Refuses true labels `y` and `targets` that are not [rows] in 0..classes-1, agree, or lack."""
+    """Refuses `y` and `targets` that are invalid, equal in a row, or both missing."""
     for name, labels in (("y", y), ("targets", targets)):
         if labels is not None:
             check_labels(labels, rows=rows, classes=classes, argument=name)

@@ -1,4 +1,4 @@
-"""HopSkipJump: an attack that only asks for the model's decision."""
+"""HopSkipJump: an attack that uses only the model's decisions."""
 
 import math
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, AttackInputs, Requirements, Victim
-from notbugs.attacks.decisions import BLOCK, Oracle, drawn, jumped
+from notbugs.attacks.decisions import BLOCK, Oracle, random_directions, stepped
 from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.losses import margin
 from notbugs.core import random, rows
@@ -19,7 +19,7 @@ from notbugs.models.decision import classified_as, misclassified
 
 @dataclass(frozen=True, eq=False)
 class HopSkipJump(AbstractAttack):
-    """The settings of `hop_skip_jump`; `images` [m, ...] are points to start from."""
+    """The settings of `hop_skip_jump`; `images` [m, ...] are candidate first points."""
 
     norm: AbstractNorm
     steps: int
@@ -42,67 +42,71 @@ class HopSkipJump(AbstractAttack):
 
     @torch.no_grad()
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        """The nearest point of the walk; a row without a first point keeps its image."""
+        """The nearest point visited; a row without a misclassified first point keeps its image."""
         goal = inputs.y if inputs.targets is None else inputs.targets
         if goal is None:
             raise bad_value("y", "be given without `targets`", None)
-        ask = Oracle(victim.true_logits, inputs.targets is not None)
-        done = ask(inputs.x, goal)
-        first, begun = self._first(ask, inputs.x, goal, inputs.keys, done)
-        left = (begun & ~done).nonzero()[:, 0]
+        oracle = Oracle(victim.true_logits, inputs.targets is not None)
+        done = oracle(inputs.x, goal)
+        first, started = self._first(oracle, inputs.x, goal, inputs.keys, done)
+        remaining = (started & ~done).nonzero()[:, 0]
         x = inputs.x
-        if len(left):
-            walked = self._walk(ask, x[left], first[left], goal[left], inputs.keys[left])
-            x = x.index_copy(0, left, walked)
-        steps = torch.zeros_like(inputs.keys).index_fill(0, left, self.steps)
-        return _solution(ask, x, goal, steps)
+        if len(remaining):
+            nearest = self._search(
+                oracle, x[remaining], first[remaining], goal[remaining], inputs.keys[remaining]
+            )
+            x = x.index_copy(0, remaining, nearest)
+        steps = torch.zeros_like(inputs.keys).index_fill(0, remaining, self.steps)
+        return _solution(oracle, x, goal, steps)
 
     def _first(
-        self, ask: Oracle, x: Images, goal: Tensor, keys: Keys, done: Mask
+        self, oracle: Oracle, x: Images, goal: Tensor, keys: Keys, done: Mask
     ) -> tuple[Images, Mask]:
         """(a point that has reached the goal for each row, whether there is one)."""
-        first, begun = x, done
+        first, started = x, done
         if self.images is not None:
-            given = self.images.to(x)
-            fits = (ask.classes(given) == goal[:, None]) == ask.targeted
-            apart = torch.cdist(
+            images = self.images.to(x)
+            usable = (oracle.classes(images) == goal[:, None]) == oracle.targeted
+            distance = torch.cdist(
                 rows.flatten(x),
-                rows.flatten(given),
+                rows.flatten(images),
                 p=math.inf if isinstance(self.norm, Linf) else 2.0,
                 compute_mode="donot_use_mm_for_euclid_dist",
             )
-            nearest = torch.where(fits, apart, math.inf).argmin(dim=1)
-            first = rows.where(begun | ~fits.any(dim=1), first, given[nearest])
-            begun = begun | fits.any(dim=1)
+            nearest = torch.where(usable, distance, math.inf).argmin(dim=1)
+            first = rows.where(started | ~usable.any(dim=1), first, images[nearest])
+            started = started | usable.any(dim=1)
         for attempt in range(self.tries):
-            left = (~begun).nonzero()[:, 0]
-            if not len(left):
+            remaining = (~started).nonzero()[:, 0]
+            if not len(remaining):
                 break
-            noise = random.uniform(random.fold(keys[left], "noise", attempt), x.shape[1:], x.dtype)
-            hit = ask(noise, goal[left])
-            first = first.index_copy(0, left[hit], noise[hit])
-            begun = begun.index_fill(0, left[hit], True)
-        return first, begun
+            noise = random.uniform(
+                random.fold(keys[remaining], "noise", attempt), x.shape[1:], x.dtype
+            )
+            adversarial = oracle(noise, goal[remaining])
+            first = first.index_copy(0, remaining[adversarial], noise[adversarial])
+            started = started.index_fill(0, remaining[adversarial], True)
+        return first, started
 
-    def _walk(self, ask: Oracle, x: Images, first: Images, goal: Tensor, keys: Keys) -> Images:
-        at = best = self._to_boundary(ask, x, first, goal)
+    def _search(self, oracle: Oracle, x: Images, first: Images, goal: Tensor, keys: Keys) -> Images:
+        current = best = self._to_boundary(oracle, x, first, goal)
         for step in range(self.steps):
-            apart = self.norm.size(at - x)
-            uphill = self._direction(ask, at, apart, goal, random.fold(keys, step), step)
-            ahead = jumped(ask, at, uphill, apart / math.sqrt(step + 1), goal)
-            at = self._to_boundary(ask, x, ahead, goal)
-            nearer = self.norm.size(at - x) < self.norm.size(best - x)
-            best = rows.where(nearer, at, best)
+            distance = self.norm.size(current - x)
+            uphill = self._direction(oracle, current, distance, goal, random.fold(keys, step), step)
+            candidate = stepped(oracle, current, uphill, distance / math.sqrt(step + 1), goal)
+            current = self._to_boundary(oracle, x, candidate, goal)
+            nearer = self.norm.size(current - x) < self.norm.size(best - x)
+            best = rows.where(nearer, current, best)
         return best
 
-    def _to_boundary(self, ask: Oracle, x: Images, adversarial: Images, goal: Tensor) -> Images:
-        """The point next to the boundary on the way from `adversarial` to `x`, by halving."""
+    def _to_boundary(self, oracle: Oracle, x: Images, adversarial: Images, goal: Tensor) -> Images:
+        """The adversarial point near the boundary between `adversarial` and `x`, by bisection."""
         low, high = torch.zeros(len(x)).to(x), torch.ones(len(x)).to(x)
         power = 2.0 if isinstance(self.norm, Linf) else 1.5
         for _ in range(math.ceil(power * math.log2(x[0].numel())) + 1):
             middle = (low + high) / 2
-            hit = ask(self._between(x, adversarial, middle), goal)
-            low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
+            success = oracle(self._between(x, adversarial, middle), goal)
+            low, high = torch.where(success, low, middle), torch.where(success, middle, high)
         return rows.where(high < 1, self._between(x, adversarial, high), adversarial)
 
     def _between(self, x: Images, adversarial: Images, share: Rows) -> Images:
@@ -114,40 +118,46 @@ class HopSkipJump(AbstractAttack):
         return min(int(self.draws * math.sqrt(step + 1)), self.most_draws)
 
     def _direction(
-        self, ask: Oracle, at: Images, apart: Rows, goal: Tensor, keys: Keys, step: int
+        self, oracle: Oracle, x: Images, distance: Rows, goal: Tensor, keys: Keys, step: int
     ) -> Images:
-        """The steepest direction away from the decision, from decisions at random points."""
-        shape, count = at.shape[1:], self._count(step)
-        reach = rows.expand(torch.full_like(apart, 0.1) if step == 0 else apart / at[0].numel(), at)
-        reach = reach.clamp(min=1e-6)[:, None]
-        signed = total = torch.zeros_like(at)
-        signs = torch.zeros_like(apart)
-        for begin in range(0, count, BLOCK):
-            few = min(BLOCK, count - begin)
-            ways = drawn(random.fold(keys, "draw", begin), (few, *shape), self.norm).to(at)
-            points = (at[:, None] + reach * ways).clamp(0, 1)
-            hit = ask(points.flatten(0, 1), goal.repeat_interleave(few)).reshape(len(at), few)
-            sign, moved = torch.where(hit, 1.0, -1.0).to(at), (points - at[:, None]) / reach
+        """The steepest direction towards adversarial points, from decisions at random points."""
+        shape, count = x.shape[1:], self._count(step)
+        radius = rows.expand(
+            torch.full_like(distance, 0.1) if step == 0 else distance / x[0].numel(), x
+        )
+        radius = radius.clamp(min=1e-6)[:, None]
+        signed = total = torch.zeros_like(x)
+        signs = torch.zeros_like(distance)
+        for start in range(0, count, BLOCK):
+            block = min(BLOCK, count - start)
+            directions = random_directions(
+                random.fold(keys, "draw", start), (block, *shape), self.norm
+            ).to(x)
+            points = (x[:, None] + radius * directions).clamp(0, 1)
+            adversarial = oracle(points.flatten(0, 1), goal.repeat_interleave(block)).reshape(
+                len(x), block
+            )
+            sign, moved = torch.where(adversarial, 1.0, -1.0).to(x), (points - x[:, None]) / radius
             signed = signed + (moved * sign.reshape(*sign.shape, *[1] * len(shape))).sum(dim=1)
             total, signs = total + moved.sum(dim=1), signs + sign.sum(dim=1)
         mean = signs / count
-        # Where all decisions agree, their own mean: the baseline would leave nothing.
+        # If all decisions agree, without the baseline, which would cancel everything.
         mean = torch.where(mean.abs() == 1, 0.0, mean)
-        return self.norm.steepest(signed - rows.expand(mean, at) * total)
+        return self.norm.steepest(signed - rows.expand(mean, x) * total)
 
 
-def _solution(ask: Oracle, x: Images, goal: Tensor, steps: Tensor) -> Solution:
-    """The points found, with the margin as their value: below 0 where the goal is reached."""
-    logits = ask.logits(x)
+def _solution(oracle: Oracle, x: Images, goal: Tensor, steps: Tensor) -> Solution:
+    """The points found, with the margin as their value: below 0 if the goal is reached."""
+    logits = oracle.logits(x)
     value = margin(logits, goal)
     return Solution(
         x=x,
-        value=value if ask.targeted else -value,
-        success=classified_as(logits, goal) if ask.targeted else misclassified(logits, goal),
+        value=value if oracle.targeted else -value,
+        success=classified_as(logits, goal) if oracle.targeted else misclassified(logits, goal),
         gave_up=torch.zeros_like(steps, dtype=torch.bool),
         steps=steps,
         zero_grads=torch.zeros_like(steps),
-        forwards=ask.forwards + len(x),
+        forwards=oracle.forwards + len(x),
         backwards=0,
     )
 
@@ -162,25 +172,25 @@ def hop_skip_jump(
     tries: int = 100,
     images: Images | None = None,
 ) -> HopSkipJump:
-    """A minimum-norm attack that sees only which class the model decides for.
+    """A minimum-norm attack that uses only the predicted class (decision-based).
 
     Approximates: minimise norm(x' - x) subject to x' misclassified and 0 <= x' <= 1. Each
-    step estimates the direction away from the decision from `draws` decisions around a
-    point on the boundary, jumps along it, and halves its way back to the boundary.
+    step estimates the gradient direction from `draws` decisions around a point on the
+    boundary, takes a step along it, and returns to the boundary by binary search.
 
     - `norm`: L2() or Linf()
     - `steps`: estimates of the direction; step t costs draws * sqrt(t) queries of a row
-      (at most `most_draws`), and about 20 for the jump and the way back
-    - `tries`: noise images asked about to find a first misclassified point of a row
+      (at most `most_draws`), and about 20 for the step and the binary search
+    - `tries`: noise images queried to find a first misclassified point of a row
     - `images` [m, c, h, w] in [0, 1]: a row starts at the nearest of them that the model
-      puts in another class (in the wanted class with `targets`); noise serves the rest
+      puts in another class (in the target class with `targets`); the other rows at noise
 
-    A targeted attack should be given `images`: noise hardly ever has the wanted class.
-    Queries are counted in the result's `forwards`.
+    Pass `images` to a targeted attack: noise is rarely classified as the target. Queries are
+    counted in the result's `forwards`.
 
     **Source**: Chen et al. 2019 (arXiv 1904.02144), Algorithms 1 and 2.
     **Differs from the paper**: the radius of the draws follows the distance of the
-    boundary point, not of the point before its search; the nearest point on the way is
+    boundary point, not of the point before its search; the nearest visited point is
     returned, not the last; a start from images takes the nearest.
 
     **Raises** ValueError for another norm, for counts below 1 (`tries`: 0) and for

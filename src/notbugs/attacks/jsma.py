@@ -1,4 +1,4 @@
-"""JSMA: two features at a time, chosen by a saliency map, are set to their extreme."""
+"""JSMA: changes two features per step, chosen by a saliency map."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ VARIANTS = ("Z", "F")
 class TargetAndRest(AbstractObjective):
     """minus the target's logit (Z) or probability (F); for Z the rest's sum is the output.
 
-    Context: `targets` [n], and perhaps `y` [n], which any other prediction satisfies.
+    Context: `targets` [n], and optionally `y` [n], with which any other class is a success.
     """
 
     logits: Callable[[Images], Logits]
@@ -45,10 +45,10 @@ class TargetAndRest(AbstractObjective):
         z, targets = fine(self.logits(x)), column(context, "targets")
         y = None if context is None else context.get("y")
         scores = z if self.variant == "Z" else z.softmax(dim=1)
-        own = scores.gather(1, targets[:, None])
-        rest = scores.sum(dim=1, keepdim=True) - own if self.variant == "Z" else None
+        target_score = scores.gather(1, targets[:, None])
+        rest = scores.sum(dim=1, keepdim=True) - target_score if self.variant == "Z" else None
         success = classified_as(z, targets) if y is None else misclassified(z, y)
-        return Evaluation(-own[:, 0], success, rest)
+        return Evaluation(-target_score[:, 0], success, rest)
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,24 @@ class JSMA(MinimumNorm):
     share: float = 0.145
 
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        """The first success, within the share of features of these images."""
+        """The first success with at most `share` of the features changed."""
         if inputs.targets is None:
             if inputs.y is None:
                 raise bad_value("y", "be given without `targets`", None)
             with torch.no_grad():
                 z = victim.true_logits(inputs.x)
-            rival = z.scatter(1, inputs.y[:, None], float("-inf")).argmax(dim=1)
-            given = {"targets": rival, "y": inputs.y}
+            second = z.scatter(1, inputs.y[:, None], float("-inf")).argmax(dim=1)
+            context = {"targets": second, "y": inputs.y}
         else:
-            given = {"targets": inputs.targets}
+            context = {"targets": inputs.targets}
         steps = max(1, int(self.share * inputs.x[0].numel() / 2))
         solver = replace(self.solver, max_steps=steps)
-        objective, _ = self.objective(victim.true_logits, inputs.y, given["targets"])
-        found = solver.minimise(
-            objective, inputs.x, given, keys=inputs.keys, observe=inputs.observe
+        objective, _ = self.objective(victim.true_logits, inputs.y, context["targets"])
+        solution = solver.minimise(
+            objective, inputs.x, context, keys=inputs.keys, observe=inputs.observe
         )
         extra = len(inputs.x) if inputs.targets is None else 0
-        return replace(found, forwards=found.forwards + extra)
+        return replace(solution, forwards=solution.forwards + extra)
 
     def objective(
         self, logits: Callable[[Images], Logits], y: Labels | None, targets: Labels | None
@@ -88,7 +88,7 @@ class JSMA(MinimumNorm):
 
 
 def jsma(*, variant: str = "F", change: float = 1.0, share: float = 0.145) -> JSMA:
-    """An attack that changes two features a step, those of the largest saliency, to the end.
+    """An attack that changes the two features of the largest saliency in each step.
 
     A feature is one channel value of one pixel. With alpha the gradient of the target's
     score and beta that of the sum of all others, each step changes the pair
@@ -99,17 +99,17 @@ def jsma(*, variant: str = "F", change: float = 1.0, share: float = 0.145) -> JS
 
     - `variant`: "Z" takes the scores from the logits, "F" from the probabilities; F costs
       one backward pass a step, Z two
-    - `change`: what a step adds to a feature, in pixel units; -1 darkens
-    - `share`: 0..1, of the features, changed at most (the steps are half as many)
+    - `change`: added to a feature by a step, in pixel units; -1 darkens
+    - `share`: largest share of features changed, 0..1 (half as many steps)
 
-    A row gives up early when no such pair is left. With targets, the row succeeds at its
-    target. Without, it aims at the class that comes second on the clean image, and any
-    wrong prediction is a success.
+    A row stops early when no such pair exists. With targets, the row succeeds at its target.
+    Without, it aims at the second most likely class of the clean image, and any wrong
+    prediction is a success.
 
     **Source**: Papernot et al. 2015 (arXiv 1511.07528), Algorithms 2 and 3; the variants'
     names are Carlini & Wagner's (arXiv 1608.04644, section III-B).
-    **Differs from the paper**: the untargeted form is ours; a feature changed leaves the
-    search when it is at its end, not at once, which is the same for a change of 1.
+    **Differs from the paper**: the untargeted form is ours; a changed feature is
+    excluded once it is at 0 or 1, not at once, which is the same for a change of 1.
 
     **Raises** ValueError for an unknown variant, and numbers out of range.
 

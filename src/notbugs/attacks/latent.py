@@ -47,18 +47,18 @@ class CodeDistance(AbstractObjective):
         return Evaluation(code_distance(self.encoder(x), column(context, "code")))
 
 
-def code_distance(found: Float[Tensor, "n ..."], wanted: Float[Tensor, "n ..."]) -> Rows:
+def code_distance(codes: Float[Tensor, "n ..."], targets: Float[Tensor, "n ..."]) -> Rows:
     """The Euclidean distance of two batches of codes [n, ...], row by row, [n]."""
-    return torch.linalg.vector_norm(rows.flatten(found) - rows.flatten(wanted), dim=1)
+    return torch.linalg.vector_norm(rows.flatten(codes) - rows.flatten(targets), dim=1)
 
 
 @dataclass(frozen=True)
 class LatentResult:
-    """How near to the wanted codes a small change of the images came.
+    """The result of `latent`: perturbed images, and how near their codes are to the targets.
 
     - `x_adv` [n, c, h, w]: in [0, 1] and within the threat of `x`
     - `code` [n, ...]: the encoder's output there
-    - `before`, `after` [n]: Euclidean distance to the wanted code from `x` and from `x_adv`
+    - `before`, `after` [n]: Euclidean distance to the target code from `x` and from `x_adv`
     - `distance` [n]: size of x_adv - x in the threat's norm, pixel units of [0, 1]
     - `reconstruction`: the decoder's output for `code`; None without a decoder
     - `forwards`, `backwards`: passes of the encoder, summed over rows and restarts
@@ -75,7 +75,7 @@ class LatentResult:
 
     @property
     def closed(self) -> Rows:
-        """Share of the way to the wanted code that was covered, [n]: 1 reaches it."""
+        """Share of the distance to the target code that was closed, [n]: 1 reaches it."""
         return 1 - self.after / self.before.clamp(min=1e-12)
 
 
@@ -98,25 +98,25 @@ def latent(
     """Images near `x` whose code is as near as possible to `target`.
 
     Minimises ||encoder(x') - target||_2 subject to norm(x' - x) <= eps and 0 <= x' <= 1,
-    row by row; the nearest point on the way is returned, never one farther than `x`.
+    row by row; the nearest visited point is returned, never one farther than `x`.
 
     - `encoder`: differentiable, images [n, c, h, w] to a tensor [n, ...]. A module (or
-      the module of a method) is held still in eval mode meanwhile; one that is random in
-      itself should be passed as its mean.
-    - `target`: what the encoder should give, in its output's shape. To reach another
+      the module of a method) is frozen in eval mode during the attack; pass the mean of a
+      randomised one.
+    - `target`: the target code, in the shape of the encoder's output. To reach another
       image's code pass `encoder(other)`; to reach its reconstruction pass the whole
       autoencoder as `encoder` and the other image as `target`.
     - `norm`: Linf(), L2() or L1()
     - `eps`: pixel units of [0, 1]
     - `steps`: gradient steps of each restart
     - `rule`: any step rule of the engine, e.g. `Adam(0.01)`; None takes Auto-PGD
-    - `decoder`: codes to reconstructions, for the record only
+    - `decoder`: codes to reconstructions, for the result only
     - `restarts`: the first starts at `x`, later ones at random points of the ball
     - `seed` or `keys` [n]: randomness of the restarts
 
     **Source**: Sabour et al. 2015 (arXiv 1511.05122), equations 1-2, for a code; Kos et al.
     2017 (arXiv 1702.06832), section 4, for codes and reconstructions of autoencoders.
-    **Differs from the papers**: Auto-PGD in place of L-BFGS (Sabour) and of Adam with a
+    **Differs from the papers**: Auto-PGD instead of L-BFGS (Sabour) and of Adam with a
     penalty on the change (Kos); the code's distance is not squared.
 
     **Raises** ValueError for images outside [0, 1], a target that is not finite or not of
@@ -137,41 +137,41 @@ def latent(
         keep=LowestValue(),
     )
     target = target.detach().to(x)
-    with _still(encoder):
+    with _frozen(encoder):
         before = code_distance(_checked(encoder, x, target), target)
-        found = _nearest(encoder, x, target, solver, restarts, keys.to(x.device))
+        solution = _nearest(encoder, x, target, solver, restarts, keys.to(x.device))
         with torch.no_grad():
-            code = encoder(found.x)
-            drawn = None if decoder is None else _decoded(decoder, code)
+            code = encoder(solution.x)
+            reconstruction = None if decoder is None else _decoded(decoder, code)
     return LatentResult(
-        x_adv=found.x,
+        x_adv=solution.x,
         code=code,
         before=before,
         after=code_distance(code, target),
-        distance=norm.size(found.x - x),
-        reconstruction=drawn,
-        forwards=found.forwards + 2 * len(x),
-        backwards=found.backwards,
+        distance=norm.size(solution.x - x),
+        reconstruction=reconstruction,
+        forwards=solution.forwards + 2 * len(x),
+        backwards=solution.backwards,
     )
 
 
 def _nearest(
     encoder: Encoder, x: Images, target: Tensor, solver: Solver, restarts: int, keys: Keys
 ) -> Solution:
-    """The best of all restarts, each row by itself: none ever succeeds, so all see every row."""
+    """The best of all restarts for each row; without successes, each restart runs on all rows."""
     objective = CodeDistance(encoder)
 
-    def again(restart: int, left: Tensor) -> Solution:
-        own = random.fold(keys[left], restart)
-        given = {"code": target[left]}
-        return solver.minimise(objective, x[left], given, keys=own, start=UniformIn())
+    def run(restart: int, index: Tensor) -> Solution:
+        restart_keys = random.fold(keys[index], restart)
+        context = {"code": target[index]}
+        return solver.minimise(objective, x[index], context, keys=restart_keys, start=UniformIn())
 
     first = solver.minimise(objective, x, {"code": target}, keys=keys, start=AtCenter())
-    return restarted(first, restarts, again)
+    return restarted(first, restarts, run)
 
 
 def _checked(encoder: Encoder, x: Images, target: Tensor) -> Tensor:
-    """The codes of `x`, after a look at whether the target and the gradients are there."""
+    """The codes of `x`, after checks of the target and of the gradients."""
     reason = why_no_gradient(encoder, x[:1])
     if reason is not None:
         raise bad_value(
@@ -196,10 +196,10 @@ def _checked(encoder: Encoder, x: Images, target: Tensor) -> Tensor:
 
 
 def _decoded(decoder: Callable[[Tensor], Tensor], code: Tensor) -> Tensor:
-    with _still(decoder):
+    with _frozen(decoder):
         return decoder(code)
 
 
-def _still(function: object) -> AbstractContextManager[object]:
+def _frozen(function: object) -> AbstractContextManager[object]:
     owner = getattr(function, "__self__", function)  # of a method such as model.embed
     return frozen(owner) if isinstance(owner, nn.Module) else nullcontext()

@@ -23,9 +23,9 @@ Vector = NDArray[np.float64]
 
 @dataclass
 class _Row:
-    """One row's problem, and the best point that was evaluated for it.
+    """One row's problem and its best point so far.
 
-    Until the first success that is the point of the lowest loss, then the nearest success.
+    That is the point of the lowest loss until the first success, then the nearest success.
     """
 
     logits: Callable[[Images], Logits]
@@ -36,10 +36,10 @@ class _Row:
     evaluations: int = 0
     steps: int = 0
     zero_grads: int = 0
-    broken_now: bool = False
+    succeeded: bool = False
 
     def penalised(self, flat: Vector, c: float) -> tuple[float, Vector]:
-        """||x' - x||_2^2 + c * loss(x') and its gradient; remembers the point if it is the best."""
+        """||x' - x||_2^2 + c * loss(x') and its gradient; stores the point if it is the best."""
         start = self.inputs.x
         x = torch.from_numpy(flat).to(start).reshape(start.shape).clamp_(0, 1).requires_grad_()
         with torch.enable_grad():
@@ -48,7 +48,7 @@ class _Row:
             (grad,) = torch.autograd.grad(loss, x)
         penalty = float(loss.detach())
         change = x.detach() - start
-        self._remember(x.detach(), z.detach(), penalty, float(change.norm()))
+        self._update_best(x.detach(), z.detach(), penalty, float(change.norm()))
         self.zero_grads += not bool(grad.any())
         slope = (2 * change + c * grad).double().flatten().cpu().numpy()
         return float(change.double().square().sum()) + c * penalty, slope
@@ -62,12 +62,12 @@ class _Row:
             raise RuntimeError("A row needs a target or a true class.")
         return form.away(z, inputs.y).sum()
 
-    def _remember(self, x: Tensor, z: Logits, loss: float, distance: float) -> None:
+    def _update_best(self, x: Tensor, z: Logits, loss: float, distance: float) -> None:
         self.evaluations += 1
         success = bool(reached(z, self.inputs.y, self.inputs.targets, 0.0))
-        self.broken_now |= success
-        broken = self.distance < float("inf")
-        if distance < self.distance if success else not broken and loss < self.value:
+        self.succeeded |= success
+        had_success = self.distance < float("inf")
+        if distance < self.distance if success else not had_success and loss < self.value:
             self.best, self.value = x, loss
             self.distance = distance if success else self.distance
 
@@ -96,32 +96,32 @@ class LBFGS(AbstractAttack):
         """The nearest success of each row, one row after the other."""
         context(inputs, inputs.keys)  # refuses rows with neither labels nor targets
         index = torch.arange(len(inputs.x), device=inputs.x.device)
-        done = [self._row(victim, inputs.select(i)) for i in index.split(1)]
+        results = [self._row(victim, inputs.select(i)) for i in index.split(1)]
         device = inputs.x.device
-        count = torch.tensor([row.steps for row in done], device=device)
+        count = torch.tensor([row.steps for row in results], device=device)
         return Solution(
-            x=torch.cat([row.best for row in done]),
-            value=torch.tensor([row.value for row in done], device=device),
-            success=torch.tensor([row.distance < float("inf") for row in done], device=device),
+            x=torch.cat([row.best for row in results]),
+            value=torch.tensor([row.value for row in results], device=device),
+            success=torch.tensor([row.distance < float("inf") for row in results], device=device),
             gave_up=torch.zeros_like(count, dtype=torch.bool),
             steps=count,
-            zero_grads=torch.tensor([row.zero_grads for row in done], device=device),
-            forwards=sum(row.evaluations for row in done),
-            backwards=sum(row.evaluations for row in done),
+            zero_grads=torch.tensor([row.zero_grads for row in results], device=device),
+            forwards=sum(row.evaluations for row in results),
+            backwards=sum(row.evaluations for row in results),
         )
 
     def _row(self, victim: Victim, inputs: AttackInputs) -> _Row:
-        from scipy.optimize import minimize  # half a second that every import would wait for
+        from scipy.optimize import minimize  # slow to import: half a second
 
         row = _Row(victim.true_logits, inputs, inputs.x)
         start = inputs.x.double().flatten().cpu().numpy()
         row.penalised(start, 1.0)
-        if row.broken_now:
+        if row.succeeded:
             return row
         search = BinarySearch.around(self.initial_c, inputs.keys.cpu())
         for _ in range(self.search_steps):
-            row.broken_now = False
-            ended: Any = minimize(
+            row.succeeded = False
+            minimum: Any = minimize(
                 row.penalised,
                 start,
                 args=(float(search.c),),
@@ -130,15 +130,15 @@ class LBFGS(AbstractAttack):
                 bounds=[(0.0, 1.0)] * len(start),
                 options={"maxiter": self.steps, "maxfun": 2 * self.steps},
             )
-            row.steps += int(ended.nit)
-            search = search.narrowed(torch.tensor([row.broken_now]))
+            row.steps += int(minimum.nit)
+            search = search.narrowed(torch.tensor([row.succeeded]))
         return row
 
 
 def lbfgs(*, steps: int = 50, search_steps: int = 12, initial_c: float = 1e-2) -> LBFGS:
-    """The first attack of all: L-BFGS within the pixel box, a search for the weight of the loss.
+    """The first attack of all: L-BFGS in the pixel box, with a binary search for the loss's weight.
 
-    For `search_steps` constants c, each row having its own:
+    For `search_steps` constants c, separately for each row:
 
         minimise over x' in [0, 1]   ||x' - x||_2^2 + c * loss(x')
 
@@ -147,15 +147,15 @@ def lbfgs(*, steps: int = 50, search_steps: int = 12, initial_c: float = 1e-2) -
     evaluated, the success nearest to the image is returned.
 
     - the loss: -log F_t with targets, else -log(1 - F_y), in nats, F the probabilities
-    - `steps`: at one constant; a step costs a forward and a backward pass, seldom two
-    - `initial_c`: the first constant, squared pixel units a nat
+    - `steps`: per constant; a step costs a forward and a backward pass, rarely two
+    - `initial_c`: the first constant, squared pixel units per nat
 
-    It works row by row on the CPU (scipy), so it is slow: `cw_l2` is its successor.
+    It runs row by row on the CPU (scipy), so it is slow: `cw_l2` is its successor.
 
     **Source**: Szegedy et al. 2013 (arXiv 1312.6199), section 4.1.
     **Differs from the paper**: the squared distance, which is smooth at the image, instead
     of the distance; c weighs the loss instead of the distance; the untargeted form is
-    ours; successes on the way count, not only the minimiser's.
+    ours; all evaluated points count, not only the minimiser.
 
     **Raises** ValueError for counts and constants that are not above 0.
 

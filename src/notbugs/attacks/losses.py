@@ -1,4 +1,4 @@
-"""Attack losses as objectives: what is climbed is separate from what counts as a success."""
+"""Attack losses as objectives, with the loss separate from the criterion of success."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from notbugs.engine.objective import mean
 from notbugs.models.decision import classified_as, margin, misclassified
 
 ValueOfLogits: TypeAlias = Callable[[Logits, Labels], Rows]
-"""(logits [n, k], class indices [n]) -> how strongly each row is held in that class, [n]."""
+"""(logits [n, k], class indices [n]) -> loss, [n]: high if the row is far from that class."""
 
 
 def fine(logits: Logits) -> Logits:
@@ -33,16 +33,16 @@ def entropy_slope(classes: Labels, sign: float) -> Callable[[Logits], Logits]:
 
     `sign` is 1 or -1.
     """
-    held: list[Logits] = []
+    one_hot: list[Logits] = []
 
     def slope(logits: Logits) -> Logits:
         z = fine(logits)
-        if not held:
-            held.append(F.one_hot(classes, z.shape[1]).to(z.dtype))
-        # Not by way of the logarithms, as autograd does: one operation on all rows less.
-        share = torch.softmax(z, dim=1)
-        found = held[0] - share if sign < 0 else share.sub_(held[0])
-        return found.to(logits.dtype)
+        if not one_hot:
+            one_hot.append(F.one_hot(classes, z.shape[1]).to(z.dtype))
+        # Not through log_softmax, as in autograd: this saves an operation.
+        p = torch.softmax(z, dim=1)
+        derivative = one_hot[0] - p if sign < 0 else p.sub_(one_hot[0])
+        return derivative.to(logits.dtype)
 
     return slope
 
@@ -60,7 +60,7 @@ class OfLogits(OfOutputs):
 @final
 @dataclass(frozen=True)
 class Untargeted(OfLogits):
-    """Untargeted: minimise -loss(logits(x), y); success where `misclassified`.
+    """Untargeted: minimise -loss(logits(x), y); success if `misclassified`.
 
     Context: `y` [n], the true classes.
     """
@@ -80,9 +80,9 @@ class Untargeted(OfLogits):
 @final
 @dataclass(frozen=True)
 class Targeted(OfLogits):
-    """Targeted: minimise loss(logits(x), targets); success where `classified_as` them.
+    """Targeted: minimise loss(logits(x), targets); success if `classified_as` them.
 
-    Context: `targets` [n], the wanted classes.
+    Context: `targets` [n], the target classes.
     """
 
     loss: ValueOfLogits = cross_entropy
@@ -94,17 +94,17 @@ class Targeted(OfLogits):
         return classified_as(outputs, column(context, "targets"))
 
     def derivative(self, context: RowTree | None) -> Derivative | None:
-        wanted = column(context, "targets")
-        return entropy_slope(wanted, 1.0) if self.loss is cross_entropy else None
+        targets = column(context, "targets")
+        return entropy_slope(targets, 1.0) if self.loss is cross_entropy else None
 
 
 @final
 @dataclass(frozen=True)
 class UntargetedByTarget(OfLogits):
-    """Untargeted by way of a class: minimise loss(logits(x), y, targets); success where not y.
+    """Untargeted, towards a class: minimise loss(logits(x), y, targets); success if not y.
 
-    Context: `y` [n], the true classes, and `targets` [n], the classes aimed at. Any wrong
-    prediction is a success: this is how the targeted parts of an ensemble break a row.
+    Context: `y` [n], the true classes, and `targets` [n], the target classes. Any wrong
+    prediction is a success, as in the targeted attacks of AutoAttack.
     """
 
     loss: "PairwiseLoss"
@@ -119,7 +119,7 @@ class UntargetedByTarget(OfLogits):
 @final
 @dataclass(frozen=True)
 class Averaged(AbstractObjective):
-    """The mean of an objective over passes of a model that is random in itself.
+    """The mean of an objective over passes of a randomised model.
 
     A row succeeds where it does in more than half of the passes.
 
@@ -133,10 +133,10 @@ class Averaged(AbstractObjective):
         object.__setattr__(self, "is_random", self.objective.is_random)
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        found = [self.objective(x, context, Draw(draw.at(i))) for i in range(self.samples)]
-        wins = [f.success for f in found if f.success is not None]
-        success = torch.stack(wins).float().mean(dim=0) > 0.5 if wins else None
-        return mean(found)._replace(success=success)
+        evaluations = [self.objective(x, context, Draw(draw.at(i))) for i in range(self.samples)]
+        successes = [e.success for e in evaluations if e.success is not None]
+        success = torch.stack(successes).float().mean(dim=0) > 0.5 if successes else None
+        return mean(evaluations)._replace(success=success)
 
 
 def averaged(objective: AbstractObjective, samples: int) -> AbstractObjective:
@@ -149,14 +149,14 @@ PairwiseLoss: TypeAlias = Callable[[Logits, Labels, Labels], Rows]
 
 
 def difference(logits: Logits, y: Labels, targets: Labels) -> Rows:
-    """The true class's logit minus the target's, [n]. Negative: the true class has lost."""
+    """The true class's logit minus the target's, [n]. Negative: misclassified."""
     return (logits.gather(1, y[:, None]) - logits.gather(1, targets[:, None]))[:, 0]
 
 
 def dlr(logits: Logits, classes: Labels) -> Rows:
     """Difference of logits ratio, [n]: -(z_y - largest other) / (z_first - z_third).
 
-    High: far from the class; the scale of the logits cancels. At least 3 classes.
+    High: far from the class; invariant to the scale of the logits. At least 3 classes.
 
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), equation 6.
     """
@@ -187,7 +187,7 @@ def least_classes(loss: object) -> int:
 
 
 def check_aimed(loss: object) -> None:
-    """Refuses a loss that cannot lead to a target."""
+    """Refuses a loss that is not suited to a target."""
     if loss is dlr:
         raise bad_value(
             "loss",
@@ -203,7 +203,7 @@ def aimed(
     y: Labels | None,
     targets: Labels | None,
 ) -> tuple[AbstractObjective, RowTree]:
-    """(`Targeted` the targets where there are any, else `Untargeted` from `y`; its context)."""
+    """(`Targeted` with `targets` if they are given, else `Untargeted` with `y`; its context)."""
     if targets is not None:
         check_aimed(loss)
         return Targeted(logits, loss), {"targets": targets}

@@ -30,7 +30,7 @@ def mim(
     keep: AbstractKeep = SuccessThenLowest(),  # noqa: B008 (frozen, stateless)
     stop_on_success: bool = False,
 ) -> Attack:
-    """An attack whose direction remembers: g <- decay * g + gradient / ||gradient||_1.
+    """An attack with momentum: g <- decay * g + gradient / ||gradient||_1.
 
     x <- project(x + step_size * steepest(g)), where steepest is the sign for Linf and
     the normalised sum for L2. Its examples transfer better than those of `pgd`.
@@ -38,11 +38,11 @@ def mim(
     - `norm`: Linf(), L2() or L1()
     - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, eps / steps
     - `steps`: gradient steps
-    - `decay`: share of the old direction that is kept, at least 0; 0 forgets it
+    - `decay`: factor on the previous g, at least 0; 0: no momentum
     - `random_start`, `restarts`, `loss`, `keep`, `stop_on_success`: as in `pgd`
 
     **Source**: Dong et al. 2017 (arXiv 1710.06081), Algorithm 1; equation 9 for L2.
-    **Differs from the paper**: the best point on the way is returned, not the last one;
+    **Differs from the paper**: the best visited point is returned, not the last one;
     pass `keep=Last()` for the paper's.
 
     **Raises** ValueError for `eps`, `steps`, `step_size` or `restarts` that are not above
@@ -66,6 +66,6 @@ def mim(
 
 
 def check_decay(decay: float) -> None:
-    """Refuses a share of the old direction that is negative or not finite."""
+    """Refuses a `decay` that is negative or not finite."""
     if not 0 <= decay < float("inf"):
         raise bad_value("decay", "be a finite number of at least 0", decay, "The paper's is 1.")

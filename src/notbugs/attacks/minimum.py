@@ -1,4 +1,4 @@
-"""Minimum-norm attacks: the nearest misclassified image, whatever its distance."""
+"""Minimum-norm attacks: the nearest misclassified image, without a bound on its distance."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -41,8 +41,8 @@ class MinimumNorm(BySolver):
     """A solver within the pixel box that keeps, for each row, the nearest success.
 
     Approximates: minimise norm(x' - x) subject to x' misclassified (or classified as the
-    target) and 0 <= x' <= 1. A row that is wrong from the start has distance 0; one that
-    was never broken has `success` False and its best try as `x_adv`.
+    target) and 0 <= x' <= 1. A row that is misclassified from the start has distance 0;
+    one that is never broken has `success` False and its best point as `x_adv`.
     """
 
     loss: ValueOfLogits = cross_entropy
@@ -56,7 +56,7 @@ class MinimumNorm(BySolver):
         return replace(super().requirements, classes=least_classes(self.loss), low_precision=False)
 
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        """The nearest success seen on the way from the image itself."""
+        """The nearest success visited, starting from the image itself."""
         objective, context = self.objective(victim.logits, inputs.y, inputs.targets)
         exact = None
         if victim.exact is not None:

@@ -1,4 +1,4 @@
-"""An untargeted attack that tries the likeliest wrong classes one after the other."""
+"""An untargeted attack by a targeted run for each of the likeliest wrong classes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,18 +40,17 @@ class MultiTargeted(SampledAttack, BySolver):
     """A solver run towards each of the `targets_tried` likeliest wrong classes.
 
     Minimises loss(logits(x'), y, t) for t in the order of the clean logits; any wrong
-    prediction is a success. With a threat, a class is tried on the rows that still
-    stand; without one, on every row, and the nearest success is returned. A solver that
-    may leave the threat succeeds only inside it.
+    prediction is a success. With a threat, a class is tried on the rows not yet
+    broken; without one, on every row, and the nearest success is returned. Successes outside
+    the threat do not count.
 
-    - `norm`: what distance is measured in
-    - `loss`: (logits, y, targets) -> value; `targeted_dlr` needs 4 classes and falls back
-      to `difference` where the model has fewer
-    - `targets_tried`: number of classes, at most all wrong ones; 0 for one run with the
-      margin to whichever class is nearest. Where the caller names targets, one run goes
-      towards those, with the margin.
+    - `norm`: the norm of the distance
+    - `loss`: (logits, y, targets) -> value; `targeted_dlr` needs 4 classes; with
+      fewer `difference` is used instead
+    - `targets_tried`: number of classes, at most all wrong ones; 0: one run on the margin.
+      If the call has `targets`, one run on the margin towards those.
     - `random_start`: each run starts at a random point of the solver's set
-    - `samples`: passes averaged for a model that is random in itself
+    - `samples`: passes averaged for a randomised model
 
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), section 4, for both of its uses.
     """
@@ -70,13 +69,13 @@ class MultiTargeted(SampledAttack, BySolver):
         return super().passes * max(self.targets_tried, 1) * self.samples
 
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        """The best of all classes tried; with a threat, later ones see what is not yet broken."""
+        """The best of all runs; with a threat, later ones only run on the rows not yet broken."""
         if inputs.targets is not None or not self.targets_tried:
-            return self._once(victim, inputs, inputs.targets)
+            return self._run(victim, inputs, inputs.targets)
         if inputs.y is None:
             raise bad_value("y", "be given without `targets`", None)
         ranked = self._ranked(victim, inputs.x, inputs.y)
-        best = self._once(victim, inputs, ranked[:, 0])
+        best = self._run(victim, inputs, ranked[:, 0])
         best = replace(best, forwards=best.forwards + len(inputs.x))
         for rank in range(1, ranked.shape[1]):
             best = self._next(victim, inputs.again("target", rank), ranked[:, rank], best)
@@ -94,15 +93,17 @@ class MultiTargeted(SampledAttack, BySolver):
         self, victim: Victim, inputs: AttackInputs, targets: Tensor, best: Solution
     ) -> Solution:
         if self.threat is None:
-            return nearest(best, self._once(victim, inputs, targets), inputs.x, self.norm)
-        left = (~best.success).nonzero()[:, 0]
-        if not len(left):
+            return nearest(best, self._run(victim, inputs, targets), inputs.x, self.norm)
+        remaining = (~best.success).nonzero()[:, 0]
+        if not len(remaining):
             return best
-        return better(best, self._once(victim, inputs.select(left), targets[left]), left)
+        return better(
+            best, self._run(victim, inputs.select(remaining), targets[remaining]), remaining
+        )
 
-    def _once(self, victim: Victim, inputs: AttackInputs, targets: Tensor | None) -> Solution:
+    def _run(self, victim: Victim, inputs: AttackInputs, targets: Tensor | None) -> Solution:
         context = self._context(inputs, targets)
-        found = self.solver.minimise(
+        solution = self.solver.minimise(
             self._objective(victim.logits, inputs, targets, victim.model.classes),
             inputs.x,
             context,
@@ -113,11 +114,11 @@ class MultiTargeted(SampledAttack, BySolver):
             else self._objective(victim.exact, inputs, targets, victim.model.classes),
             observe=inputs.observe,
         )
-        return counted(found, self.samples)
+        return counted(solution, self.samples)
 
     def _context(self, inputs: AttackInputs, targets: Tensor | None) -> RowTree:
-        known = {"y": inputs.y, "targets": targets, "center": inputs.x}
-        return {name: value for name, value in known.items() if value is not None}
+        columns = {"y": inputs.y, "targets": targets, "center": inputs.x}
+        return {name: value for name, value in columns.items() if value is not None}
 
     def _objective(
         self,
@@ -156,10 +157,10 @@ class WithinThreat(AbstractObjective):
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         center = column(context, "center")
-        found = self.objective(x, context, draw)
-        if found.success is None:
-            return found
+        evaluation = self.objective(x, context, draw)
+        if evaluation.success is None:
+            return evaluation
         size = self.threat.norm.size(x.detach() - center)
-        # How far the nearest misclassified point is outside the threat, in radii.
-        gap = torch.where(found.success, size / self.threat.eps - 1, float("inf"))
-        return found._replace(success=found.success & (size <= self.threat.eps), gap=gap)
+        # How far a misclassified point is outside the threat, in radii.
+        gap = torch.where(evaluation.success, size / self.threat.eps - 1, float("inf"))
+        return evaluation._replace(success=evaluation.success & (size <= self.threat.eps), gap=gap)

@@ -37,8 +37,8 @@ from notbugs.engine.solution import resumed
 from notbugs.engine.start import AbstractStart
 
 LogitsOf: TypeAlias = Callable[[Images], Logits]
-Posed: TypeAlias = tuple[AbstractObjective, RowTree]
-"""What is minimised, and its context."""
+Problem: TypeAlias = tuple[AbstractObjective, RowTree]
+"""An objective to minimise, and its per-row context."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class WithinPerception(AbstractAttack):
         return Requirements(classes=least_classes(self.loss))
 
     def within(self) -> AbstractSet:
-        """The images no farther than the bound by the distance, in the pixel box."""
+        """The images of the pixel box whose distance is at most the bound."""
         return WithinDistance(self.distance, self.bound)
 
     def measured(self, x_adv: Images, x: Images) -> Rows:
-        """The distance that the bound is about."""
+        """The distance that is bounded."""
         with torch.no_grad():
             return self.distance(x_adv, x)
 
@@ -86,10 +86,10 @@ class WithinPerception(AbstractAttack):
         return self._within_bound(victim, inputs, AtCenter())
 
     def _within_bound(self, victim: Victim, inputs: AttackInputs, start: AbstractStart) -> Solution:
-        def posed(logits: LogitsOf) -> Posed:
+        def problem(logits: LogitsOf) -> Problem:
             return aimed(logits, self.loss, inputs.y, inputs.targets)
 
-        return self._solved(victim, inputs, start, self.within(), posed)
+        return self._solved(victim, inputs, start, self.within(), problem)
 
     def _solved(
         self,
@@ -97,11 +97,11 @@ class WithinPerception(AbstractAttack):
         inputs: AttackInputs,
         start: AbstractStart,
         within: AbstractSet,
-        posed: Callable[[LogitsOf], Posed],
+        problem: Callable[[LogitsOf], Problem],
     ) -> Solution:
-        """The problem that is posed of the victim's logits, and checked by its exact ones."""
-        objective, context = posed(victim.logits)
-        exact = None if victim.exact is None else posed(victim.exact)[0]
+        """The solution of `problem` on the victim's logits, confirmed by its exact ones."""
+        objective, context = problem(victim.logits)
+        exact = None if victim.exact is None else problem(victim.exact)[0]
         solver = Solver(
             within=within,
             rule=Paced(L2(), self.distance, self.pace * self.bound),
@@ -138,24 +138,26 @@ class Lagrangian(WithinPerception):
         return self.steps * (self.rounds + 1)
 
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        """The best of all rounds; later ones only see the rows not yet broken."""
+        """The best of all rounds; later ones only run on the rows not yet broken."""
         weight = torch.full(
             inputs.x.shape[:1], self.first_weight, dtype=inputs.x.dtype, device=inputs.x.device
         )
         best = self._round(victim, inputs, weight, AtCenter())
         for k in range(1, self.rounds):
-            left = (~best.success).nonzero()[:, 0]
-            if not len(left):
+            remaining = (~best.success).nonzero()[:, 0]
+            if not len(remaining):
                 return best
-            again, own = inputs.select(left).again("round", k), weight[left]
-            x = best.x[left]
-            own = torch.where(self._outside(x, again.x), self.growth * own, own)
-            weight = weight.index_copy(0, left, own)
-            best = resumed(best, self._round(victim, again, own, FromImages(x)), left)
-        left = (~best.success).nonzero()[:, 0]
-        if len(left):  # what the penalty has not brought within the bound is projected
-            last = inputs.select(left).again("within")
-            best = resumed(best, self._within_bound(victim, last, FromImages(best.x[left])), left)
+            part, weights = inputs.select(remaining).again("round", k), weight[remaining]
+            x = best.x[remaining]
+            weights = torch.where(self._outside(x, part.x), self.growth * weights, weights)
+            weight = weight.index_copy(0, remaining, weights)
+            best = resumed(best, self._round(victim, part, weights, FromImages(x)), remaining)
+        remaining = (~best.success).nonzero()[:, 0]
+        if len(remaining):  # steps within the bound for the rows not yet broken
+            part = inputs.select(remaining).again("within")
+            best = resumed(
+                best, self._within_bound(victim, part, FromImages(best.x[remaining])), remaining
+            )
         return best
 
     def _outside(self, x: Images, center: Images) -> Mask:
@@ -164,12 +166,12 @@ class Lagrangian(WithinPerception):
     def _round(
         self, victim: Victim, inputs: AttackInputs, weight: Rows, start: AbstractStart
     ) -> Solution:
-        def posed(logits: LogitsOf) -> Posed:
+        def problem(logits: LogitsOf) -> Problem:
             objective, context = aimed(logits, self.loss, inputs.y, inputs.targets)
             penalty = Perceptual(self.distance, self.bound)
             return objective + penalty, {**context, "x": inputs.x, "weight": weight}
 
-        return self._solved(victim, inputs, start, Box(), posed)
+        return self._solved(victim, inputs, start, Box(), problem)
 
 
 def perceptual_pgd(
@@ -181,28 +183,28 @@ def perceptual_pgd(
     pace: float = 1.0,
     stop_on_success: bool = False,
 ) -> WithinPerception:
-    """An attack that takes steepest steps and is brought back to where an image looks the same.
+    """An attack by steepest steps, projected onto a bound of a perceptual distance.
 
-    Climbs the loss subject to distance(x', x) <= `bound` and 0 <= x' <= 1. After each step a
-    point that is too far is led down the distance's slope and, where that does not do, drawn
-    straight towards the image until it is within the bound (`WithinDistance`). Every point
-    that is returned was measured to be within.
+    Maximises the loss subject to distance(x', x) <= `bound` and 0 <= x' <= 1. After each step a
+    point outside is moved along the distance's gradient and, if that does not suffice, straight
+    towards the image until it is within the bound (`WithinDistance`). Every returned point is
+    measured to be within the bound.
 
     - `distance`: (x', x) -> [n], 0 for equal images, differentiable: `SSIMDistance()`,
-      `ColourDistance()`, `lpips(model)` of `notbugs.perception`, or one of your own, which
-      must treat rows apart
+      `ColourDistance()`, `lpips(model)` of `notbugs.perception`, or your own, which must
+      treat rows separately
     - `bound`: in the units of `distance`
-    - `steps`: gradient steps of the model; each costs 2 measurements of the distance, for a
+    - `steps`: gradient steps of the model; each costs 2 measurements of the distance, and for a
       point outside up to 4 gradients and 17 measurements more
-    - `pace`: length of the first step, as a share of the bound; it falls to a tenth of it
-    - `loss`: (logits, classes) -> [n], high where a row is far from its class
+    - `pace`: length of the first step, as a share of the bound; it decays to a tenth
+    - `loss`: (logits, classes) -> [n], high if a row is far from its class
     - `stop_on_success`: a row stops at its first success
 
     **Source**: Laidlaw, Singla & Feizi 2021 (arXiv 2006.12655), PPGD: steps within a perceptual
     distance, and the projections.
-    **Differs from the paper**: a step goes along the gradient, not along the one that
-    changes the distance least for its gain (found there by conjugate gradients); any
-    distance, where theirs is the root of LPIPS; the best point on the way is returned; no
+    **Differs from the paper**: a step follows the gradient, not the direction of
+    least distance for its gain (computed there by conjugate gradients); any
+    distance, where theirs is the root of LPIPS; the best visited point is returned; no
     noise at the start.
 
     **Raises** ValueError for `bound`, `steps` or `pace` that are not above 0.
@@ -227,20 +229,20 @@ def perceptual_lagrangian(
     growth: float = 10.0,
     stop_on_success: bool = False,
 ) -> Lagrangian:
-    """An attack that trades the loss against how far an image has come to look different.
+    """An attack on the loss with a penalty on the perceptual distance (Lagrangian).
 
-    In each of `rounds`, by `steps` steepest steps from where the last one ended:
+    In each of `rounds`, by `steps` steepest steps from the last round's best point:
 
         minimise over x'   -loss(x') + weight * max(0, distance(x', x) - bound),   0 <= x' <= 1
 
-    A row that ends outside the bound has its weight multiplied by `growth`; one that has
-    succeeded within it is done. The others are at last brought within the bound,
-    and take `steps` steps of `perceptual_pgd` there. Every point that is
-    returned was measured to be within.
+    If a row ends outside the bound, its weight is multiplied by `growth`; a row that has
+    succeeded within it is done. The others are finally projected onto the bound, and take
+    `steps` steps of `perceptual_pgd` there. Every returned point is measured to be within the
+    bound.
 
     - `distance`, `bound`, `steps`, `loss`, `stop_on_success`: as in `perceptual_pgd`
-    - `rounds`: at most; `first_weight`: of the excess, `growth`: what it is multiplied by
-    - `pace`: length of a round's first step, as a share of the bound; it falls to a tenth
+    - `rounds`: maximum number; `first_weight`: first weight of the penalty; `growth`: its factor
+    - `pace`: length of a round's first step, as a share of the bound; it decays to a tenth
 
     **Source**: Laidlaw, Singla & Feizi 2021 (arXiv 2006.12655), LPA, with its rounds,
     weights and lengths of steps.

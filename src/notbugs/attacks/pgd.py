@@ -1,4 +1,4 @@
-"""Projected gradient descent inside a ball, and its one-step ancestor FGSM's many-step form."""
+"""Projected gradient descent (PGD) within a ball."""
 
 from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
@@ -39,14 +39,14 @@ def pgd(
       2.5 * eps / steps, so that the steps can cross the ball.
     - `steps`: gradient steps; the cost is steps + 1 forward and steps backward passes
     - `random_start`: the first point is uniform in the ball, else the image itself
-    - `restarts`: tries with fresh starts, for the rows not yet broken
-    - `loss`: (logits, classes) -> [n], high where a row is far from its class
-    - `stop_on_success`: a row stops at its first success, which is much faster where
-      only success counts; leave it off to craft strong examples
-    - `keep`: which point on the way is returned
+    - `restarts`: runs from new random starts, for the rows not yet broken
+    - `loss`: (logits, classes) -> [n], high if a row is far from its class
+    - `stop_on_success`: a row stops at its first success, which is much faster if
+      only success matters; without it the examples are stronger
+    - `keep`: which of the visited points is returned
 
     **Source**: Madry et al. 2017 (arXiv 1706.06083), section 2.1.
-    **Differs from the paper**: the best point on the way is returned, not the last one;
+    **Differs from the paper**: the best visited point is returned, not the last one;
     pass `keep=Last()` for the paper's.
 
     **Raises** ValueError for `eps`, `steps`, `step_size` or `restarts` that are not above 0.

@@ -1,4 +1,4 @@
-"""What an attack gives back, and the best of its restarts."""
+"""The result of an attack, and the best of its restarts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from notbugs.engine.solution import better
 
 @dataclass(frozen=True, repr=False)
 class AttackResult:
-    """What an attack found, verified on the model that was passed in.
+    """Adversarial images, verified on the attacked model.
 
     - `x_adv` [n, c, h, w]: in [0, 1] and within the threat of `x`
     - `success` [n]: misclassified (untargeted) or classified as the target (targeted), by
       more than half the rounding tolerance (`notbugs.models.decision`)
-    - `within_rounding` [n]: the goal is reached by so little that rounding may undo it; an
-      image whose label shares the top with another class is among these
+    - `within_rounding` [n]: the goal is reached, but within the rounding tolerance; ties of
+      the label with another class are among these
     - `non_finite` [n]: the logits at `x_adv` are NaN or infinite; neither of the above
-    - `already_wrong` [n]: the clean image was misclassified (False when `y` is not known)
+    - `already_wrong` [n]: the clean image is misclassified (False without `y`)
     - `distance` [n]: size of x_adv - x in the threat's norm, pixel units of [0, 1]
     - `loss` [n]: the attack's objective at `x_adv` (lower is better for the attacker)
-    - `queries`: forward passes spent on a row, averaged over the batch
+    - `queries`: forward passes per row, averaged over the batch
     - `zero_grads` [n]: steps at which the gradient was exactly zero, over all restarts
     - `steps` [n]: steps taken, over all restarts
     - `gave_up` [n]: left before the budget was spent, without a success
     - `forwards`, `backwards`: passes summed over rows and restarts
-    - `non_finite_points`: points on the way at which the logits were NaN or infinite
+    - `non_finite_points`: number of visited points at which logits were NaN or infinite
     """
 
     x_adv: Images
@@ -66,17 +66,17 @@ class AttackResult:
 
     @property
     def robust(self) -> Mask:
-        """Rows that were right and stayed so, their label alone at the top, [n] (untargeted)."""
+        """Rows that are correct and not broken, without a tie of their label, [n] (untargeted)."""
         return ~(self.success | self.within_rounding | self.non_finite | self.already_wrong)
 
     @property
     def without_gradient(self) -> Mask:
-        """Rows in which at least half of the steps met a gradient of zero, or none, [n]."""
+        """Rows in which at least half of the steps had a zero gradient, [n]."""
         return (self.zero_grads * 2 >= self.steps) & (self.zero_grads > 0)
 
     @property
     def robust_accuracy(self) -> float:
-        """Percent of rows that were right and stayed so, 0 to 100 (untargeted attacks)."""
+        """Percent of rows that are correct and not broken, 0 to 100 (untargeted attacks)."""
         return percent(self.robust)
 
 
@@ -85,15 +85,15 @@ def percent(mask: Mask) -> float:
     return 100 * int(mask.sum()) / max(1, len(mask))
 
 
-def restarted(first: Solution, restarts: int, again: Callable[[int, Tensor], Solution]) -> Solution:
-    """The best of `first` and of restarts 1, 2, ..., which only see the rows not yet broken.
+def restarted(first: Solution, restarts: int, run: Callable[[int, Tensor], Solution]) -> Solution:
+    """The best of `first` and of restarts 1, 2, ..., which only run on the rows not yet broken.
 
-    - `again`: (number of the restart, rows [m] not yet broken) -> their solution
+    - `run`: (number of the restart, rows [m] not yet broken) -> their solution
     """
     best = first
     for restart in range(1, restarts):
-        left = (~best.success).nonzero()[:, 0]
-        if not len(left):
+        remaining = (~best.success).nonzero()[:, 0]
+        if not len(remaining):
             break
-        best = better(best, again(restart, left), left)
+        best = better(best, run(restart, remaining), remaining)
     return best

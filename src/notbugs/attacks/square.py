@@ -1,4 +1,4 @@
-"""Square: an attack by random search that only asks for the model's logits."""
+"""Square: a score-based attack by random search, without gradients."""
 
 from dataclasses import dataclass, replace
 
@@ -17,8 +17,7 @@ from notbugs.engine.square import Square
 class SquareAttack(Attack):
     """An `Attack` by the `Square` rule, from stripes or bumps on the sphere of the threat.
 
-    A search that lives on small differences of the value cannot tell them apart in low
-    precision, so it takes no copy in bf16.
+    Without bf16: the search compares values whose differences are too small for it.
     """
 
     @property
@@ -42,30 +41,30 @@ def square(
     stop_on_success: bool = True,
     give_up: bool = False,
 ) -> SquareAttack:
-    """An attack that repaints random squares of the image and keeps what helps.
+    """An attack that changes random squares of the image and keeps changes that help.
 
     Minimises -loss(logits(x'), y) within norm(x' - x) <= eps by random search: each step
-    asks for the logits of one candidate for each row. No gradients: it also breaks models
-    that hide theirs.
+    queries the logits of one candidate per row. It needs no gradients, so it also works on
+    models that mask theirs.
 
     - `norm`: Linf(), L2() or L1()
     - `eps`: pixel units of [0, 1]
-    - `steps`: queries of a row; one more is spent on the last candidate
+    - `steps`: queries per row; the last candidate costs one more
     - `p_init`: share of the image's area that the first squares cover, 0..1; it halves at
       0.1, 0.5, 2, 5, 10, 20, 40, 60 and 80 % of the steps
-    - `restarts`: tries with fresh randomness, for the rows not yet broken
+    - `restarts`: runs with new random numbers, for the rows not yet broken
     - `loss`: (logits, classes) -> [n]; the default is the margin
-    - `stop_on_success`: a row stops at its first success; off, it goes on to lower its value
-    - `give_up`: a row also stops where its progress shows that it will not get there in
-      time (`GiveUp`): several times cheaper, at some risk
-      (for the margin alone, which reaches 0 where the prediction changes)
+    - `stop_on_success`: a row stops at its first success; if False, it continues to lower its value
+    - `give_up`: a row also stops when its progress predicts that it will not succeed
+      (`GiveUp`): several times cheaper, but it may miss successes. Only for the margin, which
+      is 0 at the boundary.
 
     **Source**: Andriushchenko et al. 2019 (arXiv 1912.00049), Algorithms 1-3; for L1 Croce
     & Hein 2021 (arXiv 2103.01208), section 5.
     **Differs from the paper**: targeted attacks minimise the margin as well, not the
     cross-entropy; the schedule is the paper's for 10,000 queries stretched to `steps`;
     a Linf square that would change nothing gets the opposite signs; L1 candidates are
-    stretched to three radii before their projection.
+    scaled to three radii before their projection.
 
     **Raises** ValueError for `eps`, `steps` or `restarts` that are not above 0, and for
     `p_init` outside (0, 1].

@@ -1,4 +1,4 @@
-"""When an attack within a threat lets go of a row."""
+"""Stopping rules of attacks within a threat."""
 
 from dataclasses import replace
 
@@ -6,15 +6,15 @@ from notbugs.engine import AbstractStop, GiveUp, Never, OnSuccess, Solver
 from notbugs.engine.either import Either
 
 
-def stopping(on_success: bool, hopeless: GiveUp | None) -> AbstractStop:
-    """A stop at the first success, where progress shows that none will come, or both."""
-    if hopeless is None:
+def stopping(on_success: bool, give_up: GiveUp | None) -> AbstractStop:
+    """A stop at the first success, by giving up on hopeless rows, or both."""
+    if give_up is None:
         return OnSuccess() if on_success else Never()
-    return Either(OnSuccess(), hopeless) if on_success else hopeless
+    return Either(OnSuccess(), give_up) if on_success else give_up
 
 
 def without_giving_up(solver: Solver) -> Solver:
-    """The solver without giving up on a row: it stops at a success, where it did, or never."""
+    """The solver without giving up on a row; a stop at the first success remains."""
     return replace(solver, stop=_without_giving_up(solver.stop))
 
 

@@ -1,4 +1,4 @@
-"""Attacks through transformed images: the gradient is of a transformed copy, not the image."""
+"""Attacks with gradients of transformed images, for transferability."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -52,10 +52,12 @@ class TransformedAttack(Attack):
         inner, context = super().objective(logits, y, targets)
         return Transformed(inner, self.transform, self.draws, judged_plain=True), context
 
-    def _once(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        found = super()._once(victim, inputs)
-        more = (self.draws - 1) * found.backwards  # each gradient is of so many passes more
-        return replace(found, forwards=found.forwards + more, backwards=found.backwards + more)
+    def _run(self, victim: Victim, inputs: AttackInputs) -> Solution:
+        solution = super()._run(victim, inputs)
+        more = (self.draws - 1) * solution.backwards  # more passes per gradient
+        return replace(
+            solution, forwards=solution.forwards + more, backwards=solution.backwards + more
+        )
 
 
 @takes_norm
@@ -72,24 +74,24 @@ def di_fgsm(
     loss: ValueOfLogits = cross_entropy,
     keep: AbstractKeep = SuccessThenLowest(),  # noqa: B008 (frozen, stateless)
 ) -> TransformedAttack:
-    """An attack on randomly shrunk and padded copies of the image, so that it transfers.
+    """An attack on randomly resized and padded images, for transferability.
 
     x <- project(x + step_size * steepest(gradient of the loss of T(x))), with a fresh T for
-    each row and step. Success is judged on the image itself.
+    each row and step. Success is measured on the image itself.
 
     - `norm`: Linf(), L2() or L1()
     - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, 1.25 * eps / steps
     - `steps`: gradient steps; each costs one more forward pass, of the untransformed image
-    - `decay`: momentum as in `mim`; 1 gives the paper's M-DI2-FGSM
+    - `decay`: momentum as in `mim`; 1: the paper's M-DI2-FGSM
     - `probability`: share of the steps at which a row is transformed, 0..1
-    - `smallest`: smallest side of the shrunk image as a share of the whole, in (0, 1]
+    - `smallest`: smallest side of the resized image as a share of the original, in (0, 1]
     - `draws`: transformations averaged at each step
     - `loss`, `keep`: as in `pgd`
 
     **Source**: Xie et al. 2018 (arXiv 1803.06978), Algorithm 1: 299 of 330 pixels.
     **Differs from the paper**: the image shrinks within its own size, where the paper's
-    grows, because most models take only one size; sides are equal shares of height and
-    width; bilinear resizing; the best point on the way is returned (`keep=Last()`: the last).
+    grows, because most models take only one size; height and width shrink by the same factor;
+    bilinear resizing; the best visited point is returned (`keep=Last()`: the last).
 
     **Raises** ValueError for `eps`, `steps`, `step_size` or `draws` that are not above 0,
     a negative `decay`, and `probability` or `smallest` out of their range.
@@ -100,7 +102,7 @@ def di_fgsm(
     """
     solver = _solver(norm, eps, steps, step_size, decay, keep)
     resized = Resized(probability, smallest)
-    return _through(resized, f"DI-FGSM-{steps}", Threat(norm, eps), solver, loss, draws)
+    return _attack(resized, f"DI-FGSM-{steps}", Threat(norm, eps), solver, loss, draws)
 
 
 @takes_norm
@@ -118,19 +120,19 @@ def ti_fgsm(
     loss: ValueOfLogits = cross_entropy,
     keep: AbstractKeep = SuccessThenLowest(),  # noqa: B008 (frozen, stateless)
 ) -> TransformedAttack:
-    """An attack along gradients blurred by a Gaussian, so that it holds when the image moves.
+    """An attack with gradients blurred by a Gaussian, for invariance to translations.
 
     x <- project(x + step_size * steepest(g)), g <- decay * g + W * gradient / ||.||_1.
 
     - `norm`, `eps`, `step_size`, `steps`, `loss`, `keep`: as in `di_fgsm`
-    - `decay`: momentum as in `mim`; 0 for the paper's TI-FGSM without it
-    - `radius`: half the side of the kernel, in pixels: 2 radius + 1 a side, deviation
-      radius / sqrt(3). The paper's 7 is for images of 299 pixels; smaller ones want less.
-    - `probability`, `smallest`, `draws`: as in `di_fgsm`; 0.5 gives the paper's TI-DIM
+    - `decay`: momentum as in `mim`; 0: the paper's TI-FGSM
+    - `radius`: half the side of the kernel, in pixels: 2 radius + 1 per side, standard deviation
+      radius / sqrt(3). The paper's 7 is for images of 299 pixels; use less for smaller ones.
+    - `probability`, `smallest`, `draws`: as in `di_fgsm`; 0.5: the paper's TI-DIM
 
     **Source**: Dong et al. 2019 (arXiv 1904.02884), equations 7-8 and section 3.2.
-    **Differs from the paper**: the steps add up to 1.25 eps, not eps; the best point on the
-    way is returned (`keep=Last()`: the last).
+    **Differs from the paper**: the steps add up to 1.25 eps, not eps; the best visited
+    point is returned (`keep=Last()`: the last).
 
     **Raises** ValueError as `di_fgsm`, and for a `radius` below 1.
 
@@ -140,7 +142,7 @@ def ti_fgsm(
     """
     solver = _solver(norm, eps, steps, step_size, decay, keep)
     blurred = Blurred(radius, Resized(probability, smallest))
-    return _through(blurred, f"TI-FGSM-{steps}", Threat(norm, eps), solver, loss, draws)
+    return _attack(blurred, f"TI-FGSM-{steps}", Threat(norm, eps), solver, loss, draws)
 
 
 def _solver(
@@ -158,7 +160,7 @@ def _solver(
     return Solver(within=within, rule=Momentum(norm, size, decay), max_steps=steps, keep=keep)
 
 
-def _through(
+def _attack(
     transform: Transform,
     name: str,
     threat: Threat,

@@ -1,4 +1,4 @@
-"""Differentiable image transformations with one draw a row, for attacks that pass through."""
+"""Differentiable random transformations of images, with one draw per row."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Resized:
     """Shrinks each image to a random size and pads it with black, at a random place.
 
     A row is transformed with `probability`; its side is then a whole number of pixels,
-    uniform from `smallest` (share of the whole) up to the whole.
+    uniform from `smallest` (a share of the original) up to the original.
 
     **Source**: Xie et al. 2018 (arXiv 1803.06978), section 3.2.
     """
@@ -34,42 +34,43 @@ class Resized:
             raise bad_value("smallest", "lie in (0, 1]", self.smallest, "1 never shrinks.")
 
     def __call__(self, x: Images, keys: Keys) -> Images:
-        """The images [n, c, h, w] shrunk and padded, one key a row."""
+        """The images [n, c, h, w] shrunk and padded, with one key per row."""
         if not self.probability:
             return x
-        still = random.scalar(random.fold(keys, "whether"), torch.float64) >= self.probability
+        unchanged = random.scalar(random.fold(keys, "whether"), torch.float64) >= self.probability
         share = random.scalar(random.fold(keys, "share"), torch.float64)
-        down = self._axis(x.shape[2], share, still, random.fold(keys, "down"), x)
-        across = self._axis(x.shape[3], share, still, random.fold(keys, "across"), x)
+        down = self._axis(x.shape[2], share, unchanged, random.fold(keys, "down"), x)
+        across = self._axis(x.shape[3], share, unchanged, random.fold(keys, "across"), x)
         return torch.einsum("nij,ncjk,nlk->ncil", down, x, across)
 
-    def _axis(self, size: int, share: Rows, still: Mask, keys: Keys, x: Images) -> Tensor:
+    def _axis(self, size: int, share: Rows, unchanged: Mask, keys: Keys, x: Images) -> Tensor:
         least = math.ceil(self.smallest * size)
         side = least + (share * (size + 1 - least)).floor()
-        side = torch.where(still, size, side)
-        place = (random.scalar(keys, torch.float64) * (size + 1 - side)).floor()
-        return _shrinking(size, side, place).to(x.dtype)
+        side = torch.where(unchanged, size, side)
+        offset = (random.scalar(keys, torch.float64) * (size + 1 - side)).floor()
+        return _shrinking(size, side, offset).to(x.dtype)
 
 
-def _shrinking(size: int, side: Rows, place: Rows) -> Tensor:
-    """Matrices [n, size, size] that shrink an axis to `side` pixels, from `place` on.
+def _shrinking(size: int, side: Rows, offset: Rows) -> Tensor:
+    """Matrices [n, size, size] that shrink an axis to `side` pixels, starting at `offset`.
 
     Matrix products, because the gradient of grid_sample is not deterministic on a GPU.
     """
     pixel = torch.arange(size, dtype=side.dtype, device=side.device)
-    within = pixel - place[:, None]  # of the shrunk image
-    source = ((within + 0.5) * (size / side)[:, None] - 0.5).clamp(0, size - 1)
+    position = pixel - offset[:, None]  # in the shrunk image
+    source = ((position + 0.5) * (size / side)[:, None] - 0.5).clamp(0, size - 1)
     weight = (1 - (source[:, :, None] - pixel).abs()).clamp(min=0)
-    inside = (within >= 0) & (within < side[:, None])
+    inside = (position >= 0) & (position < side[:, None])
     return weight * inside[:, :, None]
 
 
 @final
 @dataclass(frozen=True)
 class Blurred:
-    """Leaves the image as it is and blurs its gradient by a Gaussian; then as `before`.
+    """Leaves the image unchanged and blurs its gradient by a Gaussian; then applies `before`.
 
-    The kernel has 2 `radius` + 1 pixels a side and a deviation of radius / sqrt(3).
+    The kernel has 2 `radius` + 1 pixels per side and a standard deviation of
+    radius / sqrt(3).
 
     **Source**: Dong et al. 2019 (arXiv 1904.02884), section 3.2.
     """
@@ -81,15 +82,15 @@ class Blurred:
         check_count(self.radius, "radius")
 
     def __call__(self, x: Images, keys: Keys) -> Images:
-        """The images [n, c, h, w] through `before`, with a gradient that will be blurred."""
-        soft = self.blur(x)
+        """The images [n, c, h, w] through `before`, with a blurred gradient."""
+        blurred = self.blur(x)
         # The kernel is symmetric, so the gradient of the blur is the blur of the gradient.
-        return self.before(soft + (x - soft).detach(), keys)
+        return self.before(blurred + (x - blurred).detach(), keys)
 
     def blur(self, x: Images) -> Images:
         """The images convolved with the kernel, channel by channel, zero outside."""
-        at = torch.arange(-self.radius, self.radius + 1, dtype=torch.float64, device=x.device)
-        line = torch.exp(-1.5 * (at / self.radius).square())
-        line = (line / line.sum()).to(x.dtype).expand(x.shape[1], 1, 1, -1)
-        soft = F.conv2d(x, line, padding=(0, self.radius), groups=x.shape[1])
-        return F.conv2d(soft, line.mT, padding=(self.radius, 0), groups=x.shape[1])
+        offset = torch.arange(-self.radius, self.radius + 1, dtype=torch.float64, device=x.device)
+        kernel = torch.exp(-1.5 * (offset / self.radius).square())
+        kernel = (kernel / kernel.sum()).to(x.dtype).expand(x.shape[1], 1, 1, -1)
+        blurred = F.conv2d(x, kernel, padding=(0, self.radius), groups=x.shape[1])
+        return F.conv2d(blurred, kernel.mT, padding=(self.radius, 0), groups=x.shape[1])

@@ -1,4 +1,4 @@
-"""Universal perturbation: one change that fools a model on most images at once."""
+"""Universal perturbations: one perturbation that fools a model on most images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,9 +32,9 @@ class Universal:
     """One perturbation for all images.
 
     - `delta` [1, c, h, w]: within the threat; added to an image, which is then clamped
-    - `fooling_rate`: percent, 0 to 100, of the images it was made from whose prediction it
-      changes, or with a target, that it sends to the target
-    - `forwards`, `backwards`: passes spent, summed over images
+    - `fooling_rate`: percent, 0 to 100, of the training images whose prediction it changes, or
+      with a target, that are classified as the target
+    - `forwards`, `backwards`: passes, summed over images
     """
 
     delta: Float[Tensor, "1 c h w"]
@@ -50,11 +50,11 @@ class Universal:
 
 @dataclass(frozen=True)
 class _Goal:
-    """What the perturbation is made for: a model, labels to leave, or a class to reach."""
+    """The goal of the perturbation: a model, and labels to leave or a class to reach."""
 
     logits: Callable[[Images], Logits]
     loss: ValueOfLogits
-    most: float
+    most_loss: float
     target: int | None
 
     def gradient(self, delta: Tensor, x: Images, y: Labels) -> Tensor:
@@ -63,7 +63,7 @@ class _Goal:
         with torch.enable_grad():
             z = self.logits((x + leaf).clamp(0, 1))
             if self.target is None:
-                value = -self.loss(z, y).clamp(max=self.most)
+                value = -self.loss(z, y).clamp(max=self.most_loss)
             else:
                 value = self.loss(z, torch.full_like(y, self.target))
             return torch.autograd.grad(value.sum(), leaf)[0]
@@ -72,7 +72,7 @@ class _Goal:
         after = predicted(self.logits((x + delta).clamp(0, 1)))
         if self.target is not None:
             return after == self.target
-        # Ties and logits that are not finite decide nothing: from and to them nobody is fooled.
+        # Ties and logits that are not finite are no prediction, so they never count as fooled.
         return (after != before) & (after >= 0) & (before >= 0)
 
 
@@ -97,31 +97,31 @@ def universal(
 
     Approximates: maximise over norm(d) <= eps the sum over images of
     min(loss(logits(clamp(x + d)), y), most_loss), by projected steepest steps on batches.
-    The limit keeps broken images from taking the whole gradient.
+    The limit keeps broken images from dominating the gradient.
 
-    - `x` [n, c, h, w] in [0, 1]: the images it is made from; test it on others
+    - `x` [n, c, h, w] in [0, 1]: the training images; test it on others
     - `norm`: Linf(), L2() or L1()
-    - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, eps / 5. Steps shrink
-      linearly to zero over the epochs.
+    - `eps`, `step_size`: pixel units of [0, 1]; without `step_size`, eps / 5. The step
+      size decays linearly to zero over the epochs.
     - `y` [n]: classes to leave; without it, the model's own predictions, as in the
       definition of the fooling rate
-    - `target`: a class to send every image to; the loss is then minimised, without limit
-    - `epochs`, `batch`: passes over the images, images for one step
-    - `loss`: (logits, classes) -> [n], high where a row is far from its class
+    - `target`: a class for all images; the loss is then minimised, without limit
+    - `epochs`, `batch`: passes over the images, images per step
+    - `loss`: (logits, classes) -> [n], high if a row is far from its class
     - `most_loss`: nats with the default loss
     - `seed`: of the order of the images
 
-    The perturbation of the best fooling rate at the end of an epoch is returned. The
-    images are one problem together here, so the result does depend on the whole batch.
+    The perturbation of the best fooling rate at the end of an epoch is returned. All
+    images form one problem here, so the result depends on the whole batch.
 
     **Source**: Shafahi et al. 2018 (arXiv 1811.11304), section 3 (equation 3 and Algorithm
     1); the problem is from Moosavi-Dezfooli et al. 2016 (arXiv 1610.08401).
-    **Differs from the paper**: steepest steps of the norm that shrink over the epochs, not
-    SGD or Adam with a constant rate; the best epoch is returned; images are clamped.
+    **Differs from the paper**: steepest steps with a decaying step size, not
+    SGD or Adam with a constant one; the best epoch is returned; images are clamped.
 
     **Raises** ValueError for images outside [0, 1], labels or a target out of range,
-    `eps`, `step_size`, `most_loss`, `epochs` or `batch` not above 0, a size that is no norm,
-    and a model as every attack refuses it.
+    `eps`, `step_size`, `most_loss`, `epochs` or `batch` not above 0, a size that is not a
+    norm, and a model that every attack refuses.
 
     >>> from notbugs.engine import Linf
     >>> from notbugs.models import build
@@ -146,7 +146,7 @@ def universal(
         goal = _Goal(model.logits, loss, most_loss, target)
         classes = logits.argmax(dim=1) if y is None else y.long()
         before = predicted(logits)
-        return _made(goal, threat, norm, x, classes, before, epochs, batch, size, seed)
+        return _trained(goal, threat, norm, x, classes, before, epochs, batch, size, seed)
 
 
 def _check(
@@ -160,7 +160,7 @@ def _check(
     check_count(batch, "batch")
 
 
-def _made(
+def _trained(
     goal: _Goal,
     threat: Threat,
     norm: AbstractNorm,
@@ -178,18 +178,18 @@ def _made(
     for epoch in range(epochs):
         length = step_size * (1 - epoch / epochs)
         order = torch.randperm(len(x), generator=random.generator(seed, "universal", epoch))
-        for part in order.to(x.device).split(batch):
-            grad = goal.gradient(delta, x[part], y[part])
+        for index in order.to(x.device).split(batch):
+            grad = goal.gradient(delta, x[index], y[index])
             delta = norm.project(delta - length * norm.steepest(grad), radius)
-        reached = _rate(goal, delta, x, before, batch)
-        if reached > rate:
-            best, rate = delta, reached
+        new_rate = _rate(goal, delta, x, before, batch)
+        if new_rate > rate:
+            best, rate = delta, new_rate
     # Clean predictions, the rate of no change, and for each epoch its steps and its rate.
     forwards = len(x) * (2 * epochs + 2)
     return Universal(best, rate, threat, forwards, len(x) * epochs)
 
 
 def _rate(goal: _Goal, delta: Tensor, x: Images, before: Labels, batch: int) -> float:
-    pairs = zip(x.split(batch), before.split(batch), strict=True)
-    parts = [goal.reached(delta, a, b) for a, b in pairs]
+    batches = zip(x.split(batch), before.split(batch), strict=True)
+    parts = [goal.reached(delta, images, labels) for images, labels in batches]
     return percent(torch.cat(parts))

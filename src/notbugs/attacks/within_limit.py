@@ -1,4 +1,4 @@
-"""An objective with a limit on every pixel, for Carlini and Wagner's Linf attack."""
+"""The objective of Carlini and Wagner's Linf attack, with a limit on each pixel's change."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ ROUNDING = 1e-6
 @final
 @dataclass(frozen=True)
 class WithinLimit(AbstractObjective):
-    """f(x') + (1 / c) * sum over pixels of (|x' - x| - limit)+; success also wants no excess.
+    """f(x') + (1 / c) * sum over pixels of (|x' - x| - limit)+; success also requires no excess.
 
     Context, per row: `x`, `c`, `limit`, and `y` or `targets`. With `levels`, the image is
-    rounded to whole levels before it is judged, and its gradient passes straight through.
+    rounded to whole levels first, with a straight-through gradient.
     """
 
     logits: Callable[[Images], Logits]
@@ -28,14 +28,14 @@ class WithinLimit(AbstractObjective):
     levels: int
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        given = {} if context is None else context
-        y, targets = given.get("y"), given.get("targets")
-        shown = x + (rounded(x, self.levels) - x).detach() if self.levels else x
-        z = fine(self.logits(shown))
-        change = (x - given["x"]).abs()
-        excess = rows.total((change - rows.expand(given["limit"], x)).relu())
-        value = goal(self.form, z, y, targets, self.confidence) + excess / given["c"]
-        inside = Linf().size(shown.detach() - given["x"]) <= given["limit"] + ROUNDING
+        columns = {} if context is None else context
+        y, targets = columns.get("y"), columns.get("targets")
+        x_rounded = x + (rounded(x, self.levels) - x).detach() if self.levels else x
+        z = fine(self.logits(x_rounded))
+        change = (x - columns["x"]).abs()
+        excess = rows.total((change - rows.expand(columns["limit"], x)).relu())
+        value = goal(self.form, z, y, targets, self.confidence) + excess / columns["c"]
+        inside = Linf().size(x_rounded.detach() - columns["x"]) <= columns["limit"] + ROUNDING
         return Evaluation(value, inside & reached(z.detach(), y, targets, self.confidence), z)
 
 
