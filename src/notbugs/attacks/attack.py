@@ -270,7 +270,9 @@ class AbstractAttack(ABC):
         self._check_radius(x)
         keys = random.row_keys(len(x), seed, "attack") if keys is None else keys
         if keys.shape != x.shape[:1]:
-            raise bad_value("keys", f"have shape ({len(x)},)", tuple(keys.shape), "One key a row.")
+            raise bad_value(
+                "keys", f"have shape ({len(x)},)", tuple(keys.shape), "One key per row."
+            )
         if observe is not None and not self.requirements.observable:
             raise bad_value(
                 "observe",

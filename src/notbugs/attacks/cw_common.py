@@ -174,8 +174,8 @@ def unchanged(victim: Victim, inputs: AttackInputs, form: str, confidence: float
     )
 
 
-def patient(steps: int) -> Plateau:
-    """The early abort of a search step, patient enough for Adam's first overshoot."""
+def no_progress(steps: int) -> Plateau:
+    """A stop without progress (early abort), patient enough for Adam's first overshoot."""
     return Plateau(max(LEAST_PATIENCE, round(PATIENCE * steps)), PROGRESS)
 
 
@@ -194,9 +194,9 @@ def check_objective(objective: str, confidence: float) -> None:
         )
 
 
-def once(steps: int, abort_early: bool) -> AbstractStop:
+def first_success(steps: int, abort_early: bool) -> AbstractStop:
     """A stop at the first success and, with `abort_early`, when there is no progress."""
-    return Either(OnSuccess(), patient(steps)) if abort_early else OnSuccess()
+    return Either(OnSuccess(), no_progress(steps)) if abort_early else OnSuccess()
 
 
 def check_numbers(steps: int, step_size: float, initial_c: float) -> None:

@@ -14,7 +14,7 @@ from notbugs.attacks.cw_common import (
     check_numbers,
     check_objective,
     context,
-    once,
+    first_success,
     tanh_solver,
 )
 from notbugs.attacks.cw_objectives import SquaredDistancePlus, goal
@@ -139,6 +139,6 @@ def cw_l0(
     check_numbers(steps, step_size, initial_c)
     check_growth(initial_c, largest_c, growth)
     check_objective(objective, confidence)
-    solver = tanh_solver(L2(), steps, step_size, inset, once(steps, abort_early))
+    solver = tanh_solver(L2(), steps, step_size, inset, first_success(steps, abort_early))
     name = f"CW-L0-{steps}"
     return CarliniWagnerL0(name, None, solver, initial_c, largest_c, growth, objective, confidence)

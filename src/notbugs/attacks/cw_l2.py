@@ -9,7 +9,7 @@ from notbugs.attacks.cw_common import (
     check_numbers,
     check_objective,
     context,
-    patient,
+    no_progress,
     tanh_solver,
 )
 from notbugs.attacks.cw_objectives import SquaredDistancePlus
@@ -100,7 +100,7 @@ def cw_l2(
     check_numbers(steps, step_size, initial_c)
     check_count(search_steps, "search_steps")
     check_objective(objective, confidence)
-    stop = patient(steps) if abort_early else Never()
+    stop = no_progress(steps) if abort_early else Never()
     solver = tanh_solver(L2(), steps, step_size, inset, stop)
     name = f"CW-L2-{search_steps}x{steps}"
     return CarliniWagnerL2(name, None, solver, search_steps, initial_c, objective, confidence)

@@ -12,7 +12,7 @@ from notbugs.attacks.cw_common import (
     check_numbers,
     check_objective,
     context,
-    once,
+    first_success,
     tanh_solver,
 )
 from notbugs.attacks.within_limit import ROUNDING, WithinLimit, rounded
@@ -132,7 +132,7 @@ def cw_linf(
         raise bad_value("shrink", "lie between 0 and 1", shrink)
     check_count(levels, "levels", 0, "Use 255 for 8-bit images, 0 for no rounding.")
     check_objective(objective, confidence)
-    solver = tanh_solver(Linf(), steps, step_size, inset, once(steps, abort_early))
+    solver = tanh_solver(Linf(), steps, step_size, inset, first_success(steps, abort_early))
     return CarliniWagnerLinf(
         name=f"CW-Linf-{steps}",
         threat=None,

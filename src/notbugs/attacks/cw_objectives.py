@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from notbugs.attacks.losses import cross_entropy, fine, margin
+from notbugs.attacks.losses import at_least_float32, cross_entropy, margin
 from notbugs.attacks.smooth import smooth_margin
 from notbugs.core import rows
 from notbugs.core.types import Images, Labels, Logits, Mask, Rows, RowTree
@@ -181,7 +181,7 @@ class SquaredDistancePlus(AbstractObjective):
         y, targets = columns.get("y"), columns.get("targets")
         if "free" in columns:
             x = torch.where(columns["free"], x, columns["x"])
-        z = fine(self.logits(x))
+        z = at_least_float32(self.logits(x))
         distance = rows.total((x - columns["x"]).square())
         value = distance + columns["c"] * goal(self.form, z, y, targets, self.confidence)
         return Evaluation(value, reached(z.detach(), y, targets, self.confidence), z)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from notbugs.attacks.factory import takes_norm
-from notbugs.attacks.losses import column, fine, margin
+from notbugs.attacks.losses import at_least_float32, column, margin
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree
@@ -36,7 +36,7 @@ class Rivals(AbstractObjective):
     candidates: int
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z, y = fine(self.logits(x)), column(context, "y")
+        z, y = at_least_float32(self.logits(x)), column(context, "y")
         true_logit = z.gather(1, y[:, None])
         others = z.scatter(1, y[:, None], float("-inf"))
         count = min(self.candidates, z.shape[1] - 1)

@@ -7,7 +7,7 @@ from typing import final
 import torch
 
 from notbugs.attacks.attack import AttackInputs, Victim
-from notbugs.attacks.losses import column, fine, margin
+from notbugs.attacks.losses import at_least_float32, column, margin
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.core.types import Images, Labels, Logits, RowTree
@@ -42,7 +42,7 @@ class TargetAndRest(AbstractObjective):
     variant: str
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        z, targets = fine(self.logits(x)), column(context, "targets")
+        z, targets = at_least_float32(self.logits(x)), column(context, "targets")
         y = None if context is None else context.get("y")
         scores = z if self.variant == "Z" else z.softmax(dim=1)
         target_score = scores.gather(1, targets[:, None])

@@ -123,8 +123,8 @@ def latent(
     the codes' shape, an encoder without gradients, and budgets that are not above 0.
 
     >>> from notbugs.engine import Linf
-    >>> found = latent(nn.Flatten(), torch.zeros(1, 1, 2, 2), torch.ones(1, 4), Linf(), 0.25)
-    >>> found.closed.tolist()
+    >>> near = latent(nn.Flatten(), torch.zeros(1, 1, 2, 2), torch.ones(1, 4), Linf(), 0.25)
+    >>> near.closed.tolist()
     [0.25]
     """
     check_count(steps, "steps")

@@ -13,7 +13,7 @@ from notbugs.attacks.attack import AbstractAttack, AttackInputs, Requirements, V
 from notbugs.attacks.binary_search import BinarySearch
 from notbugs.attacks.cw_common import context
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, reached
-from notbugs.attacks.losses import fine
+from notbugs.attacks.losses import at_least_float32
 from notbugs.core.errors import check_count, check_positive
 from notbugs.core.types import Images, Logits
 from notbugs.engine import L2, AbstractSize, Solution
@@ -44,7 +44,7 @@ class _Row:
         x = torch.from_numpy(flat).to(start).reshape(start.shape).clamp_(0, 1).requires_grad_()
         with torch.enable_grad():
             z = self.logits(x)
-            loss = self._loss(fine(z))
+            loss = self._loss(at_least_float32(z))
             (grad,) = torch.autograd.grad(loss, x)
         penalty = float(loss.detach())
         change = x.detach() - start

@@ -18,14 +18,14 @@ ValueOfLogits: TypeAlias = Callable[[Logits, Labels], Rows]
 """(logits [n, k], class indices [n]) -> loss, [n]: high if the row is far from that class."""
 
 
-def fine(logits: Logits) -> Logits:
+def at_least_float32(logits: Logits) -> Logits:
     """The logits in at least float32."""
     return logits.float() if logits.itemsize < 4 else logits
 
 
 def cross_entropy(logits: Logits, classes: Labels) -> Rows:
     """-log softmax(logits) at the given classes, [n] (nats). High: far from the class."""
-    return F.cross_entropy(fine(logits), classes, reduction="none")
+    return F.cross_entropy(at_least_float32(logits), classes, reduction="none")
 
 
 def entropy_slope(classes: Labels, sign: float) -> Callable[[Logits], Logits]:
@@ -36,7 +36,7 @@ def entropy_slope(classes: Labels, sign: float) -> Callable[[Logits], Logits]:
     one_hot: list[Logits] = []
 
     def slope(logits: Logits) -> Logits:
-        z = fine(logits)
+        z = at_least_float32(logits)
         if not one_hot:
             one_hot.append(F.one_hot(classes, z.shape[1]).to(z.dtype))
         # Not through log_softmax, as in autograd: this saves an operation.

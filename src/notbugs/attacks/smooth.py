@@ -2,7 +2,7 @@
 
 import torch
 
-from notbugs.attacks.losses import fine
+from notbugs.attacks.losses import at_least_float32
 from notbugs.core.types import Labels, Logits, Rows
 from notbugs.models.decision import spread_of
 
@@ -36,7 +36,7 @@ def smooth_margin(logits: Logits, classes: Labels) -> Rows:
     DDN the median L2 distance on two MNIST networks (64 training images each) fell by 3.5 %
     on both against s = 1, and by 0 % and 9 % against the margin alone.
     """
-    z = fine(logits)
+    z = at_least_float32(logits)
     class_logit = z.gather(1, classes[:, None])
     others = z.scatter(1, classes[:, None], float("-inf"))
     margin = others.amax(dim=1) - class_logit[:, 0]

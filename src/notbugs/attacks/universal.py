@@ -126,8 +126,8 @@ def universal(
     >>> from notbugs.engine import Linf
     >>> from notbugs.models import build
     >>> model = build("linear", shape=(1, 2, 2), classes=2, seed=0)
-    >>> found = universal(model, torch.rand(4, 1, 2, 2), Linf(), 0.1, epochs=1)
-    >>> found.delta.shape
+    >>> result = universal(model, torch.rand(4, 1, 2, 2), Linf(), 0.1, epochs=1)
+    >>> result.delta.shape
     torch.Size([1, 1, 2, 2])
     """
     check_norm(norm)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from notbugs.attacks.cw_objectives import goal, reached
-from notbugs.attacks.losses import fine
+from notbugs.attacks.losses import at_least_float32
 from notbugs.core import rows
 from notbugs.core.types import Images, Logits, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation, Linf
@@ -31,7 +31,7 @@ class WithinLimit(AbstractObjective):
         columns = {} if context is None else context
         y, targets = columns.get("y"), columns.get("targets")
         x_rounded = x + (rounded(x, self.levels) - x).detach() if self.levels else x
-        z = fine(self.logits(x_rounded))
+        z = at_least_float32(self.logits(x_rounded))
         change = (x - columns["x"]).abs()
         excess = rows.total((change - rows.expand(columns["limit"], x)).relu())
         value = goal(self.form, z, y, targets, self.confidence) + excess / columns["c"]

@@ -79,7 +79,7 @@ class Solver:
         exact: AbstractObjective | None = None,
         observe: Observer | None = None,
     ) -> Solution:
-        """The best point found for each row of `center`.
+        """The solution: the best point of each row of `center`, and its cost.
 
         - `center` [n, ...]: the points the set is built around
         - `context`: per-row tensors for the objective (labels, targets, embeddings)

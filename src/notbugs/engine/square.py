@@ -26,7 +26,7 @@ class SquareState(NamedTuple):
 
     best: Theta
     value: Rows
-    drawn: Tensor
+    uniform: Tensor
 
 
 @final
@@ -64,18 +64,18 @@ class Square(AbstractStepRule[SquareState]):
         return SquareState(theta, info.value, self._draw(theta, info))
 
     def step(self, theta: Theta, info: StepInfo, state: SquareState) -> tuple[Tensor, SquareState]:
-        best, value, drawn = state
+        best, value, uniform = state
         if info.step:
             # Neither not lower nor NaN: so any number is better than a NaN at the start.
             lower = ~((info.value >= value) | info.value.isnan())
             best = rows.where(lower, theta, best)
             value = torch.where(lower, info.value, value)
             if info.step % AHEAD == 0:
-                drawn = self._draw(theta, info)
+                uniform = self._draw(theta, info)
         area = share(info.step, info.max_steps, self.p_init) * best[0, 0].numel()
         propose = self._corners if isinstance(self.norm, Linf) else self._bumps
-        u = drawn[:, info.step % AHEAD]
-        return propose(best, info, u, area), SquareState(best, value, drawn)
+        u = uniform[:, info.step % AHEAD]
+        return propose(best, info, u, area), SquareState(best, value, uniform)
 
     def _draw(self, theta: Theta, info: StepInfo) -> Tensor:
         """Uniform numbers for the next `AHEAD` steps, [n, AHEAD, numbers of a step]."""
