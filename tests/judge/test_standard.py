@@ -123,7 +123,7 @@ def test_the_state_of_another_evaluation_or_a_damaged_one_is_refused(tmp_path: P
             evaluate(model, data, threat, **options)
 
     run()
-    with pytest.raises(StoreError, match=r"state of another evaluation .*Delete it to begin anew"):
+    with pytest.raises(StoreError, match=r"state of another evaluation .*Delete it to start again"):
         run(seed=1)
     with pytest.raises(StoreError, match=r"state of another evaluation"):
         run(attacks=[pgd(L2(), 0.12)])

@@ -65,7 +65,7 @@ def test_what_a_search_breaks_after_gradients_is_evidence() -> None:
     line = entry(verdict, "search after gradients")
     assert line["verdict"] == "suspicious"
     assert line["evidence"].startswith(f"{verdict.attacks[1].broken} of ")
-    assert "would show" in line["evidence"]
+    assert "would be detected" in line["evidence"]
     assert verdict.is_upper_bound
 
 
@@ -129,12 +129,12 @@ def test_the_exact_test_of_what_gradients_left(broken) -> None:
     evidence, suspicious = after_gradients(broken, 40)
     assert suspicious == (broken >= 3)
     assert f"{broken} of 40 images" in evidence
-    assert "would show" in evidence
+    assert "would be detected" in evidence
 
 
 def test_too_few_images_tell_nothing() -> None:
     assert after_gradients(0, 0) == (
-        "0 of 0 images that gradients left were broken without them (too few to tell)",
+        "0 of 0 images unbroken by gradients were broken without them (too few to tell)",
         False,
     )
     assert not after_gradients(1, 1)[1]

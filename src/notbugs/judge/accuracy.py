@@ -1,4 +1,4 @@
-"""What a model says of images, and how much of it is right."""
+"""The predictions of a model, and its accuracy."""
 
 import torch
 from torch import Tensor
@@ -41,8 +41,8 @@ def correct(
     model: Classifier, data: ImageData, labels: Labels, *, batch_size: int, samples: int = 1
 ) -> Mask:
     """Which images are classified as `labels` in more than half of `samples` passes, [n]."""
-    said = [predictions(model, data, batch_size=batch_size) for _ in range(samples)]
-    return (torch.stack(said) == labels.cpu()).float().mean(dim=0) > 0.5
+    passes = [predictions(model, data, batch_size=batch_size) for _ in range(samples)]
+    return (torch.stack(passes) == labels.cpu()).float().mean(dim=0) > 0.5
 
 
 @prepared()
@@ -50,8 +50,8 @@ def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -
     """The predicted class of every image, [n], on the CPU; the model is left as it was."""
     check_count(batch_size, "batch_size")
 
-    def said(index: Tensor) -> tuple[Tensor]:
+    def predict(index: Tensor) -> tuple[Tensor]:
         return (predicted_clean(model, data.pixels(index).to(model.device)).cpu(),)
 
     with frozen(model):
-        return processes.in_batches(len(data), batch_size, said)[0]
+        return processes.in_batches(len(data), batch_size, predict)[0]

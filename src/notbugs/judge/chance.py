@@ -1,4 +1,4 @@
-"""What chance alone explains: exact binomial tests, and what they would notice."""
+"""Exact binomial tests, and the rates that they can detect."""
 
 from bisect import bisect_left
 
@@ -13,9 +13,9 @@ def at_least(k: int, n: int, rate: float) -> float:
 
 
 def noticed(n: int, rate: float, level: float, power: float) -> float | None:
-    """The share among `n` that a test against `rate` notices with probability `power`, 0..1.
+    """The true rate that a test of `n` draws against `rate` detects with probability `power`, 0..1.
 
-    The test is one-sided, at `level`. None where no count among `n` would be significant.
+    The test is one-sided, at `level`. None where no count out of `n` is significant.
     """
     fewest = bisect_left(range(n + 1), True, key=lambda k: at_least(k, n, rate) < level)
     return float(betaincinv(fewest, n - fewest + 1, power)) if fewest <= n else None

@@ -24,11 +24,11 @@ from notbugs.models import Classifier, Fast, prepared
 class AccuracyCurve:
     """How many images are robust within each radius.
 
-    - `attack`, `norm`: names; `n`: images, those that are wrong from the start included
+    - `attack`, `norm`: names; `n`: all images, misclassified ones included
     - `eps`: rising radii in pixel units of [0, 1]; the first is 0, the clean images
-    - `robust`: for each radius, the images that are right and not broken within it
-    - `exact`: the curve is the step function that holds its value up to the next radius;
-      otherwise it is known at these radii only
+    - `robust`: for each radius, how many images are classified correctly and not broken within it
+    - `exact`: the curve is a step function, constant from each radius to the next; otherwise
+      it is known at these radii only
     """
 
     attack: str
@@ -74,30 +74,29 @@ def robust_curve(
     fast: Fast = "auto",
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> AccuracyCurve:
-    """Robust accuracy at each of some radii under an attack of a fixed budget.
+    """Robust accuracy at each radius under an attack with a fixed threat.
 
-    A worst case per image over the radii up to each: the radii are taken in rising order,
-    an image broken at one counts as broken at all larger ones (what broke it lies in those
-    sets as well), and only the images not yet broken are attacked at the next. So the
-    curve never rises, and at each radius it is at most what the attack alone would leave.
+    The radii are attacked in rising order. An image broken at one radius counts as broken at
+    all larger ones, which contain its adversarial example too, and is not attacked again. So the
+    curve never rises, and at each radius is at most the accuracy under that attack alone.
 
     - `make`: radius -> attack, e.g. `lambda eps: pgd(L2(), eps)`
     - `radii`: at least one, each above 0, rising; pixel units of [0, 1]
     - `seed`: row i has its own random stream, the same at every radius
     - `fast`: as for a call of the attack; `progress`: called with the fraction done, 0..1
 
-    **Raises** ValueError for radii that do not rise, attacks that have another radius than
-    was asked for or different norms, and data that does not fit the model.
+    **Raises** ValueError for radii that do not rise, attacks of another radius or of different
+    norms, and data that does not fit the model.
     """
-    attacks = _made(make, radii)
+    attacks = _attacks_at(make, radii)
     votes = max(attack.votes for attack in attacks)
     unbroken = correct(model, data, data.labels, batch_size=batch_size, samples=votes)
     counts = [int(unbroken.sum())]
     keys = random.row_keys(len(data), seed, "attack")
     for i, attack in enumerate(attacks):
         for index, share in batches(unbroken.nonzero()[:, 0], batch_size):
-            found = attacked(attack, model, data, index, keys, fast=fast)
-            unbroken[index] = found.robust.cpu()
+            result = attacked(attack, model, data, index, keys, fast=fast)
+            unbroken[index] = result.robust.cpu()
             progress((i + share) / len(attacks))
         counts.append(int(unbroken.sum()))
     progress(1.0)
@@ -108,7 +107,7 @@ def robust_curve(
 
 
 def batches(rows: Int[Tensor, " m"], size: int) -> Iterator[tuple[Tensor, float]]:
-    """The rows in parts of a size, each with the share that is done after it."""
+    """The rows in batches of `size`, each with the fraction done after it, 0..1."""
     check_count(size, "batch_size")
     done = 0
     for index in rows.split(size) if len(rows) else ():
@@ -126,25 +125,26 @@ def attacked(
     fast: Fast,
     observe: Observer | None = None,
 ) -> AttackResult:
-    """The attack on the rows `index`, with the keys of these rows, on the model's device.
+    """Runs the attack on the rows `index`, on the model's device.
 
-    **Warns** where more than 5 % of them have no gradient to follow.
+    **Warns** where more than 5 % of them have no gradient and are not broken.
     """
     device = model.device
     x, y = data.pixels(index).to(device), data.labels[index.to(data.labels.device)].to(device)
-    at = keys[index].to(device)
-    found = attack(model, x, y, keys=at, fast=fast, observe=observe)
-    flat = int((found.without_gradient & found.robust).sum())
+    result = attack(model, x, y, keys=keys[index].to(device), fast=fast, observe=observe)
+    flat = int((result.without_gradient & result.robust).sum())
     if attack.requirements.gradients and flat > max(FEW * len(index), 1):
         warnings.warn(
-            f"{attack.name} met no gradient in {flat} of {len(index)} images: that they stand "
-            "says nothing of the model's robustness. `diagnose` says more.",
+            f"{attack.name} met no gradient in {flat} of {len(index)} images. That it did "
+            "not break them is no evidence of robustness: run `diagnose`.",
             stacklevel=3,
         )
-    return found
+    return result
 
 
-def _made(make: Callable[[float], AbstractAttack], radii: Sequence[float]) -> list[AbstractAttack]:
+def _attacks_at(
+    make: Callable[[float], AbstractAttack], radii: Sequence[float]
+) -> list[AbstractAttack]:
     if not radii:
         raise bad_value("radii", "hold at least one radius", "none")
     for radius in radii:
@@ -153,11 +153,11 @@ def _made(make: Callable[[float], AbstractAttack], radii: Sequence[float]) -> li
         raise bad_value("radii", "rise, each once", list(radii), "Sort them.")
     attacks = [make(radius) for radius in radii]
     for radius, attack in zip(radii, attacks, strict=True):
-        _check_made(attack, radius, attacks[0])
+        _check_threat(attack, radius, attacks[0])
     return attacks
 
 
-def _check_made(attack: AbstractAttack, radius: float, first: AbstractAttack) -> None:
+def _check_threat(attack: AbstractAttack, radius: float, first: AbstractAttack) -> None:
     if attack.threat is None or attack.threat.eps != radius or attack.size != first.size:
         raise bad_value(
             "make",

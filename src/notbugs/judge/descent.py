@@ -1,4 +1,4 @@
-"""Loss against steps: how an attack's objective falls, and when rows succeed."""
+"""Loss against steps: an attack's objective at each step, and when images are broken."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +19,15 @@ from notbugs.models import Classifier, prepared
 
 @dataclass(frozen=True)
 class LossRun:
-    """One solve over all batches: a restart, a class tried, a constant of a search.
+    """One run of the solver over all batches: a restart, a target class, or a constant tried.
 
-    Every entry is for a number of steps taken, 0..T; a row that finished early keeps its
-    last value, so each is over the same rows.
+    Entry t is after t steps, 0..T. A row that finished early keeps its last value, so all
+    entries are over the same rows.
 
-    - `rows`: images it worked on; a later restart only has those that still stood
+    - `rows`: number of images; a later restart has only those not yet broken
     - `mean`, `low`, `median`, `high`: of the objective over these rows; `low` and `high`
-      are the quartiles
-    - `reached`: percent of ALL images that have succeeded by then, in this run or before
+      are the lower and upper quartile
+    - `reached`: percent of ALL images with a success by then, in this run or before
     """
 
     rows: int
@@ -40,7 +40,7 @@ class LossRun:
     def as_json(self) -> Mapping[str, object]:
         """Plain numbers and lists; null where a value is not finite."""
         names = ("mean", "low", "median", "high", "reached")
-        return {"rows": self.rows} | {name: _plain(getattr(self, name)) for name in names}
+        return {"rows": self.rows} | {name: _finite(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class LossCurve:
     """The objective that an attack minimises, step by step: lower is better for the attacker.
 
     - `attack`: its name; `threat`: as text, None for a minimum-norm method; `n`: images
-    - `runs`: one for each solve that any image needed, in their order
+    - `runs`: in order, one for each run of the solver that any image needed
     """
 
     attack: str
@@ -58,22 +58,22 @@ class LossCurve:
 
     @classmethod
     def of(
-        cls, attack: AbstractAttack, found: Sequence[AttackResult], traces: Sequence[Trace]
+        cls, attack: AbstractAttack, results: Sequence[AttackResult], traces: Sequence[Trace]
     ) -> "LossCurve":
         """The curve of an attack's results and traces, batch after batch.
 
-        An image that needed no solve (some methods leave those alone that are wrong from
-        the start) counts as reached, or not, as its result says.
+        An image without a run (some methods skip misclassified images) counts as reached if
+        its result is a success.
         """
-        n = sum(len(part.success) for part in found)
-        offsets = [sum(len(part.success) for part in found[:i]) for i in range(len(found))]
-        done = torch.cat([part.success.cpu() for part in found])
+        n = sum(len(part.success) for part in results)
+        offsets = [sum(len(part.success) for part in results[:i]) for i in range(len(results))]
+        succeeded = torch.cat([part.success.cpu() for part in results])
         for trace, offset in zip(traces, offsets, strict=True):
             for run in trace.runs:
-                done[run.rows.cpu() + offset] = False  # it is for the traces to say
+                succeeded[run.rows.cpu() + offset] = False  # the traces decide
         runs: list[LossRun] = []
         for k in range(max(len(trace.runs) for trace in traces)):
-            run, done = _joined(traces, offsets, k, done)
+            run, succeeded = _joined(traces, offsets, k, succeeded)
             runs.append(run)
         threat = None if attack.threat is None else str(attack.threat)
         return cls(attack.name, threat, n, tuple(runs))
@@ -100,10 +100,9 @@ def loss_curve(
 ) -> LossCurve:
     """The attack's objective at each step, over all images, and when they succeed.
 
-    The attack works on the model itself, without a faster copy: the values are the
-    model's own. Those of a random objective are of the draw by which points are judged.
-    Rows that the attack gives up on keep their last value; pass `attack.without_giving_up()` to
-    follow every row to the end of its budget.
+    The attack runs on the model itself, not on a faster copy, so the values are exact. Those of
+    a random objective use the draw by which its points are compared. Rows that the attack gives
+    up on keep their last value; pass `attack.without_giving_up()` to run all to the end.
 
     - `seed`: row i has its own random stream, whatever the batch size
     - `progress`: called with the fraction done, 0..1
@@ -119,31 +118,31 @@ def loss_curve(
             "Trace a method of gradient steps, such as pgd, apgd, fmn or cw_l2.",
         )
     keys = random.row_keys(len(data), seed, "attack")
-    found: list[AttackResult] = []
+    results: list[AttackResult] = []
     traces: list[Trace] = []
     for index, share in batches(torch.arange(len(data)), batch_size):
         traces.append(Trace())
-        found.append(attacked(attack, model, data, index, keys, fast=False, observe=traces[-1]))
+        results.append(attacked(attack, model, data, index, keys, fast=False, observe=traces[-1]))
         progress(share)
-    return LossCurve.of(attack, found, traces)
+    return LossCurve.of(attack, results, traces)
 
 
 def _joined(
-    traces: Sequence[Trace], offsets: Sequence[int], k: int, done: Mask
+    traces: Sequence[Trace], offsets: Sequence[int], k: int, succeeded: Mask
 ) -> tuple[LossRun, Mask]:
-    """(run k of all batches together, the rows that have succeeded by its end)."""
+    """(run k of all batches, the rows that have succeeded by its end)."""
     runs = [(t.runs[k], o) for t, o in zip(traces, offsets, strict=True) if len(t.runs) > k]
     values = torch.cat([run.values.double().cpu() for run, _ in runs], dim=1)
     reached = torch.cat([run.reached.cpu() for run, _ in runs], dim=1)
     rows = torch.cat([run.rows.cpu() + offset for run, offset in runs])
-    by_then = done.expand(len(values), -1).clone()
-    by_then[:, rows] |= reached
-    low, median, high = (_numbers(q) for q in _quarters(values))
-    share = _numbers(100 * by_then.double().mean(dim=1))
-    return LossRun(len(rows), _numbers(values.mean(dim=1)), low, median, high, share), by_then[-1]
+    by_step = succeeded.expand(len(values), -1).clone()
+    by_step[:, rows] |= reached
+    low, median, high = (_numbers(q) for q in _quartiles(values))
+    share = _numbers(100 * by_step.double().mean(dim=1))
+    return LossRun(len(rows), _numbers(values.mean(dim=1)), low, median, high, share), by_step[-1]
 
 
-def _quarters(values: Tensor) -> Tensor:
+def _quartiles(values: Tensor) -> Tensor:
     """The quartiles of each row, [3, rows]; `torch.quantile` refuses more than 2^24 entries."""
     place = torch.tensor([0.25, 0.5, 0.75]) * (values.shape[1] - 1)
     below, above = place.floor().long(), place.ceil().long()
@@ -158,5 +157,5 @@ def _numbers(values: Tensor) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
-def _plain(values: Sequence[float]) -> list[float | None]:
+def _finite(values: Sequence[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]

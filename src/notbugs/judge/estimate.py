@@ -1,4 +1,4 @@
-"""What an evaluation will cost, said before it starts."""
+"""The cost of an evaluation, estimated before it starts."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,17 +13,17 @@ from notbugs.models import Classifier, Fast, frozen, prepared
 from notbugs.models.folded_copy import copy_to_attack
 
 ROWS = 32
+"""Images on which passes are timed."""
 
 
 @prepared()
 def estimate(
     model: Classifier, data: ImageData, attacks: Sequence[AbstractAttack], *, fast: Fast = "auto"
 ) -> float:
-    """Seconds that `attacks` take on `data` if every image stands to the end: an upper bound.
+    """Seconds that `attacks` take on `data` if no image is broken: an upper bound.
 
-    A forward pass, and one with a gradient, are timed on a few images; the passes of each
-    attack are known. Images that are broken early make it faster. Attacks that need gradients which
-    the model does not have cost nothing.
+    Passes with and without a gradient are timed on a few images, and multiplied by the number
+    of passes of each attack. Attacks that need gradients cost nothing on a model without them.
 
     **Raises** ValueError for a model that `evaluate` refuses.
     """
@@ -31,16 +31,17 @@ def estimate(
     total = 0.0
     with frozen(model):
         for attack in usable(model, data, attacks)[0]:
-            big = data.pixels(slice(0, 128)).to(model.device)
+            batch = data.pixels(slice(0, 128)).to(model.device)
             low = attack.requirements.low_precision
-            logits = copy_to_attack(model, big, attack.passes, fast=fast, low=low) or model.logits
-            # One that gives up spends at most half on it, and then perhaps all in its check.
-            most = 1.5 if attack.without_giving_up() != attack else 1.0
-            total += most * attack.passes * _seconds(logits, x, attack.requirements.gradients)
+            logits = copy_to_attack(model, batch, attack.passes, fast=fast, low=low) or model.logits
+            # At most half the budget before giving up, and all of it again in the check.
+            budgets = 1.5 if attack.without_giving_up() != attack else 1.0
+            total += budgets * attack.passes * _seconds(logits, x, attack.requirements.gradients)
     return total * len(data) / len(x)
 
 
 def _seconds(logits: Callable[[Images], Logits], x: Images, grad: bool) -> float:
+    """Seconds of a pass of the images, the shortest of three."""
     times: list[float] = []
     for _ in range(4):
         began = time.perf_counter()

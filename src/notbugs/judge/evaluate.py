@@ -17,7 +17,7 @@ from notbugs.data import ImageData
 from notbugs.engine import Threat
 from notbugs.judge.accuracy import correct
 from notbugs.judge.fingerprint import copies, identity
-from notbugs.judge.ledger import BatchResult, Ledger
+from notbugs.judge.ledger import REMEDY, BatchResult, Ledger
 from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.missed import share_checked
 from notbugs.judge.signs import Check, drifted, searched
@@ -27,15 +27,13 @@ from notbugs.judge.verdict import Verdict
 from notbugs.models import Classifier, Fast, prepared
 
 CHECK_MOST = 0.75
-"""Share to be checked above which giving up saves nothing, so that every row gets its budget."""
+"""Share of given-up rows to check above which no attack gives up, as that saves nothing."""
 WITHOUT_GRADIENTS = 4
-"""By which a batch is larger where no activations are kept for a backward pass."""
+"""Factor on the batch size of attacks without gradients, which keep no activations."""
 GIVING_UP = 3
-"""By which it is on a CPU where most rows leave early: many small batches take longer."""
-
-
+"""Factor on a CPU for attacks that give up on most rows early: small batches are slow there."""
 SLIGHT = 0.01
-"""Share of the images of which a model may say otherwise in another pass, by rounding."""
+"""Share of images that rounding may turn right or wrong between two passes."""
 
 
 @prepared()
@@ -56,41 +54,41 @@ def evaluate(
 ) -> Verdict:
     """Clean and robust accuracy of `model` on `data` under `threat`.
 
-    An image counts as robust when it is classified correctly as it is and under every
-    attack and restart. Each attack runs over the whole set and only sees the images that
-    are not yet broken. Without `attacks`: the standard evaluation (`standard_attacks`). Of the
-    rows on which an attack gave up, a random part is attacked again with the whole budget, so
-    large that at most 1 % of the images can have been missed (at 95 %); if one of them is
-    broken, all rows that any attack gave up are. Below 200 images nearly all would be in that
-    part, so that no attack gives up. Several processes (`notbugs.core.processes`) take the
-    batches in turn; all get the whole verdict.
+    An image counts as robust if it is classified correctly when clean and under every attack
+    and restart. Each attack runs on the images not yet broken. Without `attacks`: the standard
+    evaluation (`standard_attacks`). Of the rows on which an attack gave up, a random sample is
+    attacked again with the whole budget, large enough that at most 1 % of the images are
+    missed (with 95 % confidence); if one of the sample is broken, all rows given up by any
+    attack are attacked again. Below 200 images the sample would be nearly all rows, so no
+    attack gives up. Several processes (`notbugs.core.processes`) share the batches; each
+    returns the whole verdict.
 
-    - `threat`: a `Threat`, or one as it is written, "l2:0.5"
+    - `threat`: a `Threat`, or its text form, "l2:0.5"
     - `seed`: row i of the data has its own random stream, whatever the batch size
-    - `batch_size`: images a batch; None takes 128 on a CPU and 1,024 on a GPU. Attacks
-      without gradients, which keep no activations, take four times as many; on a CPU those
-      that give up on most rows early take three times as many.
-    - `fast`: the copy of the model that attacks work on (`notbugs.models.Fast`); "auto"
-      follows from the model, the job and the processor alone. The verdict names the copy for
-      each attack; every success is confirmed by the model itself, and None leaves copies out
+    - `batch_size`: images per batch; None: 128 on a CPU, 1,024 on a GPU. It is 4 times as
+      large for attacks without gradients, which keep no activations, and on a CPU 3 times
+      as large for attacks that give up early
+    - `fast`: the faster copy of the model that attacks run on (`notbugs.models.Fast`); None:
+      no copy. "auto" depends on the model, the job and the processor alone. The verdict names
+      the copy of each attack; every success is confirmed on the model itself
     - `progress`: called with the fraction done, 0..1
-    - `save_to`: a file that keeps the state after every batch; the same call goes on from
-      it, and it is removed at the end
+    - `save_to`: a file for the state after every batch; the same call resumes from it, and it
+      is removed at the end
     - `diagnosis`: add the masking diagnosis (`diagnose`) to the verdict; None does so for
       the standard evaluation alone
     - `thorough`: no attack gives up on a row before its whole budget is spent
-    - `samples`: for a model that is random in itself, passes whose average the attacks
-      follow, and whose majority says whether an image is right or broken. The verdict's
-      "two passes agree" tells where it is needed.
+    - `samples`: passes of a randomised model: attacks use their mean logits, and the majority
+      decides whether an image is right or broken. The verdict's check "two passes agree"
+      shows whether this is needed
 
     On a model without gradients, attacks that need them are left out, and the verdict names
-    them. What attacks without gradients break after the others is evidence of masking, and
-    tested (`signs.searched`): put them last, as the standard evaluation does.
+    them. Images that attacks without gradients break after those with them are evidence of
+    masking (`signs.searched`), so put such attacks last, as the standard evaluation does.
 
-    **Raises** ValueError when the data does not fit the model, the model gives NaN for a
-    clean image, its logits of an image depend on the other images of the batch, it has no
-    gradients and every attack needs them, there is no attack, or an attack has another
-    threat; StoreError where `save_to` is of another evaluation.
+    **Raises** ValueError where the data does not fit the model, the logits of a clean image are
+    NaN or depend on the other images of the batch, the model has no gradients and every attack
+    needs them, there is no attack, or an attack has another threat; StoreError where `save_to`
+    holds another evaluation.
     """
     size = (128 if model.device.type == "cpu" else 1024) if batch_size is None else batch_size
     check_count(size, "batch_size")
@@ -101,29 +99,29 @@ def evaluate(
         chosen = [attack.without_giving_up() for attack in chosen]
     _check_attacks(chosen, threat)
     chosen, left_out = usable(model, data, chosen)
-    wanted = attacks is None if diagnosis is None else diagnosis
-    if wanted:
-        threat.as_norm("the masking diagnosis")  # refused before the work, not after it
+    diagnosing = attacks is None if diagnosis is None else diagnosis
+    if diagnosing:
+        threat.as_norm("the masking diagnosis")  # raises before the attacks run
     ledger = Ledger.opened(
         save_to, lambda: identity(model, data, threat, chosen, seed, samples, fast), len(chosen)
     )
     run = _Run(model, data, chosen, seed, size, fast, progress, ledger, samples)
     run.begin(save_to)
-    run.all()
+    run.attack_all()
     verdict = replace(run.verdict(threat), left_out=left_out)
-    if wanted and run.repeats_itself and bool(verdict.right.any()):
-        more = processes.from_first(
+    if diagnosing and run.is_unchanged and bool(verdict.right.any()):
+        checks = processes.from_first(
             lambda: diagnose(model, data, threat, seed=seed, samples=samples)
         )
-        verdict = replace(verdict, diagnosis=tuple(more))
-    ledger.close()  # not before: whoever is stopped in the diagnosis keeps the rest
+        verdict = replace(verdict, diagnosis=tuple(checks))
+    ledger.close()  # last, so that a run interrupted in the diagnosis can be resumed
     return verdict
 
 
-def otherwise(right: Sequence[bool], now: Mask) -> int:
-    """How many images a model has right that it had not, or the reverse; 0 where it is rounding.
+def changed_rows(right: Sequence[bool], now: Mask) -> int:
+    """How many images are right in one of two passes alone; 0 for a few, as by rounding.
 
-    That is one in a hundred at most. A model that is random in itself is not asked.
+    A few: at most 1 %, or one image. Meaningless for a randomised model.
     """
     changed = int((now != torch.tensor(right)).sum())
     return changed if changed > max(1, SLIGHT * len(right)) else 0
@@ -163,7 +161,7 @@ def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:
 
 @dataclass
 class _Run:
-    """An evaluation under way."""
+    """An evaluation in progress."""
 
     model: Classifier
     data: ImageData
@@ -174,33 +172,37 @@ class _Run:
     progress: Callable[[float], None]
     ledger: Ledger
     samples: int
-    repeats_itself: bool = True
-    """Whether the model has the same images right at the end as at the beginning."""
+    is_unchanged: bool = True
+    """Whether the same clean images are right after the attacks as before."""
 
     def begin(self, save_to: Path | None) -> None:
-        """Sees which clean images are right; where a run is resumed, whether they still are.
+        """Records which clean images are right; for a resumed run, checks that they still are.
 
         **Raises** StoreError where they are not.
         """
         if not self.ledger.right:
             self.ledger.begin(self._right().tolist(), passes=self.samples)
-        elif self._repeats()["verdict"] == "clear" and otherwise(self.ledger.right, self._right()):
+        elif self._repeats()["verdict"] == "clear" and changed_rows(
+            self.ledger.right, self._right()
+        ):
             raise StoreError(
                 f"'{save_to}' is the state of another model's evaluation: with the same weights, "
-                "it had other images right. Delete it to begin anew, or choose another file."
+                f"other images were right. {REMEDY}"
             )
 
     def verdict(self, threat: Threat) -> Verdict:
-        """What was found, with what two passes and attacks without gradients say of it."""
-        by = copies(self.model, self.data, self.attacks, self.fast)
-        verdict = self.ledger.verdict(threat, [attack.name for attack in self.attacks], by)
-        again = self._repeats()
-        changed = otherwise(self.ledger.right, self._right()) if again["verdict"] == "clear" else 0
-        self.repeats_itself = not changed
+        """The verdict, with the checks on repeated passes and on attacks without gradients."""
+        copy_names = copies(self.model, self.data, self.attacks, self.fast)
+        verdict = self.ledger.verdict(threat, [attack.name for attack in self.attacks], copy_names)
+        check = self._repeats()
+        changed = 0
+        if check["verdict"] == "clear":
+            changed = changed_rows(self.ledger.right, self._right())
+        self.is_unchanged = not changed
         return replace(
             verdict,
             samples=self.samples,
-            repeats=drifted(changed, len(self.data)) if changed else again,
+            repeats=drifted(changed, len(self.data)) if changed else check,
             search_check=searched(
                 verdict, [attack.requirements.gradients for attack in self.attacks]
             ),
@@ -215,34 +217,34 @@ class _Run:
     def _repeats(self) -> Check:
         return processes.from_first(lambda: repeats(self.model, self.data, samples=self.samples))
 
-    def all(self) -> None:
-        """Every attack that is left to run, on the rows not yet broken."""
+    def attack_all(self) -> None:
+        """Runs the remaining attacks on the rows not yet broken."""
         keys = random.row_keys(len(self.data), self.seed, "evaluate")
-        share = _shares(self.attacks)
+        shares = _shares_of_passes(self.attacks)
         for i, attack in enumerate(self.attacks):
             for done in self._stage(i, attack, "", self.ledger.rows_to_attack(i), keys):
-                self.progress(sum(share[:i]) + share[i] * done)
+                self.progress(sum(shares[:i]) + shares[i] * done)
             if _gives_up(attack):
-                self._check_up(i, attack.without_giving_up(), keys)
-        # A row missed by one attack is as good as one missed by another: the bound counts on it.
+                self._check_given_up(i, attack.without_giving_up(), keys)
+        # One broken row in any check: attack all given-up rows, as `most_missed` assumes.
         if any(self.ledger.count_broken_in_check(i) for i in range(len(self.attacks))):
             for i, attack in enumerate(self.attacks):
                 if _gives_up(attack):
                     self._finish(i, attack.without_giving_up(), keys)
         self.progress(1.0)
 
-    def _check_up(self, i: int, thorough: AbstractAttack, keys: Tensor) -> None:
-        """Gives a random sample of the rows given up the whole budget; if one is broken, all."""
+    def _check_given_up(self, i: int, thorough: AbstractAttack, keys: Tensor) -> None:
+        """Attacks a sample of the given-up rows with the whole budget; if one breaks, all."""
         share, keys_of_check = share_checked(len(self.data)), random.fold(keys, "check", i)
-        chosen = self.ledger.check(i, lambda rows: _some(rows, keys_of_check, share))
-        left = sorted(set(chosen) & set(self.ledger.given_up_rows(i)))
-        for _ in self._stage(i, thorough, "checked", left, keys):
+        chosen = self.ledger.check(i, lambda rows: _sample(rows, keys_of_check, share))
+        remaining = sorted(set(chosen) & set(self.ledger.given_up_rows(i)))
+        for _ in self._stage(i, thorough, "checked", remaining, keys):
             pass
         if self.ledger.count_broken_in_check(i):
             self._finish(i, thorough, keys)
 
     def _finish(self, i: int, thorough: AbstractAttack, keys: Tensor) -> None:
-        """Gives all rows that an attack gave up, and that are not broken, the whole budget."""
+        """Attacks all unbroken rows that an attack gave up with the whole budget."""
         for _ in self._stage(i, thorough, "checked", self.ledger.given_up_rows(i), keys):
             pass
 
@@ -254,63 +256,63 @@ class _Run:
         rows: list[int],
         keys: Tensor,
     ) -> Iterator[float]:
-        """Runs an attack on rows, batch by batch; yields the share that is done."""
+        """Runs an attack on rows, batch by batch; yields the fraction done."""
         size = self.batch_size
         if not attack.requirements.gradients:
             size *= WITHOUT_GRADIENTS
         elif _gives_up(attack) and self.model.device.type == "cpu":
             size *= GIVING_UP
-        several = processes.count()
-        size = min(size, max(-(-len(rows) // several), 1))
+        workers = processes.count()
+        size = min(size, max(-(-len(rows) // workers), 1))
         batches = torch.tensor(rows, dtype=torch.int64).split(size) if rows else ()
-        for first in range(0, len(batches), several):
-            own = first + processes.rank()
-            found = None
-            if own < len(batches):
-                index = batches[own]
-                found = self._batch(i, attack, index, keys[index])
-            for told in _at_once(processes.all_gather(found)):
-                self.ledger.add(i, told, stage=stage)
-            yield min((first + several) / len(batches), 1.0)
+        for first in range(0, len(batches), workers):
+            position = first + processes.rank()
+            result = None
+            if position < len(batches):
+                index = batches[position]
+                result = self._batch(i, attack, index, keys[index])
+            for gathered in _with_shared_time(processes.all_gather(result)):
+                self.ledger.add(i, gathered, stage=stage)
+            yield min((first + workers) / len(batches), 1.0)
 
     def _batch(self, i: int, attack: AbstractAttack, index: Tensor, keys: Tensor) -> BatchResult:
         began, device = time.perf_counter(), self.model.device
         x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
         keys = random.fold(keys, "attack", i).to(device)
         votes = max(self.samples, attack.votes)
-        found = attack(self.model, x, y, keys=keys, fast=self.fast, votes=votes)
-        gave_up = found.gave_up & _gives_up(attack)  # others stop where nothing is left to gain
+        result = attack(self.model, x, y, keys=keys, fast=self.fast, votes=votes)
+        gave_up = result.gave_up & _gives_up(attack)  # others stop where no gain is possible
         return BatchResult(
             index.tolist(),
-            success=found.success.tolist(),
-            within_rounding=found.within_rounding.tolist(),
-            non_finite=found.non_finite.tolist(),
+            success=result.success.tolist(),
+            within_rounding=result.within_rounding.tolist(),
+            non_finite=result.non_finite.tolist(),
             gave_up=gave_up.tolist(),
             seconds=time.perf_counter() - began,
-            forwards=found.forwards,
-            without_gradient=int(found.without_gradient.sum()),
-            non_finite_points=found.non_finite_points,
+            forwards=result.forwards,
+            without_gradient=int(result.without_gradient.sum()),
+            non_finite_points=result.non_finite_points,
         )
 
 
-def _at_once(told: Sequence[BatchResult | None]) -> list[BatchResult]:
-    """What the processes found in the time of the slowest of them."""
-    found = [part for part in told if part is not None]
-    seconds = max(part.seconds for part in found) / len(found)
-    return [part._replace(seconds=seconds) for part in found]
+def _with_shared_time(gathered: Sequence[BatchResult | None]) -> list[BatchResult]:
+    """The processes' results; their times add up to that of the slowest process."""
+    results = [result for result in gathered if result is not None]
+    seconds = max(result.seconds for result in results) / len(results)
+    return [result._replace(seconds=seconds) for result in results]
 
 
 def _gives_up(attack: AbstractAttack) -> bool:
-    """Whether it leaves rows before its budget is spent."""
+    """Whether the attack may give up on rows before its budget is spent."""
     return attack.without_giving_up() != attack
 
 
-def _some(rows: list[int], keys: Tensor, share: float) -> list[int]:
-    """A share of the rows, by their keys."""
+def _sample(rows: list[int], keys: Tensor, share: float) -> list[int]:
+    """A random share of the rows, decided by their keys."""
     return sorted(rows, key=lambda row: int(keys[row]))[: math.ceil(share * len(rows))]
 
 
-def _shares(attacks: Sequence[AbstractAttack]) -> list[float]:
-    """What part of the whole each attack is, if no image is broken to the end."""
+def _shares_of_passes(attacks: Sequence[AbstractAttack]) -> list[float]:
+    """Each attack's share of all passes, if no image is broken."""
     passes = [attack.passes for attack in attacks]
     return [p / sum(passes) for p in passes]

@@ -18,10 +18,10 @@ from notbugs.judge.verdict import AttackRecord, Verdict
 
 
 class BatchResult(NamedTuple):
-    """What an attack did to some rows: one entry a row, and what that cost.
+    """An attack's results on a batch of rows, one entry per row, and their cost.
 
     `without_gradient` counts the rows without gradients; `within_rounding`, `non_finite` and
-    `non_finite_points` are what `AttackResult` says.
+    `non_finite_points` are those of `AttackResult`.
     """
 
     rows: list[int]
@@ -35,19 +35,18 @@ class BatchResult(NamedTuple):
     non_finite_points: int
 
 
-REMEDY = "Delete it to begin anew, or choose another file."
+REMEDY = "Delete it to start again, or choose another file."
 
 
 @dataclass
 class Ledger:
-    """Which rows were right, which attack broke which, and what that cost.
+    """Which rows were right when clean, which attack broke each, and the cost.
 
-    `seen` lists the rows that each stage of an attack was shown, so that an evaluation goes
-    on where it stopped; `given_up` those it gave up, `checked` the sample of them that gets the
-    whole budget; `broken_in_check` lists those that it broke. `within_rounding` and
-    `non_finite` list the rows that some attack left so; they go on to the next.
-    `attacked` counts the pairs of a row and an attack, and `without_gradient` those of them without
-    gradients.
+    For each attack (and stage): `seen` lists the rows that it has run on, for resuming;
+    `given_up` those it gave up on, `checked` the sample of these attacked with the whole
+    budget, `broken_in_check` those broken then. `within_rounding` and `non_finite` list the
+    rows with such a result under some attack; later attacks still run on them. `attacked`
+    counts the pairs of a row and an attack, `without_gradient` those without gradients.
     """
 
     identity: str = ""
@@ -65,13 +64,13 @@ class Ledger:
     non_finite: list[int] = field(default_factory=list[int])
     non_finite_points: int = 0
     path: Path | None = field(default=None, init=False)
-    """The file that keeps it, in the first process."""
+    """The file it is saved to; in the first process only."""
 
     @classmethod
     def opened(cls, path: Path | None, identify: Callable[[], str], attacks: int) -> "Ledger":
-        """A fresh ledger, or the one at `path`; that of the first process is kept there.
+        """A new ledger, or the one at `path`; the first process saves it there.
 
-        **Raises** StoreError where that is damaged or of another evaluation.
+        **Raises** StoreError where the file is damaged or holds another evaluation.
         """
         ledger = processes.from_first(lambda: cls._opened(path, identify, attacks))
         ledger.path = path if processes.is_first() else None
@@ -101,77 +100,77 @@ class Ledger:
         return ledger
 
     def _check(self, path: Path, attacks: int) -> None:
-        """Refuses numbers that no evaluation of so many attacks leaves.
+        """Refuses values that an evaluation with so many attacks cannot have.
 
         **Raises** StoreError.
         """
         rows = range(len(self.right))
         by_stage = (self.seen, self.given_up, self.checked, self.broken_in_check)
         lists = [self.within_rounding, self.non_finite]
-        lists += [listed for each in by_stage for listed in each.values()]
+        lists += [rows_listed for stages in by_stage for rows_listed in stages.values()]
         counts = (self.without_gradient, self.attacked, self.forwards, self.non_finite_points)
-        sound = (
+        is_valid = (
             len(self.seconds) == attacks
             and len(self.broken_by) == len(self.right)
             and all(-1 <= broken < attacks for broken in self.broken_by)
-            and all(row in rows for listed in lists for row in listed)
+            and all(row in rows for rows_listed in lists for row in rows_listed)
             and min(*counts, *self.seconds) >= 0
         )
-        if not sound:
+        if not is_valid:
             raise StoreError(
                 f"'{path}' is damaged: its rows and attacks are not those of this evaluation. "
                 f"{REMEDY}"
             )
 
     def begin(self, right: list[bool], passes: int = 1) -> None:
-        """Notes which images are classified correctly as they are, seen in so many passes."""
+        """Records which clean images are classified correctly, found in `passes` passes."""
         self.right, self.broken_by = right, [-1] * len(right)
         self.forwards += len(right) * passes
         self._save()
 
     def rows_to_attack(self, attack: int, stage: str = "") -> list[int]:
-        """The rows not yet broken and that this stage of the attack has not seen."""
+        """The unbroken rows that this stage of the attack has not run on."""
         seen = set(self.seen.get(f"{attack}{stage}", ()))
         pairs = zip(self.right, self.broken_by, strict=True)
         return [i for i, (r, b) in enumerate(pairs) if r and b < 0 and i not in seen]
 
     def check(self, attack: int, choose: Callable[[list[int]], list[int]]) -> list[int]:
-        """The rows given up on which this attack is checked, once its first stage is over."""
+        """The sample of given-up rows to check, chosen when the attack's first stage is over."""
         name = str(attack)
         if name not in self.checked:
             self.checked[name] = choose(self.given_up_rows(attack))
         return self.checked[name]
 
     def given_up_rows(self, attack: int) -> list[int]:
-        """The rows that this attack gave up, not yet broken and not yet checked."""
+        """The rows that this attack gave up on, not yet broken and not yet checked."""
         unbroken = set(self.rows_to_attack(attack, "checked"))
         return [row for row in self.given_up.get(str(attack), ()) if row in unbroken]
 
     def count_broken_in_check(self, attack: int) -> int:
-        """How many of the rows on which this attack was checked it broke."""
+        """How many rows of the attack's checked sample were broken in the check."""
         checked = set(self.checked.get(str(attack), ()))
         return len(checked & set(self.broken_in_check.get(str(attack), ())))
 
-    def add(self, attack: int, found: "BatchResult", *, stage: str = "") -> None:
-        """Enters what an attack did to some rows.
+    def add(self, attack: int, result: "BatchResult", *, stage: str = "") -> None:
+        """Adds the results of an attack on a batch of rows.
 
-        A check shows no row for the first time: it counts neither for `without_gradient` nor as
-        given up.
+        Those of a check, of rows counted before, do not count for `attacked`,
+        `without_gradient` and `given_up`.
         """
-        rows, success = found.rows, found.success
+        rows, success = result.rows, result.success
         for row, broken in zip(rows, success, strict=True):
             if broken:
                 self.broken_by[row] = attack
         self.seen.setdefault(f"{attack}{stage}", []).extend(rows)
-        self.seconds[attack] += found.seconds
-        self.forwards += found.forwards
-        self.within_rounding += _where(rows, found.within_rounding)
-        self.non_finite += _where(rows, found.non_finite)
-        self.non_finite_points += found.non_finite_points
+        self.seconds[attack] += result.seconds
+        self.forwards += result.forwards
+        self.within_rounding += _where(rows, result.within_rounding)
+        self.non_finite += _where(rows, result.non_finite)
+        self.non_finite_points += result.non_finite_points
         if not stage:
             self.attacked += len(rows)
-            self.without_gradient += found.without_gradient
-            self.given_up.setdefault(str(attack), []).extend(_where(rows, found.gave_up))
+            self.without_gradient += result.without_gradient
+            self.given_up.setdefault(str(attack), []).extend(_where(rows, result.gave_up))
         else:
             self.broken_in_check.setdefault(str(attack), []).extend(_where(rows, success))
         self._save()
@@ -203,13 +202,15 @@ class Ledger:
             for i, name in enumerate(names)
         )
         unbroken = right & (broken_by < 0)
-        within, odd = (_mask(r, len(right)) for r in (self.within_rounding, self.non_finite))
+        within_rounding, non_finite = (
+            _mask(rows, len(right)) for rows in (self.within_rounding, self.non_finite)
+        )
         return Verdict(
             threat=threat,
             right=right,
-            robust=unbroken & ~(within | odd),
-            within_rounding=unbroken & within & ~odd,
-            non_finite=unbroken & odd,
+            robust=unbroken & ~(within_rounding | non_finite),
+            within_rounding=unbroken & within_rounding & ~non_finite,
+            non_finite=unbroken & non_finite,
             non_finite_points=self.non_finite_points,
             broken_by=broken_by,
             attacks=records,
@@ -219,8 +220,8 @@ class Ledger:
         )
 
 
-def _where(rows: list[int], says: list[bool]) -> list[int]:
-    return [row for row, yes in zip(rows, says, strict=True) if yes]
+def _where(rows: list[int], flags: list[bool]) -> list[int]:
+    return [row for row, flag in zip(rows, flags, strict=True) if flag]
 
 
 def _mask(rows: list[int], n: int) -> torch.Tensor:

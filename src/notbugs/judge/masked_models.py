@@ -1,4 +1,4 @@
-"""Models that hide their gradients, each by one trick: what the masking diagnosis must find."""
+"""Models that mask their gradients, each in one way, which the diagnosis must find."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from notbugs.models import Classifier
 
 
 class _Behind(nn.Module):
-    """A classifier with something in front of it, and its logits multiplied."""
+    """A classifier after a transformation of its input, with logits multiplied by `scale`."""
 
     def __init__(
         self, model: Classifier, front: Callable[[Tensor], Tensor] | None, scale: float
@@ -39,8 +39,8 @@ def _behind(
 def saturated_model(model: Classifier, scale: float = 1000.0) -> Classifier:
     """The same predictions from logits multiplied by `scale`: the cross-entropy is flat.
 
-    **Source**: what a net trained at temperature `scale` does when tested at 1; Papernot et
-    al. 2015 (arXiv 1511.04508), broken by Carlini & Wagner 2016 (arXiv 1608.04644).
+    As a net trained at temperature `scale` and tested at 1. **Source**: Papernot et al. 2015
+    (arXiv 1511.04508), broken by Carlini & Wagner 2016 (arXiv 1608.04644).
     """
     check_positive(scale, "scale")
     return _behind(model, None, scale)
@@ -51,7 +51,7 @@ def quantised_model(model: Classifier, levels: int = 8) -> Classifier:
 
     **Source**: Xu et al. 2017 (arXiv 1704.01155), bit depth reduction.
     """
-    check_count(levels, "levels", 2, "One level leaves nothing to see.")
+    check_count(levels, "levels", 2, "One level erases the image.")
 
     def front(x: Tensor) -> Tensor:
         return (x * (levels - 1)).round() / (levels - 1)
@@ -60,10 +60,10 @@ def quantised_model(model: Classifier, levels: int = 8) -> Classifier:
 
 
 def noisy_model(model: Classifier, deviation: float = 0.1) -> Classifier:
-    """The model on images with Gaussian noise, drawn anew in every pass.
+    """The model on images with Gaussian noise, new in every pass.
 
-    `deviation`: pixel units of [0, 1]. The noise is from torch's global generator, as it
-    is in the defences that this one stands for.
+    `deviation`: pixel units of [0, 1]. The noise is drawn from torch's global generator, as in
+    published defences of this kind.
     """
     check_positive(deviation, "deviation")
 
@@ -74,9 +74,9 @@ def noisy_model(model: Classifier, deviation: float = 0.1) -> Classifier:
 
 
 def resizing_model(model: Classifier, smallest: float = 0.8) -> Classifier:
-    """The model on images shrunk to a random size and padded, drawn anew in every pass.
+    """The model on images shrunk to a random size and padded, new in every pass.
 
-    **Source**: Xie et al. 2017 (arXiv 1711.01991), within the image's own size.
+    **Source**: Xie et al. 2017 (arXiv 1711.01991), here never larger than the image.
     """
     resized = Resized(1.0, smallest)
 
@@ -88,13 +88,11 @@ def resizing_model(model: Classifier, smallest: float = 0.8) -> Classifier:
 
 
 def wavy_model(model: Classifier, levels: int = 17, height: float = 0.03) -> Classifier:
-    """The model on pixels bent so that slopes point the right way at the images alone.
+    """The model on x + `height` * sin(2 pi (levels - 1) x), with local minima between levels.
 
-    x + `height` * sin(2 pi (levels - 1) x): at images of `levels` grey values the slope is
-    right, half a level on it is reversed. One long step crosses the waves, short ones get
+    At images of `levels` grey values the gradient has the right sign; half a level away it is
+    reversed if 2 pi (levels - 1) height > 1. One large step crosses the waves, small steps get
     stuck in the first. 8-bit images have 256 levels; scikit-learn's digits 17.
-
-    The slope is reversed where 2 pi (levels - 1) height > 1.
     """
     check_count(levels, "levels", 2)
     check_positive(height, "height")
@@ -106,9 +104,9 @@ def wavy_model(model: Classifier, levels: int = 17, height: float = 0.03) -> Cla
 
 
 def scrambled_model(model: Classifier) -> Classifier:
-    """The same predictions with a gradient of another function: it arrives upside down.
+    """The same predictions with a wrong gradient: that of the image upside down.
 
-    It stands for a backward pass that was written by hand, and wrong.
+    An example of a custom backward pass with a mistake.
     """
 
     def front(x: Tensor) -> Tensor:
@@ -118,12 +116,12 @@ def scrambled_model(model: Classifier) -> Classifier:
 
 
 def anti_adversary_model(model: Classifier, steps: int = 2, step_size: float = 0.15) -> Classifier:
-    """The model on images moved towards what it says of them, before it answers.
+    """The model on images that are first moved towards their predicted class.
 
     Each step of `step_size` (pixel units) follows the sign of the gradient that raises the
     confidence in the class predicted; no gradient passes through the search.
 
-    **Source**: Alfarra et al. 2021 (arXiv 2103.14347); evaluated anew by Croce et al. 2022
+    **Source**: Alfarra et al. 2021 (arXiv 2103.14347); re-evaluated by Croce et al. 2022
     (arXiv 2202.13711).
     """
     check_count(steps, "steps")

@@ -1,4 +1,4 @@
-"""How far the nearest successes of images are, and robust accuracy at every radius from it."""
+"""Smallest adversarial distances, and the robust accuracy at every radius from them."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +20,12 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True)
 class Distances:
-    """The distance of each image's nearest success, as a minimum-norm attack found it.
+    """The distance of each image's nearest adversarial example, by a minimum-norm attack.
 
     - `right` [n]: classified correctly when clean
-    - `distance` [n]: pixel units of [0, 1]; 0 where the image is wrong from the start,
-      infinite where it was never broken. As for `AttackResult.robust`, an image whose
-      label ties or whose logits are not finite at the distance does not stand there
+    - `distance` [n]: pixel units of [0, 1]; 0 where the clean image is misclassified, infinite
+      where it was not broken. As in `AttackResult.robust`, a point where the label ties or the
+      logits are not finite counts as broken
     """
 
     attack: str
@@ -34,14 +34,14 @@ class Distances:
     distance: Rows
 
     @classmethod
-    def of(cls, attack: AbstractAttack, found: Sequence[AttackResult]) -> "Distances":
+    def of(cls, attack: AbstractAttack, results: Sequence[AttackResult]) -> "Distances":
         """The distances in the results of a minimum-norm attack, batch after batch.
 
-        **Raises** ValueError for an attack of a fixed budget: it looks for no nearest success.
+        **Raises** ValueError for an attack of a fixed threat, which minimises no distance.
         """
         _check_nearest(attack)
-        wrong = torch.cat([part.already_wrong.cpu() for part in found])
-        distance = torch.cat([_placed(part) for part in found])
+        wrong = torch.cat([part.already_wrong.cpu() for part in results])
+        distance = torch.cat([_distance_of(part) for part in results])
         return cls(attack.name, attack.size.name, ~wrong, distance)
 
     @property
@@ -51,12 +51,12 @@ class Distances:
 
     @property
     def unbroken(self) -> int:
-        """Images that were right and were never broken."""
+        """Number of images that were classified correctly and not broken."""
         return int((self.right & self.distance.isinf()).sum())
 
     @property
     def ordered(self) -> Rows:
-        """The distances of the images that were right, rising, the infinite ones at the end."""
+        """The distances of the correctly classified images in rising order, infinite ones last."""
         return self.distance[self.right].sort().values
 
     @property
@@ -65,21 +65,21 @@ class Distances:
         return self.quantile(0.5)
 
     def quantile(self, share: float) -> float:
-        """The smallest radius that breaks at least this share of the images that were right.
+        """The smallest radius within which this share of the correctly classified images is broken.
 
-        `share` lies in (0, 1]. Infinite where fewer were broken at any radius; NaN where no
-        image was right.
+        `share` lies in (0, 1]. Infinite where fewer were broken; NaN where no image was
+        classified correctly.
         """
         if not 0 < share <= 1:
             raise bad_value("share", "lie in (0, 1]", share)
         ordered = self.ordered
         if not len(ordered):
             return float("nan")
-        # 1e-9: 0.07 * 100 is 7.000000000000001, which is not an eighth image.
+        # 1e-9: 0.07 * 100 is 7.000000000000001, which must not round up to 8.
         return float(ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)])
 
     def robust_accuracy(self, eps: float) -> float:
-        """Percent of images that are right and have no success within `eps`."""
+        """Percent of images classified correctly and not broken within `eps`."""
         if not eps >= 0:
             raise bad_value("eps", "be at least 0", eps)
         return 100 * int((self.right & (self.distance > eps)).sum()) / self.n
@@ -88,14 +88,14 @@ class Distances:
         """Robust accuracy at every radius: a step down at the distance of each image."""
         radii = self.distance[self.right & self.distance.isfinite() & (self.distance > 0)]
         eps = [0.0, *radii.unique().tolist()]
-        far = self.ordered
+        ordered = self.ordered
         # Those with a distance of exactly eps are broken within it.
-        unbroken = len(far) - torch.searchsorted(far, far.new_tensor(eps), right=True)
+        unbroken = len(ordered) - torch.searchsorted(ordered, ordered.new_tensor(eps), right=True)
         counts = tuple(int(count) for count in unbroken)
         return AccuracyCurve(self.attack, self.norm, self.n, tuple(eps), counts, exact=True)
 
     def as_json(self) -> Mapping[str, object]:
-        """Counts, quantiles and the rising distances; null stands for infinite (unbroken)."""
+        """Counts, quantiles and the rising distances; null means infinite (unbroken)."""
         return {
             "attack": self.attack,
             "norm": self.norm,
@@ -119,32 +119,31 @@ def distances(
     fast: Fast = "auto",
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Distances:
-    """The distance of the nearest success of every image; only those that are right are attacked.
+    """The distance of every image's nearest adversarial example (0 if misclassified when clean).
 
     - `attack`: a minimum-norm method, e.g. `fmn(L2())`
     - `seed`: row i has its own random stream, whatever the batch size
     - `fast`: as for a call of the attack; `progress`: called with the fraction done, 0..1
 
-    What an attack finds bounds the true distance from above, so the curve bounds the true
-    robust accuracy from above, as any attack's does.
+    The distance found is an upper bound of the true one, and so is the robust accuracy from it.
 
-    **Raises** ValueError for an attack of a fixed budget, and data that does not fit the model.
+    **Raises** ValueError for an attack of a fixed threat, and data that does not fit the model.
     """
     _check_nearest(attack)
     right = correct(model, data, data.labels, batch_size=batch_size, samples=attack.votes)
     distance = torch.zeros(len(data), dtype=torch.float64)
-    left, keys = right.nonzero()[:, 0], random.row_keys(len(data), seed, "attack")
-    for index, share in batches(left, batch_size):
-        found = attacked(attack, model, data, index, keys, fast=fast)
-        distance[index] = _placed(found)
+    rows, keys = right.nonzero()[:, 0], random.row_keys(len(data), seed, "attack")
+    for index, share in batches(rows, batch_size):
+        result = attacked(attack, model, data, index, keys, fast=fast)
+        distance[index] = _distance_of(result)
         progress(share)
     progress(1.0)
     return Distances(attack.name, attack.size.name, right, distance)
 
 
-def _placed(found: AttackResult) -> Rows:
-    distance = found.distance.double().where(~found.robust, float("inf"))
-    return distance.where(~found.already_wrong, 0.0).cpu()
+def _distance_of(result: AttackResult) -> Rows:
+    distance = result.distance.double().where(~result.robust, float("inf"))
+    return distance.where(~result.already_wrong, 0.0).cpu()
 
 
 def _check_nearest(attack: AbstractAttack) -> None:
@@ -153,7 +152,7 @@ def _check_nearest(attack: AbstractAttack) -> None:
             "attack",
             "be a minimum-norm method",
             f"{attack.name} with {attack.threat or 'a bound of its own'}",
-            "For an attack of a fixed budget use `robust_curve`.",
+            "For an attack of a fixed threat use `robust_curve`.",
         )
 
 

@@ -1,4 +1,4 @@
-"""The signs of masked gradients: each from measurements, by a stated threshold."""
+"""Checks for masked gradients: each a threshold on measurements."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -10,17 +10,17 @@ from notbugs.judge.measurements import MANY, PASSES, QUERIES, Measurements
 from notbugs.judge.verdict import Verdict
 
 FEW = 0.05
-"""Share of the images above which a sign counts: honest models have a few odd images too."""
+"""Share of the images above which a sign counts: models without masking show it in a few too."""
 MISSED = 0.01
-"""Share of the images left by gradients that a search may break all the same, by luck."""
+"""Share of the images unbroken by gradients that a black-box attack may break by luck."""
 LEVEL = 0.01
-"""Probability at which a count is no longer put down to chance."""
+"""Significance level of the tests."""
 POWER = 0.95
-"""Probability at which a check is said to notice something."""
+"""Power for which the detectable share is given."""
 
 
 class Check(TypedDict):
-    """One sign of masking: what was looked at, what was measured, "suspicious" or "clear"."""
+    """One check for masking: its name, the measurements, and "suspicious" or "clear"."""
 
     check: str
     evidence: str
@@ -43,11 +43,11 @@ def verdicts(measured: Measurements, samples: int = 1) -> list[Check]:
 
 
 def zero_gradients(measured: Measurements) -> Check:
-    """Suspicious where more than 5 % of images have a gradient of the margin of exactly zero.
+    """Suspicious where the margin's gradient is exactly zero in more than 5 % of images.
 
-    A smooth or piecewise linear net has one almost nowhere; rounding, thresholds and a
-    detached part have it everywhere. The margin and not the cross-entropy, which also
-    vanishes on nets that are merely confident (`saturated`).
+    It is almost nowhere zero for a smooth or piecewise linear net, and everywhere zero after
+    rounding, thresholds or a detached part. The cross-entropy's gradient would vanish on nets
+    that are merely confident too (`saturated`).
     """
     evidence = f"in {_share(measured.zero_gradient):.1%} of images"
     return _entry("zero gradients", evidence, counts(measured.zero_gradient))
@@ -56,8 +56,8 @@ def zero_gradients(measured: Measurements) -> Check:
 def loss_rises(measured: Measurements) -> Check:
     """Suspicious where many small steps raise the margin in less than 95 % of images.
 
-    Each step goes up a slope that is there, so a useful gradient raises nearly all of
-    them; that of a net which merely resists is small but still leads up.
+    Following a useful gradient raises it in nearly all images; that of a robust net is small
+    but still leads upwards.
     """
     rose = measured.margin_gain > 0
     evidence = f"{MANY} steps raise it in {_share(rose):.1%} of images"
@@ -65,10 +65,10 @@ def loss_rises(measured: Measurements) -> Check:
 
 
 def one_step(measured: Measurements) -> Check:
-    """Suspicious where one full step breaks more images than many steps, beyond chance.
+    """Suspicious where one full step breaks significantly more images than many steps.
 
-    Many steps can do all that one does. Where they do less, the slope at the image does
-    not tell of the surroundings, and attacks that follow it get stuck.
+    Many steps can reach all that one reaches. If they break fewer, the gradient at the image
+    does not describe its neighbourhood, and attacks that follow it get stuck.
     """
     evidence = (
         f"1 step breaks {_share(measured.one_step):.1%}, {MANY} {_share(measured.many_steps):.1%}"
@@ -77,36 +77,37 @@ def one_step(measured: Measurements) -> Check:
 
 
 def black_box(measured: Measurements) -> Check:
-    """Suspicious where an attack without gradients breaks what those with them have left.
+    """Suspicious where a black-box attack breaks images that gradient attacks do not.
 
-    That is, more than 1 % of it, beyond chance (`after_gradients`). The gradient only adds to
-    what such an attack knows; where it does not help, it misleads.
+    That is, significantly more than 1 % of them (`after_gradients`). A gradient is additional
+    information: an attack that does worse with it is misled.
     """
-    left = ~measured.by_gradients
-    evidence, odd = after_gradients(int(measured.black_box.sum()), int(left.sum()))
-    return _entry("black box against white box", f"{evidence}, by {QUERIES} queries", odd)
+    unbroken = int((~measured.by_gradients).sum())
+    evidence, suspicious = after_gradients(int(measured.black_box.sum()), unbroken)
+    return _entry("black box against white box", f"{evidence}, with {QUERIES} queries", suspicious)
 
 
-def after_gradients(broken: int, left: int) -> tuple[str, bool]:
-    """(evidence, whether it is suspicious): a search broke so many of what gradients had left.
+def after_gradients(broken: int, unbroken: int) -> tuple[str, bool]:
+    """(evidence, whether it is suspicious): attacks without gradients broke `broken` images.
 
-    Honest models lose a few images so, for want of the gradient attack's steps or luck: the
-    count is tested against 1 % of the images left, by the exact binomial test at 1 %. The
-    evidence says which share would be noticed with 95 %.
+    Of `unbroken`, those that gradient attacks had not broken. A few are no sign of masking, as
+    gradient attacks have limited steps: the count is tested against a rate of 1 % by the exact
+    binomial test at 1 %. The evidence names the share detectable with power 95 %.
     """
-    chance = at_least(broken, left, MISSED)
-    evidence = f"{broken} of {left} images that gradients left were broken without them"
-    share = noticed(left, MISSED, LEVEL, POWER)
+    p_value = at_least(broken, unbroken, MISSED)
+    evidence = f"{broken} of {unbroken} images unbroken by gradients were broken without them"
+    share = noticed(unbroken, MISSED, LEVEL, POWER)
     if share is None:
         return f"{evidence} (too few to tell)", False
-    return f"{evidence} (p = {chance:.2g}; {share:.0%} would show)", chance < LEVEL
+    return f"{evidence} (p = {p_value:.2g}; {share:.0%} would be detected)", p_value < LEVEL
 
 
 def searched(verdict: Verdict, follows_gradients: Sequence[bool]) -> Check | None:
-    """What an evaluation's own attacks without gradients broke after those with them.
+    """Whether an evaluation's black-box attacks broke images that its gradient attacks did not.
 
-    Suspicious as `black_box` is. Only attacks after the last one with gradients count: what
-    they broke, it was shown in vain. None where there are not both kinds in this order.
+    Suspicious as in `black_box`. Only attacks after the last gradient attack count, as they run
+    on images that it did not break. None where the evaluation has no attack of either kind in
+    this order.
 
     - `follows_gradients`: for each of the verdict's attacks, whether it follows gradients
     """
@@ -114,48 +115,48 @@ def searched(verdict: Verdict, follows_gradients: Sequence[bool]) -> Check | Non
     if last in (-1, len(follows_gradients) - 1):
         return None
     broken = sum(attack.broken for attack in verdict.attacks[last + 1 :])
-    left = int(verdict.robust.sum()) + broken
-    return _entry("search after gradients", *after_gradients(broken, left))
+    unbroken = int(verdict.robust.sum()) + broken
+    return _entry("search after gradients", *after_gradients(broken, unbroken))
 
 
 def unbounded(measured: Measurements) -> Check:
-    """Suspicious where more than 5 % of images stand although every image is allowed.
+    """Suspicious where more than 5 % of images are not broken by an unbounded attack.
 
-    With all of [0, 1] to go to, an image of another class is always within reach: whatever
-    stands is a failure of the attack. A few may, for want of steps.
+    Anywhere in [0, 1] there is an image of another class, so an unbroken image is a failure of
+    the attack. A few may remain, as its steps are limited.
     """
-    left = ~measured.unbounded
-    evidence = f"{_share(left):.1%} of images stand"
-    return _entry("accuracy at a very large eps", evidence, counts(left))
+    unbroken = ~measured.unbounded
+    evidence = f"{_share(unbroken):.1%} of images are not broken"
+    return _entry("accuracy at a very large eps", evidence, counts(unbroken))
 
 
 def repeatable(lead: Rows, shift: Rows, flipped: Mask, samples: int = 1) -> Check:
-    """Suspicious where a lead differs between two passes by more than 0.1 % of a typical one.
+    """Suspicious where a lead changes between two passes by more than 0.1 % of a typical one.
 
-    Rounding in another order makes differences a hundred times smaller; noise and random
-    resizing make larger ones. One pass of such a model says little, and an attack may follow
-    its noise: evaluate it with `samples`.
+    A lead: the top logit minus another. Rounding causes a hundredth of that; noise and random
+    resizing cause more. One pass of such a model is little evidence, and attacks on single
+    passes follow the noise: evaluate it with `samples`.
 
     - `lead`, `shift`, `flipped` [n]: as in `Measurements`; `samples`: passes the evaluation took
     """
-    evidence, random = _changed(shift, lead)
-    if random:
+    evidence, is_random = _changed(shift, lead)
+    if is_random:
         evidence += f", {_share(flipped):.1%} of predictions flip"
-    if random and samples == 1:
+    if is_random and samples == 1:
         evidence += (
             f"; the model is random and was judged by single passes: evaluate it with "
             f"samples={PASSES} (--samples {PASSES}) for averaged gradients and majority votes"
         )
-    elif random:
+    elif is_random:
         evidence += f"; judged by the majority of {samples} passes, attacked on their average"
-    return _entry("two passes agree", evidence, random)
+    return _entry("two passes agree", evidence, is_random)
 
 
 def drifted(changed: int, images: int) -> Check:
-    """The verdict on a model that says otherwise after its evaluation than before it."""
+    """The check "two passes agree" for a model whose predictions changed during the evaluation."""
     evidence = (
-        f"{changed} of {images} clean images are right that were not before the attacks, or the "
-        "reverse: the model keeps a state, and its numbers are those of no one model"
+        f"{changed} of {images} clean images were classified correctly either before or after the "
+        "attacks, not both: the model keeps a state, so the accuracies are not of one model"
     )
     return _entry("two passes agree", evidence, True)
 
@@ -163,16 +164,15 @@ def drifted(changed: int, images: int) -> Check:
 def alone(measured: Measurements) -> Check:
     """Suspicious where a lead changes by more than 0.1 % with other images in the batch.
 
-    Statistics that are taken over the batch do so: one image's result is then that of its
-    neighbours too, and what stands in one batch falls in another. Attacks and `evaluate`
-    refuse such a model. All draws of a random model are the same in both batches; where they
-    come from elsewhere than torch's generators, it shows here too.
+    The cause may be batch statistics: an image can then be robust in one batch and broken in
+    another. Attacks and `evaluate` refuse such a model. Randomised models draw the same in both
+    batches, unless they draw from other generators than torch's, which this check reveals too.
     """
     return _entry("rows alone and in batches", *_changed(measured.mixed, measured.lead))
 
 
 def _changed(change: Rows, lead: Rows) -> tuple[str, bool]:
-    """(evidence, whether a lead changes by more than rounding explains)."""
+    """(evidence, whether leads change by more than rounding)."""
     share = share_moved(change, lead)
     if share <= MOVED:
         return "leads change by rounding alone", False
@@ -182,59 +182,60 @@ def _changed(change: Rows, lead: Rows) -> tuple[str, bool]:
 def saturated(measured: Measurements) -> Check:
     """Suspicious where the gradient of the cross-entropy vanishes and the margin's does not.
 
-    That is, in more than 5 % of images: it is exactly zero in float32 (a lead of about 100
-    in the logits, at which the other classes' probabilities round to zero); or it is faint,
-    below the rounding of a probability near 1 (a lead of about 17), and steps on the
-    cross-entropy also break fewer images than steps on the margin, beyond chance. Attack
-    the logits instead: `loss=margin` or `loss=dlr`.
+    That is, in more than 5 % of images it is exactly zero in float32 (at a lead of about 100
+    in the logits, where the other classes' probabilities round to zero); or it is below the
+    rounding of a probability near 1 (at a lead of about 17), and steps on the cross-entropy
+    break significantly fewer images than steps on the margin. Attack the logits instead:
+    `loss=margin` or `loss=dlr`.
     """
-    lost, faint = (
+    zero, tiny = (
         measured.zero_entropy_gradient & ~measured.zero_gradient,
         measured.tiny_entropy_gradient & ~measured.zero_gradient,
     )
     evidence = (
-        f"cross-entropy without gradient in {_share(lost):.1%} of images, faint in "
-        f"{_share(faint):.1%}; it breaks {_share(measured.entropy_steps):.1%}, "
+        f"cross-entropy without gradient in {_share(zero):.1%} of images, tiny in "
+        f"{_share(tiny):.1%}; it breaks {_share(measured.entropy_steps):.1%}, "
         f"the margin {_share(measured.many_steps):.1%}"
     )
-    worse = counts(faint) and beats(measured.many_steps, measured.entropy_steps)
-    return _entry("saturated logits", evidence, counts(lost) or worse)
+    worse = counts(tiny) and beats(measured.many_steps, measured.entropy_steps)
+    return _entry("saturated logits", evidence, counts(zero) or worse)
 
 
 def searches_itself(measured: Measurements) -> Check:
-    """Suspicious where a pass of the model computes gradients that are not handed on.
+    """Suspicious where the model optimises its input or weights by gradients in a forward pass.
 
-    Such a model moves its input or its weights before it answers. A gradient through it leaves
-    the search out, and honest as it is it leads nowhere: attack what the search is for.
+    Attacks cannot differentiate through such a test-time optimisation, so their gradients are
+    not those of the whole defence: design an adaptive attack.
 
     **Source**: Croce et al. 2022 (arXiv 2202.13711), who evaluated nine such defences; AutoAttack
     warns of the same.
     """
-    odd = bool(measured.own_gradients.any())
+    suspicious = bool(measured.own_gradients.any())
     evidence = (
-        "it does: attacks see only the last step of its search, so adapt one to the search"
-        if odd
+        "the model optimises at test time, and attacks do not differentiate through that: "
+        "design an adaptive attack"
+        if suspicious
         else "it computes none"
     )
-    return _entry("gradients within a pass", evidence, odd)
+    return _entry("gradients within a pass", evidence, suspicious)
 
 
-def counts(odd: Mask) -> bool:
-    """Whether more than 5 % of the images, and more than one, are odd."""
-    return int(odd.sum()) > max(FEW * len(odd), 1)
+def counts(mask: Mask) -> bool:
+    """Whether `mask` holds for more than 5 % of the images, and more than one."""
+    return int(mask.sum()) > max(FEW * len(mask), 1)
 
 
 def beats(first: Mask, second: Mask) -> bool:
-    """Whether `first` breaks more images than `second`, by 5 % of them and beyond chance.
+    """Whether `first` breaks significantly more images than `second`, by at least 5 % of all.
 
-    Beyond chance: of the images that only one of the two breaks, so many are `first`'s as a
-    fair coin gives with a probability below 1 %.
+    Significant: of the images that only one of them breaks, `first` breaks more than a fair
+    coin would with probability 1 %.
 
     **Source**: McNemar 1947 (Psychometrika 12), the test for paired rates, in its exact form.
     """
     only, other = int((first & ~second).sum()), int((second & ~first).sum())
-    beyond = at_least(only, only + other, 0.5) < LEVEL
-    return beyond and only - other > max(FEW * len(first), 1)
+    significant = at_least(only, only + other, 0.5) < LEVEL
+    return significant and only - other > max(FEW * len(first), 1)
 
 
 def _entry(check: str, evidence: str, suspicious: bool) -> Check:

@@ -20,41 +20,41 @@ def standard_attacks(
     on the images not yet broken. For L1 the first has 5 restarts, the second 5 classes,
     and both search larger balls first (`apgd_l1`).
 
-    All but the first give up on a row whose progress shows that it will not be broken within
-    the budget (`GiveUp`), which takes most of their cost away where there are many images;
-    `evaluate` checks enough of those rows to say that hardly one would have been broken.
+    All but the first give up on rows whose progress shows that they will not be broken within
+    the budget (`GiveUp`), which saves most of the cost on many images; `evaluate` checks enough
+    of those rows to bound how many would have been broken.
 
-    - `thorough`: every row that stands gets its whole budget
-    - `samples`: passes averaged at every point, for a model that is random in itself.
-      Above 1 no attack stops at its first success, which may be luck, and FAB is left out:
-      it looks for points next to the boundary, where noise decides.
+    - `thorough`: no attack gives up on a row before its whole budget is spent
+    - `samples`: passes averaged at every point, for a randomised model. Above 1 no attack
+      stops at its first success, which may be luck, and FAB is left out: it looks for points
+      next to the boundary, where noise decides
 
     **Source**: Croce & Hein 2020 (arXiv 2003.01690), section 4 and Table 2; for L1 with
-    the sparse steps of Croce & Hein 2021 (arXiv 2103.01208). For random models theirs has
-    APGD alone.
+    the sparse steps of Croce & Hein 2021 (arXiv 2103.01208). For randomised models
+    theirs has APGD alone.
 
     **Raises** ValueError for L0, which has no gradient steps.
     """
     norm, eps = threat.as_norm("the standard evaluation"), threat.eps
     check_count(samples, "samples")
     sparse = norm.name == "l1"
-    chosen: list[AbstractAttack] = [
+    attacks: list[AbstractAttack] = [
         apgd(norm, eps, steps=100, restarts=5 if sparse else 1),
         apgd_targeted(norm, eps, steps=100, targets_tried=5 if sparse else 9, give_up=True),
     ]
-    search: AbstractAttack = square(norm, eps, steps=5000, give_up=True)
+    query_attack: AbstractAttack = square(norm, eps, steps=5000, give_up=True)
     if samples > 1:
-        return [attack.with_samples(samples) for attack in (*chosen, search)]
-    chosen += [fab(norm, eps, steps=100, give_up=True), search]
-    return [attack.without_giving_up() for attack in chosen] if thorough else chosen
+        return [attack.with_samples(samples) for attack in (*attacks, query_attack)]
+    attacks += [fab(norm, eps, steps=100, give_up=True), query_attack]
+    return [attack.without_giving_up() for attack in attacks] if thorough else attacks
 
 
 def evaluation_pgd(
     threat: Threat, *, steps: int = 20, restarts: int = 1, loss: ValueOfLogits = cross_entropy
 ) -> Attack:
-    """The experiments' fixed yardstick: untargeted PGD, step eps / 5, random start.
+    """The fixed attack that experiments evaluate by: untargeted PGD, step eps / 5, random start.
 
-    - `loss`: what is climbed; the margin for models whose cross-entropy has no gradient left
+    - `loss`: to maximise; use the margin where the cross-entropy's gradient vanishes
     """
     return pgd(
         threat.as_norm("PGD"),

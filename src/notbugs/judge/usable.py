@@ -1,4 +1,4 @@
-"""Whether a model can be judged image by image, and which attacks can judge it."""
+"""Whether a model can be evaluated image by image, and which attacks work on it."""
 
 from collections.abc import Sequence
 
@@ -9,25 +9,25 @@ from notbugs.models import Classifier, frozen
 from notbugs.models.predictions import clean_logits
 from notbugs.models.validation import check_gradients, why_no_gradient
 
-LOOKED_AT = 16
-"""Images that a model is tried on."""
+TRIED = 16
+"""Images that a model is tested on."""
 
 
 def usable(
     model: Classifier, data: ImageData, attacks: Sequence[AbstractAttack]
 ) -> tuple[list[AbstractAttack], tuple[str, ...]]:
-    """(the attacks that work on this model, the names of those that need its gradients in vain).
+    """(the attacks that work on this model, the names of those that need missing gradients).
 
     **Raises** ValueError for a model whose logits of an image depend on its neighbours
     (`neighbours.check_rows`), for logits that are not finite or of another shape, and where
     the model has no gradients and every attack needs them.
     """
-    x = data.pixels(slice(0, LOOKED_AT)).to(model.device)
+    x = data.pixels(slice(0, TRIED)).to(model.device)
     with frozen(model):
         check_rows(model, x, clean_logits(model, x))
         if why_no_gradient(model.logits, x[:1]) is None:
             return list(attacks), ()
-        able = [attack for attack in attacks if not attack.requirements.gradients]
-        if not able:
+        runnable = [attack for attack in attacks if not attack.requirements.gradients]
+        if not runnable:
             check_gradients(model, x[:1], attacks[0].name)
-    return able, tuple(attack.name for attack in attacks if attack.requirements.gradients)
+    return runnable, tuple(attack.name for attack in attacks if attack.requirements.gradients)

@@ -1,4 +1,4 @@
-"""The record of an evaluation: per-example facts first, rates derived from them."""
+"""The result of an evaluation: outcomes for each example, and rates derived from them."""
 
 import math
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from notbugs.judge.missed import most_missed
 
 @dataclass(frozen=True)
 class AttackRecord:
-    """One attack's share in a verdict: rows it was first to break, and its time.
+    """One attack's part in a verdict: the rows that it was first to break, and its time.
 
-    Of the `given_up` rows, on which it progressed too slowly, `checked` were attacked to the
-    end, and `broken_in_check` of those broken; if any, all were attacked to the end. `copy`:
-    what it worked on, the model's "own" arithmetic or a folded copy's, "float32" or "bf16".
+    Of the `given_up` rows, on which it progressed too slowly, `checked` were attacked again with
+    the whole budget, and `broken_in_check` of these broken; if any were, all were attacked again.
+    `copy`: what it ran on, the model itself ("own") or a folded copy in "float32" or "bf16".
     """
 
     name: str
@@ -29,7 +29,7 @@ class AttackRecord:
 
     @property
     def share_checked(self) -> float:
-        """Of the rows given up, the share attacked to the end: all where one of them was broken."""
+        """The share of the rows given up that were attacked with the whole budget, 0..1."""
         return 1.0 if self.broken_in_check or not self.given_up else self.checked / self.given_up
 
 
@@ -39,18 +39,18 @@ class Verdict:
 
     - `right` [n]: classified correctly when clean
     - `robust` [n]: right when clean AND under every attack and restart
-    - `within_rounding` [n]: not robust because the label no longer leads under some attack,
-      although no class leads it by more than rounding: another batch size may undo it
+    - `within_rounding` [n]: not robust because under some attack the label is not predicted,
+      although no class leads it by more than rounding: another batch size may change that
     - `non_finite` [n]: not robust because the logits under some attack are NaN or infinite;
-      `non_finite_points`: points met on the way at which they were
+      `non_finite_points`: how many such points attacks met
     - `broken_by` [n]: index in `attacks` of the one that broke the row; -1 where none did
-    - `zero_gradients`: of all pairs of an image and an attack that it was shown to, the
-      percent in which the gradient was exactly zero at half the steps or more, a sign of masking
-    - `diagnosis`: what `diagnose` found, where it was asked
-    - `samples`: passes whose majority decided each entry; above 1 for a random model
-    - `repeats`: whether two passes agree, as in the diagnosis
-    - `search_check`: what attacks without gradients broke after those with them
-    - `left_out`: attacks that could not be run, for the model has no gradients
+    - `zero_gradients`: percent of all pairs of an image and an attack on it in which the
+      gradient was exactly zero in half of the steps or more, a sign of masking
+    - `diagnosis`: the checks of `diagnose`, where it was run
+    - `samples`: passes whose majority decided each entry; above 1 for a randomised model
+    - `repeats`: the check "two passes agree", as in the diagnosis
+    - `search_check`: the check on images broken by black-box after gradient attacks
+    - `left_out`: attacks that did not run because the model has no gradients
     """
 
     threat: Threat
@@ -98,40 +98,44 @@ class Verdict:
     def ci95(self) -> tuple[float, float]:
         """The 95 % Wilson interval of the robust accuracy over images, in percent.
 
-        It tells the chance of drawing these images alone, not what attacks miss.
+        It covers the sampling of the images, not what attacks miss.
         """
         return wilson(int(self.robust.sum()), self.n)
 
     @property
     def given_up(self) -> int:
-        """Rows given up, summed over attacks."""
+        """Number of rows given up, summed over attacks."""
         return sum(a.given_up for a in self.attacks)
 
     @property
     def missed(self) -> int:
         """The most images that may count as robust only because attacks gave up (95 %)."""
         if any(a.broken_in_check for a in self.attacks):
-            return 0  # then all rows given up, by whichever attack, were attacked to the end
+            return 0  # then all rows given up were attacked with the whole budget
         unchecked = sum(a.given_up - a.checked for a in self.attacks)
         least = min((a.share_checked for a in self.attacks), default=1.0)
         return min(most_missed(least), unchecked) if least > 0 else unchecked
 
     @property
     def masking(self) -> list[Mapping[str, str]]:
-        """Signs that gradients are masked: one line a check, with evidence and verdict."""
+        """The checks for gradient masking, each with evidence and verdict."""
         missing = bool(self.left_out)
         share = f"in {self.zero_gradients:.1f}% of the images, attack by attack"
-        own = {
+        zero_gradients = {
             "check": "zero gradients",
             "evidence": f"none at all: {', '.join(self.left_out)} left out" if missing else share,
             "verdict": "suspicious" if missing or self.zero_gradients > 5 else "clear",
         }
-        found = list(self.diagnosis or (own, self.repeats))
+        checks = list(self.diagnosis or (zero_gradients, self.repeats))
         if self.repeats is not None and self.repeats["verdict"] == "suspicious":
-            # What it says of the evaluation itself goes before what was seen after it.
+            # The evaluation's own check replaces the diagnosis's, which ran after it.
             name = self.repeats["check"]
-            found = [self.repeats if check and check["check"] == name else check for check in found]
-        return [check for check in (*found, self.search_check, self._finite()) if check is not None]
+            checks = [
+                self.repeats if check and check["check"] == name else check for check in checks
+            ]
+        return [
+            check for check in (*checks, self.search_check, self._finite()) if check is not None
+        ]
 
     @property
     def is_upper_bound(self) -> bool:
@@ -139,11 +143,11 @@ class Verdict:
         return any(check["verdict"] == "suspicious" for check in self.masking)
 
     def _finite(self) -> Mapping[str, str] | None:
-        """A check that is there where it fires: nothing is known of such images."""
+        """The check on finite logits where it fires, else None."""
         if not self.non_finite_points:
             return None
         evidence = (
-            f"NaN or infinite at {self.non_finite_points} points that attacks met, and at the "
+            f"NaN or infinite at {self.non_finite_points} points during attacks, and at the "
             f"end in {int(self.non_finite.sum())} images"
         )
         return {"check": "finite logits", "evidence": evidence, "verdict": "suspicious"}
