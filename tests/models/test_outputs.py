@@ -78,7 +78,7 @@ def test_logits_are_found_in_what_a_network_returns(after) -> None:
 @pytest.mark.parametrize("after", [lambda z: z, lambda z: z[:, 0]], ids=["column", "row"])
 def test_one_logit_is_explained_by_lines_that_mend_it(after) -> None:
     module = Net(after, classes=1)
-    with pytest.raises(ValueError, match=r"One logit says the same as two"):
+    with pytest.raises(ValueError, match=r"One logit is equivalent to two"):
         wrapped(module, classes=2)
     with pytest.raises(
         ValueError, match=r"`classes` must be at least 2; got 1.*\n +class TwoLogits"
@@ -111,7 +111,7 @@ def test_torchscript_is_taken_where_no_layer_inside_is_asked_for(compiler) -> No
     model = wrapped(nn.Sequential(script, nn.Identity()), "1")
     found = PGD(model, x, y)
     torch.testing.assert_close(found.x_adv, PGD(wrapped(net, "0"), x, y).x_adv)
-    with pytest.raises(ValueError, match=r"TorchScript lets none be read.*embedding='1'"):
+    with pytest.raises(ValueError, match=r"which TorchScript does not allow.*embedding='1'"):
         wrapped(script, "0")
 
 

@@ -10,21 +10,21 @@ from notbugs.models.layers import Body
 PATCH = 2
 """Side of the patches that are whitened, in pixels."""
 RIDGE = 5e-4
-"""Added to each eigenvalue of the patches' second moments before its root is divided by."""
+"""Added to each eigenvalue of the patches' second moments before dividing by its root."""
 AT_ONCE = 2**21
-"""Values of images whose patches are looked at together, which bounds memory."""
+"""Values of images whose patches are processed at once, which bounds memory."""
 EPS = 1e-3
-"""Of batch norms: in bf16 a smaller one makes a loud channel of one that hardly varies (MNIST)."""
+"""Of batch norms: in bf16 a smaller one amplifies channels that hardly vary (MNIST)."""
 SCALE = 1 / 9
 """Of the logits."""
 
 
 class Whitening(nn.Conv2d):
-    """Patches of 2x2 pixels along the directions in which training images vary, at like sizes.
+    """A convolution that whitens patches of 2x2 pixels.
 
     The filters are the eigenvectors of the patches' second moments over the square roots of the
-    eigenvalues, and the same with the other sign; a ridge keeps the smallest directions small. They
-    are no parameters that are learnt; the bias is. Until `fit` has seen images they are random.
+    eigenvalues (plus a ridge), and the same with the other sign. They are fixed; the bias is
+    learnt. Before `fit` they are random.
 
     **Source**: Jordan 2024 (arXiv 2404.00498), section 3.2, after Page 2019.
     """
@@ -32,7 +32,7 @@ class Whitening(nn.Conv2d):
     fitted: Tensor
 
     def __init__(self, channels: int) -> None:
-        """Random filters for images of so many channels."""
+        """Random filters for images of `channels` channels."""
         super().__init__(channels, 2 * channels * PATCH**2, PATCH)
         self.weight.requires_grad_(False)
         assert self.bias is not None
@@ -44,8 +44,8 @@ class Whitening(nn.Conv2d):
         """Takes the filters from normalised images [n, c, h, w]."""
         size = self.in_channels * PATCH**2
         moments, count = images.new_zeros(size, size, dtype=torch.float64), 0
-        for some in images.split(max(1, AT_ONCE // images[0].numel())):
-            patches = F.unfold(some.double(), PATCH).transpose(1, 2).flatten(0, 1)
+        for part in images.split(max(1, AT_ONCE // images[0].numel())):
+            patches = F.unfold(part.double(), PATCH).transpose(1, 2).flatten(0, 1)
             moments += patches.T @ patches
             count += len(patches)
         values, vectors = torch.linalg.eigh((moments / count).cpu())
@@ -56,7 +56,7 @@ class Whitening(nn.Conv2d):
 
 
 def _conv(before: int, after: int) -> nn.Conv2d:
-    """3x3, without a bias; the first filters hand the channels on as they are."""
+    """3x3, without a bias; the first filters are initialised as the identity."""
     layer = nn.Conv2d(before, after, 3, padding=1, bias=False)
     with torch.no_grad():
         nn.init.dirac_(layer.weight[: min(before, after)])
@@ -64,14 +64,14 @@ def _conv(before: int, after: int) -> nn.Conv2d:
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    """A batch norm of which the bias alone is learnt."""
+    """A batch norm whose bias alone is learnt."""
     layer = nn.BatchNorm2d(channels, eps=EPS, momentum=0.4)
     layer.weight.requires_grad_(False)
     return layer
 
 
 class _Scaled(nn.Linear):
-    """A linear layer whose outputs are made smaller by a fixed factor."""
+    """A linear layer with outputs multiplied by `SCALE`."""
 
     def forward(self, input: Tensor) -> Tensor:
         return SCALE * super().forward(input)
@@ -82,13 +82,13 @@ def airbench(
 ) -> Body:
     """Whitened patches and three blocks of two convolutions: `width`, `wide`, `wide` channels.
 
-    The embedding is the largest activation of each channel over all places. Trained by the recipe
+    The embedding is the maximum of each channel over all positions. Trained by the recipe
     of its paper (`notbugs.training.named.AIRBENCH`), it learns CIFAR-10 in 10 epochs.
 
     **Source**: Jordan 2024 (arXiv 2404.00498), section 3, and the code published with it.
-    **Differs from the paper**: the last pool takes all places and others are left out where a
-    single one is left (the same for 32x32), and the bias after the whitening is learnt throughout,
-    not in the first epochs alone. Batch norms have eps 1e-3, not 1e-12.
+    **Differs from the paper**: the last pool covers all positions, and pools of a single position
+    are left out (the same for 32x32); the bias after the whitening is learnt throughout,
+    not in the first epochs alone; batch norms have eps 1e-3, not 1e-12.
 
     Args:
         shape: (channels, height, width) of the images.
@@ -112,12 +112,12 @@ def airbench(
 
 
 def needs_fit(model: nn.Module) -> bool:
-    """Whether the model has a layer that begins from data and has seen none."""
+    """Whether the model has a layer that is initialised from data, and not yet fitted."""
     return any(isinstance(m, Whitening) and not bool(m.fitted) for m in model.modules())
 
 
 def fit_to(model: nn.Module, images: Tensor) -> None:
-    """Fits what begins from data and has seen none: each `Whitening` of the model.
+    """Fits each `Whitening` layer of the model that is not yet fitted.
 
     `images` [n, c, h, w]: normalised, as the model's body sees them.
     """

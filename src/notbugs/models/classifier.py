@@ -1,4 +1,4 @@
-"""The contract every room relies on: images in [0, 1] in, logits and embedding out."""
+"""The model interface of all packages: images in [0, 1] in, logits and embedding out."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from notbugs.models.outputs import check_classes, logits_in
 JSON: TypeAlias = bool | int | float | str | Sequence[Any] | Mapping[str, Any] | None
 Shape: TypeAlias = tuple[int, int, int]
 LARGEST = {"mean": 1, "std": 16}
-"""What mean and std of images in [0, 1] may be; those of 0..255 are above."""
+"""The largest plausible mean and std of images in [0, 1]; those of 0..255 exceed them."""
 
 
 class Classifier(nn.Module):
-    """A model of images in [0, 1] that normalises inside and shows its embedding.
+    """A model of images in [0, 1] that normalises them itself and gives its embedding too.
 
     Attributes:
         body: the network, fed with normalised images.
@@ -28,7 +28,7 @@ class Classifier(nn.Module):
         classes: k, the number of logits.
         embedding: dotted name, inside `body`, of the layer whose output is the embedding.
         architecture: the built-in family it comes from, or None for a foreign module.
-        options: the keyword options that family was built with.
+        options: the keyword options it was built with.
         mean, std: buffers [1, c, 1, 1]; the body sees (x - mean) / std.
     """
 
@@ -49,11 +49,11 @@ class Classifier(nn.Module):
     ) -> None:
         """Takes `body` as it is; `mean` and `std` are one number, or one a channel.
 
-        What the body returns is the logits, or holds them: see `logits_in`.
+        The body returns the logits, or a container of them: see `logits_in`.
 
         Raises:
             ValueError: a bad shape, number of classes, mean or std, or no layer of the
-                name `embedding`. Use `wrap` to also try the module on an image.
+                name `embedding`. `wrap` also tests the module on an image.
         """
         super().__init__()
         check_shape(shape)
@@ -72,7 +72,7 @@ class Classifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives, and where its images must be."""
+        """The device of the model and of its images."""
         return self.mean.device
 
     def forward(self, x: Images) -> Logits:
@@ -81,7 +81,7 @@ class Classifier(nn.Module):
         Raises:
             ValueError: images of another shape than the model's.
         """
-        return _kept(logits_in(self.body(self.normalise(x))))
+        return _copied(logits_in(self.body(self.normalise(x))))
 
     def logits(self, x: Images) -> Logits:
         """Logits [n, k] of images [n, c, h, w] in [0, 1]: the same as calling the model."""
@@ -107,12 +107,12 @@ class Classifier(nn.Module):
         if isinstance(self.body, Body) and self.embedding == "trunk":
             embedding = self.body.trunk(images)
             return self.body.head(embedding), embedding.flatten(1)
-        with capture(self.body, [self.embedding]) as found:
-            logits = _kept(logits_in(self.body(images)))
-        return logits, found[self.embedding].flatten(1)
+        with capture(self.body, [self.embedding]) as outputs:
+            logits = _copied(logits_in(self.body(images)))
+        return logits, outputs[self.embedding].flatten(1)
 
     def normalise(self, x: Images) -> Images:
-        """What the body sees: (x - mean) / std, of the same shape.
+        """The input of the body: (x - mean) / std, of the same shape.
 
         Raises:
             ValueError: images of another shape than the model's.
@@ -128,8 +128,8 @@ class Classifier(nn.Module):
         return (x - self.mean) / self.std
 
 
-def _kept(logits: Any) -> Any:
-    """The logits, apart from what a network may write its next ones over."""
+def _copied(logits: Any) -> Any:
+    """The logits, copied where they need no gradient: a network may reuse its output buffer."""
     return logits.clone() if isinstance(logits, Tensor) and not logits.requires_grad else logits
 
 
@@ -154,8 +154,10 @@ def check_shape(shape: Shape) -> None:
         raise bad_value("shape", f"hold at most {PIXELS:,} values", tuple(shape))
 
 
-def _per_channel(given: float | Sequence[float], channels: int, name: str) -> Tensor:
-    values = [float(value) for value in ((given,) if isinstance(given, int | float) else given)]
+def _per_channel(entries: float | Sequence[float], channels: int, name: str) -> Tensor:
+    values = [
+        float(value) for value in ((entries,) if isinstance(entries, int | float) else entries)
+    ]
     if len(values) not in (1, channels):
         raise bad_value(
             name,

@@ -22,19 +22,19 @@ def cnn(
 
     A 3x3 convolution at full size, then convolutions of stride 2 and twice the width until
     the image is at most 7x7 (8x8: one; 28x28: two; 32x32: three), then one to `hidden`
-    channels; ReLU after each. Their average over positions is the embedding. The average
-    matters: a hidden layer on all positions can hold a small image whole, and a set made by
-    matching such an embedding is a copy of its source.
+    channels; ReLU after each. Their average over positions is the embedding. Without averaging,
+    an embedding can encode a small image completely, and a set made by matching it is a copy
+    of its source.
 
     Args:
         shape: (channels, height, width) of the images.
         classes: k, the number of logits.
         width: channels of the first convolution; the strided ones have twice as many.
         hidden: width of the embedding.
-        down: how maps are halved: "stride" by 3x3 convolutions of stride 2, which read some
-            places twice as often as others (and leave a checkerboard in gradients); "even" by 4x4
-            ones, which do not; "blur" by 3x3 ones of stride 1, then every second value of a
-            blurred map, which does not alias.
+        down: how maps are halved: "stride": 3x3 convolutions of stride 2, which read some
+            positions more often than others (gradients show a checkerboard); "even": 4x4 ones,
+            which do not; "blur": 3x3 ones of stride 1, then every second value of a blurred map,
+            which avoids aliasing.
 
     **Source** of "blur": Zhang 2019, "Making Convolutional Networks Shift-Invariant Again"
     (arXiv 1904.11486).

@@ -12,15 +12,15 @@ class Denoiser(nn.Module):
     """Images [n, c, h, w] with noise -> images [n, c, h, w] in [0, 1] without.
 
     Two halvings by strided convolutions, one convolution in the middle, two doublings by
-    resizing and convolving, ReLU between, no norms; each doubled map is read beside the one of
-    its size on the way down. What comes out is added to the input and clipped. Any size: odd
-    sides are padded with what lies at the edge and cut back.
+    resizing and convolving, ReLU between, no norms, skip connections between maps of one size.
+    The output is added to the input and clipped. Any size: odd sides are padded by repeating
+    the edge, and cropped again.
 
     - `shape`: (channels, height, width) of the images; `width`: channels of the first layer
     - `seed`: of the initial weights
 
     **Source**: Vincent et al. 2008 for the idea; the residual form is that of Zhang et al. 2017
-    (arXiv 1608.03981), the maps read twice those of Ronneberger et al. 2015 (arXiv 1505.04597).
+    (arXiv 1608.03981), the skip connections those of Ronneberger et al. 2015 (arXiv 1505.04597).
 
     >>> net = Denoiser((1, 7, 9), seed=0)
     >>> tuple(net(torch.rand(2, 1, 7, 9)).shape)
@@ -28,7 +28,7 @@ class Denoiser(nn.Module):
     """
 
     def __init__(self, shape: tuple[int, int, int], *, width: int = 16, seed: int) -> None:
-        """Makes the layers, with weights that follow from the seed."""
+        """Makes the layers, with initial weights drawn by the seed."""
         super().__init__()
         check_count(width, "width")
         self.shape, self.width = shape, width
@@ -47,7 +47,7 @@ class Denoiser(nn.Module):
             self.back = nn.Sequential(*doubled(4 * w, w, "resize"), nn.ReLU())
             self.change = nn.Conv2d(2 * w, channels, 3, padding=1)
             he(self)
-            nn.init.zeros_(self.change.weight)  # it begins as the identity
+            nn.init.zeros_(self.change.weight)  # initially the identity
 
     def forward(self, x: Tensor) -> Tensor:
         """The images without noise, [n, c, h, w]."""
@@ -55,11 +55,11 @@ class Denoiser(nn.Module):
 
     @property
     def facts(self) -> dict[str, object]:
-        """What makes the same net again, beside its weights."""
+        """The arguments to make the same net again, without its weights."""
         return {"shape": list(self.shape), "width": self.width}
 
     def reconstructed(self, x: Tensor) -> Tensor:
-        """The same without the clip, which would stop gradients while it is trained."""
+        """The same without clipping, which would stop gradients in training."""
         h, w = x.shape[-2:]
         whole = self.whole(padded_to(x, 4))
         half = self.halved(whole)

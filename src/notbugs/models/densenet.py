@@ -9,7 +9,7 @@ from notbugs.models.layers import Body
 
 
 class _Dense(nn.Module):
-    """`x` with the `growth` new channels of its branch beside it."""
+    """`x` concatenated with the `growth` channels of its branch."""
 
     def __init__(self, before: int, growth: int) -> None:
         super().__init__()
@@ -37,12 +37,12 @@ def densenet(
 
     **Source**: Huang, Liu, van der Maaten & Weinberger 2016, arXiv:1608.06993, section 3.
     **Differs from the paper**: depth 40 by default, for speed; no dropout; pooling
-    rounds sizes up, so that odd ones lose nothing.
+    rounds sizes up.
     """
     check_count(growth, "growth")
     check_count(depth, "depth")
-    units, left = divmod(depth - 4, 6)
-    if left or units < 1:
+    units, remainder = divmod(depth - 4, 6)
+    if remainder or units < 1:
         raise bad_value(
             "depth",
             "be 6 * n + 4 for some n of at least 1",
@@ -63,6 +63,6 @@ def densenet(
 
 
 def _activated(before: int, after: int, size: int) -> list[nn.Module]:
-    """Batch norm, ReLU, convolution: in that order, as the paper has it."""
+    """Batch norm, ReLU, convolution, in the paper's order."""
     conv = nn.Conv2d(before, after, size, padding=size // 2, bias=False)
     return [nn.BatchNorm2d(before), nn.ReLU(), conv]

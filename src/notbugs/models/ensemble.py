@@ -15,7 +15,7 @@ class Members(nn.Module):
     """The members' logits side by side, [n, members * k]."""
 
     def __init__(self, members: Sequence[Classifier]) -> None:
-        """Takes the members as they are; each normalises for itself."""
+        """The members are not copied; each normalises its input itself."""
         super().__init__()
         self.members = nn.ModuleList(members)
 
@@ -25,7 +25,7 @@ class Members(nn.Module):
 
 
 class Mean(nn.Module):
-    """log of the mean probability: its softmax is the mean of the members'."""
+    """The logarithm of the mean of the members' probabilities."""
 
     def __init__(self, count: int) -> None:
         """Takes the number of members."""
@@ -34,12 +34,12 @@ class Mean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, members * k] -> [n, k]."""
-        each = x.unflatten(1, (self.count, -1)).log_softmax(dim=2)
-        return each.logsumexp(dim=1) - math.log(self.count)
+        log_probabilities = x.unflatten(1, (self.count, -1)).log_softmax(dim=2)
+        return log_probabilities.logsumexp(dim=1) - math.log(self.count)
 
 
 def ensemble(members: Sequence[Classifier]) -> Classifier:
-    """A classifier that averages the probabilities of others, which it holds (no copies).
+    """A classifier that averages the probabilities of others, without copying them.
 
     Its logits are log-probabilities; its embedding the members' logits side by side.
 
@@ -57,9 +57,9 @@ def ensemble(members: Sequence[Classifier]) -> Classifier:
     """
     if not members:
         raise bad_value("members", "hold at least one classifier", "none")
-    kinds = {(member.shape, member.classes) for member in members}
-    if len(kinds) > 1:
-        raise bad_value("members", "share one image shape and number of classes", sorted(kinds))
+    formats = {(member.shape, member.classes) for member in members}
+    if len(formats) > 1:
+        raise bad_value("members", "share one image shape and number of classes", sorted(formats))
     first = members[0]
     return Classifier(
         Body(Members(members), Mean(len(members))),

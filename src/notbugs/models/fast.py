@@ -1,4 +1,4 @@
-"""What makes a model cheap to differentiate: device, memory format, precision, compilation."""
+"""Device, memory format, precision and compilation, which decide the cost of a gradient."""
 
 from collections.abc import Callable
 
@@ -9,33 +9,33 @@ from notbugs.core.errors import unknown_name
 from notbugs.models.classifier import Classifier
 
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-"""Those of `torch.compile`; "reduce-overhead" and "max-autotune" use CUDA graphs on a GPU."""
+"""The modes of `torch.compile`; "reduce-overhead" and "max-autotune" use CUDA graphs on a GPU."""
 
 
 FEWEST_CHANNELS = 8
-"""Input channels from which strided 1 x 1 convolutions are trained in channels-last memory."""
+"""Input channels from which strided 1x1 convolutions are safe in channels-last memory."""
 LARGE = 28
-"""Pixels of height or width from which channels-last is faster on a processor as well."""
+"""Height or width in pixels from which channels-last is faster on a CPU too."""
 
 
 def prepare(
     model: Classifier, device: torch.device | str, *, channels_last: bool | None = None
 ) -> Classifier:
-    """Moves the model itself (not a copy) to `device`, and returns it.
+    """Moves `model` in place to `device`, and returns it.
 
     Args:
         model: any classifier.
         device: for example "cpu" or "cuda".
         channels_last: the memory format of convolutions' weights, which the activations
-            then follow. None takes channels-last on CUDA, and elsewhere for all but the
-            smallest images, where it is faster. Models that a processor cannot train so
-            (`_breaks_channels_last`) are laid out as torch does by default, whatever is asked.
+            then follow. None: channels-last on CUDA, and elsewhere for all but the
+            smallest images. Models that a CPU cannot train in channels-last memory
+            (`_breaks_channels_last`) keep torch's default format there.
     """
-    place = torch.device(device)
-    model.to(place)
+    target = torch.device(device)
+    model.to(target)
     if channels_last is None:
-        channels_last = place.type == "cuda" or max(model.shape[1:]) >= LARGE
-    if place.type == "cpu" and _breaks_channels_last(model):
+        channels_last = target.type == "cuda" or max(model.shape[1:]) >= LARGE
+    if target.type == "cpu" and _breaks_channels_last(model):
         model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     elif channels_last:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -43,9 +43,9 @@ def prepare(
 
 
 def _breaks_channels_last(model: nn.Module) -> bool:
-    """Whether a processor may corrupt memory in the weights' gradient in channels-last memory.
+    """Whether the weights' gradient may corrupt a CPU's memory in channels-last format.
 
-    Seen in torch 2.13 on a processor without AVX-512: strided 1 x 1 convolutions of 2, 4 or
+    Observed in torch 2.13 on a CPU without AVX-512: strided 1 x 1 convolutions of 2, 4 or
     6 input channels, such as the shortcuts of very narrow residual nets, abort the process.
     """
     return any(
@@ -58,13 +58,13 @@ def _breaks_channels_last(model: nn.Module) -> bool:
 
 
 def check_mode(mode: str | None) -> None:
-    """Refuses a mode of compilation that torch does not know; None is no compilation."""
+    """Refuses an unknown compilation mode; None means no compilation."""
     if mode is not None and mode not in COMPILE_MODES:
         raise unknown_name("compile", mode, COMPILE_MODES)
 
 
 def compiled(f: Callable[[Tensor], Tensor], mode: str | None) -> Callable[[Tensor], Tensor]:
-    """`f` compiled by torch, when it is first called and for each shape; `f` itself for None.
+    """`f` compiled by torch at the first call with each shape; `f` itself if `mode` is None.
 
     Args:
         f: a module or a function of a batch.
@@ -80,7 +80,7 @@ def compiled(f: Callable[[Tensor], Tensor], mode: str | None) -> Callable[[Tenso
 
 
 def half(f: Callable[[Tensor], Tensor], precision: str) -> Callable[[Tensor], Tensor]:
-    """`f` run under bf16 autocast with float32 results, or `f` itself for "float32".
+    """`f` under bf16 autocast with float32 results, or `f` itself for "float32".
 
     Args:
         f: a model, or one of its methods such as `embed`; images in, a tensor out.

@@ -1,4 +1,4 @@
-"""Fully connected nets of any widths: those of the first adversarial examples."""
+"""Fully connected nets, as in the first paper on adversarial examples."""
 
 import math
 
@@ -22,7 +22,7 @@ def fc(
 
     "100-100", "200-200" and "123-456" are the nets of Szegedy et al. 2013 (arXiv 1312.6199),
     table 1, and "400" with "sigmoid" the classifier on an autoencoder's features there
-    (`pretrained`). The paper does not name the activation of the others. Its decay is
+    (`pretrained`). The paper does not name the activation of the others. Its weight decay is
     `notbugs.training.L2Decay`.
 
     Args:

@@ -1,4 +1,4 @@
-"""Batch norms in eval mode, which are affine, folded into the convolutions before them."""
+"""Folds batch norms in eval mode, which are affine, into the convolutions before them."""
 
 import warnings
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
 Folds = dict[str, str]
-"""Name of a convolution -> name of the batch norm that it holds."""
+"""Name of a convolution -> name of the batch norm folded into it."""
 
 
 def folded(body: nn.Module) -> tuple[nn.Module, Folds]:
-    """A body in eval mode without the norms that can be folded, and which those were.
+    """A body in eval mode with its batch norms folded where possible, and which were.
 
-    A norm is folded where it alone takes what a convolution gives, and both are torch's own,
-    without hooks, parametrisations or another use of their weights. `body` is used up: pass a
-    copy. Where it cannot be traced, or has no batch norm, it comes back as it is.
+    A norm is folded if it is the only consumer of a convolution's output, and both are torch's
+    own layers without hooks, parametrisations or another use of their weights. `body` may be
+    changed: pass a copy. A body that cannot be traced, or has no batch norm, is returned as is.
     """
     if not any(isinstance(m, nn.BatchNorm2d) for m in body.modules()):
         return body, {}
@@ -25,7 +25,7 @@ def folded(body: nn.Module) -> tuple[nn.Module, Folds]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             traced = symbolic_trace(body)
-    except Exception:  # whatever a foreign forward does under tracing: leave it unfolded
+    except Exception:  # tracing a foreign `forward` may raise anything: leave it unfolded
         return body, {}
     return traced, _fold(traced)
 
@@ -52,7 +52,7 @@ def _fold(traced: GraphModule) -> Folds:
 
 
 def fold_into(target: nn.Module, conv: nn.Module, norm: nn.Module) -> None:
-    """Writes into the convolution `target` what `conv` and then `norm` do in eval mode."""
+    """Makes the convolution `target` equal to `conv` followed by `norm` in eval mode."""
     assert isinstance(target, nn.Conv2d)
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
@@ -71,13 +71,13 @@ def fold_into(target: nn.Module, conv: nn.Module, norm: nn.Module) -> None:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether the layer does nothing but what torch's own class does."""
+    """Whether the layer has no hooks and no parametrisations."""
     hooked = layer._forward_hooks or layer._forward_pre_hooks  # pyright: ignore[reportPrivateUsage]
     return not (hooked or is_parametrized(layer))
 
 
 def _uses(graph: Graph, conv: nn.Module, norm: nn.Module, modules: Mapping[str, nn.Module]) -> int:
-    """How often either is called, or a tensor of theirs is read beside that."""
+    """How often the graph calls either layer or reads one of their tensors."""
     calls = sum(
         node.op == "call_module" and modules[str(node.target)] in (conv, norm)
         for node in graph.nodes

@@ -1,4 +1,4 @@
-"""Models held still: a fixed mode and no parameter gradients, restored exactly on exit."""
+"""Freezes a model in a block: a fixed mode and no parameter gradients, restored on exit."""
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -13,22 +13,22 @@ M = TypeVar("M", bound=nn.Module)
 
 @contextmanager
 def frozen(model: M, *, training: bool = False) -> Generator[M, None, None]:
-    """Holds `model` in one mode, without parameter gradients, while the block runs.
+    """Keeps `model` in one mode, without parameter gradients, while the block runs.
 
     Gradients still flow through the model to its inputs; none are computed for, or left
-    on, its parameters. On exit, also after an exception, every module gets its own
-    training flag back and every parameter its own `requires_grad`; `.grad` is not touched.
+    on, its parameters. On exit, also after an exception, every module's
+    training flag and every parameter's `requires_grad` are restored; `.grad` is not touched.
     Blocks may be nested.
 
     Args:
-        model: any module; it is changed in place for the duration of the block.
+        model: any module; changed in place while the block runs.
         training: False for eval mode. True for train mode, in which batch norms normalise
-            by the batch but neither running statistics nor any other buffer keep a change.
+            by the batch, but running statistics and other buffers are restored.
 
     Example:
         >>> net = nn.Linear(2, 1)
-        >>> with frozen(net) as still:
-        ...     any(p.requires_grad for p in still.parameters())
+        >>> with frozen(net) as model:
+        ...     any(p.requires_grad for p in model.parameters())
         False
     """
     with ExitStack() as stack:
@@ -41,7 +41,7 @@ def frozen(model: M, *, training: bool = False) -> Generator[M, None, None]:
 
 @contextmanager
 def _mode(model: nn.Module, training: bool) -> Generator[None, None, None]:
-    # The attribute, not train(): one flag a module is what can be restored exactly.
+    # Not train(): the flags of single modules can be restored exactly.
     # Frozen TorchScript has no mode.
     flags = [(m, m.training) for m in model.modules() if hasattr(m, "training")]
     try:
@@ -55,7 +55,7 @@ def _mode(model: nn.Module, training: bool) -> Generator[None, None, None]:
 
 @contextmanager
 def _without_gradients(model: nn.Module) -> Generator[None, None, None]:
-    # Weights made in inference mode bear no gradients, and take no flag outside it.
+    # Weights made in inference mode have no gradients, and no flag can be set on them.
     tracked = [p for p in model.parameters() if p.requires_grad and not p.is_inference()]
     try:
         for parameter in tracked:
@@ -68,9 +68,9 @@ def _without_gradients(model: nn.Module) -> Generator[None, None, None]:
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Generator[None, None, None]:
-    """Lets no buffer keep a change, e.g. batch norms' running statistics, while the block runs.
+    """Restores all buffers, e.g. batch norms' running statistics, after the block.
 
-    Batch norms in train mode normalise by the batch as ever.
+    Batch norms in train mode still normalise by the batch.
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     others = [m for m in model.modules() if not isinstance(m, _BatchNorm)]
@@ -80,7 +80,7 @@ def buffers_kept(model: nn.Module) -> Generator[None, None, None]:
         for name, buffer in module.named_buffers(recurse=False)
     ]
     try:
-        for norm in norms:  # in train mode this alone keeps all three buffers out of reach
+        for norm in norms:  # in train mode none of their buffers is then updated
             norm.track_running_stats = False
         yield
     finally:
@@ -91,7 +91,7 @@ def buffers_kept(model: nn.Module) -> Generator[None, None, None]:
 
 
 def _restore(module: nn.Module, name: str, buffer: Tensor, copy: Tensor, version: int) -> None:
-    # Untouched buffers are left alone: writing to them would spoil graphs that saved them.
+    # Unchanged buffers are not written to: that would invalidate graphs that saved them.
     if buffer._version != version:
         with torch.no_grad():
             buffer.copy_(copy)

@@ -1,4 +1,4 @@
-"""A variational autoencoder: its decoder makes images of codes, its encoder codes of images."""
+"""A variational autoencoder: the decoder maps codes to images, the encoder images to codes."""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ class ImageGenerator(nn.Module):
     variance of each image's code. ReLU between, no norms. Any size.
 
     - `shape`: (channels, height, width) of the images
-    - `codes`: d, numbers in a code; `width`: channels of the last hidden layer
+    - `codes`: d, the dimension of a code; `width`: channels of the last hidden layer
     - `upsample`: "resize", "transposed" or "uneven"; see `notbugs.models.upsampling`
     - `seed`: of the initial weights
 
@@ -38,7 +38,7 @@ class ImageGenerator(nn.Module):
         upsample: str = "resize",
         seed: int,
     ) -> None:
-        """Makes the layers, with weights that follow from the seed."""
+        """Makes the layers, with initial weights drawn by the seed."""
         super().__init__()
         check_count(codes, "codes")
         check_count(width, "width")
@@ -57,7 +57,7 @@ class ImageGenerator(nn.Module):
                 nn.Linear(2 * w * cells, 8 * w),
                 nn.ReLU(),
             )
-            # Without a hidden layer here, an image is a sum of blobs, one a number of the code.
+            # Without a hidden layer here, an image would be a sum of blobs, one per code entry.
             self.dense = nn.Sequential(
                 nn.Linear(codes, 8 * w), nn.ReLU(), nn.Linear(8 * w, 2 * w * cells)
             )
@@ -74,12 +74,12 @@ class ImageGenerator(nn.Module):
 
     @property
     def width(self) -> int:
-        """Numbers in a code."""
+        """d, the dimension of a code."""
         return self.codes
 
     @property
     def facts(self) -> dict[str, object]:
-        """What makes the same net again, beside its weights."""
+        """The arguments to make the same net again, without its weights."""
         return {
             "shape": list(self.shape),
             "codes": self.codes,
@@ -99,5 +99,5 @@ class ImageGenerator(nn.Module):
         return mean, log_variance.clamp(-10, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The images again, by way of the means of their codes."""
+        """Reconstructs the images from the means of their codes."""
         return self.decode(self.encode(x)[0])

@@ -46,9 +46,9 @@ def inception(shape: tuple[int, int, int], classes: int, *, width: int = 96) -> 
 
     **Source**: Zhang, Bengio, Hardt, Recht & Vinyals 2016, arXiv:1611.03530, appendix A,
     figure 3 (after Szegedy et al. 2014, arXiv:1409.4842).
-    **Differs from the paper**: downsampling pads, and the last pooling averages whatever
-    is left (7x7 for the paper's 28x28 images), so that other sizes work too; He's initial
-    weights.
+    **Differs from the paper**: downsampling pads, and the last pooling averages all
+    remaining positions (7x7 for the paper's 28x28 images), so that other sizes work too; He's
+    initial weights.
     """
     check_count(width, "width")
     layers: list[nn.Module] = [_conv(shape[0], width, 3)]

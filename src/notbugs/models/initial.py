@@ -1,4 +1,4 @@
-"""Initial weights: He's, from a generator state of our own."""
+"""He's initial weights, and seeding of torch's generator."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from notbugs.models.layers import Body
 def seeded(*names: object) -> Generator[None, None, None]:
     """Runs the block on CPU with the default generator seeded from `names`.
 
-    The caller's random state is put back on exit. Only the CPU generator is seeded:
+    The caller's random state is restored on exit. Only the CPU generator is seeded:
     `torch.manual_seed` would also reseed the accelerators'.
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -23,7 +23,7 @@ def seeded(*names: object) -> Generator[None, None, None]:
 
 
 def initialised(trunk: nn.Module, head: nn.Module) -> Body:
-    """The body of both parts, with He's initial weights throughout.
+    """A body of both parts, with He's initial weights.
 
     Convolutions and linear layers: N(0, 2 / fan_in), biases 0; the head, which no ReLU
     follows: N(0, 1 / fan_in). Norms keep torch's own weight 1 and bias 0.

@@ -1,4 +1,4 @@
-"""Named layers: the trunk-and-head body, and activations read through hooks that come off."""
+"""Named layers: the body of trunk and head, and activations read by temporary hooks."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -12,11 +12,11 @@ from notbugs.core.errors import bad_type, unknown_name
 class Body(nn.Module):
     """A network in two parts: `trunk` makes the embedding [n, d], `head` the logits [n, k].
 
-    The built-in families have this form, so the embedding costs no run of the head.
+    All built-in architectures have this form; an embedding then needs no pass of the head.
     """
 
     def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
-        """Takes both parts as they are; the families initialise them."""
+        """Takes both parts as they are, already initialised."""
         super().__init__()
         self.trunk = trunk
         self.head = head
@@ -32,13 +32,13 @@ def layer_names(module: nn.Module) -> list[str]:
 
 
 def find_layer(module: nn.Module, name: str, kind: str = "layer") -> nn.Module:
-    """The layer of that dotted name.
+    """The layer of the dotted name `name`.
 
     Raises:
         ValueError: no such layer; the nearest name is suggested.
     """
-    for known, layer in module.named_modules():
-        if known == name and name:
+    for layer_name, layer in module.named_modules():
+        if layer_name == name and name:
             return layer
     raise unknown_name(kind, name, layer_names(module))
 
@@ -50,15 +50,15 @@ def capture(module: nn.Module, names: Sequence[str]) -> Generator[dict[str, Tens
     Yields a dictionary that each forward pass of `module` fills with name -> output; a
     layer that runs more than once leaves its last output. Outputs are differentiable, and
     are copies, because a later in-place layer (such as `ReLU(inplace=True)`) would
-    otherwise overwrite them. The hooks come off at the end of the block, also after an
+    otherwise overwrite them. The hooks are removed at the end of the block, also after an
     exception.
 
     Example:
         >>> import torch
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
-        >>> with capture(net, ["0"]) as found:
+        >>> with capture(net, ["0"]) as outputs:
         ...     _ = net(torch.zeros(1, 2))
-        >>> tuple(found["0"].shape)
+        >>> tuple(outputs["0"].shape)
         (1, 3)
 
     Raises:
@@ -66,21 +66,21 @@ def capture(module: nn.Module, names: Sequence[str]) -> Generator[dict[str, Tens
         TypeError: a named layer returns something other than a tensor.
     """
     layers = {name: find_layer(module, name) for name in names}
-    found: dict[str, Tensor] = {}
-    handles = [layer.register_forward_hook(_keep(name, found)) for name, layer in layers.items()]
+    outputs: dict[str, Tensor] = {}
+    handles = [layer.register_forward_hook(_store(name, outputs)) for name, layer in layers.items()]
     try:
-        yield found
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _keep(name: str, found: dict[str, Tensor]) -> Any:
+def _store(name: str, outputs: dict[str, Tensor]) -> Any:
     def hook(layer: nn.Module, inputs: object, output: object) -> None:
         if not isinstance(output, Tensor):
             raise bad_type(
                 f"output of layer '{name}'", "a tensor", output, "Name a layer that returns one."
             )
-        found[name] = output.clone()
+        outputs[name] = output.clone()
 
     return hook

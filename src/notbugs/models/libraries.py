@@ -14,19 +14,19 @@ from notbugs.models.classifier import Shape
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body
 
-OWN = "Take a built-in architecture, or one of your own (path/to/file.py:factory)."
+REMEDY = "Take a built-in architecture, or one of your own (path/to/file.py:factory)."
 SMALL = (
-    "Images are fed as they are, and it may be made for larger ones. The built-in resnet18 and "
+    "Images are not resized, and it may be made for larger ones. The built-in resnet18 and "
     "vit are made for small ones."
 )
 
 
 def borrowed(name: str, shape: Shape, classes: int) -> Body:
-    """An untrained net of timm or torchvision, cut in front of its last linear layer.
+    """An untrained net of timm or torchvision, split before its last linear layer.
 
-    What that layer takes is the embedding [n, d]; the net has no normalisation of its own.
-    Images are fed as they are, not resized: 28x28 leave a net made for 224x224 after five
-    halvings as 1x1. A net that cannot take the size is refused.
+    The input of that layer is the embedding [n, d]; the net has no normalisation of its own.
+    Images are not resized: in a net made for 224x224, 28x28 become 1x1 after five halvings. A
+    net that cannot take the size is refused.
 
     - `name`: "timm:NAME" or "torchvision:NAME", untrained (`pretrained=False`)
     - `shape`: (channels, height, width). timm makes the first layer for the channels; in a
@@ -34,14 +34,14 @@ def borrowed(name: str, shape: Shape, classes: int) -> Body:
       weights give outputs of the same variance
     - `classes`: k, the number of logits
 
-    **Raises** ValueError: an unknown package or name, a package that is not there, a net that
-    does not take such images, or none that ends in a linear layer.
+    **Raises** ValueError: an unknown package or name, a package that is not installed, a net
+    that does not take such images, or does not end in a linear layer.
     """
-    package, _, own = name.partition(":")
+    package, _, model_name = name.partition(":")
     if package not in PACKAGES:
         raise unknown_name("package of architectures", package, PACKAGES)
-    net = PACKAGES[package](_imported(package), own, shape[0], classes)
-    return _cut(net, name, shape, classes)
+    net = PACKAGES[package](_imported(package), model_name, shape[0], classes)
+    return _split(net, name, shape, classes)
 
 
 def _imported(package: str) -> Any:
@@ -91,11 +91,13 @@ def _check_name(package: str, name: str, known: Sequence[str]) -> None:
 
 
 def _take_channels(net: nn.Module, name: str, channels: int) -> None:
-    """Replaces the first convolution, made for 3 channels, by one for as many as there are."""
+    """Replaces the first convolution, made for 3 channels, by one for `channels`."""
     found = next(((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d)), None)
     if found is None or found[1].in_channels != 3:
-        raise bad_value("architecture", "begin with a convolution of 3 channels", f"'{name}'", OWN)
-    where, old = found
+        raise bad_value(
+            "architecture", "begin with a convolution of 3 channels", f"'{name}'", REMEDY
+        )
+    layer_name, old = found
     new = nn.Conv2d(
         channels,
         old.out_channels,
@@ -108,21 +110,21 @@ def _take_channels(net: nn.Module, name: str, channels: int) -> None:
     nn.init.normal_(new.weight, 0.0, float(old.weight.detach().std()) * (3 / channels) ** 0.5)
     if new.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
         nn.init.zeros_(new.bias)
-    _put(net, where, new)
+    _set_layer(net, layer_name, new)
 
 
-def _cut(net: nn.Module, name: str, shape: Shape, classes: int) -> Body:
-    where, head = _last_layer(net, name)
+def _split(net: nn.Module, name: str, shape: Shape, classes: int) -> Body:
+    head_name, head = _last_layer(net, name)
     x = torch.rand(2, *shape)
-    taken, given = _tried(net, head, x, name)
-    logits = given[-1] if given else None
-    if len(given) != 1 or logits is None or tuple(logits.shape) != (2, classes):
+    inputs, outputs = _head_calls(net, head, x, name)
+    logits = outputs[-1] if outputs else None
+    if len(outputs) != 1 or logits is None or tuple(logits.shape) != (2, classes):
         raise _no_head(name)
-    _put(net, where, nn.Identity())
+    _set_layer(net, head_name, nn.Identity())
     body = Body(net, head)
     with frozen(body), torch.no_grad():
         embedding = body.trunk(x)
-    if not isinstance(embedding, Tensor) or not torch.equal(embedding, taken[-1]):
+    if not isinstance(embedding, Tensor) or not torch.equal(embedding, inputs[-1]):
         raise _no_head(name)
     # Nets with auxiliary heads give more than one output in train mode.
     if not isinstance(_run(body.trunk, x, name, training=True), Tensor):
@@ -131,36 +133,36 @@ def _cut(net: nn.Module, name: str, shape: Shape, classes: int) -> Body:
 
 
 def _last_layer(net: nn.Module, name: str) -> tuple[str, nn.Linear]:
-    """The layer that gives the logits, by its dotted name: timm says which, else the last."""
+    """The layer of the logits and its dotted name: in timm the classifier, else the last linear."""
     classifier = getattr(net, "get_classifier", None)
     layers = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear)]
     if classifier is not None:
-        said = classifier()
-        layers = [(n, m) for n, m in layers if m is said]
+        layer = classifier()
+        layers = [(n, m) for n, m in layers if m is layer]
     if not layers:
         raise _no_head(name)
     return layers[-1]
 
 
-def _tried(
+def _head_calls(
     net: nn.Module, head: nn.Linear, x: Tensor, name: str
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """What the head took and what it gave; a single pair where its output is the net's own."""
-    taken: list[Tensor] = []
-    given: list[Tensor] = []
+    """The inputs and outputs of the head in a pass, whose last output must be the net's."""
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
 
-    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        taken.append(inputs[0].clone())
-        given.append(output)
+    def store(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        inputs.append(arguments[0].clone())
+        outputs.append(output)
 
-    handle = head.register_forward_hook(keep)
+    handle = head.register_forward_hook(store)
     try:
         logits = _run(net, x, name, training=False)
     finally:
         handle.remove()
-    if not isinstance(logits, Tensor) or not given or not torch.equal(logits, given[-1]):
+    if not isinstance(logits, Tensor) or not outputs or not torch.equal(logits, outputs[-1]):
         raise _no_head(name)
-    return taken, given
+    return inputs, outputs
 
 
 def _run(net: nn.Module, x: Tensor, name: str, *, training: bool) -> object:
@@ -178,10 +180,10 @@ def _run(net: nn.Module, x: Tensor, name: str, *, training: bool) -> object:
 
 def _no_head(name: str) -> ValueError:
     return bad_value(
-        "architecture", "end in a linear layer that gives the logits", f"'{name}'", OWN
+        "architecture", "end in a linear layer that gives the logits", f"'{name}'", REMEDY
     )
 
 
-def _put(net: nn.Module, where: str, layer: nn.Module) -> None:
-    above, _, last = where.rpartition(".")
-    setattr(net.get_submodule(above), last, layer)
+def _set_layer(net: nn.Module, layer_name: str, layer: nn.Module) -> None:
+    parent, _, attribute = layer_name.rpartition(".")
+    setattr(net.get_submodule(parent), attribute, layer)

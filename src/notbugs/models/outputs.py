@@ -1,4 +1,4 @@
-"""Where the logits are in what a network returns."""
+"""The logits in the output of a network."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -8,7 +8,7 @@ from torch import Tensor
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.limits import CLASSES
 
-TWO_LOGITS = """One logit says the same as two, of which the other is 0:
+TWO_LOGITS = """One logit is equivalent to two, of which the other is 0:
     class TwoLogits(torch.nn.Module):
         def forward(self, z): return torch.stack([torch.zeros_like(z), z], -1).reshape(-1, 2)
     model = wrap(torch.nn.Sequential(module, TwoLogits()), classes=2, embedding="0.NAME", ...)"""
@@ -16,17 +16,17 @@ TWO_LOGITS = """One logit says the same as two, of which the other is 0:
 
 def check_classes(classes: int) -> None:
     """Refuses a number of classes below 2 or above `CLASSES`."""
-    check_count(classes, "classes", 2, f"One class leaves nothing to tell apart. {TWO_LOGITS}")
+    check_count(classes, "classes", 2, f"One class leaves nothing to classify. {TWO_LOGITS}")
     if classes > CLASSES:
         raise bad_value("classes", f"be at most {CLASSES:,}", f"{classes:,}")
 
 
 def logits_in(output: Any) -> Any:
-    """The logits in the output of a network: of several things, the one that holds them.
+    """The logits in the output of a network, which may be a container of several tensors.
 
-    A tensor is returned as it is. Of a mapping or an object with the entry or attribute
+    A tensor is returned unchanged; of a mapping or an object with the entry or attribute
     `logits` (a dataclass, a named tuple), that one; of another tuple or list, its first
-    tensor. Whatever else comes is returned as it came, for `check_logits` to refuse.
+    tensor. Any other output is returned unchanged, for `check_logits` to refuse.
 
     >>> import torch
     >>> logits_in({"loss": None, "logits": torch.ones(1, 2)}).tolist()
@@ -46,11 +46,11 @@ def logits_in(output: Any) -> Any:
 
 
 def remedy_for(logits: object, wanted: tuple[int, int]) -> str:
-    """What helps where a model's logits are not of the shape `wanted`, (rows, classes)."""
+    """The remedy where a model's logits do not have the shape `wanted`, (rows, classes)."""
     rows, classes = wanted
     if classes == 2 and isinstance(logits, Tensor) and logits.numel() == rows:
         return TWO_LOGITS
     return (
         "Return a plain tensor, or one under the name `logits` or first in a tuple, the batch "
-        "first, and check `classes`; `wrap` tries it out."
+        "first, and check `classes`; `wrap` tests it."
     )

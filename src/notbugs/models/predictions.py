@@ -1,4 +1,4 @@
-"""What a model says of images: logits that are checked, classes, and votes of several passes."""
+"""Logits and predictions for clean images, with checks."""
 
 from collections.abc import Callable
 
@@ -19,10 +19,10 @@ def clean_logits(
 ) -> Logits:
     """The logits of clean images, [n, k], computed without gradients.
 
-    - `logits_of`: the model's logits where they are cheaper to have than by `model.logits`
+    - `logits_of`: a cheaper function with the same logits as `model.logits`
 
-    **Raises** ValueError where the model gives no logits of shape (n, classes), or one that
-    is not finite: what breaks such a model says nothing.
+    **Raises** ValueError where the logits do not have shape (n, classes) or are not finite:
+    attacks on such a model are meaningless.
     """
     with torch.no_grad():
         logits = (logits_of or model.logits)(x)
@@ -32,28 +32,30 @@ def clean_logits(
 
 @prepared("x")
 def predicted_clean(model: Classifier, x: Images) -> Labels:
-    """The class that leads each clean image, [n] (-1: a tie); refuses what `clean_logits` does."""
+    """The predicted class of each clean image, [n] (-1: a tie); raises as `clean_logits`."""
     with frozen(model):
         return predicted(clean_logits(model, x))
 
 
 def check_logits(logits: object, wanted: tuple[int, int]) -> None:
     """Refuses anything but finite floating numbers of the shape `wanted`."""
-    kind = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+    received = (
+        f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+    )
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
         raise bad_value(
             "model",
             f"give logits of shape {wanted}, one row an image and one column a class",
-            kind,
+            received,
             remedy_for(logits, wanted),
         )
     if not logits.is_floating_point():
         raise bad_value(
             "model", "give floating logits", f"{logits.dtype}", "Return scores, not decisions."
         )
-    odd = ~logits.isfinite().all(dim=1)
-    if bool(odd.any()):
-        row = int(odd.nonzero()[0, 0])
+    non_finite = ~logits.isfinite().all(dim=1)
+    if bool(non_finite.any()):
+        row = int(non_finite.nonzero()[0, 0])
         raise bad_value(
             "model",
             "give finite logits for clean images",

@@ -1,4 +1,4 @@
-"""The way into every public function of a model and images: checked, and made ready for torch."""
+"""A decorator for public functions of models and images: checks and converts the arguments."""
 
 import functools
 import inspect
@@ -19,39 +19,39 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEVICES = ("cpu", "cuda")
-"""Where autocast may be on."""
+"""Device types on which autocast may be on."""
 
 PREPARED = "__prepared__"
-"""The mark of a decorated function."""
+"""The attribute that marks a decorated function."""
 
 
 def prepared(
     *images: str, model: str = "model", kind: type = Classifier
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Makes a public function see only models and images that it can work with.
+    """Checks and converts the models and images that a public function is called with.
 
-    While the function runs, inference mode and autocast are off and gradients on: its results
-    do not depend on where it is called. Before that,
+    While the function runs, inference mode and autocast are off and gradients on, so results do
+    not depend on the caller's context. Before that,
 
-    - the model is refused where it is not of the `kind`, computes in half precision, or was
+    - the model is refused if it is not of type `kind`, computes in half precision, or was
       made in inference mode;
-    - images are refused where they do not lie in [0, 1] or are finer than the model; coarser
-      ones are raised to what it computes in, which changes no value, and so is the result;
-    - `ImageData` is refused where it does not fit the model;
-    - what is asked to be `ImageData` or a `Threat` is refused where it is not; a threat may
-      be written, as `"l2:0.5"`;
-    - tensors made in inference mode are copied, for torch saves none of them for a gradient.
+    - images are refused if they do not lie in [0, 1] or have a higher precision than the
+      model; those of lower precision are converted to the model's, which changes no value;
+    - `ImageData` is refused if it does not fit the model;
+    - arguments annotated as `ImageData` or `Threat` are refused if they are not; a threat may
+      be given as text, `"l2:0.5"`;
+    - tensors made in inference mode are copied, as torch cannot save them for a gradient.
 
     Args:
-        images: names of the arguments that are images [n, c, h, w] in [0, 1]. One that is
-            None or a word is left alone.
+        images: names of the arguments that are images [n, c, h, w] in [0, 1]. None and strings
+            are left unchanged.
         model: name of the argument that is the model.
-        kind: of the model: `Classifier`, `nn.Module` or, for any callable, `object`.
+        kind: type of the model: `Classifier`, `nn.Module` or, for any callable, `object`.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
-        asked = {
+        checked = {
             name: parameter.annotation
             for name, parameter in signature.parameters.items()
             if parameter.annotation is ImageData or hasattr(parameter.annotation, "parse")
@@ -61,13 +61,13 @@ def prepared(
         def call(*arguments: P.args, **options: P.kwargs) -> R:
             bound = signature.bind(*arguments, **options)
             with plainly():
-                for name, wanted in asked.items():
+                for name, annotation in checked.items():
                     if name in bound.arguments:
-                        bound.arguments[name] = _of_kind(bound.arguments[name], name, wanted)
+                        bound.arguments[name] = _of_kind(bound.arguments[name], name, annotation)
                 _prepare(bound.arguments, images, model, kind)
                 return function(*bound.args, **bound.kwargs)
 
-        vars(call)[PREPARED] = True  # kept by whatever else wraps the function
+        vars(call)[PREPARED] = True  # `functools.wraps` copies it to outer wrappers
         return call
 
     return decorate
@@ -82,7 +82,7 @@ def plainly() -> Generator[None, None, None]:
 
 @contextmanager
 def without_autocast() -> Generator[None, None, None]:
-    """Runs the block with autocast off: what is measured is measured in full precision."""
+    """Runs the block with autocast off, in full precision."""
     with ExitStack() as stack:
         for device in DEVICES:
             if torch.is_autocast_enabled(device):
@@ -90,24 +90,24 @@ def without_autocast() -> Generator[None, None, None]:
         yield
 
 
-def _prepare(given: dict[str, Any], images: tuple[str, ...], name: str, kind: type) -> None:
-    """Checks the arguments `given`, and replaces those that have to be of another form."""
-    _check_kind(given[name], name, kind)
-    for argument, value in given.items():
+def _prepare(arguments: dict[str, Any], images: tuple[str, ...], name: str, kind: type) -> None:
+    """Checks the arguments, and converts them in place where needed."""
+    _check_kind(arguments[name], name, kind)
+    for argument, value in arguments.items():
         owner = _owner(value)
         if isinstance(owner, nn.Module):
             check_precision(owner, argument)
         elif isinstance(value, ImageData):
-            check_fits(given[name], value, argument)
+            check_fits(arguments[name], value, argument)
         elif isinstance(value, Tensor) and value.is_inference():
-            given[argument] = value.clone()
+            arguments[argument] = value.clone()
     for argument in images:
-        if not isinstance(given.get(argument), str | None):
-            given[argument] = raised(given[argument], given[name], argument)
+        if not isinstance(arguments.get(argument), str | None):
+            arguments[argument] = raised(arguments[argument], arguments[name], argument)
 
 
 def _of_kind(value: object, name: str, kind: Any) -> object:
-    """The value, of that kind: a threat that is written is read."""
+    """The value, which must be of type `kind`; a threat given as text is parsed."""
     if isinstance(value, kind):
         return value
     if kind is ImageData:
@@ -115,9 +115,7 @@ def _of_kind(value: object, name: str, kind: Any) -> object:
         raise bad_type(name, "an ImageData", value, remedy)
     if isinstance(value, str):
         return kind.parse(value)
-    raise bad_type(
-        name, f"a {kind.__name__}", value, f"Write one: {kind.__name__}.parse('l2:0.5')."
-    )
+    raise bad_type(name, f"a {kind.__name__}", value, f"Make one: {kind.__name__}.parse('l2:0.5').")
 
 
 def _owner(value: object) -> object:
@@ -133,14 +131,15 @@ def _check_kind(model: object, name: str, kind: type) -> None:
 
 
 def raised(x: Tensor, model: object, argument: str = "x") -> Images:
-    """The images in what the model computes in, or where that is not known in at least float32.
+    """The images in the model's dtype, or in at least float32 where that is not known.
 
-    No value changes. **Raises** ValueError for images outside [0, 1], and for those of more
+    No value changes. **Raises** ValueError for images outside [0, 1], and for those of a higher
     precision than the model's.
     """
     check_images(x, argument)
     owner = _owner(model)
     dtype = dtype_of(owner) if isinstance(owner, nn.Module) else None
-    wanted = torch.promote_types(x.dtype, torch.float32) if dtype is None else dtype
-    check_no_finer(x, wanted, argument)
-    return x.detach().to(wanted)
+    if dtype is None:
+        dtype = torch.promote_types(x.dtype, torch.float32)
+    check_no_finer(x, dtype, argument)
+    return x.detach().to(dtype)

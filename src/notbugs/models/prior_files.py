@@ -17,7 +17,7 @@ FORMAT = "notbugs-prior"
 
 @dataclass(frozen=True)
 class DenoiserFacts:
-    """What makes a denoiser."""
+    """The arguments of a denoiser."""
 
     shape: tuple[int, int, int]
     width: int
@@ -25,7 +25,7 @@ class DenoiserFacts:
 
 @dataclass(frozen=True)
 class GeneratorFacts(DenoiserFacts):
-    """What makes a generator."""
+    """The arguments of a generator."""
 
     codes: int
     upsample: str
@@ -38,9 +38,9 @@ KINDS: Mapping[str, tuple[type[Denoiser | ImageGenerator], type[DenoiserFacts]]]
 
 
 def save_prior(net: Denoiser | ImageGenerator, path: Path) -> None:
-    """Writes a trained net, with what makes it again.
+    """Writes a trained net, with the arguments to make it again.
 
-    **Raises** StoreError where the file cannot be written; an older one stays as it was.
+    **Raises** StoreError where the file cannot be written; an older file is kept.
     """
     kind = "denoiser" if isinstance(net, Denoiser) else "generator"
     facts = {"format": FORMAT, "kind": kind, "facts": to_json(net.facts)}

@@ -1,4 +1,4 @@
-"""A shallow net of radial basis functions: confident only near what it has seen."""
+"""A shallow net of radial basis functions: confident only near its training images."""
 
 import math
 
@@ -13,7 +13,7 @@ class Radial(nn.Module):
     """exp(-b_j ||x - m_j||^2 / d) for centres m_j and sharpnesses b_j > 0, x of d entries."""
 
     def __init__(self, entries: int, units: int, sharpness: float) -> None:
-        """Centres are drawn from a normal distribution, all sharpnesses begin alike."""
+        """Draws normal centres; all initial sharpnesses are equal."""
         super().__init__()
         self.centers = nn.Parameter(torch.randn(units, entries))
         self.log_sharpness = nn.Parameter(torch.full((units,), math.log(sharpness)))
@@ -31,8 +31,8 @@ def rbf(
 ) -> Body:
     """Radial units, the embedding, and a linear layer on them.
 
-    Far from every centre all units are 0, so the logits are the head's biases: the net is
-    unsure there.
+    Far from every centre all units are 0, so the logits are the head's biases and the net is
+    not confident.
 
     **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 7: shallow RBF networks,
     p(y = 1 | x) = exp((x - mu)^T beta (x - mu)). **Differs from the paper**: several centres

@@ -1,4 +1,4 @@
-"""The tensors of a module by name, and others put in their place."""
+"""The parameters and buffers of a module: reading, checking and loading them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def put_state(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copies `tensors` into `module`, as far as they are a state that it can have.
+    """Loads `tensors` into `module`, if they fit it.
 
     Raises:
         DataError: as `check_state` says; the module is unchanged.
@@ -35,24 +35,24 @@ def put_state(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
 
 
 def check_state(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuses tensors that cannot take the place of those in `state`.
+    """Refuses tensors that cannot replace those in `state`.
 
     They need the same names, shapes and dtypes (floating point of another precision is cast),
-    and finite values wherever `state` has such.
+    and finite values wherever those of `state` are finite.
 
     Raises:
-        DataError: `path`, where they come from, and the first few that are wrong are named.
+        DataError: names `path`, their file, and the first few wrong ones.
     """
-    shared = {name: (tensors[name], own) for name, own in state.items() if name in tensors}
+    shared = {name: (tensors[name], old) for name, old in state.items() if name in tensors}
     wrong = [
-        f"{name} {tuple(new.shape)} instead of {tuple(own.shape)}"
-        for name, (new, own) in shared.items()
-        if new.shape != own.shape
+        f"{name} {tuple(new.shape)} instead of {tuple(old.shape)}"
+        for name, (new, old) in shared.items()
+        if new.shape != old.shape
     ]
     mistyped = [
-        f"{name} {new.dtype} instead of {own.dtype}"
-        for name, (new, own) in shared.items()
-        if new.dtype != own.dtype and not (new.is_floating_point() and own.is_floating_point())
+        f"{name} {new.dtype} instead of {old.dtype}"
+        for name, (new, old) in shared.items()
+        if new.dtype != old.dtype and not (new.is_floating_point() and old.is_floating_point())
     ]
     problems = [
         _few("missing", [name for name in state if name not in tensors]),
@@ -65,18 +65,18 @@ def check_state(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path
             f"'{path}' holds the weights of another model: "
             f"{'; '.join(p for p in problems if p)}. Check the architecture and its options."
         )
-    broken = [name for name, (new, own) in shared.items() if not _finite_where(own, new)]
-    if broken:
+    non_finite = [name for name, (new, old) in shared.items() if not _finite_where(old, new)]
+    if non_finite:
         raise DataError(
             f"'{path}' is damaged, or its training had diverged: "
-            f"{_few('NaN or infinite', broken)}. Copy, download or make it again."
+            f"{_few('NaN or infinite', non_finite)}. Copy, download or make it again."
         )
 
 
-def _finite_where(own: Tensor, new: Tensor) -> bool:
-    """Whether entries are finite where the module's own are; a mask may hold -inf."""
+def _finite_where(old: Tensor, new: Tensor) -> bool:
+    """Whether entries are finite wherever the module's are; a mask may hold -inf."""
     finite = new.isfinite()
-    return bool(finite.all()) or bool((finite | ~own.cpu().isfinite()).all())
+    return bool(finite.all()) or bool((finite | ~old.cpu().isfinite()).all())
 
 
 def _few(kind: str, names: Sequence[str], limit: int = 3) -> str:

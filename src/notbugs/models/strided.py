@@ -1,4 +1,4 @@
-"""A small strided net: the cheapest of the built-in ones to train against an adversary."""
+"""A small strided net, the cheapest built-in architecture for adversarial training."""
 
 import torch
 from torch import Tensor, nn
@@ -8,17 +8,17 @@ from notbugs.models.initial import initialised
 from notbugs.models.layers import Body
 
 SMALLEST = 3
-"""Side below which the second convolution has nothing to work on."""
+"""Smallest side for which the second convolution has an output."""
 
 
 class Blocks(nn.Module):
     """Blocks of 2x2 pixels as channels: [n, c, 2h, 2w] -> [n, 4c, h, w].
 
-    It is torch's `PixelUnshuffle(2)`, which refuses a batch without images.
+    As torch's `PixelUnshuffle(2)`, which refuses an empty batch.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """The image of blocks."""
+        """The rearranged images."""
         n, c, h, w = x.shape
         split = x.reshape(n, c, h // 2, 2, w // 2, 2)
         return split.permute(0, 1, 3, 5, 2, 4).reshape(n, 4 * c, h // 2, w // 2)
@@ -29,9 +29,9 @@ def strided(
 ) -> Body:
     """Two 4x4 convolutions of stride 2 and a dense layer, whose output is the embedding.
 
-    The first convolution is computed as one of 2x2 on blocks of 2x2 pixels, which is the same
-    map: the gradient to an image of a single channel, which is what crafting takes, costs
-    half as much on a CPU. No pools, norms or dropout: deterministic, the same in both modes.
+    The first convolution is computed as an equivalent one of 2x2 on blocks of 2x2 pixels: the
+    gradient to an image of one channel, needed to craft adversarial examples, then costs half
+    as much on a CPU. No pools, norms or dropout: deterministic, the same in both modes.
 
     **Source**: Wong & Kolter 2017 (arXiv 1711.00851), the net for MNIST: 16 and 32 channels
     and 100 hidden units there.

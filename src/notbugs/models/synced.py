@@ -1,4 +1,4 @@
-"""Batch norms that normalise by the whole batch, also where several processes share it."""
+"""Synchronised batch norm: statistics of the whole batch where processes share it."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,18 +10,17 @@ from torch.nn import functional as F
 
 from notbugs.core import processes
 
-_OWN = F.batch_norm
+_ORIGINAL = F.batch_norm
 
 
 @contextmanager
 def synced() -> Generator[None, None, None]:
-    """Lets batch norms in train mode use the statistics of all processes' rows together.
+    """Makes batch norms in train mode use the statistics of all processes' rows together.
 
-    So that a step of several processes is that of one. It stands in for torch's own function
-    while the block runs, by which layers built on batch norms (with an activation of their
-    own, for example) are served as well. `torch.nn.SyncBatchNorm` does the like on a GPU
-    alone, takes the place of modules, and has no second derivative. Nothing changes where
-    there is one process.
+    A step of several processes is then that of one. The block replaces torch's function
+    `batch_norm`, so it also works in layers built on batch norm (with an activation included,
+    for example). `torch.nn.SyncBatchNorm` works on GPUs only, replaces modules, and has no
+    second derivative. With one process nothing changes.
     """
     if processes.count() == 1:
         yield
@@ -30,11 +29,11 @@ def synced() -> Generator[None, None, None]:
     try:
         yield
     finally:
-        F.batch_norm = _OWN
+        F.batch_norm = _ORIGINAL
 
 
 class _Total(torch.autograd.Function):
-    """The sum over processes; what each of them loses by it comes back summed as well."""
+    """The sum over processes; the gradient is the sum of the processes' gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -57,23 +56,23 @@ def _batch_norm(
 ) -> Tensor:
     """As torch's function, with the statistics of all processes."""
     if not training:
-        return _OWN(input, running_mean, running_var, weight, bias, training, momentum, eps)
+        return _ORIGINAL(input, running_mean, running_var, weight, bias, training, momentum, eps)
     x = input.float() if input.itemsize < 4 else input
     dims, shape = [d for d in range(x.ndim) if d != 1], [1, -1] + [1] * (x.ndim - 2)
-    own = x.new_tensor([x.numel() / x.shape[1]])
-    sums = _Total.apply(torch.cat([x.sum(dim=dims), own]))
-    rows = sums[-1].detach()
-    mean = sums[:-1] / rows
-    away = x - mean.reshape(shape)
-    variance = _Total.apply((away * away).sum(dim=dims)) / rows
+    local_count = x.new_tensor([x.numel() / x.shape[1]])
+    sums = _Total.apply(torch.cat([x.sum(dim=dims), local_count]))
+    count = sums[-1].detach()
+    mean = sums[:-1] / count
+    centred = x - mean.reshape(shape)
+    variance = _Total.apply((centred * centred).sum(dim=dims)) / count
     with torch.no_grad():
         if running_mean is not None:
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
         if running_var is not None:
-            unbiased = variance * (rows / (rows - 1).clamp(min=1))
+            unbiased = variance * (count / (count - 1).clamp(min=1))
             running_var.lerp_(unbiased.to(running_var.dtype), momentum)
     scale = torch.rsqrt(variance + eps)
     if weight is not None:
         scale = scale * weight
-    made = away * scale.reshape(shape)
-    return (made if bias is None else made + bias.reshape(shape)).to(input.dtype)
+    output = centred * scale.reshape(shape)
+    return (output if bias is None else output + bias.reshape(shape)).to(input.dtype)

@@ -1,4 +1,4 @@
-"""Twice the height and width: by resizing and convolving, or by a transposed convolution."""
+"""Upsampling by 2: resizing and a convolution, or a transposed convolution."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +30,7 @@ def doubled(before: int, after: int, how: str) -> list[nn.Module]:
 
 
 def padded_to(x: Tensor, multiple: int) -> Tensor:
-    """`x` [n, c, h, w] with its edges repeated below and right until `multiple` divides them."""
+    """`x` [n, c, h, w] padded below and right by its edges so that `multiple` divides h and w."""
     h, w = x.shape[-2:]
     below, right = -h % multiple, -w % multiple
     return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x

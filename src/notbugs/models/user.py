@@ -1,4 +1,4 @@
-"""A user's own model: their Python file, their weights, our contract around them."""
+"""A user's own model from a Python file, with their weights, as a `Classifier`."""
 
 import hashlib
 import importlib.util
@@ -38,24 +38,24 @@ def load_user_model(
 ) -> Classifier:
     """A classifier from "path/to/file.py:factory", in eval mode on the CPU.
 
-    The file is imported, which runs it, so name only files you trust; its folder can be
-    imported from meanwhile. The factory takes no arguments and returns an `nn.Module`
-    from normalised images to logits; a class of modules will do.
+    The file is imported and thus run, so use only files that you trust; it may import from its
+    own folder. The factory takes no arguments and returns an `nn.Module` from normalised images
+    to logits; it may be a module class.
 
     Args:
         spec: the file and the factory's name, with a colon between them.
-        weights: a safetensors file: one of ours (whose mean and std then count), or a
-            plain state dict of the module. None keeps the weights the factory gave.
+        weights: a safetensors file written by `save` (its mean and std are then used), or of
+            a state dict of the module. None keeps the factory's weights.
         embedding: dotted name of the layer that gives the embedding.
         shape: (channels, height, width) of the images.
         classes: k, the number of logits.
         mean: subtracted from the images in [0, 1]: one number, or one a channel.
         std: the images are then divided by it: one number, or one a channel.
-        seed: seeds the factory's random initial weights; the caller's state is kept.
+        seed: of the factory's random initial weights; the caller's random state is kept.
 
     Raises:
         ValueError: no such file or factory, the file or factory fails, or the module does
-            not fit the contract (see `wrap`).
+            not meet the requirements of `wrap`.
         TypeError: the factory does not return a module.
         DataError: the weights are missing, a pickle, corrupt, or of another model.
     """
@@ -72,15 +72,15 @@ def load_user_model(
 
 
 def _plain_state(weights: Path) -> dict[str, Tensor] | None:
-    """The tensors of a file that is not one of ours, else None."""
+    """The tensors of a file that `save` did not write, else None."""
     tensors, header = read_tensors(weights)
     return None if KEY in header else tensors
 
 
 def _without_prefix(tensors: dict[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for prefix in _PREFIXES:
-        everywhere = all(name.startswith(prefix) for name in tensors)
-        if everywhere and not any(name.startswith(prefix) for name in state):
+        all_prefixed = all(name.startswith(prefix) for name in tensors)
+        if all_prefixed and not any(name.startswith(prefix) for name in state):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
 
@@ -97,8 +97,8 @@ def _split(spec: str) -> tuple[Path, str]:
     return file.resolve(), name
 
 
-_OWN = "notbugs_user_"
-"""How the modules that hold a user's factory are called."""
+_MODULE_PREFIX = "notbugs_user_"
+"""Prefix of the module names of imported user files."""
 
 
 @contextmanager
@@ -111,21 +111,25 @@ def _importable(folder: Path) -> Generator[None, None, None]:
     finally:
         if entry in sys.path:
             sys.path.remove(entry)
-        # Else another folder's model would be given this one's helpers of the same name.
+        # Otherwise a model of another folder would import this one's modules of the same name.
         for name in set(sys.modules) - before:
             origin = getattr(sys.modules[name], "__file__", None)
-            if origin and Path(origin).is_relative_to(folder) and not name.startswith(_OWN):
+            if (
+                origin
+                and Path(origin).is_relative_to(folder)
+                and not name.startswith(_MODULE_PREFIX)
+            ):
                 del sys.modules[name]
 
 
 def _import(file: Path) -> ModuleType:
     digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
-    name = f"{_OWN}{digest}_{file.stem}"
+    name = f"{_MODULE_PREFIX}{digest}_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise bad_value("model", "name a Python file", f"'{file}'", "Its name must end in .py.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look themselves up there
+    sys.modules[name] = module  # dataclasses look up their module there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

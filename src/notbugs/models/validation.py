@@ -1,4 +1,4 @@
-"""What is asked of a model: its kind, its precision, its classes and its gradients."""
+"""Checks of a model: its type, precision, classes and gradients."""
 
 from collections.abc import Callable
 
@@ -11,16 +11,16 @@ from notbugs.data import ImageData
 from notbugs.models.classifier import Classifier
 
 PRECISIONS = (torch.float32, torch.float64)
-"""What a model may compute in: attacks tell logits apart that half precision does not."""
+"""The dtypes of models: attacks distinguish logits that are equal in half precision."""
 WITHOUT_GRADIENTS = (
     "Models in int8, of hard decisions, or with no_grad or detach inside have none: use "
-    "square(norm, eps) or hop_skip_jump(norm), which need none, or the model before it was "
-    "converted."
+    "square(norm, eps) or hop_skip_jump(norm), which need none, or the model before its "
+    "conversion."
 )
 
 
 def check_classifier(model: object) -> None:
-    """Refuses a bare module, which does not say how it normalises."""
+    """Refuses a plain module, whose normalisation is not known."""
     if not isinstance(model, Classifier):
         raise bad_type(
             "model",
@@ -38,7 +38,7 @@ def check_precision(model: nn.Module, argument: str = "model") -> None:
             argument,
             "compute in float32 or float64",
             f"{dtype}",
-            f"Use {argument}.float(); on hardware that has bf16 the attack takes it by itself.",
+            f"Use {argument}.float(); attacks use bf16 by themselves where it is faster.",
         )
     check_ordinary(model, argument)
 
@@ -56,14 +56,14 @@ def check_ordinary(model: nn.Module, argument: str = "model") -> None:
 
 
 def dtype_of(model: nn.Module) -> torch.dtype | None:
-    """What the model computes in, by its normalisation or first weight; None without any."""
+    """The dtype of the model's normalisation or first weight; None without any."""
     if isinstance(model, Classifier):
         return model.mean.dtype
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
 
 
 def check_fits(model: Classifier, data: ImageData, argument: str = "data") -> None:
-    """Refuses data whose images or classes are not the model's, and what is no model."""
+    """Refuses data of another image shape or number of classes than the model's."""
     check_classifier(model)
     if tuple(data.shape) != tuple(model.shape):
         raise bad_value(
@@ -108,9 +108,9 @@ def check_gradients(model: Classifier, x: Images, method: str) -> None:
 
 
 def why_no_gradient(function: Callable[[Images], Tensor], x: Images) -> str | None:
-    """What torch says where the function's value has no gradient by `x`; None where it has one.
+    """Why the function has no gradient with respect to `x`, "" if unknown; None where it has one.
 
-    Operators without a derivative, such as those in int8, are found by a backward pass.
+    A backward pass also finds operators without a derivative, such as those in int8.
     """
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()

@@ -20,7 +20,7 @@ def vgg16(shape: tuple[int, int, int], classes: int, *, width: int = 64) -> Body
     **Source**: Simonyan & Zisserman 2014, arXiv:1409.1556, table 1, column D.
     **Differs from the paper**: batch norm after each convolution; one linear layer instead
     of three, and no dropout, as is usual for 32x32 images; pooling rounds sizes up, and
-    what is left is averaged, so that other sizes work too.
+    the remaining positions are averaged, so that other sizes work too.
     """
     check_count(width, "width")
     layers: list[nn.Module] = []

@@ -8,7 +8,7 @@ from notbugs.models.layers import Body
 
 
 class Patches(nn.Module):
-    """Cuts the image into patches, each a token, and adds where it is from."""
+    """Cuts the image into patches, each a token, and adds position embeddings."""
 
     def __init__(self, shape: tuple[int, int, int], patch: int, width: int) -> None:
         """Takes the image's shape, the patch's side and the token's width."""
@@ -36,10 +36,10 @@ class Pooled(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a two-layer net, each on normalised tokens and added to them."""
+    """Attention and a two-layer MLP, each on normalised tokens with a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
-        """Takes the token's width and the number of heads that share it."""
+        """Takes the token's width and the number of attention heads."""
         super().__init__()
         self.heads = heads
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -52,9 +52,9 @@ class Block(nn.Module):
         """[n, patches, width] -> the same."""
         q, k, v = self.asks(self.before(x)).unflatten(2, (3, self.heads, -1)).unbind(2)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-        # Written out: the fused kernels have no second derivative, which some adversaries take.
-        seen = (q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5).softmax(dim=-1) @ v
-        x = x + self.answer(seen.transpose(1, 2).flatten(2))
+        # Written out: the fused kernels have no second derivative, which some adversaries need.
+        attended = (q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5).softmax(dim=-1) @ v
+        x = x + self.answer(attended.transpose(1, 2).flatten(2))
         return x + self.net(self.between(x))
 
 

@@ -1,4 +1,4 @@
-"""Weights in and out: safetensors with a description of the model, never an unsafe pickle."""
+"""Saves and loads models as safetensors with a description; never as a pickle."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,20 +18,20 @@ from notbugs.models.wrap import wrap
 from notbugs.models.zoo import build
 
 MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
-"""The files in a folder that a training writes."""
+"""The files that training writes into a folder."""
 KEY = "notbugs.weights"
 FORMAT = 1
-REMEDY = "Copy it again, or make it anew."
+REMEDY = "Copy it again, or make a new one."
 
 
 class Versioned(TypedDict):
-    """What every version of a description begins with."""
+    """The field that every format version has."""
 
     format: int
 
 
 class Description(Versioned):
-    """What a weights file says of its model; what else is there is the caller's own."""
+    """The description of the model in a weights file; other keys are the caller's metadata."""
 
     architecture: str | None
     options: dict[str, Any]
@@ -48,8 +48,8 @@ RESERVED = tuple(get_type_hints(Description))
 def save(model: Classifier, path: Path | str, *, metadata: Mapping[str, JSON] = {}) -> None:
     """Writes the model to a safetensors file, atomically.
 
-    The file describes the model (architecture, options, shape, classes, embedding, mean,
-    std) and holds `metadata` beside it, as one JSON text, so that it needs nothing else.
+    The file also holds a description of the model (architecture, options, shape, classes,
+    embedding, mean, std) and `metadata`, as one JSON text.
 
     Args:
         model: it is not changed, and may be on any device.
@@ -61,12 +61,12 @@ def save(model: Classifier, path: Path | str, *, metadata: Mapping[str, JSON] = 
         StoreError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    taken = [name for name in RESERVED if name in metadata]
-    if taken:
+    clashes = [name for name in RESERVED if name in metadata]
+    if clashes:
         raise bad_value(
             "metadata",
             f"leave the names {', '.join(RESERVED)} to the model",
-            f"the key '{taken[0]}'",
+            f"the key '{clashes[0]}'",
             "Rename it.",
         )
     text = _to_json({**_describe(model), **metadata})
@@ -74,28 +74,28 @@ def save(model: Classifier, path: Path | str, *, metadata: Mapping[str, JSON] = 
 
 
 def weights_in(path: Path | str) -> Path:
-    """The weights file of that name, or the one in a folder that `train` wrote.
+    """The path itself, or for a folder the weights file that `train` wrote there.
 
-    **Raises** DataError for a folder without one; what is there is named.
+    **Raises** DataError for a folder without one; the message names what it holds.
     """
     path = Path(path)
     if not path.is_dir():
         return path
     if (path / MODEL).is_file():
         return path / MODEL
-    there = sorted(str(p.relative_to(path)) for p in path.rglob("*.safetensors"))
+    others = sorted(str(p.relative_to(path)) for p in path.rglob("*.safetensors"))
     if (path / CHECKPOINT).is_file():
-        found = "but a checkpoint: this training was not finished. Run its command again."
-    elif there:
-        more = " and more" if len(there) > 3 else ""
-        found = f"but {', '.join(there[:3])}{more}. Name the file."
+        content = "but a checkpoint: this training was not finished. Run its command again."
+    elif others:
+        more = " and more" if len(others) > 3 else ""
+        content = f"but {', '.join(others[:3])}{more}. Name the file."
     else:
-        found = "nor any other .safetensors file. Name the file."
-    raise DataError(f"The folder '{path}' holds no {MODEL}, {found}")
+        content = "nor any other .safetensors file. Name the file."
+    raise DataError(f"The folder '{path}' holds no {MODEL}, {content}")
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
-    """What `save` wrote beside the weights: the model's description and the caller's metadata.
+    """The model's description and the caller's metadata in a weights file.
 
     Raises:
         DataError: the file is missing, a pickle, corrupt, or not written by `save`.
@@ -106,24 +106,24 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
 
 @plainly()
 def load(path: Path | str, module: nn.Module | None = None) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier a file holds, on the CPU in eval mode, and its metadata.
+    """The classifier of a weights file, on the CPU in eval mode, and its metadata.
 
     Args:
         path: a file written by `save`, or the folder that a training wrote.
-        module: for a model that is not built in, its own module, into which the weights go.
+        module: for a model that is not built in, its module; the weights are loaded into it.
 
     Raises:
         DataError: the file is missing, a pickle, corrupt, not written by `save`, needs
             `module`, or holds the weights of another model.
     """
     path = weights_in(path)
-    metadata = read_metadata(path)  # what is wrong there is named before the tensors are read
+    metadata = read_metadata(path)  # first, for its errors
     tensors, _ = read_tensors(path)
     try:
         model = _rebuild(path, metadata, module)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"The description in '{path}' does not give a model: {error}") from error
-    # It has the precision the model was saved in; `put_state` refuses any other dtype.
+    # The precision the model was saved in; `put_state` refuses other dtypes.
     if "mean" in tensors and tensors["mean"].is_floating_point():
         model.to(tensors["mean"].dtype)
     put_state(model, tensors, path)
@@ -131,21 +131,21 @@ def load(path: Path | str, module: nn.Module | None = None) -> tuple[Classifier,
 
 
 def load_into(model: Classifier, path: Path | str) -> dict[str, Any]:
-    """Puts a file's weights (mean and std among them) into `model`; returns its metadata.
+    """Loads a file's weights (mean and std included) into `model`; returns its metadata.
 
     Raises:
         DataError: the file is missing, a pickle, corrupt, not written by `save`, or holds
             the weights of another model. The model is then unchanged.
     """
     path = weights_in(path)
-    metadata = read_metadata(path)  # what is wrong there is named before the tensors are read
+    metadata = read_metadata(path)  # first, for its errors
     tensors, _ = read_tensors(path)
-    theirs = (metadata["architecture"], metadata["shape"], metadata["classes"])
-    ours = (model.architecture, list(model.shape), model.classes)
-    if theirs != ours:
+    saved = (metadata["architecture"], metadata["shape"], metadata["classes"])
+    expected = (model.architecture, list(model.shape), model.classes)
+    if saved != expected:
         raise DataError(
-            f"'{path}' holds another model: (architecture, shape, classes) is {theirs}, "
-            f"but the model's is {ours}. Load it with `load`."
+            f"'{path}' holds another model: (architecture, shape, classes) is {saved}, "
+            f"but the model's is {expected}. Load it with `load`."
         )
     put_state(model, tensors, path)
     return metadata
@@ -167,7 +167,7 @@ def _describe(model: Classifier) -> dict[str, JSON]:
 def _to_json(content: Mapping[str, JSON]) -> str:
     try:
         text = json.dumps(content, sort_keys=True, allow_nan=False)
-        parse_json(text)  # what cannot be read again
+        parse_json(text)  # raises for values that could not be read again
         return text
     except (RecursionError, TypeError, ValueError) as error:
         raise bad_value(

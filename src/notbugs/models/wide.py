@@ -9,7 +9,7 @@ from notbugs.models.layers import Body
 
 
 class _PreActivation(nn.Module):
-    """Norm and ReLU first, then two convolutions; the sum is left as it is."""
+    """Norm and ReLU, then two convolutions, with a shortcut; no ReLU after the sum."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -26,8 +26,8 @@ class _PreActivation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         active = torch.relu(self.norm(x))
         # A shortcut that convolves starts after the activation, a plain one before it.
-        kept = x if self.shortcut is None else self.shortcut(active)
-        return kept + self.branch(active)
+        shortcut = x if self.shortcut is None else self.shortcut(active)
+        return shortcut + self.branch(active)
 
 
 def wide(shape: tuple[int, int, int], classes: int, *, depth: int = 28, widen: int = 10) -> Body:
@@ -48,8 +48,8 @@ def wide(shape: tuple[int, int, int], classes: int, *, depth: int = 28, widen: i
     """
     check_count(widen, "widen")
     check_count(depth, "depth")
-    units, left = divmod(depth - 4, 6)
-    if left or units < 1:
+    units, remainder = divmod(depth - 4, 6)
+    if remainder or units < 1:
         raise bad_value(
             "depth",
             "be 6 * n + 4 for some n of at least 1",

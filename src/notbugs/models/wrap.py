@@ -1,4 +1,4 @@
-"""Any module made a `Classifier`, after a trial run that finds what does not fit."""
+"""Makes any module a `Classifier`, after a test run that finds what does not fit."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from notbugs.models.outputs import logits_in, remedy_for
 from notbugs.models.validation import check_ordinary
 
 TRIED = 16
-"""Random images on which the outputs are looked at."""
+"""Random images on which the outputs are tested."""
 HIGH_CONTRAST = 1000.0
-"""Times the contrast of images in [0, 1], at which logits leave [0, 1]."""
+"""Factor on the contrast of images, at which logits leave [0, 1]."""
 
 
 def wrap(
@@ -31,12 +31,12 @@ def wrap(
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
 ) -> Classifier:
-    """A `Classifier` around any module, after trying it on one grey image.
+    """A `Classifier` around any module, after a test on one grey image.
 
     Args:
         module: maps normalised images [n, c, h, w] to logits [n, k], or to a tuple, mapping
-            or object that holds them (first, or under the name `logits`). It is used as it
-            is, not copied; its modes and gradients are left as they were.
+            or object that holds them (first, or under the name `logits`). It is
+            not copied; its modes and gradients are left unchanged.
         shape: (channels, height, width) of the images.
         classes: k, the number of logits.
         embedding: dotted name of the layer that gives the embedding, for example "avgpool".
@@ -59,37 +59,37 @@ def wrap(
     model = Classifier(
         module, shape=shape, classes=classes, embedding=embedding, mean=mean, std=std
     )
-    runs: list[object] = []
+    outputs: list[object] = []
 
-    def count(layer: nn.Module, inputs: object, output: object) -> None:
-        runs.append(output)
+    def store(layer: nn.Module, inputs: object, output: object) -> None:
+        outputs.append(output)
 
-    handle = find_layer(module, embedding).register_forward_hook(count)
+    handle = find_layer(module, embedding).register_forward_hook(store)
     try:
-        logits = _try(model)
+        logits = _test_logits(model)
     finally:
         handle.remove()
     _check_logits(logits, classes)
-    _check_embedding(runs, embedding)
+    _check_embedding(outputs, embedding)
     _warn_of_probabilities(model)
     return model
 
 
 def _check_readable(module: nn.Module, name: str) -> None:
-    """Refuses a layer of TorchScript, which bears no hooks."""
+    """Refuses a layer of TorchScript, which allows no hooks."""
     compiled = isinstance(module, torch.jit.ScriptModule)
     layer = module if compiled else dict(module.named_modules()).get(name)
     if isinstance(layer, torch.jit.ScriptModule):
         raise bad_value(
             "embedding",
-            "name a layer that can be read, and TorchScript lets none be read",
+            "name a layer that can be read, which TorchScript does not allow",
             f"'{name}'",
-            "Use wrap(torch.nn.Sequential(module, torch.nn.Identity()), embedding='1', ...), by "
-            "which the logits are the embedding.",
+            "Use wrap(torch.nn.Sequential(module, torch.nn.Identity()), embedding='1', ...): "
+            "the embedding is then the logits.",
         )
 
 
-def _try(model: Classifier) -> object:
+def _test_logits(model: Classifier) -> object:
     grey = torch.full((1, *model.shape), 0.5, dtype=model.mean.dtype, device=model.device)
     with frozen(model), torch.no_grad():
         try:
@@ -99,12 +99,12 @@ def _try(model: Classifier) -> object:
                 "module",
                 f"take images of shape {tuple(grey.shape)}",
                 f"the error '{error}'",
-                "Check `shape`, the order (channels, height, width) first of all.",
+                "Check `shape`, whose order is (channels, height, width).",
             ) from error
 
 
 def _warn_of_probabilities(model: Classifier) -> None:
-    """Says once, where it is made, that a model seems to give probabilities."""
+    """Warns where a model seems to return probabilities."""
     shape = (TRIED, *model.shape)
     noise = random.uniform(random.row_keys(TRIED, "wrap"), shape[1:], model.mean.dtype)
     # Small logits of few classes lie in [0, 1] by chance, and leave it on images of much
@@ -126,7 +126,7 @@ def _gives_probabilities(model: Classifier, images: Images) -> bool:
         with frozen(model), torch.no_grad():
             return looks_like_probabilities(model.logits(images))
     except (RuntimeError, ValueError, IndexError, AssertionError):
-        return True  # images that it refuses say nothing against it
+        return True  # images that it refuses are no counterexample
 
 
 def _check_logits(logits: object, classes: int) -> None:
@@ -147,15 +147,15 @@ def _check_logits(logits: object, classes: int) -> None:
         )
 
 
-def _check_embedding(runs: list[object], name: str) -> None:
-    if len(runs) != 1:
+def _check_embedding(outputs: list[object], name: str) -> None:
+    if len(outputs) != 1:
         raise bad_value(
             "embedding",
             "name a layer that runs exactly once in a forward pass",
-            f"'{name}', which ran {len(runs)} times",
+            f"'{name}', which ran {len(outputs)} times",
             "Name another layer.",
         )
-    output = runs[0]
+    output = outputs[0]
     if not isinstance(output, Tensor):
         raise bad_type(
             f"output of layer '{name}'", "a tensor", output, "Name a layer that returns one."

@@ -1,4 +1,4 @@
-"""Architectures by name, built from a seed of their own: the built-in ones, and others'."""
+"""Architectures by name: the built-in ones, and those of timm and torchvision."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -54,11 +54,11 @@ ARCHITECTURES: Mapping[str, Callable[..., Body]] = MappingProxyType(
 )
 """Name -> function of (shape, classes, *, options) that makes an initialised body."""
 USUAL = 1_024
-"""Sizes up to here make networks that fit anywhere, and are not looked at more closely."""
+"""Sizes up to this give networks that fit into any memory, and are not checked further."""
 
 
 def default_options(name: str) -> dict[str, JSON]:
-    """The options of the architecture `name` with their defaults; none of other packages' own.
+    """The options of the architecture `name` with their defaults; none for other packages'.
 
     Raises:
         ValueError: no such architecture; the nearest name is suggested.
@@ -88,8 +88,8 @@ def build(
 
     Args:
         name: a key of `ARCHITECTURES`, or an untrained net of another package that is
-            installed, "timm:resnet18" or "torchvision:resnet18". Images are fed to it as they
-            are (see `models/libraries.py`).
+            installed, "timm:resnet18" or "torchvision:resnet18". Images are not resized for
+            it (see `models/libraries.py`).
         shape: (channels, height, width) of the images.
         classes: k, the number of logits.
         seed: any integer.
@@ -107,19 +107,19 @@ def build(
             a value it cannot have; a network that does not fit into memory; a package that
             is not installed, or a net of it that does not take such images.
     """
-    everything = default_options(name)
+    all_options = default_options(name)
     for option in options:
-        if option not in everything:
-            raise unknown_name(f"option of '{name}'", option, everything)
-    everything.update(options)
+        if option not in all_options:
+            raise unknown_name(f"option of '{name}'", option, all_options)
+    all_options.update(options)
     check_shape(shape)
     check_classes(classes)
-    _check_size(name, shape, classes, everything)
+    _check_size(name, shape, classes, all_options)
     with seeded(seed, "init", name):
         if ":" in name:
             body = borrowed(name, shape, classes)
         else:
-            body = ARCHITECTURES[name](shape, classes, **everything)
+            body = ARCHITECTURES[name](shape, classes, **all_options)
     return Classifier(
         body,
         shape=shape,
@@ -128,12 +128,12 @@ def build(
         mean=mean,
         std=std,
         architecture=name,
-        options=everything,
+        options=all_options,
     )
 
 
 def _check_size(name: str, shape: Shape, classes: int, options: Mapping[str, JSON]) -> None:
-    """Refuses a network that does not fit into memory, before it is made."""
+    """Refuses a network that does not fit into memory, before building it."""
     for option, value in options.items():
         most = DEPTH if option == "depth" else WIDTH
         if isinstance(value, int) and value > most:
@@ -143,14 +143,14 @@ def _check_size(name: str, shape: Shape, classes: int, options: Mapping[str, JSO
         return
     try:
         with torch.device("meta"):
-            made = ARCHITECTURES[name](shape, classes, **options)
-        lacking = memory_shortage(sum(p.numel() * p.element_size() for p in made.parameters()))
+            body = ARCHITECTURES[name](shape, classes, **options)
+        shortage = memory_shortage(sum(p.numel() * p.element_size() for p in body.parameters()))
     except RuntimeError as error:  # more entries than can be counted
-        lacking = str(error)
-    if lacking:
+        shortage = str(error)
+    if shortage:
         raise bad_value(
             "shape, classes and options",
             f"give a network '{name}' that fits into memory",
-            f"{tuple(shape)}, {classes:,} and {dict(options)}: {lacking}",
+            f"{tuple(shape)}, {classes:,} and {dict(options)}: {shortage}",
             "Make them smaller.",
         )
