@@ -60,7 +60,7 @@ def test_a_training_that_is_stopped_says_where_and_goes_on_there(
     out = tmp_path / "a"
     said, _ = stopped(capsys, *TRAIN, "--out", out)
     where = f"Stopped in epoch 2 of 3, after step 2 of 4; saved to '{out}/checkpoint.safetensors'."
-    assert said == f"{where} The same command goes on there."
+    assert said == f"{where} The same command resumes it."
     main([*TRAIN, "--out", str(out)])
     assert "Resuming from" in capsys.readouterr().out
     assert steps == list(range(12))  # none was taken twice

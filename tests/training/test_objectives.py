@@ -162,7 +162,7 @@ def test_weights_come_back_after_they_were_moved_and_the_gradient_is_from_there(
     one = Plain().prepared(batch, None)
     _, here = taken(Plain(), batch, None)
     model.zero_grad()
-    loss = awp.taken(model, one, model.zero_grad)
+    loss = awp.apply(model, one, model.zero_grad)
     after = grads(model)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert any(not torch.allclose(a, b) for a, b in zip(here, after, strict=True))
@@ -279,7 +279,7 @@ def test_crafting_leaves_the_statistics_of_batch_norms_alone(how) -> None:
     batch = scene("resnet8")
     if how == "awp":
         one = Plain().prepared(batch, None)
-        Awp(1e-3).taken(batch.model, one, batch.model.zero_grad)
+        Awp(1e-3).apply(batch.model, one, batch.model.zero_grad)
     else:
         ScaledGradient("l2:0.5").perturbed(batch)()
     counts = [v for k, v in batch.model.state_dict().items() if k.endswith("num_batches_tracked")]
@@ -325,7 +325,7 @@ def test_temperature_softens_the_loss() -> None:
         ),
         (
             lambda: Recipe(objective=Mart(), adversary=HiddenLayer()),
-            "`adversary` must hand over images for MART",
+            "`adversary` must give images for MART",
         ),
         (
             lambda: Recipe(objective=Free(), adversary=Noise()),

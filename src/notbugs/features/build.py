@@ -28,7 +28,7 @@ def _silent(fraction: float) -> None:
 
 @dataclass(frozen=True)
 class InversionSettings:
-    """How representations are matched: `steps` normalised L2 steps of length `step_size`.
+    """Settings of the inversion: `steps` normalised L2 steps of length `step_size`.
 
     With "cosine" the step shrinks to zero over the solve. The paper's settings are 1000
     constant steps of 0.1 (CIFAR-10).
@@ -51,7 +51,7 @@ def inverted_set(
     precision: str = "float32",
     progress: Progress = _silent,
 ) -> ImageData:
-    """A set whose images look to `model` like those of `data`, made from unrelated ones.
+    """A set of images with the embeddings of `data`'s images, optimised from unrelated images.
 
     For each image x: minimise ||g(x_r) - g(x)||_2 over x_r in [0, 1], where g is the
     model's embedding and the first x_r is another random image of `data`; the label is
@@ -59,9 +59,9 @@ def inverted_set(
     the same, only the matched representation differs.
 
     - `data`: n images with true labels; `name`: "D_R" or "D_NR"
-    - returns n float images; columns: `true_labels`, `source_rows` (where the start came
-      from), `relative_error` (||g(x_r) - g(x)|| / ||g(x)||), `from_original`
-      (||x_r - x||_2: near 0, the representation holds the whole image and the set is a copy)
+    - returns n float images; columns: `true_labels`, `source_rows` (row of the start),
+      `relative_error` (||g(x_r) - g(x)|| / ||g(x)||), `from_original` (||x_r - x||_2: if near
+      0, the embedding determines the whole image and the set is a copy)
 
     **Raises** TrainingError when `model` is at chance on `data`; ValueError when they do not
     fit each other, or a step or batch is not positive.
@@ -79,10 +79,10 @@ def inverted_set(
     def matched(index: Tensor) -> tuple[Tensor, ...]:
         x, start = data.pixels(index).to(device), data.pixels(starts[index]).to(device)
         with torch.no_grad():
-            wanted = embed(x)
-        found = invert(embed, wanted, start, solver=solver, keys=keys[index].to(device))
-        length = torch.linalg.vector_norm(wanted, dim=1).clamp(min=1e-12)
-        return found.x.cpu().float(), (found.value / length).cpu(), L2().size(found.x - x).cpu()
+            target = embed(x)
+        result = invert(embed, target, start, solver=solver, keys=keys[index].to(device))
+        length = torch.linalg.vector_norm(target, dim=1).clamp(min=1e-12)
+        return result.x.cpu().float(), (result.value / length).cpu(), L2().size(result.x - x).cpu()
 
     with frozen(model):
         _check_embedding(model, data, embed, batch_size)
@@ -111,11 +111,11 @@ def _check_embedding(
     model: Classifier, data: ImageData, embed: Callable[[Images], Tensor], batch_size: int
 ) -> None:
     """Refuses an embedding of zeros."""
-    known = embed(data.pixels(slice(0, batch_size)).to(model.device))
-    if not bool(known.any()):
+    embedding = embed(data.pixels(slice(0, batch_size)).to(model.device))
+    if not bool(embedding.any()):
         raise TrainingError(
             f"The embedding '{model.embedding}' is zero for the images of '{data.name}': "
-            "every image matches it. Name another layer, or train the model anew."
+            "every image matches it. Name another layer, or train the model again."
         )
 
 
@@ -145,7 +145,7 @@ def targeted_set(
     - `step_size`: pixel units of [0, 1]; None means 2.5 * eps / steps
     - `at_chance`: take a model that is at chance too (a control: what do the perturbations
       of an untrained model carry?)
-    - columns: `true_labels`, `source_rows`, `success` (the model says t), `distance`
+    - columns: `true_labels`, `source_rows`, `success` (the model predicts t), `distance`
 
     **Raises** TrainingError when `model` is at chance on `data`, unless `at_chance`; ValueError
     when they do not fit each other, `kind` is unknown, no image can reach eps ("other"), or a
@@ -159,7 +159,7 @@ def targeted_set(
     targets = choose_targets(kind, data.labels, data.classes, seed=seed)
     size = 2.5 * threat.eps / steps if step_size is None else step_size
     other = kind == "other"
-    made, reached = _pushed(
+    x_adv, reached = _pushed(
         model, data, targets, threat, steps, size, batch_size, precision, progress, sized=other
     )
     name = f"D_{kind}"
@@ -178,7 +178,7 @@ def targeted_set(
     if at_chance:
         facts |= {"at_chance": True}
     if not other:
-        return _labelled(model, data, made, targets, threat, name, facts, batch_size)
+        return _labelled(model, data, x_adv, targets, threat, name, facts, batch_size)
     facts |= {"dropped": int((~reached).sum())}
     if not bool(reached.any()):
         raise bad_value(
@@ -187,8 +187,8 @@ def targeted_set(
             f"{threat}, which no image reaches",
             "Use a smaller eps.",
         )
-    whole = _labelled(model, data, made, targets, threat, name, facts, batch_size)
-    return whole.select(reached.nonzero()[:, 0])
+    images = _labelled(model, data, x_adv, targets, threat, name, facts, batch_size)
+    return images.select(reached.nonzero()[:, 0])
 
 
 @prepared()
@@ -203,7 +203,7 @@ def require_skill(model: Classifier, data: ImageData) -> None:
     if int(counts.max()) == len(data):
         raise bad_value(
             "data",
-            "hold images of at least two classes, by which the model's skill is told from a guess",
+            "hold images of at least two classes, to compare the model with a constant guess",
             f"'{data.class_names[int(counts.argmax())]}' alone in '{data.name}'",
             "Add images of other classes, and select this one from the set that is made.",
         )
@@ -231,7 +231,7 @@ def _pushed(
     *,
     sized: bool,
 ) -> tuple[Images, Mask]:
-    """The images pushed, and which are as far as they should be: where `sized`, at eps exactly."""
+    """(the perturbed images, which of them have distance eps: all unless `sized`)."""
     norm = threat.as_norm("this set" if sized else "PGD")
     attack = pgd(
         norm,
@@ -247,11 +247,11 @@ def _pushed(
 
     def pushed(index: Tensor) -> tuple[Tensor, Tensor]:
         x, t = data.pixels(index).to(device), targets[index].to(device)
-        made = attack.craft(logits, x, targets=t, keys=keys[index].to(device)).x.float()
+        x_adv = attack.craft(logits, x, targets=t, keys=keys[index].to(device)).x.float()
         if not sized:
-            return made.cpu(), torch.ones(len(x), dtype=torch.bool)
-        exactly = to_size(x, made, norm, threat.eps)
-        return exactly.x.cpu(), exactly.reached.cpu()
+            return x_adv.cpu(), torch.ones(len(x), dtype=torch.bool)
+        result = to_size(x, x_adv, norm, threat.eps)
+        return result.x.cpu(), result.reached.cpu()
 
     with frozen(model):
         check_gradients(model, data.pixels(slice(0, 1)).to(device), "targeted_set")
@@ -269,7 +269,7 @@ def _pushed(
 def _labelled(
     model: Classifier,
     data: ImageData,
-    made: Images,
+    x_adv: Images,
     targets: Labels,
     threat: Threat,
     name: str,
@@ -279,18 +279,18 @@ def _labelled(
     """The finished set, with the source model's success measured on what is returned."""
     device = next(model.parameters()).device
 
-    def seen(index: Tensor) -> tuple[Tensor]:
-        return (predicted(model.logits(made[index].to(device))).cpu(),)
+    def predict(index: Tensor) -> tuple[Tensor]:
+        return (predicted(model.logits(x_adv[index].to(device))).cpu(),)
 
     with frozen(model), torch.no_grad():
-        said = processes.in_batches(len(made), batch_size, seen)[0]
+        predictions = processes.in_batches(len(x_adv), batch_size, predict)[0]
     columns = {
         "true_labels": data.labels,
         "source_rows": torch.arange(len(data)),
-        "success": said == targets,
-        "distance": threat.norm.size(made - data.pixels()),
+        "success": predictions == targets,
+        "distance": threat.norm.size(x_adv - data.pixels()),
     }
-    return ImageData(made, targets, data.class_names, name, facts, columns)
+    return ImageData(x_adv, targets, data.class_names, name, facts, columns)
 
 
 def _other_rows(n: int, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Leakage-only controls: what a set's labels alone give away, without adversarial features."""
+"""Leakage-only controls: how much labels alone reveal, without adversarial features."""
 
 import torch
 
@@ -31,7 +31,7 @@ def leakage_control(data: ImageData, kind: str, threat: Threat, *, seed: int) ->
     patterns = class_patterns(data.classes, data.shape, threat, seed=seed)
     x = data.pixels()
     changed = (x + patterns[targets]).clamp(0, 1)
-    made = rows.where(targets == data.labels, x, changed)
+    images = rows.where(targets == data.labels, x, changed)
     facts = {
         "recipe": f"leak:D_{kind}",
         "source": {"data": data.name, "digest": data.digest},
@@ -42,6 +42,6 @@ def leakage_control(data: ImageData, kind: str, threat: Threat, *, seed: int) ->
     columns = {
         "true_labels": data.labels,
         "source_rows": torch.arange(len(data)),
-        "distance": threat.norm.size(made - x),
+        "distance": threat.norm.size(images - x),
     }
-    return ImageData(made, targets, data.class_names, f"leak:D_{kind}", facts, columns)
+    return ImageData(images, targets, data.class_names, f"leak:D_{kind}", facts, columns)

@@ -1,4 +1,4 @@
-"""Who perturbs the training images; PGD first of all."""
+"""Adversaries, which perturb the training images: the interface, and PGD."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from notbugs.training.batch import Batch, Forward
 
 @dataclass(frozen=True)
 class AbstractAdversary(ABC):
-    """Perturbs a batch before the model learns from it.
+    """Perturbs a batch of training images.
 
     - `threat`: written `norm:eps`, e.g. "l2:0.5" (pixel units of [0, 1])
     - `eps_warmup`: share of the epochs over which eps (and the step) grows to its full
@@ -37,7 +37,7 @@ class AbstractAdversary(ABC):
     eps_warmup: float = 0.0
 
     compiles: ClassVar[bool] = True
-    """Whether what it asks of the model survives `torch.compile`."""
+    """Whether it works with a model compiled by `torch.compile`."""
 
     def __post_init__(self) -> None:
         Threat.parse(self.threat)
@@ -45,32 +45,32 @@ class AbstractAdversary(ABC):
             raise bad_value("eps_warmup", "lie in [0, 1)", self.eps_warmup)
 
     def strength(self, epoch: int, epochs: int) -> float:
-        """The share of eps in force in epoch 0..epochs-1."""
+        """The share of eps used in epoch 0..epochs-1, in (0, 1]."""
         return min(1.0, (epoch + 1) / (self.eps_warmup * epochs)) if self.eps_warmup else 1.0
 
     @property
     def passes(self) -> int:
-        """Forward and backward passes that crafting an image takes, about."""
+        """About how many forward and backward passes the perturbation of an image takes."""
         return 1
 
     @property
     def is_one_step(self) -> bool:
-        """Whether a single gradient step crafts, so that training may overfit to it."""
+        """Whether it takes a single gradient step, so that catastrophic overfitting is possible."""
         return False
 
     @abstractmethod
     def perturbed(self, batch: Batch) -> Forward:
-        """The logits of the perturbed batch. What is crafted once is crafted here."""
+        """A function that returns the logits of the batch, which is perturbed in this call."""
 
 
 def shown(batch: Batch, adversary: AbstractAdversary | None) -> Forward:
-    """The logits of the batch as the adversary leaves it, or as it is where there is none."""
+    """The logits of the perturbed batch, or of the clean one where there is no adversary."""
     return (lambda: batch.logits(batch.x)) if adversary is None else adversary.perturbed(batch)
 
 
 @dataclass(frozen=True)
 class AbstractImageAdversary(AbstractAdversary):
-    """An adversary that hands over other images."""
+    """An adversary whose perturbation gives images."""
 
     @abstractmethod
     def images(self, batch: Batch) -> Images:
@@ -87,7 +87,7 @@ class AbstractImageAdversary(AbstractAdversary):
 class Entropy(OfLogits):
     """minus the cross-entropy of the true classes. Context: `y` [n].
 
-    Success is not worked out, at every step, for nobody asks for it here.
+    `success_of` is constant: it is not used in training, and would cost time at every step.
     """
 
     def value_of(self, outputs: Tensor, context: RowTree | None) -> Rows:
@@ -102,11 +102,11 @@ class Entropy(OfLogits):
 
 @dataclass(frozen=True)
 class Adversary(AbstractImageAdversary):
-    """PGD at a threat.
+    """PGD within a threat.
 
     - `threat`: written `norm:eps`, e.g. "l2:0.5" (pixel units of [0, 1])
     - `steps`; `step_size` None means 2.5 * eps / steps
-    - `random_start`: from a random point of the ball, not from the image
+    - `random_start`: start at a random point of the ball, not at the image
     - `eps_warmup`: share of the epochs over which eps (and the step) grows to its full
       size; a full adversary from the first step can leave small nets at chance
     - `train_mode`: craft with the model in train mode (BatchNorm uses batch statistics
@@ -135,7 +135,7 @@ class Adversary(AbstractImageAdversary):
         return self.steps == 1
 
     def attack(self, strength: float = 1.0) -> Attack:
-        """The PGD that is meant, at a share of eps; the lowest objective on the way is kept."""
+        """The PGD attack at a share `strength` of eps; it keeps the iterate of lowest objective."""
         threat, size = Threat.parse(self.threat).scaled(strength), self.step_size
         return pgd(
             threat.as_norm("PGD"),
@@ -147,27 +147,27 @@ class Adversary(AbstractImageAdversary):
         )
 
     def images(self, batch: Batch) -> Images:
-        """The images of highest cross-entropy on the way."""
+        """The iterates of highest cross-entropy."""
         start = UniformIn() if self.random_start else AtCenter()
-        return self.lowered(batch, Entropy, {"y": batch.y}, start)
+        return self.minimised(batch, Entropy, {"y": batch.y}, start)
 
     def stepped(self, batch: Batch, grad: Images) -> Images:
-        """The images after one step along `grad` (cross-entropy's, at the images themselves)."""
+        """The images after one step along `grad`, the gradient of cross-entropy at the images."""
         threat = Threat.parse(self.threat).scaled(batch.strength)
-        # A step of the default size leaves the ball and is projected back: eps is the same.
+        # The default step of 2.5 eps would be projected back to eps.
         size = threat.eps if self.step_size is None else batch.strength * self.step_size
         move = size * threat.as_norm("PGD").steepest(grad)
         return threat.within().project(batch.x + move, batch.x)
 
-    def lowered(
+    def minimised(
         self,
         batch: Batch,
         objective: Callable[[Callable[[Images], Logits]], AbstractObjective],
         context: RowTree,
         start: AbstractStart,
     ) -> Images:
-        """The images of the lowest `objective(logits)` on the way from `start`, by our steps."""
+        """The iterates of lowest `objective(logits)` by PGD from `start`."""
         solver = self.attack(batch.strength).solver
         with batch.crafting(training=self.train_mode) as logits:
-            chosen = objective(logits)
-            return solver.minimise(chosen, batch.x, context, keys=batch.keys, start=start).x
+            minimised = objective(logits)
+            return solver.minimise(minimised, batch.x, context, keys=batch.keys, start=start).x

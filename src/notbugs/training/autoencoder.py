@@ -1,4 +1,4 @@
-"""Pretraining of features by a sparse autoencoder, which are then held fixed."""
+"""Pretraining of features by a sparse autoencoder, which are then frozen."""
 
 import math
 from collections.abc import Callable
@@ -31,15 +31,15 @@ def pretrain(
     seed: int,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> nn.Linear:
-    """Trains the model's trunk as the encoder of an autoencoder, then fixes it.
+    """Trains the model's trunk as the encoder of an autoencoder, then freezes it.
 
-    Minimises, by Adam, the cross-entropy of the pixels (nats a pixel) with what a linear
-    decoder and a sigmoid make of the embedding, plus `weight` times the mean divergence of each
-    unit's average activity from `sparsity`. Afterwards the trunk's parameters need no gradient,
-    so that `train` learns the head alone. Returns the decoder.
+    Minimises, by Adam, the cross-entropy of the pixels (nats per pixel) with their
+    reconstruction from the embedding by a linear decoder and a sigmoid, plus `weight` times the
+    mean KL divergence of each unit's average activity from `sparsity`. Afterwards the trunk's
+    parameters need no gradient, so `train` learns the head alone. Returns the decoder.
 
     - `model`: with an embedding in [0, 1], e.g. "fc" with hidden "400" and "sigmoid"
-    - `sparsity`: wanted average activity of a unit, 0..1; `weight`: of that wish
+    - `sparsity`: target for a unit's average activity, 0..1; `weight`: of the divergence from it
 
     **Source**: Szegedy et al. 2013 (arXiv 1312.6199), section 3: AE400-10, a sparse
     autoencoder with sigmoids whose layer is not tuned further. Its settings are not given;
@@ -62,7 +62,7 @@ def pretrain(
     def loss_of(x: Images, place: tuple[int, int]) -> Tensor:
         code = model.embed(x)
         loss = F.binary_cross_entropy_with_logits(decoder(code), x.flatten(1))
-        return loss + weight * _too_busy(code, sparsity)
+        return loss + weight * _sparsity_penalty(code, sparsity)
 
     model.train()
     fit(
@@ -82,11 +82,11 @@ def pretrain(
     return decoder
 
 
-def _too_busy(code: Tensor, wanted: float) -> Tensor:
-    """Mean over units of KL(wanted || average activity), []."""
+def _sparsity_penalty(code: Tensor, target: float) -> Tensor:
+    """Mean over units of KL(target || average activity), []."""
     active = code.mean(dim=0).clamp(TINY, 1 - TINY)
-    on = wanted * (wanted / active).log()
-    off = (1 - wanted) * ((1 - wanted) / (1 - active)).log()
+    on = target * (target / active).log()
+    off = (1 - target) * ((1 - target) / (1 - active)).log()
     return (on + off).mean()
 
 

@@ -8,44 +8,44 @@ from torch import Tensor, nn
 
 
 class Average:
-    """Weights and buffers averaged over steps: each step, `decay` of the old and the rest new.
+    """A moving average of weights and buffers: decay * average + (1 - decay) * weights.
 
-    Until 1 / (1 - decay) steps are done it is the plain mean of them, so that the initial
-    weights do not linger.
+    For the first 1 / (1 - decay) steps it is the plain mean, so that the initial weights do not
+    count.
 
     **Source**: Polyak & Juditsky 1992 for the idea; Gowal et al. 2020 (arXiv 2010.03593),
     section 4.2, for adversarial training (decay 0.995 there, per step).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        """Begins at the model's weights."""
+        """Starts at the model's weights."""
         self.model, self.decay, self.steps = model, decay, 0
         self.state = {k: v.detach().clone() for k, v in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes in the weights as they are now."""
+        """Updates the average by the current weights."""
         self.steps += 1
         keep = min(self.decay, 1 - 1 / self.steps)
-        for name, now in self.model.state_dict().items():
-            held = self.state[name]
-            if held.is_floating_point():
-                held.lerp_(now, 1 - keep)
+        for name, current in self.model.state_dict().items():
+            average = self.state[name]
+            if average.is_floating_point():
+                average.lerp_(current, 1 - keep)
             else:
-                held.copy_(now)
+                average.copy_(current)
 
     @contextmanager
     def lent(self) -> Generator[None, None, None]:
         """Gives the model the averaged weights while the block runs."""
-        own = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        current = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.state)
         try:
             yield
         finally:
-            self.model.load_state_dict(own)
+            self.model.load_state_dict(current)
 
     def begin(self, state: dict[str, Tensor], steps: int) -> None:
-        """Goes on from a checkpoint's."""
+        """Restores the average from a checkpoint."""
         self.steps = steps
-        for name, held in self.state.items():
-            held.copy_(state[name])
+        for name, average in self.state.items():
+            average.copy_(state[name])

@@ -1,4 +1,4 @@
-"""Adversarial weight perturbation: learn where the weights are worst, near where they are."""
+"""Adversarial weight perturbation (AWP): the gradient at adversarially perturbed weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ TINY = 1e-12
 @final
 @dataclass(frozen=True)
 class Awp:
-    """Each pass is taken at weights moved up the loss, layer by layer, and then undone.
+    """Takes each pass at weights perturbed to increase the loss, and then restores them.
 
         w' = w + size * ||w|| * g / ||g||,   g the gradient of the same loss at w
 
-    for every weight of two dimensions or more (biases and norms stay).
+    for every weight of two dimensions or more, not for biases and norms.
 
-    - `size`: gamma, the move as a share of the layer's own length; the default is the paper's
-      for adversarial training, with TRADES it takes 5e-3
+    - `size`: gamma, the perturbation relative to the norm of the layer's weights; the default
+      is the paper's for adversarial training (5e-3 with TRADES)
 
     **Source**: Wu et al. 2020 (arXiv 2004.05884), Algorithm 1 and eq. 10, one step.
-    **Differs from the paper**: the gradient is taken on the model itself, not on a copy that
-    lags behind by the optimiser's step, as in the authors' code.
+    **Differs from the paper**: the gradient is taken on the model itself, not on a proxy
+    copy after an optimiser step, as in the authors' code.
     """
 
     size: float = 1e-2
@@ -37,10 +37,13 @@ class Awp:
     def __post_init__(self) -> None:
         check_positive(self.size, "size")
 
-    def taken(self, model: Classifier, one: Pass, clear: Callable[[], None]) -> Tensor:
-        """The loss of the pass at the moved weights; its gradients are left on the parameters."""
+    def apply(self, model: Classifier, run: Pass, clear: Callable[[], None]) -> Tensor:
+        """The loss at the perturbed weights, whose gradients are added to the parameters'.
+
+        - `run`: the pass; `clear`: sets the gradients to zero
+        """
         with buffers_kept(model):
-            one()
+            run()
         weights = [p for p in model.parameters() if p.ndim > 1 and p.grad is not None]
         before = [w.detach().clone() for w in weights]
         with torch.no_grad():
@@ -49,7 +52,7 @@ class Awp:
                 w.add_(self.size * w.norm() / (w.grad.norm() + TINY) * w.grad)
         clear()
         try:
-            return one()
+            return run()
         finally:
             with torch.no_grad():
                 for w, old in zip(weights, before, strict=True):

@@ -13,21 +13,21 @@ from notbugs.models import Classifier, frozen
 from notbugs.models.folded_copy import FoldedCopy
 
 Forward = Callable[[], Logits]
-"""Logits of the perturbed batch, with a graph to the parameters; each call makes a new one."""
+"""Returns the logits of the perturbed batch, with a new graph to the parameters each time."""
 Pass = Callable[[], Tensor]
-"""A forward and a backward pass: adds to the parameters' gradients, returns the loss [] ."""
+"""A forward and a backward pass: adds to the parameters' gradients, returns the loss []."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What is at hand when one step is taken.
+    """The inputs of a training step.
 
     - `model`: in train mode
     - `logits`: images [n, c, h, w] -> logits [n, k], in the recipe's precision
-    - `x`: the images, augmented; `y` [n]: their classes; `keys` [n]: their randomness
-    - `strength`: 0..1, the share of the adversary's full size in force
-    - `soft` [n, k]: a teacher's probabilities, where there is one
-    - `folded_copy`: the same logits in eval mode for less, where there is one
+    - `x`: the augmented images; `y` [n]: their classes; `keys` [n]: of their random draws
+    - `strength`: 0..1, the share of the adversary's eps in use
+    - `soft` [n, k]: a teacher's probabilities, if any
+    - `folded_copy`: a cheaper copy of the model in eval mode, if any
     """
 
     model: Classifier
@@ -41,7 +41,7 @@ class Batch:
 
     @contextmanager
     def crafting(self, *, training: bool) -> Generator[Callable[[Images], Logits], None, None]:
-        """Logits to craft by, in train or eval mode, without gradients of the parameters."""
+        """Yields logits for crafting, in train or eval mode, without parameter gradients."""
         if self.folded_copy is not None and not training:
             yield self.folded_copy
             return
@@ -54,12 +54,12 @@ class Batch:
 
 
 def through(loss: Callable[[], Tensor]) -> Pass:
-    """The pass that differentiates a loss by the parameters."""
+    """The pass that computes a loss and its gradients by the parameters."""
 
-    def both() -> Tensor:
+    def run() -> Tensor:
         with torch.enable_grad():
             value = loss()
         value.backward()
         return value.detach()
 
-    return both
+    return run

@@ -1,4 +1,4 @@
-"""Exact resume: everything the next step depends on, in one safetensors file."""
+"""Checkpoints for exact resume: the whole training state in one safetensors file."""
 
 import hashlib
 from collections.abc import Generator, Mapping
@@ -39,12 +39,12 @@ class State:
     - `batch`: batches done in the current epoch; `loss`: the sum of their losses
     - `looks`: evaluations on held-out images since the best one
     - `stopped`: why training ended early
-    - `guarded`: the best robust accuracy that the guard has measured, in epoch `sound_epoch`
-      with the weights `sound`
+    - `guarded`: the best robust accuracy of the guard against catastrophic overfitting, in epoch
+      `sound_epoch` with the weights `sound`
 
-    Random draws need no state: each is a function of the seed, the epoch and the row, and what
-    layers draw from the global generators one of the seed and the step (`core/draws.py`). So is
-    the order of the batches: the first `batch` of them are skipped.
+    Random draws need no state: they depend on the seed, the epoch and the row alone; those of
+    layers on the seed and the step (`core/global_rng.py`); the order of the batches on seed and
+    epoch, and the first `batch` of them are skipped.
     """
 
     epoch: int = 0
@@ -62,7 +62,7 @@ class State:
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the weights as they are, on the CPU."""
+    """A copy of the current weights on the CPU."""
     return {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
 
 
@@ -110,7 +110,7 @@ class Facts:
     guarded: float | None
     sound_epoch: int
     averaged: int
-    batch: int = 0  # those of older versions stand at the end of an epoch
+    batch: int = 0  # older versions saved only after an epoch
     loss: float = 0.0
 
 
@@ -161,11 +161,11 @@ def restored(saved: Saved, learner: Learner, path: Path) -> State:
         for part in ("model.", "best.", "sound.", "average."):
             if part == "model." or _under(part, tensors):
                 check_state(model.state_dict(), _under(part, tensors), path)
-        buffers, held = _under("momentum.", tensors), _momentum(optimiser)
-        check_state({k: v for k, v in held.items() if k in buffers}, buffers, path)
+        buffers, current = _under("momentum.", tensors), _momentum(optimiser)
+        check_state({k: v for k, v in current.items() if k in buffers}, buffers, path)
     model.load_state_dict(_under("model.", tensors))
     for k, buffer in buffers.items():
-        held[k].copy_(buffer)
+        current[k].copy_(buffer)
     if average is not None and _under("average.", tensors):
         average.begin(_under("average.", tensors), facts.averaged)
     numbers = {f.name: getattr(facts, f.name, None) for f in fields(State)}
@@ -183,6 +183,6 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _momentum(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The momentum of each parameter, by its number; the tensors themselves."""
+    """The momentum buffers by the number of their parameter, not copied."""
     moments = {str(k): v.get("momentum_buffer") for k, v in optimiser.state_dict()["state"].items()}
     return {k: buffer for k, buffer in moments.items() if buffer is not None}

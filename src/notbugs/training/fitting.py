@@ -1,4 +1,4 @@
-"""A plain loop for nets that learn images without labels."""
+"""A training loop for nets that learn from images without labels."""
 
 from collections.abc import Callable, Iterable
 
@@ -23,23 +23,23 @@ def fit(
     decay: bool = True,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
-    """Lowers `loss_of` by Adam.
+    """Minimises `loss_of` by Adam.
 
-    - `loss_of`: images [n, c, h, w] in [0, 1] and (epoch, batch), for what it draws -> a loss []
-    - `lr`: first step of Adam; with `decay` it falls to 0 along half a cosine
+    - `loss_of`: images [n, c, h, w] in [0, 1] and (epoch, batch), to seed its draws -> a loss []
+    - `lr`: initial learning rate; with `decay` cosine decay to 0
 
     **Raises** ValueError for numbers out of range; TrainingError for a loss that is not finite.
     """
     check_count(epochs, "epochs")
     check_count(batch_size, "batch_size")
     check_positive(lr, "lr")
-    shown, size = DeviceData(data, device), min(batch_size, len(data))
+    device_data, size = DeviceData(data, device), min(batch_size, len(data))
     adam = torch.optim.Adam(list(parameters), lr=lr)
     steps = epochs * -(-len(data) // size)
-    falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps) if decay else None
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps) if decay else None
     for epoch in range(epochs):
         for i, index in enumerate(batches(len(data), size, seed=seed, epoch=epoch)):
-            loss = loss_of(shown.batch(index)[0], (epoch, i))
+            loss = loss_of(device_data.batch(index)[0], (epoch, i))
             if not bool(loss.isfinite()):
                 raise TrainingError(
                     f"The loss is {float(loss.detach())} in epoch {epoch + 1}, batch {i + 1}. "
@@ -48,6 +48,6 @@ def fit(
             adam.zero_grad()
             loss.backward()
             adam.step()
-            if falling is not None:
-                falling.step()
+            if schedule is not None:
+                schedule.step()
         progress((epoch + 1) / epochs)

@@ -1,4 +1,4 @@
-"""Free adversarial training: every pass serves the weights and the perturbation at once."""
+"""Free adversarial training: one pass gives the gradients of weights and perturbation."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -16,18 +16,18 @@ from notbugs.training.objective import AbstractTrainingObjective, check_kind
 @final
 @dataclass(frozen=True)
 class Free(AbstractTrainingObjective):
-    """Each batch is shown `times` times, its perturbation moving by the pass that just was.
+    """Replays each batch `times` times, updating its perturbation after each pass.
 
-    The gradient by the images comes with the parameters' gradient, so crafting costs no pass
-    of its own. Train for 1 / `times` of the epochs. Each replay is one optimiser step.
+    The gradient by the images comes with the parameters' gradient, so crafting costs no extra
+    pass. Train for 1 / `times` of the epochs. Each replay is one optimiser step.
 
-    - `times`: how often a batch is shown (m in the paper)
+    - `times`: replays of a batch (m in the paper)
 
-    The adversary gives the threat; the step of the perturbation is its eps.
+    The adversary's threat is used; the step size is its eps.
 
     **Source**: Shafahi et al. 2019 (arXiv 1904.12843), Algorithm 1: m = 8 for CIFAR-10.
-    **Differs from the paper**: the perturbation begins anew with each batch, at 0, where the
-    paper hands it on to the next one; so a batch depends on nothing but the weights.
+    **Differs from the paper**: the perturbation starts at 0 in each batch, where the paper
+    keeps that of the previous batch; so a batch depends on the weights alone.
     """
 
     times: int = 8
@@ -46,25 +46,26 @@ class Free(AbstractTrainingObjective):
         return self.times
 
     def check(self, adversary: AbstractAdversary | None) -> None:
-        """Refuses any adversary but PGD's, for its threat."""
+        """Refuses any adversary but PGD, whose threat is used."""
         super().check(adversary)
         check_kind(adversary, Adversary, "be a PGD Adversary for Free")
 
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
-        """The pass of all replays: each call moves the perturbation on."""
+        """The pass of all replays: each call updates the perturbation."""
         assert adversary is not None
         threat = Threat.parse(adversary.threat).scaled(batch.strength)
         norm, within, x = threat.as_norm("Free"), threat.within(), batch.x
-        at = [x]
+        x_adv = x
 
-        def one() -> Tensor:
-            shown = at[0].detach().clone().requires_grad_()
+        def run() -> Tensor:
+            nonlocal x_adv
+            leaf = x_adv.detach().clone().requires_grad_()
             with torch.enable_grad():
-                loss = batch.entropy(batch.logits(shown))
+                loss = batch.entropy(batch.logits(leaf))
             loss.backward()
-            assert shown.grad is not None
-            moved = shown.detach() + threat.eps * norm.steepest(shown.grad)
-            at[0] = within.project(moved, x)
+            assert leaf.grad is not None
+            moved = leaf.detach() + threat.eps * norm.steepest(leaf.grad)
+            x_adv = within.project(moved, x)
             return loss.detach()
 
-        return one
+        return run

@@ -18,13 +18,13 @@ from notbugs.training.batch import Batch, Forward
 
 @dataclass(frozen=True)
 class HiddenLayer(AbstractAdversary):
-    """A step along the gradient at the output of a layer, of a share of that output's length.
+    """Adds a step along the gradient to the output of a layer, of relative size `size`.
 
         h' = h + size * ||h||_2 * g / ||g||_2,   g the gradient of cross-entropy at h
 
     - `layer`: dotted name of a layer of the model's body, e.g. "trunk.0"
-    - `size`: as a share of the output's own L2 length, row by row
-    - `threat`: what robustness is watched at; it does not bound the step
+    - `size`: relative to the L2 norm of the output, row by row
+    - `threat`: of the robustness evaluations; it does not bound the step
 
     **Source**: Szegedy et al. 2013 (arXiv 1312.6199), section 4.3: examples at hidden layers
     are fed back, one layer at a time. The paper finds them by L-BFGS and keeps a pool of them,
@@ -45,30 +45,30 @@ class HiddenLayer(AbstractAdversary):
         return True
 
     def perturbed(self, batch: Batch) -> Forward:
-        """The logits with the layer's output moved."""
+        """The logits with the layer's output perturbed."""
         layer = find_layer(batch.model.body, self.layer)
-        seen: list[Tensor] = []
+        outputs: list[Tensor] = []
 
-        def noted(module: nn.Module, given: object, out: Tensor) -> Tensor:
-            seen.append(out)
+        def store(module: nn.Module, inputs: object, out: Tensor) -> Tensor:
+            outputs.append(out)
             return out.clone()  # a later layer may work in place
 
-        handle = layer.register_forward_hook(noted)
+        handle = layer.register_forward_hook(store)
         try:
             with frozen(batch.model, training=True), torch.enable_grad():
                 loss = batch.entropy(batch.logits(batch.x.detach().clone().requires_grad_()))
-                (grad,) = torch.autograd.grad(loss, seen[0])
+                (grad,) = torch.autograd.grad(loss, outputs[0])
         finally:
             handle.remove()
-        h = seen[0]
+        h = outputs[0]
         length = self.size * batch.strength * L2().size(h.detach())
         move = rows.expand(length, grad) * L2().steepest(grad)
 
-        def moved(module: nn.Module, given: object, out: Tensor) -> Tensor:
+        def perturb(module: nn.Module, inputs: object, out: Tensor) -> Tensor:
             return out + move.to(out.dtype)
 
         def forward() -> Logits:
-            handle = layer.register_forward_hook(moved)
+            handle = layer.register_forward_hook(perturb)
             try:
                 return batch.logits(batch.x)
             finally:

@@ -1,4 +1,4 @@
-"""Training of the nets that know what images look like: a denoiser and a generator."""
+"""Training of image priors: a denoiser and a generator."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ def train_denoiser(
     device: torch.device | str = "cpu",
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Denoiser:
-    """A denoising autoencoder of these images: ||D(x + s e) - x||^2 is made small.
+    """Trains a denoising autoencoder of the images: minimises ||D(x + s e) - x||^2.
 
     - `noise`: the largest standard deviation of the Gaussian noise (pixel units of [0, 1]); that
       of each image is drawn from U[0, noise]
@@ -75,12 +75,12 @@ def train_generator(
     device: torch.device | str = "cpu",
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> ImageGenerator:
-    """A variational autoencoder of these images.
+    """Trains a variational autoencoder of the images.
 
     Minimises ||x - decoded||^2 / (2 noise^2) + KL(code || N(0, I)) for each image: less noise
-    gives sharper images, and codes that stray further from N(0, I).
+    gives sharper images, and codes further from N(0, I).
 
-    - `noise`: standard deviation at which pixels count as explained, pixel units of [0, 1]
+    - `noise`: standard deviation of the decoder's pixels, pixel units of [0, 1]
     - `codes`, `width`, `upsample`: see `ImageGenerator`; `seed`: of the weights, the order and
       the codes that are drawn
 
@@ -98,8 +98,8 @@ def train_generator(
         keys = random.row_keys(len(x), seed, "codes", *place, device=x.device)
         code = mean + (log_variance / 2).exp() * random.normal(keys, (codes,)).to(x)
         error = F.mse_loss(net.decode(code), x) / (2 * noise**2)
-        surprise = (log_variance.exp() + mean.square() - 1 - log_variance).sum(dim=1).mean() / 2
-        return error + surprise / x[0].numel()
+        kl = (log_variance.exp() + mean.square() - 1 - log_variance).sum(dim=1).mean() / 2
+        return error + kl / x[0].numel()
 
     fit(
         net.parameters(),

@@ -19,8 +19,8 @@ from notbugs.training.objective import AbstractTrainingObjective
 class WorstCaseLogistic(AbstractTrainingObjective):
     """Mean of log(1 + exp(eps * ||w||_dual - s (w.x + b))), s = +1 or -1 by class, w per pixel.
 
-    The loss of a linear model of two classes at the worst image of the ball, without its box:
-    w.x + b is the second logit minus the first. For Linf the dual size is the L1 norm.
+    The loss of a linear model of two classes at the worst image of the ball, not clipped to
+    [0, 1]: w.x + b is the second logit minus the first. For Linf the dual norm is L1.
 
     - `threat`: the ball
 
@@ -34,12 +34,14 @@ class WorstCaseLogistic(AbstractTrainingObjective):
         Threat.parse(self.threat).as_norm("adversarial logistic regression")
 
     def check(self, adversary: AbstractAdversary | None) -> None:
-        """Refuses an adversary: the worst case is in the loss."""
+        """Refuses an adversary: the loss is the worst case already."""
         if adversary is not None:
-            raise bad_value("adversary", "be left out: the loss holds the worst case", adversary)
+            raise bad_value(
+                "adversary", "be left out: the loss is the worst case already", adversary
+            )
 
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
-        """Reads the weights off the gradient by the pixels."""
+        """The pass; the weights are the gradient with respect to the pixels."""
         if batch.model.classes != 2:
             raise bad_value("model", "have two classes for this objective", batch.model.classes)
         threat = Threat.parse(self.threat)

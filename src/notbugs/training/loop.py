@@ -45,8 +45,8 @@ class Trained:
         parts = [f"{count} epoch{'s' * (count != 1)} in {self.seconds:.1f} s"]
         parts += [f"loss {last['loss']:.4g}"] if "loss" in last else []
         for key, name in (("val_clean", "held-out clean"), ("val_robust", "robust")):
-            known = [row[key] for row in self.history if key in row]
-            parts += [f"{name} accuracy {known[-1]:.2f} %"] if known else []
+            values = [row[key] for row in self.history if key in row]
+            parts += [f"{name} accuracy {values[-1]:.2f} %"] if values else []
         parts += [f"weights of epoch {self.best_epoch}"] if self.best_epoch is not None else []
         parts += ["stopped early"] if self.stopped else []
         return f"Trained({', '.join(parts)})"
@@ -74,7 +74,7 @@ def train(
     weights: those of one process up to the order of sums (dropout draws differ).
 
     - `seed`: for order, augmentation and adversary of every epoch
-    - `val`: held-out data to evaluate on, and to select by where the recipe says "best"
+    - `val`: held-out data to evaluate on, and to select by if the recipe's `select` is "best"
     - `soft` [n, k]: class probabilities from a teacher, for training objectives that use them
     - `checkpoint_path`: a safetensors file that the first process writes every few seconds, also
       within an epoch; training resumes from it and ends with the same weights
@@ -116,7 +116,7 @@ def train(
 def _check(
     data: ImageData, recipe: Recipe, val: ImageData | None, soft: Tensor | None, mode: str | None
 ) -> None:
-    """Refuses what does not go together, before any work is done."""
+    """Refuses arguments that do not fit together, before training."""
     if recipe.select == "best" and val is None:
         raise bad_value(
             "val", "be given with select='best'", None, "Hold some training images out."
@@ -150,7 +150,7 @@ def _explained(mode: str | None) -> Generator[None, None, None]:
 
 
 def check_compiles(recipe: Recipe, mode: str | None) -> None:
-    """Refuses an unknown mode of compilation, and a recipe that none can serve; None: no mode."""
+    """Refuses an unknown compilation mode (None: no compilation), and a recipe that has none."""
     check_mode(mode)
     adversary = recipe.adversary
     if mode is not None and adversary is not None and not adversary.compiles:
@@ -165,9 +165,9 @@ def check_compiles(recipe: Recipe, mode: str | None) -> None:
 
 @prepared()
 def estimate(model: Classifier, data: ImageData, recipe: Recipe) -> float:
-    """About how many seconds `train` will take: the second of two steps of a copy is timed.
+    """About how many seconds `train` takes, from the second of two timed steps of a copy.
 
-    Held-out evaluation is not counted.
+    Held-out evaluation is not included.
     """
     check_divides(recipe.batch_size)
     trial = Trainer(copy.deepcopy(model), data, recipe)

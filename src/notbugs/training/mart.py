@@ -1,4 +1,4 @@
-"""MART: adversarial training that weighs the images the model gets wrong."""
+"""MART: adversarial training with more weight on misclassified images."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -21,7 +21,7 @@ class Mart(AbstractTrainingObjective):
 
         BCE(p', y) = -log p'_y - log(1 - max over k != y of p'_k)
 
-    - `weight`: of agreement, which counts most where the model is unsure of the clean image
+    - `weight`: of the divergence, which counts most where the clean image is misclassified
 
     **Source**: Wang et al. 2020 (ICLR, "Improving adversarial robustness requires revisiting
     misclassified examples"), eq. 10 and 12: weight 5 (6 in the authors' code), PGD-10.
@@ -35,9 +35,9 @@ class Mart(AbstractTrainingObjective):
         check_positive(self.weight, "weight")
 
     def check(self, adversary: AbstractAdversary | None) -> None:
-        """Refuses an adversary that hands over no images."""
+        """Refuses an adversary that gives no images."""
         super().check(adversary)
-        check_kind(adversary, AbstractImageAdversary, "hand over images for MART")
+        check_kind(adversary, AbstractImageAdversary, "give images for MART")
 
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
         """Crafts the images."""
@@ -45,12 +45,12 @@ class Mart(AbstractTrainingObjective):
         x_adv = adversary.images(batch)
 
         def loss() -> Tensor:
-            clean, moved = batch.logits(batch.x), batch.logits(x_adv)
+            clean, adversarial = batch.logits(batch.x), batch.logits(x_adv)
             column = batch.y[:, None]
-            p, q = clean.softmax(dim=1), moved.softmax(dim=1)
+            p, q = clean.softmax(dim=1), adversarial.softmax(dim=1)
             rival = q.scatter(1, column, 0.0).amax(dim=1)
-            boosted = batch.entropy(moved) - (1 - rival).clamp(min=TINY).log().mean()
-            apart = divergence(moved, clean.log_softmax(dim=1))
-            return boosted + self.weight * (apart * (1 - p.gather(1, column)[:, 0])).mean()
+            bce = batch.entropy(adversarial) - (1 - rival).clamp(min=TINY).log().mean()
+            kl = divergence(adversarial, clean.log_softmax(dim=1))
+            return bce + self.weight * (kl * (1 - p.gather(1, column)[:, 0])).mean()
 
         return through(loss)

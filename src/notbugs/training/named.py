@@ -1,4 +1,4 @@
-"""Recipes by name: the founding ones and today's, each on a dataset's own settings."""
+"""Training recipes by name, each applied to a dataset's settings."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -40,41 +40,40 @@ AIRBENCH = Recipe(
 11.5 over 1 + 1 / (1 - momentum); the weight decay is 0.0153 / 11.5, as torch multiplies it by the
 learning rate.
 **Differs from the paper**: 10 epochs for 9.9, and a moving average of the weights at the end where
-the paper's Lookahead moves the weights that learn as well.
+the paper's Lookahead also changes the weights in training.
 """
 REPLAYS = 4
-"""Of free training: the epochs are divided by as much."""
+"""Replays in free training; the epochs are divided by it."""
 
 
-def _pgd(base: Recipe, at: Adversary) -> Recipe:
-    return replace(base, adversary=at)
+def _pgd(base: Recipe, pgd: Adversary) -> Recipe:
+    return replace(base, adversary=pgd)
 
 
-def _fgsm(base: Recipe, at: Adversary) -> Recipe:
-    one = replace(at, steps=1, step_size=None, random_start=False, train_mode=True)
+def _fgsm(base: Recipe, pgd: Adversary) -> Recipe:
+    one = replace(pgd, steps=1, step_size=None, random_start=False, train_mode=True)
     return replace(base, adversary=one, objective=Mixed())
 
 
-def _fast(base: Recipe, at: Adversary) -> Recipe:
+def _fast(base: Recipe, pgd: Adversary) -> Recipe:
     """One step of 1.25 eps from a uniform point of the ball, projected onto ball and box.
 
     **Source**: Wong et al. 2020 (arXiv 2001.03994), Algorithm 3.
-    **Differs from the paper**: of start and step the image of the higher loss is learnt from,
-    for the step can be the weaker of the two; crafted in eval mode, as all PGD here; the
-    dataset's own learning rates and growth of eps instead of a cyclic rate, so that recipes
-    differ in their crafting alone.
+    **Differs from the paper**: of the start and the image after the step, that of higher loss
+    is trained on; crafted in eval mode, as all PGD here; the dataset's learning rates and
+    warm-up of eps instead of a cyclic rate, so that recipes differ in their attack alone.
     """
-    eps = Threat.parse(at.threat).eps
-    return replace(base, adversary=replace(at, steps=1, step_size=1.25 * eps))
+    eps = Threat.parse(pgd.threat).eps
+    return replace(base, adversary=replace(pgd, steps=1, step_size=1.25 * eps))
 
 
-def _free(base: Recipe, at: Adversary) -> Recipe:
+def _free(base: Recipe, pgd: Adversary) -> Recipe:
     epochs = max(1, round(base.epochs / REPLAYS))
-    return replace(base, epochs=epochs, adversary=at, objective=Free(REPLAYS))
+    return replace(base, epochs=epochs, adversary=pgd, objective=Free(REPLAYS))
 
 
 def _noise(kind: str) -> Callable[[Recipe, Adversary], Recipe]:
-    return lambda base, at: replace(base, adversary=Noise(at.threat, at.eps_warmup, kind=kind))
+    return lambda base, pgd: replace(base, adversary=Noise(pgd.threat, pgd.eps_warmup, kind=kind))
 
 
 ADVERSARIAL: Mapping[str, Callable[[Recipe, Adversary], Recipe]] = MappingProxyType(
@@ -82,20 +81,22 @@ ADVERSARIAL: Mapping[str, Callable[[Recipe, Adversary], Recipe]] = MappingProxyT
         "pgd": _pgd,
         "fgsm": _fgsm,
         "fast": _fast,
-        "n-fgsm": lambda base, at: replace(base, adversary=NoisyStep(at.threat, at.eps_warmup)),
+        "n-fgsm": lambda base, pgd: replace(base, adversary=NoisyStep(pgd.threat, pgd.eps_warmup)),
         "free": _free,
-        "trades": lambda base, at: replace(base, adversary=at, objective=Trades()),
-        "mart": lambda base, at: replace(base, adversary=at, objective=Mart()),
-        "awp": lambda base, at: replace(base, adversary=at, awp=Awp()),
-        "scaled-gradient": lambda base, at: replace(
-            base, adversary=ScaledGradient(at.threat, at.eps_warmup)
+        "trades": lambda base, pgd: replace(base, adversary=pgd, objective=Trades()),
+        "mart": lambda base, pgd: replace(base, adversary=pgd, objective=Mart()),
+        "awp": lambda base, pgd: replace(base, adversary=pgd, awp=Awp()),
+        "scaled-gradient": lambda base, pgd: replace(
+            base, adversary=ScaledGradient(pgd.threat, pgd.eps_warmup)
         ),
-        "rotation": lambda base, at: replace(base, adversary=Rotation(at.threat, at.eps_warmup)),
-        "hidden": lambda base, at: replace(base, adversary=HiddenLayer(at.threat, at.eps_warmup)),
+        "rotation": lambda base, pgd: replace(base, adversary=Rotation(pgd.threat, pgd.eps_warmup)),
+        "hidden": lambda base, pgd: replace(
+            base, adversary=HiddenLayer(pgd.threat, pgd.eps_warmup)
+        ),
         **{f"noise-{kind}": _noise(kind) for kind in KINDS},
     }
 )
-"""Name -> (settings, the dataset's PGD) -> recipe: those that take a threat."""
+"""Name -> function of (settings, the dataset's PGD): the recipes with a threat."""
 
 PLAIN: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
     {
@@ -107,10 +108,10 @@ PLAIN: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
         "distillation": lambda base: replace(base, objective=AtTemperature()),
     }
 )
-"""Name -> settings -> recipe: those that take none.
+"""Name -> function of the settings: the recipes without a threat.
 
-`distillation` is what both the teacher, on the labels, and the student, on the teacher's
-probabilities (`soft_labels`), are trained by; both begin `with_temperature`.
+`distillation` trains both the teacher, on the labels, and the student, on the teacher's
+probabilities (`soft_labels`); both start `with_temperature`.
 """
 
 RECIPES = (*PLAIN, *ADVERSARIAL)
@@ -121,9 +122,9 @@ def named(name: str, standard: Recipe, robust: Recipe, threat: str | None = None
 
     - `name`: one of `RECIPES`
     - `standard`, `robust`: the dataset's settings without and with an adversary
-    - `threat`: in place of the robust settings' own
+    - `threat`: replaces that of the robust settings
 
-    **Raises** ValueError for an unknown name, and for a threat that the recipe has no use for.
+    **Raises** ValueError for an unknown name, and for a threat where the recipe has none.
     """
     if name in PLAIN:
         if threat is not None:
@@ -136,6 +137,6 @@ def named(name: str, standard: Recipe, robust: Recipe, threat: str | None = None
         return PLAIN[name](standard)
     if name not in ADVERSARIAL:
         raise unknown_name("recipe", name, RECIPES)
-    at = robust.adversary if isinstance(robust.adversary, Adversary) else Adversary()
-    at = at if threat is None else replace(at, threat=str(Threat.parse(threat)))
-    return ADVERSARIAL[name](robust, at)
+    pgd = robust.adversary if isinstance(robust.adversary, Adversary) else Adversary()
+    pgd = pgd if threat is None else replace(pgd, threat=str(Threat.parse(threat)))
+    return ADVERSARIAL[name](robust, pgd)

@@ -1,4 +1,4 @@
-"""N-FGSM: one gradient step from a noisy image, with no ball to stay in."""
+"""N-FGSM: one gradient step from a noisy image, without projection onto the ball."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class NoisyStep(AbstractImageAdversary):
     - `threat`: Linf alone
     - `noise`, `step`: in units of eps
 
-    The image is clamped to [0, 1] alone, so it may leave the ball: by noise + step at most.
+    The image is only clamped to [0, 1]: its distance is up to (noise + step) * eps.
 
     **Source**: de Jorge et al. 2022 (arXiv 2202.01181), Algorithm 1: k = 2, alpha = eps.
     """

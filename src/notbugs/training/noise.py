@@ -1,4 +1,4 @@
-"""Noise in place of an adversary: the control of adversarial training."""
+"""Random noise in place of an adversary, as a control for adversarial training."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ KINDS = ("signs", "uniform", "gaussian")
 
 @dataclass(frozen=True)
 class Noise(AbstractImageAdversary):
-    """Images with noise as large as the threat, in directions that no gradient chose.
+    """Adds noise as large as the threat, in random directions.
 
-    - `threat`: its eps is the size, per pixel for Linf, of the whole for other norms
+    - `threat`: its eps is the size of the noise, per pixel for Linf
     - `kind`: "signs" (+eps or -eps), "uniform" in [-eps, eps], or "gaussian" of that
       standard deviation. For another norm than Linf the noise is scaled to length eps.
 

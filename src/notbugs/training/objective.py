@@ -1,4 +1,4 @@
-"""What a model learns from a batch: the loss that a training step lowers."""
+"""Training objectives: the loss that a training step minimises."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from notbugs.training.batch import Batch, Pass, through
 
 @dataclass(frozen=True)
 class AbstractTrainingObjective(ABC):
-    """Makes of a batch, and of who perturbs it, the pass that a training step takes.
+    """Makes the forward and backward pass of a training step from a batch and an adversary.
 
-    What is crafted once is crafted in `prepared`; the pass itself may be taken again at
-    other weights (adversarial weight perturbation does so).
+    `prepared` crafts the perturbation; the pass may then run several times at different
+    weights (as in adversarial weight perturbation).
     """
 
     needs_adversary: ClassVar[bool] = False
@@ -28,11 +28,11 @@ class AbstractTrainingObjective(ABC):
 
     @property
     def replays(self) -> int:
-        """Optimiser steps taken on a batch."""
+        """Optimiser steps on each batch."""
         return 1
 
     def check(self, adversary: AbstractAdversary | None) -> None:
-        """Refuses an adversary that the objective cannot do with, or none where it needs one."""
+        """Refuses an unsuitable adversary, and None where one is needed."""
         if self.needs_adversary and adversary is None:
             raise bad_value("adversary", f"be given for {type(self).__name__}", None)
 
@@ -67,11 +67,10 @@ class Plain(AbstractTrainingObjective):
 class Mixed(AbstractTrainingObjective):
     """alpha * J(x) + (1 - alpha) * J(perturbed x), with J the cross-entropy.
 
-    Where the adversary is a single step from the image itself, crafted in train mode, its
-    gradient comes with the parameters' from one pass over the clean images: two passes a step
-    instead of three.
+    If the adversary is a single step from the clean image in train mode, its gradient and the
+    parameters' come from one pass: two passes per step instead of three.
 
-    - `alpha`: 0..1, the share of the clean images
+    - `alpha`: 0..1, the weight of the clean images
 
     **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 6: alpha 0.5, FGSM.
     """
@@ -87,7 +86,7 @@ class Mixed(AbstractTrainingObjective):
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
         """Crafts the images, unless the pass itself does."""
         assert adversary is not None
-        if isinstance(adversary, Adversary) and _from_the_image(adversary) and self.alpha > 0:
+        if isinstance(adversary, Adversary) and _is_one_clean_step(adversary) and self.alpha > 0:
             return self._shared(batch, adversary)
         forward = adversary.perturbed(batch)
         return through(
@@ -98,28 +97,28 @@ class Mixed(AbstractTrainingObjective):
         )
 
     def _shared(self, batch: Batch, adversary: Adversary) -> Pass:
-        def both() -> torch.Tensor:
+        def run() -> torch.Tensor:
             x = batch.x.detach().clone().requires_grad_()
             with torch.enable_grad():
                 clean = self.alpha * batch.entropy(batch.logits(x))
             clean.backward()
             assert x.grad is not None
-            moved = adversary.stepped(batch, x.grad)
+            x_adv = adversary.stepped(batch, x.grad)
             with torch.enable_grad():
-                other = (1 - self.alpha) * batch.entropy(batch.logits(moved))
-            other.backward()
-            return clean.detach() + other.detach()
+                adversarial = (1 - self.alpha) * batch.entropy(batch.logits(x_adv))
+            adversarial.backward()
+            return clean.detach() + adversarial.detach()
 
-        return both
+        return run
 
 
-def _from_the_image(adversary: Adversary) -> bool:
+def _is_one_clean_step(adversary: Adversary) -> bool:
     return adversary.steps == 1 and not adversary.random_start and adversary.train_mode
 
 
 def check_kind(
     adversary: AbstractAdversary | None, kind: type[AbstractAdversary], wanted: str
 ) -> None:
-    """Refuses an adversary of another kind; `wanted` says what it must do or be."""
+    """Refuses an adversary of another kind; `wanted` completes "`adversary` must"."""
     if not isinstance(adversary, kind):
         raise bad_value("adversary", wanted, type(adversary).__name__)

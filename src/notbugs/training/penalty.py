@@ -16,7 +16,7 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 @dataclass(frozen=True)
 class AbstractPenalty(ABC):
-    """A number that grows with the weights, differentiable."""
+    """A differentiable penalty on the weights."""
 
     weight: float
 
@@ -30,10 +30,10 @@ class AbstractPenalty(ABC):
 
 def layers(model: Classifier) -> list[nn.Linear | nn.Conv1d | nn.Conv2d]:
     """The linear and convolutional layers, in order."""
-    found = [layer for layer in model.body.modules() if isinstance(layer, LAYERS)]
-    if not found:
+    matching = [layer for layer in model.body.modules() if isinstance(layer, LAYERS)]
+    if not matching:
         raise bad_value("model", "have linear or convolutional layers for a penalty", "none")
-    return found
+    return matching
 
 
 @final
@@ -69,15 +69,15 @@ class L2Decay(AbstractPenalty):
 @final
 @dataclass(frozen=True)
 class Lipschitz(AbstractPenalty):
-    """weight * the sum over layers of max(0, norm - target)^2, norm a layer's largest gain in L2.
+    """weight * the sum over layers of max(0, norm - target)^2, norm the largest singular value.
 
-    Of a dense layer the norm is its largest singular value; of a convolution that of the
-    weights laid out as [out, in * height * width], a bound up to the root of the number of
-    kernel entries and cheap to take. Found by `iterations` power iterations from a random
-    vector, the same each time: a little too small where the two largest singular values are
-    close. The gradient goes through the last one alone.
+    For a convolution it is that of the weights as a matrix [out, in * height * width], which
+    is cheap and bounds the operator norm up to the root of the number of kernel positions. It
+    is computed by `iterations` power iterations from a fixed random vector, and slightly too
+    small where the two largest singular values are close. The gradient goes through the last
+    iteration alone.
 
-    - `target`: gain up to which a layer is left alone
+    - `target`: norm up to which a layer is not penalised
 
     **Source**: Szegedy et al. 2013 (arXiv 1312.6199), section 4.3, which proposes to penalise
     the upper Lipschitz bound of each layer and gives no formula; Yoshida & Miyato 2017

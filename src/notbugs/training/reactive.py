@@ -1,4 +1,4 @@
-"""Adversaries that can be differentiated, so that the model learns how they would react."""
+"""Differentiable adversaries: training differentiates through the perturbation."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ TINY, SMALLEST = 1e-12, 1e-37
 class AbstractReactive(AbstractAdversary):
     """The perturbed image is a smooth function of the parameters, through the gradient.
 
-    A sign has no derivative, so a model trained on FGSM cannot anticipate the adversary;
-    here the backward pass goes through the gradient itself (a second derivative).
+    The sign of FGSM has no derivative, so a model trained on it cannot anticipate how the
+    adversary reacts; here the backward pass takes a second derivative.
     """
 
     compiles: ClassVar[bool] = False
@@ -36,7 +36,7 @@ class AbstractReactive(AbstractAdversary):
         """The perturbed images, differentiable by `grad` (the cross-entropy's)."""
 
     def perturbed(self, batch: Batch) -> Forward:
-        """The logits of the moved images, with a graph through the gradient."""
+        """The logits of the perturbed images, with a graph through the gradient."""
         eps = Threat.parse(self.threat).eps * batch.strength
 
         def forward() -> Logits:
@@ -92,6 +92,6 @@ class Rotation(AbstractReactive):
         unit = x / rows.expand(length, x)
         across = grad - rows.expand(rows.total(grad * unit), x) * unit
         across = across / rows.expand(L2().size(across).clamp(min=TINY), x)
-        turns = L2().size(across) > 0.5  # not where the gradient points along the image, or is 0
+        turns = L2().size(across) > 0.5  # False where the gradient is parallel to the image, or 0
         angle = rows.expand(torch.where(turns, eps / length, 0), x)
         return angle.cos() * x + angle.sin() * rows.expand(length, x) * across

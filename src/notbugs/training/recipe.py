@@ -1,4 +1,4 @@
-"""How a model is trained: frozen, printable, hashable settings."""
+"""Training settings: immutable, printable and hashable."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from notbugs.training.penalty import AbstractPenalty
 
 DECAYS = ("cosine", "linear", "step", "constant", "triangle")
 RISE_FROM, FALL_TO = 0.2, 0.07
-"""Of the triangle: the learning rate at both ends, as shares of its peak."""
+"""The learning rate at both ends of the triangle, as shares of the peak."""
 SELECTS = ("last", "best")
 PRECISIONS = ("float32", "bf16")
 
@@ -24,23 +24,23 @@ class Recipe:
 
     - `lr` is the peak learning rate; `warmup` the share of all steps spent rising to it
     - `decay`: "cosine" or "linear" to zero, "step" (divided by 10 at half and at three
-      quarters), "constant", or "triangle": in a line from a fifth of the peak over the warm-up,
-      and in a line down to 7 % of it
-    - `norm_bias_times`: how many times the others' learning rate the biases of batch norms have;
-      their weight decay is divided by as much
+      quarters), "constant", or "triangle": linear from a fifth of the peak in the warm-up, then
+      linear down to 7 % of it
+    - `norm_bias_times`: factor on the learning rate of batch norms' biases; their weight decay
+      is divided by it
     - `select`: "last" epoch, or the "best" by held-out validation (robust accuracy if
       there is an adversary, else clean accuracy)
-    - `watch_every`: epochs between looks at held-out clean and robust accuracy; 0: never
-    - `watch_threat`: threat of that look; None: the adversary's, or clean only
-    - `patience`: looks without a better score after which training stops, not counting those
-      within a warm-up of the learning rate or of the adversary; 0: never
-    - `adversary`: who perturbs the images; `objective`: what is learnt from them
+    - `watch_every`: epochs between evaluations of held-out clean and robust accuracy; 0: never
+    - `watch_threat`: threat of that evaluation; None: the adversary's, or clean accuracy only
+    - `patience`: evaluations without a better score after which training stops, not counting
+      those in a warm-up of the learning rate or of the adversary; 0: never
+    - `adversary`: perturbs the images; `objective`: the loss
     - `penalties`: added to the loss of every step, beside `weight_decay`
     - `awp`: take each pass at adversarially moved weights
-    - `average`: decay, per step, of the moving average of the weights that is watched and
+    - `average`: decay per step of a moving average of the weights, which is evaluated and
       returned in place of the last weights; 0: none
-    - `guard`: watch robust accuracy under PGD in every epoch where a single gradient step
-      crafts, and stop when it collapses (catastrophic overfitting)
+    - `guard`: with single-step adversaries, evaluate robust accuracy under PGD in every epoch,
+      and stop when it collapses (catastrophic overfitting)
     """
 
     epochs: int = 40
@@ -95,7 +95,7 @@ class Recipe:
         self._check_parts()
 
     def _check_parts(self) -> None:
-        """Refuses an objective and an adversary that are none, or do not go together."""
+        """Refuses an objective or adversary of another type, and those that do not fit."""
         if not isinstance(self.objective, AbstractTrainingObjective):  # pyright: ignore
             raise bad_type(
                 "objective", "a training objective such as Plain() or Trades()", self.objective

@@ -1,4 +1,4 @@
-"""When a training writes its checkpoint, and how it goes on from one."""
+"""When training writes checkpoints, and how it resumes from one."""
 
 import time
 from collections.abc import Callable, Generator
@@ -19,7 +19,7 @@ CHECKPOINT_SECONDS = 10.0
 class Pace:
     """When a checkpoint is due: some seconds after the last one, later where writing is slow.
 
-    Writing takes a twentieth of the time at most; `took` is what the last one took, in seconds.
+    Writing takes at most a twentieth of the time; `took`: seconds of the last write.
     """
 
     last: float = field(default_factory=lambda: time.perf_counter())
@@ -31,7 +31,7 @@ class Pace:
         return time.perf_counter() - self.last > wait
 
     def written(self, began: float) -> None:
-        """Restarts the clock after a checkpoint whose writing `began` then (`perf_counter`)."""
+        """Restarts the clock after a checkpoint; `began`: when writing started (`perf_counter`)."""
         self.last = time.perf_counter()
         self.took = self.last - began
 
@@ -46,7 +46,7 @@ class Saver:
 
     @contextmanager
     def delaying_signals(self) -> Generator[None, None, None]:
-        """Lets a first Ctrl-C or SIGTERM wait until the step is done and saved."""
+        """Delays a first Ctrl-C or SIGTERM until the step is done and saved."""
         if self.path is None or processes.count() > 1:
             yield
             return
@@ -84,5 +84,5 @@ class Saver:
         self.pace.written(began)
         if number := self.received():
             raise Stopped(
-                f"Stopped {where}; saved to '{self.path}'. The same command goes on there.", number
+                f"Stopped {where}; saved to '{self.path}'. The same command resumes it.", number
             )

@@ -26,7 +26,7 @@ Check = Callable[[Classifier, State, dict[str, float]], None]
 
 
 def checks_of(recipe: Recipe, data: ImageData, val: ImageData | None) -> list[Check]:
-    """The checks of a recipe, to be asked in this order until one stops the training."""
+    """The checks of a recipe, to run in this order until one stops the training."""
     adversary, checks = recipe.adversary, list[Check]()
     one_step = recipe.objective.is_one_step or (adversary is not None and adversary.is_one_step)
     if adversary is not None and recipe.guard and one_step:
@@ -50,17 +50,18 @@ class Guard:
 
     def __call__(self, model: Classifier, state: State, row: dict[str, float]) -> None:
         """Adds `guard_robust` to the epoch's row."""
-        now = row["guard_robust"] = self.robust(model)
-        if collapsed(now, state.guarded, 100 / self.data.classes):
+        accuracy = row["guard_robust"] = self.robust(model)
+        if collapsed(accuracy, state.guarded, 100 / self.data.classes):
             if not state.best:  # held-out accuracy has selected none
                 state.best, state.best_epoch = state.sound, state.sound_epoch
             state.stopped = (
                 f"Catastrophic overfitting in epoch {state.epoch}: robust accuracy under PGD-10 "
-                f"fell from {state.guarded:.1f} to {now:.1f} %. The weights are those of epoch "
-                f"{state.best_epoch}. Use more steps, N-FGSM (NoisyStep) or a smaller eps."
+                f"fell from {state.guarded:.1f} to {accuracy:.1f} %. The weights are those of "
+                f"epoch {state.best_epoch}. Use more steps, N-FGSM (NoisyStep) or a smaller eps."
             )
-        elif now > state.guarded:
-            state.guarded, state.sound_epoch, state.sound = now, state.epoch, snapshot(model)
+        elif accuracy > state.guarded:
+            state.guarded, state.sound_epoch = accuracy, state.epoch
+            state.sound = snapshot(model)
 
     def robust(self, model: Classifier) -> float:
         """Robust accuracy, in percent."""
@@ -109,14 +110,14 @@ class Patience:
         if state.looks >= recipe.patience and state.epoch < recipe.epochs:
             state.stopped = (
                 f"Stopped early in epoch {state.epoch}: no better score on held-out images in "
-                f"{state.looks} looks. The weights are those of epoch {state.best_epoch}."
+                f"{state.looks} evaluations. The weights are those of epoch {state.best_epoch}."
             )
 
     def _is_warm(self, epoch: int) -> bool:
         """Whether learning rate and adversary had their full size in the epoch, 1..epochs."""
         recipe, adversary = self.recipe, self.recipe.adversary
-        grown = adversary is None or adversary.strength(epoch - 1, recipe.epochs) >= 1
-        return grown and epoch > recipe.warmup * recipe.epochs
+        full_strength = adversary is None or adversary.strength(epoch - 1, recipe.epochs) >= 1
+        return full_strength and epoch > recipe.warmup * recipe.epochs
 
 
 def robust_on(model: Classifier, data: ImageData, threat: Threat, images: int) -> float:
@@ -129,8 +130,8 @@ def robust_on(model: Classifier, data: ImageData, threat: Threat, images: int) -
 def collapsed(now: float, best: float, chance: float) -> bool:
     """Whether robust accuracy fell from well above chance to less than half of its best.
 
-    **Source**: Wong et al. 2020 (arXiv 2001.03994), section 5.3, where it falls to 0 within an
-    epoch, and early stopping by PGD on training images is the remedy; the half is ours.
+    **Source**: Wong et al. 2020 (arXiv 2001.03994), section 5.3, where it drops to 0 within an
+    epoch, and the remedy is early stopping by PGD on training images; the threshold is ours.
     """
     return best > 2 * chance and now < COLLAPSED * best
 

@@ -1,4 +1,4 @@
-"""Learning at a temperature, from labels or from a teacher: defensive distillation."""
+"""Training at a temperature, on labels or a teacher's probabilities: defensive distillation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ class AtTemperature(AbstractTrainingObjective):
     """Cross-entropy of softmax(logits / T) with the labels, or with a teacher's probabilities.
 
     The model is used at T = 1 afterwards: its logits are then T times as large as usual, and
-    the gradients of cross-entropy vanish in float32. That hides them; it is no robustness.
+    the gradients of cross-entropy vanish in float32. That is gradient masking, not robustness.
 
     - `temperature`: T
 
@@ -44,8 +44,8 @@ class AtTemperature(AbstractTrainingObjective):
     def prepared(self, batch: Batch, adversary: AbstractAdversary | None) -> Pass:
         """Crafts the images where there is an adversary."""
         forward = shown(batch, adversary)
-        wanted = batch.y if batch.soft is None else batch.soft
-        return through(lambda: F.cross_entropy(forward() / self.temperature, wanted))
+        targets = batch.y if batch.soft is None else batch.soft
+        return through(lambda: F.cross_entropy(forward() / self.temperature, targets))
 
 
 def with_temperature(model: Classifier, temperature: float) -> Classifier:
@@ -53,9 +53,8 @@ def with_temperature(model: Classifier, temperature: float) -> Classifier:
 
     softmax(logits / T) is then what softmax(logits) was, and the rest of the net learns at the
     usual learning rate as it would at T = 1. From usual initial weights, gradients are T times too
-    small and logits have to grow T-fold first: at T = 100 next to nothing is learnt in the usual
-    time, and a learning rate for that is too high later on. This is ours; the paper says nothing
-    of it.
+    small and logits have to grow T-fold first: at T = 100 almost nothing is learnt in the usual
+    time, and a higher learning rate is too high later on. This is ours, not the paper's.
 
     **Raises** ValueError for a temperature that is not above 0, and a model that does not end in
     a linear or convolutional layer.
@@ -70,13 +69,13 @@ def with_temperature(model: Classifier, temperature: float) -> Classifier:
 
 def _last_layer(model: Classifier) -> nn.Module:
     """The layer whose output is the logits."""
-    seen: list[tuple[nn.Module, Tensor]] = []
+    calls: list[tuple[nn.Module, Tensor]] = []
 
-    def keep(layer: nn.Module, inputs: object, output: Tensor) -> None:
-        seen.append((layer, output))
+    def store(layer: nn.Module, inputs: object, output: Tensor) -> None:
+        calls.append((layer, output))
 
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    handles = [layer.register_forward_hook(keep) for layer in layers]
+    handles = [layer.register_forward_hook(store) for layer in layers]
     grey = torch.full((1, *model.shape), 0.5, dtype=model.mean.dtype, device=model.device)
     try:
         with frozen(model), torch.no_grad():
@@ -84,14 +83,14 @@ def _last_layer(model: Classifier) -> nn.Module:
     finally:
         for handle in handles:
             handle.remove()
-    if not seen or not torch.equal(seen[-1][1].flatten(1), logits):
+    if not calls or not torch.equal(calls[-1][1].flatten(1), logits):
         raise bad_value(
             "model",
             "end in a linear or convolutional layer, to be trained at a temperature",
             model.architecture or type(model.body).__name__,
             "Take another architecture.",
         )
-    return seen[-1][0]
+    return calls[-1][0]
 
 
 def distil(
@@ -106,7 +105,7 @@ def distil(
     checkpoint_path: Path | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Trained:
-    """Trains `student`, in place, on what `teacher` says of the same images at a temperature.
+    """Trains `student`, in place, on the probabilities of `teacher` at a temperature.
 
     For defensive distillation the teacher is trained with `AtTemperature(temperature)` as well,
     on the labels, and has the student's architecture; both begin `with_temperature`. The rest
@@ -134,9 +133,9 @@ def soft_labels(teacher: Classifier, data: ImageData, temperature: float) -> Ten
     """The teacher's probabilities of every image at a temperature, [n, k], on the CPU."""
     check_positive(temperature, "temperature")
 
-    def told(index: Tensor) -> tuple[Tensor]:
+    def probabilities(index: Tensor) -> tuple[Tensor]:
         logits = teacher.logits(data.pixels(index).to(teacher.device))
         return ((logits / temperature).softmax(dim=1).cpu(),)
 
     with frozen(teacher), torch.no_grad():
-        return processes.in_batches(len(data), CHUNK, told)[0]
+        return processes.in_batches(len(data), CHUNK, probabilities)[0]

@@ -1,4 +1,4 @@
-"""The training step, and the epochs made of it."""
+"""The training step and the loop over epochs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -55,11 +55,11 @@ class Trainer:
         self._copy_follows = True
 
     def _new_copy(self, mode: str | None) -> FoldedCopy | None:
-        """A cheaper model to craft by, where the adversary crafts in eval mode and one is found."""
+        """A cheaper model to craft with, if the adversary crafts in eval mode and one agrees."""
         recipe, adversary = self.recipe, self.recipe.adversary
         if not isinstance(adversary, Adversary) or adversary.train_mode:
             return None
-        if recipe.objective.replays > 1:  # it crafts by the passes that train
+        if recipe.objective.replays > 1:  # it crafts by its training passes
             return None
         return copy_to_craft_by(self.model, recipe.precision, self._first(GLANCE), mode)
 
@@ -83,7 +83,7 @@ class Trainer:
         while state.epoch < epochs and not state.stopped:
             with fork_global_rng(self.device, self._seed, "layers"), synced():
                 row = self._epoch(state, saver, progress)
-            # A model that is random in itself draws by the seed when it is evaluated, too.
+            # Seeds the draws of randomised models in evaluations too.
             draws = fork_global_rng(self.device, self._seed, "watch", state.epoch)
             state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
             with draws, nullcontext() if self.average is None else self.average.lent():
@@ -99,7 +99,7 @@ class Trainer:
         return state
 
     def _fit_layers(self) -> None:
-        """Fits the layers that begin from data, such as whitening, where there are any."""
+        """Fits the layers that are initialised from data, such as whitening."""
         if needs_fit(self.model):
             most = max(1, FITTED_ON // math.prod(self.model.shape))
             fit_to(self.model, self.model.normalise(self._first(most)))
@@ -107,21 +107,21 @@ class Trainer:
     def _epoch(
         self, state: State, saver: Saver, progress: Callable[[float], None]
     ) -> dict[str, float]:
-        """The row of one epoch, which goes on from the batch in `state`."""
+        """Trains one epoch from the batch in `state` on; returns its row of the history."""
         if self.folded_copy is not None:
             self._copy_follows = self.folded_copy.follows(self.model, self._first(GLANCE))
         self.model.train()
         recipe, epoch, n = self.recipe, state.epoch, self.per_epoch
         steps, last = recipe.epochs * n, epoch + 1 == recipe.epochs
-        # Layers draw alike in one process and in the first of several.
-        own = () if processes.is_first() else (processes.rank(),)
+        # The first of several processes draws as a single one would.
+        rank = () if processes.is_first() else (processes.rank(),)
         losses = torch.tensor(state.loss, device=self.device)
         size, rows = recipe.batch_size, len(self._keys)
         order = batches(rows, size, seed=self._seed, epoch=epoch, drop_last=True)
         for i, index in islice(enumerate(order), state.batch, None):
             step = epoch * n + i
             rate = recipe.rate(step, steps)
-            seed_global_rng(self.device, self._seed, "layers", step, *own)
+            seed_global_rng(self.device, self._seed, "layers", step, *rank)
             losses += self.step(epoch, index.to(self.device), rate)
             if i % 8 == 0:
                 progress((step + 1) / steps)
@@ -148,16 +148,16 @@ class Trainer:
         if folded_copy is not None:
             folded_copy.refresh(self.model)
         batch = Batch(self.model, self._logits, x, y, keys, strength, soft, folded_copy)
-        one = shared(self.model, recipe.objective.prepared(batch, adversary))
+        run = shared(self.model, recipe.objective.prepared(batch, adversary))
         loss = torch.zeros((), device=self.device)
         for _ in range(recipe.objective.replays):
             self.optimiser.zero_grad()
             awp, clear = recipe.awp, self.optimiser.zero_grad
-            loss = one() if awp is None else awp.taken(self.model, one, clear)
+            loss = run() if awp is None else awp.apply(self.model, run, clear)
             for penalty in recipe.penalties:
-                more = penalty(self.model)
-                more.backward()
-                loss = loss + more.detach()
+                value = penalty(self.model)
+                value.backward()
+                loss = loss + value.detach()
             self.optimiser.step()
             if self.average is not None:
                 self.average.update()

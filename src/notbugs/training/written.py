@@ -1,4 +1,4 @@
-"""Recipes as plain values, to be kept beside weights and read back."""
+"""Recipes as JSON values, to save with weights and read back."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -47,13 +47,13 @@ PARTS: Mapping[str, type] = {
         WorstCaseLogistic,
     )
 }
-"""What a recipe may be made of, by name."""
+"""The classes that a recipe may consist of, by name."""
 
 
 def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain values; each part has its class's name as `part`.
 
-    **Raises** ValueError for a part of the user's own, which could not be read back.
+    **Raises** ValueError for a part of a user's class, which could not be read back.
     """
     return _plain(recipe)
 
