@@ -1,6 +1,7 @@
 """Analysis of images and gradients: spectra, checkerboards, patterns, nearest images."""
 
 from notbugs.analysis.checkerboard import Downsampling, checkerboard, downsamplings
+from notbugs.analysis.lipschitz import amplification, lipschitz_bounds
 from notbugs.analysis.neighbours import neighbours
 from notbugs.analysis.patterns import PatternResponse, as_pattern, pattern_response
 from notbugs.analysis.spectra import (
@@ -15,12 +16,14 @@ __all__ = [
     "Downsampling",
     "PatternResponse",
     "Spectrum",
+    "amplification",
     "as_pattern",
     "band_pass",
     "checkerboard",
     "downsamplings",
     "high_frequency_share",
     "input_gradients",
+    "lipschitz_bounds",
     "neighbours",
     "pattern_response",
     "radial_spectrum",
