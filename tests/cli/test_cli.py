@@ -24,6 +24,7 @@ from notbugs.engine import Threat
 from notbugs.models import load as load_model
 from victims import killed_once
 
+ILYAS = ("reproduce", "ilyas2019")
 COMMANDS = ["reproduce", "train", "attack", "evaluate", "build", "data"]
 
 
@@ -360,6 +361,7 @@ def test_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     out = tmp_path / "run"
     call(
         "reproduce",
+        "ilyas2019",
         "--preset",
         "smoke",
         "--workers",
@@ -489,11 +491,20 @@ def test_bad_input_is_one_clear_line(
         (("data", "export", "digits", "--to", tmp_path / "d.zip"), "Unknown format '.zip'"),
         (("data", "export", "digits", "--to", tmp_path / "file" / "d.npz"), "Cannot write"),
         (("data", "export", "digits", "--to", tmp_path / "mine"), "not empty"),
-        (("reproduce", "--workers", "-1", *out, "--preset", "smoke"), "`workers` must be at least"),
-        (("reproduce", "--threads", 0, *out, "--preset", "smoke"), "`threads` must be at least 1"),
-        (("reproduce", "--eps", 1, 1, *out), "each radius once"),
-        (("reproduce", "--train-size", 5000, *out, "--preset", "smoke"), "leave test images"),
-        (("reproduce", "--model", "net.py:make", *out), "--embedding"),
+        (
+            (*ILYAS, "--workers", "-1", *out, "--preset", "smoke"),
+            "`workers` must be at least",
+        ),
+        (
+            (*ILYAS, "--threads", 0, *out, "--preset", "smoke"),
+            "`threads` must be at least 1",
+        ),
+        ((*ILYAS, "--eps", 1, 1, *out), "each radius once"),
+        (
+            (*ILYAS, "--train-size", 5000, *out, "--preset", "smoke"),
+            "leave test images",
+        ),
+        ((*ILYAS, "--model", "net.py:make", *out), "--embedding"),
         (("train", "--recipe", "pdg", *out), "Did you mean 'pgd'"),
         (("train", "--architecture", "resnet19", *out), "Did you mean 'resnet18'"),
         (
@@ -502,13 +513,18 @@ def test_bad_input_is_one_clear_line(
         ),
         (("train", "--train-size", 40, *out), "Use a batch size of at most"),
         (("reproduce", "ilyas2018", *out), "Did you mean 'ilyas2019'"),
-        (("reproduce", "--data", "digts", *out), "Did you mean 'digits'"),
-        (("reproduce", "--preset", "labtop", *out), "Did you mean 'laptop'"),
-        (("reproduce", "--seeds", 0, *out), "`seeds` must be at least 1"),
-        (("reproduce", "--eps", "-1", *out), "above 0"),
-        (("reproduce", "--out", tmp_path / "mine"), "not a run of notbugs"),
-        (("reproduce", "--out", tmp_path / "file"), "Cannot use"),
-        (("reproduce", "--data", empty, *out, "--preset", "smoke"), "empty"),
+        (("reproduce", "--preset", "smoke"), "`experiment` must be named"),
+        ((*ILYAS, "--set", "seeds=1", *out), "left out with this experiment"),
+        (("reproduce", "szegedy2013", "--eps", 1, *out), "Use --set"),
+        (("reproduce", "szegedy2013", "--set", "image=1", *out), "Did you mean 'images'"),
+        (("reproduce", "szegedy2013", "--data", "cifar10", *out), "Known: digits"),
+        ((*ILYAS, "--data", "digts", *out), "Did you mean 'digits'"),
+        ((*ILYAS, "--preset", "labtop", *out), "Did you mean 'laptop'"),
+        ((*ILYAS, "--seeds", 0, *out), "`seeds` must be at least 1"),
+        ((*ILYAS, "--eps", "-1", *out), "above 0"),
+        ((*ILYAS, "--out", tmp_path / "mine"), "not a run of notbugs"),
+        ((*ILYAS, "--out", tmp_path / "file"), "Cannot use"),
+        ((*ILYAS, "--data", empty, *out, "--preset", "smoke"), "empty"),
         (("data", "show", empty), "empty"),
         (("data", "show", mixed), "size"),
         (("data", "show", single), "class"),
@@ -526,17 +542,48 @@ def test_bad_input_is_one_clear_line(
 def finished_run(tmp_path_factory: pytest.TempPathFactory):
     """The folder of a run that nobody disturbed."""
     out = tmp_path_factory.mktemp("runs") / "finished"
-    call("reproduce", "--preset", "smoke", "--workers", 0, "--out", out)
+    call(*ILYAS, "--preset", "smoke", "--workers", 0, "--out", out)
     return out
 
 
 def test_a_folder_holds_one_run(finished_run, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     said = refused(
-        capsys, "reproduce", "--data", "planted", "--preset", "smoke", "--out", finished_run
+        capsys,
+        "reproduce",
+        "ilyas2019",
+        "--data",
+        "planted",
+        "--preset",
+        "smoke",
+        "--out",
+        finished_run,
     )
     assert "holds another run" in said
     assert "ilyas2019" in said
+
+
+def test_without_a_name_the_papers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    call("reproduce")
+    said = capsys.readouterr().out
+    for name in ("ilyas2019", "engstrom2019", "szegedy2013"):
+        assert name in said
+
+
+def test_a_paper_that_is_one_value_is_run_and_says_its_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--preset", "smoke", "--set", "images=2", "--set", "recipe.epochs=1"]
+    out = ("--workers", 0, "--out", tmp_path / "run")
+    call("reproduce", "szegedy2013", *given, "--seeds", 1, *out)
+    said = capsys.readouterr().out
+    assert "undecided" in said
+    result = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert result["conditions"]["config"]["images"] == 2
+    command = result["command"]
+    assert command in (tmp_path / "run" / "report.html").read_text()
+    call(*command.split()[1:], *out)
+    assert "0 stages to do" in capsys.readouterr().out
 
 
 def test_the_same_command_again_shows_the_result_at_once(
@@ -544,7 +591,7 @@ def test_the_same_command_again_shows_the_result_at_once(
 ) -> None:
     before = json.loads((finished_run / "results.json").read_text())
     capsys.readouterr()
-    call("reproduce", "--preset", "smoke", "--workers", 0, "--out", finished_run)
+    call(*ILYAS, "--preset", "smoke", "--workers", 0, "--out", finished_run)
     said = capsys.readouterr().out
     assert "0 stages to do, 29 found in the store" in said
     assert "Compute time of this run: 0 s" in said
@@ -556,7 +603,7 @@ def test_a_shared_store_spares_the_work(
     finished_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    call("reproduce", "--preset", "smoke", "--workers", 0, "--out", tmp_path / "other", "--store",
+    call(*ILYAS, "--preset", "smoke", "--workers", 0, "--out", tmp_path / "other", "--store",
          finished_run / "store")  # fmt: skip
     assert "Compute time of this run: 0 s" in capsys.readouterr().out
     assert (tmp_path / "other" / "models" / "student-D_R-seed0.safetensors").exists()
@@ -574,7 +621,7 @@ def test_a_folder_deleted_under_a_run_is_its_own_again(
         shutil.rmtree(out)
         planned(display, *facts)
 
-    command = ("reproduce", "--preset", "smoke", "--workers", 0, "--out", out, "--store",
+    command = (*ILYAS, "--preset", "smoke", "--workers", 0, "--out", out, "--store",
                finished_run / "store")  # fmt: skip
     with monkeypatch.context() as patch:
         patch.setattr(StageDisplay, "planned", delete)
@@ -589,7 +636,7 @@ def test_damage_to_a_store_is_named_in_the_output(
     shutil.copytree(finished_run / "store", tmp_path / "store")
     numbers = next((tmp_path / "store").glob("numbers/*/numbers.json"))
     numbers.write_text(numbers.read_text().replace("clean", "cleam"))
-    call("reproduce", "--preset", "smoke", "--workers", 0, "--out", tmp_path / "out", "--store",
+    call(*ILYAS, "--preset", "smoke", "--workers", 0, "--out", tmp_path / "out", "--store",
          tmp_path / "store")  # fmt: skip
     said = capsys.readouterr().out
     assert "1 stages to do, 28 found in the store" in said
@@ -619,7 +666,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_python_dash_m_and_kill_9_in_mid_run(finished_run, tmp_path: Path) -> None:
     """A run killed at any moment ends, when repeated, with the numbers of an undisturbed one."""
     out = tmp_path / "a"
-    command = [sys.executable, "-m", "notbugs", "reproduce", "--preset", "smoke", "--workers", "2",
+    command = [sys.executable, "-m", "notbugs", *ILYAS, "--preset", "smoke", "--workers", "2",
                "--out", str(out)]  # fmt: skip
     victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

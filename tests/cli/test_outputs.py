@@ -25,6 +25,7 @@ QUICK = ("--threat", "l2:0.5", "--count", "30")
 PGD = ("--method", "pgd", "--steps", "1")
 SHORT = ("--train-size", "100", "--epochs", "1")
 OURS = "model.safetensors"
+ILYAS = ("reproduce", "ilyas2019")
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ def test_nothing_is_written_among_the_images_that_are_read(
     for flag, target in (("--png", photos / "adv"), ("--json", photos / "cat" / "a.json")):
         assert "lie outside the images" in refused(capsys, *attack, flag, target)
     said = refused(
-        capsys, "reproduce", "--data", f"folder:{photos}", "--preset", "smoke", "--out",
+        capsys, *ILYAS, "--data", f"folder:{photos}", "--preset", "smoke", "--out",
         photos / "run",
     )  # fmt: skip
     assert "lie outside the images" in said

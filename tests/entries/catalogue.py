@@ -110,6 +110,8 @@ ON_DATA = {
     "inverted_set": inverted_set,
     "require_skill": lambda m, x, y: features.require_skill(m, data(x, y)),
     "downsamplings": lambda m, x, y: analysis.downsamplings(m),
+    "lipschitz_bounds": lambda m, x, y: analysis.lipschitz_bounds(m),
+    "amplification": lambda m, x, y: analysis.amplification(m, x, (x + 0.1).clamp(0, 1)),
     "train": trained(
         lambda m, d: training.train(m, d, training.Recipe(epochs=1, batch_size=8), seed=0)
     ),

@@ -197,7 +197,7 @@ def test_a_threat_may_be_written(models_and_images) -> None:
         more = {"attacks": [catalogue.PGD]} if call is judge.evaluate else {"count": 3}
         wanted = call(model, data, catalogue.LINF, **more)
         assert agree(call(model, data, "linf:0.1", **more), wanted)
-    with pytest.raises(TypeError, match=r"`threat` must be a Threat; got float\. Write one"):
+    with pytest.raises(TypeError, match=r"`threat` must be a Threat; got float\. Make one"):
         judge.evaluate(model, data, 0.1)
 
 

@@ -66,6 +66,19 @@ def test_units_that_detect_classes_are_purer_than_random_directions() -> None:
     assert numbers["purity_gap"] == numbers["purity_natural"] - numbers["purity_random"]
 
 
+def test_units_that_respond_to_too_few_images_are_left_out() -> None:
+    """Perfect detectors that fire on three images: the rest of their eight would be arbitrary."""
+    y = torch.arange(10).repeat(40)
+    x = random.uniform(random.row_keys(400, "x"), (1, 4, 4))
+    rare = torch.zeros(400, 10)
+    for unit in range(10):
+        rare[(y == unit).nonzero()[:3, 0], unit] = 1.0
+    common = torch.nn.functional.one_hot(y, 10).float()
+    numbers = alikeness(torch.cat([rare, common], dim=1), x, y, 10, seed=0)
+    assert numbers["units"] == 10
+    assert numbers["purity_natural"] == 100
+
+
 def test_units_of_a_rotated_layer_are_like_random_directions() -> None:
     """Where the basis is itself random, the gap is noise."""
     y = torch.arange(10).repeat(40)

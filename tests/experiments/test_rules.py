@@ -38,8 +38,6 @@ FAR = numbers(a=[10.0, 10.2, 9.9], b=[5.0, 5.3, 4.8], c=[1.0, 1.1, 0.9])
         (Exceeds(B, A), False),
         (Exceeds(A, B, 4.5), True),
         (Exceeds(A, B, 6.0), False),
-        (Exceeds(A, (B, C)), True),
-        (Exceeds(B, (C, A)), False),
         (Ordered((A, B, C)), True),
         (Ordered((A, C, B)), False),
         (AllOf((AtLeast(A, 9.0), AtLeast(B, 4.0))), True),
@@ -65,7 +63,6 @@ EVERY = [
     AtMost(A, 1.0),
     Exceeds(A, B),
     Exceeds(B, A),
-    Exceeds(B, (C, A)),
     Ordered((B, A)),
     AllOf((AtLeast(B, 0.0), AtLeast(A, 0.0))),
     AnyOf((AtLeast(B, 99.0), AtLeast(A, 0.0))),
@@ -115,6 +112,26 @@ def test_the_share_of_false_verdicts_is_that_of_the_level() -> None:
     pairs = zip(draws[::2], draws[1::2], strict=True)
     held = [either.decide(numbers(a=a, b=b)).holds for a, b in pairs]
     assert held.count(True) / len(held) < 0.075
+
+
+def test_four_true_parts_are_seldom_said_to_fail() -> None:
+    """At their bounds: the level at which a conjunction fails is shared among its parts."""
+    import torch
+
+    draws = torch.randn(1000, 4, 3, generator=torch.Generator().manual_seed(1)).tolist()
+    rule = AllOf(tuple(AtLeast(Cell("t", name, "x"), 0.0) for name in "abcd"))
+    failed = [
+        rule.decide(numbers(**dict(zip("abcd", parts, strict=True)))).holds is False
+        for parts in draws
+    ]
+    assert sum(failed) / len(failed) < 0.07
+
+
+def test_a_number_that_is_not_finite_is_missing() -> None:
+    for rule in (AtMost(A, 11.0), EverySeed(AtMost(A, 11.0)), Exceeds(A, B)):
+        decision = rule.decide(numbers(a=[float("nan"), 10.0, 10.0], b=[1.0, 1.1, 0.9]))
+        assert decision.holds is None
+        assert "missing" in decision.why
 
 
 def test_a_claim_is_open_unless_what_it_needs_holds() -> None:

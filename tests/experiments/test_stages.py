@@ -112,8 +112,8 @@ def test_a_field_without_a_fixed_form_is_named() -> None:
 
 def test_settings_are_overridden_by_their_dotted_names() -> None:
     config = config_for("digits", "smoke")
-    changed = overridden(config, ["recipe.epochs=3", "images=9", "data=mnist"])
-    assert (changed.recipe.epochs, changed.images, changed.data) == (3, 9, "mnist")
+    changed = overridden(config, ["recipe.epochs=3", "images=9", "seeds=2"])
+    assert (changed.recipe.epochs, changed.images, changed.seeds) == (3, 9, 2)
     assert config.recipe.epochs != 3
 
 
@@ -125,6 +125,9 @@ def test_settings_are_overridden_by_their_dotted_names() -> None:
         ("images=many", "images.*many"),
         ("images", "name=value"),
         ("recipe.epochs=0", "epochs"),
+        ("images=0", "images"),
+        ("seeds=0", "seeds"),
+        ("data=mnist", "own flags"),
         ("images.x=3", "images.x"),
     ],
 )

@@ -334,7 +334,7 @@ class AbstractAttack(ABC):
             queries=forwards / len(x),
             zero_grads=solution.zero_grads,
             steps=solution.steps,
-            gave_up=solution.gave_up & ~outcome.success,
+            gave_up=(solution.gave_up | solution.success) & ~outcome.success,
             forwards=forwards,
             backwards=solution.backwards,
             non_finite_points=non_finite,

@@ -26,7 +26,8 @@ class AttackResult:
     - `queries`: forward passes per row, averaged over the batch
     - `zero_grads` [n]: steps at which the gradient was exactly zero, over all restarts
     - `steps` [n]: steps taken, over all restarts
-    - `gave_up` [n]: left before the budget was spent, without a success
+    - `gave_up` [n]: not broken, and left before the budget was spent, or at a success that the
+      model denied
     - `forwards`, `backwards`: passes summed over rows and restarts
     - `non_finite_points`: number of visited points at which logits were NaN or infinite
     """

@@ -95,11 +95,21 @@ class Reproduce:
     def run(self, console: Console) -> None:
         """Runs it, prints the tables and says where the report is."""
         if self.experiment is None:
-            return _list(console)
+            if self != Reproduce():
+                raise bad_value("experiment", "be named", "settings alone", f"One of {_names()}.")
+            _list(console)
+            return
         if self.experiment not in (*EXPERIMENTS, *PAPERS):
             raise unknown_name("experiment", self.experiment, (*EXPERIMENTS, *PAPERS))
-        device = device_of(self.device)
-        data = self.data.replace("/", "-").replace(":", "-")
+        device, data = device_of(self.device), self.data.replace("/", "-").replace(":", "-")
+        paper = PAPERS.get(self.experiment)
+        config: Any
+        if paper is not None:
+            config, command = self._paper_config(paper)
+        elif self.set:
+            raise bad_value("--set", "be left out with this experiment", list(self.set))
+        else:
+            config, command = self._config(), ""
         out = self.out or Path("runs") / f"{self.experiment}-{data}-{self.preset}"
         inputs = inputs_of(model=self.model, data=self.data, data_dir=self.data_dir)
         check_outputs({"--out": Output(out, RUN)}, inputs, overwrite=False)
@@ -107,70 +117,28 @@ class Reproduce:
         claim_folder(out, identity)
         store = Store(self.store or out / "store")
         display = StageDisplay(console)
-        if self.experiment in PAPERS:
-            result = self._paper(PAPERS[self.experiment], out, store, device, display)
-            restore_marker(out, identity)
-            return self._end(out, result, console)
-        if self.set:
-            raise bad_value("--set", "be left out with this experiment", list(self.set))
-        config = self._config()
-        common: Any = {
-            "where": Where(None if self.data_dir is None else str(self.data_dir), device),
-            "out": out,
-            "workers": default_workers(device) if self.workers is None else self.workers,
-            "threads": self.threads,
-            "observer": display,
-        }
+        data_dir = None if self.data_dir is None else str(self.data_dir)
+        workers = default_workers(device) if self.workers is None else self.workers
+        common: Any = {"where": Where(data_dir, device), "workers": workers, "out": out}
+        common |= {"threads": self.threads, "observer": display}
         with display.shown():
-            if self.experiment == "ilyas2019":
+            if paper is not None:
+                machine = Machine(device, data_dir, workers, self.threads)
+                result = run_paper(
+                    paper,
+                    config,
+                    store,
+                    out=out,
+                    machine=machine,
+                    observer=display,
+                    command=command,
+                )
+            elif self.experiment == "ilyas2019":
                 result = ilyas2019.run(config, store, **common)
             else:
                 settings = replace(engstrom_config(self.data, self.preset), models=config)
                 result = engstrom2019.run(settings, store, **common)
         restore_marker(out, identity)
-        return self._end(out, result, console)
-
-    def _paper(
-        self, paper: Experiment[Any], out: Path, store: Store, device: str, display: StageDisplay
-    ) -> dict[str, Any]:
-        """Runs a paper that is one value."""
-        config = paper.config_for(self.data, self.preset)
-        named = {
-            "seeds": self.seeds,
-            "train_size": self.train_size,
-            "test_size": self.test_size,
-            "recipe.epochs": self.epochs,
-        }
-        others = {
-            "--eps": self.eps,
-            "--eps-eval": self.eps_eval,
-            "--architecture": self.architecture,
-            "--model": self.model,
-            "--embedding": self.embedding,
-        }
-        for flag, value in others.items():
-            if value is not None:
-                raise bad_value(flag, "be left out with this experiment", value, "Use --set.")
-        changes = [f"{n}={v}" for n, v in named.items() if v is not None] + list(self.set)
-        words = ["notbugs", "reproduce", paper.name, "--data", self.data, "--preset", self.preset]
-        machine = Machine(
-            device,
-            None if self.data_dir is None else str(self.data_dir),
-            default_workers(device) if self.workers is None else self.workers,
-            self.threads,
-        )
-        with display.shown():
-            return run_paper(
-                paper,
-                overridden(config, changes),
-                store,
-                out=out,
-                machine=machine,
-                observer=display,
-                command=shlex.join([*words, *(w for c in changes for w in ("--set", c))]),
-            )
-
-    def _end(self, out: Path, result: Any, console: Console) -> None:
         page = self._reported(out, result, console)
         console.print(
             f"Compute time of this run: {duration(result['seconds'])}; including stored results: "
@@ -178,6 +146,25 @@ class Reproduce:
             f"{duration(result['seconds_wall'])}."
         )
         console.print(f"Report: {page}", soft_wrap=True)
+
+    def _paper_config(self, paper: Experiment[Any]) -> tuple[Any, str]:
+        """The settings of a paper that is one value, and the command that repeats them."""
+        for flag in ("eps", "eps_eval", "architecture", "model", "embedding"):
+            value = getattr(self, flag)
+            if value is not None:
+                name = f"--{flag.replace('_', '-')}"
+                raise bad_value(name, "be left out with this experiment", value, "Use --set.")
+        named = {
+            "seeds": self.seeds,
+            "train_size": self.train_size,
+            "test_size": self.test_size,
+            "recipe.epochs": self.epochs,
+        }
+        changes = [f"{n}={v}" for n, v in named.items() if v is not None] + list(self.set)
+        words = ["notbugs", "reproduce", paper.name, "--data", self.data, "--preset", self.preset]
+        words += [word for change in changes for word in ("--set", change)]
+        config = overridden(paper.config_for(self.data, self.preset), changes)
+        return config, shlex.join(words)
 
     def _reported(self, out: Path, result: Any, console: Console) -> Path:
         """Writes the report and prints the tables; the report's path."""
@@ -222,6 +209,10 @@ class Reproduce:
                 raise bad_value("--embedding", "be given with --model", None)
             return config.with_user_model(self.model, self.embedding)
         return config if self.architecture is None else config.with_architecture(self.architecture)
+
+
+def _names() -> str:
+    return ", ".join((*EXPERIMENTS, *PAPERS))
 
 
 def _list(console: Console) -> None:

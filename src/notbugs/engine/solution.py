@@ -48,7 +48,7 @@ def merged(
     """
     columns = {n: (getattr(first, n)[index], getattr(later, n)) for n in ("x", "value", "success")}
     columns = {n: rows.where(take, new, old) for n, (old, new) in columns.items()}
-    columns["gave_up"] = first.gave_up[index] | later.gave_up
+    columns["gave_up"] = (first.gave_up[index] | later.gave_up) & ~columns["success"]
     return Solution(
         **{n: getattr(first, n).index_copy(0, index, column) for n, column in columns.items()},
         steps=first.steps.index_add(0, index, later.steps),

@@ -1,23 +1,57 @@
 """Stages about the nearest adversarial examples: transfer, noise of equal size, pictures."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
-from notbugs.attacks.lbfgs import lbfgs
+from notbugs.analysis import amplification, lipschitz_bounds
+from notbugs.attacks import AbstractAttack, ddn, lbfgs
 from notbugs.core import random
+from notbugs.core.errors import DataError
 from notbugs.core.types import Images, Labels
 from notbugs.data import safefile
-from notbugs.experiments.experiment import Measurement, Pictures, Stage, Work
+from notbugs.experiments.experiment import (
+    Measurement,
+    Pictures,
+    Stage,
+    Work,
+    load_pictures,
+    save_pictures,
+)
 from notbugs.experiments.numbers import Columns
+from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Trained
 from notbugs.judge import accuracy
 from notbugs.models import Classifier
 from notbugs.models.decision import predicted
 
 TENSORS = "examples.safetensors"
+POOL = 8
+"""How many times as many training images are looked at for those that are right."""
+COLUMNS = {
+    "train_error": Column("Training error", "of the images that it was trained on", unit="%"),
+    "test_error": Column("Test error", "of the test images", unit="%"),
+    "broken": Column("Broken", "training images it has right that the attack breaks", unit="%"),
+    "distortion": Column("Distortion", "root mean square change of a pixel", 3),
+    "images": Column("Images", "attacked", 0),
+    "of_other_class": Column(
+        "Of the way", "distortion, of that to the nearest image of another class", unit="%"
+    ),
+    "others": Column("All others", "mean over the nets that are not attacked", unit="%"),
+    "noise": Column(
+        "Error under noise", "of the same images under noise of the same sizes", unit="%"
+    ),
+    "lipschitz": Column("Bound", "product of the layers' upper Lipschitz bounds", None),
+    "bound": Column("Bound", "an upper bound of any change's gain in L2", None),
+    "adversarial": Column("Adversarial", "the mean gain of the adversarial changes", None),
+    "random": Column("Random", "that of Gaussian changes of the same size", None),
+    "correlation": Column("Correlation", "Spearman's, over the nets", 2),
+}
+"""The columns of the measurements here."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +66,20 @@ class Examples:
 
 @dataclass(frozen=True)
 class Nearest(Stage[Examples]):
-    """The nearest adversarial examples of training images that the model has right.
+    """The nearest adversarial examples of the first training images that the model has right.
 
+    - `also`: nets that have the images right as well
     - `targeted`: towards a random wrong class
+    - `method`: "lbfgs", or "ddn" with 10 `steps`, for larger nets
     """
 
     model: Trained
     images: int
     steps: int
     search_steps: int
+    also: tuple[Trained, ...] = ()
     targeted: bool = False
+    method: str = "lbfgs"
 
     @property
     def label(self) -> str:
@@ -53,22 +91,33 @@ class Nearest(Stage[Examples]):
 
     def make(self, work: Work) -> None:
         net, data = work.load(self.model), self.model.data.train(work)
-        some = data.select(slice(0, 4 * self.images))
+        some = data.select(slice(0, POOL * self.images))
         x, y = some.pixels().to(work.device), some.labels.to(work.device)
+        right = torch.ones_like(y, dtype=torch.bool)
         with torch.no_grad():
-            right = (predicted(net.logits(x)) == y).nonzero()[: self.images, 0]
-        x, y, keys = x[right], y[right], random.row_keys(len(x), self.model.data.seed)[right.cpu()]
+            for other in (net, *map(work.load, self.also)):
+                right &= predicted(other.logits(x)) == y
+        rows = right.nonzero()[: self.images, 0]
+        if not len(rows):
+            raise DataError(
+                f"{self.model.role} (seed {self.model.data.seed}) and the nets beside it have none "
+                f"of {len(some)} training images right. Train for longer."
+            )
+        keys = random.row_keys(len(x), self.model.data.seed)[rows.cpu()]
+        x, y = x[rows], y[rows]
         shift = 1 + (random.uniform(keys, ()) * (net.classes - 1)).long().to(y.device)
         targets = (y + shift) % net.classes if self.targeted else None
-        attack = lbfgs(steps=self.steps, search_steps=self.search_steps)
+        attack: AbstractAttack = ddn(steps=10 * self.steps)
+        if self.method == "lbfgs":
+            attack = lbfgs(steps=self.steps, search_steps=self.search_steps)
         parts: list[Tensor] = []
-        for i in range(len(x)):  # one row after the other, as the attack works
-            aim = None if targets is None else targets[i : i + 1]
-            found = attack(
-                net, x[i : i + 1], y[i : i + 1], targets=aim, keys=keys[i : i + 1], fast=None
-            )
+        for part in torch.arange(len(x), device=x.device).split(
+            1 if self.method == "lbfgs" else 64
+        ):
+            aims, own = None if targets is None else targets[part], keys[part.cpu()]
+            found = attack(net, x[part], y[part], targets=aims, keys=own, fast=None)
             parts.append(torch.where(found.success[:, None, None, None], found.x_adv, torch.nan))
-            work.progress((i + 1) / len(x))
+            work.progress((int(part[-1]) + 1) / len(x))
         x_adv = torch.cat(parts)
         success = x_adv.flatten(1).isfinite().all(dim=1)
         tensors = {"x": x, "y": y, "x_adv": x_adv.nan_to_num(), "success": success}
@@ -123,17 +172,78 @@ class Bounds(Measurement):
         return {
             "train_error": 100 - accuracy(net, trained.data.train(work)),
             "test_error": 100 - accuracy(net, parts.test),
+            "images": float(len(found.x)),
             "broken": 100 * float(found.success.float().mean()),
             "distortion": float(far.mean()),
+            "of_other_class": 100 * float(far.mean()) / _to_another_class(found, trained, work),
             "noise": error(net, same, found.y[found.success]),
+            "lipschitz": _product(net),
         }
+
+
+def _to_another_class(found: Examples, trained: Trained, work: Work) -> float:
+    """The mean distortion from the images to the nearest training image of another class."""
+    data = trained.data.train(work)
+    x, y = data.pixels().to(work.device).flatten(1), data.labels.to(work.device)
+    apart = torch.cdist(found.x.flatten(1), x)
+    apart = apart.masked_fill(found.y[:, None] == y[None, :], float("inf"))
+    return float(apart.amin(dim=1).mean()) / x.shape[1] ** 0.5
+
+
+def _product(net: Classifier) -> float | None:
+    """The product of the layers' bounds; None for a net that is no chain of known layers."""
+    try:
+        return math.prod(lipschitz_bounds(net).values())
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class Amplified(Measurement):
+    """By how much a layer, or "all" of them, lengthen changes of the image, and its upper bound.
+
+    Means over the images of the examples: of the adversarial changes, and of Gaussian ones of the
+    same size.
+    """
+
+    examples: Nearest
+    layer: str
+
+    def measure(self, work: Work) -> Columns:
+        found, seed = work.load(self.examples), self.examples.model.data.seed
+        x, x_adv = found.x[found.success], found.x_adv[found.success]
+        net, noisy = work.load(self.examples.model), noise_like(x, distortion(x_adv, x), seed)
+        bounds = lipschitz_bounds(net)
+        gains = {"adversarial": x_adv, "random": noisy}
+        numbers: dict[str, float | None] = {"bound": math.prod(bounds.values())}
+        if self.layer != "all":
+            numbers["bound"] = bounds[self.layer]
+        for name, moved in gains.items():
+            ratios = amplification(net, x, moved)
+            whole = torch.stack(list(ratios.values())).prod(dim=0)
+            numbers[name] = float((whole if self.layer == "all" else ratios[self.layer]).mean())
+        return numbers
+
+
+@dataclass(frozen=True)
+class RankCorrelation(Measurement):
+    """Spearman's rank correlation, over nets, of the test error and the distortion, -1 to 1."""
+
+    nets: tuple[Bounds, ...]
+
+    def measure(self, work: Work) -> Columns:
+        columns = [work.load(net) for net in self.nets]
+        pairs = [(c["test_error"] or 0.0, c["distortion"] or 0.0) for c in columns]
+        return {"correlation": float(spearmanr(*zip(*pairs, strict=True)).statistic)}  # pyright: ignore
 
 
 @dataclass(frozen=True)
 class Transfer(Measurement):
     """Errors of nets, by name, on the examples of one.
 
-    - `size`: the distortion that examples are amplified to; None leaves them as they are
+    "others" is the mean over all nets but the one that the examples are of.
+
+    - `size`: the distortion that nearer examples are amplified to; None leaves them as they are
     - `noise`: Gaussian noise of the same distortions in place of the examples
     """
 
@@ -146,12 +256,14 @@ class Transfer(Measurement):
         found = work.load(self.examples)
         x, y, x_adv = (t[found.success] for t in (found.x, found.y, found.x_adv))
         size = distortion(x_adv, x)
-        size = size if self.size is None else torch.full_like(size, self.size)
+        size = size if self.size is None else size.clamp(min=self.size)
         if self.noise:
             moved = noise_like(x, size, self.examples.model.data.seed)
         else:
             moved = x_adv if self.size is None else resized(x, x_adv - x, size)
-        return {name: error(work.load(net), moved, y) for name, net in self.models}
+        errors = {name: error(work.load(net), moved, y) for name, net in self.models}
+        others = [errors[name] for name, net in self.models if net != self.examples.model]
+        return {**errors, "others": sum(others) / len(others)}
 
 
 @dataclass(frozen=True)
@@ -188,7 +300,7 @@ class Shown(Stage[Pictures]):
             tensors[f"{name}.difference"] = 0.5 + scale[:, None, None, None] * (x_adv - x)
             tensors[f"{name}.adversarial"] = x_adv
             tensors[f"{name}.noise"] = noise_like(x, distortion(x_adv, x), stage.model.data.seed)
-        safefile.write_tensors(work.folder / TENSORS, {k: v.cpu() for k, v in tensors.items()}, {})
+        save_pictures(tensors, work)
 
     def load(self, folder: Path, work: Work) -> Pictures:
-        return safefile.read_tensors(folder / TENSORS, what="data")[0]
+        return load_pictures(folder)

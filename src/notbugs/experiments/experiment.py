@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from torch import Tensor
 
-from notbugs.core.errors import bad_type
+from notbugs.core.errors import check_count
 from notbugs.core.schema import read_json_file
+from notbugs.data import safefile
 from notbugs.data.writing import write_json
-from notbugs.experiments.numbers import Cell, Columns, Numbers
+from notbugs.experiments.numbers import Columns
 from notbugs.experiments.page import Column, Section
 from notbugs.experiments.rules import Claim
 from notbugs.store import AnyStage, StageContext, Store
@@ -56,7 +57,8 @@ class Stage(ABC, Generic[T]):
     a hash of the class, its `VERSION` and all fields, so that a changed default is a new key. A
     subclass defines `make`, which writes into `work.folder`, and `load`.
 
-    - `VERSION`: raised when `make` computes something else
+    - `VERSION`: raised when `make` computes something else, be it by its own code, a constant, or
+      the code of what it calls
     """
 
     VERSION: ClassVar[int] = 1
@@ -72,7 +74,9 @@ class Stage(ABC, Generic[T]):
     @property
     def kind(self) -> str:
         """The name of the class, which groups results in the store."""
-        return f"{type(self).__module__.rpartition('.')[2]}-{type(self).__qualname__}".lower()
+        # A script is __main__ where it is run, and __mp_main__ in its workers.
+        module = type(self).__module__.removeprefix("notbugs.experiments.").replace("__mp_", "__")
+        return f"{module}-{type(self).__qualname__}".lower().replace(".", "-")
 
     @property
     def version(self) -> int:
@@ -184,6 +188,18 @@ class Row:
 
 Pictures = Mapping[str, Tensor]
 """Images by name, each [n, c, h, w] in [0, 1]."""
+PICTURES = "pictures.safetensors"
+
+
+def save_pictures(pictures: Pictures, work: Work) -> None:
+    """Writes the pictures of a stage."""
+    tensors = {name: images.cpu().contiguous() for name, images in pictures.items()}
+    safefile.write_tensors(work.folder / PICTURES, tensors, {})
+
+
+def load_pictures(folder: Path) -> Pictures:
+    """The pictures that `save_pictures` wrote."""
+    return safefile.read_tensors(folder / PICTURES, what="data")[0]
 
 
 @dataclass(frozen=True)
@@ -202,6 +218,12 @@ class PaperConfig:
     train_size: int | None = None
     test_size: int | None = None
     digest: str = ""
+
+    def __post_init__(self) -> None:
+        check_count(self.seeds, "seeds", remedy="A result needs at least one seed.")
+        for name in ("train_size", "test_size"):
+            if getattr(self, name) is not None:
+                check_count(getattr(self, name), name)
 
 
 C = TypeVar("C", bound=PaperConfig)
@@ -231,24 +253,3 @@ class Experiment(Generic[C]):
     claims: Callable[[C], Sequence[Claim]]
     columns: Mapping[str, Column]
     sections: tuple[Section, ...]
-
-
-def check_config(config: PaperConfig) -> None:
-    """Refuses settings without a fixed form in JSON."""
-    if not is_dataclass(config):
-        raise bad_type("config", "a frozen dataclass", config)
-    as_json(config, "config")
-
-
-__all__ = [
-    "Cell",
-    "Experiment",
-    "Measurement",
-    "Numbers",
-    "PaperConfig",
-    "Pictures",
-    "Row",
-    "Stage",
-    "Work",
-    "as_json",
-]

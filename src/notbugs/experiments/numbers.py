@@ -1,5 +1,6 @@
 """The numbers of a run: table, row, column, and one value a seed."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,9 +41,9 @@ class Numbers:
         return cls(tables)
 
     def values(self, cell: Cell) -> tuple[float, ...]:
-        """The cell's value for each seed; none where a seed lacks it."""
+        """The cell's value for each seed; none at all where a seed lacks a finite one."""
         values = self.tables.get(cell.table, {}).get(cell.row, {}).get(cell.column, ())
-        numbers = tuple(value for value in values if value is not None)
+        numbers = tuple(value for value in values if value is not None and math.isfinite(value))
         return numbers if len(numbers) == len(values) else ()
 
     def mean(self, cell: Cell) -> float | None:
@@ -57,7 +58,7 @@ class Numbers:
 
     def _known(self, cell: Cell) -> list[float]:
         values = self.tables.get(cell.table, {}).get(cell.row, {}).get(cell.column, ())
-        return [value for value in values if value is not None]
+        return [value for value in values if value is not None and math.isfinite(value)]
 
     def columns(self, table: str) -> list[str]:
         """The columns of a table that some row has a number in, in order of appearance."""

@@ -11,6 +11,8 @@ from notbugs.core.schema import fit
 from notbugs.core.strict_json import SchemaError
 
 T = TypeVar("T")
+FIXED = ("data", "preset", "digest")
+"""Fields that others follow from."""
 
 
 def overridden(config: T, overrides: Sequence[str]) -> T:
@@ -24,6 +26,8 @@ def overridden(config: T, overrides: Sequence[str]) -> T:
         name, separator, text = override.partition("=")
         if not separator:
             raise bad_value("--set", "be written name=value", override, "E.g. recipe.epochs=5.")
+        if name in FIXED:
+            raise bad_value(f"--set {name}", "be left to the command's own flags", text)
         config = _replaced(config, name.split("."), text, name)
     return config
 

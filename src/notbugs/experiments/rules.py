@@ -5,7 +5,7 @@ A rule that needs a number that is not there is undecided, never held.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from notbugs.experiments.claims import (
@@ -13,7 +13,6 @@ from notbugs.experiments.claims import (
     LEVEL,
     SeedValues,
     interval,
-    mean,
 )
 from notbugs.experiments.numbers import Cell, Numbers
 
@@ -59,6 +58,7 @@ def _decision(
     bounds: tuple[float, float] | None,
     limit: float,
     at_least: bool,
+    level: float,
 ) -> Decision:
     """Holds where the whole interval is on one side of the limit."""
     if bounds is None:
@@ -67,8 +67,9 @@ def _decision(
     low, high = ((b >= limit) if at_least else (b <= limit) for b in bounds)
     if low == high:
         return Decision(ours, control, low)
-    between = f"its 95 % interval, {bounds[0]:.3g} to {bounds[1]:.3g}, holds the bound"
-    return Decision(ours, control, None, between)
+    low_text, high_text = (f"{bound:.3g}" for bound in bounds)
+    why = f"the one-sided {100 * level:g} % bounds, {low_text} and {high_text}, disagree"
+    return Decision(ours, control, None, why)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class _Bounded(AbstractRule):
         ours = numbers.values(self.cell)
         if not ours:
             return Decision(None, None, None, MISSING)
-        return _decision(ours, None, interval(ours, level), self.bound, at_least)
+        return _decision(ours, None, interval(ours, level), self.bound, at_least, level)
 
 
 @final
@@ -116,39 +117,29 @@ class AtMost(_Bounded):
 @final
 @dataclass(frozen=True)
 class Exceeds(AbstractRule):
-    """A cell exceeds another, seed by seed: by `points`, or by any amount (None).
-
-    Of several others it must exceed the one with the largest mean.
-    """
+    """A cell exceeds another, seed by seed: by `points`, or by any amount (None)."""
 
     cell: Cell
-    other: Cell | tuple[Cell, ...]
+    other: Cell
     points: float | None = None
 
     @property
-    def others(self) -> tuple[Cell, ...]:
-        """The cells to exceed."""
-        return (self.other,) if isinstance(self.other, Cell) else self.other
-
-    @property
     def cells(self) -> tuple[Cell, ...]:
-        return (self.cell, *self.others)
+        return (self.cell, self.other)
 
     @property
     def text(self) -> str:
-        control = "control" if len(self.others) == 1 else "largest control"
-        return f"mean - {control} " + ("> 0" if self.points is None else f">= {self.points:g}")
+        return "mean - control " + ("> 0" if self.points is None else f">= {self.points:g}")
 
     def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
-        ours, controls = numbers.values(self.cell), [numbers.values(c) for c in self.others]
-        if not ours or not all(len(control) == len(ours) for control in controls):
+        ours, control = numbers.values(self.cell), numbers.values(self.other)
+        if not ours or len(control) != len(ours):
             return Decision(ours or None, None, None, MISSING)
-        control = max(controls, key=mean)
         differences = [a - b for a, b in zip(ours, control, strict=True)]
         bounds = interval(differences, level)
         if self.points is None and bounds == (0.0, 0.0):
             return Decision(ours, control, False, "the two are equal")
-        return _decision(ours, control, bounds, self.points or 0.0, True)
+        return _decision(ours, control, bounds, self.points or 0.0, True, level)
 
 
 @final
@@ -208,7 +199,10 @@ class EverySeed(AbstractRule):
 @final
 @dataclass(frozen=True)
 class AllOf(AbstractRule):
-    """Every rule holds."""
+    """Every rule holds.
+
+    It does not where one of them fails, for which the level is shared among them (Bonferroni).
+    """
 
     rules: tuple[AbstractRule, ...]
 
@@ -221,10 +215,14 @@ class AllOf(AbstractRule):
         return ", and ".join(rule.text for rule in self.rules)
 
     def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        shared = 1 - (1 - level) / len(self.rules)
+        strict = [rule.decide(numbers, shared) for rule in self.rules]
+        failed = next((d for d in strict if d.holds is False), None)
         decisions = [rule.decide(numbers, level) for rule in self.rules]
-        failed = next((d for d in decisions if d.holds is False), None)
-        unclear = next((d for d in decisions if d.holds is None), None)
-        return failed or unclear or decisions[0]
+        unclear = next((d for d in decisions if not d.holds), None)
+        if failed or unclear is None:
+            return failed or decisions[0]
+        return replace(unclear, holds=None, why=unclear.why or "one part alone speaks against it")
 
 
 @final

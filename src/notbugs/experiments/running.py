@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from notbugs.data import load_source, safefile
+from notbugs.data import load_source
 from notbugs.data.writing import write_json
 from notbugs.experiments.claims import mean, spread
 from notbugs.experiments.experiment import (
@@ -15,6 +15,7 @@ from notbugs.experiments.experiment import (
     Row,
     Work,
     as_json,
+    save_pictures,
 )
 from notbugs.experiments.numbers import Numbers
 from notbugs.experiments.results import PICTURES, RESULTS, replace_files, versions
@@ -71,7 +72,7 @@ def run(
     numbers = collected(rows, work, config.seeds)
     parts = Data.of(config, 0).splits(work)
     shown = {name: images for stage in pictures for name, images in work.load(stage).items()}
-    safefile.write_tensors(out / PICTURES, {k: v.cpu().contiguous() for k, v in shown.items()}, {})
+    save_pictures(shown, work)
     results = {
         "experiment": experiment.name,
         "dataset": source.title,

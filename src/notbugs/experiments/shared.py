@@ -49,7 +49,8 @@ def splits(
 class Data:
     """The split of a dataset by a seed.
 
-    - `part`: of the training images: "all", or the "first half" or "second half" of them
+    - `start`: where the half of the training images begins, as a share of them, 0 to 1/2; None
+      takes all
     """
 
     name: str
@@ -57,13 +58,13 @@ class Data:
     seed: int
     train_size: int | None = None
     test_size: int | None = None
-    part: str = "all"
+    start: float | None = None
 
     @classmethod
-    def of(cls, config: PaperConfig, seed: int, part: str = "all") -> "Data":
+    def of(cls, config: PaperConfig, seed: int, start: float | None = None) -> "Data":
         """That of a paper's settings."""
         sizes = config.train_size, config.test_size
-        return cls(config.data, config.digest, seed, *sizes, part)
+        return cls(config.data, config.digest, seed, *sizes, start)
 
     def splits(self, work: Work) -> Splits:
         """All parts, with all training images."""
@@ -71,13 +72,12 @@ class Data:
         return splits(self.name, self.digest, work.data_dir, self.seed, *sizes)
 
     def train(self, work: Work) -> ImageData:
-        """The training images of this part."""
+        """The training images, or the half of them."""
         data = self.splits(work).train
-        if self.part == "all":
+        if self.start is None:
             return data
-        half = len(data) // 2
-        start = 0 if self.part == "first half" else half
-        return data.select(slice(start, start + half))
+        first = int(self.start * len(data))
+        return data.select(slice(first, first + len(data) // 2))
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,13 @@ class Net:
     """An architecture, and what it is pretrained as.
 
     - `options`: of the architecture, as names and values
-    - `autoencoder`: the trunk is first trained as a sparse autoencoder's encoder, and then fixed
+    - `autoencoder`: epochs in which the trunk is first trained as a sparse autoencoder's encoder,
+      and then fixed; 0: none
     """
 
     architecture: str
     options: tuple[tuple[str, Any], ...] = ()
-    autoencoder: bool = False
+    autoencoder: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Trained(Stage[Classifier]):
         data, seed = self.data.train(work), random.seed_of(self.data.seed, self.role)
         model = self.untrained(work)
         if self.net.autoencoder:
-            pretrain(model, data, seed=seed)
+            pretrain(model, data, epochs=self.net.autoencoder, seed=seed)
         train_in(
             work.folder,
             model,

@@ -1,20 +1,46 @@
 """Whether the units of a layer mean more than random directions in it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from notbugs.core import random
 from notbugs.core.types import Images, Labels
-from notbugs.experiments.experiment import Measurement, Work
+from notbugs.experiments.experiment import (
+    Measurement,
+    Pictures,
+    Stage,
+    Work,
+    load_pictures,
+    save_pictures,
+)
 from notbugs.experiments.numbers import Columns
+from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Trained
 from notbugs.representations.batches import read_all
 from notbugs.representations.reading import layer_of
 
+DRAWN = 5
+"""Units, and directions, that are drawn."""
 TOP = 8
 """Images on which a direction is judged: those that it responds to most."""
+_ALIKE = "the mean cosine of their images' pixels, less the mean image"
+COLUMNS = {
+    "units": Column("Units", f"that respond to at least {TOP} images", 0),
+    "purity_natural": Column(
+        "Purity, units", f"the {TOP} images of a unit in their main class", unit="%"
+    ),
+    "purity_random": Column("Purity, random", "the same for random directions", unit="%"),
+    "purity_chance": Column("Purity, chance", f"the same for {TOP} random images", unit="%"),
+    "purity_gap": Column("Units - random", "points of purity"),
+    "purity_found": Column("Random - chance", "points of purity"),
+    "agreement_natural": Column("Agreement, units", _ALIKE, 3),
+    "agreement_random": Column("Agreement, random", _ALIKE, 3),
+    "agreement_chance": Column("Agreement, chance", _ALIKE, 3),
+}
+"""The columns of `Units`."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +49,8 @@ class Units(Measurement):
 
     Purity: the percentage of the `TOP` test images that are of their most frequent class.
     Agreement: the mean cosine of their pixels, less the mean image. Means over all units that
-    respond to any image, and over as many random directions; `chance`: of random images.
+    respond to at least `TOP` images, and over as many random directions; `chance`: of random
+    images.
 
     - `layer`: a layer's dotted name; None takes the pixels
     - `trained`: False takes the same net before training
@@ -46,23 +73,56 @@ class Units(Measurement):
         return read_all(net, layer_of(net, self.layer), x, 256).flatten(1)
 
 
-def alikeness(responses: Tensor, x: Images, y: Labels, classes: int, seed: int) -> dict[str, float]:
-    """The numbers of `Units`, from the responses [n, units] to images [n, c, h, w]."""
-    alive = responses[:, responses.std(dim=0) > 0]
+@dataclass(frozen=True)
+class UnitSheets(Stage[Pictures]):
+    """Pictures of the images that the first units, and random directions, respond to most."""
+
+    model: Trained
+    layer: str
+
+    def make(self, work: Work) -> None:
+        net, test = work.load(self.model), self.model.data.splits(work).test
+        x = test.pixels().to(work.device)
+        responses = read_all(net, layer_of(net, self.layer), x, 256).flatten(1)
+        tops = zip(
+            ("natural", "random"), most_responding(responses, self.model.data.seed), strict=True
+        )
+        sheets = {f"{k}.{i}": x[top[i]] for k, top in tops for i in range(DRAWN)}
+        save_pictures(sheets, work)
+
+    def load(self, folder: Path, work: Work) -> Pictures:
+        return load_pictures(folder)
+
+
+def most_responding(responses: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """The `TOP` images of each unit that responds to as many, and of as many random directions.
+
+    Both [units, TOP], from the responses [n, units]. A unit responds to an image where it is above
+    its least value: a ReLU that is seldom above zero has no `TOP` images.
+    """
+    alive = responses[:, (responses > responses.amin(dim=0)).sum(dim=0) >= TOP]
     units = alive.shape[1]
     keys = random.row_keys(units, seed, "directions")
     directions = F.normalize(random.normal(keys, (units,)), dim=1).to(alive)
-    tops = {
-        "natural": alive.topk(TOP, dim=0).indices.T,
-        "random": (alive @ directions.T).topk(TOP, dim=0).indices.T,
-        "chance": (random.uniform(keys, (TOP,)) * len(x)).long().to(x.device),
-    }
+    return alive.topk(TOP, dim=0).indices.T, (alive @ directions.T).topk(TOP, dim=0).indices.T
+
+
+def alikeness(responses: Tensor, x: Images, y: Labels, classes: int, seed: int) -> dict[str, float]:
+    """The numbers of `Units`, from the responses [n, units] to images [n, c, h, w]."""
+    natural, directed = most_responding(responses, seed)
+    keys = random.row_keys(len(natural), seed, "chance")
+    chance = random.uniform(keys, (len(x),)).topk(TOP, dim=1).indices.to(x.device)
     flat = F.normalize((x - x.mean(dim=0)).flatten(1), dim=1)
-    numbers = {"units": float(units)}
-    for name, top in tops.items():
+    numbers = {"units": float(len(natural))}
+    for name, top in (("natural", natural), ("random", directed), ("chance", chance)):
         counts = F.one_hot(y[top], classes).sum(dim=1).amax(dim=1)
         numbers[f"purity_{name}"] = 100 * float(counts.float().mean()) / TOP
         # The squared length of a sum of unit vectors is their number plus all their cosines.
         cosines = flat[top].sum(dim=1).square().sum(dim=1) - TOP
         numbers[f"agreement_{name}"] = float(cosines.mean()) / (TOP * (TOP - 1))
-    return {**numbers, "purity_gap": numbers["purity_natural"] - numbers["purity_random"]}
+    directed_purity = numbers["purity_random"]
+    return {
+        **numbers,
+        "purity_gap": numbers["purity_natural"] - directed_purity,
+        "purity_found": directed_purity - numbers["purity_chance"],
+    }

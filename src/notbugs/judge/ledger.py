@@ -90,6 +90,9 @@ class Ledger:
                     f"'{path}' is the state of another evaluation (other weights, data, threat, "
                     f"attacks or seed), or of another version of notbugs. {REMEDY}"
                 )
+            missing = sorted({f.name for f in fields(cls) if f.init} - set(content))
+            if missing:
+                raise ValueError(f"It lacks {', '.join(missing)}.")
             ledger = fit(cls, content)
         except (OSError, ValueError) as error:
             raise StoreError(

@@ -17,6 +17,7 @@ def fc(
     *,
     hidden: str = "100-100",
     activation: str = "relu",
+    dropout: float = 0.0,
 ) -> Body:
     """Hidden linear layers of the given widths; the last is the embedding.
 
@@ -30,9 +31,12 @@ def fc(
         classes: k, the number of logits.
         hidden: widths of the hidden layers, joined by "-".
         activation: "relu", "sigmoid" or "tanh".
+        dropout: share of each hidden layer's outputs that training drops, in [0, 1).
     """
     if activation not in ACTIVATIONS:
         raise unknown_name("activation", activation, ACTIVATIONS)
+    if not 0 <= dropout < 1:
+        raise bad_value("dropout", "lie in [0, 1)", dropout)
     parts = str(hidden).split("-")
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise bad_value("hidden", 'be widths joined by "-", such as "100-100"', hidden)
@@ -40,4 +44,5 @@ def fc(
     layers: list[nn.Module] = [nn.Flatten()]
     for before, width in zip([math.prod(shape), *widths], widths, strict=False):
         layers += [nn.Linear(before, width), ACTIVATIONS[activation]()]
+        layers += [nn.Dropout(dropout)] if dropout else []
     return initialised(nn.Sequential(*layers), nn.Linear(widths[-1], classes))

@@ -90,7 +90,8 @@ def _conditions(figure: page.Figure, results: Mapping[str, Any]) -> str:
     if isinstance(figure, page.PictureRows):
         return f"{results['dataset']}, seed 0."
     seeds = results["conditions"]["config"]["seeds"]
-    spread = "; whiskers: standard deviation" * (not isinstance(figure, page.Matrix))
+    whiskers = isinstance(figure, page.Bars | page.Lines) and seeds > 1
+    spread = "; whiskers: standard deviation" * whiskers
     return f"{results['dataset']}, {seeds} seed{'s' * (seeds != 1)}{spread}."
 
 

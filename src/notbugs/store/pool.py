@@ -7,6 +7,7 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from multiprocessing import connection
+from pickle import PicklingError
 from typing import Any
 
 from notbugs.core.errors import NotbugsError, StoreError
@@ -38,6 +39,9 @@ class _Worker:
             self.pipe.send(Job(stage, settings))
         except OSError as error:  # it died between two stages
             raise _worker_died(self, stage) from error
+        except (PicklingError, AttributeError, TypeError) as error:
+            error.add_note(f"While sending to a worker: {stage.label}")
+            raise
 
     def end(self) -> None:
         """Waits until the process has ended, and kills it after `SAVING_SECONDS`.

@@ -1,5 +1,6 @@
 """Draws the kinds of figures that a paper's page describes."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,7 @@ def bars(figure: page.Bars, drawn: Drawn, theme: Theme) -> Figure:
         cells = [Cell(figure.table, name, column) for name in names]
         ax.barh(
             places + (i - (count - 1) / 2) * height,
-            [drawn.numbers.mean(cell) or 0.0 for cell in cells],
+            [_or_nan(drawn.numbers.mean(cell)) for cell in cells],
             0.9 * height,
             xerr=[drawn.numbers.spread(cell) or 0.0 for cell in cells],
             color=_inks(theme)[i % 4],
@@ -118,7 +119,7 @@ def lines(figure: page.Lines, drawn: Drawn, theme: Theme) -> Figure:
         cells = [Cell(figure.table, name, figure.column) for _, name in ordered]
         ax.errorbar(
             [x for x, _ in ordered],
-            [drawn.numbers.mean(cell) or 0.0 for cell in cells],
+            [_or_nan(drawn.numbers.mean(cell)) for cell in cells],
             yerr=[drawn.numbers.spread(cell) or 0.0 for cell in cells],
             color=_inks(theme)[i % 4],
             linewidth=2,
@@ -154,6 +155,11 @@ def picture_rows(figure: page.PictureRows, drawn: Drawn, theme: Theme) -> Figure
     return rows_of_pictures(
         [PictureRow(label, list(drawn.pictures[n])) for n, label in named], theme
     )
+
+
+def _or_nan(value: float | None) -> float:
+    """What is missing is not drawn."""
+    return math.nan if value is None else value
 
 
 def _inks(theme: Theme) -> tuple[str, ...]:
