@@ -70,7 +70,7 @@ class Config(PaperConfig):
     - `recipe`: of all nets, to which each adds its decay
     """
 
-    images: int = 64
+    images: int = 32
     steps: int = 50
     search_steps: int = 12
     hidden_size: float = 0.1
