@@ -103,41 +103,13 @@ class Reproduce:
             raise unknown_name("experiment", self.experiment, (*EXPERIMENTS, *PAPERS))
         device, data = device_of(self.device), self.data.replace("/", "-").replace(":", "-")
         paper = PAPERS.get(self.experiment)
-        config: Any
-        if paper is not None:
-            config, command = self._paper_config(paper)
-        elif self.set:
-            raise bad_value("--set", "be left out with this experiment", list(self.set))
-        else:
-            config, command = self._config(), ""
+        config, command = (self._config(), "") if paper is None else self._paper_config(paper)
         out = self.out or Path("runs") / f"{self.experiment}-{data}-{self.preset}"
         inputs = inputs_of(model=self.model, data=self.data, data_dir=self.data_dir)
         check_outputs({"--out": Output(out, RUN)}, inputs, overwrite=False)
         identity = {"experiment": self.experiment, "data": self.data, "preset": self.preset}
         claim_folder(out, identity)
-        store = Store(self.store or out / "store")
-        display = StageDisplay(console)
-        data_dir = None if self.data_dir is None else str(self.data_dir)
-        workers = default_workers(device) if self.workers is None else self.workers
-        common: Any = {"where": Where(data_dir, device), "workers": workers, "out": out}
-        common |= {"threads": self.threads, "observer": display}
-        with display.shown():
-            if paper is not None:
-                machine = Machine(device, data_dir, workers, self.threads)
-                result = run_paper(
-                    paper,
-                    config,
-                    store,
-                    out=out,
-                    machine=machine,
-                    observer=display,
-                    command=command,
-                )
-            elif self.experiment == "ilyas2019":
-                result = ilyas2019.run(config, store, **common)
-            else:
-                settings = replace(engstrom_config(self.data, self.preset), models=config)
-                result = engstrom2019.run(settings, store, **common)
+        result = self._computed(paper, config, command, out, device, console)
         restore_marker(out, identity)
         page = self._reported(out, result, console)
         console.print(
@@ -146,6 +118,31 @@ class Reproduce:
             f"{duration(result['seconds_wall'])}."
         )
         console.print(f"Report: {page}", soft_wrap=True)
+
+    def _computed(
+        self,
+        paper: Experiment[Any] | None,
+        config: Any,
+        command: str,
+        out: Path,
+        device: str,
+        console: Console,
+    ) -> dict[str, Any]:
+        """Runs the experiment in its folder; its results."""
+        store, display = Store(self.store or out / "store"), StageDisplay(console)
+        data_dir = None if self.data_dir is None else str(self.data_dir)
+        workers = default_workers(device) if self.workers is None else self.workers
+        common: Any = {"where": Where(data_dir, device), "workers": workers, "out": out}
+        common |= {"threads": self.threads, "observer": display}
+        with display.shown():
+            if paper is not None:
+                machine = Machine(device, data_dir, workers, self.threads)
+                more: Any = {"out": out, "observer": display, "command": command}
+                return run_paper(paper, config, store, machine=machine, **more)
+            if self.experiment == "ilyas2019":
+                return ilyas2019.run(config, store, **common)
+            settings = replace(engstrom_config(self.data, self.preset), models=config)
+            return engstrom2019.run(settings, store, **common)
 
     def _paper_config(self, paper: Experiment[Any]) -> tuple[Any, str]:
         """The settings of a paper that is one value, and the command that repeats them."""
@@ -189,6 +186,8 @@ class Reproduce:
         return page
 
     def _config(self) -> Config:
+        if self.set:
+            raise bad_value("--set", "be left out with this experiment", list(self.set))
         if self.experiment != "ilyas2019":
             for flag, value in (("--eps", self.eps), ("--eps-eval", self.eps_eval)):
                 if value is not None:

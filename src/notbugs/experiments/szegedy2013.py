@@ -227,158 +227,154 @@ def pictures(config: Config) -> Sequence[Stage[Pictures]]:
     return [shown, UnitSheets(model(config, 0, DEEP), OUTPUTS["second layer"])]
 
 
-def claims(config: Config) -> Sequence[Claim]:
-    """The paper's statements."""
-    clean, noise = "transfer", "transfer noise"
-    own = Cell("nets", DEEP, "broken")
-    flat = [Cell("nets", name, "distortion") for name in reversed(LINEAR)]
-    return (
-        Claim(
-            "exist",
-            "Nearly every image that a deep net has right has an adversarial example",
-            "100 % (table 2)",
-            AtLeast(own, 99.0),
-            fixed="the paper's 100 %, with one image in a hundred for the search",
-        ),
-        Claim(
-            "near",
-            "They are near: at most half as far as the nearest image of another class",
-            "a distortion of .058 (table 1); the distance between classes is not published",
-            AtMost(Cell("nets", DEEP, "of_other_class"), 50.0),
-            needs=("exist",),
-            fixed="beyond the half, the image of the other class would be the nearer one",
-        ),
-        Claim(
-            "not_noise",
-            "Noise of the same size fools the net far less: by at least 50 points",
-            "0 % at sigma .1, which is larger (table 2)",
-            Exceeds(own, Cell("nets", DEEP, "noise"), 50.0),
-            fixed="before the first run",
-        ),
-        Claim(
-            "decay",
-            "The stronger a linear net's decay, the farther its adversarial examples",
-            ".14, .1, .062 (table 1)",
-            Ordered(tuple(flat)),
-        ),
-        Claim(
-            "models",
-            "Examples of a deep net fool other nets, on average, more than noise of their size",
-            "14.5 % over five nets, 6.6 % for the other deep one (table 2); of noise not published",
-            Exceeds(Cell(clean, DEEP, "others"), Cell(noise, DEEP, "others")),
-            needs=("exist",),
-        ),
-        Claim(
-            "training_sets",
-            "They fool a net that was trained on other images more than noise does",
-            "5.9 % against 2.4 % (table 4)",
-            Exceeds(Cell("halves", "A", "C"), Cell("halves noise", "A", "C")),
-        ),
-        Claim(
-            "both",
-            "They fool a net of other widths trained on other images more than noise does",
-            "8.2 % against 2.6 % (table 4)",
-            Exceeds(Cell("halves", "C", "B"), Cell("halves noise", "C", "B")),
-        ),
-        Claim(
-            "amplified",
-            "Amplified to a distortion of 0.1 they fool such a net more, and more than noise",
-            "43 % against 2.7 % (table 4)",
-            AllOf(
-                (
-                    Exceeds(Cell("amplified", "A", "C"), Cell("amplified noise", "A", "C")),
-                    Exceeds(Cell("amplified", "A", "C"), Cell("halves", "A", "C")),
-                )
-            ),
-        ),
-        Claim(
-            "overlap",
-            "The fewer training images two nets share, the fewer examples of one fool the other",
-            "asked (section 5), not answered",
-            Ordered(tuple(Cell("overlap", f"examples at {s}", "error") for s in (100, 50, 0))),
-        ),
-        Claim(
-            "regularises",
-            "Training on adversarial examples of the second layer lowers the test error below that "
-            "with weight decay and with dropout",
-            "below 1.2 against 1.6 and 1.3 % (section 4.3)",
-            AllOf(
-                tuple(_better("adversarial, second layer", w) for w in ("weight decay", "dropout"))
-            ),
-        ),
-        Claim(
-            "higher_layers",
-            "Examples of the second layer help more than those of the inputs",
-            "stated (section 4.3)",
-            _better("adversarial, second layer", "adversarial, inputs"),
-        ),
-        Claim(
-            "amplifies",
-            "The net lengthens adversarial changes more than random ones of the same size",
-            "not published",
-            Exceeds(Cell("layers", "all", "adversarial"), Cell("layers", "all", "random")),
-        ),
-        Claim(
-            "room",
-            "The layers' bounds leave room for instabilities: their product is above 1",
-            "2.75 for the first layer of AlexNet alone (table 5)",
-            AtLeast(Cell("layers", "all", "bound"), 1.0),
-            fixed="a net of gain at most 1 has none (section 4.3)",
-        ),
-        Claim(
-            "penalty",
-            "A penalty on these bounds moves the nearest adversarial examples away",
-            "proposed (section 4.3), not tried",
-            Exceeds(
-                Cell("training", "Lipschitz penalty", "distortion"),
-                Cell("training", "no regularisation", "distortion"),
-            ),
-        ),
-        *(
-            Claim(
-                f"kind_{kind}",
-                f"It holds for a net of another kind: {kind}",
-                "not published",
-                AllOf(
-                    (
-                        AtLeast(Cell("beyond", kind, "broken"), 99.0),
-                        AtMost(Cell("beyond", kind, "test_error"), 20.0),
-                    )
-                ),
-                fixed="as the first claim; a test error of at most 20 %, so that it has learnt",
-            )
-            for kind in ("convolutional", "residual", "attention")
-        ),
-        Claim(
-            "not_the_error",
-            "Nets of higher test error are farther from their adversarial examples",
-            "asked (section 5), not answered",
-            AtLeast(Cell("questions", "rank correlation", "correlation"), 0.0),
-            fixed="no correlation",
-        ),
-        Claim(
-            "directions",
-            "Images of a random direction are more of one class than random images, by at least 10 "
-            "points",
-            "shown in pictures (section 3)",
-            AtLeast(Cell("units", "second layer", "purity_found"), 10.0),
-            fixed="twice the difference that the next claim allows",
-        ),
-        Claim(
-            "units",
-            "Images of a unit are not more of one class than those of a random direction, by more "
-            "than 5 points",
-            "shown in pictures (section 3)",
-            AtMost(Cell("units", "second layer", "purity_gap"), 5.0),
-            needs=("directions",),
-            fixed="before the first run",
-        ),
-    )
-
-
 def _better(way: str, other: str) -> Exceeds:
     """The test error by a way of training is below that of another."""
     return Exceeds(Cell("training", other, "test_error"), Cell("training", way, "test_error"))
+
+
+_OWN = Cell("nets", DEEP, "broken")
+_BY_DECAY = tuple(Cell("nets", name, "distortion") for name in reversed(LINEAR))
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "exist",
+        "Nearly every image that a deep net has right has an adversarial example",
+        "100 % (table 2)",
+        AtLeast(_OWN, 99.0),
+        fixed="the paper's 100 %, with one image in a hundred for the search",
+    ),
+    Claim(
+        "near",
+        "They are near: at most half as far as the nearest image of another class",
+        "a distortion of .058 (table 1); the distance between classes is not published",
+        AtMost(Cell("nets", DEEP, "of_other_class"), 50.0),
+        needs=("exist",),
+        fixed="beyond the half, the image of the other class would be the nearer one",
+    ),
+    Claim(
+        "not_noise",
+        "Noise of the same size fools the net far less: by at least 50 points",
+        "0 % at sigma .1, which is larger (table 2)",
+        Exceeds(_OWN, Cell("nets", DEEP, "noise"), 50.0),
+        fixed="before the first run",
+    ),
+    Claim(
+        "decay",
+        "The stronger a linear net's decay, the farther its adversarial examples",
+        ".14, .1, .062 (table 1)",
+        Ordered(_BY_DECAY),
+    ),
+    Claim(
+        "models",
+        "Examples of a deep net fool other nets, on average, more than noise of their size",
+        "14.5 % over five nets, 6.6 % for the other deep one (table 2); of noise not published",
+        Exceeds(Cell("transfer", DEEP, "others"), Cell("transfer noise", DEEP, "others")),
+        needs=("exist",),
+    ),
+    Claim(
+        "training_sets",
+        "They fool a net that was trained on other images more than noise does",
+        "5.9 % against 2.4 % (table 4)",
+        Exceeds(Cell("halves", "A", "C"), Cell("halves noise", "A", "C")),
+    ),
+    Claim(
+        "both",
+        "They fool a net of other widths trained on other images more than noise does",
+        "8.2 % against 2.6 % (table 4)",
+        Exceeds(Cell("halves", "C", "B"), Cell("halves noise", "C", "B")),
+    ),
+    Claim(
+        "amplified",
+        "Amplified to a distortion of 0.1 they fool such a net more, and more than noise",
+        "43 % against 2.7 % (table 4)",
+        AllOf(
+            (
+                Exceeds(Cell("amplified", "A", "C"), Cell("amplified noise", "A", "C")),
+                Exceeds(Cell("amplified", "A", "C"), Cell("halves", "A", "C")),
+            )
+        ),
+    ),
+    Claim(
+        "overlap",
+        "The fewer training images two nets share, the fewer examples of one fool the other",
+        "asked (section 5), not answered",
+        Ordered(tuple(Cell("overlap", f"examples at {s}", "error") for s in (100, 50, 0))),
+    ),
+    Claim(
+        "regularises",
+        "Training on adversarial examples of the second layer lowers the test error below that "
+        "with weight decay and with dropout",
+        "below 1.2 against 1.6 and 1.3 % (section 4.3)",
+        AllOf(tuple(_better("adversarial, second layer", w) for w in ("weight decay", "dropout"))),
+    ),
+    Claim(
+        "higher_layers",
+        "Examples of the second layer help more than those of the inputs",
+        "stated (section 4.3)",
+        _better("adversarial, second layer", "adversarial, inputs"),
+    ),
+    Claim(
+        "amplifies",
+        "The net lengthens adversarial changes more than random ones of the same size",
+        "not published",
+        Exceeds(Cell("layers", "all", "adversarial"), Cell("layers", "all", "random")),
+    ),
+    Claim(
+        "room",
+        "The layers' bounds leave room for instabilities: their product is above 1",
+        "2.75 for the first layer of AlexNet alone (table 5)",
+        AtLeast(Cell("layers", "all", "bound"), 1.0),
+        fixed="a net of gain at most 1 has none (section 4.3)",
+    ),
+    Claim(
+        "penalty",
+        "A penalty on these bounds moves the nearest adversarial examples away",
+        "proposed (section 4.3), not tried",
+        Exceeds(
+            Cell("training", "Lipschitz penalty", "distortion"),
+            Cell("training", "no regularisation", "distortion"),
+        ),
+    ),
+    *(
+        Claim(
+            f"kind_{kind}",
+            f"It holds for a net of another kind: {kind}",
+            "not published",
+            AllOf(
+                (
+                    AtLeast(Cell("beyond", kind, "broken"), 99.0),
+                    AtMost(Cell("beyond", kind, "test_error"), 20.0),
+                )
+            ),
+            fixed="as the first claim; a test error of at most 20 %, so that it has learnt",
+        )
+        for kind in ("convolutional", "residual", "attention")
+    ),
+    Claim(
+        "not_the_error",
+        "Nets of higher test error are farther from their adversarial examples",
+        "asked (section 5), not answered",
+        AtLeast(Cell("questions", "rank correlation", "correlation"), 0.0),
+        fixed="no correlation",
+    ),
+    Claim(
+        "directions",
+        "Images of a random direction are more of one class than random images, by at least 10 "
+        "points",
+        "shown in pictures (section 3)",
+        AtLeast(Cell("units", "second layer", "purity_found"), 10.0),
+        fixed="twice the difference that the next claim allows",
+    ),
+    Claim(
+        "units",
+        "Images of a unit are not more of one class than those of a random direction, by more "
+        "than 5 points",
+        "shown in pictures (section 3)",
+        AtMost(Cell("units", "second layer", "purity_gap"), 5.0),
+        needs=("directions",),
+        fixed="before the first run",
+    ),
+)
 
 
 COLUMNS = {
@@ -522,7 +518,7 @@ EXPERIMENT = Experiment(
     config_for=config_for,
     rows=rows,
     pictures=pictures,
-    claims=claims,
+    claims=lambda config: CLAIMS,
     columns=COLUMNS,
     sections=SECTIONS,
 )
