@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import final
 
 from notbugs.attacks.factory import takes_norm
-from notbugs.attacks.losses import at_least_float32, column, margin
+from notbugs.attacks.losses import column, margin
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, check_count
+from notbugs.core.rows import at_least_float32
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
     AbstractNorm,

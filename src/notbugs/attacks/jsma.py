@@ -7,9 +7,10 @@ from typing import final
 import torch
 
 from notbugs.attacks.attack import AttackInputs, Victim
-from notbugs.attacks.losses import at_least_float32, column, margin
+from notbugs.attacks.losses import column, margin
 from notbugs.attacks.minimum import MinimumNorm
 from notbugs.core.errors import bad_value, unknown_name
+from notbugs.core.rows import at_least_float32
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
     L0,

@@ -13,8 +13,8 @@ from notbugs.attacks.attack import AbstractAttack, AttackInputs, Requirements, V
 from notbugs.attacks.binary_search import BinarySearch
 from notbugs.attacks.cw_common import context
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, reached
-from notbugs.attacks.losses import at_least_float32
 from notbugs.core.errors import check_count, check_positive
+from notbugs.core.rows import at_least_float32
 from notbugs.core.types import Images, Logits
 from notbugs.engine import L2, AbstractSize, Solution
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from notbugs.core.errors import bad_value
+from notbugs.core.rows import at_least_float32
 from notbugs.core.types import Images, Labels, Logits, Mask, Rows, RowTree
 from notbugs.engine import AbstractObjective, Derivative, Draw, Evaluation, OfOutputs
 from notbugs.engine.objective import mean
@@ -16,11 +17,6 @@ from notbugs.models.decision import classified_as, margin, misclassified
 
 ValueOfLogits: TypeAlias = Callable[[Logits, Labels], Rows]
 """(logits [n, k], class indices [n]) -> loss, [n]: high if the row is far from that class."""
-
-
-def at_least_float32(logits: Logits) -> Logits:
-    """The logits in at least float32."""
-    return logits.float() if logits.itemsize < 4 else logits
 
 
 def cross_entropy(logits: Logits, classes: Labels) -> Rows:

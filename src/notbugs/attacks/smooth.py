@@ -2,7 +2,7 @@
 
 import torch
 
-from notbugs.attacks.losses import at_least_float32
+from notbugs.core.rows import at_least_float32
 from notbugs.core.types import Labels, Logits, Rows
 from notbugs.models.decision import spread_of
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import final
 
 from notbugs.attacks.cw_objectives import goal, reached
-from notbugs.attacks.losses import at_least_float32
 from notbugs.core import rows
+from notbugs.core.rows import at_least_float32
 from notbugs.core.types import Images, Logits, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation, Linf
 

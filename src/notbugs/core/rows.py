@@ -26,6 +26,11 @@ def flatten(x: Tensor) -> Tensor:
     return x.reshape(x.shape[0], -1)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x`, in float32 where its numbers are coarser."""
+    return x.float() if x.itemsize < 4 else x
+
+
 def total(x: Tensor) -> Rows:
     """The sum of each row's entries, [n]."""
     return flatten(x).sum(dim=1)

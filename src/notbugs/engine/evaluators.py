@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core import random, rows
+from notbugs.core.rows import at_least_float32
 from notbugs.core.types import Images, Keys, Mask, Rows, Theta
 from notbugs.engine.keep import AbstractKeep, Kept
 from notbugs.engine.objective import AbstractObjective, Derivative, Draw, Evaluation, OfOutputs
@@ -141,7 +142,7 @@ class ByOutputs(AbstractEvaluator):
         if value is None and self.needs.value:
             value = self.objective.value_of(detached, state.context)
         value = theta.new_full((len(theta),), torch.nan) if value is None else value.detach()
-        value = in_float32(value)
+        value = at_least_float32(value)
         no_success = torch.zeros_like(value, dtype=torch.bool)
         return Point(x.detach(), value, value, no_success, detached, grad=grad)
 
@@ -153,7 +154,7 @@ class ByOutputs(AbstractEvaluator):
     def _point(self, x: Images, outputs: Tensor, state: State, value: Rows | None) -> Point:
         if value is None:
             value = self.objective.value_of(outputs, state.context)
-        value = in_float32(value.detach())
+        value = at_least_float32(value.detach())
         success = self.objective.success_of(outputs, state.context)
         return Point(x, value, value, success, outputs)
 
@@ -229,11 +230,6 @@ def evaluated(objective: AbstractObjective, x: Images, context: Any, keys: Keys)
     return _detached(objective(x, context, Draw(random.fold(keys, "fixed"))))
 
 
-def in_float32(value: Rows) -> Rows:
-    """Values in at least float32."""
-    return value.float() if value.itemsize < 4 else value
-
-
 def _as_point(x: Images, evaluation: Evaluation, fixed: Evaluation) -> Point:
     success = fixed.success
     if success is None:
@@ -243,7 +239,7 @@ def _as_point(x: Images, evaluation: Evaluation, fixed: Evaluation) -> Point:
 
 def _detached(evaluation: Evaluation) -> Evaluation:
     outputs = None if evaluation.outputs is None else evaluation.outputs.detach()
-    return evaluation._replace(value=in_float32(evaluation.value.detach()), outputs=outputs)
+    return evaluation._replace(value=at_least_float32(evaluation.value.detach()), outputs=outputs)
 
 
 def _jacobian(outputs: Tensor | None, theta: Theta) -> Tensor:

@@ -11,11 +11,11 @@ from functools import partial
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core import random, rows
 from notbugs.core.errors import bad_type, bad_value
+from notbugs.core.rows import at_least_float32
 from notbugs.core.types import Images, Keys, Rows
 
 
@@ -80,11 +80,6 @@ def check_norm(norm: object, argument: str = "norm") -> None:
             repr(norm),
             "For few changed pixels use fmn(L0()) or cw_l0().",
         )
-
-
-def at_least_float32(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """`x`, converted to float32 if it has half precision."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _smallest(x: Tensor) -> float:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from notbugs.core import rows
+from notbugs.core.rows import at_least_float32
 from notbugs.core.types import Mask, Rows, Theta
-from notbugs.engine.evaluators import Point, in_float32
+from notbugs.engine.evaluators import Point
 from notbugs.engine.keep import AbstractKeep, Kept
 from notbugs.engine.objective import OfOutputs
 from notbugs.engine.rules import required
@@ -87,7 +88,7 @@ class BlockRecord(Record):
         steps, n = len(self._outputs), len(state.place)
         outputs = torch.cat(self._outputs)
         context = rows.select(state.context, torch.arange(n, device=outputs.device).repeat(steps))
-        value = in_float32(self.objective.value_of(outputs, context)).reshape(steps, n)
+        value = at_least_float32(self.objective.value_of(outputs, context)).reshape(steps, n)
         success = self.objective.success_of(outputs, context).reshape(steps, n)
         zero = ~(torch.stack(self._sizes) > 0)
         self._outputs, self._sizes = [], []

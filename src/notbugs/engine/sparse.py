@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from notbugs.core import random, rows
+from notbugs.core.rows import at_least_float32
 from notbugs.core.types import Images, Keys, Rows
-from notbugs.engine.norms import AbstractNorm, AbstractSize, at_least_float32
+from notbugs.engine.norms import AbstractNorm, AbstractSize
 
 
 def _soft_level(magnitude: Tensor, room: Tensor, radius: Rows) -> Tensor:
