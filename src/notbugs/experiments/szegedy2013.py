@@ -444,11 +444,11 @@ SECTIONS = (
             ),
         ),
         tables=(
-            Table("halves", "Errors on adversarial examples (table 4, above)."),
-            Table("halves noise", "Errors under noise of the same sizes."),
-            Table("amplified", "Errors on amplified examples (table 4, below)."),
-            Table("amplified noise", "Errors under noise of that size."),
-            Table("overlap", "Errors by the percentage of training images in common."),
+            Table("halves", "Errors on adversarial examples (table 4, above).", tuple(HALVES)),
+            Table("halves noise", "Errors under noise of the same sizes.", tuple(HALVES)),
+            Table("amplified", "Errors on amplified examples (table 4, below).", tuple(HALVES)),
+            Table("amplified noise", "Errors under noise of that size.", tuple(HALVES)),
+            Table("overlap", "Errors by the percentage of training images in common.", ("error",)),
         ),
     ),
     Section(

@@ -126,6 +126,7 @@ def lines(figure: page.Lines, drawn: Drawn, theme: Theme) -> Figure:
             capsize=2,
             label=head.removesuffix(" at"),
         )
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     ax.set_xlabel(figure.x_axis, color=theme.ink, fontsize=LABEL)
     ax.set_ylabel(figure.axis, color=theme.ink, fontsize=LABEL)
     legend(ax, theme)
