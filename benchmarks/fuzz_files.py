@@ -36,7 +36,7 @@ def _sources(folder: Path) -> dict[str, tuple[Path, Callable[[], Any]]]:
     export_npz(data, folder / "n.npz")
     train(model, data, Recipe(epochs=1, batch_size=20), seed=0, checkpoint_path=folder / "c")
     owner = checkpoint.owner_of(model, data, Recipe(epochs=1, batch_size=20), 0, None)
-    ledger = Ledger.opened(folder / "e", lambda: "id", 2)
+    ledger = Ledger.opened(folder / "e", lambda: "id", 2, 3)
     ledger.begin([True, False, True])
     store = Store(folder / "s")
     with store.working("kind", "key") as work:
@@ -63,7 +63,7 @@ def _sources(folder: Path) -> dict[str, tuple[Path, Callable[[], Any]]]:
         "set": (folder / "d.safetensors", lambda: sets.load(folder / "d.safetensors").digest),
         "archive": (folder / "n.npz", lambda: import_npz(folder / "n.npz").digest),
         "checkpoint": (folder / "c", resumed),
-        "state": (folder / "e", lambda: Ledger.opened(folder / "e", lambda: "id", 2)),
+        "state": (folder / "e", lambda: Ledger.opened(folder / "e", lambda: "id", 2, 3)),
         "entry": (folder / "s" / "kind" / "key" / "meta.json", entry),
     }
 

@@ -147,6 +147,64 @@ def test_a_model_that_is_no_chain_is_refused(name: str) -> None:
         lipschitz_bounds(model)
 
 
-def test_an_unknown_layer_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"known bounds.*Softmax"):
-        lipschitz_bounds(chain(nn.Softmax(dim=1)))
+class Louder(nn.Conv2d):
+    """A convolution that does more than its weights say."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 5 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Softmax(dim=1),
+        Louder(2, 2, 3),
+        nn.Conv2d(2, 2, 3, padding=2, padding_mode="circular"),
+        nn.Conv2d(2, 2, 3, dilation=2),
+        nn.AvgPool2d(2, divisor_override=1),
+        nn.AvgPool2d(3, 3, ceil_mode=True),
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+        nn.MaxPool2d(3, stride=2, dilation=2),
+    ],
+    ids=lambda layer: str(layer)[:40],
+)
+def test_a_layer_whose_bound_is_not_known_is_refused(layer: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"known bounds"):
+        lipschitz_bounds(chain(layer))
+
+
+@pytest.mark.parametrize("slope", [2.5, -3.0, 0.1])
+def test_a_leaky_relu_is_as_steep_as_its_slope(slope: float) -> None:
+    bounds = lipschitz_bounds(chain(nn.LeakyReLU(slope)))
+    assert bounds["0"] == max(1.0, abs(slope))
+
+
+class Handmade(nn.Module):
+    """A layer with arithmetic before, between or after its parts."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where, self.flat, self.head = where, nn.Flatten(), nn.Linear(64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = (x - 0.5) / 0.1 if self.where == "before" else x
+        x = self.flat(x)
+        if self.where == "between":
+            x.mul_(10)
+        out = self.head(x)
+        return out.mul_(10) if self.where == "after" else out
+
+
+@pytest.mark.parametrize("where", ["before", "between", "after"])
+def test_arithmetic_beside_the_layers_is_refused(where: str) -> None:
+    model = Classifier(Handmade(where), shape=(1, 8, 8), classes=3, embedding="flat").eval()
+    with pytest.raises(ValueError, match="chain of layers"):
+        lipschitz_bounds(model)
+    plain = Classifier(Handmade(""), shape=(1, 8, 8), classes=3, embedding="flat").eval()
+    assert list(lipschitz_bounds(plain)) == ["normalise", "flat", "head"]
+
+
+def test_images_of_another_shape_are_refused() -> None:
+    model = build("linear", shape=(1, 8, 8), classes=3, seed=0).eval()
+    with pytest.raises(ValueError, match="`moved` must have the shape"):
+        amplification(model, torch.zeros(4, 1, 8, 8), torch.zeros(1, 1, 8, 8))

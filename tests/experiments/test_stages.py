@@ -1,5 +1,7 @@
 """Stages as frozen dataclasses: what enters a key, and what does not."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +90,55 @@ def test_another_class_with_the_same_fields_has_another_key() -> None:
     assert Other(1.0).key != Source(1.0).key
 
 
+@dataclass(frozen=True)
+class OTHER(Measurement):
+    """Its name differs from another's in case alone."""
+
+    value: float
+    part: Part = Part()
+
+    def measure(self, work: Work) -> Columns:
+        return {"value": -self.value}
+
+
+def test_names_that_differ_in_case_alone_are_two(tmp_path: Path) -> None:
+    store, stages = Store(tmp_path / "store"), (Other(5.0), OTHER(5.0))
+    assert run_stages(stages, store, workers=0, observer=SilentObserver()).computed == 2
+    work = Work(tmp_path, store)
+    assert [work.load(stage)["value"] for stage in stages] == [0.0, -5.0]
+
+
+SCRIPT = """
+from dataclasses import dataclass
+from pathlib import Path
+from notbugs.experiments.experiment import Measurement, Work
+from notbugs.store import SilentObserver, Store, run_stages
+
+@dataclass(frozen=True)
+class Mine(Measurement):
+    n: int
+    def measure(self, work):
+        return {"value": FACTOR * self.n}
+
+if __name__ == "__main__":
+    store = Store(Path("store"))
+    run_stages([Mine(2)], store, workers=WORKERS, observer=SilentObserver())
+    print(Work(Path("."), store).load(Mine(2))["value"])
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stages_of_scripts_are_keyed_by_the_script(tmp_path: Path, workers: int) -> None:
+    """Also where a worker process makes them, to which the script has another name."""
+    for name, factor in (("one", 7), ("two", 100), ("one", 7)):
+        text = SCRIPT.replace("FACTOR", str(factor)).replace("WORKERS", str(workers))
+        (tmp_path / f"{name}.py").write_text(text)
+        done = subprocess.run(
+            [sys.executable, f"{name}.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert float(done.stdout) == 2 * factor
+
+
 def test_a_label_does_not_enter_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = Source(1.0).key
     monkeypatch.setattr(Source, "label", property(lambda self: "renamed"))
@@ -127,6 +178,11 @@ def test_settings_are_overridden_by_their_dotted_names() -> None:
         ("recipe.epochs=0", "epochs"),
         ("images=0", "images"),
         ("seeds=0", "seeds"),
+        ("seeds=100000", "seeds"),
+        ("images=" + "[" * 20_000, "images"),
+        ("recipe={}", "recipe.NAME"),
+        ("images.foo=3", "images.foo"),
+        ("recipe.momentum=1e30", "recipe.momentum"),
         ("data=mnist", "own flags"),
         ("images.x=3", "images.x"),
     ],

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from notbugs.core.errors import bad_value
 from notbugs.core.types import Images
 from notbugs.models import Classifier, capture, frozen, prepared
 
-ONE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Identity, nn.Flatten, nn.Dropout)
+ONE = (nn.ReLU, nn.Tanh, nn.Identity, nn.Flatten, nn.Dropout)
 """Layers whose outputs are never farther apart than their inputs."""
 
 
@@ -41,13 +42,15 @@ def lipschitz_bounds(model: Classifier) -> dict[str, float]:
 
 
 @prepared("x", "moved")
-def amplification(model: Classifier, x: Images, moved: Images) -> dict[str, Tensor]:
+def amplification(model: Classifier, x: Images, moved: Tensor) -> dict[str, Tensor]:
     """By how much each layer lengthens the change from `x` to `moved` in L2, by its name, [n].
 
     The change of the layer's output over that of its input; of a change that is already zero, 0.
 
     **Raises** ValueError for a model that is not a chain of layers.
     """
+    if moved.shape != x.shape:
+        raise bad_value("moved", f"have the shape of `x`, {tuple(x.shape)}", tuple(moved.shape))
     names = list(_chain(model))
     with frozen(model), torch.no_grad(), capture(model.body, names) as outputs:
         model(x)
@@ -65,65 +68,89 @@ def amplification(model: Classifier, x: Images, moved: Images) -> dict[str, Tens
 def _chain(model: Classifier) -> Mapping[str, tuple[int, ...]]:
     """The leaf layers in the order they run, with the shapes of their inputs.
 
-    **Raises** ValueError where a layer's input is not the output of the one before.
+    **Raises** ValueError where a layer's input is not the output of the one before, untouched.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    last: list[Tensor] = []
+    start = torch.zeros(1, *model.shape).to(model.mean)
+    last: list[tuple[Tensor, int]] = [(start, start._version)]
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def seen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if name in shapes or (last and inputs[0] is not last[-1]):
-                raise bad_value(
-                    "model",
-                    "be a chain of layers",
-                    f"another way into '{name}'",
-                    "Bound its parts.",
-                )
+    def check(x: object, what: str) -> None:
+        # A tensor's version rises when it is changed in place.
+        if x is not last[-1][0] or last[-1][0]._version != last[-1][1]:
+            raise bad_value("model", "be a chain of layers", what, "Bound its parts.")
+
+    def before(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def entered(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            check(None if name in shapes else inputs[0], f"another way into '{name}'")
             shapes[name] = tuple(inputs[0].shape[1:])
-            last.append(output)
 
-        return seen
+        return entered
 
-    leaves = [(n, m) for n, m in model.body.named_modules() if not list(m.children())]
-    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]  # pyright: ignore
+    def left(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        last.append((output, output._version))
+
+    handles: list[Any] = []
+    for name, module in model.body.named_modules():
+        if not list(module.children()):
+            handles += [module.register_forward_pre_hook(before(name))]
+            handles += [module.register_forward_hook(left)]
     try:
         with frozen(model), torch.no_grad():
-            logits = model.body(torch.zeros(1, *model.shape).to(model.mean))
+            check(model.body(start), "an output that is not the last layer's")
     finally:
         for handle in handles:
             handle.remove()
-    if not last or logits is not last[-1]:
-        raise bad_value("model", "be a chain of layers", "an output that is not the last layer's")
     return shapes
+
+
+def _is(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether a layer is of a kind and computes as that kind does; a subclass may not."""
+    return any(isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds)
 
 
 def _bound(layer: nn.Module, name: str, size: tuple[int, ...]) -> float:
     with torch.no_grad():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear) and _is(layer, nn.Linear):
             return float(torch.linalg.matrix_norm(layer.weight.double(), 2))
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d) and _is(layer, nn.Conv2d):
             pads = layer.padding if isinstance(layer.padding, tuple) else None
-            if pads is None or layer.dilation != (1, 1):
-                raise bad_value("model", "have convolutions with numbers as padding", f"'{name}'")
+            if pads is None or layer.dilation != (1, 1) or layer.padding_mode != "zeros":
+                raise _unknown(name, "a convolution that is dilated, or not padded by zeros")
             return conv_bound(layer.weight, layer.stride, pads, size[1:], layer.groups)
-        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)) and layer.running_var is not None:
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_var is not None:
+            if not _is(layer, nn.BatchNorm1d, nn.BatchNorm2d):
+                raise _unknown(name, type(layer).__name__)
             scale = torch.ones_like(layer.running_var) if layer.weight is None else layer.weight  # pyright: ignore
             return float((scale.abs() / (layer.running_var + layer.eps).sqrt()).max())
-    if isinstance(layer, nn.Sigmoid):
+    if isinstance(layer, nn.LeakyReLU):
+        return max(1.0, abs(layer.negative_slope))
+    if _is(layer, nn.Sigmoid):
         return 0.25
-    if isinstance(layer, ONE):
+    if _is(layer, *ONE):
         return 1.0
     if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in (1, (1, 1)):
         return 1 / math.sqrt(math.prod(size[1:]))
-    if isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
-        kernel, stride, pad = (_pair(v) for v in (layer.kernel_size, layer.stride, layer.padding))
-        if isinstance(layer, nn.MaxPool2d):
-            return math.sqrt(
-                math.prod(math.ceil(k / s) for k, s in zip(kernel, stride, strict=True))
-            )
-        mean = torch.full((1, 1, *kernel), 1 / math.prod(kernel))
-        return conv_bound(mean, stride, pad, size[1:])
-    raise bad_value("model", "have layers of known bounds", f"'{name}', a {type(layer).__name__}")
+    if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) and _is(layer, nn.MaxPool2d, nn.AvgPool2d):
+        return _pool_bound(layer, name, size)
+    raise _unknown(name, type(layer).__name__)
+
+
+def _pool_bound(layer: nn.MaxPool2d | nn.AvgPool2d, name: str, size: tuple[int, ...]) -> float:
+    kernel, stride, pad = (_pair(v) for v in (layer.kernel_size, layer.stride, layer.padding))
+    if isinstance(layer, nn.MaxPool2d):
+        if _pair(layer.dilation) != (1, 1):
+            raise _unknown(name, "a dilated pool")
+        windows = (math.ceil(k / s) for k, s in zip(kernel, stride, strict=True))
+        return math.sqrt(math.prod(windows))
+    plain = layer.count_include_pad or pad == (0, 0)
+    if layer.ceil_mode or layer.divisor_override is not None or not plain:
+        raise _unknown(name, "a mean pool with a divisor of its own")
+    mean = torch.full((1, 1, *kernel), 1 / math.prod(kernel))
+    return conv_bound(mean, stride, pad, size[1:])
+
+
+def _unknown(name: str, what: str) -> ValueError:
+    return bad_value("model", "have layers of known bounds", f"'{name}', {what}")
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from notbugs.judge import (
     identity,
     standard_attacks,
 )
+from notbugs.models.folded_copy import CHOICES
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class Evaluate:
         data = images_for("test", facts, self.data, self.data_dir, None, self.count)
         model = moved(model, self.device)
         attacks, seed = self._attacks(threat), self.seed
+        if self.fast not in (*CHOICES, "none"):
+            raise unknown_name("--fast", self.fast, (*CHOICES, "none"))
         fast = None if self.fast == "none" else self.fast
         worst = estimate(model, data, attacks, fast=fast) / processes.count()
         console.print(f"At most about {duration(worst)}, if no image is broken.")

@@ -122,6 +122,7 @@ class ByOutputs(AbstractEvaluator):
     deferred: bool = False
     passes: Passes = field(default_factory=Passes)
     _cached: tuple[Any, Derivative | None] | None = None
+    _unknown: tuple[Rows, Mask] | None = None
 
     def step(self, state: State, step: int) -> Point:
         theta, derivative = state.theta.detach().requires_grad_(), self._derivative(state)
@@ -135,15 +136,18 @@ class ByOutputs(AbstractEvaluator):
         else:
             assert derivative is not None
             (grad,) = torch.autograd.grad(outputs, theta, derivative(detached))
-        self.passes.forwards += len(theta)
-        self.passes.backwards += len(theta)
+        n = theta.shape[0]
+        self.passes.forwards += n
+        self.passes.backwards += n
         if not self.deferred:
             return self._point(x.detach(), detached, state, value)._replace(grad=grad)
         if value is None and self.needs.value:
             value = self.objective.value_of(detached, state.context)
-        value = theta.new_full((len(theta),), torch.nan) if value is None else value.detach()
-        value = at_least_float32(value)
-        no_success = torch.zeros_like(value, dtype=torch.bool)
+        if self._unknown is None or self._unknown[1].shape[0] != n:
+            no_success = torch.zeros(n, dtype=torch.bool, device=theta.device)
+            self._unknown = at_least_float32(theta.new_full((n,), torch.nan)), no_success
+        no_value, no_success = self._unknown
+        value = no_value if value is None else at_least_float32(value.detach())
         return Point(x.detach(), value, value, no_success, detached, grad=grad)
 
     def last(self, state: State) -> Point:

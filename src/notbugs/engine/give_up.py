@@ -6,7 +6,7 @@ from typing import NamedTuple, final
 
 import torch
 
-from notbugs.core.errors import bad_value, unknown_name
+from notbugs.core.errors import bad_type, bad_value, unknown_name
 from notbugs.core.types import Mask, Rows
 from notbugs.engine.rules import StepInfo
 from notbugs.engine.stop import AbstractStop
@@ -50,7 +50,10 @@ class GiveUp(AbstractStop):
 
     def __post_init__(self) -> None:
         if self.forecast not in FORECASTS:
-            raise unknown_name("forecast", self.forecast, FORECASTS)
+            raise unknown_name("forecast", str(self.forecast), FORECASTS)
+        for name in ("slack", "continue_below"):
+            if not isinstance(getattr(self, name), int | float):
+                raise bad_type(name, "a number", getattr(self, name))
         if not 1 <= self.slack < float("inf"):
             raise bad_value("slack", "be a finite number of at least 1", self.slack)
         if not 0 <= self.continue_below <= 1:

@@ -170,7 +170,7 @@ class Solver:
         """The result of all steps and a final evaluation."""
         run = _Run.of(self, objective, exact, state, observe)
         for step in range(self.max_steps):
-            if not len(state.place):
+            if not state.place.shape[0]:
                 break
             state = run.step(state, step)
         return run.ended(state)
@@ -224,7 +224,7 @@ class _Run:
             if active is not None:
                 state, point = rows.select((state, point), active)
                 info = self._info(state, point, step)
-        if not len(state.place):
+        if not state.place.shape[0]:
             return state
         theta, memory = rule.step(state.theta, info, state.rule)
         theta = self.project(theta)

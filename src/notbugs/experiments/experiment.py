@@ -1,5 +1,7 @@
 """A paper's experiment as one value: its stages, numbers, claims and page."""
 
+import hashlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -9,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from torch import Tensor
 
-from notbugs.core.errors import check_count
+from notbugs.core.errors import bad_value, check_count
 from notbugs.core.schema import read_json_file
 from notbugs.data import safefile
 from notbugs.data.writing import write_json
@@ -21,6 +23,7 @@ from notbugs.store.keys import canonical, key_of
 
 T = TypeVar("T")
 NUMBERS = "numbers.json"
+MOST_SEEDS = 1000
 DAMAGED = "Delete its folder in the store, and run the same command again to compute it again."
 """The remedy for a stored result that cannot be read."""
 
@@ -110,7 +113,7 @@ class Stage(ABC, Generic[T]):
 
     @cached_property
     def _key(self) -> str:
-        return key_of(self.kind, self.version, self.config, {})
+        return key_of(self.kind, self.version, {"class": _origin(type(self)), **self.config}, {})
 
     def produce(self, context: StageContext) -> None:
         """Makes the result, as a worker of the store asks for it."""
@@ -138,6 +141,15 @@ class Measurement(Stage[Columns]):
 
     def load(self, folder: Path, work: Work) -> Columns:
         return read_json_file(dict[str, float | None], folder / NUMBERS, remedy=DAMAGED)
+
+
+def _origin(kind: type) -> str:
+    """A class's full name; of a script, which has no name of its own, a digest of its text."""
+    module = kind.__module__
+    if module in ("__main__", "__mp_main__"):
+        script = getattr(sys.modules[module], "__file__", None)
+        module = "" if script is None else hashlib.sha256(Path(script).read_bytes()).hexdigest()
+    return f"{module}:{kind.__qualname__}"
 
 
 def as_json(value: Any, where: str) -> Any:
@@ -221,6 +233,8 @@ class PaperConfig:
 
     def __post_init__(self) -> None:
         check_count(self.seeds, "seeds", remedy="A result needs at least one seed.")
+        if self.seeds > MOST_SEEDS:
+            raise bad_value("seeds", f"be at most {MOST_SEEDS}", self.seeds)
         for name in ("train_size", "test_size"):
             if getattr(self, name) is not None:
                 check_count(getattr(self, name), name)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.core.schema import fit
 from notbugs.core.strict_json import SchemaError
+from notbugs.training.written import PARTS
 
 T = TypeVar("T")
 FIXED = ("data", "preset", "digest")
@@ -33,18 +34,24 @@ def overridden(config: T, overrides: Sequence[str]) -> T:
 
 
 def _replaced(config: Any, path: Sequence[str], text: str, whole: str) -> Any:
-    names = [f.name for f in fields(config)] if is_dataclass(cast("object", config)) else []
     head, *rest = path
+    if not is_dataclass(cast("object", config)):
+        raise bad_value(f"--set {whole}", "name a setting", text, f"'{head}' is no part of one.")
+    names = [f.name for f in fields(config)]
     if head not in names:
         raise unknown_name(f"setting '{whole}'", head, names)
+    current = getattr(config, head)
     if rest:
-        return replace(config, **{head: _replaced(getattr(config, head), rest, text, whole)})
+        return replace(config, **{head: _replaced(current, rest, text, whole)})
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
+    if is_dataclass(current) and "part" not in (value if isinstance(value, dict) else ()):
+        remedy = f'Use --set {whole}.NAME=..., or name its class as "part".'
+        raise bad_value(f"--set {whole}", "be set by its fields", text[:80], remedy)
     kind = typing.get_type_hints(type(config))[head]
     try:
-        return replace(config, **{head: fit(kind, value)})
-    except SchemaError as error:
-        raise bad_value(f"--set {whole}", "fit the setting", text, str(error)) from error
+        return replace(config, **{head: fit(kind, value, parts=PARTS)})
+    except (SchemaError, ValueError, TypeError) as error:
+        raise bad_value(f"--set {whole}", "fit the setting", text[:80], str(error)) from error

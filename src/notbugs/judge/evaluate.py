@@ -11,7 +11,7 @@ from torch import Tensor
 
 from notbugs.attacks import AbstractAttack
 from notbugs.core import processes, random
-from notbugs.core.errors import StoreError, bad_value, check_count
+from notbugs.core.errors import StoreError, bad_type, bad_value, check_count
 from notbugs.core.types import Mask
 from notbugs.data import ImageData
 from notbugs.engine import Threat
@@ -93,7 +93,11 @@ def evaluate(
     size = (128 if model.device.type == "cpu" else 1024) if batch_size is None else batch_size
     check_count(size, "batch_size")
     check_count(samples, "samples")
+    save_to = None if save_to is None else Path(save_to)
     chosen = standard_attacks(threat, samples=samples) if attacks is None else list(attacks)
+    for attack in chosen:
+        if not isinstance(attack, AbstractAttack):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise bad_type("attacks", "made of attacks", attack, "Call it: apgd(norm, eps).")
     chosen = [attack.with_samples(samples) for attack in chosen]
     if thorough or share_checked(len(data)) > CHECK_MOST:
         chosen = [attack.without_giving_up() for attack in chosen]
@@ -103,7 +107,10 @@ def evaluate(
     if diagnosing:
         threat.as_norm("the masking diagnosis")  # raises before the attacks run
     ledger = Ledger.opened(
-        save_to, lambda: identity(model, data, threat, chosen, seed, samples, fast), len(chosen)
+        save_to,
+        lambda: identity(model, data, threat, chosen, seed, samples, fast),
+        len(chosen),
+        len(data),
     )
     run = _Run(model, data, chosen, seed, size, fast, progress, ledger, samples)
     run.begin(save_to)

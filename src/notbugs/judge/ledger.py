@@ -67,17 +67,21 @@ class Ledger:
     """The file it is saved to; in the first process only."""
 
     @classmethod
-    def opened(cls, path: Path | None, identify: Callable[[], str], attacks: int) -> "Ledger":
+    def opened(
+        cls, path: Path | None, identify: Callable[[], str], attacks: int, images: int
+    ) -> "Ledger":
         """A new ledger, or the one at `path`; the first process saves it there.
 
         **Raises** StoreError where the file is damaged or holds another evaluation.
         """
-        ledger = processes.from_first(lambda: cls._opened(path, identify, attacks))
+        ledger = processes.from_first(lambda: cls._opened(path, identify, attacks, images))
         ledger.path = path if processes.is_first() else None
         return ledger
 
     @classmethod
-    def _opened(cls, path: Path | None, identify: Callable[[], str], attacks: int) -> "Ledger":
+    def _opened(
+        cls, path: Path | None, identify: Callable[[], str], attacks: int, images: int
+    ) -> "Ledger":
         if path is None:
             return cls(seconds=[0.0] * attacks)
         identity = identify()
@@ -99,10 +103,10 @@ class Ledger:
                 f"'{path}' is not the saved state of an evaluation, or is damaged ({error}). "
                 f"{REMEDY}"
             ) from error
-        ledger._check(path, attacks)
+        ledger._check(path, attacks, images)
         return ledger
 
-    def _check(self, path: Path, attacks: int) -> None:
+    def _check(self, path: Path, attacks: int, images: int) -> None:
         """Refuses values that an evaluation with so many attacks cannot have.
 
         **Raises** StoreError.
@@ -114,6 +118,7 @@ class Ledger:
         counts = (self.without_gradient, self.attacked, self.forwards, self.non_finite_points)
         is_valid = (
             len(self.seconds) == attacks
+            and len(self.right) in (0, images)
             and len(self.broken_by) == len(self.right)
             and all(-1 <= broken < attacks for broken in self.broken_by)
             and all(row in rows for rows_listed in lists for row in rows_listed)
