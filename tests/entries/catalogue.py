@@ -93,7 +93,10 @@ ON_IMAGES = {
         m, x[:2] - x[2:4], [0, 1], x, [0.1]
     ),
     "input_gradients": lambda m, x, y: analysis.input_gradients(m, x, y),
+    "amplification": lambda m, x, y: analysis.amplification(m, x, x.flip(0)),
 }
+# Of those below, the ones that take the model alone.
+ON_MODEL = ("downsamplings", "lipschitz_bounds")
 # The same for those that take `ImageData`.
 ON_DATA = {
     "accuracy": lambda m, x, y: judge.accuracy(m, data(x, y)),
@@ -111,7 +114,6 @@ ON_DATA = {
     "require_skill": lambda m, x, y: features.require_skill(m, data(x, y)),
     "downsamplings": lambda m, x, y: analysis.downsamplings(m),
     "lipschitz_bounds": lambda m, x, y: analysis.lipschitz_bounds(m),
-    "amplification": lambda m, x, y: analysis.amplification(m, x, (x + 0.1).clamp(0, 1)),
     "train": trained(
         lambda m, d: training.train(m, d, training.Recipe(epochs=1, batch_size=8), seed=0)
     ),

@@ -98,7 +98,7 @@ def config_for(data: str, preset: str) -> Config:
     if preset == "smoke":
         short = replace(config.recipe, epochs=4)
         sizes = {"train_size": 600, "test_size": 100} if data == "digits" else {"train_size": 1000}
-        config = replace(config, seeds=1, images=5, steps=8, search_steps=5, recipe=short, **sizes)
+        config = replace(config, seeds=1, images=3, steps=5, search_steps=5, recipe=short, **sizes)
         config = replace(config, autoencoder_epochs=3)
     return config
 
