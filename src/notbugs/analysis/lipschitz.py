@@ -14,6 +14,18 @@ from notbugs.models import Classifier, capture, frozen, prepared
 
 ONE = (nn.ReLU, nn.Tanh, nn.Identity, nn.Flatten, nn.Dropout)
 """Layers whose outputs are never farther apart than their inputs."""
+KNOWN = (
+    *ONE,
+    nn.Linear,
+    nn.Conv2d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.LeakyReLU,
+    nn.Sigmoid,
+    nn.AdaptiveAvgPool2d,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+)
 
 
 @prepared()
@@ -103,34 +115,30 @@ def _chain(model: Classifier) -> Mapping[str, tuple[int, ...]]:
     return shapes
 
 
-def _is(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Whether a layer is of a kind and computes as that kind does; a subclass may not."""
-    return any(isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds)
-
-
 def _bound(layer: nn.Module, name: str, size: tuple[int, ...]) -> float:
+    # A subclass that computes something else is not of the kind.
+    if not any(isinstance(layer, k) and type(layer).forward is k.forward for k in KNOWN):
+        raise _unknown(name, type(layer).__name__)
     with torch.no_grad():
-        if isinstance(layer, nn.Linear) and _is(layer, nn.Linear):
+        if isinstance(layer, nn.Linear):
             return float(torch.linalg.matrix_norm(layer.weight.double(), 2))
-        if isinstance(layer, nn.Conv2d) and _is(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d):
             pads = layer.padding if isinstance(layer.padding, tuple) else None
             if pads is None or layer.dilation != (1, 1) or layer.padding_mode != "zeros":
                 raise _unknown(name, "a convolution that is dilated, or not padded by zeros")
             return conv_bound(layer.weight, layer.stride, pads, size[1:], layer.groups)
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_var is not None:
-            if not _is(layer, nn.BatchNorm1d, nn.BatchNorm2d):
-                raise _unknown(name, type(layer).__name__)
             scale = torch.ones_like(layer.running_var) if layer.weight is None else layer.weight  # pyright: ignore
             return float((scale.abs() / (layer.running_var + layer.eps).sqrt()).max())
     if isinstance(layer, nn.LeakyReLU):
         return max(1.0, abs(layer.negative_slope))
-    if _is(layer, nn.Sigmoid):
+    if isinstance(layer, nn.Sigmoid):
         return 0.25
-    if _is(layer, *ONE):
+    if isinstance(layer, ONE):
         return 1.0
     if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in (1, (1, 1)):
         return 1 / math.sqrt(math.prod(size[1:]))
-    if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) and _is(layer, nn.MaxPool2d, nn.AvgPool2d):
+    if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
         return _pool_bound(layer, name, size)
     raise _unknown(name, type(layer).__name__)
 

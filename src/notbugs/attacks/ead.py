@@ -30,7 +30,7 @@ from notbugs.engine import (
     Solver,
 )
 from notbugs.engine.ista import Ista
-from notbugs.engine.solution import merged
+from notbugs.engine.solution import chosen
 
 DECISIONS = ("l1", "en")
 
@@ -91,7 +91,7 @@ class ElasticNet(ConstantSearch):
         for _ in range(1, self.search_steps):
             search = search.narrowed(success)
             solution = self._solve(victim, inputs, search.c)
-            success, best = solution.success, self._nearer(best, solution, inputs.x)
+            success, best = solution.success, chosen(best, solution, self.solver.keep, inputs.x)
         return best
 
     def _solve(self, victim: Victim, inputs: AttackInputs, c: Rows) -> Solution:
@@ -108,11 +108,6 @@ class ElasticNet(ConstantSearch):
         # Objectives of different constants are not comparable; f(x') is.
         distance = rows.total((solution.x - inputs.x).square())
         return replace(solution, value=(solution.value - distance) / c)
-
-    def _nearer(self, best: Solution, solution: Solution, center: Images) -> Solution:
-        old, new = (Kept(s.x, s.value, s.success) for s in (best, solution))
-        better = self.solver.keep.better(new, old, center)
-        return merged(best, solution, torch.arange(len(center), device=center.device), better)
 
 
 def ead(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from notbugs.core import rows
 from notbugs.core.types import Counts, Images, Mask, Rows
+from notbugs.engine.keep import AbstractKeep, Kept, SmallestSuccess, SuccessThenLowest
 from notbugs.engine.norms import AbstractSize
 
 
@@ -70,21 +71,27 @@ def after(first: Solution, last: Solution) -> Solution:
     return merged(first, last, all_rows, torch.ones_like(last.success))
 
 
-def better(first: Solution, later: Solution, index: Int[Tensor, " m"]) -> Solution:
-    """`first` with its rows `index` taken from `later` where that is better.
+def chosen(
+    first: Solution,
+    later: Solution,
+    keep: AbstractKeep,
+    center: Images,
+    index: Int[Tensor, " m"] | None = None,
+) -> Solution:
+    """`first`, with the rows that `keep` prefers taken from `later`, which has its rows `index`.
 
-    A success is better than none; among equals, the lower value, and any number than NaN.
+    - `center` [m, ...]: what a keep measures distances from; `index`: None is all rows
     """
-    old = first.select(index)
-    lower = ~((later.value >= old.value) | later.value.isnan())
-    take = torch.where(later.success == old.success, lower, later.success)
-    return merged(first, later, index, take)
+    index = torch.arange(len(first.x), device=first.x.device) if index is None else index
+    old, new = (Kept(s.x, s.value, s.success) for s in (first.select(index), later))
+    return merged(first, later, index, keep.better(new, old, center))
+
+
+def better(first: Solution, later: Solution, index: Int[Tensor, " m"]) -> Solution:
+    """`first` with its rows `index` taken from `later` where those did better."""
+    return chosen(first, later, SuccessThenLowest(), later.x, index)
 
 
 def nearest(first: Solution, later: Solution, center: Images, size: AbstractSize) -> Solution:
-    """The better of two solutions, row by row: a success, then the smaller distance."""
-    nearer = size.size(later.x - center) < size.size(first.x - center)
-    lower = ~((later.value >= first.value) | later.value.isnan())
-    both = first.success & later.success
-    take = torch.where(both, nearer, later.success | (lower & ~first.success))
-    return merged(first, later, torch.arange(len(center), device=center.device), take)
+    """Of two solutions, row by row: a success before none, then the smaller distance."""
+    return chosen(first, later, SmallestSuccess(size), center)

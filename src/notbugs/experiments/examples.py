@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from notbugs.analysis import amplification, lipschitz_bounds
-from notbugs.attacks import AbstractAttack, ddn, lbfgs
+from notbugs.attacks import AbstractAttack, AttackResult, ddn, lbfgs
 from notbugs.core import random
 from notbugs.core.errors import DataError
 from notbugs.core.types import Images, Labels
@@ -110,17 +110,15 @@ class Nearest(Stage[Examples]):
         attack: AbstractAttack = ddn(steps=10 * self.steps)
         if self.method == "lbfgs":
             attack = lbfgs(steps=self.steps, search_steps=self.search_steps)
-        parts: list[Tensor] = []
+        parts: list[AttackResult] = []
         for part in torch.arange(len(x), device=x.device).split(
             1 if self.method == "lbfgs" else 64
         ):
             aims, own = None if targets is None else targets[part], keys[part.cpu()]
-            found = attack(net, x[part], y[part], targets=aims, keys=own, fast=None)
-            parts.append(torch.where(found.success[:, None, None, None], found.x_adv, torch.nan))
+            parts.append(attack(net, x[part], y[part], targets=aims, keys=own, fast=None))
             work.progress((int(part[-1]) + 1) / len(x))
-        x_adv = torch.cat(parts)
-        success = x_adv.flatten(1).isfinite().all(dim=1)
-        tensors = {"x": x, "y": y, "x_adv": x_adv.nan_to_num(), "success": success}
+        tensors = {"x": x, "y": y, "x_adv": torch.cat([part.x_adv for part in parts])}
+        tensors["success"] = torch.cat([part.success for part in parts])
         safefile.write_tensors(work.folder / TENSORS, {k: v.cpu() for k, v in tensors.items()}, {})
 
     def load(self, folder: Path, work: Work) -> Examples:

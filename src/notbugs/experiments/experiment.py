@@ -104,6 +104,10 @@ class Stage(ABC, Generic[T]):
     @property
     def inputs(self) -> Mapping[str, AnyStage]:
         """The stages among the fields, by their place."""
+        return self._inputs
+
+    @cached_property
+    def _inputs(self) -> dict[str, AnyStage]:
         return dict(_stages(self))
 
     @property

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor
 
 from notbugs.core import processes
+from notbugs.core.errors import CheckpointError
 from notbugs.data import ImageData, channel_stats
 from notbugs.experiments.config import USER
 from notbugs.models import Classifier, build, load_user_model, save
 from notbugs.models.weights import CHECKPOINT, MODEL
 from notbugs.training import Recipe, Trained, train
 
+T = TypeVar("T")
 History: TypeAlias = Callable[[list[dict[str, float]]], None]
 """What is called with a row of numbers for each epoch so far."""
 
@@ -35,6 +37,15 @@ def new_model(
     return build(
         architecture, shape=shape, classes=classes, seed=seed, mean=mean, std=std, options=options
     )
+
+
+def restarting(job: Callable[[bool], T], notice: Callable[[str], None]) -> T:
+    """`job(False)`, which may resume; from the start, `job(True)`, if its checkpoint is damaged."""
+    try:
+        return job(False)
+    except CheckpointError:
+        notice("Its checkpoint is damaged, or of another version: training restarts.")
+        return job(True)
 
 
 def train_in(

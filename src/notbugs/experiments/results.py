@@ -19,6 +19,7 @@ from notbugs.engine import Threat
 from notbugs.experiments.claims import Claim
 from notbugs.experiments.claims import row as claim_row
 from notbugs.experiments.config import Config
+from notbugs.experiments.experiment import PICTURES
 from notbugs.experiments.plan import Plan, TrainedSet
 from notbugs.experiments.stages import DATASET, MODEL
 from notbugs.experiments.tables import collect
@@ -83,7 +84,6 @@ FILE_LIST = "notbugs-files.json"
 """The file that lists the files a run has written."""
 RESULTS = "results.json"
 SAMPLES = "samples.safetensors"
-PICTURES = "pictures.safetensors"
 
 
 def versions() -> dict[str, str]:

@@ -4,9 +4,9 @@ A rule that needs a number that is not there is undecided, never held.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 from notbugs.experiments.claims import (
     FEWEST,
@@ -76,16 +76,21 @@ def _decision(
 class _Bounded(AbstractRule):
     cell: Cell
     bound: float
+    is_least: ClassVar[bool]
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         return (self.cell,)
 
-    def _decide(self, numbers: Numbers, level: float, at_least: bool) -> Decision:
+    @property
+    def text(self) -> str:
+        return f"mean {'>=' if self.is_least else '<='} {self.bound:g}"
+
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
         ours = numbers.values(self.cell)
         if not ours:
             return Decision(None, None, None, MISSING)
-        return _decision(ours, None, interval(ours, level), self.bound, at_least, level)
+        return _decision(ours, None, interval(ours, level), self.bound, self.is_least, level)
 
 
 @final
@@ -93,12 +98,7 @@ class _Bounded(AbstractRule):
 class AtLeast(_Bounded):
     """The mean over seeds is at least a bound."""
 
-    @property
-    def text(self) -> str:
-        return f"mean >= {self.bound:g}"
-
-    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
-        return self._decide(numbers, level, True)
+    is_least: ClassVar[bool] = True
 
 
 @final
@@ -106,12 +106,7 @@ class AtLeast(_Bounded):
 class AtMost(_Bounded):
     """The mean over seeds is at most a bound."""
 
-    @property
-    def text(self) -> str:
-        return f"mean <= {self.bound:g}"
-
-    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
-        return self._decide(numbers, level, False)
+    is_least: ClassVar[bool] = False
 
 
 @final
@@ -181,30 +176,25 @@ class EverySeed(AbstractRule):
 
     def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
         decision, rule = self.rule.decide(numbers, level), self.rule
-        if decision.ours is None or decision.why == MISSING:
-            return decision
         ours, control = decision.ours, decision.control
+        if ours is None or decision.why == MISSING:
+            return decision
         if isinstance(rule, Exceeds):
             assert control is not None
             least = rule.points or 0.0
             gaps = [a - b for a, b in zip(ours, control, strict=True)]
             each = [gap > 0 if rule.points is None else gap >= least for gap in gaps]
         else:
-            each = [v >= rule.bound if isinstance(rule, AtLeast) else v <= rule.bound for v in ours]
+            each = [v >= rule.bound if rule.is_least else v <= rule.bound for v in ours]
         if len(ours) < FEWEST:
             return Decision(ours, control, None, f"{FEWEST} seeds are needed")
         return Decision(ours, control, all(each))
 
 
-@final
 @dataclass(frozen=True)
-class AllOf(AbstractRule):
-    """Every rule holds.
-
-    It does not where one of them fails, for which the level is shared among them (Bonferroni).
-    """
-
+class _Combined(AbstractRule):
     rules: tuple[AbstractRule, ...]
+    word: ClassVar[str]
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -212,7 +202,18 @@ class AllOf(AbstractRule):
 
     @property
     def text(self) -> str:
-        return ", and ".join(rule.text for rule in self.rules)
+        return f", {self.word} ".join(rule.text for rule in self.rules)
+
+
+@final
+@dataclass(frozen=True)
+class AllOf(_Combined):
+    """Every rule holds.
+
+    It does not where one of them fails, for which the level is shared among them (Bonferroni).
+    """
+
+    word: ClassVar[str] = "and"
 
     def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
         shared = 1 - (1 - level) / len(self.rules)
@@ -227,18 +228,10 @@ class AllOf(AbstractRule):
 
 @final
 @dataclass(frozen=True)
-class AnyOf(AbstractRule):
+class AnyOf(_Combined):
     """At least one rule holds; the level of the intervals is shared among them (Bonferroni)."""
 
-    rules: tuple[AbstractRule, ...]
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        return tuple(cell for rule in self.rules for cell in rule.cells)
-
-    @property
-    def text(self) -> str:
-        return ", or ".join(rule.text for rule in self.rules)
+    word: ClassVar[str] = "or"
 
     def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
         shared = 1 - (1 - level) / len(self.rules)
@@ -270,13 +263,9 @@ def decided(claims: Sequence[Claim], numbers: Numbers) -> Mapping[str, Decision]
     decisions: dict[str, Decision] = {}
     for claim in claims:
         decision = claim.rule.decide(numbers)
-        for need in _unmet(claim, decisions):
-            if decision.holds is not None:
-                why = f"'{need}' does not hold" if decisions[need].holds is False else need
-                decision = Decision(decision.ours, decision.control, None, f"open: {why}")
+        unmet = [need for need in claim.needs if not decisions[need].holds]
+        if unmet and decision.holds is not None:
+            state = "does not hold" if decisions[unmet[0]].holds is False else "is undecided"
+            decision = replace(decision, holds=None, why=f"'{unmet[0]}' {state}")
         decisions[claim.id] = decision
     return decisions
-
-
-def _unmet(claim: Claim, decisions: Mapping[str, Decision]) -> Iterator[str]:
-    return (need for need in claim.needs if not decisions[need].holds)

@@ -18,7 +18,7 @@ from notbugs.experiments.experiment import (
     save_pictures,
 )
 from notbugs.experiments.numbers import Numbers
-from notbugs.experiments.results import PICTURES, RESULTS, replace_files, versions
+from notbugs.experiments.results import PICTURES, RESULTS, check_files, replace_files, versions
 from notbugs.experiments.rules import Claim, Decision, decided
 from notbugs.experiments.shared import Data, digest_of
 from notbugs.store import Observer, RunSummary, Store, run_stages
@@ -59,7 +59,7 @@ def run(
     config = replace(config, digest=digest_of(source))
     rows = [row for seed in range(config.seeds) for row in experiment.rows(config, seed)]
     pictures = experiment.pictures(config)
-    replace_files(out, [RESULTS, PICTURES])
+    check_files(out, [RESULTS, PICTURES])
     summary = run_stages(
         [*(row.stage for row in rows), *pictures],
         store,
@@ -72,6 +72,7 @@ def run(
     numbers = collected(rows, work, config.seeds)
     parts = Data.of(config, 0).splits(work)
     shown = {name: images for stage in pictures for name, images in work.load(stage).items()}
+    replace_files(out, [RESULTS, PICTURES])
     save_pictures(shown, work)
     results = {
         "experiment": experiment.name,

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from notbugs.core import random
-from notbugs.core.errors import CheckpointError, DataError, DataWarning
+from notbugs.core.errors import DataError, DataWarning
 from notbugs.data import ImageData, Splits, load_source, split
 from notbugs.data.sources.source import Source
 from notbugs.experiments.experiment import PaperConfig, Stage, Work
-from notbugs.experiments.model_training import new_model, train_in
+from notbugs.experiments.model_training import new_model, restarting, train_in
 from notbugs.models import Classifier, prepare
 from notbugs.models import load as load_model
 from notbugs.models.weights import MODEL
@@ -117,11 +117,7 @@ class Trained(Stage[Classifier]):
         return (self.data.train_size or 1400) * self.recipe.epochs * (3 + inner)
 
     def make(self, work: Work) -> None:
-        try:
-            self._train(work)
-        except CheckpointError:
-            work.notice("Its checkpoint is damaged, or of another version: training restarts.")
-            self._train(work, restart=True)
+        restarting(lambda restart: self._train(work, restart), work.notice)
 
     def untrained(self, work: Work) -> Classifier:
         """The net as it is before training."""
@@ -129,7 +125,7 @@ class Trained(Stage[Classifier]):
         model = new_model(self.net.architecture, dict(self.net.options), data, seed)
         return prepare(model, work.device)
 
-    def _train(self, work: Work, restart: bool = False) -> None:
+    def _train(self, work: Work, restart: bool) -> None:
         data, seed = self.data.train(work), random.seed_of(self.data.seed, self.role)
         model = self.untrained(work)
         if self.net.autoencoder:

@@ -7,14 +7,13 @@ from typing import Any
 import torch
 
 from notbugs.core import random
-from notbugs.core.errors import CheckpointError
 from notbugs.data import ImageData, Planted, Splits, load, safefile, save
 from notbugs.data.writing import write_json
 from notbugs.engine import Threat
 from notbugs.experiments.config import USER
 from notbugs.experiments.experiment import DAMAGED as DAMAGED
 from notbugs.experiments.experiment import NUMBERS as NUMBERS
-from notbugs.experiments.model_training import new_model, train_in
+from notbugs.experiments.model_training import new_model, restarting, train_in
 from notbugs.experiments.shared import digest_of as digest_of
 from notbugs.experiments.shared import splits as splits
 from notbugs.features import (
@@ -64,11 +63,7 @@ def train_model(context: StageContext) -> None:
         val=parts.val,
         progress=context.progress,
     )
-    try:
-        job()
-    except CheckpointError:
-        context.notice("Its checkpoint is damaged, or of another version: training restarts.")
-        job(restart=True)
+    restarting(lambda restart: job(restart=restart), context.notice)
 
 
 def _new_model(context: StageContext, seed: int) -> Classifier:

@@ -224,7 +224,7 @@ def pictures(config: Config) -> Sequence[Stage[Pictures]]:
     """Examples of a linear and a deep net."""
     names = {"linear": "FC10 (1e-4)", "deep": DEEP}
     shown = Shown(tuple((k, nearest(config, model(config, 0, n))) for k, n in names.items()))
-    return [shown, UnitSheets(model(config, 0, DEEP), OUTPUTS["second layer"])]
+    return [shown, UnitSheets(Units(model(config, 0, DEEP), OUTPUTS["second layer"]))]
 
 
 def _better(way: str, other: str) -> Exceeds:

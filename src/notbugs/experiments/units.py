@@ -63,9 +63,9 @@ class Units(Measurement):
     def measure(self, work: Work) -> Columns:
         test = self.model.data.splits(work).test
         x, y = test.pixels().to(work.device), test.labels.to(work.device)
-        return alikeness(self._responses(work, x), x, y, test.classes, self.model.data.seed)
+        return alikeness(self.responses(work, x), x, y, test.classes, self.model.data.seed)
 
-    def _responses(self, work: Work, x: Images) -> Tensor:
+    def responses(self, work: Work, x: Images) -> Tensor:
         """What each unit says of each image, [n, units]."""
         if self.layer is None:
             return x.flatten(1)
@@ -77,18 +77,14 @@ class Units(Measurement):
 class UnitSheets(Stage[Pictures]):
     """Pictures of the images that the first units, and random directions, respond to most."""
 
-    model: Trained
-    layer: str
+    units: Units
 
     def make(self, work: Work) -> None:
-        net, test = work.load(self.model), self.model.data.splits(work).test
-        x = test.pixels().to(work.device)
-        responses = read_all(net, layer_of(net, self.layer), x, 256).flatten(1)
-        tops = zip(
-            ("natural", "random"), most_responding(responses, self.model.data.seed), strict=True
-        )
-        sheets = {f"{k}.{i}": x[top[i]] for k, top in tops for i in range(DRAWN)}
-        save_pictures(sheets, work)
+        data = self.units.model.data
+        x = data.splits(work).test.pixels().to(work.device)
+        natural, directed = most_responding(self.units.responses(work, x), data.seed)
+        sheets = {f"natural.{i}": x[natural[i]] for i in range(DRAWN)}
+        save_pictures(sheets | {f"random.{i}": x[directed[i]] for i in range(DRAWN)}, work)
 
     def load(self, folder: Path, work: Work) -> Pictures:
         return load_pictures(folder)

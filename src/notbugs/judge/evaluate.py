@@ -95,13 +95,10 @@ def evaluate(
     check_count(samples, "samples")
     save_to = None if save_to is None else Path(save_to)
     chosen = standard_attacks(threat, samples=samples) if attacks is None else list(attacks)
-    for attack in chosen:
-        if not isinstance(attack, AbstractAttack):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise bad_type("attacks", "made of attacks", attack, "Call it: apgd(norm, eps).")
+    _check_attacks(chosen, threat)
     chosen = [attack.with_samples(samples) for attack in chosen]
     if thorough or share_checked(len(data)) > CHECK_MOST:
         chosen = [attack.without_giving_up() for attack in chosen]
-    _check_attacks(chosen, threat)
     chosen, left_out = usable(model, data, chosen)
     diagnosing = attacks is None if diagnosis is None else diagnosis
     if diagnosing:
@@ -143,6 +140,8 @@ def _check_attacks(attacks: Sequence[AbstractAttack], threat: Threat) -> None:
             "Leave it out for the standard evaluation; for clean accuracy use `accuracy`.",
         )
     for attack in attacks:
+        if not isinstance(attack, AbstractAttack):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise bad_type("attacks", "made of attacks", attack, "Call it: apgd(norm, eps).")
         if attack.threat is None and not attack.is_minimum_norm:
             raise bad_value(
                 "attacks",

@@ -1,7 +1,7 @@
 """The page and the terminal tables of a paper, from its stored results."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,40 +37,44 @@ def write_paper(folder: Path) -> Path:
     if experiment is None:
         raise DataError(f"'{folder / RESULTS}' is of an unknown paper. {REMEDY}")
     drawn = Drawn(Numbers(results["tables"]), read_samples(folder / PICTURES), experiment.columns)
-    shown = {
-        f"figure-{i + 1}-{j + 1}": figure
+    figures = [
+        {
+            f"figure-{i + 1}-{j + 1}": figure
+            for j, figure in enumerate(section.figures)
+            if drawn.has(figure)
+        }
         for i, section in enumerate(experiment.sections)
-        for j, figure in enumerate(section.figures)
-        if drawn.has(figure)
-    }
-    light = {name: png(draw(figure, drawn, LIGHT)) for name, figure in shown.items()}
-    dark = {name: png(draw(figure, drawn, DARK)) for name, figure in shown.items()}
-    vector = {name: svg(draw(figure, drawn, LIGHT)) for name, figure in shown.items()}
-    text = _render(experiment, results, drawn, light, dark)
-    return write_page(folder, text, light, vector)
+    ]
+    named = {name: figure for own in figures for name, figure in own.items()}
+    drawings = {name: draw(figure, drawn, LIGHT) for name, figure in named.items()}
+    light = {name: png(drawing) for name, drawing in drawings.items()}
+    vectors = {name: svg(drawing) for name, drawing in drawings.items()}
+    dark = {name: png(draw(figure, drawn, DARK)) for name, figure in named.items()}
+    pictures = {n: {"light": embedded(light[n]), "dark": embedded(dark[n])} for n in named}
+    text = _render(experiment, results, drawn, figures, pictures)
+    return write_page(folder, text, light, vectors)
 
 
 def _render(
     experiment: Experiment[Any],
     results: Mapping[str, Any],
     drawn: Drawn,
-    light: Mapping[str, bytes],
-    dark: Mapping[str, bytes],
+    figures: Sequence[Mapping[str, page.Figure]],
+    pictures: Mapping[str, Mapping[str, str]],
 ) -> str:
     sections = [
         {
             "title": section.title,
             "text": section.text,
             "figures": [
-                (f"figure-{i + 1}-{j + 1}", f"{figure.caption} {_conditions(figure, results)}")
-                for j, figure in enumerate(section.figures)
-                if drawn.has(figure)
+                (name, f"{figure.caption} {_conditions(figure, results)}")
+                for name, figure in own.items()
             ],
             "tables": [
                 _table(table, drawn) for table in section.tables if table.table in results["tables"]
             ],
         }
-        for i, section in enumerate(experiment.sections)
+        for section, own in zip(experiment.sections, figures, strict=True)
     ]
     return template("paper.html.j2").render(
         title=results["dataset"],
@@ -81,7 +85,7 @@ def _render(
         conditions=_facts(results),
         sections=sections,
         settings=json.dumps(results["conditions"]["config"], indent=1, ensure_ascii=False),
-        pictures={n: {"light": embedded(light[n]), "dark": embedded(dark[n])} for n in light},
+        pictures=pictures,
     )
 
 

@@ -86,7 +86,7 @@ def matrix(figure: page.Matrix, drawn: Drawn, theme: Theme) -> Figure:
     columns = list(figure.columns or drawn.numbers.columns(figure.table))
     names = list(drawn.numbers.tables[figure.table])
     means = [[drawn.numbers.mean(Cell(figure.table, n, c)) for c in columns] for n in names]
-    values = np.array([[np.nan if v is None else v for v in row] for row in means])
+    values = np.array([[_or_nan(v) for v in row] for row in means])
     made = new_figure(2.3 + 0.72 * len(columns), 1.6 + 0.36 * len(names), theme)
     ax = axes_of(made, 1, 1)
     top = 100.0 if figure.axis == "%" else float(np.nanmax(values))
