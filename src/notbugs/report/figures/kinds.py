@@ -39,6 +39,11 @@ class Drawn:
         """The head of a column."""
         return self.columns[column].title if column in self.columns else column
 
+    def axis(self, column: str) -> str:
+        """The head of a column with its unit."""
+        unit = self.columns[column].unit if column in self.columns else ""
+        return f"{self.title(column)}, {unit}" if unit else self.title(column)
+
     def has(self, figure: page.Figure) -> bool:
         """Whether the run holds what the figure shows."""
         if isinstance(figure, page.PictureRows):
@@ -144,8 +149,8 @@ def scatter(figure: page.Scatter, drawn: Drawn, theme: Theme) -> Figure:
             marker = "os^Dvp*hX"[i % 9]
             ink = _inks(theme)[i % 4]
             ax.scatter(x, y, color=ink, marker=marker, s=26, label=fitted(name, 2.0, SMALL)[0])
-    ax.set_xlabel(drawn.title(figure.x), color=theme.ink, fontsize=LABEL)
-    ax.set_ylabel(drawn.title(figure.y), color=theme.ink, fontsize=LABEL)
+    ax.set_xlabel(drawn.axis(figure.x), color=theme.ink, fontsize=LABEL)
+    ax.set_ylabel(drawn.axis(figure.y), color=theme.ink, fontsize=LABEL)
     legend(ax, theme, loc="upper left", bbox_to_anchor=(1, 1))
     return made
 
