@@ -42,7 +42,7 @@ def test_a_net_falls_and_wrong_rows_are_untouched() -> None:
     assert found.steps.shape == found.zero_grads.shape == (N,)
     free = lbfgs(steps=20)(model, x, (y + 1) % 5)
     assert bool((free.distance == 0).all())
-    assert free.backwards == N
+    assert free.backwards == 0
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
@@ -68,3 +68,19 @@ def test_bad_options_are_refused() -> None:
         lbfgs(search_steps=0)
     with pytest.raises(ValueError, match="initial_c"):
         lbfgs(initial_c=-1.0)
+
+
+def test_a_success_that_overshoots_does_not_end_the_search() -> None:
+    """Near the boundary, and far from it, the search goes on to the constants that matter."""
+    model = linear(2)
+    x = torch.full((2, 1, 4, 4), 0.5)
+    w = model.body.layer.weight.detach()
+    across = (w[1] - w[0]).reshape(1, 4, 4)
+    with torch.no_grad():
+        lead = model.logits(x)[0, 1] - model.logits(x)[0, 0]
+    unit = across / across.norm()
+    x = x - (lead / across.norm() - torch.tensor([0.01, 0.4]))[:, None, None, None] * unit
+    y = torch.ones(2, dtype=torch.int64)
+    found = lbfgs()(model, x, y)
+    assert bool(found.success.all())
+    assert found.distance.tolist() == pytest.approx([0.01, 0.4], rel=0.02)

@@ -46,9 +46,11 @@ class LBFGS(AbstractStepRule[LBFGSState]):
     - `distances`: the objective is a distance, which can reach 0 but has no curvature
       there: half its square is minimised, and the first step is the one that would reach 0
       if the distance were linear
+    - `curvature`: otherwise, that of a part of the objective, e.g. 2 of a squared distance: the
+      first step is the gradient divided by it
     - `first`: otherwise, the L2 length of the first step (pixel units of [0, 1])
 
-    **Raises** ValueError for a memory below 1 and a first step that is not positive.
+    **Raises** ValueError for a memory below 1, a curvature and a first step that are not positive.
     **Source**: Liu & Nocedal 1989 ("On the limited memory BFGS method"), Algorithm 2.1;
     the first step with `distances` is Polyak's (1969).
     **Differs from the paper**: no line search, see above; bounds as described.
@@ -57,12 +59,15 @@ class LBFGS(AbstractStepRule[LBFGSState]):
     memory: int = 10
     distances: bool = False
     first: float = 0.1
+    curvature: float | None = None
 
     needs: ClassVar[Needs] = Needs(success=False, same_values=True)
 
     def __post_init__(self) -> None:
         check_count(self.memory, "memory")
         check_positive(self.first, "first")
+        if self.curvature is not None:
+            check_positive(self.curvature, "curvature")
 
     def init(self, theta: Theta, info: StepInfo) -> LBFGSState:
         zero = torch.zeros_like(theta)
@@ -86,6 +91,8 @@ class LBFGS(AbstractStepRule[LBFGSState]):
 
     def _gradient_step(self, state: LBFGSState, slope: Tensor) -> Tensor:
         """The step down the gradient."""
+        if self.curvature is not None and not self.distances:
+            return slope / self.curvature
         if not self.distances:
             return self.first * L2().steepest(slope)
         return slope * rows.expand(_share(state.value.square(), rows.total(slope * slope)), slope)
