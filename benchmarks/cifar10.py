@@ -53,7 +53,7 @@ def tasks() -> dict[str, Task]:
             "94.01 % in 3.83 s on an A100, with views (Jordan 2024, arXiv 2404.00498)",
         ),
         "robust": Task(
-            robust.architecture,
+            robust.net.architecture,
             robust.robust,
             "l2:0.5",
             "90.83 % clean, 69 to 70 % robust, ResNet-50 (Engstrom et al. 2019, robustness 1.0)",

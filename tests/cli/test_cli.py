@@ -499,7 +499,7 @@ def test_bad_input_is_one_clear_line(
             (*ILYAS, "--threads", 0, *out, "--preset", "smoke"),
             "`threads` must be at least 1",
         ),
-        ((*ILYAS, "--eps", 1, 1, *out), "each radius once"),
+        ((*ILYAS, "--set", "eps_sets=[1, 1]", *out), "each radius once"),
         (
             (*ILYAS, "--train-size", 5000, *out, "--preset", "smoke"),
             "leave test images",
@@ -514,14 +514,19 @@ def test_bad_input_is_one_clear_line(
         (("train", "--train-size", 40, *out), "Use a batch size of at most"),
         (("reproduce", "ilyas2018", *out), "Did you mean 'ilyas2019'"),
         (("reproduce", "--preset", "smoke"), "`experiment` must be named"),
-        ((*ILYAS, "--set", "seeds=1", *out), "left out with this experiment"),
-        (("reproduce", "szegedy2013", "--eps", 1, *out), "Use --set"),
+        (
+            ("reproduce", "szegedy2013", "--architecture", "cnn", *out),
+            "`--architecture` must be left out with this experiment",
+        ),
         (("reproduce", "szegedy2013", "--set", "image=1", *out), "Did you mean 'images'"),
         (("reproduce", "szegedy2013", "--data", "cifar10", *out), "Known: digits"),
         ((*ILYAS, "--data", "digts", *out), "Did you mean 'digits'"),
         ((*ILYAS, "--preset", "labtop", *out), "Did you mean 'laptop'"),
         ((*ILYAS, "--seeds", 0, *out), "`seeds` must be at least 1"),
-        ((*ILYAS, "--eps", "-1", *out), "above 0"),
+        ((*ILYAS, "--set", "eps_sets=[-1]", *out), "above 0"),
+        ((*ILYAS, "--set", "eps_eval=0", *out), "above 0"),
+        ((*ILYAS, "--set", "eps_set=[1]", *out), "Did you mean 'eps_sets'"),
+        ((*ILYAS, "--set", "student.epoch=1", *out), "Did you mean 'epochs'"),
         ((*ILYAS, "--out", tmp_path / "mine"), "not a run of notbugs"),
         ((*ILYAS, "--out", tmp_path / "file"), "Cannot use"),
         ((*ILYAS, "--data", empty, *out, "--preset", "smoke"), "empty"),
@@ -593,7 +598,7 @@ def test_the_same_command_again_shows_the_result_at_once(
     capsys.readouterr()
     call(*ILYAS, "--preset", "smoke", "--workers", 0, "--out", finished_run)
     said = capsys.readouterr().out
-    assert "0 stages to do, 29 found in the store" in said
+    assert "0 stages to do, 30 found in the store" in said
     assert "Compute time of this run: 0 s" in said
     assert (finished_run / "report.html").stat().st_size > 10_000
     assert json.loads((finished_run / "results.json").read_text())["tables"] == before["tables"]
@@ -627,19 +632,19 @@ def test_a_folder_deleted_under_a_run_is_its_own_again(
         patch.setattr(StageDisplay, "planned", delete)
         call(*command)
     call(*command)
-    assert "0 stages to do, 29 found in the store" in capsys.readouterr().out
+    assert "0 stages to do, 30 found in the store" in capsys.readouterr().out
 
 
 def test_damage_to_a_store_is_named_in_the_output(
     finished_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(finished_run / "store", tmp_path / "store")
-    numbers = next((tmp_path / "store").glob("numbers/*/numbers.json"))
+    numbers = next((tmp_path / "store").glob("constructed-evaluated/*/numbers.json"))
     numbers.write_text(numbers.read_text().replace("clean", "cleam"))
     call(*ILYAS, "--preset", "smoke", "--workers", 0, "--out", tmp_path / "out", "--store",
          tmp_path / "store")  # fmt: skip
     said = capsys.readouterr().out
-    assert "1 stages to do, 28 found in the store" in said
+    assert "1 stages to do, 29 found in the store" in said
     assert "Its stored result is damaged ('numbers.json' was changed after" in said
     a, b = (json.loads((f / "results.json").read_text()) for f in (finished_run, tmp_path / "out"))
     assert a["tables"] == b["tables"]
@@ -649,13 +654,13 @@ def test_the_weights_of_a_run_need_nothing_else(
     finished_run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = json.loads((finished_run / "results.json").read_text())["tables"]["sets"]
-    row = next(r for r in table if r["set"] == "D_adv")
+    (clean,) = table["D_adv"]["clean"]
     capsys.readouterr()
     call("evaluate", finished_run / "models" / "robust-seed0.safetensors", "--threat", "l2:0.5",
          "--method", "pgd")  # fmt: skip
     said = capsys.readouterr().out
     assert "60 images" in said  # the run's own test part
-    assert f"{row['clean']:.2f}" in said
+    assert f"{clean:.2f}" in said
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -680,7 +685,7 @@ def test_python_dash_m_and_kill_9_in_mid_run(finished_run, tmp_path: Path) -> No
     made = len(list(out.glob("store/*/*/meta.json")))
     command[command.index("--workers") + 1] = "0"  # what workers began, one process can end
     again = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
-    assert f"{29 - made} stages to do, {made} found in the store" in again.stdout
+    assert f"{30 - made} stages to do, {made} found in the store" in again.stdout
     a, b = (json.loads((folder / "results.json").read_text()) for folder in (out, finished_run))
     assert a["tables"] == b["tables"]
     assert a["claims"] == b["claims"]

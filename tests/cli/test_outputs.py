@@ -14,8 +14,8 @@ from notbugs.core.errors import StoreError
 from notbugs.data import load_source, save, split
 from notbugs.experiments import ilyas2019
 from notbugs.experiments.config import config_for
-from notbugs.experiments.plan import Where
 from notbugs.experiments.results import check_files, replace_files
+from notbugs.experiments.running import Machine, run
 from notbugs.models import build
 from notbugs.models import save as save_model
 from notbugs.store import SilentObserver, Store
@@ -285,7 +285,7 @@ def test_a_run_replaces_no_file_that_it_did_not_list(tmp_path: Path) -> None:
     assert (tmp_path / ours).exists()
 
 
-@pytest.mark.parametrize("name", ["results.json", "samples.safetensors"])
+@pytest.mark.parametrize("name", ["results.json", "pictures.safetensors"])
 def test_a_run_is_refused_before_its_work_where_a_file_of_its_name_lies(
     name, tmp_path: Path
 ) -> None:
@@ -294,12 +294,12 @@ def test_a_run_is_refused_before_its_work_where_a_file_of_its_name_lies(
     mine.parent.mkdir()
     mine.write_bytes(b"mine")
     with pytest.raises(StoreError, match=rf"{name}' was not written by this run"):
-        ilyas2019.run(
+        run(
+            ilyas2019.EXPERIMENT,
             config_for("digits", "smoke"),
             Store(tmp_path / "store"),
-            where=Where(),
             out=mine.parent,
-            workers=0,
+            machine=Machine(),
             observer=SilentObserver(),
         )
     assert mine.read_bytes() == b"mine"

@@ -100,7 +100,7 @@ def test_a_training_that_is_stopped_before_it_begins(
         ("notbugs.cli.sets.inverted_set", FROM_SCRATCH, ["build", "robust"]),
         ("notbugs.cli.evaluate.evaluate", "finished batches are kept",
          ["evaluate", "--threat", "l2:1", "--method", "pgd", "--count", "5"]),
-        ("notbugs.cli.reproduce.ilyas2019.run", "Finished stages are in the store",
+        ("notbugs.cli.reproduce.run", "Finished stages are in the store",
          ["reproduce", "ilyas2019"]),
     ],
     ids=["attack", "look", "build", "evaluate", "reproduce"],

@@ -1,16 +1,43 @@
-"""Claims and tables: decided and averaged by hand-made numbers."""
+"""Claims decided and tables averaged by hand-made numbers."""
 
 import random
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from notbugs.experiments import ilyas2019
-from notbugs.experiments.claims import Claim, Finding, at_least, at_most, exceeds, row
-from notbugs.experiments.tables import Measured, Numbers
+from notbugs.experiments.config import config_for
+from notbugs.experiments.numbers import Cell, Numbers, interval
+from notbugs.experiments.rules import (
+    AtLeast,
+    AtMost,
+    Claim,
+    Decision,
+    Exceeds,
+    Given,
+    decided,
+)
 
-FORTY = [40.0] * 3
-CLAIMS = {c.id: c for c in ilyas2019.CLAIMS}
+CONFIG = replace(config_for("planted", "laptop"), eps_sets=(0.5, 1.0))
+OURS, BOUND = Cell("t", "ours", "x"), Cell("t", "bound", "x")
+
+
+def two(values, bound: float) -> Numbers:
+    return Numbers({"t": {"ours": {"x": list(values)}, "bound": {"x": [bound] * len(values)}}})
+
+
+def exceeds(values, bound: float = 0.0) -> bool | None:
+    return Exceeds(OURS, BOUND).decide(two(values, bound)).holds
+
+
+def at_least(values, bound: float) -> bool | None:
+    return AtLeast(OURS, bound).decide(two(values, bound)).holds
+
+
+def at_most(values, bound: float) -> bool | None:
+    return AtMost(OURS, bound).decide(two(values, bound)).holds
 
 
 def test_a_mean_is_decided_by_its_interval() -> None:
@@ -27,6 +54,7 @@ def test_a_mean_is_decided_by_its_interval() -> None:
     assert exceeds(values, 2 + 2.36) is False
     assert at_most(values, 2 + 2.36) is True
     assert at_least(values, 2 + 2.36) is False
+    assert interval(values) == pytest.approx((2 - 2.3534, 2 + 2.3534), abs=1e-4)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -34,6 +62,7 @@ def test_fewer_than_three_seeds_decide_nothing(seeds) -> None:
     for values in ([5.0, 5.1], [-5.0, -5.1], [0.0, 100.0]):
         assert exceeds(values[:seeds]) is at_least(values[:seeds], 1) is None
         assert at_most(values[:seeds], 1) is None
+        assert interval(values[:seeds]) is None
 
 
 @pytest.mark.parametrize(("seeds", "before"), [(2, 0.15), (3, 0.09), (5, 0.058)])
@@ -48,50 +77,67 @@ def test_what_is_not_so_seldom_holds(seeds, before) -> None:
 
 
 def numbers() -> Numbers:
-    rows = [
-        Measured("D", None, s, {"clean": 90.0 + s, "robust_half_eps": 10.0, "source_success": None})
-        for s in (0, 1, 2)
+    parts = [
+        (
+            seed,
+            {
+                "sets": {
+                    "D": {"clean": 90.0 + seed, "robust_half_eps": 10.0, "source_success": None},
+                    **{
+                        f"D_det at {eps}": {
+                            "clean": 10.0 * eps + seed,
+                            "shifted": 5.0,
+                            "chance": 10.0,
+                        }
+                        for eps in (1, 4)
+                    },
+                }
+            },
+        )
+        for seed in (0, 1, 2)
     ]
-    rows += [
-        Measured("D_det", eps, s, {"clean": 10 * eps + s, "shifted": 5.0})
-        for eps in (1.0, 4.0)
-        for s in (0, 1, 2)
-    ]
-    return Numbers(tuple(rows))
+    return Numbers.collect(parts, 3)
 
 
 def test_tables_hold_means_deviations_and_nulls() -> None:
-    table = numbers().table()
-    assert [(r["set"], r["eps"]) for r in table] == [("D", None), ("D_det", 1.0), ("D_det", 4.0)]
-    assert table[0]["clean"] == pytest.approx(91.0)
-    assert table[0]["clean_std"] == pytest.approx(1.0)
-    assert table[0]["source_success"] is None
-    assert table[0]["source_success_std"] is None
-    assert table[0]["seeds"] == 3
-    assert numbers().seeds("D_det", "clean") == [40.0, 41.0, 42.0]
-    assert numbers().seeds("D_R", "clean") == []
+    found = numbers()
+    assert list(found.tables["sets"]) == ["D", "D_det at 1", "D_det at 4"]
+    clean, success = Cell("sets", "D", "clean"), Cell("sets", "D", "source_success")
+    assert found.mean(clean) == pytest.approx(91.0)
+    assert found.spread(clean) == pytest.approx(1.0)
+    assert found.mean(success) is None
+    assert found.spread(success) is None
+    assert found.columns("sets") == ["clean", "robust_half_eps", "shifted", "chance"]
+    assert found.values(Cell("sets", "D_det at 4", "clean")) == (40.0, 41.0, 42.0)
+    assert found.values(Cell("sets", "D_R", "clean")) == ()
 
 
-def test_claims_are_decided_by_their_inequality() -> None:
-    claims = {c.id: c for c in ilyas2019.CLAIMS}
-    shifted = row(claims["det_shifted"], numbers(), 3)
-    assert (shifted["holds"], shifted["ours"], shifted["control"]) == (True, 5.0, None)
-    assert row(claims["det_true"], numbers(), 3)["holds"] is False
-    assert row(claims["r_over_d"], numbers(), 3) is None
-    undecided = Claim("x", "s", "p", lambda _: Finding([1.0], None, None, "rule"))
-    assert row(undecided, None, 1)["holds"] is None
-    assert row(undecided, None, 1)["std"] is None
+def decisions(found: Numbers, radii: tuple[float, ...] = (0.5, 1.0)) -> Mapping[str, Decision]:
+    return decided(ilyas2019.claims(replace(CONFIG, eps_sets=radii)), found)
 
 
-def made(**columns) -> Numbers:
-    """Numbers of sets by "set.column", one value a seed."""
-    rows = []
+def test_claims_are_decided_by_their_inequality_at_the_largest_radius() -> None:
+    found = decisions(numbers(), (4.0, 1.0))
+    shifted = found["det_shifted"]
+    assert (shifted.holds, shifted.ours, shifted.control) == (True, (5.0,) * 3, None)
+    assert found["det_true"].holds is False
+    assert (found["r_over_d"].holds, found["r_over_d"].ours) == (None, None)
+    assert "missing" in found["r_over_d"].why
+
+
+def made(**columns: list[float]) -> Numbers:
+    """Numbers of sets by "set__column", one value a seed, whose models learnt something."""
+    tables: dict[str, dict[str, dict[str, list[float]]]] = {"sets": {}, "planted": {}}
     for place, values in columns.items():
         name, column = place.split("__")
-        eps = 1.0 if "_det" in name or "_other" in name or "_rand" in name else None
-        name = name.replace("leak_", "leak:")
-        rows += [Measured(name, eps, s, {column: v}) for s, v in enumerate(values)]
-    return Numbers(tuple(rows))
+        if name.split("_")[-1] in ("rand", "det", "other"):
+            name += " at 1"
+        name = name.replace("control_", "control of ")
+        learnt = {"clean": [90.0] * len(values), "chance": [10.0] * len(values)}
+        tables["sets"].setdefault(name, learnt)
+        table = "planted" if column.startswith("planted") else "sets"
+        tables[table].setdefault(name, {})[column] = values
+    return Numbers(tables)
 
 
 @pytest.mark.parametrize(
@@ -120,90 +166,112 @@ def made(**columns) -> Numbers:
         ("det_shifted", made(D_det__shifted=[25.0] * 3), True),
         ("det_shifted", made(D_det__shifted=[25.1] * 3), False),
         ("other_true", made(D_other__clean=[49.9] * 3), False),
-        ("other_margin", made(D_other__clean=[60.0] * 3, leak_D_other__clean=[40.0] * 3), True),
-        ("other_margin", made(D_other__clean=[60.0] * 3, leak_D_other__clean=[40.1] * 3), False),
+        ("other_margin", made(D_other__clean=[60.0] * 3, control_D_other__clean=[40.0] * 3), True),
+        ("other_margin", made(D_other__clean=[60.0] * 3, control_D_other__clean=[40.1] * 3), False),
         ("rand_margin", made(D_rand__clean=[60.0] * 3), None),
-        ("det_margin", made(D_det__clean=[60.0] * 3, leak_D_det__clean=[1.0] * 3), True),
+        ("det_margin", made(D_det__clean=[60.0] * 3, control_D_det__clean=[1.0] * 3), True),
         ("planted_r_robust", made(D_R__clean=[90.0] * 3), None),
         ("planted_det_nonrobust", made(D_det__planted_nonrobust=[80.0] * 3), True),
+        ("planted_det_robust", made(D_det__planted_robust=[35.1] * 3), False),
+        ("planted_r_robust", made(D_R__planted_robust=[80.0] * 3), True),
+        ("planted_r_nonrobust", made(D_R__planted_nonrobust=[35.0] * 3), True),
     ],
 )
 def test_each_inequality_at_its_border(claim, numbers, holds) -> None:
-    found = row(CLAIMS[claim], numbers, 1)
-    assert (None if found is None else found["holds"]) is holds
+    assert decisions(numbers)[claim].holds is holds
 
 
 def test_margins_over_seeds_are_paired() -> None:
     """Seeds differ by far more than the sets do; within each seed D_R wins by 2 or so."""
     d, r = [10.0, 30.0, 50.0], [12.0, 32.1, 51.9]
-    found = row(CLAIMS["r_over_d"], made(D__robust_half_eps=d, D_R__robust_half_eps=r), 3)
-    assert found["holds"] is True
-    assert (found["ours"], found["control"]) == (pytest.approx(32.0), pytest.approx(30.0))
-    assert found["per_seed"] == r
-    one = row(CLAIMS["r_over_d"], made(D__robust_half_eps=d[:1], D_R__robust_half_eps=r[:1]), 1)
-    assert (one["holds"], one["std"]) == (None, None)
+    found = decisions(made(D__robust_half_eps=d, D_R__robust_half_eps=r))["r_over_d"]
+    assert found.holds is True
+    assert (found.ours, found.control) == (tuple(r), tuple(d))
+    one = decisions(made(D__robust_half_eps=d[:1], D_R__robust_half_eps=r[:1]))["r_over_d"]
+    assert one.holds is None
+    assert "1 seed; 3 are needed" in one.why
+
+
+LEARNT = "'the model of D_det at 1 is above chance on true or shifted labels'"
 
 
 @pytest.mark.parametrize(
     ("clean", "holds", "why"),
     [
-        ([10.0, 10.3, 9.8], None, "; open: the model may be at chance"),
-        ([9.0, 9.1, 9.2], None, "; open: the model is not above chance"),
-        ([60.0, 61.0, 62.0], True, "t-intervals over seeds"),
+        ([10.0, 10.3, 9.8], None, f"{LEARNT} is undecided"),
+        ([9.0, 9.1, 9.2], None, f"{LEARNT} does not hold"),
+        ([60.0, 61.0, 62.0], True, ""),
     ],
 )
 def test_a_student_that_learnt_nothing_decides_nothing(clean, holds, why) -> None:
     """A guess among ten classes names few shifted labels, and is robust as well."""
-    rows = [
-        Measured("D_det", 1.0, s, {"clean": c, "shifted": 10.0, "robust_half_eps": 10.0})
-        for s, c in enumerate(clean)
-    ]
-    rows += [
-        Measured("D_adv", None, s, {"clean": c, "robust_half_eps": 10.0})
-        for s, c in enumerate(clean)
-    ]
-    rows += [Measured("D", None, s, {"clean": 90.0, "robust_half_eps": 2.0}) for s in range(3)]
-    found = Numbers(tuple(rows), chance=10.0)
+    guess = [10.0] * 3
+    rows = {
+        "D_det at 1": {"clean": clean, "shifted": guess, "robust_half_eps": guess},
+        "D_adv": {"clean": clean, "robust_half_eps": guess},
+        "D": {"clean": [90.0] * 3, "robust_half_eps": [2.0] * 3},
+    }
+    found = decisions(Numbers({"sets": {n: {**row, "chance": guess} for n, row in rows.items()}}))
     for claim in ("det_shifted", "adv_robust"):
-        assert row(CLAIMS[claim], found, 3)["holds"] is holds
-    assert row(CLAIMS["det_shifted"], found, 3)["rule"].endswith(why)
+        assert found[claim].holds is holds
+    assert found["det_shifted"].why == why
 
 
-def test_tables_keep_the_order_of_the_report() -> None:
-    names = ("leak:D_other", "D_R", "D_other", "D_adv", "D_rand", "D")
-    numbers = Numbers(tuple(Measured(name, None, 0, {"clean": 1.0}) for name in names))
-    order = [r["set"] for r in numbers.table()]
-    assert order == ["D", "D_adv", "D_R", "D_rand", "D_other", "leak:D_other"]
-    assert set(numbers.tables()) == {"sets"}
+def test_a_missing_number_is_said_before_what_the_model_learnt() -> None:
+    guess = [10.0] * 3
+    found = decisions(Numbers({"sets": {"D_R": {"clean": guess, "chance": guess}}}))
+    assert found["r_over_d"].why == "a number that it needs is missing"
 
 
 def test_one_seed_whose_check_fires_makes_the_mean_an_upper_bound() -> None:
     fires = {"robust_eps": 90.0, "robust_eps_upper_bound": 1.0, "robust_half_eps": 95.0}
     clear = {"robust_eps": 40.0, "robust_eps_upper_bound": 0.0, "robust_half_eps": 60.0}
-    both = Numbers((Measured("D", None, 0, clear), Measured("D", None, 1, fires)))
-    (row,) = both.table()
-    assert (row["robust_eps"], row["robust_eps_upper_bound"]) == (65.0, 1.0)
-    assert "robust_half_eps_upper_bound" not in row
-    (row,) = Numbers((Measured("D", None, 0, clear),)).table()
-    assert "robust_eps_upper_bound" not in row
+    at_eps, at_half = (Cell("sets", "D", name) for name in ("robust_eps", "robust_half_eps"))
+    both = Numbers.collect([(0, {"sets": {"D": clear}}), (1, {"sets": {"D": fires}})], 2)
+    assert both.mean(at_eps) == 65.0
+    assert both.is_upper_bound(at_eps)
+    assert not both.is_upper_bound(at_half)
+    assert both.columns("sets") == ["robust_eps", "robust_half_eps"]
+    one = Numbers.collect([(0, {"sets": {"D": clear}})], 1)
+    assert not one.is_upper_bound(at_eps)
+
+
+def condition(claim: Claim) -> Given:
+    (need,) = claim.needs
+    assert isinstance(need, Given)
+    return need
 
 
 @pytest.mark.parametrize("seeds", [3, 10])
 def test_a_model_at_chance_is_seldom_said_to_have_learnt(seeds) -> None:
     """In at most about 5 % of runs, though the larger of two guesses lies above chance."""
     draws = random.Random(seeds)
+    claims = {claim.id: claim for claim in ilyas2019.claims(CONFIG)}
+    learnt = condition(claims["det_true"]).rule
 
-    def guess():
-        return 100 * sum(draws.random() < 0.1 for _ in range(200)) / 200
+    def guesses():
+        return [100 * sum(draws.random() < 0.1 for _ in range(200)) / 200 for _ in range(seeds)]
 
     said = [
-        Numbers(
-            tuple(
-                Measured("D_det", 1.0, seed, {"clean": guess(), "shifted": guess()})
-                for seed in range(seeds)
-            ),
-            chance=10.0,
-        ).learnt("D_det")
+        learnt.decide(
+            Numbers(
+                {
+                    "sets": {
+                        "D_det at 1": {
+                            "clean": guesses(),
+                            "shifted": guesses(),
+                            "chance": [10.0] * seeds,
+                        }
+                    }
+                }
+            )
+        ).holds
         for _ in range(200)
     ]
     assert said.count(True) <= 20
+
+
+def test_every_claim_asks_whether_its_own_model_learnt() -> None:
+    for claim in ilyas2019.claims(CONFIG):
+        row = claim.rule.cells[0].row
+        assert {cell.row for cell in condition(claim).rule.cells} == {row}

@@ -6,6 +6,7 @@ import pytest
 
 from notbugs.experiments.config import config_for
 from notbugs.experiments.defaults import training_config, training_recipe
+from notbugs.experiments.model_training import Net
 from notbugs.models import build
 from notbugs.training import named, recipe_as_json, recipe_from_json
 
@@ -32,13 +33,14 @@ def test_mnist_without_linf_trains_as_the_experiment_does(threat: str | None) ->
 
 def test_mnist_in_linf_trains_beyond_the_radius_and_watches_at_it() -> None:
     config = training_config("mnist", "linf:0.3")
-    assert (config.architecture, config.train_size) == ("strided", None)
+    assert (config.net.architecture, config.train_size) == ("strided", None)
     for name in ("pgd", "trades", "mart"):
         recipe = training_recipe(config, name, "linf:0.3")
         assert recipe.adversary is not None
         assert (recipe.adversary.threat, recipe.watch_threat) == ("linf:0.33", "linf:0.3")
         assert recipe_from_json(json.loads(json.dumps(recipe_as_json(recipe)))) == recipe
-    build(config.architecture, shape=(1, 28, 28), classes=10, seed=0, options=config.options)
+    net = config.net
+    build(net.architecture, shape=(1, 28, 28), classes=10, seed=0, options=dict(net.options))
     whole = training_recipe(config, "pgd", "linf:1")
     assert whole.adversary is not None
     assert whole.adversary.threat == "linf:255/255"
@@ -47,7 +49,7 @@ def test_mnist_in_linf_trains_beyond_the_radius_and_watches_at_it() -> None:
 def test_airbench_brings_its_net_and_takes_all_images() -> None:
     config = training_config("cifar10", None, "cpu", "airbench")
     recipe = training_recipe(config, "airbench")
-    assert (config.architecture, config.train_size, config.options) == ("airbench", None, {})
+    assert (config.net, config.train_size) == (Net("airbench"), None)
     assert (recipe.epochs, recipe.batch_size, recipe.norm_bias_times) == (10, 1024, 64.0)
     assert recipe.precision == config.standard.precision
 

@@ -6,33 +6,43 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from notbugs.core.errors import DataError, StoreError
 from notbugs.data import load, load_source, split
 from notbugs.experiments import ilyas2019
-from notbugs.experiments.config import config_for
-from notbugs.experiments.plan import Where, plan
-from notbugs.experiments.stages import splits
+from notbugs.experiments.config import Config, config_for
+from notbugs.experiments.constructed import AttackPictures
+from notbugs.experiments.experiment import Stage, Work, load_pictures
+from notbugs.experiments.numbers import Cell, Numbers
+from notbugs.experiments.running import Machine, run
+from notbugs.experiments.shared import Data, Trained, digest_of, splits
 from notbugs.judge import accuracy
+from notbugs.models import build
 from notbugs.models import load as load_model
+from notbugs.models.decision import predicted
 from notbugs.store import SilentObserver, Store, run_stages
 from published import write_mnist
 
-SETS = {
-    "D", "D_adv", "D_R", "D_NR", "D_rand", "D_det", "D_other",
-    "leak:D_rand", "leak:D_det", "leak:D_other",
-}  # fmt: skip
+SETS = [
+    "D", "D_adv", "D_R", "D_NR",
+    "D_rand at 2", "control of D_rand at 2", "D_det at 2", "control of D_det at 2",
+    "D_other at 2", "control of D_other at 2",
+]  # fmt: skip
 
 
-def smoke(folder, workers=0, data="digits", **changes):
-    config = replace(config_for(data, "smoke"), **changes)
-    return ilyas2019.run(
-        config,
+def settings(data="digits", **changes) -> Config:
+    return replace(config_for(data, "smoke"), **changes)
+
+
+def smoke(folder, workers=0, data="digits", observer=None, **changes):
+    return run(
+        ilyas2019.EXPERIMENT,
+        settings(data, **changes),
         Store(folder / "store"),
-        where=Where(),
         out=folder,
-        workers=workers,
-        observer=SilentObserver(),
+        machine=Machine(workers=workers),
+        observer=observer or SilentObserver(),
     )
 
 
@@ -46,40 +56,51 @@ def test_results_follow_the_schema(finished_run) -> None:
     folder, result = finished_run
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(result))
     assert {
-        "experiment", "dataset", "preset", "conditions", "claims", "tables", "seconds",
-        "seconds_total", "versions",
+        "experiment", "dataset", "preset", "command", "conditions", "claims", "tables", "seconds",
+        "seconds_total", "seconds_wall", "versions",
     } <= set(result)  # fmt: skip
+    assert result["conditions"]["images"] == {"train": 450, "val": 50, "test": 60}
     table = result["tables"]["sets"]
-    assert {r["set"] for r in table} == SETS
-    for r in table:
+    assert list(table) == SETS
+    assert set(result["tables"]) == {"sets"}
+    for name, row in table.items():
+        assert {len(values) for values in row.values()} == {1}
+        numbers = {column: values[0] for column, values in row.items()}
         for column in ("clean", "shifted", "robust_half_eps", "robust_eps", "true_labels"):
-            assert 0 <= r[column] <= 100
-            assert f"{column}_std" in r
-        assert r["robust_eps"] <= r["clean"] + 1e-9
-        assert (r["source_success"] is None) == (r["set"] not in ("D_rand", "D_det", "D_other"))
-        assert (r["eps"] is None) == (r["set"] in ("D", "D_adv", "D_R", "D_NR"))
-        assert r["seeds"] == 1
-    truth = {r["set"]: r["true_labels"] for r in table}
-    assert (truth["D"], truth["D_R"], truth["D_det"], truth["D_other"]) == (100, 100, 0, 0)
-    assert 3 < truth["D_rand"] < 20
+            assert 0 <= numbers[column] <= 100
+        assert numbers["robust_eps"] <= numbers["clean"] + 1e-9
+        assert numbers["chance"] == 10
+        pushed = name.startswith(("D_rand", "D_det", "D_other"))
+        assert ("source_success" in numbers) == pushed
+        assert ("relative_error" in numbers) == (name in ("D_R", "D_NR"))
+        assert ("images" in numbers) == (name not in ("D", "D_adv"))
+    truth = {name: row["true_labels"][0] for name, row in table.items()}
+    assert (truth["D"], truth["D_R"], truth["D_det at 2"], truth["D_other at 2"]) == (
+        100, 100, 0, 0,
+    )  # fmt: skip
+    assert 3 < truth["D_rand at 2"] < 20
     for claim in result["claims"]:
         assert {
-            "id", "statement", "published", "ours", "control", "seeds", "std", "holds",
+            "id", "statement", "published", "ours", "control", "seeds", "std", "per_seed",
+            "control_per_seed", "rule", "fixed", "holds", "why",
         } <= set(claim)  # fmt: skip
+        assert (claim["holds"], claim["std"], claim["seeds"]) == (None, None, 1)
+        assert claim["per_seed"] == [claim["ours"]]
 
 
 def test_a_dataset_with_an_official_test_part_is_planned_and_split(tmp_path: Path) -> None:
     """Its digest is that of both parts, in the plan as in every stage."""
     write_mnist(tmp_path, 100, 30)
-    config = replace(config_for("mnist", "smoke"), train_size=None, test_size=None)
-    found = plan(config, Where(str(tmp_path)))
-    assert found.images == {"train": 90, "val": 10, "test": 30}
-    data = found.rows[0].model.config["data"]
-    again = splits("mnist", data["digest"], str(tmp_path), 0, None, None)
+    digest = digest_of(load_source("mnist", tmp_path))
+    config = settings("mnist", train_size=None, test_size=None, digest=digest)
+    work = Work(tmp_path, Store(tmp_path / "store"), data_dir=str(tmp_path))
+    parts = Data.of(config, 0).splits(work)
+    assert (len(parts.train), len(parts.val), len(parts.test)) == (90, 10, 30)
+    again = splits("mnist", digest, str(tmp_path), 0, None, None)
     assert len(again.test) == 30
     write_mnist(tmp_path, 100, 30, seed=1)
     with pytest.raises(DataError, match="The files of 'mnist' changed"):
-        splits("mnist", data["digest"], str(tmp_path), 1, None, None)
+        splits("mnist", digest, str(tmp_path), 1, None, None)
 
 
 def test_models_and_sets_lie_there_with_their_recipes(finished_run) -> None:
@@ -89,12 +110,12 @@ def test_models_and_sets_lie_there_with_their_recipes(finished_run) -> None:
         assert model.classes == 10
         assert facts["dataset"] == "digits"
         assert facts["recipe"]["epochs"] >= 1
-        assert facts["split"]["seed"] == 0
+        assert facts["split"] == {"seed": 0, "train_size": 500, "test_size": 60}
         assert facts["class_names"] == [str(i) for i in range(10)]
     made = load(folder / "datasets" / "D_det-eps2-seed0.safetensors")
     assert made.provenance["eps"] == 2.0
     assert made.provenance["norm"] == "l2"
-    assert (folder / "datasets" / "leak-D_rand-eps2-seed0.safetensors").exists()
+    assert (folder / "datasets" / "control-D_rand-eps2-seed0.safetensors").exists()
     students = [f"student-{p.stem}.safetensors" for p in (folder / "datasets").iterdir()]
     own = ["standard-seed0.safetensors", "robust-seed0.safetensors"]
     assert sorted(p.name for p in (folder / "models").iterdir()) == sorted(students + own)
@@ -103,7 +124,7 @@ def test_models_and_sets_lie_there_with_their_recipes(finished_run) -> None:
 def test_the_table_is_what_the_files_say(finished_run) -> None:
     """Accuracy and labels, taken again from the model and the set that lie in the folder."""
     folder, result = finished_run
-    row = next(r for r in result["tables"]["sets"] if r["set"] == "D_det")
+    row = {c: v[0] for c, v in result["tables"]["sets"]["D_det at 2"].items()}
     model, facts = load_model(folder / "models" / "student-D_det-eps2-seed0.safetensors")
     kept = facts["split"]
     sizes = {name: kept[name] for name in ("train_size", "test_size")}
@@ -117,7 +138,50 @@ def test_the_table_is_what_the_files_say(finished_run) -> None:
     assert 100 * float(made.columns["success"].float().mean()) == pytest.approx(
         row["source_success"]
     )
+    assert (row["images"], row["dropped"]) == (len(made), made.provenance.get("dropped", 0))
     assert facts["training_set"] == dict(made.provenance)
+
+
+def test_the_pictures_are_of_the_sets_and_of_attacks(finished_run) -> None:
+    folder, _ = finished_run
+    found = load_pictures(folder)
+    assert torch.equal(found["D_det.labels"], (found["D_det.true_labels"] + 1) % 10)
+    for name in ("D_R", "D_NR", "D_rand", "D_det", "D_other"):
+        assert found[f"{name}.images"].shape == found["D.images"].shape
+        assert not torch.equal(found[f"{name}.images"], found["D.images"])
+    assert torch.equal(found["D_R.labels"], found["D.labels"])
+    x, y = found["attacked.images"], found["attacked.labels"]
+    models = {
+        name: load_model(folder / "models" / f"{name}-seed0.safetensors")[0].eval()
+        for name in ("standard", "robust")
+    }
+    with torch.no_grad():
+        assert torch.equal(predicted(models["standard"].logits(x)), y)
+        for name, model in models.items():
+            x_adv = found[f"{name}.adversarial"]
+            assert torch.equal(predicted(model.logits(x_adv)), found[f"{name}.labels"])
+            assert torch.equal(found[f"{name}.true_labels"], y)
+            change = x_adv - x
+            assert 0 < float(change.flatten(1).norm(dim=1).max()) <= 1.0 + 1e-5
+            shown = found[f"{name}.difference"]
+            torch.testing.assert_close(shown, 0.5 + change / (2 * change.abs().max()))
+            assert float((shown - 0.5).abs().max()) == pytest.approx(0.5)
+
+
+def test_no_image_that_the_first_model_has_right_leaves_no_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = build("linear", shape=(1, 8, 8), classes=10, seed=0)
+    monkeypatch.setattr(Work, "load", lambda work, stage: net)
+    monkeypatch.setattr(
+        "notbugs.experiments.constructed.predicted", lambda logits: torch.full((len(logits),), -1)
+    )
+    config = settings(digest=digest_of(load_source("digits")))
+    both = tuple((role, ilyas2019.source(config, 0, role)) for role in ("standard", "robust"))
+    AttackPictures(both, ilyas2019.threat(config, 1.0), 2).make(
+        Work(tmp_path, Store(tmp_path / "store"))
+    )
+    assert {len(images) for images in load_pictures(tmp_path).values()} == {0}
 
 
 def test_a_second_run_does_nothing_and_says_the_same(finished_run) -> None:
@@ -141,12 +205,16 @@ def test_more_seeds_add_to_what_is_there_and_leave_other_files_alone(
         path.write_text("mine")
     both = smoke(tmp_path, seeds=2)
     ours, theirs = both["tables"]["sets"], first["tables"]["sets"]
-    assert [(r["set"], r["eps"]) for r in ours] == [(r["set"], r["eps"]) for r in theirs]
-    for now, before in zip(ours, theirs, strict=True):
-        assert now["seeds"] == 2
+    assert list(ours) == list(theirs)
+    numbers = Numbers(both["tables"])
+    for name, before in theirs.items():
+        assert len(ours[name]["clean"]) == 2
+        assert ours[name]["clean"][:1] == before["clean"]
         # With two values a and b the mean is a + (b - a) / 2 and the deviation |b - a| / sqrt 2.
-        assert abs(now["clean"] - before["clean"]) == pytest.approx(now["clean_std"] / 2**0.5)
-    assert any(r["clean_std"] > 0 for r in ours)
+        clean = Cell("sets", name, "clean")
+        away = abs(numbers.mean(clean) - before["clean"][0])
+        assert away == pytest.approx(numbers.spread(clean) / 2**0.5)
+    assert any(numbers.spread(Cell("sets", name, "clean")) > 0 for name in ours)
     assert 0 < both["seconds"] < both["seconds_total"]
     assert {c["seeds"] for c in both["claims"]} == {2}
     assert all(c["holds"] is None for c in both["claims"])  # two seeds decide nothing
@@ -159,8 +227,11 @@ def test_more_seeds_add_to_what_is_there_and_leave_other_files_alone(
 @pytest.mark.slow
 def test_on_planted_data_the_truth_is_told_beside(tmp_path: Path) -> None:
     result = smoke(tmp_path, data="planted")
-    truth = {r["set"]: r for r in result["tables"]["planted"]}
-    assert set(truth) == SETS
+    truth = {
+        name: {column: values[0] for column, values in row.items()}
+        for name, row in result["tables"]["planted"].items()
+    }
+    assert list(truth) == list(result["tables"]["sets"])
     assert truth["D"]["planted_nonrobust"] > 99
     assert 80 < truth["D"]["planted_robust"] < 97
     for r in truth.values():
@@ -182,9 +253,7 @@ def test_elsewhere_and_in_two_processes_the_numbers_are_the_same(
     assert smoke(tmp_path, workers=2)["tables"] == finished_run[1]["tables"]
 
 
-def test_an_unwritable_output_is_explained(
-    finished_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_output_is_explained(finished_run, tmp_path: Path) -> None:
     folder, _ = finished_run
     (tmp_path / "datasets").write_text("a file in the way")
     (tmp_path / "store").symlink_to(folder / "store")
@@ -206,10 +275,14 @@ def flip(path) -> None:
     path.write_bytes(content)
 
 
-def stages_of(folder):
-    store, row = Store(folder / "store"), plan(config_for("digits", "smoke"), Where())
-    rows = {r.set: r for r in row.rows}
-    return store, rows["D_adv"], rows["D_det"]
+def stages() -> tuple[Trained, Stage, Stage]:
+    """The robust model, its numbers, and a built set."""
+    config = settings(digest=digest_of(load_source("digits")))
+    models = ilyas2019.models(config, 0)
+    rows = {row.name: row.stage for row in ilyas2019.rows(config, 0)}
+    built = models["D_det at 2"].on
+    assert built is not None
+    return models["D_adv"], rows["D_adv"], built
 
 
 def test_what_is_laid_out_is_no_part_of_the_store(finished_run) -> None:
@@ -217,7 +290,7 @@ def test_what_is_laid_out_is_no_part_of_the_store(finished_run) -> None:
     for path in (
         *folder.glob("models/*"),
         *folder.glob("datasets/*"),
-        folder / "samples.safetensors",
+        folder / "pictures.safetensors",
     ):
         assert path.stat().st_nlink == 1
     before = {p: p.stat().st_ino for p in folder.glob("models/*")}
@@ -229,37 +302,38 @@ def test_damage_to_a_store_is_said_and_healed(finished_run, tmp_path: Path) -> N
     """A flipped bit, an edited number, two models that changed places, a set cut short."""
     folder, first = finished_run
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    store, adv, det = stages_of(tmp_path)
-    places = {name: store.get(s.kind, s.key).path for name, s in
-              {"model": adv.model, "numbers": adv.numbers, "set": det.data}.items()}  # fmt: skip
-    flip(places["model"] / "model.safetensors")
+    store, damaged = Store(tmp_path / "store"), stages()
+    model, numbers, built = (store.get(s.kind, s.key).path for s in damaged)
+    flip(model / "model.safetensors")
     flip(tmp_path / "models" / "student-D_R-seed0.safetensors")
-    numbers = places["numbers"] / "numbers.json"
-    numbers.write_text(json.dumps(json.loads(numbers.read_text()) | {"clean": 16.7}))
-    cut = places["set"] / "data.safetensors"
+    edited = numbers / "numbers.json"
+    edited.write_text(json.dumps(json.loads(edited.read_text()) | {"clean": 16.7}))
+    cut = built / "data.safetensors"
     cut.write_bytes(cut.read_bytes()[:-100])
     listening = Listening()
-    again = ilyas2019.run(
-        config_for("digits", "smoke"), Store(tmp_path / "store"), where=Where(), out=tmp_path,
-        workers=0, observer=listening,
-    )  # fmt: skip
-    assert sorted(label for label, _ in listening.heard) == sorted(
-        stage.label for stage in (adv.model, adv.numbers, det.data)
-    )
+    again = smoke(tmp_path, observer=listening)
+    assert sorted(label for label, _ in listening.heard) == sorted(s.label for s in damaged)
     assert again["tables"] == first["tables"]
     for path in folder.glob("*/*.safetensors"):
         assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes()
 
 
 def test_a_damaged_checkpoint_of_a_stage_is_begun_anew(finished_run, tmp_path: Path) -> None:
-    _, adv, _ = stages_of(finished_run[0])
+    robust, _, _ = stages()
     store, listening = Store(tmp_path / "store"), Listening()
     for content in (b"half", b""):
-        with store.working(adv.model.kind, adv.model.key) as work:
+        with store.working(robust.kind, robust.key) as work:
             (work / "checkpoint.safetensors").write_bytes(content)
-        assert run_stages([adv.model], store, workers=0, observer=listening).computed == 1
+        assert run_stages([robust], store, workers=0, observer=listening).computed == 1
         assert listening.heard.pop()[1].startswith("Its checkpoint is damaged")
-        made = store.get(adv.model.kind, adv.model.key).path
+        made = store.get(robust.kind, robust.key).path
         known = finished_run[0] / "models" / "robust-seed0.safetensors"
         assert (made / "model.safetensors").read_bytes() == known.read_bytes()
         shutil.rmtree(made)
+
+
+def test_labels_say_what_is_made_for_which_seed() -> None:
+    robust, numbers, built = stages()
+    assert robust.label == "train robust · seed 0"
+    assert numbers.label == "evaluate robust · seed 0"
+    assert built.label == "build D_det ε=2 · seed 0"

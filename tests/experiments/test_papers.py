@@ -3,7 +3,9 @@
 import json
 import pickle
 import re
-from dataclasses import fields, replace
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,14 @@ import pytest
 
 from notbugs.core.errors import DataError
 from notbugs.experiments.experiment import Experiment
-from notbugs.experiments.numbers import Cell, Numbers
-from notbugs.experiments.page import PictureRows
+from notbugs.experiments.numbers import UPPER_BOUND, Cell, Numbers
+from notbugs.experiments.page import Curves, PictureRows
 from notbugs.experiments.papers import PAPERS
+from notbugs.experiments.rules import Given
 from notbugs.experiments.running import Machine, run
-from notbugs.report import write_paper
+from notbugs.report import write_report
 from notbugs.report.figures.kinds import Drawn
-from notbugs.report.reading import read_samples
+from notbugs.report.reading import read_pictures, read_results
 from notbugs.store import AnyStage, SilentObserver, Store
 
 TIMES = ("seconds", "seconds_total", "seconds_wall")
@@ -56,7 +59,7 @@ def finished(
 ) -> tuple[Path, dict[str, Any], int]:
     """A run that was stopped four times on its way."""
     folder, made = tmp_path_factory.mktemp(paper.name), 0
-    for stop in (0, 3, 5, 9):
+    for stop in (0, 3, 5, 6):
         counting = Counting(stop)
         with pytest.raises(KeyboardInterrupt):
             smoke(paper, folder, counting)
@@ -90,8 +93,10 @@ def test_every_number_that_a_claim_reads_is_there(
 ) -> None:
     numbers = Numbers(finished[1]["tables"])
     for claim in paper.claims(paper.config_for("digits", "smoke")):
-        for cell in claim.rule.cells:
-            assert numbers.values(cell), f"{claim.id}: {cell}"
+        conditions = [need.rule for need in claim.needs if isinstance(need, Given)]
+        for rule in (claim.rule, *conditions):
+            for cell in rule.cells:
+                assert numbers.values(cell), f"{claim.id}: {cell}"
 
 
 def test_claims_have_sources_and_names_of_their_own(paper: Experiment[Any]) -> None:
@@ -99,7 +104,8 @@ def test_claims_have_sources_and_names_of_their_own(paper: Experiment[Any]) -> N
     ids = [claim.id for claim in claims]
     assert len(set(ids)) == len(ids)
     for i, claim in enumerate(claims):
-        assert set(claim.needs) <= set(ids[:i])
+        assert {need for need in claim.needs if isinstance(need, str)} <= set(ids[:i])
+        assert all(need.text for need in claim.needs if isinstance(need, Given))
         place = r"table \d|section \d|figure \d|not published"
         assert re.search(place, claim.published), claim.id
         if re.search(r"[<>]= [\d.]", claim.rule.text):
@@ -110,19 +116,25 @@ def test_the_page_shows_every_table_figure_and_claim(
     paper: Experiment[Any], finished: tuple[Path, dict[str, Any], int]
 ) -> None:
     folder, result, _ = finished
-    page = write_paper(folder).read_text()
+    page = write_report(folder).read_text()
     for claim in result["claims"]:
         assert claim["statement"].replace("'", "&#39;") in page
     shown = {t.table for section in paper.sections for t in section.tables}
-    assert shown == set(result["tables"])
-    numbers, pictures = Numbers(result["tables"]), read_samples(folder / "pictures.safetensors")
+    assert set(result["tables"]) <= shown
+    numbers, pictures = Numbers(result["tables"]), read_pictures(folder)
     drawn = Drawn(numbers, pictures, paper.columns)
     for i, section in enumerate(paper.sections):
+        tables = {table.table for table in section.tables}
+        if tables and not tables & set(result["tables"]):  # of another dataset
+            assert not any(drawn.has(figure) for figure in section.figures)
+            assert section.title not in page
+            continue
+        assert section.title in page
         for j, figure in enumerate(section.figures):
             assert drawn.has(figure)
             for suffix in ("png", "svg"):
                 assert (folder / "figures" / f"figure-{i + 1}-{j + 1}.{suffix}").stat().st_size
-            if not isinstance(figure, PictureRows):
+            if not isinstance(figure, Curves | PictureRows):
                 row = next(iter(result["tables"][figure.table]))
                 for column in getattr(figure, "columns", None) or ():
                     assert numbers.values(Cell(figure.table, row, column))
@@ -134,8 +146,11 @@ def test_every_column_is_described(
     paper: Experiment[Any], finished: tuple[Path, dict[str, Any], int]
 ) -> None:
     numbers = Numbers(finished[1]["tables"])
-    for table in finished[1]["tables"]:
+    for table, rows in finished[1]["tables"].items():
         assert set(numbers.columns(table)) <= set(paper.columns)
+        for row in rows.values():
+            bounded = {c.removesuffix(UPPER_BOUND) for c in row if c.endswith(UPPER_BOUND)}
+            assert bounded <= set(numbers.columns(table))
 
 
 def test_stages_survive_pickling_with_their_keys(paper: Experiment[Any]) -> None:
@@ -148,30 +163,61 @@ def test_stages_survive_pickling_with_their_keys(paper: Experiment[Any]) -> None
         )
 
 
-def test_a_changed_setting_changes_some_key(paper: Experiment[Any]) -> None:
+TEXTS = ("steepest", "l2", "l1", "l2:0.125", "bf16", "constant", "step", "mlp")
+"""Values of settings that are text, one of which each takes."""
+
+
+def changed(value: Any) -> Iterator[tuple[str, Any]]:
+    """The value with one leaf changed, for every leaf, with the leaf's place.
+
+    Of a leaf that takes few values there are several changes, of which some may be refused.
+    """
+    if is_dataclass(value):
+        for field in fields(value):
+            for place, other in changed(getattr(value, field.name)):
+                with suppress(Exception):  # it is refused
+                    yield f".{field.name}{place}", replace(value, **{field.name: other})
+    elif isinstance(value, tuple):
+        for i, item in enumerate(value):
+            for place, other in changed(item):
+                yield f"[{i}]{place}", (*value[:i], other, *value[i + 1 :])
+    elif isinstance(value, bool):
+        yield "", not value
+    elif isinstance(value, int):
+        yield from (("", value + n) for n in (1, -1))
+    elif isinstance(value, float):
+        yield from (("", x) for x in (value * 0.75, value + 0.25))
+    elif isinstance(value, str):
+        yield from (("", text) for text in (*TEXTS, f"{value}x") if text != value)
+    elif value is None:
+        yield from (("", other) for other in (1, 0.5, "l2:0.125"))
+
+
+def field_of(place: str) -> str:
+    """The field of the settings in which a leaf is."""
+    return re.split(r"[.\[]", place)[1]
+
+
+def test_every_changed_setting_changes_some_key(paper: Experiment[Any]) -> None:
     config = paper.config_for("digits", "smoke")
 
     def keys(config: Any) -> set[str]:
-        return {row.stage.key for row in paper.rows(config, 0)}
+        rows = [row.stage.key for row in paper.rows(config, 0)]
+        return {*rows, *(stage.key for stage in paper.pictures(config))}
 
-    known = keys(config)
+    bases = [config]
+    if hasattr(config, "inversion_rule"):  # the length of a step belongs to the other rule
+        bases.append(replace(config, inversion_rule="steepest"))
     unused = {"preset", "seeds"}  # what a run is made of, not a number's setting
-    for field in fields(config):
-        value = getattr(config, field.name)
-        other: Any = None
-        if field.name in unused:
-            continue
-        if isinstance(value, bool):
-            other = not value
-        elif isinstance(value, int):
-            other = value + 1
-        elif isinstance(value, str):
-            other = f"{value}x"
-        elif field.name == "recipe":
-            other = replace(value, lr=2 * value.lr)
-        if other is not None:
-            assert keys(replace(config, **{field.name: other})) != known, field.name
-    assert keys(replace(config, preset="laptop", seeds=9)) == known
+    found, missed = set[str](), set[str]()
+    for base, known in ((base, keys(base)) for base in bases):
+        for place, other in changed(base):
+            if place not in found and field_of(place) not in unused and other != base:
+                with suppress(ValueError):  # refused by a stage
+                    (missed if keys(other) == known else found).add(place)
+    assert not missed - found
+    assert {field_of(place) for place in found} | unused == {f.name for f in fields(config)}
+    assert keys(replace(config, preset="laptop", seeds=9)) == keys(config)
 
 
 def test_the_seed_changes_every_key(paper: Experiment[Any]) -> None:
@@ -180,7 +226,19 @@ def test_the_seed_changes_every_key(paper: Experiment[Any]) -> None:
     assert not first & second
 
 
+def test_what_a_run_leaves_is_listed_and_read_again(
+    paper: Experiment[Any], finished: tuple[Path, dict[str, Any], int]
+) -> None:
+    folder, result, _ = finished
+    assert numbers_of(read_results(folder)) == json.loads(json.dumps(numbers_of(result)))
+    assert read_pictures(folder)
+    files = paper.files(paper.config_for("digits", "smoke"))
+    assert all((folder / name).stat().st_size for name in files)
+    listed = json.loads((folder / "notbugs-files.json").read_text())
+    assert sorted(listed) == sorted(["results.json", "pictures.safetensors", *files])
+
+
 def test_results_of_another_paper_are_named(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(DataError, match=r"results\.json"):
-        write_paper(tmp_path)
+        write_report(tmp_path)

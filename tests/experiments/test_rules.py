@@ -12,6 +12,7 @@ from notbugs.experiments.rules import (
     Claim,
     EverySeed,
     Exceeds,
+    Given,
     Ordered,
     decided,
 )
@@ -144,13 +145,27 @@ def test_a_claim_is_open_unless_what_it_needs_holds() -> None:
     assert decided([weaker, better], FAR)["better"].holds
 
 
+def test_a_claim_is_open_unless_its_condition_holds() -> None:
+    def needing(rule: AbstractRule) -> Claim:
+        given = Given("it learnt", rule)
+        return Claim("better", "It is better", "section 1", Exceeds(A, B), needs=(given,))
+
+    for rule, holds, why in (
+        (AtLeast(A, 9.0), True, ""),
+        (AtLeast(A, 10.0), None, "'it learnt' is undecided"),
+        (AtLeast(A, 11.0), None, "'it learnt' does not hold"),
+    ):
+        decision = decided([needing(rule)], FAR)["better"]
+        assert (decision.holds, decision.why) == (holds, why)
+
+
 def test_numbers_are_collected_by_seed() -> None:
-    rows = [
-        ("t", "a", 1, {"x": 2.0, "y": None}),
-        ("t", "a", 0, {"x": 1.0}),
-        ("t", "b", 0, {"x": 3.0}),
+    parts = [
+        (1, {"t": {"a": {"x": 2.0, "y": None}}}),
+        (0, {"t": {"a": {"x": 1.0}}}),
+        (0, {"t": {"b": {"x": 3.0}}}),
     ]
-    tables = Numbers.collect(rows, 2)
+    tables = Numbers.collect(parts, 2)
     assert tables.values(A) == (1.0, 2.0)
     assert tables.values(B) == ()
     assert tables.mean(B) == 3.0

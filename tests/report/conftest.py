@@ -1,8 +1,14 @@
 import pytest
 
 from notbugs.report import write_report
-from notbugs.report.reading import read_run
+from notbugs.report.content import Content
+from notbugs.report.reading import read_pictures, read_results
 from report.made_run import make_run
+
+
+def content_of(folder) -> Content:
+    """What pages and terminals show of the run in a folder."""
+    return Content.of(read_results(folder), read_pictures(folder))
 
 
 @pytest.fixture(scope="session")
@@ -12,8 +18,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
-def run(run_folder):
-    return read_run(run_folder)
+def run(run_folder) -> Content:
+    return content_of(run_folder)
 
 
 @pytest.fixture(scope="session")

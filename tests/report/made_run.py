@@ -1,16 +1,18 @@
 """A made-up run: plausible numbers and pictures, the same every time, measured by nobody."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from notbugs.experiments.config import config_for
+from notbugs.experiments.config import Config, config_for
+from notbugs.experiments.experiment import as_json
+from notbugs.experiments.ilyas2019 import row_of
 
 DIGITS = tuple(str(i) for i in range(10))
-PUSHED = ("D_rand", "leak:D_rand", "D_det", "leak:D_det", "D_other", "leak:D_other")
+PUSHED = ("D_rand", "D_det", "D_other")
 # set: clean, shifted, robust at eps/2, robust at eps, true labels; the pushed ones at full eps
 TRUTH = {
     "D": (98.1, 0.2, 53.9, 4.6, 100.0),
@@ -18,13 +20,15 @@ TRUTH = {
     "D_R": (93.7, 0.6, 61.5, 12.8, 100.0),
     "D_NR": (88.4, 1.3, 17.6, 1.1, 100.0),
     "D_rand": (71.2, 3.1, 6.4, 0.7, 10.3),
-    "leak:D_rand": (58.6, 5.2, 2.9, 0.4, 10.3),
+    "control of D_rand": (58.6, 5.2, 2.9, 0.4, 10.3),
     "D_det": (64.8, 5.7, 4.1, 0.3, 0.0),
-    "leak:D_det": (7.9, 42.7, 1.5, 0.2, 0.0),
+    "control of D_det": (7.9, 42.7, 1.5, 0.2, 0.0),
     "D_other": (66.6, 4.4, 5.3, 0.8, 0.0),
-    "leak:D_other": (9.2, 10.9, 1.9, 0.1, 0.0),
+    "control of D_other": (9.2, 10.9, 1.9, 0.1, 0.0),
 }
 NAMES = ("clean", "shifted", "robust_half_eps", "robust_eps", "true_labels")
+# Of mean 0 and deviation 1.
+SEEDS = {1: (0.0,), 2: (-(0.5**0.5), 0.5**0.5), 3: (-1.0, 0.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -40,46 +44,52 @@ class Made:
     radii: tuple[float, ...] = (0.5, 1.0, 2.0)
     seeds: int = 3
     planted: bool = False
-    samples: bool = True
+    pictures: bool = True
 
 
 def make_run(folder: Path, made: Made | None = None) -> Path:
-    """Writes results.json and samples.safetensors of a made-up run into `folder`."""
+    """Writes results.json and pictures.safetensors of a made-up run into `folder`."""
     made = made or Made()
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(make_result(made), ensure_ascii=False)
-    (folder / "results.json").write_text(text, encoding="utf-8")
-    if made.samples:
-        save_file(make_samples(made), folder / "samples.safetensors")
+    write_results(folder, make_result(made))
+    if made.pictures:
+        save_file(make_pictures(made), folder / "pictures.safetensors")
     return folder
 
 
-def make_result(made: Made) -> dict:
-    config = replace(
+def write_results(folder: Path, result: object) -> None:
+    text = json.dumps(result, ensure_ascii=False)
+    (folder / "results.json").write_text(text, encoding="utf-8")
+
+
+def config_of(made: Made) -> Config:
+    return replace(
         config_for(made.data, "laptop"),
         seeds=made.seeds,
         norm=made.norm,
         eps_eval=made.eps_eval,
         eps_sets=made.radii,
+        digest="0123456789abcdef" * 4,
     )
+
+
+def make_result(made: Made) -> dict:
     tables = {"sets": make_sets(made)}
     if made.planted:
-        tables["planted"] = [
-            make_row(made, "D", None, ("planted_robust", "model_robust"), (90.2, 17.9)),
-            make_row(made, "D_R", None, ("planted_robust", "model_robust"), (89.8, None)),
-        ]
+        tables["planted"] = {
+            "D": make_row(made, ("planted_robust", "model_robust"), (90.2, 17.9)),
+            "D_R": make_row(made, ("planted_robust", "model_robust"), (89.8, None)),
+        }
     return {
         "experiment": "ilyas2019",
         "dataset": made.title,
         "preset": "laptop",
+        "command": f"notbugs reproduce ilyas2019 --data {made.data} --preset laptop",
         "conditions": {
-            "data": made.data,
-            "data_digest": "0123456789abcdef" * 4,
             "images": {"train": 1260, "val": 140, "test": 397},
+            "shape": list(made.shape),
             "classes": list(made.classes),
-            "threat_eval": f"{made.norm}:{made.eps_eval:g}",
-            "evaluation": "PGD-20, untargeted, step eps/5",
-            "config": json.loads(json.dumps(asdict(config))),
+            "config": as_json(config_of(made), "config"),
         },
         "claims": make_claims(made),
         "tables": tables,
@@ -91,47 +101,53 @@ def make_result(made: Made) -> dict:
     }
 
 
-def make_sets(made: Made) -> list[dict]:
-    rows = []
+def make_sets(made: Made) -> dict[str, dict[str, list[float | None]]]:
+    rows = {}
     for name, values in TRUTH.items():
-        for eps in made.radii if name in PUSHED else (None,):
+        kind = name.removeprefix("control of ")
+        for eps in made.radii if kind in PUSHED else (None,):
             share = 1.0 if eps is None else eps / made.radii[-1]
-            shown = [v * share if name in PUSHED and i < 4 else v for i, v in enumerate(values)]
-            if name.endswith("D_det"):
+            shown = [v * share if kind in PUSHED and i < 4 else v for i, v in enumerate(values)]
+            if kind == "D_det":
                 shown[1] = 97.0 - (97.0 - values[1]) * share
-            shown += [99.4 if name in PUSHED[::2] else None]
+            shown += [99.4 if name in PUSHED else None]
             shown += [0.0163 if name in ("D_R", "D_NR") else None]
-            columns = (*NAMES, "source_success", "relative_error")
-            rows.append(make_row(made, name, eps, columns, shown))
+            row = name if eps is None else name.replace(kind, row_of(kind[2:], eps))
+            rows[row] = make_row(made, (*NAMES, "source_success", "relative_error"), shown)
+            rows[row]["chance"] = [100 / len(made.classes)] * made.seeds
     return rows
 
 
-def make_row(made: Made, name: str, eps: float | None, columns, values) -> dict:
-    row = {"set": name, "eps": eps}
-    for i, (column, value) in enumerate(zip(columns, values, strict=True)):
-        row[column] = value
-        spread = None if value is None or made.seeds < 2 else value * (0.03 + 0.01 * i)
-        row[f"{column}_std"] = spread
-    return row | {"seeds": made.seeds}
+def make_row(made: Made, columns, values) -> dict[str, list[float | None]]:
+    """Values a seed, of these means and of deviations of a few percent of them."""
+    return {
+        column: [
+            None if value is None else value * (1 + (0.03 + 0.01 * i) * at)
+            for at in SEEDS[made.seeds]
+        ]
+        for i, (column, value) in enumerate(zip(columns, values, strict=True))
+    }
 
 
 def make_claims(made: Made) -> list[dict]:
     def claim(name, statement, ours, control, rule, holds):
-        std = None if made.seeds < 2 else 1.7
         return {
             "id": name,
             "statement": statement,
             "published": "48.27 against 8.66 (section 3.1)",
             "ours": ours,
+            "std": None if made.seeds < 2 else 1.7,
             "control": control,
-            "seeds": made.seeds,
-            "std": std,
-            "rule": rule,
             "per_seed": [ours] * made.seeds,
+            "control_per_seed": None if control is None else [control] * made.seeds,
+            "rule": rule,
+            "fixed": "",
             "holds": holds,
+            "why": "the bounds disagree" if holds is None else "",
+            "seeds": made.seeds,
         }
 
-    beyond = "mean difference > 2 standard errors"
+    beyond = "mean - control > 0"
     return [
         claim("adv", "D_adv is more robust than D", 80.2, 53.9, beyond, True),
         claim("r", "D_R is more robust than D", 53.7, 53.9, beyond, False),
@@ -140,7 +156,7 @@ def make_claims(made: Made) -> list[dict]:
     ]
 
 
-def make_samples(made: Made) -> dict[str, np.ndarray]:
+def make_pictures(made: Made) -> dict[str, np.ndarray]:
     """Blurred blobs of a place and colour for each class, and what is done to them."""
     rng, k, n = np.random.default_rng(0), len(made.classes), 8
     channels, height, width = made.shape
@@ -170,8 +186,18 @@ def make_samples(made: Made) -> dict[str, np.ndarray]:
     for name, labels in taught.items():
         found |= {f"{name}.images": moved(images, 0.12), f"{name}.labels": labels}
         found[f"{name}.true_labels"] = true
-    found |= {"adv.images": images, "adv.labels": true}
-    found |= {"adv.standard.images": moved(images, 0.03), "adv.standard.said": (true + 1) % k}
-    said = np.where(np.arange(n) == 3, (true + 1) % k, true)
-    found |= {"adv.robust.images": moved(images, 0.05), "adv.robust.said": said}
+    found |= {"attacked.images": images, "attacked.labels": true}
+    said = {
+        "standard": (true + 1) % k,
+        "robust": np.where(np.arange(n) == 3, (true + 1) % k, true),
+    }
+    for name, labels in said.items():
+        x_adv = moved(images, 0.04)
+        largest = np.abs(x_adv - images).max()
+        found |= {
+            f"{name}.difference": 0.5 + (x_adv - images) / (2 * largest),
+            f"{name}.adversarial": x_adv,
+            f"{name}.labels": labels,
+            f"{name}.true_labels": true,
+        }
     return found

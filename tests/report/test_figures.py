@@ -1,30 +1,65 @@
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
-from matplotlib.container import BarContainer
+from matplotlib.container import BarContainer, ErrorbarContainer
 
-from notbugs.report.figures import DARK, LIGHT, adversarial, bars, crossover, examples, png
-from notbugs.report.figures.adversarial import magnification
+from notbugs.experiments import page
+from notbugs.experiments.ilyas2019 import SECTIONS
+from notbugs.experiments.numbers import Cell, Numbers
+from notbugs.report.figures import DARK, LIGHT, png
+from notbugs.report.figures.kinds import Drawn, draw
+from notbugs.report.figures.picture_rows import PictureRow, rows_of_pictures
 from notbugs.report.figures.sheet import picture
-from notbugs.report.figures.style import fitted, printable, width_of
-from notbugs.report.reading import read_run, set_row
-from report.made_run import Made, make_run
+from notbugs.report.figures.style import fitted, printable, svg, width_of
+from report.conftest import content_of
+from report.made_run import TRUTH, Made, make_run
 
+EXAMPLES, BARS, DET, OTHERS, ATTACKED = (f for s in SECTIONS for f in s.figures)
 LONG = ("a very long class name, $x^2$ and 5 % more", "golden retriever")
 SMALL = Made(classes=LONG, shape=(3, 6, 4), radii=(1.0,), seeds=1)
 
 
 @pytest.fixture(scope="module")
-def small_run(tmp_path_factory: pytest.TempPathFactory):
+def drawn(run) -> Drawn:
+    return run.drawn
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     """Two classes of long names, colour, one radius, one seed."""
-    return read_run(make_run(tmp_path_factory.mktemp("small"), SMALL))
+    return content_of(make_run(tmp_path_factory.mktemp("small"), SMALL)).drawn
+
+
+def of_rows(drawn: Drawn, rows: Mapping) -> Drawn:
+    """The same with other rows of sets."""
+    return replace(drawn, numbers=Numbers({"sets": rows}))
 
 
 def words(figure):
     return [t for ax in figure.axes for t in ax.texts if t.get_text()]
+
+
+def written(figure):
+    """All texts of a figure: of axes, ticks and legends as well."""
+    texts = words(figure)
+    for ax in figure.axes:
+        if ax.axison:
+            texts += [ax.xaxis.label, ax.yaxis.label, *_ticks(ax.xaxis), *_ticks(ax.yaxis)]
+        if ax.get_legend():
+            texts += ax.get_legend().get_texts()
+    return [t for t in texts if t.get_text() and t.get_visible()]
+
+
+def _ticks(axis):
+    """The labels of ticks within the limits, which are those that are drawn."""
+    low, high = sorted(axis.get_view_interval())
+    return [t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
 
 
 def overlaps(figure, artists):
@@ -40,134 +75,209 @@ def overlaps(figure, artists):
     return pairs
 
 
-def heights(ax):
-    return [c.patches[0].get_height() for c in bars_of(ax)]
+def outside(figure):
+    """The texts that leave the figure by more than a pixel."""
+    renderer, frame = figure.canvas.get_renderer(), figure.bbox
+    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in written(figure)]
+    return [
+        text
+        for text, box in boxes
+        if box.x0 < -1 or box.y0 < -1 or box.x1 > frame.x1 + 1 or box.y1 > frame.y1 + 1
+    ]
 
 
-def bars_of(ax):
+def bars_of(figure) -> list[BarContainer]:
+    (ax,) = figure.axes
     return [c for c in ax.containers if isinstance(c, BarContainer)]
 
 
-def whiskers(ax):
-    return [c for c in ax.containers if not isinstance(c, BarContainer)]
+def lengths(figure) -> list[float]:
+    """Those of all bars, a column after the other."""
+    return [bar.get_width() for container in bars_of(figure) for bar in container]
 
 
-def test_bars_are_the_numbers_at_the_largest_radius(run) -> None:
-    (ax,) = bars(run).axes
-    expected = []
-    order = ["D", "D_adv", "D_R", "D_NR"]
-    for name in ("D_rand", "D_det", "D_other"):
-        order += [name, f"leak:{name}"]
-    rows = {r.name: r for r in run.at_largest()}
-    for name in order:
-        row = rows[name]
-        expected += [row.mean(c) for c in ("clean", "robust_half_eps", "robust_eps")]
-    assert heights(ax) == pytest.approx(expected)
-    labels = [t.get_text() for t in ax.get_xticklabels()]
-    assert len(labels) == 10
-    assert "original" in labels[0]
-    assert "ε = 2" in labels[4]
-    assert labels[5].startswith("control")
+def whiskers(figure) -> list[float]:
+    """The lengths of all whiskers that are drawn."""
+    (ax,) = figure.axes
+    segments = [
+        s for c in ax.collections if isinstance(c, LineCollection) for s in c.get_segments()
+    ]
+    return [
+        float(np.abs(s[1] - s[0]).max()) for s in segments if len(s) == 2 and np.isfinite(s).all()
+    ]
 
 
-def test_bars_show_deviation_chance_and_controls(run) -> None:
-    (ax,) = bars(run).axes
-    assert len(whiskers(ax)) == 30
+def lines(figure) -> dict:
+    """The lines with their points, by label."""
+    (ax,) = figure.axes
+    found = [c for c in ax.containers if isinstance(c, ErrorbarContainer) and c.get_label()]
+    return {c.get_label(): c.lines[0] for c in found if not c.get_label().startswith("_")}
+
+
+def points(line) -> list[tuple[float, float]]:
+    """The points of a line that are drawn."""
+    pairs = zip(line.get_xdata(), line.get_ydata(), strict=True)
+    return [(float(x), float(y)) for x, y in pairs if np.isfinite(y)]
+
+
+def legend(figure) -> list[str]:
+    (ax,) = figure.axes
+    return [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+AT_LARGEST = [f"{n} at 2" if n.split("_")[-1] in ("rand", "det", "other") else n for n in TRUTH]
+
+
+def test_bars_are_the_numbers_at_the_largest_radius(drawn) -> None:
+    figure = draw(BARS, drawn, LIGHT)
+    (ax,) = figure.axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == AT_LARGEST
+    expected = [
+        drawn.numbers.mean(Cell("sets", name, column))
+        for column in ("clean", "robust_half_eps", "robust_eps")
+        for name in AT_LARGEST
+    ]
+    assert lengths(figure) == pytest.approx(expected)
+    middles = [bar.get_y() + bar.get_height() / 2 for c in bars_of(figure) for bar in c]
+    assert np.allclose(np.round(middles), [*range(10)] * 3)
+
+
+def test_bars_of_named_rows_are_those(drawn) -> None:
+    figure = draw(replace(BARS, rows=("D_adv", "D_R"), at_largest=False), drawn, LIGHT)
+    assert lengths(figure)[:2] == pytest.approx([91.3, 93.7])
+    every = draw(replace(BARS, at_largest=False), drawn, LIGHT)
+    assert len(lengths(every)) == 3 * 22
+
+
+def test_bars_show_deviation_chance_and_controls(drawn) -> None:
+    figure = draw(BARS, drawn, LIGHT)
+    (ax,) = figure.axes
+    deviations = [
+        drawn.numbers.spread(Cell("sets", name, column))
+        for column in ("clean", "robust_half_eps", "robust_eps")
+        for name in AT_LARGEST
+    ]
+    assert whiskers(figure) == pytest.approx([2 * d for d in deviations])
+    line = next(x for x in ax.get_lines() if str(x.get_label()).startswith("chance"))
+    assert line.get_xdata()[0] == 10.0
+    for container in bars_of(figure):
+        hatched = [bool(bar.get_hatch()) for bar in container]
+        assert hatched == [name.startswith("control of ") for name in AT_LARGEST]
+    assert legend(figure) == ["chance, 10 %", "Clean", "Robust ε/2", "Robust ε"]
+
+
+def test_a_single_seed_has_no_whiskers(small) -> None:
+    for figure in (draw(f, small, LIGHT) for f in (BARS, DET, OTHERS)):
+        assert whiskers(figure) == []
+        (ax,) = figure.axes
+        caps = [c.lines[1] for c in ax.containers if isinstance(c, ErrorbarContainer)]
+        places = [np.asarray(cap.get_ydata(), float) for pair in caps for cap in pair]
+        assert not any(np.isfinite(place).any() for place in places)
+    assert len(lengths(draw(BARS, small, LIGHT))) == 30
+
+
+def test_a_missing_number_is_not_a_zero(drawn) -> None:
+    bare = {"clean": [50.0], "robust_eps": [None], "chance": [10.0]}
+    figure = draw(BARS, of_rows(drawn, {"D": bare}), LIGHT)
+    assert [v for v in lengths(figure) if np.isfinite(v)] == [50.0]
+    assert len(png(figure, 40)) > 0
+
+
+def test_names_beside_the_bars_do_not_touch(drawn) -> None:
+    figure = draw(BARS, drawn, LIGHT)
+    figure.draw_without_rendering()
+    assert overlaps(figure, written(figure)) == []
+    assert outside(figure) == []
+
+
+def test_lines_are_the_curves(drawn) -> None:
+    figure = draw(DET, drawn, LIGHT)
+    found = lines(figure)
+    assert set(found) == {
+        "D_det, clean",
+        "D_det, shifted",
+        "control of D_det, clean",
+        "control of D_det, shifted",
+    }
+    for label, line in found.items():
+        name, column = label.rsplit(", ", 1)
+        expected = [
+            (x, drawn.numbers.mean(Cell("sets", f"{name} at {x:g}", column)))
+            for x in (0.5, 1.0, 2.0)
+        ]
+        assert points(line) == expected
+        assert line.is_dashed() is name.startswith("control of ")
+    others = draw(OTHERS, drawn, LIGHT)
+    assert set(lines(others)) == {
+        "D_other",
+        "D_rand",
+        "control of D_other",
+        "control of D_rand",
+    }
+    inks = {name: to_hex(line.get_color()) for name, line in lines(others).items()}
+    assert inks["D_other"] == inks["control of D_other"] != inks["D_rand"]
+    (ax,) = figure.axes
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0.5", "1", "2"]
+    assert list(ax.get_xticks()) == [0.5, 1.0, 2.0]
+    assert len(whiskers(figure)) == 4 * 3
+    assert "L2, pixel units" in ax.get_xlabel()
+    assert "chance, 10 %" in legend(figure)
     line = next(x for x in ax.get_lines() if str(x.get_label()).startswith("chance"))
     assert line.get_ydata()[0] == 10.0
-    hatched = [c.patches[0].get_gid() for c in bars_of(ax) if c.patches[0].get_hatch()]
-    assert len(hatched) == 9
-    assert all(name.startswith("leak:") for name in hatched)
-    legend = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert "under L2 attack, ε = 0.5" in legend
-    assert "control: leakage only" in legend
 
 
-def test_a_single_seed_has_no_whiskers(small_run) -> None:
-    (ax,) = bars(small_run).axes
-    assert whiskers(ax) == []
-    assert len(heights(ax)) == 30
+def test_the_whiskers_of_lines_are_deviations(drawn) -> None:
+    figure = replace(DET, lines=("D_det",), columns=("clean",), chance=None)
+    deviations = [
+        drawn.numbers.spread(Cell("sets", f"D_det at {x:g}", "clean")) for x in (0.5, 1.0, 2.0)
+    ]
+    assert whiskers(draw(figure, drawn, LIGHT)) == pytest.approx([2 * d for d in deviations])
 
 
-def test_a_missing_number_is_a_dash_not_a_zero(run) -> None:
-    row = set_row({"set": "D", "eps": None, "clean": 50.0, "clean_std": None, "robust_eps": None})
-    (ax,) = bars(type(run)(run.result, (row,), (), run.classes, {})).axes
-    assert heights(ax) == [50.0]
-    assert [t.get_text() for t in ax.texts].count("–") == 2
+def test_lines_at_a_single_radius_are_points(small) -> None:
+    for figure in (draw(f, small, LIGHT) for f in (DET, OTHERS)):
+        for line in lines(figure).values():
+            assert len(points(line)) == 1
+            assert line.get_marker() not in (None, "None")
+        (ax,) = figure.axes
+        assert [t.get_text() for t in ax.get_xticklabels()] == ["1"]
+        assert png(figure, 50)[:4] == b"\x89PNG"
 
 
-def test_names_under_the_bars_do_not_touch(run) -> None:
-    figure = bars(run)
-    figure.draw_without_rendering()
-    (ax,) = figure.axes
-    assert overlaps(figure, ax.get_xticklabels()) == []
-    assert overlaps(figure, ax.texts) == []
+def test_lines_skip_a_missing_number(drawn) -> None:
+    rows = {f"D_det at {e}": {"clean": [v]} for e, v in ((4, 60.0), (1, 20.0), (2, None))}
+    found = lines(draw(replace(DET, chance=None), of_rows(drawn, rows), LIGHT))
+    assert points(found["D_det, clean"]) == [(1.0, 20.0), (4.0, 60.0)]
+    assert points(found["D_det, shifted"]) == []
 
 
-def lines(ax):
-    return {a.get_gid(): a for a in ax.get_lines() if a.get_gid()}
+def test_the_names_of_lines_stay_in_the_figure(drawn) -> None:
+    for figure in (draw(f, drawn, LIGHT) for f in (DET, OTHERS)):
+        figure.draw_without_rendering()
+        assert overlaps(figure, written(figure)) == []
+        assert outside(figure) == []
 
 
-def test_crossover_lines_are_the_curves(run) -> None:
-    left, right = crossover(run).axes
-    drawn = lines(left)
-    assert set(drawn) == {
-        "D_det.clean",
-        "D_det.shifted",
-        "leak:D_det.clean",
-        "leak:D_det.shifted",
-    }
-    for gid, line in drawn.items():
-        name, column = gid.rsplit(".", 1)
-        assert list(line.get_xdata()) == [0.5, 1.0, 2.0]
-        assert list(line.get_ydata()) == [r.mean(column) for r in run.curve(name)]
-        assert line.is_dashed() is name.startswith("leak:")
-    others = {"D_other.clean", "D_rand.clean", "leak:D_other.clean", "leak:D_rand.clean"}
-    assert set(lines(right)) == others
-    assert [t.get_text() for t in left.get_xticklabels()] == ["0.5", "1", "2"]
-    assert len(left.collections) == 4  # the bands of the deviations
-    assert "L2, pixel units" in left.get_xlabel()
-
-
-def test_crossover_of_a_single_radius_is_points(small_run) -> None:
-    left, right = crossover(small_run).axes
-    for line in (*lines(left).values(), *lines(right).values()):
-        assert len(line.get_xdata()) == 1
-        assert line.get_marker() not in (None, "None")
-    assert [t.get_text() for t in left.get_xticklabels()] == ["1"]
-    assert png(crossover(small_run), 50)[:4] == b"\x89PNG"
-
-
-def test_crossover_skips_a_missing_number(run) -> None:
-    rows = tuple(
-        set_row({"set": "D_det", "eps": e, "clean": v, "seeds": 1})
-        for e, v in ((1.0, 20.0), (2.0, None), (4.0, 60.0))
-    )
-    left, _ = crossover(type(run)(run.result, rows, (), run.classes, {})).axes
-    assert list(lines(left)["D_det.clean"].get_xdata()) == [1.0, 4.0]
-    assert list(lines(left)["D_det.clean"].get_ydata()) == [20.0, 60.0]
-
-
-def test_examples_show_every_picture_with_its_label(run) -> None:
-    figure = examples(run)
+def test_examples_show_every_picture_with_its_label(drawn) -> None:
+    figure, pictures = draw(EXAMPLES, drawn, LIGHT), drawn.pictures
     (ax,) = figure.axes
     assert len(ax.images) == 6 * 8
     assert {i.get_interpolation() for i in ax.images} == {"nearest"}
-    assert np.allclose(ax.images[0].get_array(), run.samples["D.images"][0, 0])
+    assert np.allclose(ax.images[0].get_array(), pictures["D.images"][0, 0])
     said = [t.get_text() for t in words(figure)]
     wrong = 0
     for name in ("D_rand", "D_det", "D_other"):
-        wrong += int((run.samples[f"{name}.labels"] != run.samples["D.labels"]).sum())
+        wrong += int((pictures[f"{name}.labels"] != pictures["D.labels"]).sum())
     assert sum(t.startswith("really: ") for t in said) == wrong
     coloured = [t for t in words(figure) if t.get_color() == LIGHT.vermillion]
     assert len(coloured) == wrong
-    truths = [f"really: {run.classes[int(v)]}" for v in run.samples["D.labels"]]
+    truths = [f"really: {drawn.classes[int(v)]}" for v in pictures["D.labels"]]
     assert [t for t in said if t.startswith("really")][-8:] == truths
     assert overlaps(figure, words(figure)) == []
 
 
-def test_long_names_fit_and_are_not_math(small_run) -> None:
-    for figure in (examples(small_run), adversarial(small_run)):
+def test_long_names_fit_and_are_not_math(small) -> None:
+    for figure in (draw(f, small, LIGHT) for f in (EXAMPLES, ATTACKED)):
         figure.draw_without_rendering()
         assert overlaps(figure, words(figure)) == []
         assert any("…" in t.get_text() for t in words(figure))
@@ -178,55 +288,83 @@ def test_long_names_fit_and_are_not_math(small_run) -> None:
             assert box.x1 <= edge
 
 
-def test_colour_pictures_keep_their_shape(small_run) -> None:
-    (ax,) = examples(small_run).axes
+def test_a_name_of_a_class_is_never_math(small) -> None:
+    figure = draw(EXAMPLES, replace(small, classes=("$x^2$", "a$b")), LIGHT)
+    said = {t.get_text(): t for t in words(figure)}
+    assert not said["$x^2$"].get_parse_math()
+    assert png(figure, 40)[:4] == b"\x89PNG"
+
+
+def test_colour_pictures_keep_their_shape(small) -> None:
+    (ax,) = draw(EXAMPLES, small, LIGHT).axes
     first = ax.images[0]
     assert first.get_array().shape == (6, 4, 3)
     left, right, bottom, top = first.get_extent()
     assert abs(right - left) / abs(top - bottom) == pytest.approx(4 / 6)
 
 
-def test_adversarial_says_what_each_model_says(run) -> None:
-    figure = adversarial(run)
+def test_attacked_pictures_say_what_each_model_says(drawn) -> None:
+    figure, pictures = draw(ATTACKED, drawn, LIGHT), drawn.pictures
     (ax,) = figure.axes
-    assert len(ax.images) == 5 * 5
+    assert len(ax.images) == 5 * 8
     said = [t.get_text() for t in words(figure)]
-    scale = magnification(run)
-    assert f"change for the\nstandard model, ×{scale:g}" in said
-    for i in range(5):
-        assert f"✗ {run.classes[int(run.samples['adv.standard.said'][i])]}" in said
-    assert sum(t.startswith("✓") for t in said) == 4
-    assert sum(t.startswith("✗") for t in said) == 6
-    change = run.samples["adv.standard.images"][0, 0] - run.samples["adv.images"][0, 0]
-    shown = ax.images[1]
-    assert np.allclose(shown.get_array(), change)
-    assert shown.get_clim() == (-0.5 / scale, 0.5 / scale)
+    assert "standard: change, magnified" in said
+    coloured = [t.get_text() for t in words(figure) if t.get_color() == LIGHT.vermillion]
+    fooled = [
+        drawn.classes[int(label)]
+        for model in ("standard", "robust")
+        for label, true in zip(
+            pictures[f"{model}.labels"], pictures["attacked.labels"], strict=True
+        )
+        if label != true
+    ]
+    assert coloured == fooled
+    assert len(fooled) == 9
+    assert sum(t.startswith("really: ") for t in said) == 9
+    change = pictures["standard.difference"][0, 0]
+    assert np.allclose(ax.images[8].get_array(), change)
+    assert ax.images[8].get_clim() == (0, 1)
 
 
-def test_colour_changes_stand_around_grey(small_run) -> None:
-    (ax,) = adversarial(small_run).axes
-    change = small_run.samples["adv.standard.images"][0] - small_run.samples["adv.images"][0]
-    expected = np.clip(0.5 + magnification(small_run) * change, 0, 1).transpose(1, 2, 0)
-    assert np.allclose(ax.images[1].get_array(), expected)
+def test_colour_changes_stand_around_grey(small) -> None:
+    (ax,) = draw(ATTACKED, small, LIGHT).axes
+    expected = small.pictures["standard.difference"][0].transpose(1, 2, 0)
+    assert np.allclose(ax.images[8].get_array(), expected)
 
 
-def test_no_image_to_fool(run) -> None:
-    empty = {k: v[:0] if k.startswith("adv.") else v for k, v in run.samples.items()}
-    figure = adversarial(type(run)(run.result, run.sets, (), run.classes, empty))
-    assert "none of the images right" in words(figure)[0].get_text()
+def test_no_image_to_fool(drawn) -> None:
+    of = ("attacked.", "standard.", "robust.")
+    empty = {k: v[:0] if k.startswith(of) else v for k, v in drawn.pictures.items()}
+    assert not replace(drawn, pictures=empty).has(ATTACKED)
 
 
-def test_magnification_keeps_changes_in_range(run) -> None:
-    biggest = max(
-        np.quantile(np.abs(run.samples[f"adv.{m}.images"] - run.samples["adv.images"]), 0.99)
-        for m in ("standard", "robust")
-    )
-    assert 0.2 < magnification(run) * biggest <= 0.51
+def test_rows_may_have_heads_and_empty_places() -> None:
+    image = np.zeros((1, 4, 4))
+    head = "A head that is far longer than the two pictures below it"
+    figure = rows_of_pictures([PictureRow("a", [image, None], head), PictureRow("b", [image])])
+    (ax,) = figure.axes
+    assert len(ax.images) == 2
+    assert [t.get_text() for t in words(figure)] == [head, "a", "b"]
+    assert overlaps(figure, words(figure)) == []
+    assert outside(figure) == []
 
 
 def test_other_channel_counts_are_drawn_in_grey() -> None:
     assert picture(np.full((2, 3, 4), 0.25)).shape == (3, 4)
     assert picture(np.full((4, 3, 5), 0.25)).shape == (3, 5, 3)
+
+
+def test_a_figure_is_drawn_if_the_run_holds_what_it_shows(drawn) -> None:
+    assert all(drawn.has(f) for f in (EXAMPLES, BARS, DET, OTHERS, ATTACKED))
+    bare = replace(drawn, numbers=Numbers({}), pictures={"D.images": drawn.pictures["D.images"]})
+    assert [bare.has(f) for f in (EXAMPLES, BARS, DET, OTHERS, ATTACKED)] == [True] + [False] * 4
+
+
+def test_a_matrix_writes_its_means_and_a_dash(drawn) -> None:
+    rows = {"a": {"x": [10.0, 20.0], "y": [None, None]}, "b": {"x": [90.0, 90.0], "y": [1.0, 1.0]}}
+    figure = draw(page.Matrix("sets", "", "%"), of_rows(drawn, rows), LIGHT)
+    (ax,) = figure.axes
+    assert [t.get_text() for t in ax.texts] == ["15.0", "–", "90.0", "1.0"]
 
 
 def test_text_is_made_smaller_then_cut_in_the_middle() -> None:
@@ -255,26 +393,33 @@ def test_a_long_name_is_measured_a_few_times(length: int, monkeypatch: pytest.Mo
     assert len(measured) < 30
 
 
-def test_themes_change_inks_not_numbers(run) -> None:
-    light, dark = bars(run, LIGHT), bars(run, DARK)
-    assert heights(light.axes[0]) == heights(dark.axes[0])
+def test_themes_change_inks_not_numbers(drawn) -> None:
+    light, dark = draw(BARS, drawn, LIGHT), draw(BARS, drawn, DARK)
+    assert lengths(light) == lengths(dark)
     assert to_hex(dark.get_facecolor()) == DARK.paper
+    light, dark = lines(draw(DET, drawn, LIGHT)), lines(draw(DET, drawn, DARK))
+    assert {n: points(line) for n, line in light.items()} == {
+        n: points(line) for n, line in dark.items()
+    }
 
 
-def test_the_same_figure_is_the_same_bytes(run) -> None:
-    assert png(crossover(run), 40) == png(crossover(run), 40)
+@pytest.mark.parametrize("figure", [EXAMPLES, BARS, DET, ATTACKED], ids=lambda f: type(f).__name__)
+def test_the_same_figure_is_the_same_bytes(drawn, figure) -> None:
+    assert png(draw(figure, drawn, LIGHT), 40) == png(draw(figure, drawn, LIGHT), 40)
+    assert svg(draw(figure, drawn, LIGHT)) == svg(draw(figure, drawn, LIGHT))
 
 
-def test_no_figure_stays_in_global_state(run) -> None:
-    png(bars(run), 40)
+def test_no_figure_stays_in_global_state(drawn) -> None:
+    png(draw(BARS, drawn, LIGHT), 40)
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or pyplot.get_fignums() == []
 
 
-def test_names_in_other_scripts_are_drawn_without_a_warning(run) -> None:
-    classes = ("猫", "chat", *run.classes[2:])
-    figure = examples(type(run)(run.result, run.sets, (), classes, run.samples))
-    png(figure, 40)
-    said = {t.get_text() for t in words(figure)}
-    assert "猫" not in said
+def test_names_in_other_scripts_are_drawn_without_a_warning(drawn) -> None:
+    classes = ("猫", "chat", *drawn.classes[2:])
+    for kind in (EXAMPLES, ATTACKED):
+        figure = draw(kind, replace(drawn, classes=classes), LIGHT)
+        png(figure, 40)
+        said = {t.get_text() for t in words(figure)}
+        assert "猫" not in said
     assert printable("猫 é ε") == "□ é ε"

@@ -1,16 +1,23 @@
 import pytest
 
-from notbugs.report import terminal
-from notbugs.report.formatting import (
-    cell,
-    duration,
-    eps_text,
-    math_name,
-    number,
-    verdict,
-    with_spread,
-)
-from notbugs.report.reading import set_row
+from notbugs.experiments import page
+from notbugs.report.content import Content
+from notbugs.report.formatting import any_number, duration, norm_name, verdict
+from report.made_run import Made, make_result
+
+TABLE = page.Table("sets", "All sets.")
+
+
+def result_of(rows, **changes):
+    """A made-up result with other rows of sets."""
+    return make_result(Made(**changes)) | {"tables": {"sets": rows}}
+
+
+def cells(rows, table: page.Table = TABLE) -> dict[str, dict[str, str]]:
+    """The cells of a table as they are shown, by row and head."""
+    drawn = Content.of(result_of(rows), {}).table(table)
+    heads = [column.title for column in drawn.columns]
+    return {name: dict(zip(heads, shown, strict=True)) for name, shown in drawn.rows}
 
 
 @pytest.mark.parametrize(
@@ -22,27 +29,35 @@ from notbugs.report.reading import set_row
         ("linf", 0.03, "0.03"),
         ("l2", 0.123456, "0.123456"),
         ("linf", 8.0000001 / 255, repr(8.0000001 / 255)),
-        ("l2", None, "–"),
     ],
 )
 def test_radii(norm, eps, text) -> None:
-    assert eps_text(norm, eps) == text
+    content = Content.of(make_result(Made(norm=norm, eps_eval=eps)), {})
+    assert content.drawn.worded("{norm} {eps_eval}") == f"{norm_name(norm)} {text}"
 
 
 def test_numbers_and_spreads() -> None:
-    assert number(None) == "–"
-    assert number(62.468) == "62.5"
-    assert with_spread(62.468, 0.908) == "62.5 ± 0.9"
-    assert with_spread(62.468, None) == "62.5"
-    assert with_spread(None, None) == "–"
-    assert with_spread(0.01589, 0.00116, percent=False) == "0.016 ± 0.001"
+    assert any_number(None) == "–"
+    assert any_number(62.468) == "62.5"
+    assert any_number(62.468, 0.908) == "62.5 ± 0.91"
+    assert any_number(0.01589, 0.00116) == "0.0159 ± 0.0012"
 
 
-def test_a_cell_knows_what_is_percent() -> None:
-    row = set_row({"set": "D_R", "eps": None, "clean": 98.07, "clean_std": 0.5, "distance": 0.4321})
-    assert cell(row, "clean") == "98.1 ± 0.5"
-    assert cell(row, "distance") == "0.432"
-    assert cell(row, "unheard_of") == "–"
+def test_a_cell_knows_its_unit() -> None:
+    columns = {
+        "clean": [97.57, 98.57],
+        "distance": [0.4321],
+        "unheard_of": [0.01234],
+        "shifted": [None],
+    }
+    (shown,) = cells({"D_R": columns}).values()
+    assert shown == {
+        "Clean": "98.1 ± 0.7",
+        "Distance": "0.432",
+        "unheard_of": "0.0123",
+    }
+    two = cells({"D_R": columns, "D": {"clean": [50.0]}})
+    assert two["D"] == {"Clean": "50.0", "Distance": "–", "unheard_of": "–"}
 
 
 @pytest.mark.parametrize(
@@ -60,17 +75,10 @@ def test_verdicts_differ_in_mark_and_words() -> None:
     assert verdict(None, 1).words == "undecided at 1 seed"
 
 
-def test_names_are_typeset_only_where_we_know_them() -> None:
-    assert math_name("D") == "$D$"
-    assert math_name("leak:D_det") == r"$D_{\mathrm{det}}$"
-    assert math_name("cost $5") == r"cost \$5"
-
-
 def test_a_number_beside_a_firing_check_is_marked_wherever_a_table_shows_it() -> None:
-    measured = {"set": "D", "eps": None, "clean": 98.0, "robust_eps": 95.0, "robust_eps_std": 1.0}
-    row = set_row(measured | {"robust_eps_upper_bound": 1.0})
-    assert cell(row, "robust_eps") == "≤ 95.0 ± 1.0"
-    assert cell(row, "clean") == "98.0"
-    assert cell(set_row(measured), "robust_eps") == "95.0 ± 1.0"
-    assert row.columns == ("clean", "robust_eps")
-    assert terminal._short(row, "robust_eps") == "≤95.0 ±1.0"
+    measured = {"clean": [98.0, 98.0], "robust_eps": [94.0, 96.0]}
+    one_fires = measured | {"robust_eps_upper_bound": [0.0, 1.0]}
+    none_fires = measured | {"robust_eps_upper_bound": [0.0, 0.0]}
+    shown = cells({"D": one_fires, "D_R": none_fires, "D_NR": measured})
+    assert shown["D"] == {"Clean": "98.0 ± 0.0", "Robust ε": "≤ 95.0 ± 1.4"}
+    assert shown["D_R"] == shown["D_NR"] == {"Clean": "98.0 ± 0.0", "Robust ε": "95.0 ± 1.4"}

@@ -1,6 +1,5 @@
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,13 +7,20 @@ import pytest
 from PIL import Image
 
 from notbugs.core.errors import DataError, StoreError
-from notbugs.report import hero, write_report
-from notbugs.report.formatting import cell
-from notbugs.report.page import render
-from notbugs.report.reading import read_run, set_row
-from report.made_run import Made, make_run
+from notbugs.experiments.numbers import Cell
+from notbugs.report import write_report
+from report.made_run import Made, make_result, make_run, write_results
 
-FIGURES = ("examples", "bars", "crossover", "adversarial")
+FIGURES = ("figure-1-1", "figure-2-1", "figure-2-2", "figure-2-3", "figure-2-4")
+HEADS = (
+    "Clean %",
+    "Shifted %",
+    "Robust ε/2 %",
+    "Robust ε %",
+    "True labels %",
+    "Source fooled %",
+    "Match error",
+)
 VOID = {"meta", "link", "img", "source", "br", "hr", "input"}
 
 
@@ -52,9 +58,18 @@ class Reader(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-def without_pictures(run):
-    """The page with empty pictures: quick to make."""
-    return render(run, dict.fromkeys(FIGURES, b""), dict.fromkeys(FIGURES, b""))
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Writes pages with empty pictures: quick to make."""
+    for name in ("png", "svg"):
+        monkeypatch.setattr(f"notbugs.report.page.{name}", lambda figure: b"")
+    monkeypatch.setattr("notbugs.report.page.draw", lambda *given: None)
+
+    def write(result: dict) -> str:
+        write_results(tmp_path, result)
+        return write_report(tmp_path).read_text(encoding="utf-8")
+
+    return write
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +78,26 @@ def reader(page) -> Reader:
 
 
 def test_every_set_and_every_number_is_in_the_table(run, reader) -> None:
-    for row in run.sets:
-        eps = "–" if row.eps is None else f"{row.eps:g}"
-        found = next(r for r in reader.rows if r[:2] == [row.name, eps])
-        shown = [cell(row, c) for c in row.columns if any(r.mean(c) for r in run.sets)]
-        assert found[2:-1] == shown
-        assert found[-1] == "3"
-        for column in ("clean", "shifted", "robust_half_eps", "robust_eps", "true_labels"):
-            assert f"{row.mean(column):.1f} ± {row.std(column):.1f}" in found
+    assert ["", *HEADS] in reader.rows
+    numbers = run.drawn.numbers
+    for row in numbers.tables["sets"]:
+        found = next(r for r in reader.rows if r[0] == row)
+        assert len(found) == 1 + len(HEADS)
+        columns = ("clean", "shifted", "robust_half_eps", "robust_eps", "true_labels")
+        for column, shown in zip(columns, found[1:], strict=False):
+            cell = Cell("sets", row, column)
+            assert shown == f"{numbers.mean(cell):.1f} ± {numbers.spread(cell):.1f}"
+        assert (found[-2] == "–") == (row not in ("D_rand at 2", "D_det at 1") and (
+            row.startswith("control") or " at " not in row
+        ))  # fmt: skip
 
 
 def test_claims_are_shown_with_their_verdicts(run, reader) -> None:
-    for claim in run.result["claims"]:
+    for claim in run.results["claims"]:
         row = next(r for r in reader.rows if claim["statement"] in r)
         assert f"{claim['ours']:.1f} ± {claim['std']:.1f}" in row
-        assert claim["rule"] in row
+        assert any(cell.startswith(claim["rule"]) for cell in row)
+        assert any(cell.endswith(claim["why"]) for cell in row)
         assert claim["published"] in row
         expected = {True: "✓ holds", False: "✗ does not hold", None: "– undecided at 3 seeds"}
         assert row[0] == expected[claim["holds"]]
@@ -95,24 +115,25 @@ def test_failed_claims_are_marked_and_counted(page, reader) -> None:
 
 def test_the_page_tells_its_conditions(reader) -> None:
     for part in (
-        "Synthetic digits: are adversarial examples features?",
-        "1,260 to train, 140 held out, 397 to test; 8 × 8 pixels, 1 channel",
-        "L2, ε = 1 and 0.5 in pixel units",
-        "PGD-20, untargeted",
-        "ε = 0.5, 1, 2",
+        "Synthetic digits: Are adversarial examples features?",
+        "1,260 to train, 140 held out, 397 to test; 8 × 8 pixels, 1 channel, 10 classes",
+        "under L2 attacks of size 1 (ε) and half of it",
+        "those of one attack, PGD",
+        "size of its changes",
         "notbugs 0.1.0, torch 2.13.0",
         "x86_64, 2 cores, no GPU",
         "1 min 33 s of compute in this run, 7 min 01 s including stored results",
         "notbugs reproduce ilyas2019 --data digits --preset laptop",
-        "3 (each varies split",
+        "3 seeds (each varies split",
+        "Data digest: 0123456789abcdef .",
     ):
         assert part in reader.text, part
 
 
-def test_recipes_are_there_to_be_unfolded(run, reader) -> None:
-    assert reader.tags.count("details") == 5
-    assert '"eps_warmup"' in reader.text
-    assert '"push_steps": 40' in reader.text
+def test_settings_are_there_to_be_unfolded(reader) -> None:
+    assert reader.tags.count("details") == 1
+    for part in ('"eps_warmup"', '"push_steps": 40', '"eval_steps": 20', '"eps_eval": 1.0'):
+        assert part in reader.text
 
 
 def test_nothing_is_loaded_from_anywhere(page, reader) -> None:
@@ -133,75 +154,87 @@ def test_figures_are_inside_with_words_for_those_who_do_not_see_them(reader) -> 
     assert reader.tags.count("figcaption") == len(FIGURES)
 
 
+def test_captions_can_stand_alone(reader) -> None:
+    alts = [v for tag, name, v in reader.attributes if (tag, name) == ("img", "alt")]
+    pictures, numbers = (0, 4), (1, 2, 3)
+    assert all(alts[i].endswith("Synthetic digits, seed 0.") for i in pictures)
+    whiskers = "Synthetic digits, 3 seeds; whiskers: standard deviation."
+    assert all(alts[i].endswith(whiskers) for i in numbers)
+    assert all("control" in alts[i].lower() for i in numbers)
+
+
 def test_figures_lie_beside_the_page(page) -> None:
-    folder = page.parent
-    assert sorted(p.stem for p in (folder / "figures").iterdir()) == sorted(FIGURES)
-    for path in (folder / "figures").iterdir():
+    folder = page.parent / "figures"
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg")
+    )
+    for path in folder.glob("*.png"):
         with Image.open(path) as picture:
             assert picture.width > 900
-    assert list(folder.rglob("*.tmp")) == []
+    for path in folder.glob("*.svg"):
+        text = path.read_text(encoding="utf-8")
+        assert "</svg>" in text
+        assert "<text" in text
+    assert list(page.parent.rglob("*.tmp")) == []
 
 
-def test_names_of_users_are_text_and_never_markup(run) -> None:
+def test_names_of_users_are_text_and_never_markup(quick) -> None:
     evil = '<script>alert("1")</script>'
-    classes = (evil, *run.classes[1:])
-    result = run.result | {"dataset": evil}
-    text = without_pictures(replace(run, result=result, classes=classes))
+    result = make_result(Made(title=evil))
+    result["conditions"]["classes"] = [evil, *result["conditions"]["classes"][1:]]
+    text = quick(result)
     assert "<script" not in text
     assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;" in text
     assert "<b>its</b>" not in text  # from a claim's statement
     assert evil in Reader(text).text
 
 
-def test_one_seed_and_one_radius(tmp_path: Path) -> None:
-    run = read_run(make_run(tmp_path, Made(seeds=1, radii=(2.0,), classes=("a", "b"))))
-    reader = Reader(without_pictures(run))
-    row = next(r for r in reader.rows if r[0] == "D_det")
-    assert row[1:4] == ["2", "64.8", "5.7"]
-    assert "over 1 seed." in reader.text
-    assert "none here: one seed" in reader.text
-    assert "guessing, 50 %" in reader.text
+def test_one_seed_and_one_radius(quick) -> None:
+    reader = Reader(quick(make_result(Made(seeds=1, radii=(2.0,), classes=("a", "b")))))
+    row = next(r for r in reader.rows if r[0] == "D_det at 2")
+    assert row[1:3] == ["64.8", "5.7"]
+    assert "Synthetic digits, 1 seed." in reader.text
+    assert "1 seed (each varies" in reader.text
     assert "±" not in "".join(row)
 
 
-def test_columns_that_apply_to_no_row_are_left_out(run) -> None:
-    bare = {"set": "D", "eps": None, "clean": 90.0, "clean_std": None, "robust_eps": None}
-    reader = Reader(without_pictures(replace(run, sets=(set_row(bare | {"seeds": 1}),))))
-    assert ["Set", "ε", "Clean %", "Seeds"] in reader.rows
-    assert ["D", "–", "90.0", "1"] in reader.rows
+def test_columns_that_apply_to_no_row_are_left_out(quick) -> None:
+    bare = {"D": {"clean": [90.0], "robust_eps": [None], "chance": [10.0]}}
+    reader = Reader(quick(make_result(Made()) | {"tables": {"sets": bare}}))
+    assert ["", "Clean %"] in reader.rows
+    assert ["D", "90.0"] in reader.rows
 
 
-def test_planted_sets_have_their_own_table(tmp_path: Path, reader) -> None:
+def test_planted_sets_have_their_own_table(quick, reader) -> None:
     assert "Against the known truth" not in reader.text
-    run = read_run(make_run(tmp_path, Made(planted=True)))
-    planted = Reader(without_pictures(run))
+    planted = Reader(quick(make_result(Made(planted=True))))
     assert "Against the known truth" in planted.text
-    head = ["Set", "ε", "Robust feature %", "Model: robust %", "Seeds"]
-    place = planted.rows.index(head)
-    assert planted.rows[place + 1][2:4] == ["90.2 ± 2.7", "17.9 ± 0.7"]
-    assert planted.rows[place + 2][2:4] == ["89.8 ± 2.7", "–"]
+    place = planted.rows.index(["", "Robust feature %", "Model: robust %"])
+    assert planted.rows[place + 1] == ["D", "90.2 ± 2.7", "17.9 ± 0.7"]
+    assert planted.rows[place + 2] == ["D_R", "89.8 ± 2.7", "–"]
 
 
 def test_a_run_without_pictures_still_has_a_page(tmp_path: Path) -> None:
-    folder = make_run(tmp_path, Made(samples=False))
-    text = write_report(folder).read_text(encoding="utf-8")
-    assert sorted(p.stem for p in (folder / "figures").iterdir()) == ["bars", "crossover"]
-    assert "some figures are missing" in text
+    folder = make_run(tmp_path, Made(pictures=False, seeds=1, radii=(1.0,)))
+    reader = Reader(write_report(folder).read_text(encoding="utf-8"))
+    assert sorted(p.stem for p in (folder / "figures").glob("*.png")) == list(FIGURES[1:4])
+    assert "What the models were trained on" not in reader.text
 
 
-def test_settings_beyond_flags_are_said(tmp_path: Path) -> None:
-    folder = make_run(tmp_path)
-    path = folder / "results.json"
-    result = json.loads(path.read_text(encoding="utf-8"))
-    result["conditions"]["config"]["standard"]["lr"] = 0.123
-    path.write_text(json.dumps(result))
-    assert "Not every setting" in without_pictures(read_run(folder))
+def test_a_run_of_the_smoke_preset_says_that_it_says_nothing(quick, reader) -> None:
+    assert "verdicts say nothing" not in reader.text
+    assert "verdicts say nothing" in quick(make_result(Made()) | {"preset": "smoke"})
+
+
+def test_the_command_is_the_one_that_the_run_stored(quick) -> None:
+    command = "notbugs reproduce ilyas2019 --set standard.lr=0.123"
+    assert command in quick(make_result(Made()) | {"command": command})
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    folder = make_run(tmp_path, Made(samples=False))
+    folder = make_run(tmp_path, Made(pictures=False))
     (folder / "figures").write_text("in the way")
-    with pytest.raises(StoreError, match=r"Cannot write '.*bars.png'"):
+    with pytest.raises(StoreError, match=r"Cannot write '.*figure-2-1.png'"):
         write_report(folder)
 
 
@@ -210,16 +243,8 @@ def test_no_results_no_page(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_hero_is_one_small_wide_picture(run_folder, tmp_path: Path) -> None:
-    path = hero(run_folder, tmp_path / "docs" / "hero.png")
-    assert path.stat().st_size <= 200_000
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        assert picture.width >= 1200
-        assert picture.width > 1.2 * picture.height
-
-
-def test_hero_needs_pictures(tmp_path: Path) -> None:
-    folder = make_run(tmp_path, Made(samples=False))
-    with pytest.raises(DataError, match="holds no pictures of the sets"):
-        hero(folder, tmp_path / "hero.png")
+def test_an_unknown_paper_is_refused(tmp_path: Path) -> None:
+    result = make_result(Made()) | {"experiment": "ilyas1919"}
+    (tmp_path / "results.json").write_text(json.dumps(result))
+    with pytest.raises(DataError, match="unknown paper"):
+        write_report(tmp_path)

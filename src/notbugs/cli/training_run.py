@@ -14,8 +14,8 @@ from notbugs.cli.progress import bar
 from notbugs.core import random
 from notbugs.core.errors import DataError, bad_value
 from notbugs.data import Splits
-from notbugs.experiments.config import USER, Config
-from notbugs.experiments.model_training import new_model, train_in
+from notbugs.experiments.config import Config
+from notbugs.experiments.model_training import Net, new_model, train_in, user_net
 from notbugs.models import Classifier, prepare, read_metadata
 from notbugs.models.weights import CHECKPOINT, MODEL
 from notbugs.training import (
@@ -71,7 +71,7 @@ class TrainingRun:
     @property
     def architecture(self) -> str:
         """The architecture's name, unless the model is the user's module."""
-        return self.choice.architecture or self.config.architecture
+        return self.choice.architecture or self.config.net.architecture
 
     @property
     def name(self) -> str:
@@ -81,15 +81,15 @@ class TrainingRun:
     def model(self, role: str) -> Classifier:
         """A new model on its device; `role` varies its initial weights."""
         choice, config = self.choice, self.config
-        is_default = self.architecture == config.architecture
-        architecture, options = self.architecture, config.options if is_default else {}
+        is_default = self.architecture == config.net.architecture
+        net = config.net if is_default else Net(self.architecture)
         if choice.model is not None:
             _check_own(choice)
-            architecture, options = USER, {"spec": choice.model, "embedding": choice.embedding}
+            net = user_net(choice.model, choice.embedding or "")
         elif choice.embedding is not None:
             raise bad_value("--embedding", "come with --model", f"'{choice.embedding}'")
         seed = random.seed_of(choice.seed, role)
-        classifier = new_model(architecture, options, self.parts.train, seed)
+        classifier = new_model(net, self.parts.train, seed)
         if isinstance(self.recipe.objective, AtTemperature):
             classifier = with_temperature(classifier, self.recipe.objective.temperature)
         return prepare(classifier, self.device)

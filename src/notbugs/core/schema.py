@@ -30,7 +30,12 @@ REST: Mapping[str, bool] = {"rest": True}
 """The metadata of the dataclass field that collects all unknown keys, as a dict."""
 
 
-def fit(kind: type[T] | types.GenericAlias, value: Any, *, parts: Mapping[str, type] = {}) -> T:
+def fit(
+    kind: type[T] | types.GenericAlias | types.UnionType,
+    value: Any,
+    *,
+    parts: Mapping[str, type] = {},
+) -> T:
     """A value parsed from JSON, validated and converted to `kind`.
 
     - `kind`: a dataclass, a `TypedDict`, or a type made of bool, int, float (integers are numbers

@@ -1,20 +1,22 @@
 """Settings of the main experiment, and its presets for each dataset and machine size."""
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from notbugs.core.errors import bad_value, check_count, check_positive, unknown_name
+from notbugs.core.errors import bad_value, check_positive, unknown_name
 from notbugs.data import Augment
 from notbugs.engine import NORMS
+from notbugs.experiments.experiment import PaperConfig
+from notbugs.experiments.model_training import Net
 from notbugs.features import InversionSettings
 from notbugs.training import Adversary, Recipe
 
 PRESETS = ("smoke", "laptop", "gpu", "paper")
-USER = "user"
-"""The architecture name that stands for the user's own module."""
+
+
+def _cnn(width: int, hidden: int) -> Net:
+    return Net("cnn", (("width", width), ("hidden", hidden)))
+
 
 # Chosen on the held-out validation images of other seeds (100 to 105). Digits has no official
 # test part and each seed splits it differently: some of those are test images of seeds 0 to 2.
@@ -25,24 +27,17 @@ _ROBUST = replace(
 
 
 @dataclass(frozen=True)
-class Config:
-    """Everything that determines the numbers of one run.
+class Config(PaperConfig):
+    """The settings of the main experiment.
 
-    - `seeds`: the run uses seeds 0..seeds-1; each varies split, models, targets, patterns
-    - `train_size`, `test_size`: images used (None: all); 10 % of the first is validation
+    - `net`: the architecture of all models; `standard`, `robust`, `student`: their trainings
     - `norm`, `eps_eval`: the threat of every robust accuracy in the tables
     - `eps_sets`: radii at which D_rand, D_det, D_other and their controls are built; the
       largest decides the claims
     - `push_steps`, `push_step_size`: PGD of the targeted sets (None: 2.5 * eps / steps)
     """
 
-    data: str
-    preset: str
-    seeds: int = 3
-    train_size: int | None = None
-    test_size: int | None = None
-    architecture: str = "cnn"
-    options: Mapping[str, Any] = field(default_factory=lambda: {"width": 32, "hidden": 64})
+    net: Net = _cnn(32, 64)  # noqa: RUF009 (frozen)
     norm: str = "l2"
     eps_eval: float = 1.0
     eps_sets: tuple[float, ...] = (0.5, 1.0, 2.0)
@@ -57,8 +52,7 @@ class Config:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-
-        check_count(self.seeds, "seeds", remedy="A result needs at least one seed.")
+        super().__post_init__()
         check_positive(self.eps_eval, "eps_eval")
         for eps in self.eps_sets:
             check_positive(eps, "eps_sets")
@@ -71,34 +65,10 @@ class Config:
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
 
-    def with_epochs(self, epochs: int) -> "Config":
-        """A copy with that many epochs for every model."""
-        return replace(
-            self,
-            standard=replace(self.standard, epochs=epochs),
-            robust=replace(self.robust, epochs=epochs),
-            student=replace(self.student, epochs=epochs),
-        )
-
     def with_threat(self, threat: str) -> "Config":
         """A copy with the robust model trained at that threat."""
         adversary = replace(self.robust.adversary or Adversary(), threat=threat)
         return replace(self, robust=replace(self.robust, adversary=adversary))
-
-    def with_architecture(self, name: str) -> "Config":
-        """A copy with another built-in architecture at its default size."""
-        return replace(self, architecture=name, options={})
-
-    def with_user_model(self, spec: str, embedding: str) -> "Config":
-        """A copy with the user's own module; its file's digest enters every key."""
-        path = Path(spec.rpartition(":")[0])
-        if not path.is_file():
-            raise bad_value("--model", "name a file, as path/to/file.py:factory", f"'{spec}'")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        options = {"spec": str(path.resolve()) + ":" + spec.rpartition(":")[2]}
-        return replace(
-            self, architecture=USER, options={**options, "embedding": embedding, "digest": digest}
-        )
 
 
 def _digits(config: Config) -> Config:
@@ -118,7 +88,7 @@ def _grey(config: Config) -> Config:
         train_size=4000,
         test_size=1000,
         batch_size=64,
-        options={"width": 16, "hidden": 64},
+        net=_cnn(16, 64),
         standard=short,
         student=short,
         robust=replace(config.robust, epochs=15),
@@ -139,7 +109,7 @@ def _cifar(config: Config) -> Config:
         train_size=5000,
         test_size=1000,
         batch_size=64,
-        options={"width": 16, "hidden": 64},
+        net=_cnn(16, 64),
         eps_eval=0.5,
         eps_sets=(0.5, 1.0),
         standard=recipe,
@@ -161,7 +131,7 @@ def _planted(config: Config) -> Config:
         standard=shorter,
         student=shorter,
         robust=replace(config.robust, epochs=15),
-        options={"width": 16, "hidden": 64},
+        net=_cnn(16, 64),
     )
     return planted.with_threat("l2:1.0")
 
@@ -197,7 +167,7 @@ def _smoke(config: Config) -> Config:
         train_size=500,
         test_size=60,
         eps_sets=config.eps_sets[-1:],
-        options={"width": 8, "hidden": 32},
+        net=_cnn(8, 32),
         inversion=InversionSettings(steps=5),
         push_steps=5,
         eval_steps=3,
@@ -213,8 +183,7 @@ def _gpu(config: Config) -> Config:
         seeds=1,
         train_size=None,
         test_size=None,
-        architecture="resnet18",
-        options={},
+        net=Net("resnet18"),
         standard=recipe,
         student=recipe,
         robust=replace(recipe, watch_every=5, adversary=adversary),
@@ -235,8 +204,7 @@ def _paper(config: Config) -> Config:
         seeds=3,
         train_size=None,
         test_size=None,
-        architecture="resnet50",
-        options={},
+        net=Net("resnet50"),
         standard=recipe,
         student=recipe,
         robust=replace(recipe, watch_every=5, adversary=adversary),

@@ -10,6 +10,7 @@ import torch
 
 from notbugs.engine import Threat
 from notbugs.experiments.config import Config, config_for
+from notbugs.experiments.model_training import Net
 from notbugs.models.folded_copy import has_bf16
 from notbugs.training import Adversary, Recipe, named
 
@@ -31,7 +32,7 @@ _MNIST_LINF = Recipe(
 )
 
 
-_MNIST_NET = {"width": 32, "hidden": 256}
+_MNIST_NET = Net("strided", (("width", 32), ("hidden", 256)))
 """Robustness at this radius needs capacity: robust accuracy was 93.0 %, and 90.8 % at half the
 width (500 held-out images)."""
 
@@ -54,16 +55,13 @@ def training_config(
     precision = "bf16" if has_bf16(torch.device(device)) else "float32"
     if recipe == "airbench":
         standard = replace(config.standard, precision=precision)
-        return replace(
-            config, train_size=None, architecture="airbench", options={}, standard=standard
-        )
+        return replace(config, train_size=None, net=Net("airbench"), standard=standard)
     if not _is_mnist_linf(data, threat):
         return config
     return replace(
         config,
         train_size=None,
-        architecture="strided",
-        options=_MNIST_NET,
+        net=_MNIST_NET,
         robust=replace(_MNIST_LINF, precision=precision),
     )
 

@@ -15,14 +15,14 @@ from notbugs.core.errors import DataError
 from notbugs.core.types import Images, Labels
 from notbugs.data import safefile
 from notbugs.experiments.experiment import (
+    Illustration,
     Measurement,
+    Measurements,
     Pictures,
     Stage,
     Work,
-    load_pictures,
-    save_pictures,
 )
-from notbugs.experiments.numbers import Columns
+from notbugs.experiments.numbers import Columns, Tables
 from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Trained
 from notbugs.judge import accuracy
@@ -111,9 +111,7 @@ class Nearest(Stage[Examples]):
         if self.method == "lbfgs":
             attack = lbfgs(steps=self.steps, search_steps=self.search_steps)
         parts: list[AttackResult] = []
-        for part in torch.arange(len(x), device=x.device).split(
-            1 if self.method == "lbfgs" else 64
-        ):
+        for part in torch.arange(len(x), device=x.device).split(64):
             aims, own = None if targets is None else targets[part], keys[part.cpu()]
             parts.append(attack(net, x[part], y[part], targets=aims, keys=own, fast=None))
             work.progress((int(part[-1]) + 1) / len(x))
@@ -197,30 +195,33 @@ def _product(net: Classifier) -> float | None:
 
 
 @dataclass(frozen=True)
-class Amplified(Measurement):
-    """By how much a layer, or "all" of them, lengthen changes of the image, and its upper bound.
+class Amplification(Measurements):
+    """By how much each layer, and all of them, lengthen changes of the image, and upper bounds.
 
     Means over the images of the examples: of the adversarial changes, and of Gaussian ones of the
     same size.
+
+    - `layers`: their names in the net, and in the table
     """
 
     examples: Nearest
-    layer: str
+    layers: tuple[tuple[str, str], ...]
 
-    def measure(self, work: Work) -> Columns:
+    def measure(self, work: Work) -> Tables:
         found, seed = work.load(self.examples), self.examples.model.data.seed
         x, x_adv = found.x[found.success], found.x_adv[found.success]
         net, noisy = work.load(self.examples.model), noise_like(x, distortion(x_adv, x), seed)
         bounds = lipschitz_bounds(net)
-        gains = {"adversarial": x_adv, "random": noisy}
-        numbers: dict[str, float | None] = {"bound": math.prod(bounds.values())}
-        if self.layer != "all":
-            numbers["bound"] = bounds[self.layer]
-        for name, moved in gains.items():
+        table: dict[str, dict[str, float | None]] = {
+            title: {"bound": bounds[layer]} for layer, title in self.layers
+        }
+        table["all"] = {"bound": math.prod(bounds.values())}
+        for name, moved in {"adversarial": x_adv, "random": noisy}.items():
             ratios = amplification(net, x, moved)
-            whole = torch.stack(list(ratios.values())).prod(dim=0)
-            numbers[name] = float((whole if self.layer == "all" else ratios[self.layer]).mean())
-        return numbers
+            for layer, title in self.layers:
+                table[title][name] = float(ratios[layer].mean())
+            table["all"][name] = float(torch.stack(list(ratios.values())).prod(dim=0).mean())
+        return {"layers": table}
 
 
 @dataclass(frozen=True)
@@ -281,13 +282,13 @@ class Noisy(Measurement):
 
 
 @dataclass(frozen=True)
-class Shown(Stage[Pictures]):
+class Shown(Illustration):
     """Pictures: image, magnified difference, adversarial image, and noise of equal size."""
 
     examples: tuple[tuple[str, Nearest], ...]
     count: int = 8
 
-    def make(self, work: Work) -> None:
+    def draw(self, work: Work) -> Pictures:
         tensors: dict[str, Tensor] = {}
         for name, stage in self.examples:
             found = work.load(stage)
@@ -298,7 +299,4 @@ class Shown(Stage[Pictures]):
             tensors[f"{name}.difference"] = 0.5 + scale[:, None, None, None] * (x_adv - x)
             tensors[f"{name}.adversarial"] = x_adv
             tensors[f"{name}.noise"] = noise_like(x, distortion(x_adv, x), stage.model.data.seed)
-        save_pictures(tensors, work)
-
-    def load(self, folder: Path, work: Work) -> Pictures:
-        return load_pictures(folder)
+        return tensors

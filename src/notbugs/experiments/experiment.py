@@ -13,9 +13,9 @@ from torch import Tensor
 
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.schema import read_json_file
-from notbugs.data import safefile
+from notbugs.data import Splits, safefile
 from notbugs.data.writing import write_json
-from notbugs.experiments.numbers import Columns
+from notbugs.experiments.numbers import Columns, Tables
 from notbugs.experiments.page import Column, Section
 from notbugs.experiments.rules import Claim
 from notbugs.store import AnyStage, StageContext, Store
@@ -147,6 +147,56 @@ class Measurement(Stage[Columns]):
         return read_json_file(dict[str, float | None], folder / NUMBERS, remedy=DAMAGED)
 
 
+@dataclass(frozen=True)
+class Measurements(Stage[Tables]):
+    """A stage whose result is rows of several tables; `measure` gives them.
+
+    It may also save pictures (`save_pictures`).
+    """
+
+    @abstractmethod
+    def measure(self, work: Work) -> Tables:
+        """The numbers."""
+
+    def make(self, work: Work) -> None:
+        write_json(work.folder / NUMBERS, self.measure(work))
+
+    def load(self, folder: Path, work: Work) -> Tables:
+        kind = dict[str, dict[str, dict[str, float | None]]]
+        return read_json_file(kind, folder / NUMBERS, remedy=DAMAGED)
+
+
+Pictures = Mapping[str, Tensor]
+"""Images by name, each [n, c, h, w] in [0, 1]."""
+PICTURES = "pictures.safetensors"
+
+
+def save_pictures(pictures: Pictures, work: Work) -> None:
+    """Writes the pictures of a stage."""
+    tensors = {name: images.cpu().contiguous() for name, images in pictures.items()}
+    safefile.write_tensors(work.folder / PICTURES, tensors, {})
+
+
+def load_pictures(folder: Path) -> Pictures:
+    """The pictures that `save_pictures` wrote."""
+    return safefile.read_tensors(folder / PICTURES, what="data")[0]
+
+
+@dataclass(frozen=True)
+class Illustration(Stage[Pictures]):
+    """A stage whose result is pictures, by name; `draw` gives them."""
+
+    @abstractmethod
+    def draw(self, work: Work) -> Pictures:
+        """The pictures."""
+
+    def make(self, work: Work) -> None:
+        save_pictures(self.draw(work), work)
+
+    def load(self, folder: Path, work: Work) -> Pictures:
+        return load_pictures(folder)
+
+
 def _origin(kind: type) -> str:
     """A class's full name; of a script, which has no name of its own, a digest of its text."""
     module = kind.__module__
@@ -201,21 +251,21 @@ class Row:
     seed: int
     stage: Stage[Columns]
 
-
-Pictures = Mapping[str, Tensor]
-"""Images by name, each [n, c, h, w] in [0, 1]."""
-PICTURES = "pictures.safetensors"
-
-
-def save_pictures(pictures: Pictures, work: Work) -> None:
-    """Writes the pictures of a stage."""
-    tensors = {name: images.cpu().contiguous() for name, images in pictures.items()}
-    safefile.write_tensors(work.folder / PICTURES, tensors, {})
+    def read(self, work: Work) -> Tables:
+        """Its numbers, once they are measured."""
+        return {self.table: {self.name: work.load(self.stage)}}
 
 
-def load_pictures(folder: Path) -> Pictures:
-    """The pictures that `save_pictures` wrote."""
-    return safefile.read_tensors(folder / PICTURES, what="data")[0]
+@dataclass(frozen=True)
+class Rows:
+    """All rows that one stage measures for one seed."""
+
+    seed: int
+    stage: Stage[Tables]
+
+    def read(self, work: Work) -> Tables:
+        """Their numbers, once they are measured."""
+        return work.load(self.stage)
 
 
 @dataclass(frozen=True)
@@ -254,10 +304,13 @@ class Experiment(Generic[C]):
     - `name`: on the command line; `paper`: authors, year, title and arXiv number
     - `question`: what the experiment answers, in a sentence
     - `datasets`, `presets`: those that `config_for` knows; `config_for`: (data, preset) -> settings
-    - `rows`: (settings, seed) -> the rows of the tables, each measured by a stage
-    - `pictures`: settings -> stages whose pictures the page shows, of seed 0
+    - `rows`: (settings, seed) -> the rows of the tables, measured by stages
+    - `pictures`: settings -> stages whose `save_pictures` the page shows, of seed 0
     - `claims`: settings -> the paper's statements; `columns`: how a column is written
     - `sections`: the page, in order
+    - `files`: settings -> what else the output folder gets: its name there -> a stage, and the
+      name of the file of its result
+    - `check`: raises for a seed's split that the measurements cannot do with, before any work
     """
 
     name: str
@@ -266,8 +319,10 @@ class Experiment(Generic[C]):
     datasets: tuple[str, ...]
     presets: tuple[str, ...]
     config_for: Callable[[str, str], C]
-    rows: Callable[[C, int], Iterable[Row]]
-    pictures: Callable[[C], Sequence[Stage[Pictures]]]
+    rows: Callable[[C, int], Iterable[Row | Rows]]
+    pictures: Callable[[C], Sequence[AnyStage]]
     claims: Callable[[C], Sequence[Claim]]
     columns: Mapping[str, Column]
     sections: tuple[Section, ...]
+    files: Callable[[C], Mapping[str, tuple[AnyStage, str]]] = lambda config: {}
+    check: Callable[[C, Splits], None] = lambda config, parts: None

@@ -1,15 +1,16 @@
 """Builds and trains models in a folder, for the experiments and for `notbugs train`."""
 
+import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor
 
 from notbugs.core import processes
-from notbugs.core.errors import CheckpointError
+from notbugs.core.errors import CheckpointError, bad_value
 from notbugs.data import ImageData, channel_stats
-from notbugs.experiments.config import USER
 from notbugs.models import Classifier, build, load_user_model, save
 from notbugs.models.weights import CHECKPOINT, MODEL
 from notbugs.training import Recipe, Trained, train
@@ -19,23 +20,57 @@ History: TypeAlias = Callable[[list[dict[str, float]]], None]
 """What is called with a row of numbers for each epoch so far."""
 
 
-def new_model(
-    architecture: str, options: Mapping[str, Any], data: ImageData, seed: int
-) -> Classifier:
-    """An untrained model for images like `data`, with normalisation by its mean and deviation.
+USER = "user"
+"""The architecture name that stands for the user's own module."""
 
-    - `architecture`: a built-in one, or `USER`: a module that the `options` "spec" and "embedding"
-      name
+
+@dataclass(frozen=True)
+class Net:
+    """An architecture, and what it is pretrained as.
+
+    - `architecture`: a built-in one, or `USER`: see `user_net`
+    - `options`: of the architecture, as names and values
+    - `autoencoder`: epochs in which the trunk is first trained as a sparse autoencoder's encoder,
+      and then fixed; 0: none
     """
+
+    architecture: str
+    options: tuple[tuple[str, Any], ...] = ()
+    autoencoder: int = 0
+
+
+def user_net(spec: str, embedding: str) -> Net:
+    """The user's own module, with the digest of its file.
+
+    - `spec`: path/to/file.py:factory; `embedding`: the layer whose output is the embedding
+
+    **Raises** ValueError where there is no such file.
+    """
+    path = Path(spec.rpartition(":")[0])
+    if not path.is_file():
+        raise bad_value("--model", "name a file, as path/to/file.py:factory", f"'{spec}'")
+    place = str(path.resolve()) + ":" + spec.rpartition(":")[2]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Net(USER, (("spec", place), ("embedding", embedding), ("digest", digest)))
+
+
+def new_model(net: Net, data: ImageData, seed: int) -> Classifier:
+    """An untrained model for images like `data`, with normalisation by its mean and deviation."""
     mean, std = channel_stats(data)
-    shape, classes = data.shape, data.classes
-    if architecture == USER and options:
+    shape, classes, options = data.shape, data.classes, dict(net.options)
+    if net.architecture == USER and options:
         spec, layer = options["spec"], options["embedding"]
         return load_user_model(
             spec, embedding=layer, shape=shape, classes=classes, mean=mean, std=std, seed=seed
         )
     return build(
-        architecture, shape=shape, classes=classes, seed=seed, mean=mean, std=std, options=options
+        net.architecture,
+        shape=shape,
+        classes=classes,
+        seed=seed,
+        mean=mean,
+        std=std,
+        options=options,
     )
 
 

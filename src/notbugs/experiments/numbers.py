@@ -1,15 +1,50 @@
 """The numbers of a run: table, row, column, and one value a seed."""
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from notbugs.experiments.claims import mean, spread
+from scipy.special import stdtrit
 
+SeedValues: TypeAlias = Sequence[float]
+LEVEL = 0.95
+"""Confidence level of the one-sided intervals: at most 5 % of false claims are said to hold."""
+FEWEST = 3
+"""The smallest number of seeds that can decide a claim."""
 Columns = Mapping[str, float | None]
 """A row of a table for one seed; None where a column does not apply."""
+Tables = Mapping[str, Mapping[str, Columns]]
+"""Rows of several tables for one seed: table -> row -> column -> number."""
+UPPER_BOUND = "_upper_bound"
+"""The end of the names of columns that mark others as upper bounds."""
 Values = Sequence[float | None]
 """One value a seed."""
+
+
+def mean(values: SeedValues) -> float:
+    """The mean over seeds."""
+    return statistics.fmean(values)
+
+
+def spread(values: SeedValues) -> float | None:
+    """The standard deviation over seeds (n - 1); None for a single seed."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def interval(values: SeedValues, level: float = LEVEL) -> tuple[float, float] | None:
+    """The one-sided lower and upper confidence bounds of the mean over seeds.
+
+    By Student's t: mean -+ t(level, n - 1) * deviation / sqrt(n). None for fewer than `FEWEST`
+    seeds, whose deviation is too uncertain, and where a value is not finite.
+    """
+    n = len(values)
+    if n < FEWEST or not all(map(math.isfinite, values)):
+        return None
+    deviation = statistics.stdev(values)
+    half = float(stdtrit(n - 1, level)) * deviation / math.sqrt(n)
+    return mean(values) - half, mean(values) + half
 
 
 @dataclass(frozen=True)
@@ -31,14 +66,16 @@ class Numbers:
     tables: Mapping[str, Mapping[str, Mapping[str, Values]]]
 
     @classmethod
-    def collect(cls, rows: Iterable[tuple[str, str, int, Columns]], seeds: int) -> "Numbers":
-        """From (table, row, seed, columns), in the order of the tables."""
-        tables: dict[str, dict[str, dict[str, list[float | None]]]] = {}
-        for table, row, seed, columns in rows:
-            cells = tables.setdefault(table, {}).setdefault(row, {})
-            for column, value in columns.items():
-                cells.setdefault(column, [None] * seeds)[seed] = value
-        return cls(tables)
+    def collect(cls, parts: Iterable[tuple[int, Tables]], seeds: int) -> "Numbers":
+        """From (seed, tables), in the order of the tables and rows."""
+        collected: dict[str, dict[str, dict[str, list[float | None]]]] = {}
+        for seed, tables in parts:
+            for table, rows in tables.items():
+                for row, columns in rows.items():
+                    cells = collected.setdefault(table, {}).setdefault(row, {})
+                    for column, value in columns.items():
+                        cells.setdefault(column, [None] * seeds)[seed] = value
+        return cls(collected)
 
     def values(self, cell: Cell) -> tuple[float, ...]:
         """The cell's value for each seed; none at all where a seed lacks a finite one."""
@@ -60,6 +97,10 @@ class Numbers:
         values = self.tables.get(cell.table, {}).get(cell.row, {}).get(cell.column, ())
         return [value for value in values if value is not None and math.isfinite(value)]
 
+    def is_upper_bound(self, cell: Cell) -> bool:
+        """Whether, in some seed, the value is only an upper bound: NAME_upper_bound is not 0."""
+        return any(self._known(replace(cell, column=cell.column + UPPER_BOUND)))
+
     def columns(self, table: str) -> list[str]:
         """The columns of a table that some row has a number in, in order of appearance."""
         rows = self.tables.get(table, {})
@@ -67,5 +108,6 @@ class Numbers:
         return [
             name
             for name in names
-            if any(v is not None for row in rows.values() for v in row.get(name, ()))
+            if not name.endswith(UPPER_BOUND)
+            and any(v is not None for row in rows.values() for v in row.get(name, ()))
         ]

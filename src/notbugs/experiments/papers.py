@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from notbugs.experiments import szegedy2013
+from notbugs.experiments import engstrom2019, ilyas2019, szegedy2013
 from notbugs.experiments.experiment import Experiment
 
 PAPERS: Mapping[str, Experiment[Any]] = {
-    experiment.name: experiment for experiment in (szegedy2013.EXPERIMENT,)
+    paper.name: paper
+    for paper in (ilyas2019.EXPERIMENT, engstrom2019.EXPERIMENT, szegedy2013.EXPERIMENT)
 }

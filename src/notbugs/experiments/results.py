@@ -1,13 +1,11 @@
-"""Writes the output folder of a run: results.json, models, datasets, pictures."""
+"""The files of a run's output folder: which are its own, and copies from the store."""
 
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,75 +13,12 @@ import notbugs
 from notbugs.core.errors import DataError, StoreError
 from notbugs.core.schema import read_json_file
 from notbugs.data.writing import write_errors, write_file, write_json
-from notbugs.engine import Threat
-from notbugs.experiments.claims import Claim
-from notbugs.experiments.claims import row as claim_row
-from notbugs.experiments.config import Config
 from notbugs.experiments.experiment import PICTURES
-from notbugs.experiments.plan import Plan, TrainedSet
-from notbugs.experiments.stages import DATASET, MODEL
-from notbugs.experiments.tables import collect
-from notbugs.store import RunSummary, Stage, Store
-
-
-def write_results(
-    config: Config,
-    plan: Plan,
-    store: Store,
-    summary: RunSummary,
-    claims: Sequence[Claim],
-    out: Path,
-) -> dict[str, Any]:
-    """Writes everything of a finished run to `out` and returns the content of results.json."""
-    numbers = collect(plan.rows, store, len(plan.classes))
-    result: dict[str, Any] = {
-        "experiment": "ilyas2019",
-        "dataset": plan.title,
-        "preset": config.preset,
-        "conditions": _conditions(config, plan),
-        **common_results(claims, numbers, config.seeds, numbers.tables(), summary),
-    }
-    _write_files(plan, store, out)
-    write_json(out / RESULTS, result)
-    return result
-
-
-def common_results(
-    claims: Sequence[Claim],
-    numbers: Any,
-    seeds: int,
-    tables: Mapping[str, Any],
-    summary: RunSummary,
-) -> dict[str, Any]:
-    """The common part of every results.json: claims with verdicts, tables, times, versions."""
-    verdicts = [claim_row(claim, numbers, seeds) for claim in claims]
-    return {
-        "claims": [verdict for verdict in verdicts if verdict is not None],
-        "tables": tables,
-        "seconds": summary.seconds_worked,
-        "seconds_total": summary.seconds_worked + summary.seconds_from_store,
-        "seconds_wall": summary.seconds_wall,
-        "versions": versions(),
-    }
-
-
-def _conditions(config: Config, plan: Plan) -> Mapping[str, Any]:
-    return {
-        "data": config.data,
-        "data_digest": plan.digest,
-        "images": dict(plan.images),
-        "classes": list(plan.classes),
-        "threat_eval": str(Threat.parse(f"{config.norm}:{config.eps_eval!r}")),
-        "evaluation": f"PGD-{config.eval_steps}, untargeted, step eps/5, random start, one "
-        "restart, original test set",
-        "config": asdict(config),
-    }
-
+from notbugs.store import AnyStage, Store
 
 FILE_LIST = "notbugs-files.json"
 """The file that lists the files a run has written."""
 RESULTS = "results.json"
-SAMPLES = "samples.safetensors"
 
 
 def versions() -> dict[str, str]:
@@ -97,22 +32,6 @@ def versions() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
-
-
-def _write_files(plan: Plan, store: Store, out: Path) -> None:
-    """Copies models and datasets to `out` under readable names.
-
-    Files of an earlier run with other settings are removed, by the list that it kept; all
-    other files are left alone.
-    """
-    replace_files(out, file_names(plan))
-    for row in plan.rows:
-        copy_from_store(store, row.model, MODEL, out / "models" / f"{_model_name(row)}.safetensors")
-        if row.data is not None:
-            copy_from_store(
-                store, row.data, DATASET, out / "datasets" / f"{row.file_name}.safetensors"
-            )
-    copy_from_store(store, plan.samples, SAMPLES, out / SAMPLES)
 
 
 def check_files(out: Path, wanted: Sequence[str]) -> None:
@@ -141,18 +60,6 @@ def replace_files(out: Path, wanted: Sequence[str]) -> None:
     write_json(out / FILE_LIST, sorted(wanted))
 
 
-def file_names(plan: Plan) -> list[str]:
-    """The names of all files of a run in the output folder, except those of its page."""
-    models = [f"models/{_model_name(row)}.safetensors" for row in plan.rows]
-    sets = [row.file_name for row in plan.rows if row.data is not None]
-    return [*models, *(f"datasets/{name}.safetensors" for name in sets), SAMPLES, RESULTS]
-
-
-def _model_name(row: TrainedSet) -> str:
-    fixed = {"D": "standard", "D_adv": "robust"}
-    return f"{fixed[row.set]}-seed{row.seed}" if row.set in fixed else f"student-{row.file_name}"
-
-
 def _files_of_earlier_run(out: Path) -> list[Path]:
     """The files that an earlier run listed, restricted to names that a run can write."""
     try:
@@ -162,10 +69,10 @@ def _files_of_earlier_run(out: Path) -> list[Path]:
     places = [out / name for name in file_names]
     allowed = {out / "models", out / "datasets", out / "priors"}
     ours = [p for p in places if p.parent in allowed and p.suffix == ".safetensors"]
-    return ours + [out / name for name in (RESULTS, SAMPLES, PICTURES)]  # every run's
+    return ours + [out / name for name in (RESULTS, PICTURES)]  # every run's
 
 
-def copy_from_store(store: Store, stage: Stage, name: str, target: Path) -> None:
+def copy_from_store(store: Store, stage: AnyStage, name: str, target: Path) -> None:
     """Copies a file of a stage's result to `target`, unless the copy exists.
 
     **Raises** StoreError where `target` cannot be written.

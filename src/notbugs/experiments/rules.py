@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
-from notbugs.experiments.claims import (
+from notbugs.experiments.numbers import (
     FEWEST,
     LEVEL,
+    Cell,
+    Numbers,
     SeedValues,
     interval,
+    mean,
 )
-from notbugs.experiments.numbers import Cell, Numbers
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def _decision(
 class _Bounded(AbstractRule):
     cell: Cell
     bound: float
+    control: Cell | None = None
+    """What is shown beside; it decides nothing."""
     is_least: ClassVar[bool]
 
     @property
@@ -90,7 +94,9 @@ class _Bounded(AbstractRule):
         ours = numbers.values(self.cell)
         if not ours:
             return Decision(None, None, None, MISSING)
-        return _decision(ours, None, interval(ours, level), self.bound, self.is_least, level)
+        control = None if self.control is None else numbers.values(self.control)
+        bounds = interval(ours, level)
+        return _decision(ours, control or None, bounds, self.bound, self.is_least, level)
 
 
 @final
@@ -135,6 +141,88 @@ class Exceeds(AbstractRule):
         if self.points is None and bounds == (0.0, 0.0):
             return Decision(ours, control, False, "the two are equal")
         return _decision(ours, control, bounds, self.points or 0.0, True, level)
+
+
+@final
+@dataclass(frozen=True)
+class Below(AbstractRule):
+    """A cell is below another, seed by seed, by any amount."""
+
+    cell: Cell
+    other: Cell
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return (self.cell, self.other)
+
+    @property
+    def text(self) -> str:
+        return "mean - control < 0"
+
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        decision = Exceeds(self.other, self.cell).decide(numbers, level)
+        if decision.control is None:
+            return replace(decision, ours=numbers.values(self.cell) or None)
+        return replace(decision, ours=decision.control, control=decision.ours)
+
+
+@final
+@dataclass(frozen=True)
+class BeyondErrors(AbstractRule):
+    """In every seed, a cell differs from another by more than two standard errors.
+
+    - `error`: the standard error of their difference over images
+    - `above`: False where the cell is to be the smaller one
+    """
+
+    cell: Cell
+    other: Cell
+    error: Cell
+    above: bool = True
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return (self.cell, self.other, self.error)
+
+    @property
+    def text(self) -> str:
+        difference = "mean - control" if self.above else "control - mean"
+        return f"in every seed: {difference} > 2 standard errors over images"
+
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        ours, control, errors = map(numbers.values, self.cells)
+        if not ours or not len(ours) == len(control) == len(errors):
+            return Decision(ours or None, None, None, MISSING)
+        sign = 1 if self.above else -1
+        each = zip(ours, control, errors, strict=True)
+        beyond = all(sign * (a - b) > 2 * error for a, b, error in each)
+        if len(ours) < FEWEST:
+            return Decision(ours, control, None, f"{FEWEST} seeds are needed")
+        return Decision(ours, control, beyond)
+
+
+@final
+@dataclass(frozen=True)
+class AtLeastBest(AbstractRule):
+    """A cell is at least the best of others, seed by seed: that of the largest mean."""
+
+    cell: Cell
+    others: tuple[Cell, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return (self.cell, *self.others)
+
+    @property
+    def text(self) -> str:
+        return "mean - mean of the best control >= 0"
+
+    def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
+        known = [cell for cell in self.others if numbers.values(cell)]
+        if len(known) < len(self.others):
+            return Decision(numbers.values(self.cell) or None, None, None, MISSING)
+        best = max(known, key=lambda cell: mean(numbers.values(cell)))
+        return Exceeds(self.cell, best, 0.0).decide(numbers, level)
 
 
 @final
@@ -242,11 +330,20 @@ class AnyOf(_Combined):
 
 
 @dataclass(frozen=True)
+class Given:
+    """A condition of claims, in words, and the rule that decides it."""
+
+    text: str
+    rule: AbstractRule
+
+
+@dataclass(frozen=True)
 class Claim:
     """One statement of a paper and the rule that decides it.
 
     - `published`: the paper's numbers as text, with the table or section
-    - `needs`: ids of claims without which this one says nothing: it is undecided unless they hold
+    - `needs`: ids of claims, or conditions, without which this one says nothing: it is undecided
+      unless they hold
     - `fixed`: when and from what the rule's bound was fixed
     """
 
@@ -254,7 +351,7 @@ class Claim:
     statement: str
     published: str
     rule: AbstractRule
-    needs: tuple[str, ...] = ()
+    needs: tuple[str | Given, ...] = ()
     fixed: str = ""
 
 
@@ -263,9 +360,11 @@ def decided(claims: Sequence[Claim], numbers: Numbers) -> Mapping[str, Decision]
     decisions: dict[str, Decision] = {}
     for claim in claims:
         decision = claim.rule.decide(numbers)
-        unmet = [need for need in claim.needs if not decisions[need].holds]
-        if unmet and decision.holds is not None:
-            state = "does not hold" if decisions[unmet[0]].holds is False else "is undecided"
-            decision = replace(decision, holds=None, why=f"'{unmet[0]}' {state}")
+        for need in claim.needs:
+            met = decisions[need] if isinstance(need, str) else need.rule.decide(numbers)
+            if decision.holds is not None and not met.holds:
+                state = "does not hold" if met.holds is False else "is undecided"
+                name = need if isinstance(need, str) else need.text
+                decision = replace(decision, holds=None, why=f"'{name}' {state}")
         decisions[claim.id] = decision
     return decisions

@@ -7,18 +7,26 @@ from typing import Any
 
 from notbugs.data import load_source
 from notbugs.data.writing import write_json
-from notbugs.experiments.claims import mean, spread
 from notbugs.experiments.experiment import (
     C,
     Experiment,
     PaperConfig,
     Row,
+    Rows,
     Work,
     as_json,
+    load_pictures,
     save_pictures,
 )
-from notbugs.experiments.numbers import Numbers
-from notbugs.experiments.results import PICTURES, RESULTS, check_files, replace_files, versions
+from notbugs.experiments.numbers import Numbers, mean, spread
+from notbugs.experiments.results import (
+    PICTURES,
+    RESULTS,
+    check_files,
+    copy_from_store,
+    replace_files,
+    versions,
+)
 from notbugs.experiments.rules import Claim, Decision, decided
 from notbugs.experiments.shared import Data, digest_of
 from notbugs.store import Observer, RunSummary, Store, run_stages
@@ -58,21 +66,27 @@ def run(
     source = load_source(config.data, folder)
     config = replace(config, digest=digest_of(source))
     rows = [row for seed in range(config.seeds) for row in experiment.rows(config, seed)]
-    pictures = experiment.pictures(config)
-    check_files(out, [RESULTS, PICTURES])
+    pictures, files = experiment.pictures(config), experiment.files(config)
+    written = [RESULTS, PICTURES, *files]
+    check_files(out, written)
+    work = Work(out, store, machine.device, machine.data_dir)
+    for seed in range(config.seeds):
+        experiment.check(config, Data.of(config, seed).splits(work))
     summary = run_stages(
-        [*(row.stage for row in rows), *pictures],
+        [*(row.stage for row in rows), *pictures, *(stage for stage, _ in files.values())],
         store,
         workers=machine.workers,
         threads=machine.threads,
         observer=observer,
         settings={"device": machine.device, "data_dir": machine.data_dir},
     )
-    work = Work(out, store, machine.device, machine.data_dir)
     numbers = collected(rows, work, config.seeds)
     parts = Data.of(config, 0).splits(work)
-    shown = {name: images for stage in pictures for name, images in work.load(stage).items()}
-    replace_files(out, [RESULTS, PICTURES])
+    folders = [store.get(stage.kind, stage.key).path for stage in pictures]
+    shown = {name: x for folder in folders for name, x in load_pictures(folder).items()}
+    replace_files(out, written)
+    for name, (stage, file) in files.items():
+        copy_from_store(store, stage, file, out / name)
     save_pictures(shown, work)
     results = {
         "experiment": experiment.name,
@@ -91,11 +105,9 @@ def run(
     return results
 
 
-def collected(rows: Sequence[Row], work: Work, seeds: int) -> Numbers:
+def collected(rows: Sequence[Row | Rows], work: Work, seeds: int) -> Numbers:
     """The numbers of finished rows."""
-    return Numbers.collect(
-        ((row.table, row.name, row.seed, work.load(row.stage)) for row in rows), seeds
-    )
+    return Numbers.collect(((row.seed, row.read(work)) for row in rows), seeds)
 
 
 def outcome(

@@ -4,15 +4,14 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from notbugs.core import random
 from notbugs.core.errors import DataError, DataWarning
 from notbugs.data import ImageData, Splits, load_source, split
 from notbugs.data.sources.source import Source
 from notbugs.experiments.experiment import PaperConfig, Stage, Work
-from notbugs.experiments.model_training import new_model, restarting, train_in
-from notbugs.models import Classifier, prepare
+from notbugs.experiments.model_training import USER, Net, new_model, restarting, train_in
+from notbugs.models import Classifier, load_into, prepare
 from notbugs.models import load as load_model
 from notbugs.models.weights import MODEL
 from notbugs.training import Recipe, recipe_as_json
@@ -81,35 +80,27 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Net:
-    """An architecture, and what it is pretrained as.
-
-    - `options`: of the architecture, as names and values
-    - `autoencoder`: epochs in which the trunk is first trained as a sparse autoencoder's encoder,
-      and then fixed; 0: none
-    """
-
-    architecture: str
-    options: tuple[tuple[str, Any], ...] = ()
-    autoencoder: int = 0
-
-
-@dataclass(frozen=True)
 class Trained(Stage[Classifier]):
-    """A net trained on the training images of a split.
+    """A net trained on the training images of a split, or on a set that was made of them.
 
     - `role`: of models of one seed, those of another role have other weights at the start
+    - `on`: the set; None: the training images
     """
 
     data: Data
     net: Net
     recipe: Recipe
     role: str = "standard"
+    on: Stage[ImageData] | None = None
 
     @property
     def label(self) -> str:
-        options = " ".join(str(value) for _, value in self.net.options)
-        return f"train {self.net.architecture} {options} · seed {self.data.seed}"
+        what = (
+            self.role
+            if self.on is None
+            else f"on {self.on.label.split(' · ')[0].removeprefix('build ')}"
+        )
+        return f"train {what} · seed {self.data.seed}"
 
     @property
     def cost(self) -> float:
@@ -122,12 +113,12 @@ class Trained(Stage[Classifier]):
     def untrained(self, work: Work) -> Classifier:
         """The net as it is before training."""
         data, seed = self.data.train(work), random.seed_of(self.data.seed, self.role)
-        model = new_model(self.net.architecture, dict(self.net.options), data, seed)
+        model = new_model(self.net, data, seed)
         return prepare(model, work.device)
 
     def _train(self, work: Work, restart: bool) -> None:
-        data, seed = self.data.train(work), random.seed_of(self.data.seed, self.role)
-        model = self.untrained(work)
+        data = self.data.train(work) if self.on is None else work.load(self.on)
+        model, seed = self.untrained(work), random.seed_of(self.data.seed, self.role)
         if self.net.autoencoder:
             pretrain(model, data, epochs=self.net.autoencoder, seed=seed)
         train_in(
@@ -138,7 +129,11 @@ class Trained(Stage[Classifier]):
             seed=seed,
             metadata={
                 "dataset": self.data.name,
-                "seed": self.data.seed,
+                "split": {
+                    "seed": self.data.seed,
+                    "train_size": self.data.train_size,
+                    "test_size": self.data.test_size,
+                },
                 "trained_on": data.name,
                 "training_set": dict(data.provenance),
                 "class_names": list(data.class_names),
@@ -151,5 +146,9 @@ class Trained(Stage[Classifier]):
         )
 
     def load(self, folder: Path, work: Work) -> Classifier:
-        model, _ = load_model(folder / MODEL)
+        if self.net.architecture == USER:
+            model = self.untrained(work)
+            load_into(model, folder / MODEL)
+        else:
+            model, _ = load_model(folder / MODEL)
         return prepare(model.eval(), work.device)

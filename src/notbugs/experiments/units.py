@@ -1,7 +1,6 @@
 """Whether the units of a layer mean more than random directions in it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,12 +8,10 @@ from torch.nn import functional as F
 from notbugs.core import random
 from notbugs.core.types import Images, Labels
 from notbugs.experiments.experiment import (
+    Illustration,
     Measurement,
     Pictures,
-    Stage,
     Work,
-    load_pictures,
-    save_pictures,
 )
 from notbugs.experiments.numbers import Columns
 from notbugs.experiments.page import Column
@@ -74,20 +71,17 @@ class Units(Measurement):
 
 
 @dataclass(frozen=True)
-class UnitSheets(Stage[Pictures]):
+class UnitSheets(Illustration):
     """Pictures of the images that the first units, and random directions, respond to most."""
 
     units: Units
 
-    def make(self, work: Work) -> None:
+    def draw(self, work: Work) -> Pictures:
         data = self.units.model.data
         x = data.splits(work).test.pixels().to(work.device)
         natural, directed = most_responding(self.units.responses(work, x), data.seed)
         sheets = {f"natural.{i}": x[natural[i]] for i in range(DRAWN)}
-        save_pictures(sheets | {f"random.{i}": x[directed[i]] for i in range(DRAWN)}, work)
-
-    def load(self, folder: Path, work: Work) -> Pictures:
-        return load_pictures(folder)
+        return sheets | {f"random.{i}": x[directed[i]] for i in range(DRAWN)}
 
 
 def most_responding(responses: Tensor, seed: int) -> tuple[Tensor, Tensor]:

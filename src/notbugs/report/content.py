@@ -1,181 +1,150 @@
-"""The text of the page: facts, conditions, claims, tables and recipes."""
+"""What pages and terminals show of a run, as text: tables, claims, conditions."""
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from notbugs.core.errors import DataError
+from notbugs.engine.threat import radius
+from notbugs.experiments import page
+from notbugs.experiments.experiment import Experiment
+from notbugs.experiments.numbers import Cell, Numbers
+from notbugs.experiments.papers import PAPERS
+from notbugs.report.figures.kinds import Drawn
 from notbugs.report.formatting import (
-    LONG,
+    NONE,
     OPEN,
     any_number,
-    base_name,
-    cell,
-    column_of,
     duration,
-    eps_text,
     norm_name,
-    number,
     verdict,
-    with_spread,
 )
-from notbugs.report.reading import Run, SetRow
+from notbugs.report.reading import REMEDY, Arrays
 
-FIRST_CLASSES = 12
 PROGRAMS = ("notbugs", "torch", "numpy", "python")
-PARTS = ("standard", "robust", "student", "inversion")
 
 
-def facts(run: Run) -> dict[str, Any]:
-    """The values used in the page's sentences."""
-    images: Mapping[str, Any] = run.conditions.get("images") or {}
-    return {
-        "norm": norm_name(run.norm),
-        "eps": eps_text(run.norm, run.eps_eval),
-        "half": eps_text(run.norm, run.eps_eval / 2),
-        "chance": f"{run.chance:.3g}",
-        "classes": len(run.classes),
-        "seeds": max(r.seeds for r in run.sets),
-        "train": _count(images.get("train")),
-        "val": _count(images.get("val")),
-        "test": _count(images.get("test")),
-        "sets": _radii(run),
-    }
+@dataclass(frozen=True)
+class DrawnTable:
+    """A table as text: its caption, how its columns are written, and rows of (name, cells)."""
+
+    caption: str
+    columns: Sequence[page.Column]
+    rows: Sequence[tuple[str, Sequence[str]]]
 
 
-def _count(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else "?"
+@dataclass(frozen=True)
+class Content:
+    """A run's results, with the paper that they are of and what figures are drawn from."""
+
+    experiment: Experiment[Any]
+    results: Mapping[str, Any]
+    drawn: Drawn
+
+    @classmethod
+    def of(cls, results: Mapping[str, Any], pictures: Arrays) -> "Content":
+        """**Raises** DataError where the results are of an unknown paper."""
+        experiment = PAPERS.get(str(results["experiment"]))
+        if experiment is None:
+            raise DataError(f"The results are of an unknown paper. {REMEDY}")
+        conditions, numbers = results["conditions"], Numbers(results["tables"])
+        settings = _settings(conditions["config"])
+        drawn = Drawn(numbers, pictures, experiment.columns, conditions["classes"], settings)
+        return cls(experiment, results, drawn)
+
+    @property
+    def seeds(self) -> str:
+        """The number of seeds in words."""
+        seeds = self.results["conditions"]["config"]["seeds"]
+        return f"{seeds} seed{'s' * (seeds != 1)}"
+
+    def caption(self, figure: page.Figure) -> str:
+        """A figure's caption with what it says of the run, so that it can stand alone."""
+        text, dataset = self.drawn.worded(figure.caption), self.results["dataset"]
+        if isinstance(figure, page.PictureRows | page.Curves):
+            return f"{text} {dataset}, seed 0."
+        whiskers = isinstance(figure, page.Bars | page.Lines) and self.seeds != "1 seed"
+        return f"{text} {dataset}, {self.seeds}{'; whiskers: standard deviation' * whiskers}."
+
+    def table(self, table: page.Table) -> DrawnTable:
+        """A table as text; columns that apply to no row are left out."""
+        known = self.drawn.numbers.columns(table.table)
+        names = [n for n in table.columns or known if n in known]
+        columns = self.drawn.columns
+        rows = [
+            (row, [self._cell(Cell(table.table, row, name)) for name in names])
+            for row in self.drawn.numbers.tables[table.table]
+        ]
+        caption = self.drawn.worded(table.caption)
+        return DrawnTable(caption, [columns.get(n, page.Column(n)) for n in names], rows)
+
+    def _cell(self, cell: Cell) -> str:
+        numbers, column = self.drawn.numbers, self.drawn.columns.get(cell.column)
+        mean, spread = numbers.mean(cell), numbers.spread(cell)
+        if mean is None:
+            return NONE
+        if column is None or column.digits is None:
+            text = any_number(mean, spread)
+        else:
+            text = f"{mean:.{column.digits}f}"
+            text = text if spread is None else f"{text} ± {spread:.{column.digits}f}"
+        return f"≤ {text}" if numbers.is_upper_bound(cell) else text
+
+    def claims(self) -> list[dict[str, Any]]:
+        """The rows of the table of claims."""
+        return [_claim(claim) for claim in self.results["claims"]]
+
+    def counts(self) -> dict[str, int | str]:
+        """The number of claims that hold, do not, and are undecided, and what the last need."""
+        kinds = [verdict(c["holds"], c["seeds"]).kind for c in self.results["claims"]]
+        return {kind: kinds.count(kind) for kind in ("yes", "no", "open")} | {"needs": OPEN}
+
+    def conditions(self) -> dict[str, str]:
+        """The conditions of the run by name; what it does not say is left out."""
+        results, conditions = self.results, self.results["conditions"]
+        images, shape = conditions["images"], conditions["shape"]
+        facts = {
+            "Dataset": results["dataset"],
+            "Images": f"{images['train']:,} to train, {images['val']:,} held out, "
+            f"{images['test']:,} to test; {shape[1]} × {shape[2]} pixels, {shape[0]} "
+            f"channel{'s' * (shape[0] != 1)}, {len(conditions['classes'])} classes",
+            "Seeds": f"{self.seeds} (each varies split, models and attacks)",
+            "Preset": results["preset"],
+            **_machine_and_time(results),
+        }
+        return {name: value for name, value in facts.items() if value}
 
 
-def _radii(run: Run) -> str:
-    radii = sorted({r.eps for r in run.sets if r.eps is not None})
-    return ", ".join(eps_text(run.norm, eps) for eps in radii)
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as texts name them: the norm as L2, radii as 1 or 8/255."""
+    norm = str(config.get("norm", ""))
+    named = {n: radius(norm, v) if isinstance(v, float) else v for n, v in config.items()}
+    return named | ({"norm": norm_name(norm)} if norm else {})
 
 
-def conditions(run: Run) -> dict[str, str]:
-    """The conditions as names and values; values that the run does not have are left out."""
-    run_facts = facts(run)
-    shown = ", ".join(run.classes[:FIRST_CLASSES])
-    more = len(run.classes) - FIRST_CLASSES
-    rows = {
-        "Dataset": f"{run.title} ({run.conditions.get('data', '')})",
-        "Images": f"{run_facts['train']} to train, {run_facts['val']} held out, "
-        f"{run_facts['test']} to test" + _shape(run),
-        "Classes": f"{len(run.classes)}: {shown}" + (f" and {more} more" if more > 0 else ""),
-        "Attack": f"{run_facts['norm']}, ε = {run_facts['eps']} and {run_facts['half']} in pixel "
-        f"units of [0, 1]; {run.conditions.get('evaluation', '')}",
-        "Sets built at": f"ε = {run_facts['sets']}" if run_facts["sets"] else "",
-        "Architecture": str(run.config.get("architecture", "")),
-        "Seeds": f"{run_facts['seeds']} (each varies split, models, targets and patterns)",
-        "Preset": str(run.result.get("preset", "")),
-        **machine_and_time(run.result),
-    }
-    return {name: value for name, value in rows.items() if value}
-
-
-def machine_and_time(result: Mapping[str, Any]) -> dict[str, str]:
-    """The machine, the versions and the time of a run."""
-    versions = dict(result.get("versions") or {})
-    return {
-        "Machine": _machine(versions),
-        "Versions": ", ".join(f"{n} {versions[n]}" for n in PROGRAMS if n in versions),
-        "Time": _time(result),
-    }
-
-
-def _machine(versions: Mapping[str, Any]) -> str:
-    gpu = versions.get("gpu")
-    cores = f"{versions['cores']} cores" if "cores" in versions else None
-    parts = (versions.get("machine"), cores, "no GPU" if gpu in (None, "none") else gpu)
-    return ", ".join(str(part) for part in parts if part)
-
-
-def _shape(run: Run) -> str:
-    images = run.samples.get("D.images")
-    if images is None:
-        return ""
-    _, channels, height, width = images.shape
-    return f"; {height} × {width} pixels, {channels} channel{'s' * (channels != 1)}"
-
-
-def _time(result: Mapping[str, Any]) -> str:
-    """The compute time of this run, the total with stored results, and the wall time."""
-    if "seconds" not in result:
-        return ""
-    text = f"{duration(result['seconds'])} of compute in this run"
-    if "seconds_total" in result:
-        text += f", {duration(result['seconds_total'])} including stored results"
-    if "seconds_wall" in result:
-        text += f"; {duration(result['seconds_wall'])} of wall time"
-    return text
-
-
-def claim(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table of claims."""
-    outcome = verdict(row["holds"], row["seeds"])
+def _claim(row: Mapping[str, Any]) -> dict[str, Any]:
+    rule = "; ".join(filter(None, (row["rule"], row["why"])))
     return {
         "statement": row["statement"],
         "published": row["published"],
-        "ours": with_spread(row["ours"], row["std"]),
-        "control": number(row["control"]),
-        "rule": row.get("rule", ""),
-        "verdict": outcome,
-    }
-
-
-def any_claim(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table of claims, its numbers of any unit, and the reason where it is open."""
-    rule = "; ".join(filter(None, (row["rule"], row["why"])))
-    if row["fixed"]:
-        rule += f" (bound: {row['fixed']})"
-    return claim({**row, "rule": rule}) | {
         "ours": any_number(row["ours"], row["std"]),
         "control": any_number(row["control"]),
+        "rule": rule + (f" (bound: {row['fixed']})" if row["fixed"] else ""),
+        "verdict": verdict(row["holds"], row["seeds"]),
     }
 
 
-def counts(claims: Sequence[Mapping[str, Any]]) -> dict[str, int | str]:
-    """The number of claims that hold, do not, and are undecided, and what the last need."""
-    kinds = [verdict(c["holds"], c["seeds"]).kind for c in claims]
-    return {kind: kinds.count(kind) for kind in ("yes", "no", "open")} | {"needs": OPEN}
-
-
-def table(rows: Sequence[SetRow], norm: str) -> dict[str, Any]:
-    """A table's columns and cells; columns that apply to no row are left out."""
-    names = dict.fromkeys(c for r in rows for c in r.columns)
-    names = [c for c in names if any(r.mean(c) is not None for r in rows)]
+def _machine_and_time(results: Mapping[str, Any]) -> dict[str, str]:
+    versions, gpu = results["versions"], results["versions"].get("gpu")
+    machine = (
+        versions.get("machine"),
+        f"{versions['cores']} cores" if "cores" in versions else None,
+        "no GPU" if gpu in (None, "none") else gpu,
+    )
     return {
-        "columns": [column_of(c) for c in names],
-        "rows": [
-            {
-                "name": r.name,
-                "eps": eps_text(norm, r.eps),
-                "seeds": r.seeds,
-                "control": r.is_control,
-                "cells": [cell(r, c) for c in names],
-            }
-            for r in rows
-        ],
-    }
-
-
-def glossary(run: Run) -> dict[str, str]:
-    """Explanations of the run's sets."""
-    names = dict.fromkeys(base_name(r.name) for r in run.sets)
-    meanings = {n: LONG[n].format(k=len(run.classes)) for n in names if n in LONG}
-    if any(r.is_control for r in run.sets):
-        meanings["leak: …"] = LONG["leak"]
-    return meanings
-
-
-def recipes(config: Mapping[str, Any]) -> dict[str, str]:
-    """The settings by part as JSON text; the rest comes last."""
-    parts = {
-        "Training of the standard model (on D)": config.get("standard"),
-        "Training of the robust model (D_adv)": config.get("robust"),
-        "Training of all other models, on the constructed sets": config.get("student"),
-        "Making of D_R and D_NR": config.get("inversion"),
-        "Everything else": {k: v for k, v in config.items() if k not in PARTS},
-    }
-    return {
-        name: json.dumps(part, indent=1, ensure_ascii=False) for name, part in parts.items() if part
+        "Machine": ", ".join(str(part) for part in machine if part),
+        "Versions": ", ".join(f"{n} {versions[n]}" for n in PROGRAMS if n in versions),
+        "Time": f"{duration(results['seconds'])} of compute in this run, "
+        f"{duration(results['seconds_total'])} including stored results; "
+        f"{duration(results['seconds_wall'])} of wall time",
     }

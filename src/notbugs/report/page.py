@@ -1,72 +1,67 @@
-"""The page of a run of ilyas2019: one self-contained HTML file."""
+"""The page of a run: one self-contained HTML file, from its stored results."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from notbugs.report import content, figures
-from notbugs.report.command import reproduction
-from notbugs.report.figures import DARK, LIGHT, Theme
-from notbugs.report.figures.adversarial import MODELS, magnification
-from notbugs.report.reading import Run, read_run
+from notbugs.experiments import page
+from notbugs.report.content import Content
+from notbugs.report.figures.kinds import draw
+from notbugs.report.figures.style import DARK, LIGHT, png, svg
+from notbugs.report.reading import read_pictures, read_results
 from notbugs.report.rendering import embedded, template, write_page
-
-DRAWN = {
-    "examples": figures.examples,
-    "bars": figures.bars,
-    "crossover": figures.crossover,
-    "adversarial": figures.adversarial,
-}
-NEEDED = {
-    "examples": ("D.images", "D.labels"),
-    "adversarial": (
-        "adv.images",
-        "adv.labels",
-        *(f"adv.{model}.{what}" for model in MODELS for what in ("images", "said")),
-    ),
-}
-"""The sample tensors without which a figure cannot be drawn."""
 
 
 def write_report(folder: Path) -> Path:
-    """Writes `folder/report.html` and `folder/figures/*.png` from the run's results.
+    """Writes `folder/report.html` and its figures, as PNG and SVG, from the run's results.
 
     The page is self-contained: pictures and styles are embedded.
 
-    **Raises** DataError where `folder` holds no results.json of notbugs, or damaged pictures;
-    StoreError where the folder cannot be written.
+    **Raises** DataError where `folder` holds no results of a paper, or damaged pictures;
+    StoreError where it cannot be written.
 
     >>> write_report(Path("runs/demo"))  # doctest: +SKIP
     """
-    run = read_run(folder)
-    light = _draw(run, LIGHT)
-    return write_page(folder, render(run, light, _draw(run, DARK)), light)
+    content = Content.of(read_results(folder), read_pictures(folder))
+    figures = [
+        {
+            f"figure-{i + 1}-{j + 1}": figure
+            for j, figure in enumerate(section.figures)
+            if content.drawn.has(figure)
+        }
+        for i, section in enumerate(content.experiment.sections)
+    ]
+    named = {name: figure for own in figures for name, figure in own.items()}
+    drawings = {name: draw(figure, content.drawn, LIGHT) for name, figure in named.items()}
+    light = {name: png(drawing) for name, drawing in drawings.items()}
+    vectors = {name: svg(drawing) for name, drawing in drawings.items()}
+    dark = {name: png(draw(figure, content.drawn, DARK)) for name, figure in named.items()}
+    pictures = {n: {"light": embedded(light[n]), "dark": embedded(dark[n])} for n in named}
+    return write_page(folder, _render(content, figures, pictures), light, vectors)
 
 
-def _draw(run: Run, theme: Theme) -> dict[str, bytes]:
-    """All figures for which the run has the data, as PNG."""
-    return {n: figures.png(draw(run, theme)) for n, draw in DRAWN.items() if _possible(run, n)}
-
-
-def _possible(run: Run, name: str) -> bool:
-    if name in NEEDED:
-        return all(key in run.samples for key in NEEDED[name])
-    return name != "crossover" or any(r.eps is not None for r in run.sets)
-
-
-def render(run: Run, light: Mapping[str, bytes], dark: Mapping[str, bytes]) -> str:
-    """The page as text, with the pictures of both colour schemes inside."""
+def _render(
+    content: Content,
+    figures: Sequence[Mapping[str, page.Figure]],
+    pictures: Mapping[str, Mapping[str, str]],
+) -> str:
+    results, sections = content.results, list[Mapping[str, object]]()
+    for section, own in zip(content.experiment.sections, figures, strict=True):
+        tables = [content.table(t) for t in section.tables if t.table in results["tables"]]
+        if own or tables:
+            captions = [(name, content.caption(figure)) for name, figure in own.items()]
+            text = content.drawn.worded(section.text)
+            sections.append(
+                {"title": section.title, "text": text, "figures": captions, "tables": tables}
+            )
     return template("page.html.j2").render(
-        run=run,
-        result=run.result,
-        facts=content.facts(run),
-        conditions=content.conditions(run),
-        claims=[content.claim(c) for c in run.result["claims"]],
-        counts=content.counts(run.result["claims"]),
-        sets=content.table(run.sets, run.norm),
-        planted=content.table(run.planted, run.norm),
-        glossary=content.glossary(run),
-        recipes=content.recipes(run.config),
-        again=reproduction(str(run.result["experiment"]), run.config),
-        pictures={n: {"light": embedded(light[n]), "dark": embedded(dark[n])} for n in light},
-        scale=magnification(run) if "adversarial" in light else None,
+        title=results["dataset"],
+        experiment=content.experiment,
+        claims=content.claims(),
+        counts=content.counts(),
+        results=results,
+        conditions=content.conditions(),
+        sections=sections,
+        settings=json.dumps(results["conditions"]["config"], indent=1, ensure_ascii=False),
+        pictures=pictures,
     )

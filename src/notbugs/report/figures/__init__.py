@@ -1,8 +1,5 @@
-"""The figures of a report, one per file."""
+"""The figures of pages and commands, one per file."""
 
-from notbugs.report.figures.adversarial import adversarial
-from notbugs.report.figures.bars import bars
-from notbugs.report.figures.crossover import crossover
 from notbugs.report.figures.curves import (
     accuracy_curves,
     budget_sheet,
@@ -10,7 +7,6 @@ from notbugs.report.figures.curves import (
     loss_curves,
     nearest_sheet,
 )
-from notbugs.report.figures.examples import examples
 from notbugs.report.figures.style import DARK, LIGHT, Theme, png
 from notbugs.report.figures.training import training_sheet
 
@@ -19,12 +15,8 @@ __all__ = [
     "LIGHT",
     "Theme",
     "accuracy_curves",
-    "adversarial",
-    "bars",
     "budget_sheet",
-    "crossover",
     "distance_histograms",
-    "examples",
     "loss_curves",
     "nearest_sheet",
     "png",

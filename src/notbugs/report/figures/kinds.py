@@ -1,8 +1,8 @@
 """Draws the kinds of figures that a paper's page describes."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from notbugs.experiments import page
 from notbugs.experiments.numbers import Cell, Numbers
 from notbugs.report.figures.picture_rows import PictureRow, rows_of_pictures
+from notbugs.report.figures.sheet import Array
 from notbugs.report.figures.style import (
     LABEL,
     SMALL,
@@ -23,8 +24,11 @@ from notbugs.report.figures.style import (
 )
 from notbugs.report.reading import Arrays
 
+CONTROL, MOST_TICKS = "control of ", 8
 LEGIBLE = 0.55
 """Of the scale, the value above which a matrix's numbers are written in white."""
+LEAST = 1e-12
+"""The smallest number that a logarithmic axis shows."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,12 @@ class Drawn:
     numbers: Numbers
     pictures: Arrays
     columns: Mapping[str, page.Column]
+    classes: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def worded(self, text: str) -> str:
+        """A text with the run's settings in place of their {names}."""
+        return text.format_map(self.settings)
 
     def title(self, column: str) -> str:
         """The head of a column."""
@@ -47,8 +57,19 @@ class Drawn:
     def has(self, figure: page.Figure) -> bool:
         """Whether the run holds what the figure shows."""
         if isinstance(figure, page.PictureRows):
-            return all(name in self.pictures for name in figure.names)
+            return any(map(self.images, figure.names))
+        if isinstance(figure, page.Curves):
+            return all(name in self.pictures for name in (figure.x, *figure.names))
         return figure.table in self.numbers.tables
+
+    def images(self, names: str | tuple[str, ...]) -> list[Array | None]:
+        """The pictures of a name, or of several with a gap between; none where some are missing."""
+        found: list[Array | None] = []
+        for name in (names,) if isinstance(names, str) else names:
+            if name not in self.pictures:
+                return []
+            found += [None] * bool(found) + list(self.pictures[name])
+        return found
 
 
 def draw(figure: page.Figure, drawn: Drawn, theme: Theme) -> Figure:
@@ -59,7 +80,8 @@ def draw(figure: page.Figure, drawn: Drawn, theme: Theme) -> Figure:
 
 def bars(figure: page.Bars, drawn: Drawn, theme: Theme) -> Figure:
     """Horizontal bars, the columns of a row together, with whiskers of a standard deviation."""
-    names = list(figure.rows or drawn.numbers.tables[figure.table])
+    names = figure.rows or list(drawn.numbers.tables[figure.table])
+    names = _at_largest(names) if figure.at_largest else names
     count = len(figure.columns)
     made = new_figure(7.0, 0.9 + len(names) * (0.18 + 0.2 * count), theme)
     ax = axes_of(made, 1, 1)
@@ -69,20 +91,28 @@ def bars(figure: page.Bars, drawn: Drawn, theme: Theme) -> Figure:
     places, height = np.arange(len(names)), 0.8 / count
     for i, column in enumerate(figure.columns):
         cells = [Cell(figure.table, name, column) for name in names]
-        ax.barh(
+        drawn_bars = ax.barh(
             places + (i - (count - 1) / 2) * height,
             [_or_nan(drawn.numbers.mean(cell)) for cell in cells],
             0.9 * height,
-            xerr=[drawn.numbers.spread(cell) or 0.0 for cell in cells],
+            xerr=[_or_nan(drawn.numbers.spread(cell)) for cell in cells],
             color=_inks(theme)[i % 4],
             error_kw={"ecolor": theme.ink, "elinewidth": 1.1},
             label=drawn.title(column),
         )
+        for name, bar in zip(names, drawn_bars, strict=True):
+            if _is_control(name):
+                bar.set(alpha=0.5, hatch="////", edgecolor=theme.paper, linewidth=0)
+    chance = _chance(figure, drawn)
+    if chance is not None:
+        ax.axvline(chance, label=f"chance, {chance:.3g} %", **_guessing(theme))
     ax.set_yticks(places, [fitted(name, 2.2, SMALL)[0] for name in names], parse_math=False)
     ax.invert_yaxis()
-    ax.set_xlabel(figure.axis, color=theme.ink, fontsize=LABEL)
-    if count > 1:
-        legend(ax, theme, loc="lower left", bbox_to_anchor=(0, 1), ncols=count)
+    ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
+    ax.set_xlabel(drawn.worded(figure.axis), color=theme.ink, fontsize=LABEL)
+    shown = count + (chance is not None)
+    if shown > 1:
+        legend(ax, theme, loc="lower left", bbox_to_anchor=(0, 1), ncols=shown)
     return made
 
 
@@ -115,27 +145,47 @@ def lines(figure: page.Lines, drawn: Drawn, theme: Theme) -> Figure:
     made = new_figure(6.4, 3.8, theme)
     ax = axes_of(made, 1, 1)
     plain_axes(ax, theme)
+    groups = _groups(figure, drawn)
+    inks = {name: i for i, name in enumerate(dict.fromkeys(map(_uncontrolled, groups)))}
+    for head, points in groups.items():
+        for i, column in enumerate(figure.columns):
+            cells = [Cell(figure.table, name, column) for _, name in points]
+            what = f", {drawn.title(column).lower()}" * (len(figure.columns) > 1)
+            several = i if len(figure.columns) > 1 else inks[_uncontrolled(head)]
+            ax.errorbar(
+                [x for x, _ in points],
+                [_or_nan(drawn.numbers.mean(cell)) for cell in cells],
+                yerr=[_or_nan(drawn.numbers.spread(cell)) for cell in cells],
+                color=_inks(theme)[several % 4],
+                linewidth=1.5 if _is_control(head) else 2.2,
+                linestyle=(0, (4, 2)) if _is_control(head) else "-",
+                marker="osD^"[several % 4],
+                markersize=4.5,
+                markerfacecolor=theme.paper if _is_control(head) else None,
+                capsize=2,
+                label=head + what,
+            )
+    places = sorted({x for points in groups.values() for x, _ in points})
+    if len(places) <= MOST_TICKS:
+        ax.set_xticks(places, [f"{x:g}" for x in places])
+    chance = _chance(figure, drawn)
+    if chance is not None:
+        ax.axhline(chance, label=f"chance, {chance:.3g} %", **_guessing(theme))
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    ax.set_xlabel(drawn.worded(figure.x_axis), color=theme.ink, fontsize=LABEL)
+    ax.set_ylabel(drawn.worded(figure.axis), color=theme.ink, fontsize=LABEL)
+    legend(ax, theme, loc="upper left", bbox_to_anchor=(1, 1))
+    return made
+
+
+def _groups(figure: page.Lines, drawn: Drawn) -> dict[str, list[tuple[float, str]]]:
+    """The points of each line in order: (x, row)."""
     groups: dict[str, list[tuple[float, str]]] = {}
     for name in drawn.numbers.tables[figure.table]:
-        head, _, number = name.rpartition(" ")
-        groups.setdefault(head, []).append((float(number), name))
-    for i, (head, points) in enumerate(groups.items()):
-        ordered = sorted(points)
-        cells = [Cell(figure.table, name, figure.column) for _, name in ordered]
-        ax.errorbar(
-            [x for x, _ in ordered],
-            [_or_nan(drawn.numbers.mean(cell)) for cell in cells],
-            yerr=[drawn.numbers.spread(cell) or 0.0 for cell in cells],
-            color=_inks(theme)[i % 4],
-            linewidth=2,
-            capsize=2,
-            label=head.removesuffix(" at"),
-        )
-    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
-    ax.set_xlabel(figure.x_axis, color=theme.ink, fontsize=LABEL)
-    ax.set_ylabel(figure.axis, color=theme.ink, fontsize=LABEL)
-    legend(ax, theme)
-    return made
+        head, _, number = name.rpartition(" at ")
+        if head and (figure.lines is None or head in figure.lines):
+            groups.setdefault(head, []).append((float(number), name))
+    return {head: sorted(points) for head, points in groups.items()}
 
 
 def scatter(figure: page.Scatter, drawn: Drawn, theme: Theme) -> Figure:
@@ -156,11 +206,74 @@ def scatter(figure: page.Scatter, drawn: Drawn, theme: Theme) -> Figure:
 
 
 def picture_rows(figure: page.PictureRows, drawn: Drawn, theme: Theme) -> Figure:
-    """The pictures of each name in a row."""
-    named = zip(figure.names, figure.labels, strict=True)
-    return rows_of_pictures(
-        [PictureRow(label, list(drawn.pictures[n])) for n, label in named], theme
+    """The pictures of each name in a row, with their classes where the run has them."""
+    heads, rows = dict(figure.heads), list[PictureRow]()
+    for i, (names, label) in enumerate(zip(figure.names, figure.labels, strict=True)):
+        if drawn.images(names):
+            row = _picture_row(names, label.format(*drawn.classes), drawn)
+            rows.append(replace(row, head=heads.get(i, "")))
+    return rows_of_pictures(rows, theme)
+
+
+def _picture_row(names: str | tuple[str, ...], label: str, drawn: Drawn) -> PictureRow:
+    images, name = drawn.images(names), names if isinstance(names, str) else names[0]
+    stem = name.rpartition(".")[0]
+    labels = drawn.pictures.get(f"{stem}.labels")
+    if labels is None or name.endswith(".difference"):
+        return PictureRow(label, images)
+    true = drawn.pictures.get(f"{stem}.true_labels", labels)
+    return PictureRow(
+        label,
+        images,
+        captions=[drawn.classes[int(c)] for c in labels],
+        true=[None if a == b else drawn.classes[int(b)] for a, b in zip(labels, true, strict=True)],
     )
+
+
+def curves(figure: page.Curves, drawn: Drawn, theme: Theme) -> Figure:
+    """Lines of stored numbers over others."""
+    made = new_figure(6.2, 3.6, theme)
+    ax = axes_of(made, 1, 1)
+    plain_axes(ax, theme)
+    for i, (name, label) in enumerate(zip(figure.names, figure.labels, strict=True)):
+        values, ink = np.maximum(drawn.pictures[name], LEAST), _inks(theme)[i % 4]
+        ax.plot(drawn.pictures[figure.x], values, color=ink, linewidth=2, label=label)
+    ax.set_yscale("log")
+    ax.set_xlabel(drawn.worded(figure.x_axis), color=theme.ink, fontsize=LABEL)
+    ax.set_ylabel(drawn.worded(figure.axis), color=theme.ink, fontsize=LABEL)
+    legend(ax, theme)
+    return made
+
+
+def _at_largest(names: Sequence[str]) -> list[str]:
+    """Of rows "NAME at NUMBER", those with the largest number; all others."""
+    heads = [name.rpartition(" at ") for name in names]
+    largest: dict[str, float] = {}
+    for head, _, number in heads:
+        if head:
+            largest[head] = max(float(number), largest.get(head, float(number)))
+    parts = zip(names, heads, strict=True)
+    return [n for n, (head, _, x) in parts if not head or float(x) == largest[head]]
+
+
+def _is_control(name: str) -> bool:
+    return name.startswith(CONTROL)
+
+
+def _uncontrolled(name: str) -> str:
+    return name.removeprefix(CONTROL)
+
+
+def _chance(figure: page.Bars | page.Lines, drawn: Drawn) -> float | None:
+    """The value of the column of guessing, the same in all rows."""
+    if figure.chance is None:
+        return None
+    row = next(iter(drawn.numbers.tables[figure.table]))
+    return drawn.numbers.mean(Cell(figure.table, row, figure.chance))
+
+
+def _guessing(theme: Theme) -> dict[str, Any]:
+    return {"color": theme.faint, "linestyle": (0, (1, 1.6)), "linewidth": 1.4, "zorder": 1.5}
 
 
 def _or_nan(value: float | None) -> float:
@@ -174,6 +287,7 @@ def _inks(theme: Theme) -> tuple[str, ...]:
 
 _MAKERS: Mapping[type, Callable[[Any, Drawn, Theme], Figure]] = {
     page.Bars: bars,
+    page.Curves: curves,
     page.Lines: lines,
     page.Matrix: matrix,
     page.PictureRows: picture_rows,

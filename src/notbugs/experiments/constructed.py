@@ -1,0 +1,358 @@
+"""Stages of constructed training sets: building them, measuring and showing what they carry."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from notbugs.core import random
+from notbugs.data import ImageData, Planted, load, save
+from notbugs.engine import Threat
+from notbugs.engine.threat import exact
+from notbugs.experiments.experiment import (
+    Illustration,
+    Measurement,
+    Pictures,
+    Stage,
+    Work,
+)
+from notbugs.experiments.numbers import Columns
+from notbugs.experiments.page import Column
+from notbugs.experiments.shared import Data, Trained
+from notbugs.features import InversionSettings, inverted_set, leakage_control, targeted_set
+from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions
+from notbugs.models import Classifier
+from notbugs.models.decision import predicted
+
+DATASET = "data.safetensors"
+COLUMNS = {
+    "clean": Column("Clean", "accuracy on unchanged test images with their true labels", unit="%"),
+    "shifted": Column("Shifted", "accuracy if y + 1 counted as the right label", unit="%"),
+    "robust_half_eps": Column(
+        "Robust ε/2", "accuracy under attack at half of ε; ≤: a masking check fires", unit="%"
+    ),
+    "robust_eps": Column(
+        "Robust ε", "accuracy under attack at ε; ≤: a masking check fires", unit="%"
+    ),
+    "chance": Column("Chance", "accuracy of guessing", unit="%"),
+    "true_labels": Column("True labels", "training labels that are the true class", unit="%"),
+    "source_success": Column(
+        "Source fooled", "images that the standard model does take for their new label", unit="%"
+    ),
+    "relative_error": Column(
+        "Match error", "how far the representation stays from its target, relative", 3
+    ),
+    "distance": Column("Distance", "mean size of the change, in the norm of ε", 3),
+    "from_original": Column(
+        "From original", "mean L2 distance from the image it represents (near 0: a copy)", 3
+    ),
+    "zero_gradients": Column("Zero gradients", "of the attack at ε", unit="%"),
+    "images": Column("Images", "in the set", 0),
+    "dropped": Column("Dropped", "images that could not be changed by the full ε", 0),
+    "planted_robust": Column(
+        "Robust feature", "images whose robust feature points to the training label", unit="%"
+    ),
+    "planted_nonrobust": Column(
+        "Non-robust feature",
+        "images whose non-robust feature points to the training label",
+        unit="%",
+    ),
+    "model_robust": Column(
+        "Model: robust",
+        "predictions that follow the robust feature where the two disagree",
+        unit="%",
+    ),
+    "model_nonrobust": Column(
+        "Model: non-robust",
+        "predictions that follow the non-robust feature where they disagree",
+        unit="%",
+    ),
+}
+"""The columns of the measurements here."""
+
+
+@dataclass(frozen=True)
+class Constructed(Stage[ImageData]):
+    """A training set that is made of the training images of a split."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The set's name, with the radius of its changes if it has one."""
+
+    @property
+    @abstractmethod
+    def original(self) -> Data:
+        """The split that it is made of."""
+
+    @property
+    def label(self) -> str:
+        return f"build {self.title} · seed {self.original.seed}"
+
+    @abstractmethod
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        """The set, from the training images."""
+
+    def make(self, work: Work) -> None:
+        save(self.build(self.original.train(work), work), work.folder / DATASET)
+
+    def load(self, folder: Path, work: Work) -> ImageData:
+        return load(folder / DATASET)
+
+
+@dataclass(frozen=True)
+class Inverted(Constructed):
+    """D_R of a robust model or D_NR of a standard one: see `notbugs.features.inverted_set`."""
+
+    source: Trained
+    name: str
+    inversion: InversionSettings
+    batch_size: int
+    precision: str = "float32"
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    @property
+    def original(self) -> Data:
+        return self.source.data
+
+    @property
+    def cost(self) -> float:
+        return 3.0 * (self.original.train_size or 1400) * self.inversion.steps
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        return inverted_set(
+            work.load(self.source),
+            train,
+            name=self.name,
+            seed=random.seed_of(self.original.seed, "inverted"),
+            settings=self.inversion,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            progress=work.progress,
+        )
+
+
+@dataclass(frozen=True)
+class Targeted(Constructed):
+    """D_rand, D_det or D_other of a standard model: see `notbugs.features.targeted_set`."""
+
+    source: Trained
+    target_kind: str
+    threat: Threat
+    steps: int
+    step_size: float | None
+    batch_size: int
+    precision: str = "float32"
+
+    @property
+    def title(self) -> str:
+        return f"D_{self.target_kind} ε={exact(self.threat.eps)}"
+
+    @property
+    def original(self) -> Data:
+        return self.source.data
+
+    @property
+    def cost(self) -> float:
+        return 3.0 * (self.original.train_size or 1400) * self.steps
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        return targeted_set(
+            work.load(self.source),
+            train,
+            self.target_kind,
+            self.threat,
+            seed=random.seed_of(self.original.seed, "targets"),
+            steps=self.steps,
+            step_size=self.step_size,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            progress=work.progress,
+        )
+
+
+@dataclass(frozen=True)
+class Leakage(Constructed):
+    """The leakage-only control of a targeted set: see `notbugs.features.leakage_control`."""
+
+    data: Data
+    target_kind: str
+    threat: Threat
+
+    @property
+    def title(self) -> str:
+        return f"control of D_{self.target_kind} ε={exact(self.threat.eps)}"
+
+    @property
+    def original(self) -> Data:
+        return self.data
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        seed = random.seed_of(self.data.seed, "targets")
+        return leakage_control(train, self.target_kind, self.threat, seed=seed)
+
+
+@dataclass(frozen=True)
+class Evaluated(Measurement):
+    """Clean, shifted and robust accuracy of a model on the original test set, in percent.
+
+    Robust accuracy is under PGD of `steps` steps at the threat and at half its radius: an upper
+    bound. Beside it, numbers of the set that the model was trained on.
+    """
+
+    model: Trained
+    threat: Threat
+    steps: int
+    batch_size: int
+
+    @property
+    def label(self) -> str:
+        return self.model.label.replace("train ", "evaluate ", 1)
+
+    @property
+    def cost(self) -> float:
+        return 6.0 * (self.model.data.test_size or 400) * self.steps
+
+    def measure(self, work: Work) -> Columns:
+        model, data, parts = work.load(self.model), self.model.data, self.model.data.splits(work)
+        test, columns = parts.test, dict[str, float | None]()
+        radii = {"robust_half_eps": self.threat.scaled(0.5), "robust_eps": self.threat}
+        for i, (name, threat) in enumerate(radii.items()):
+            verdict = evaluate(
+                model,
+                test,
+                threat,
+                attacks=[evaluation_pgd(threat, steps=self.steps)],
+                seed=random.seed_of(data.seed, "measure"),
+                batch_size=self.batch_size,
+                fast=False,  # a folded copy depends on the processor; numbers must not
+                progress=lambda done, i=i: work.progress((i + done) / 2),
+            )
+            columns[name] = verdict.robust_accuracy
+            columns[f"{name}_upper_bound"] = float(verdict.is_upper_bound)
+            columns["zero_gradients"] = verdict.zero_gradients
+        built = None if self.model.on is None else work.load(self.model.on)
+        accuracies = {
+            "clean": accuracy(model, test),
+            "shifted": accuracy(model, test, (test.labels + 1) % test.classes),
+        }
+        chance = {"chance": 100 / test.classes}
+        return {**accuracies, **columns, **chance, **_of_set(built)}
+
+
+def _of_set(data: ImageData | None) -> dict[str, float | None]:
+    """Numbers of a constructed set; original images (None) have true labels."""
+    if data is None:
+        return {"true_labels": 100.0}
+    columns = {"true_labels": _share(data.labels, data.columns["true_labels"])}
+    if "success" in data.columns:
+        columns["source_success"] = 100 * float(data.columns["success"].float().mean())
+    for name in ("relative_error", "from_original", "distance"):
+        if name in data.columns:
+            columns[name] = float(data.columns[name].mean())
+    dropped = float(str(data.provenance.get("dropped", 0)))
+    return {**columns, "images": float(len(data)), "dropped": dropped}
+
+
+@dataclass(frozen=True)
+class AgainstTruth(Measurement):
+    """Of planted data, how far a set and its model follow each of the two planted features.
+
+    The set: percent of its images whose planted feature points to the label. The model: percent
+    of its predictions that follow the feature, over the test images on which the two disagree.
+    """
+
+    model: Trained
+
+    def measure(self, work: Work) -> Columns:
+        truth, parts, on = Planted(), self.model.data.splits(work), self.model.on
+        data = parts.train if on is None else work.load(on)
+        robust, nonrobust = (
+            parts.test.columns[f"{kind}_feature"] for kind in ("robust", "nonrobust")
+        )
+        conflicting = parts.test.select((robust != nonrobust).nonzero()[:, 0])
+        labels = predictions(work.load(self.model), conflicting)
+        return {
+            "planted_robust": _share(truth.decode_robust(data.pixels()), data.labels),
+            "planted_nonrobust": _share(truth.decode_nonrobust(data.pixels()), data.labels),
+            "model_robust": _share(labels, conflicting.columns["robust_feature"]),
+            "model_nonrobust": _share(labels, conflicting.columns["nonrobust_feature"]),
+        }
+
+
+def _share(a: Tensor, b: Tensor) -> float:
+    return 100 * float((a == b).float().mean())
+
+
+@dataclass(frozen=True)
+class SetPictures(Illustration):
+    """Pictures: random examples of each set with their labels, a column to a training image."""
+
+    data: Data
+    sets: tuple[tuple[str, Constructed], ...]
+    count: int = 8
+
+    def draw(self, work: Work) -> Pictures:
+        train = self.data.train(work)
+        order = torch.randperm(len(train), generator=random.generator(self.data.seed, "samples"))
+        rows = order[: self.count]
+        tensors = {"D.images": train.pixels(rows), "D.labels": train.labels[rows]}
+        for name, stage in self.sets:
+            data = work.load(stage)
+            chosen = _rows_of(data, rows)
+            tensors[f"{name}.images"] = data.pixels(chosen)
+            tensors[f"{name}.labels"] = data.labels[chosen]
+            tensors[f"{name}.true_labels"] = data.columns["true_labels"][chosen]
+        return tensors
+
+
+def _rows_of(data: ImageData, rows: Tensor) -> Tensor:
+    """The rows of a constructed set made from training rows; dropped ones are replaced."""
+    if "distance" not in data.columns:
+        return rows
+    places = {int(r): i for i, r in enumerate(data.columns["source_rows"])}
+    return torch.tensor([places.get(int(r), int(r) % len(data)) for r in rows])
+
+
+@dataclass(frozen=True)
+class AttackPictures(Illustration):
+    """Pictures: test images that the first model has right, attacked on each model by PGD.
+
+    The labels are each model's prediction of the changed image; the change is magnified until its
+    largest pixel is black or white.
+    """
+
+    models: tuple[tuple[str, Trained], ...]
+    threat: Threat
+    steps: int
+    count: int = 8
+
+    def draw(self, work: Work) -> Pictures:
+        models = {name: work.load(model) for name, model in self.models}
+        data, attack = self.models[0][1].data, evaluation_pgd(self.threat, steps=self.steps)
+        some = data.splits(work).test.select(slice(0, 64))
+        x, y = some.pixels().to(work.device), some.labels.to(work.device)
+        right = _predicted(models[self.models[0][0]], x) == y
+        x, y = (t[right][: self.count] for t in (x, y))
+        tensors = {"attacked.images": x, "attacked.labels": y}
+        for name, model in models.items():
+            if not len(x):  # no image to attack
+                x_adv, largest = x, 1.0
+            else:
+                x_adv = attack(model, x, y, seed=data.seed, fast=False).x_adv
+                largest = (x_adv - x).abs().max().clamp(min=1e-9)
+            tensors[f"{name}.difference"] = 0.5 + (x_adv - x) / (2 * largest)
+            tensors[f"{name}.adversarial"] = x_adv
+            tensors[f"{name}.labels"] = _predicted(model, x_adv)
+            tensors[f"{name}.true_labels"] = y
+        return tensors
+
+
+def _predicted(model: Classifier, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return predicted(model.eval().logits(x))

@@ -1,1 +1,0 @@
-"""The parts of `notbugs.experiments.engstrom2019`: settings, graph, stages."""
