@@ -31,7 +31,7 @@ from notbugs.models.decision import predicted
 
 TENSORS = "examples.safetensors"
 POOL = 8
-"""How many times as many training images are looked at for those that are right."""
+"""How many times as many images are looked at for those that are right."""
 COLUMNS = {
     "train_error": Column("Training error", "of the images that it was trained on", unit="%"),
     "test_error": Column("Test error", "of the test images", unit="%"),
@@ -66,8 +66,9 @@ class Examples:
 
 @dataclass(frozen=True)
 class Nearest(Stage[Examples]):
-    """The nearest adversarial examples of the first training images that the model has right.
+    """The nearest adversarial examples of the first images that the model has right.
 
+    - `part`: "train" (what the model was trained on) or "test"
     - `also`: nets that have the images right as well
     - `targeted`: towards a random wrong class
     - `method`: "lbfgs", or "ddn" with 10 `steps`, for larger nets
@@ -80,6 +81,7 @@ class Nearest(Stage[Examples]):
     also: tuple[Trained, ...] = ()
     targeted: bool = False
     method: str = "lbfgs"
+    part: str = "train"
 
     @property
     def label(self) -> str:
@@ -90,8 +92,9 @@ class Nearest(Stage[Examples]):
         return 50.0 * self.images * self.steps * self.search_steps
 
     def make(self, work: Work) -> None:
-        net, data = work.load(self.model), self.model.data.train(work)
-        some = data.select(slice(0, POOL * self.images))
+        net, data = work.load(self.model), self.model.data
+        images = data.train(work) if self.part == "train" else data.splits(work).test
+        some = images.select(slice(0, POOL * self.images))
         x, y = some.pixels().to(work.device), some.labels.to(work.device)
         right = torch.ones_like(y, dtype=torch.bool)
         with torch.no_grad():
@@ -101,7 +104,7 @@ class Nearest(Stage[Examples]):
         if not len(rows):
             raise DataError(
                 f"{self.model.role} (seed {self.model.data.seed}) and the nets beside it have none "
-                f"of {len(some)} training images right. Train for longer."
+                f"of {len(some)} images ({self.part}) right. Train for longer."
             )
         keys = random.row_keys(len(x), self.model.data.seed)[rows.cpu()]
         x, y = x[rows], y[rows]

@@ -130,10 +130,11 @@ def nearest(
     *,
     targeted: bool = False,
     method: str = "lbfgs",
+    part: str = "train",
 ) -> Nearest:
     """The examples of a net at the run's settings, of images that others have right `also`."""
     sizes = config.images, config.steps, config.search_steps
-    return Nearest(net, *sizes, tuple(also), targeted, method)
+    return Nearest(net, *sizes, tuple(also), targeted, method, part)
 
 
 def trainings(config: Config, seed: int) -> dict[str, Trained]:
@@ -185,12 +186,17 @@ def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
     found = {name: nearest(config, net, halved.values()) for name, net in halved.items()}
     for table, size in (("halves", None), ("amplified", AMPLIFIED)):
         yield from _transfers(table, seed, found, tuple(halved.items()), size)
-    for start in OVERLAPS:
-        other = replace(model(config, seed, DEEP, start), role=f"{DEEP}, other weights")
-        net = (("error", other),)
-        shared = f"{100 - 200 * start:g}"
-        yield Row("overlap", f"examples at {shared}", seed, Transfer(found["A"], net))
-        yield Row("overlap", f"noise at {shared}", seed, Transfer(found["A"], net, noise=True))
+    others = {
+        f"{100 - 200 * start:g}": replace(
+            model(config, seed, DEEP, start), role=f"{DEEP}, other weights"
+        )
+        for start in OVERLAPS
+    }
+    unseen = nearest(config, halved["A"], others.values(), part="test")
+    for shared, other in others.items():
+        for what, noise in (("examples", False), ("noise", True)):
+            stage = Transfer(unseen, (("error", other),), noise=noise)
+            yield Row("overlap", f"{what} at {shared}", seed, stage)
     for name, net in trainings(config, seed).items():
         yield Row("training", name, seed, Bounds(nearest(config, net)))
     yield Rows(seed, Amplification(attacked[DEEP], tuple(LAYERS.items())))
@@ -436,7 +442,8 @@ SECTIONS = (
                 "overlap",
                 ("error",),
                 "Errors of a net on the examples of another, by the training images that they "
-                "share; and on noise of the same sizes.",
+                "share; and on noise of the same sizes. They are of test images, which neither has "
+                "seen.",
                 "error, %",
                 "training images in common, %",
             ),
