@@ -25,7 +25,7 @@ from notbugs.models import load as load_model
 from victims import killed_once
 
 ILYAS = ("reproduce", "ilyas2019")
-COMMANDS = ["reproduce", "train", "attack", "evaluate", "build", "data"]
+COMMANDS = ["reproduce", "report", "train", "attack", "evaluate", "build", "data"]
 
 
 def call(*arguments) -> None:
@@ -573,6 +573,32 @@ def test_without_a_name_the_papers_are_listed(capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().out
     for name in ("ilyas2019", "engstrom2019", "szegedy2013"):
         assert name in said
+    assert "digits 11 min" in said
+
+
+def test_finished_runs_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "szegedy2013-digits-smoke"
+    folder.mkdir(parents=True)
+    call("reproduce")
+    assert "finished" not in capsys.readouterr().out
+    (folder / "results.json").write_text("{}")
+    call("reproduce")
+    assert "finished: runs/szegedy2013-digits-smoke" in capsys.readouterr().out
+
+
+def test_a_page_is_drawn_again_from_what_is_stored(
+    finished_run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = finished_run / "report.html"
+    before = page.read_text()
+    page.unlink()
+    call("report", finished_run)
+    assert "Claims: " in capsys.readouterr().out
+    assert page.read_text() == before
+    assert "folder that `notbugs reproduce` wrote" in refused(capsys, "report", tmp_path)
 
 
 def test_a_paper_that_is_one_value_is_run_and_says_its_command(

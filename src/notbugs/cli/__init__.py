@@ -1,4 +1,4 @@
-"""The command line: `notbugs reproduce | train | attack | evaluate | look | build | data`.
+"""The command line: `notbugs reproduce | report | train | attack | evaluate | look | build | data`.
 
 `notbugs.report`, and with it matplotlib, is imported only where something is drawn: that takes a
 second.
@@ -22,6 +22,7 @@ from notbugs.cli.attack import AttackCommand
 from notbugs.cli.console import PlainConsole
 from notbugs.cli.evaluate import Evaluate
 from notbugs.cli.look import Look
+from notbugs.cli.report import Report
 from notbugs.cli.reproduce import Reproduce
 from notbugs.cli.sets import Build, Data
 from notbugs.cli.train import Train
@@ -31,6 +32,7 @@ from notbugs.core.memory import keep_freed_memory
 
 Command = (
     Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[AttackCommand, tyro.conf.subcommand("attack")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
@@ -40,7 +42,7 @@ Command = (
 )
 
 
-COMMANDS = ("reproduce", "train", "attack", "evaluate", "look", "build", "data")
+COMMANDS = ("reproduce", "report", "train", "attack", "evaluate", "look", "build", "data")
 ACTIONS = ("list", "show", "export")
 USER_ERRORS = (NotbugsError, ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)
 """Errors that a user can fix: printed without a traceback."""

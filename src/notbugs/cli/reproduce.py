@@ -11,15 +11,20 @@ from rich.console import Console
 from notbugs.cli.common import claim_folder, default_workers, device_of, restore_marker
 from notbugs.cli.kinds import RUN
 from notbugs.cli.outputs import Output, check_outputs, inputs_of
-from notbugs.cli.progress import StageDisplay, duration
+from notbugs.cli.progress import StageDisplay
+from notbugs.cli.report import draw_report
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.experiments.experiment import Experiment
 from notbugs.experiments.model_training import Net, user_net
 from notbugs.experiments.overrides import overridden
 from notbugs.experiments.papers import PAPERS
+from notbugs.experiments.results import RESULTS
 from notbugs.experiments.running import Machine, run
 from notbugs.store import Store
 from notbugs.training import Recipe
+
+RUNS = Path("runs")
+"""The folder of runs whose own folder is not named."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Reproduce:
             raise unknown_name("experiment", self.experiment, PAPERS)
         config, command = self._config(paper)
         device, data = device_of(self.device), self.data.replace("/", "-").replace(":", "-")
-        out = self.out or Path("runs") / f"{self.experiment}-{data}-{self.preset}"
+        out = self.out or RUNS / f"{self.experiment}-{data}-{self.preset}"
         inputs = inputs_of(model=self.model, data=self.data, data_dir=self.data_dir)
         check_outputs({"--out": Output(out, RUN)}, inputs, overwrite=False)
         identity = {"experiment": self.experiment, "data": self.data, "preset": self.preset}
@@ -108,7 +113,7 @@ class Reproduce:
                 command=command,
             )
         restore_marker(out, identity)
-        _report(out, result, console)
+        draw_report(out, result, console)
 
     def _machine(self, device: str) -> Machine:
         data_dir = None if self.data_dir is None else str(self.data_dir)
@@ -148,25 +153,17 @@ class Reproduce:
         return None, []
 
 
-def _report(out: Path, result: Any, console: Console) -> None:
-    """Writes the page, prints the tables, and says where the page is and how long it took."""
-    from notbugs.report import print_result, write_report
-
-    page = write_report(out)
-    print_result(result, console)
-    console.print(
-        f"Compute time of this run: {duration(result['seconds'])}; including stored results: "
-        f"{duration(result['seconds_total'])}; wall time: {duration(result['seconds_wall'])}."
-    )
-    console.print(f"Report: {page}", soft_wrap=True)
-
-
 def _names() -> str:
     return ", ".join(PAPERS)
 
 
 def _list(console: Console) -> None:
-    """Prints the papers and what each asks."""
+    """Prints the papers: what each asks, how long it takes, and runs in runs/ that are finished."""
     for name, paper in PAPERS.items():
-        console.print(f"{name:<14} {paper.question}", markup=False, highlight=False, soft_wrap=True)
+        lines = [f"{name:<14} {paper.question}", f"presets {', '.join(paper.presets)}"]
+        times = ", ".join(f"{data} {minutes} min" for data, minutes in paper.takes.items())
+        lines.append(f"laptop, on two cores: {times}; smoke: under a minute")
+        lines += [f"finished: {path.parent}" for path in sorted(RUNS.glob(f"{name}-*/{RESULTS}"))]
+        for line in (lines[0], *(f"{'':<15}{text}" for text in lines[1:])):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print("Run one: notbugs reproduce NAME --data digits --preset smoke", highlight=False)

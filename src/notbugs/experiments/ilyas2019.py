@@ -375,5 +375,6 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns=constructed.COLUMNS,
     sections=SECTIONS,
+    takes={"digits": 11, "planted": 4, "mnist": 35, "fashion-mnist": 20, "cifar10": 8},
     files=files,
 )

@@ -290,7 +290,10 @@ class _Combined(AbstractRule):
 
     @property
     def text(self) -> str:
-        return f", {self.word} ".join(rule.text for rule in self.rules)
+        firsts = {rule.cells[0] for rule in self.rules}
+        named = [f"{r.cells[0].row}, {r.cells[0].column}: {r.text}" for r in self.rules]
+        texts = named if len(firsts) > 1 else [rule.text for rule in self.rules]
+        return f", {self.word} ".join(texts)
 
 
 @final

@@ -1,0 +1,43 @@
+"""`notbugs report`: draws the page of a finished run again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from notbugs.cli.progress import duration
+
+
+@dataclass(frozen=True)
+class Report:
+    """Draw the page and figures of a finished run again, from its stored results.
+
+    Nothing is computed. Writes report.html and figures/ in the folder, and prints the tables.
+
+    Try:
+      notbugs report runs/ilyas2019-digits-laptop
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The folder that `notbugs reproduce` wrote."""
+
+    def run(self, console: Console) -> None:
+        """Draws it, prints the tables and says where the page is."""
+        from notbugs.report.reading import read_results
+
+        draw_report(self.folder, read_results(self.folder), console)
+
+
+def draw_report(folder: Path, results: Any, console: Console) -> None:
+    """Writes the page, prints the tables, and says where the page is and how long it took."""
+    from notbugs.report import print_result, write_report
+
+    page = write_report(folder)
+    print_result(results, console)
+    console.print(
+        f"Compute time of this run: {duration(results['seconds'])}; including stored results: "
+        f"{duration(results['seconds_total'])}; wall time: {duration(results['seconds_wall'])}."
+    )
+    console.print(f"Report: {page}", soft_wrap=True)
