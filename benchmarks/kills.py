@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/kills.py --kills 100 --seed 0
 
-Small commands on digits: train, evaluate (both methods), attack, build, and both experiments in
+Small commands on digits: train, evaluate (both methods), attack, build, and all experiments in
 this process alone and with two workers. Each is run once undisturbed. Then, in a fresh folder, it
 is killed (SIGKILL) at moments drawn uniformly from the time that it took and started again, and
 after a few kills left to end; what lies in the folder then must be what the undisturbed run
@@ -89,6 +89,7 @@ def cases(source: Path) -> list[Case]:
         Case("ilyas2019, two workers", reproduce("ilyas2019", 2), 8),
         Case("engstrom2019, no workers", reproduce("engstrom2019", 0), 10),
         Case("engstrom2019, two workers", reproduce("engstrom2019", 2), 5),
+        Case("szegedy2013, two workers", reproduce("szegedy2013", 2), 8),
     ]  # fmt: skip
 
 

@@ -61,7 +61,7 @@ class Reader(HTMLParser):
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Writes pages with empty pictures: quick to make."""
-    for name in ("png", "svg"):
+    for name in ("png", "svg", "slide"):
         monkeypatch.setattr(f"notbugs.report.page.{name}", lambda figure: b"")
     monkeypatch.setattr("notbugs.report.page.draw", lambda *given: None)
 
@@ -165,7 +165,7 @@ def test_captions_can_stand_alone(reader) -> None:
 
 def test_figures_lie_beside_the_page(page) -> None:
     folder = page.parent / "figures"
-    assert sorted(p.name for p in folder.iterdir()) == sorted(
+    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == sorted(
         f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg")
     )
     for path in folder.glob("*.png"):
@@ -248,3 +248,19 @@ def test_an_unknown_paper_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(result))
     with pytest.raises(DataError, match="unknown paper"):
         write_report(tmp_path)
+
+
+def test_a_mean_over_some_seeds_says_so(run_folder, quick) -> None:
+    results = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
+    results["tables"]["sets"]["D_R"]["clean"] = [50.0, None, 60.0]
+    reader = Reader(quick(results))
+    row = next(r for r in reader.rows if r[0] == "D_R")
+    assert row[1].replace("\xa0", " ") == "55.0 ± 7.1 (n = 2)"
+
+
+def test_figures_are_there_as_slides(page) -> None:
+    slides = sorted((page.parent / "figures" / "slides").iterdir())
+    assert [s.name for s in slides] == sorted(p.name for p in page.parent.glob("figures/*.png"))
+    for slide in slides:
+        with Image.open(slide) as picture:
+            assert picture.size == (1920, 1080)

@@ -93,6 +93,12 @@ class Numbers:
         known = self._known(cell)
         return spread(known) if known else None
 
+    def seeds(self, cell: Cell) -> int | None:
+        """How many seeds have the cell, where only some of them do; else None."""
+        values = self.tables.get(cell.table, {}).get(cell.row, {}).get(cell.column, ())
+        known = len(self._known(cell))
+        return known if 0 < known < len(values) else None
+
     def _known(self, cell: Cell) -> list[float]:
         values = self.tables.get(cell.table, {}).get(cell.row, {}).get(cell.column, ())
         return [value for value in values if value is not None and math.isfinite(value)]

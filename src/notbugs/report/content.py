@@ -88,6 +88,8 @@ class Content:
         else:
             text = f"{mean:.{column.digits}f}"
             text = text if spread is None else f"{text} ± {spread:.{column.digits}f}"
+        some = numbers.seeds(cell)
+        text = text if some is None else f"{text} (n = {some})"
         return f"≤ {text}" if numbers.is_upper_bound(cell) else text
 
     def claims(self) -> list[dict[str, Any]]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from notbugs.experiments import page
 from notbugs.report.content import Content
 from notbugs.report.figures.kinds import draw
-from notbugs.report.figures.style import DARK, LIGHT, png, svg
+from notbugs.report.figures.style import DARK, LIGHT, png, slide, svg
 from notbugs.report.reading import read_pictures, read_results
 from notbugs.report.rendering import embedded, template, write_page
 
 
 def write_report(folder: Path) -> Path:
-    """Writes `folder/report.html` and its figures, as PNG and SVG, from the run's results.
+    """Writes `folder/report.html` and its figures, as PNG, SVG and slides, from stored results.
 
     The page is self-contained: pictures and styles are embedded.
 
@@ -34,10 +34,11 @@ def write_report(folder: Path) -> Path:
     named = {name: figure for own in figures for name, figure in own.items()}
     drawings = {name: draw(figure, content.drawn, LIGHT) for name, figure in named.items()}
     light = {name: png(drawing) for name, drawing in drawings.items()}
-    vectors = {name: svg(drawing) for name, drawing in drawings.items()}
+    others = {f"{name}.svg": svg(drawing) for name, drawing in drawings.items()}
+    others |= {f"slides/{name}.png": slide(drawing) for name, drawing in drawings.items()}
     dark = {name: png(draw(figure, content.drawn, DARK)) for name, figure in named.items()}
     pictures = {n: {"light": embedded(light[n]), "dark": embedded(dark[n])} for n in named}
-    return write_page(folder, _render(content, figures, pictures), light, vectors)
+    return write_page(folder, _render(content, figures, pictures), light, others)
 
 
 def _render(

@@ -40,16 +40,16 @@ def write_page(
     folder: Path,
     text: str,
     pictures: Mapping[str, bytes],
-    vectors: Mapping[str, bytes] | None = None,
+    others: Mapping[str, bytes],
 ) -> Path:
-    """Writes `folder/report.html` and `folder/figures/*.png` and `*.svg`; returns the page's path.
+    """Writes `folder/report.html` and, in `folder/figures`, PNGs and other files by their names.
 
     **Raises** StoreError where the folder cannot be written.
     """
     for name, picture in pictures.items():
         _write(folder / "figures" / f"{name}.png", picture)
-    for name, vector in (vectors or {}).items():
-        _write(folder / "figures" / f"{name}.svg", vector)
+    for name, content in others.items():
+        _write(folder / "figures" / name, content)
     _write(folder / PAGE, text.encode("utf-8"))
     return folder / PAGE
 

@@ -9,14 +9,18 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
+from PIL import Image
 
 from notbugs.data.pictures import SOFTWARE
 
 DPI = 160
+SLIDE = (1920, 1080)
+"""Pixels of a slide."""
 TITLE, LABEL, SMALL, TINY = 11.0, 9.5, 8.5, 7.5
 """Font sizes in points."""
 
@@ -92,6 +96,17 @@ def png(figure: Figure, dpi: int = DPI) -> bytes:
     figure.savefig(
         buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata=metadata
     )
+    return buffer.getvalue()
+
+
+def slide(figure: Figure) -> bytes:
+    """The figure as a PNG file of 1920 x 1080 pixels, as large as it fits, in the middle."""
+    width, height = figure.get_size_inches()
+    content = png(figure, int(min(SLIDE[0] / width, SLIDE[1] / height)))
+    drawn = Image.open(BytesIO(content), formats=("PNG",)).convert("RGB")
+    page, buffer = Image.new("RGB", SLIDE, to_hex(figure.get_facecolor())), BytesIO()
+    page.paste(drawn, ((SLIDE[0] - drawn.width) // 2, (SLIDE[1] - drawn.height) // 2))
+    page.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
