@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nets import PARTS
-from notbugs.attacks import AttackResult, apgd_targeted, cw_l2, deepfool, fmn, lbfgs, pgd
+from notbugs.attacks import AttackResult, apgd_targeted, cw_l2, deepfool, fmn, hop_skip_jump, pgd
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.engine import L2, Linf
@@ -261,8 +261,8 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     model, data = net()
     with pytest.raises(ValueError, match="`attack` must be a minimum-norm method; got PGD-20"):
         distances(pgd(L2(), 0.1, steps=20), model, data)
-    with pytest.raises(ValueError, match="must step through the engine's solver; got L-BFGS"):
-        loss_curve(lbfgs(steps=5), model, data)
+    with pytest.raises(ValueError, match="must step through the engine's solver; got HopSkipJump"):
+        loss_curve(hop_skip_jump(L2()), model, data)
     for make in (lambda eps: fmn(L2(), steps=5), lambda eps: pgd(L2(), 0.3)):
         with pytest.raises(ValueError, match=r"`make` must give an attack within l2:0.1; got"):
             robust_curve(make, model, data, [0.1])

@@ -107,8 +107,8 @@ def loss_curve(
     - `seed`: row i has its own random stream, whatever the batch size
     - `progress`: called with the fraction done, 0..1
 
-    **Raises** ValueError for a method that runs a loop of its own (`lbfgs`,
-    `hop_skip_jump`), and data that does not fit the model.
+    **Raises** ValueError for a method that runs a loop of its own (`hop_skip_jump`), and data
+    that does not fit the model.
     """
     if not attack.requirements.observable:
         raise bad_value(
