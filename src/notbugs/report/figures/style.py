@@ -106,7 +106,7 @@ def slide(figure: Figure) -> bytes:
     drawn = Image.open(BytesIO(content), formats=("PNG",)).convert("RGB")
     page, buffer = Image.new("RGB", SLIDE, to_hex(figure.get_facecolor())), BytesIO()
     page.paste(drawn, ((SLIDE[0] - drawn.width) // 2, (SLIDE[1] - drawn.height) // 2))
-    page.save(buffer, "PNG", optimize=True)
+    page.save(buffer, "PNG")
     return buffer.getvalue()
 
 
