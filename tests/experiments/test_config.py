@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from notbugs.core.errors import DataError
+from notbugs.data import load_source
 from notbugs.experiments import ilyas2019
 from notbugs.experiments.config import (
     PRESETS,
@@ -14,7 +16,7 @@ from notbugs.experiments.config import (
 )
 from notbugs.experiments.experiment import as_json
 from notbugs.experiments.ilyas2019 import DATASETS
-from notbugs.experiments.model_training import Net, user_net
+from notbugs.experiments.model_training import Net, new_model, user_net
 from notbugs.experiments.overrides import overridden
 from notbugs.training import recipe_as_json, recipe_from_json
 
@@ -105,3 +107,13 @@ def test_the_plan_shares_what_is_the_same() -> None:
     built = [model.on for model in models.values() if model.on is not None]
     read = {stage.source.key for stage in built if hasattr(stage, "source")}
     assert read == sources
+
+
+def test_a_user_model_that_changes_under_way_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("first = 1\n")
+    net = user_net(f"{file}:make", "fc")
+    file.write_text("second = 2\n")
+    train = load_source("digits").train
+    with pytest.raises(DataError, match="changed during the run"):
+        new_model(net, train, 0)

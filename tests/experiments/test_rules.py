@@ -2,13 +2,14 @@
 
 import pytest
 
-from notbugs.experiments.numbers import Cell, Numbers
+from notbugs.experiments.numbers import Cell, Numbers, interval
 from notbugs.experiments.rules import (
     AbstractRule,
     AllOf,
     AnyOf,
     AtLeast,
     AtMost,
+    Below,
     Claim,
     EverySeed,
     Exceeds,
@@ -171,3 +172,24 @@ def test_numbers_are_collected_by_seed() -> None:
     assert tables.mean(B) == 3.0
     assert tables.columns("t") == ["x"]
     assert tables.spread(A) == pytest.approx(0.5**0.5)
+
+
+def test_a_number_that_is_below_another_says_so_in_the_same_direction() -> None:
+    tables = {"t": {"a": {"x": [1.0, 2.0, 3.0]}, "b": {"x": [2.0, 1.0, 4.5]}}}
+    rule = Below(Cell("t", "a", "x"), Cell("t", "b", "x"))
+    decision = rule.decide(Numbers(tables))
+    bounds = interval([-1.0, 1.0, -1.5])
+    assert bounds is not None
+    assert rule.text == "mean - control < 0"
+    assert f"{bounds[0]:.3g} and {bounds[1]:.3g}" in decision.why
+    assert decision.holds is None
+    far = {"t": {"a": {"x": [1.0, 2.0, 3.0]}, "b": {"x": [11.0, 12.0, 13.1]}}}
+    assert rule.decide(Numbers(far)).holds is True
+
+
+def test_parts_of_one_number_name_their_controls() -> None:
+    first = Cell("t", "a", "x")
+    both = AllOf((Exceeds(first, Cell("t", "b", "x")), Exceeds(first, Cell("u", "a", "x"))))
+    assert both.text == (
+        "mean - control > 0 (control: t / b / x), and mean - control > 0 (control: u / a / x)"
+    )

@@ -7,6 +7,7 @@ import pytest
 
 from notbugs.core.errors import DataError
 from notbugs.experiments.numbers import Cell, Numbers
+from notbugs.report import write_report
 from notbugs.report.reading import read_pictures, read_results
 from report.made_run import Made, make_result, make_run, write_results
 
@@ -90,3 +91,32 @@ def test_damaged_pictures(tmp_path: Path) -> None:
     (tmp_path / "pictures.safetensors").write_bytes(b"not tensors at all")
     with pytest.raises(DataError, match=r"pictures.safetensors' is damaged"):
         read_pictures(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("conditions", "images"), {}, "/conditions/images"),
+        (("conditions", "shape"), [], "/conditions/shape"),
+        (("versions",), {}, "/versions/notbugs"),
+        (("tables",), {"of another paper": {"row": {"x": [1.0]}}}, "hold no table of ilyas2019"),
+        (("conditions", "config"), {"seeds": 1, "digest": ""}, "lack the setting 'norm'"),
+    ],
+)
+def test_damage_that_a_page_would_meet_is_named(run_folder, tmp_path, place, value, said) -> None:
+    results = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
+    inner = results
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(DataError, match=said):
+        write_report(tmp_path)
+
+
+def test_rows_that_end_in_no_number_are_no_points(run_folder, tmp_path) -> None:
+    results = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
+    rows = results["tables"]["sets"]
+    rows["D_det at night"] = rows["D"]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert "D_det at night" in write_report(tmp_path).read_text(encoding="utf-8")

@@ -131,6 +131,15 @@ def without_cost(best: Solution, index: Int[Tensor, " m"]) -> Solution:
     return replace(best.select(index), steps=none, zero_grads=none, forwards=0, backwards=0)
 
 
+def valued_by_loss(solution: Solution, x: Images, c: Rows) -> Solution:
+    """A solution of ||x' - x||_2^2 + c * f(x') with f(x') as its value.
+
+    Objectives of different constants are not comparable.
+    """
+    distance = rows.total((solution.x - x).square())
+    return replace(solution, value=(solution.value - distance) / c)
+
+
 def tanh_solver(
     size: AbstractSize, steps: int, step_size: float, inset: float, stop: AbstractStop
 ) -> Solver:

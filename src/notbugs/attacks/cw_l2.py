@@ -1,6 +1,6 @@
 """Carlini and Wagner's L2 attack: a penalised problem with a binary search over its constant."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from notbugs.attacks.attack import AttackInputs, Victim
 from notbugs.attacks.binary_search import BinarySearch
@@ -11,9 +11,9 @@ from notbugs.attacks.cw_common import (
     context,
     no_progress,
     tanh_solver,
+    valued_by_loss,
 )
 from notbugs.attacks.cw_objectives import SquaredDistancePlus
-from notbugs.core import rows
 from notbugs.core.errors import check_count
 from notbugs.engine import L2, AbstractSize, Never, Solution
 from notbugs.engine.solution import nearest
@@ -43,9 +43,7 @@ class CarliniWagnerL2(ConstantSearch):
                 keys=inputs.again("search", k).keys,
                 observe=inputs.observe,
             )
-            # Objectives of different constants are not comparable; f(x') is.
-            distance = rows.total((solution.x - inputs.x).square())
-            solution = replace(solution, value=(solution.value - distance) / search.c)
+            solution = valued_by_loss(solution, inputs.x, search.c)
             best = solution if best is None else nearest(best, solution, inputs.x, L2())
             search = search.narrowed(solution.success)
         if best is None:

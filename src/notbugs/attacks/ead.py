@@ -1,14 +1,14 @@
 """EAD: the nearest misclassified image by a penalty on both L1 and L2."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
 
 from notbugs.attacks.attack import AttackInputs, Victim
 from notbugs.attacks.binary_search import BinarySearch
-from notbugs.attacks.cw_common import ConstantSearch, context
+from notbugs.attacks.cw_common import ConstantSearch, context, valued_by_loss
 from notbugs.attacks.cw_objectives import reached
 from notbugs.attacks.smooth import smooth_margin
 from notbugs.core import rows
@@ -105,9 +105,7 @@ class ElasticNet(ConstantSearch):
             exact=exact,
             observe=inputs.observe,
         )
-        # Objectives of different constants are not comparable; f(x') is.
-        distance = rows.total((solution.x - inputs.x).square())
-        return replace(solution, value=(solution.value - distance) / c)
+        return valued_by_loss(solution, inputs.x, c)
 
 
 def ead(

@@ -1,6 +1,6 @@
 """Szegedy et al.'s attack: box-constrained L-BFGS on a penalised loss."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from notbugs import engine
 from notbugs.attacks.attack import AttackInputs, Victim
@@ -11,9 +11,9 @@ from notbugs.attacks.cw_common import (
     context,
     no_progress,
     unchanged,
+    valued_by_loss,
 )
 from notbugs.attacks.cw_objectives import SquaredDistancePlus
-from notbugs.core import rows
 from notbugs.core.errors import check_count
 from notbugs.engine import L2, AbstractSize, Box, SmallestSuccess, Solution, Solver
 from notbugs.engine.solution import nearest
@@ -41,9 +41,7 @@ class LBFGS(ConstantSearch):
             )
             # A success on the way that is worse than the image itself is no minimum.
             narrowed = search.narrowed(solution.success & (solution.value < search.c * loss))
-            # Objectives of different constants are not comparable; the loss is.
-            distance = rows.total((solution.x - inputs.x).square())
-            solution = replace(solution, value=(solution.value - distance) / search.c)
+            solution = valued_by_loss(solution, inputs.x, search.c)
             best, search = nearest(best, solution, inputs.x, L2()), narrowed
         return best
 
@@ -56,8 +54,8 @@ def lbfgs(*, steps: int = 50, search_steps: int = 12, initial_c: float = 1e-2) -
         minimise over x' in [0, 1]   ||x' - x||_2^2 + c * loss(x')
 
     by at most `steps` steps of L-BFGS from the image itself; c grows tenfold until the row is
-    broken, then the interval between failure and success is halved. Of all points evaluated,
-    the success nearest to the image is returned.
+    broken at a lower value than the image's own, then the interval between failure and success
+    is halved. Of all points evaluated, the success nearest to the image is returned.
 
     - the loss: -log(2 F_t) with targets, else -log(2 (1 - F_y)), in nats, F the probabilities
     - `steps`: per constant; a row stops early as in `cw_l2`

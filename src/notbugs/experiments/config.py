@@ -154,6 +154,10 @@ _BY_DATA: dict[str, Callable[[Config], Config]] = {
 }
 
 
+DATASETS = tuple(_BY_DATA)
+"""The datasets that have settings; "folder" is written folder:PATH."""
+
+
 def _smoke(config: Config) -> Config:
     """Takes seconds: every stage runs, but models are poor."""
     gentle = Adversary(f"{config.norm}:{config.eps_eval / 2!r}", steps=2, eps_warmup=0.5)

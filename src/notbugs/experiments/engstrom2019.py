@@ -59,7 +59,6 @@ from notbugs.representations import inversion, lbfgs_inversion
 from notbugs.store import AnyStage
 from notbugs.training import Recipe
 
-DATASETS = ("digits", "planted", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder")
 LEAST_TARGETS, LEAST_PER_CLASS = 8, 10
 LOW = 0.1
 """Relative representation error that counts as low."""
@@ -487,7 +486,7 @@ EXPERIMENT = Experiment(
     paper="Engstrom, Ilyas, Santurkar, Tsipras, Tran, Madry 2019, “Adversarial Robustness as a "
     "Prior for Learned Representations” (arXiv 1906.00945)",
     question="What do the representations of robust models encode?",
-    datasets=DATASETS,
+    datasets=ilyas.DATASETS,
     presets=ilyas.PRESETS,
     config_for=config_for,
     rows=rows,

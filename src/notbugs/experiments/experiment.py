@@ -327,4 +327,4 @@ class Experiment(Generic[C]):
     sections: tuple[Section, ...]
     takes: Mapping[str, int] = field(default_factory=dict[str, int])
     files: Callable[[C], Mapping[str, tuple[AnyStage, str]]] = lambda config: {}
-    check: Callable[[C, Splits], None] = lambda config, parts: None
+    check: Callable[[C, Splits], None] | None = None

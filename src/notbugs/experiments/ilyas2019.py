@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from notbugs.engine import Threat
 from notbugs.engine.threat import exact
 from notbugs.experiments import constructed
-from notbugs.experiments.config import PRESETS, Config, config_for
+from notbugs.experiments.config import DATASETS, PRESETS, Config, config_for
 from notbugs.experiments.constructed import (
     DATASET,
     AgainstTruth,
@@ -44,7 +44,6 @@ from notbugs.store import AnyStage
 
 MARGIN = 20.0
 """Points by which a set must beat its leakage-only control for a feature claim to pass."""
-DATASETS = ("digits", "planted", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder")
 
 
 def threat(config: Config, eps: float) -> Threat:
@@ -289,8 +288,8 @@ SECTIONS = (
         "All models on the same unchanged test images. A high accuracy beside D_det or D_other "
         "means that a model learnt the true classes from labels that all look wrong; it counts as "
         "far as it exceeds the control's. Published numbers are for CIFAR-10 and a ResNet-50: "
-        "compare directions, not values. Robust accuracies are those of one attack, PGD: upper "
-        "bounds.",
+        "compare directions, not values. Robust accuracies are those of one attack, PGD of "
+        "{eval_steps} steps of a fifth of ε from one random start: upper bounds.",
         figures=(
             Bars(
                 "sets",

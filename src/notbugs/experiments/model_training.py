@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 from torch import Tensor
 
 from notbugs.core import processes
-from notbugs.core.errors import CheckpointError, bad_value
+from notbugs.core.errors import CheckpointError, DataError, bad_value
 from notbugs.data import ImageData, channel_stats
 from notbugs.models import Classifier, build, load_user_model, save
 from notbugs.models.weights import CHECKPOINT, MODEL
@@ -50,16 +50,21 @@ def user_net(spec: str, embedding: str) -> Net:
     if not path.is_file():
         raise bad_value("--model", "name a file, as path/to/file.py:factory", f"'{spec}'")
     place = str(path.resolve()) + ":" + spec.rpartition(":")[2]
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Net(USER, (("spec", place), ("embedding", embedding), ("digest", digest)))
+    return Net(USER, (("spec", place), ("embedding", embedding), ("digest", _digest(place))))
+
+
+def _digest(spec: str) -> str:
+    return hashlib.sha256(Path(spec.rpartition(":")[0]).read_bytes()).hexdigest()
 
 
 def new_model(net: Net, data: ImageData, seed: int) -> Classifier:
     """An untrained model for images like `data`, with normalisation by its mean and deviation."""
     mean, std = channel_stats(data)
     shape, classes, options = data.shape, data.classes, dict(net.options)
-    if net.architecture == USER and options:
+    if net.architecture == USER and "spec" in options:
         spec, layer = options["spec"], options["embedding"]
+        if _digest(spec) != options["digest"]:
+            raise DataError(f"The file of '{spec}' changed during the run. Start it again.")
         return load_user_model(
             spec, embedding=layer, shape=shape, classes=classes, mean=mean, std=std, seed=seed
         )

@@ -133,14 +133,7 @@ class Exceeds(AbstractRule):
         return "mean - control " + ("> 0" if self.points is None else f">= {self.points:g}")
 
     def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
-        ours, control = numbers.values(self.cell), numbers.values(self.other)
-        if not ours or len(control) != len(ours):
-            return Decision(ours or None, None, None, MISSING)
-        differences = [a - b for a, b in zip(ours, control, strict=True)]
-        bounds = interval(differences, level)
-        if self.points is None and bounds == (0.0, 0.0):
-            return Decision(ours, control, False, "the two are equal")
-        return _decision(ours, control, bounds, self.points or 0.0, True, level)
+        return _compared(self, numbers, self.points, True, level)
 
 
 @final
@@ -160,10 +153,26 @@ class Below(AbstractRule):
         return "mean - control < 0"
 
     def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
-        decision = Exceeds(self.other, self.cell).decide(numbers, level)
-        if decision.control is None:
-            return replace(decision, ours=numbers.values(self.cell) or None)
-        return replace(decision, ours=decision.control, control=decision.ours)
+        return _compared(self, numbers, None, False, level)
+
+
+def _compared(
+    rule: Exceeds | Below, numbers: Numbers, points: float | None, above: bool, level: float
+) -> Decision:
+    """By differences of paired seeds: at least `points`, or (None) strictly on one side of 0."""
+    ours, control = numbers.values(rule.cell), numbers.values(rule.other)
+    if not ours or len(control) != len(ours):
+        return Decision(ours or None, None, None, MISSING)
+    bounds = interval([a - b for a, b in zip(ours, control, strict=True)], level)
+    if points is None and bounds == (0.0, 0.0):
+        return Decision(ours, control, False, "the two are equal")
+    return _decision(ours, control, bounds, points or 0.0, above, level)
+
+
+def _in_every_seed(ours: SeedValues, control: SeedValues | None, each: Sequence[bool]) -> Decision:
+    if len(ours) < FEWEST:
+        return Decision(ours, control, None, f"{FEWEST} seeds are needed")
+    return Decision(ours, control, all(each))
 
 
 @final
@@ -194,11 +203,8 @@ class BeyondErrors(AbstractRule):
         if not ours or not len(ours) == len(control) == len(errors):
             return Decision(ours or None, None, None, MISSING)
         sign = 1 if self.above else -1
-        each = zip(ours, control, errors, strict=True)
-        beyond = all(sign * (a - b) > 2 * error for a, b, error in each)
-        if len(ours) < FEWEST:
-            return Decision(ours, control, None, f"{FEWEST} seeds are needed")
-        return Decision(ours, control, beyond)
+        seeds = zip(ours, control, errors, strict=True)
+        return _in_every_seed(ours, control, [sign * (a - b) > 2 * e for a, b, e in seeds])
 
 
 @final
@@ -274,9 +280,7 @@ class EverySeed(AbstractRule):
             each = [gap > 0 if rule.points is None else gap >= least for gap in gaps]
         else:
             each = [v >= rule.bound if rule.is_least else v <= rule.bound for v in ours]
-        if len(ours) < FEWEST:
-            return Decision(ours, control, None, f"{FEWEST} seeds are needed")
-        return Decision(ours, control, all(each))
+        return _in_every_seed(ours, control, each)
 
 
 @dataclass(frozen=True)
@@ -290,9 +294,11 @@ class _Combined(AbstractRule):
 
     @property
     def text(self) -> str:
-        firsts = {rule.cells[0] for rule in self.rules}
-        named = [f"{r.cells[0].row}, {r.cells[0].column}: {r.text}" for r in self.rules]
-        texts = named if len(firsts) > 1 else [rule.text for rule in self.rules]
+        texts = [rule.text for rule in self.rules]
+        if len({rule.cells[0] for rule in self.rules}) > 1:
+            texts = [f"{r.cells[0].row}, {r.cells[0].column}: {r.text}" for r in self.rules]
+        elif len(set(texts)) < len(texts):  # one number beside several
+            texts = [f"{r.text} (control: {r.cells[-1]})" for r in self.rules]
         return f", {self.word} ".join(texts)
 
 

@@ -70,8 +70,9 @@ def run(
     written = [RESULTS, PICTURES, *files]
     check_files(out, written)
     work = Work(out, store, machine.device, machine.data_dir)
-    for seed in range(config.seeds):
-        experiment.check(config, Data.of(config, seed).splits(work))
+    if experiment.check is not None:
+        for seed in range(config.seeds):
+            experiment.check(config, Data.of(config, seed).splits(work))
     summary = run_stages(
         [*(row.stage for row in rows), *pictures, *(stage for stage, _ in files.values())],
         store,

@@ -41,8 +41,8 @@ LogitsOf = Callable[[Images], Logits]
 Fast: TypeAlias = bool | str | None
 """Which copy attacks run on.
 
-- "auto" (or True): bf16 where the hardware supports it, else float32, if the job is long
-  enough to gain from it and the copy agrees with the model
+- "auto" (or True): bf16 where the hardware supports it, else float32 for a net with batch norms,
+  if the job is long enough to gain from it and the copy agrees with the model
 - "float32": never lower; "bf16": bf16 also where the hardware only emulates it
 - None (or False): the model itself
 """

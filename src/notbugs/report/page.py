@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from notbugs.core.errors import DataError
 from notbugs.experiments import page
 from notbugs.report.content import Content
 from notbugs.report.figures.kinds import draw
 from notbugs.report.figures.style import DARK, LIGHT, png, slide, svg
-from notbugs.report.reading import read_pictures, read_results
+from notbugs.report.reading import REMEDY, read_pictures, read_results
 from notbugs.report.rendering import embedded, template, write_page
 
 
@@ -55,6 +56,8 @@ def _render(
             sections.append(
                 {"title": section.title, "text": text, "figures": captions, "tables": tables}
             )
+    if not sections:
+        raise DataError(f"The results hold no table of {content.experiment.name}. {REMEDY}")
     return template("page.html.j2").render(
         title=results["dataset"],
         experiment=content.experiment,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy.typing as npt
 
@@ -38,10 +38,24 @@ class Settings(TypedDict):
     digest: str
 
 
+class Images(TypedDict):
+    """How many images there were."""
+
+    train: int
+    val: int
+    test: int
+
+
+class Versions(TypedDict):
+    """What the numbers were computed with; other entries are kept."""
+
+    notbugs: str
+
+
 class Conditions(TypedDict):
     """Under which conditions the numbers hold."""
 
-    images: dict[str, int]
+    images: Images
     shape: list[int]
     classes: list[str]
     config: Settings
@@ -60,7 +74,7 @@ class Results(TypedDict):
     seconds: float
     seconds_total: float
     seconds_wall: float
-    versions: dict[str, str]
+    versions: Versions
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -69,12 +83,16 @@ def read_results(folder: Path) -> dict[str, Any]:
     **Raises** DataError where it is missing, damaged or not written by notbugs.
     """
     path = folder / RESULTS
-    tables = read_json_file(Results, path, remedy=REMEDY)["tables"]
+    results = cast("dict[str, Any]", read_json_file(Results, path, remedy=REMEDY))
+    tables = results["tables"]
     places = {"/tables": tables, **{f"/tables/{name}": rows for name, rows in tables.items()}}
     for place, content in places.items():
         if not content:
             raise DataError(f"'{path}' is damaged: {place}: expected some, got none. {REMEDY}")
-    return read_json_file(dict[str, Any], path, remedy=REMEDY)
+    shape = results["conditions"]["shape"]
+    if len(shape) != 3:
+        raise DataError(f"'{path}' is damaged: /conditions/shape: expected 3 entries. {REMEDY}")
+    return results
 
 
 def read_pictures(folder: Path) -> Arrays:

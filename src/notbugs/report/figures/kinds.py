@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from notbugs.core.errors import DataError
 from notbugs.experiments import page
 from notbugs.experiments.numbers import Cell, Numbers
 from notbugs.report.figures.picture_rows import PictureRow, rows_of_pictures
@@ -17,12 +18,13 @@ from notbugs.report.figures.style import (
     SMALL,
     Theme,
     axes_of,
+    chance_line,
     fitted,
     legend,
     new_figure,
     plain_axes,
 )
-from notbugs.report.reading import Arrays
+from notbugs.report.reading import REMEDY, Arrays
 
 CONTROL, MOST_TICKS = "control of ", 8
 LEGIBLE = 0.55
@@ -42,8 +44,14 @@ class Drawn:
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def worded(self, text: str) -> str:
-        """A text with the run's settings in place of their {names}."""
-        return text.format_map(self.settings)
+        """A text with the run's settings in place of their {names}.
+
+        **Raises** DataError where the run lacks one.
+        """
+        try:
+            return text.format_map(self.settings)
+        except KeyError as missing:
+            raise DataError(f"The results lack the setting {missing}. {REMEDY}") from missing
 
     def title(self, column: str) -> str:
         """The head of a column."""
@@ -105,7 +113,7 @@ def bars(figure: page.Bars, drawn: Drawn, theme: Theme) -> Figure:
                 bar.set(alpha=0.5, hatch="////", edgecolor=theme.paper, linewidth=0)
     chance = _chance(figure, drawn)
     if chance is not None:
-        ax.axvline(chance, label=f"chance, {chance:.3g} %", **_guessing(theme))
+        chance_line(ax, chance, theme, vertical=True)
     ax.set_yticks(places, [fitted(name, 2.2, SMALL)[0] for name in names], parse_math=False)
     ax.invert_yaxis()
     ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
@@ -170,7 +178,7 @@ def lines(figure: page.Lines, drawn: Drawn, theme: Theme) -> Figure:
         ax.set_xticks(places, [f"{x:g}" for x in places])
     chance = _chance(figure, drawn)
     if chance is not None:
-        ax.axhline(chance, label=f"chance, {chance:.3g} %", **_guessing(theme))
+        chance_line(ax, chance, theme)
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     ax.set_xlabel(drawn.worded(figure.x_axis), color=theme.ink, fontsize=LABEL)
     ax.set_ylabel(drawn.worded(figure.axis), color=theme.ink, fontsize=LABEL)
@@ -182,9 +190,9 @@ def _groups(figure: page.Lines, drawn: Drawn) -> dict[str, list[tuple[float, str
     """The points of each line in order: (x, row)."""
     groups: dict[str, list[tuple[float, str]]] = {}
     for name in drawn.numbers.tables[figure.table]:
-        head, _, number = name.rpartition(" at ")
-        if head and (figure.lines is None or head in figure.lines):
-            groups.setdefault(head, []).append((float(number), name))
+        head, number = _place(name)
+        if number is not None and (figure.lines is None or head in figure.lines):
+            groups.setdefault(head, []).append((number, name))
     return {head: sorted(points) for head, points in groups.items()}
 
 
@@ -247,13 +255,21 @@ def curves(figure: page.Curves, drawn: Drawn, theme: Theme) -> Figure:
 
 def _at_largest(names: Sequence[str]) -> list[str]:
     """Of rows "NAME at NUMBER", those with the largest number; all others."""
-    heads = [name.rpartition(" at ") for name in names]
-    largest: dict[str, float] = {}
-    for head, _, number in heads:
-        if head:
-            largest[head] = max(float(number), largest.get(head, float(number)))
-    parts = zip(names, heads, strict=True)
-    return [n for n, (head, _, x) in parts if not head or float(x) == largest[head]]
+    places, largest = [_place(name) for name in names], dict[str, float]()
+    for head, number in places:
+        if number is not None:
+            largest[head] = max(number, largest.get(head, number))
+    parts = zip(names, places, strict=True)
+    return [name for name, (head, x) in parts if x is None or x == largest[head]]
+
+
+def _place(name: str) -> tuple[str, float | None]:
+    """A row "NAME at NUMBER" as both, any other as its name and None."""
+    head, _, number = name.rpartition(" at ")
+    try:
+        return (head, float(number)) if head else (name, None)
+    except ValueError:
+        return name, None
 
 
 def _is_control(name: str) -> bool:
@@ -270,10 +286,6 @@ def _chance(figure: page.Bars | page.Lines, drawn: Drawn) -> float | None:
         return None
     row = next(iter(drawn.numbers.tables[figure.table]))
     return drawn.numbers.mean(Cell(figure.table, row, figure.chance))
-
-
-def _guessing(theme: Theme) -> dict[str, Any]:
-    return {"color": theme.faint, "linestyle": (0, (1, 1.6)), "linewidth": 1.4, "zorder": 1.5}
 
 
 def _or_nan(value: float | None) -> float:

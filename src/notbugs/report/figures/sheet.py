@@ -25,18 +25,6 @@ class Sheet:
         """Draws an image [c, h, w] of [0, 1] into a square, its pixels sharp, thinly framed."""
         self._draw(picture(image), x, y, side, cmap="gray", vmin=0, vmax=1)
 
-    def change(self, change: Array, scale: float, x: float, y: float, side: float) -> None:
-        """Draws a change [c, h, w], magnified.
-
-        One channel goes from blue (darker) over white to red; colours stand around grey.
-        """
-        if change.shape[0] in (3, 4):
-            self.image(0.5 + scale * change, x, y, side)
-            return
-        limit = 0.5 / scale
-        values = change.mean(axis=0)
-        self._draw(values, x, y, side, cmap="RdBu_r", vmin=-limit, vmax=limit)
-
     def text(self, x: float, y: float, text: str, *, size: float, color: str, **style: Any) -> None:
         """Writes trusted text, by default from its baseline's left end."""
         self.ax.text(x, y, text, fontsize=size, color=color, **style)

@@ -136,15 +136,16 @@ def percent_axis(ax: Axes, theme: Theme, label: str) -> None:
     ax.set_ylabel(label, color=theme.ink, fontsize=LABEL)
 
 
-def chance_line(ax: Axes, chance: float, theme: Theme) -> None:
+def chance_line(ax: Axes, chance: float, theme: Theme, *, vertical: bool = False) -> None:
     """A dotted line at the accuracy of guessing."""
-    ax.axhline(
+    draw = ax.axvline if vertical else ax.axhline
+    draw(
         chance,
         color=theme.faint,
         linestyle=(0, (1, 1.6)),
         linewidth=1.4,
         zorder=1.5,
-        label=f"chance ({chance:.3g} %)",
+        label=f"chance, {chance:.3g} %",
     )
 
 
