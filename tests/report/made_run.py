@@ -112,7 +112,7 @@ def make_sets(made: Made) -> dict[str, dict[str, list[float | None]]]:
                 shown[1] = 97.0 - (97.0 - values[1]) * share
             shown += [99.4 if name in PUSHED else None]
             shown += [0.0163 if name in ("D_R", "D_NR") else None]
-            row = name if eps is None else name.replace(kind, row_of(kind[2:], eps))
+            row = name if eps is None else name.replace(kind, row_of(made.norm, kind[2:], eps))
             rows[row] = make_row(made, (*NAMES, "source_success", "relative_error"), shown)
             rows[row]["chance"] = [100 / len(made.classes)] * made.seeds
     return rows

@@ -144,6 +144,7 @@ def test_writing_takes_a_twentieth_of_the_time_at_most(monkeypatch: pytest.Monke
 
 CHILD = """
 import sys
+import time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -155,7 +156,13 @@ saving.CHECKPOINT_SECONDS = 0.0
 folder, case, seed = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 recipe, make = CASES[case]
 model = make(seed=seed)
-train(model, DATA, recipe, seed=3, val=VAL, checkpoint_path=folder / "c.safetensors")
+def on_epoch(history):
+    if seed == 0 and len(history) == recipe.epochs - 1:
+        time.sleep(300)  # it is killed before its end, however late
+train(
+    model, DATA, recipe, seed=3, val=VAL, checkpoint_path=folder / "c.safetensors",
+    on_epoch=on_epoch,
+)
 save(model, folder / "end.safetensors")
 """
 KILLED = "dropout, norms and an average"

@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 
 from notbugs.cli.progress import duration
+from notbugs.experiments.results import RESULTS
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,23 @@ class Report:
         """Draws it, prints the tables and says where the page is."""
         from notbugs.report.reading import read_results
 
-        draw_report(self.folder, read_results(self.folder), console)
+        draw_report(self.folder, read_results(self.folder), console, again=True)
 
 
-def draw_report(folder: Path, results: Any, console: Console) -> None:
-    """Writes the page, prints the tables, and says where the page is and how long it took."""
-    from notbugs.report import print_result, write_report
+def _is_newer(page: Path, results: Path) -> bool:
+    return page.is_file() and page.stat().st_mtime_ns > results.stat().st_mtime_ns
 
-    page = write_report(folder)
+
+def draw_report(folder: Path, results: Any, console: Console, *, again: bool) -> None:
+    """Writes the page, prints the tables, and says where the page is and how long it took.
+
+    - `again`: write it even where it is newer than the results
+    """
+    from notbugs.report import PAGE, print_result, write_report
+
+    page = folder / PAGE
+    if again or not _is_newer(page, folder / RESULTS):
+        write_report(folder)
     print_result(results, console)
     console.print(
         f"Compute time of this run: {duration(results['seconds'])}; including stored results: "

@@ -113,7 +113,7 @@ class Reproduce:
                 command=command,
             )
         restore_marker(out, identity)
-        draw_report(out, result, console)
+        draw_report(out, result, console, again=False)
 
     def _machine(self, device: str) -> Machine:
         data_dir = None if self.data_dir is None else str(self.data_dir)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from notbugs.analysis import amplification, lipschitz_bounds
@@ -234,6 +233,8 @@ class RankCorrelation(Measurement):
     nets: tuple[Bounds, ...]
 
     def measure(self, work: Work) -> Columns:
+        from scipy.stats import spearmanr  # takes a second to import
+
         columns = [work.load(net) for net in self.nets]
         pairs = [(c["test_error"] or 0.0, c["distortion"] or 0.0) for c in columns]
         return {"correlation": float(spearmanr(*zip(*pairs, strict=True)).statistic)}  # pyright: ignore

@@ -11,7 +11,7 @@ claims are for CIFAR-10 and ResNet-50; robust accuracies at L2 0.25.
 from collections.abc import Iterable, Mapping, Sequence
 
 from notbugs.engine import Threat
-from notbugs.engine.threat import exact
+from notbugs.engine.threat import radius
 from notbugs.experiments import constructed
 from notbugs.experiments.config import DATASETS, PRESETS, Config, config_for
 from notbugs.experiments.constructed import (
@@ -68,14 +68,14 @@ def sets(config: Config, seed: int) -> dict[str, Constructed]:
     for kind in TARGET_KINDS:
         for eps in config.eps_sets:
             at = threat(config, eps)
-            found[row_of(kind, eps)] = Targeted(standard, kind, at, *pushes)
-            found[f"control of {row_of(kind, eps)}"] = Leakage(standard.data, kind, at)
+            found[row_of(config.norm, kind, eps)] = Targeted(standard, kind, at, *pushes)
+            found[f"control of {row_of(config.norm, kind, eps)}"] = Leakage(standard.data, kind, at)
     return found
 
 
-def row_of(kind: str, eps: float) -> str:
+def row_of(norm: str, kind: str, eps: float) -> str:
     """The row of a targeted set."""
-    return f"D_{kind} at {exact(eps)}"
+    return f"D_{kind} at {radius(norm, eps)}"
 
 
 def models(config: Config, seed: int) -> dict[str, Trained]:
@@ -104,7 +104,8 @@ def rows(config: Config, seed: int) -> Iterable[Row]:
 def pictures(config: Config) -> Sequence[AnyStage]:
     """Examples of the sets at their largest radius, and of attacks on both models."""
     largest, built = max(config.eps_sets), sets(config, 0)
-    shown = {"D_R": "D_R", "D_NR": "D_NR"} | {f"D_{k}": row_of(k, largest) for k in TARGET_KINDS}
+    shown = {"D_R": "D_R", "D_NR": "D_NR"}
+    shown |= {f"D_{kind}": row_of(config.norm, kind, largest) for kind in TARGET_KINDS}
     named = tuple((name, built[row]) for name, row in shown.items())
     both = tuple((role, source(config, 0, role)) for role in ("standard", "robust"))
     at = threat(config, config.eps_eval)
@@ -119,7 +120,7 @@ def files(config: Config) -> Mapping[str, tuple[AnyStage, str]]:
     found: dict[str, tuple[AnyStage, str]] = {}
     for seed in range(config.seeds):
         for name, model in models(config, seed).items():
-            words = name.replace("control of ", "control-").replace(" at ", "-eps")
+            words = name.replace(" of ", "-").replace(" at ", "-eps").replace("/", "of")
             own = {"D": "standard", "D_adv": "robust"}.get(name, f"student-{words}")
             found[f"models/{own}-seed{seed}.safetensors"] = model, MODEL
             if model.on is not None:
@@ -130,7 +131,7 @@ def files(config: Config) -> Mapping[str, tuple[AnyStage, str]]:
 def claims(config: Config) -> Sequence[Claim]:
     """The paper's statements, about the sets at their largest radius."""
     at = max(config.eps_sets)
-    rand, det, other = (row_of(kind, at) for kind in ("rand", "det", "other"))
+    rand, det, other = (row_of(config.norm, kind, at) for kind in ("rand", "det", "other"))
     before = "with the experiment's first version, for all datasets"
     found = [
         _claim(

@@ -1,10 +1,15 @@
 """Runs a paper's experiment: plans its stages, computes them, decides the claims, writes it all."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from notbugs.core.errors import DataError
+from notbugs.core.schema import read_json_file
+from notbugs.core.strict_json import to_json
 from notbugs.data import load_source
 from notbugs.data.writing import write_json
 from notbugs.experiments.experiment import (
@@ -30,6 +35,9 @@ from notbugs.experiments.results import (
 from notbugs.experiments.rules import Claim, Decision, decided
 from notbugs.experiments.shared import Data, digest_of
 from notbugs.store import Observer, RunSummary, Store, run_stages
+
+TIMES = ("seconds", "seconds_total", "seconds_wall")
+"""What two runs of the same results differ in."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,8 @@ def run(
     """Runs the experiment, writes `results.json` and pictures to `out`, and returns the results.
 
     Stages that the store holds are not computed again; a run that is killed at any moment can be
-    resumed and ends with the same numbers.
+    resumed and ends with the same numbers. A `results.json` from which these differ in nothing but
+    times is left as it is, with the times of the run that computed them.
 
     - `command`: that repeats the run, for the report
     """
@@ -100,10 +109,22 @@ def run(
             "classes": list(source.train.class_names),
             "config": as_json(config, "config"),
         },
+        "pictures": hashlib.sha256((out / PICTURES).read_bytes()).hexdigest(),
         **outcome(experiment.claims(config), numbers, config, summary),
     }
-    write_json(out / RESULTS, results)
+    if not _same(results, out / RESULTS):
+        write_json(out / RESULTS, results)
     return results
+
+
+def _same(results: Mapping[str, Any], path: Path) -> bool:
+    """Whether a file holds these results, but for times."""
+    try:
+        stored = read_json_file(dict[str, Any], path, remedy="")
+    except DataError:
+        return False
+    new = json.loads(to_json(results))
+    return {**stored, **dict.fromkeys(TIMES)} == {**new, **dict.fromkeys(TIMES)}
 
 
 def collected(rows: Sequence[Row | Rows], work: Work, seeds: int) -> Numbers:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -173,9 +174,9 @@ def lines(figure: page.Lines, drawn: Drawn, theme: Theme) -> Figure:
                 capsize=2,
                 label=head + what,
             )
-    places = sorted({x for points in groups.values() for x, _ in points})
-    if len(places) <= MOST_TICKS:
-        ax.set_xticks(places, [f"{x:g}" for x in places])
+    ticks = {x: name.rpartition(" at ")[2] for points in groups.values() for x, name in points}
+    if len(ticks) <= MOST_TICKS:
+        ax.set_xticks(list(ticks), list(ticks.values()), parse_math=False)
     chance = _chance(figure, drawn)
     if chance is not None:
         chance_line(ax, chance, theme)
@@ -267,8 +268,8 @@ def _place(name: str) -> tuple[str, float | None]:
     """A row "NAME at NUMBER" as both, any other as its name and None."""
     head, _, number = name.rpartition(" at ")
     try:
-        return (head, float(number)) if head else (name, None)
-    except ValueError:
+        return (head, float(Fraction(number))) if head else (name, None)
+    except (ValueError, ZeroDivisionError):
         return name, None
 
 
