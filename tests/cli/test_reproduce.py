@@ -47,7 +47,7 @@ def test_every_preset_of_every_paper_repeats_itself(name) -> None:
     for preset in paper.presets:
         for data in paper.datasets:
             config, text = repeated(name, "--data", data, "--preset", preset)
-            assert config == paper.config_for(data, preset)
+            assert config == paper.settings(data, preset)
             assert text == f"notbugs reproduce {name} --data {data} --preset {preset}"
 
 

@@ -11,19 +11,18 @@ from typing import Any
 
 import pytest
 
+from experiments import tiny_paper
 from notbugs.core.errors import DataError
 from notbugs.experiments.experiment import Experiment
 from notbugs.experiments.numbers import UPPER_BOUND, Cell, Numbers
 from notbugs.experiments.page import Curves, PictureRows
 from notbugs.experiments.papers import PAPERS
 from notbugs.experiments.rules import Given
-from notbugs.experiments.running import Machine, run
+from notbugs.experiments.running import TIMES, Machine, run
 from notbugs.report import write_report
 from notbugs.report.figures.kinds import Drawn
 from notbugs.report.reading import read_pictures, read_results
 from notbugs.store import AnyStage, SilentObserver, Store
-
-TIMES = ("seconds", "seconds_total", "seconds_wall")
 
 
 class Counting(SilentObserver):
@@ -39,7 +38,7 @@ class Counting(SilentObserver):
 
 
 def smoke(paper: Experiment[Any], folder: Path, observer: SilentObserver) -> dict[str, Any]:
-    config = paper.config_for("digits", "smoke")
+    config = paper.settings("digits", "smoke")
     store = Store(folder / "store")
     return run(paper, config, store, out=folder, machine=Machine(), observer=observer)
 
@@ -48,18 +47,20 @@ def numbers_of(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name not in TIMES}
 
 
-@pytest.fixture(scope="module", params=sorted(PAPERS))
-def paper(request: pytest.FixtureRequest) -> Experiment[Any]:
-    return PAPERS[request.param]
+@pytest.fixture(scope="module", params=sorted({**PAPERS, tiny_paper.EXPERIMENT.name: None}))
+def paper(request: pytest.FixtureRequest) -> Iterator[Experiment[Any]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PAPERS, tiny_paper.EXPERIMENT.name, tiny_paper.EXPERIMENT)
+        yield PAPERS[request.param]
 
 
 @pytest.fixture(scope="module")
 def finished(
     paper: Experiment[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any], int]:
-    """A run that was stopped four times on its way."""
+    """A run that was stopped on its way, twice or four times."""
     folder, made = tmp_path_factory.mktemp(paper.name), 0
-    for stop in (0, 3, 5, 6):
+    for stop in (0, 1) if paper is tiny_paper.EXPERIMENT else (0, 3, 5, 6):
         counting = Counting(stop)
         with pytest.raises(KeyboardInterrupt):
             smoke(paper, folder, counting)
@@ -92,7 +93,7 @@ def test_every_number_that_a_claim_reads_is_there(
     paper: Experiment[Any], finished: tuple[Path, dict[str, Any], int]
 ) -> None:
     numbers = Numbers(finished[1]["tables"])
-    for claim in paper.claims(paper.config_for("digits", "smoke")):
+    for claim in paper.claims(paper.settings("digits", "smoke")):
         conditions = [need.rule for need in claim.needs if isinstance(need, Given)]
         for rule in (claim.rule, *conditions):
             for cell in rule.cells:
@@ -100,7 +101,7 @@ def test_every_number_that_a_claim_reads_is_there(
 
 
 def test_claims_have_sources_and_names_of_their_own(paper: Experiment[Any]) -> None:
-    claims = paper.claims(paper.config_for("digits", "smoke"))
+    claims = paper.claims(paper.settings("digits", "smoke"))
     ids = [claim.id for claim in claims]
     assert len(set(ids)) == len(ids)
     for i, claim in enumerate(claims):
@@ -154,7 +155,7 @@ def test_every_column_is_described(
 
 
 def test_stages_survive_pickling_with_their_keys(paper: Experiment[Any]) -> None:
-    for row in paper.rows(paper.config_for("digits", "smoke"), 0):
+    for row in paper.rows(paper.settings("digits", "smoke"), 0):
         again = pickle.loads(pickle.dumps(row.stage))
         assert (again.key, again.kind, again.label) == (
             row.stage.key,
@@ -199,7 +200,7 @@ def field_of(place: str) -> str:
 
 
 def test_every_changed_setting_changes_some_key(paper: Experiment[Any]) -> None:
-    config = paper.config_for("digits", "smoke")
+    config = paper.settings("digits", "smoke")
 
     def keys(config: Any) -> set[str]:
         rows = [row.stage.key for row in paper.rows(config, 0)]
@@ -221,7 +222,7 @@ def test_every_changed_setting_changes_some_key(paper: Experiment[Any]) -> None:
 
 
 def test_the_seed_changes_every_key(paper: Experiment[Any]) -> None:
-    config = paper.config_for("digits", "smoke")
+    config = paper.settings("digits", "smoke")
     first, second = ({row.stage.key for row in paper.rows(config, seed)} for seed in (0, 1))
     assert not first & second
 
@@ -231,8 +232,9 @@ def test_what_a_run_leaves_is_listed_and_read_again(
 ) -> None:
     folder, result, _ = finished
     assert numbers_of(read_results(folder)) == json.loads(json.dumps(numbers_of(result)))
-    assert read_pictures(folder)
-    files = paper.files(paper.config_for("digits", "smoke"))
+    config = paper.settings("digits", "smoke")
+    assert bool(read_pictures(folder)) == bool(paper.pictures(config))
+    files = paper.files(config)
     assert all((folder / name).stat().st_size for name in files)
     listed = json.loads((folder / "notbugs-files.json").read_text())
     assert sorted(listed) == sorted(["results.json", "pictures.safetensors", *files])

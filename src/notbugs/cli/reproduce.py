@@ -122,7 +122,7 @@ class Reproduce:
 
     def _config(self, paper: Experiment[Any]) -> tuple[Any, str]:
         """The settings of the run, and the command that repeats them."""
-        config = paper.config_for(self.data, self.preset)
+        config = paper.settings(self.data, self.preset)
         named = {n: getattr(self, n) for n in ("seeds", "train_size", "test_size")}
         if self.epochs is not None:
             recipes = [
@@ -161,8 +161,9 @@ def _list(console: Console) -> None:
     """Prints the papers: what each asks, how long it takes, and runs in runs/ that are finished."""
     for name, paper in PAPERS.items():
         lines = [f"{name:<14} {paper.question}", f"presets {', '.join(paper.presets)}"]
-        times = ", ".join(f"{data} {minutes} min" for data, minutes in paper.takes.items())
-        lines.append(f"laptop, on two cores: {times}; smoke: under a minute")
+        times = [f"{data} {minutes} min" for data, minutes in paper.takes.items()]
+        if times:
+            lines.append(f"laptop, on two cores: {', '.join(times)}; smoke: under a minute")
         lines += [f"finished: {path.parent}" for path in sorted(RUNS.glob(f"{name}-*/{RESULTS}"))]
         for line in (lines[0], *(f"{'':<15}{text}" for text in lines[1:])):
             console.print(line, markup=False, highlight=False, soft_wrap=True)

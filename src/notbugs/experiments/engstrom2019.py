@@ -121,10 +121,7 @@ _LARGE = {"targets": 512, "pairs": 64, "copies": 8, "units": 64, "prior_width": 
 
 
 def config_for(data: str, preset: str) -> Config:
-    """The settings of a dataset at a preset: "smoke", "laptop", "gpu" or "paper".
-
-    **Raises** ValueError for an unknown dataset or preset.
-    """
+    """The settings of a dataset at a preset: "smoke", "laptop", "gpu" or "paper"."""
     theirs = ilyas.config_for(data, preset)
     shared = ("seeds", "train_size", "test_size", "net", "standard", "robust")
     config = Config(data, preset, **{name: getattr(theirs, name) for name in shared})

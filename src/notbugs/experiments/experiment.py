@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from torch import Tensor
 
-from notbugs.core.errors import bad_value, check_count
+from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.core.schema import read_json_file
 from notbugs.data import Splits, safefile
 from notbugs.data.writing import write_json
@@ -304,7 +304,8 @@ class Experiment(Generic[C]):
     - `name`: on the command line; `paper`: authors, year, title and arXiv number
     - `question`: what the experiment answers, in a sentence
     - `takes`: minutes of the laptop preset on two cores, measured, by dataset
-    - `datasets`, `presets`: those that `config_for` knows; `config_for`: (data, preset) -> settings
+    - `datasets`, `presets`: those it has settings for, a folder of images as "folder"
+    - `config_for`: (data, preset) -> settings
     - `rows`: (settings, seed) -> the rows of the tables, measured by stages
     - `pictures`: settings -> stages whose `save_pictures` the page shows, of seed 0
     - `claims`: settings -> the paper's statements; `columns`: how a column is written
@@ -321,10 +322,21 @@ class Experiment(Generic[C]):
     presets: tuple[str, ...]
     config_for: Callable[[str, str], C]
     rows: Callable[[C, int], Iterable[Row | Rows]]
-    pictures: Callable[[C], Sequence[AnyStage]]
     claims: Callable[[C], Sequence[Claim]]
     columns: Mapping[str, Column]
     sections: tuple[Section, ...]
+    pictures: Callable[[C], Sequence[AnyStage]] = lambda config: ()
     takes: Mapping[str, int] = field(default_factory=dict[str, int])
     files: Callable[[C], Mapping[str, tuple[AnyStage, str]]] = lambda config: {}
     check: Callable[[C, Splits], None] | None = None
+
+    def settings(self, data: str, preset: str) -> C:
+        """The settings of a dataset at a preset.
+
+        **Raises** ValueError for a dataset or a preset that the paper does not have.
+        """
+        if data.split(":")[0] not in self.datasets:
+            raise unknown_name("dataset", data, self.datasets)
+        if preset not in self.presets:
+            raise unknown_name("preset", preset, self.presets)
+        return self.config_for(data, preset)
