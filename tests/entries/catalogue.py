@@ -110,6 +110,10 @@ ON_DATA = {
     "targeted_set": lambda m, x, y: features.targeted_set(
         m, data(x, y), "det", LINF, seed=0, steps=2
     ),
+    "direction_control": lambda m, x, y: features.direction_control(
+        m, data(x, y), "det", LINF, "span", seed=0
+    ),
+    "nearest_in": lambda m, x, y: features.nearest_in(m, data(x, y))(x[:3], torch.arange(3)),
     "inverted_set": inverted_set,
     "require_skill": lambda m, x, y: features.require_skill(m, data(x, y)),
     "downsamplings": lambda m, x, y: analysis.downsamplings(m),

@@ -10,6 +10,7 @@ from notbugs.core.errors import TrainingError
 from notbugs.data import ImageData, load, load_source, save, split
 from notbugs.engine import L2, NORMS, Threat
 from notbugs.features import (
+    TARGET_KINDS,
     InversionSettings,
     choose_targets,
     class_patterns,
@@ -68,7 +69,7 @@ def test_to_size_reaches_eps_inside_the_box_or_says_so(norm) -> None:
     assert float(torch.cosine_similarity(before, after, dim=0)) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["rand", "det", "other"])
+@pytest.mark.parametrize("kind", TARGET_KINDS)
 def test_targeted_sets(model, kind) -> None:
     threat, images = Threat.parse("l2:1"), DATA.images.clone()
     made = targeted_set(model, DATA, kind, threat, seed=4, steps=20)

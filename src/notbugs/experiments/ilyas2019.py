@@ -38,10 +38,11 @@ from notbugs.experiments.rules import (
     Given,
 )
 from notbugs.experiments.shared import Data, Trained
-from notbugs.features import TARGET_KINDS
 from notbugs.models.weights import MODEL
 from notbugs.store import AnyStage
 
+TARGET_KINDS = ("rand", "det", "other")
+"""The targeted sets: D_rand, D_det and D_other."""
 MARGIN = 20.0
 """Points by which a set must beat its leakage-only control for a feature claim to pass."""
 

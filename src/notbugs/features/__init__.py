@@ -1,19 +1,44 @@
 """Robust and non-robust features: constructed training sets and their controls."""
 
 from notbugs.features.build import InversionSettings, inverted_set, require_skill, targeted_set
-from notbugs.features.controls import class_patterns, leakage_control
+from notbugs.features.controls import (
+    DIRECTIONS,
+    class_patterns,
+    direction_control,
+    leakage_control,
+    noise_images,
+    shuffled_labels,
+)
+from notbugs.features.observers import (
+    Observer,
+    nearest_image,
+    nearest_in,
+    nearest_mean,
+    observed,
+    seen,
+)
 from notbugs.features.size import Sized, to_size
 from notbugs.features.targets import TARGET_KINDS, choose_targets
 
 __all__ = [
+    "DIRECTIONS",
     "TARGET_KINDS",
     "InversionSettings",
+    "Observer",
     "Sized",
     "choose_targets",
     "class_patterns",
+    "direction_control",
     "inverted_set",
     "leakage_control",
+    "nearest_image",
+    "nearest_in",
+    "nearest_mean",
+    "noise_images",
+    "observed",
     "require_skill",
+    "seen",
+    "shuffled_labels",
     "targeted_set",
     "to_size",
 ]

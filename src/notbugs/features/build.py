@@ -171,9 +171,12 @@ def targeted_set(
         "steps": steps,
         "step_size": size,
         "seed": seed,
-        "targets": {"rand": "uniform over all classes", "det": "(y + 1) mod classes"}.get(
-            kind, "uniform over the classes that are not y"
-        ),
+        "targets": {
+            "rand": "uniform over all classes",
+            "det": "(y + 1) mod classes",
+            "other": "uniform over the classes that are not y",
+            "cycle": "the next class in an order drawn by the seed",
+        }[kind],
     }
     if at_chance:
         facts |= {"at_chance": True}

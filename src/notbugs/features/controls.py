@@ -1,12 +1,21 @@
-"""Leakage-only controls: how much labels alone reveal, without adversarial features."""
+"""Controls of the targeted sets: the same targets and sizes, other perturbations."""
+
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
-from notbugs.core import random, rows
+from notbugs.attacks.universal import universal
+from notbugs.core import processes, random, rows
+from notbugs.core.errors import unknown_name
 from notbugs.core.types import Images, Labels
 from notbugs.data import ImageData
 from notbugs.engine import Threat
+from notbugs.features.size import along
 from notbugs.features.targets import choose_targets
+from notbugs.models import Classifier, frozen, prepared
+
+DIRECTIONS = ("random", "span", "universal")
 
 
 def class_patterns(
@@ -32,8 +41,94 @@ def leakage_control(data: ImageData, kind: str, threat: Threat, *, seed: int) ->
     x = data.pixels()
     changed = (x + patterns[targets]).clamp(0, 1)
     images = rows.where(targets == data.labels, x, changed)
+    return _labelled(data, images, targets, threat, f"leak:D_{kind}", seed)
+
+
+@prepared()
+def direction_control(
+    model: Classifier,
+    data: ImageData,
+    kind: str,
+    threat: Threat,
+    direction: str,
+    *,
+    seed: int,
+    batch_size: int = 256,
+) -> ImageData:
+    """A targeted set's images, targets and labels, moved by eps in another direction.
+
+    - `direction`: "random", drawn for each image; "span", a random combination of the gradients of
+      the logits of `model` at the image, which is as visible to the model as its own
+      perturbations; "universal", for each class one perturbation that turns as many images as it
+      can into the class (`universal`, on these images): adversarial, but the same for all images
+    - columns: `true_labels`, `source_rows`, `distance`. Images whose pixels saturate before eps are
+      changed as far as they can be.
+
+    **Raises** ValueError for an unknown direction or kind, and a threat that is not a norm.
+    """
+    if direction not in DIRECTIONS:
+        raise unknown_name("direction", direction, DIRECTIONS)
+    norm = threat.as_norm("this set")
+    targets = choose_targets(kind, data.labels, data.classes, seed=seed)
+    keys = random.row_keys(len(data), seed, "directions", direction)
+    device = next(model.parameters()).device
+    with frozen(model):
+        deltas = _universal(model, data, threat) if direction == "universal" else None
+
+        def moved(index: Tensor) -> tuple[Tensor]:
+            x = data.pixels(index).to(device)
+            if deltas is not None:
+                delta = deltas[targets[index].to(device)]
+            elif direction == "random":
+                delta = norm.steepest(random.normal(keys[index], data.shape).to(device))
+            else:
+                weights = random.normal(keys[index], (data.classes,)).to(device)
+                delta = norm.steepest(_gradient(model.logits, x, weights))
+            return (along(x, delta, norm, threat.eps).x.cpu(),)
+
+        images = processes.in_batches(len(data), batch_size, moved)[0]
+    return _labelled(data, images, targets, threat, f"D_{kind}/{direction}", seed)
+
+
+def _universal(model: Classifier, data: ImageData, threat: Threat) -> Images:
+    """A perturbation for each class, [classes, c, h, w]."""
+    x, norm = data.pixels().to(model.device), threat.as_norm("this set")
+    found = [universal(model, x, norm, threat.eps, target=t).delta for t in range(data.classes)]
+    return torch.cat(found)
+
+
+def _gradient(logits: Callable[[Images], Tensor], x: Images, weights: Tensor) -> Images:
+    """The gradient of the weighted sum of each row's logits."""
+    leaf = x.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad((logits(leaf) * weights).sum(), leaf)[0]
+
+
+def noise_images(data: ImageData, *, seed: int) -> ImageData:
+    """As many images of uniform noise in [0, 1], labelled at random: of `data` the sizes alone.
+
+    Pushed towards other classes (`targeted_set` with `at_chance`) they are a set without natural
+    images: what it teaches is in the perturbations alone.
+
+    **Source**: Kumano, Kera & Yamasaki 2024 (arXiv 2402.10470), section 4.
+    """
+    keys = random.row_keys(len(data), seed, "noise-images")
+    labels = random.integers(random.fold(keys, "labels"), data.classes)
+    facts = {"recipe": "noise", "like": data.digest, "seed": seed}
+    return ImageData(random.uniform(keys, data.shape), labels, data.class_names, "noise", facts)
+
+
+def shuffled_labels(data: ImageData, *, seed: int) -> ImageData:
+    """The same images, their labels dealt out at random: nothing to learn but the images."""
+    order = torch.randperm(len(data), generator=random.generator(seed, "shuffled-labels"))
+    return data.with_labels(data.labels[order])
+
+
+def _labelled(
+    data: ImageData, images: Images, targets: Labels, threat: Threat, name: str, seed: int
+) -> ImageData:
     facts = {
-        "recipe": f"leak:D_{kind}",
+        "recipe": name,
         "source": {"data": data.name, "digest": data.digest},
         "norm": threat.norm.name,
         "eps": threat.eps,
@@ -42,6 +137,6 @@ def leakage_control(data: ImageData, kind: str, threat: Threat, *, seed: int) ->
     columns = {
         "true_labels": data.labels,
         "source_rows": torch.arange(len(data)),
-        "distance": threat.norm.size(images - x),
+        "distance": threat.norm.size(images - data.pixels()),
     }
-    return ImageData(images, targets, data.class_names, f"leak:D_{kind}", facts, columns)
+    return ImageData(images, targets, data.class_names, name, facts, columns)

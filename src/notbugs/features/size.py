@@ -23,12 +23,7 @@ class Sized(NamedTuple):
 
 
 def to_size(x: Images, x_adv: Images, norm: AbstractNorm, eps: float) -> Sized:
-    """`x_adv` moved along its own perturbation until norm(x_adv - x) = eps inside [0, 1].
-
-    Solves, for each row, size(clamp(x + s * delta) - x) = eps for s > 0. The left side
-    grows with s (a clamped pixel stops, none turns back), so s is bracketed by doubling
-    and found by bisection. A row that cannot come within 1 % of eps, because its pixels
-    saturate or its delta is zero, is marked as not reached.
+    """`x_adv` moved along its own perturbation until norm(x_adv - x) = eps (see `along`).
 
     - `x`, `x_adv` [n, c, h, w] in [0, 1]; `eps` in pixel units of [0, 1]
 
@@ -38,8 +33,22 @@ def to_size(x: Images, x_adv: Images, norm: AbstractNorm, eps: float) -> Sized:
     check_images(x_adv, "x_adv")
     if x_adv.shape != x.shape:  # would broadcast
         raise bad_value("x_adv", f"have the shape of `x`, {tuple(x.shape)}", tuple(x_adv.shape))
+    return along(x, x_adv - x, norm, eps)
+
+
+def along(x: Images, delta: Images, norm: AbstractNorm, eps: float) -> Sized:
+    """`x` moved along `delta` until it is eps away, inside [0, 1].
+
+    Solves, for each row, size(clamp(x + s * delta) - x) = eps for s > 0. The left side
+    grows with s (a clamped pixel stops, none turns back), so s is bracketed by doubling
+    and found by bisection. A row that cannot come within 1 % of eps, because its pixels
+    saturate or its delta is zero, is marked as not reached.
+
+    - `x`, `delta` [n, c, h, w], `x` in [0, 1]
+
+    **Raises** ValueError for an eps that is not positive.
+    """
     check_positive(eps, "eps")
-    delta = x_adv - x
     delta = delta / rows.expand(norm.size(delta).clamp(min=1e-12), delta)
     low = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     high = torch.full_like(low, eps)

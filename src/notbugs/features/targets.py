@@ -6,7 +6,7 @@ from notbugs.core import random
 from notbugs.core.errors import bad_value, check_labels, unknown_name
 from notbugs.core.types import Labels
 
-TARGET_KINDS = ("rand", "det", "other")
+TARGET_KINDS = ("rand", "det", "other", "cycle")
 
 
 def choose_targets(kind: str, labels: Labels, classes: int, *, seed: int) -> Labels:
@@ -15,6 +15,7 @@ def choose_targets(kind: str, labels: Labels, classes: int, *, seed: int) -> Lab
     - "rand": uniform over all classes, the true one included (D_rand)
     - "det": the next class, (y + 1) mod classes (D_det)
     - "other": uniform over the classes that are not the true one (D_other)
+    - "cycle": as "det", but the classes in an order that the seed draws
 
     **Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 3.2, for "rand" and "det".
     Because "rand" allows t = y, about 1 / classes of its labels are true; "other" closes
@@ -31,5 +32,10 @@ def choose_targets(kind: str, labels: Labels, classes: int, *, seed: int) -> Lab
     keys = random.row_keys(len(labels), seed, "targets", kind, device=labels.device)
     if kind == "rand":
         return random.integers(keys, classes)
+    if kind == "cycle":
+        order = torch.randperm(classes, generator=random.generator(seed, "cycle"))
+        following = torch.empty_like(order)
+        following[order] = order.roll(-1)
+        return following.to(labels.device)[labels]
     shift = torch.ones_like(labels) if kind == "det" else 1 + random.integers(keys, classes - 1)
     return (labels + shift) % classes

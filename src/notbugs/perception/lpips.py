@@ -49,6 +49,11 @@ class LPIPS:
             dim=0
         )
 
+    def embed(self, x: Images) -> Tensor:
+        """[n, d]: the squared L2 distance of two rows is the LPIPS of their images."""
+        units = _unit(self.activations(x))
+        return torch.cat([(u / u.shape[1] ** 0.5).flatten(1) for u in units], dim=1)
+
     def activations(self, x: Images) -> list[Tensor]:
         """The outputs of the layers for images [n, c, h, w]."""
         with frozen(self.model), capture(self.model.body, self.layers) as outputs:

@@ -1,0 +1,100 @@
+"""Observers: which class does one see who looks at images otherwise than the attacked model?
+
+An observer is a callable (images [n, c, h, w], rows [n] or None) -> labels [n]. With rows, image i
+was made from row `rows[i]` of the training images, which the observer then leaves out.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from notbugs.core.errors import check_count
+from notbugs.core.types import Images, Labels
+from notbugs.data import ImageData
+from notbugs.models import Classifier, prepared
+from notbugs.perception import lpips
+
+MOST = 10_000
+"""The most images among which the nearest is looked for."""
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Says which class images show."""
+
+    def __call__(self, x: Images, rows: Tensor | None = None) -> Labels:
+        """The labels of images [n, c, h, w]."""
+        ...
+
+
+def nearest_image(data: ImageData, *, most: int = MOST) -> Observer:
+    """The label of the nearest of `data`'s images (the first `most`), in L2 of pixels."""
+    return _nearest(data, most, lambda x: x.flatten(1))
+
+
+@prepared()
+def nearest_in(model: Classifier, data: ImageData, *, most: int = MOST) -> Observer:
+    """The label of the nearest of `data`'s images (the first `most`), in the LPIPS of a model."""
+    return _nearest(data, most, lpips(model).embed)
+
+
+def nearest_mean(data: ImageData, *, blur: float = 1.0) -> Observer:
+    """The class whose mean image is nearest, in L2, both blurred by a Gaussian.
+
+    - `blur`: its standard deviation in pixels
+    """
+    x = data.pixels()
+    means = torch.stack([x[data.labels == c].mean(dim=0) for c in range(data.classes)])
+    blurred = _blurred(means, blur).flatten(1)
+
+    def observe(x: Images, rows: Tensor | None = None) -> Labels:
+        return torch.cdist(_blurred(x, blur).flatten(1), blurred).argmin(dim=1)
+
+    return observe
+
+
+def seen(observer: Observer, data: ImageData, *, batch_size: int = 256) -> float:
+    """Percent of the images of wrong label whose observer sees the label and not the true class.
+
+    - `data`: a constructed set with the columns `true_labels` and `source_rows`
+    """
+    true, rows = data.columns["true_labels"], data.columns["source_rows"]
+    wrong = (data.labels != true).nonzero()[:, 0]
+    found = observed(observer, data.select(wrong), rows[wrong], batch_size=batch_size)
+    return 100 * float((found == data.labels[wrong]).float().mean())
+
+
+def observed(
+    observer: Observer, data: ImageData, rows: Tensor | None = None, *, batch_size: int = 256
+) -> Labels:
+    """What an observer says of each image of a set, [n]."""
+    check_count(batch_size, "batch_size")
+    parts = torch.arange(len(data)).split(batch_size)
+    return torch.cat([observer(data.pixels(i), None if rows is None else rows[i]) for i in parts])
+
+
+def _nearest(data: ImageData, most: int, embed: Callable[[Images], Tensor]) -> Observer:
+    some = data.select(slice(0, most))
+    points = torch.cat([embed(some.pixels(i)) for i in torch.arange(len(some)).split(256)])
+
+    def observe(x: Images, rows: Tensor | None = None) -> Labels:
+        distances = torch.cdist(embed(x), points)
+        if rows is not None:
+            own = (rows < len(some)).nonzero()[:, 0]
+            distances[own, rows[own]] = torch.inf
+        return some.labels[distances.argmin(dim=1).cpu()]
+
+    return observe
+
+
+def _blurred(x: Images, sigma: float) -> Images:
+    """Each channel blurred by a Gaussian, its edges continued."""
+    reach = max(1, round(3 * sigma))
+    line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=x.dtype) / sigma) ** 2)
+    line = line / line.sum()
+    n, c, h, w = x.shape
+    flat = pad(x.reshape(n * c, 1, h, w), (reach,) * 4, mode="replicate")
+    return conv2d(conv2d(flat, line[None, None, None]), line[None, None, :, None]).reshape(x.shape)
