@@ -535,5 +535,5 @@ EXPERIMENT = Experiment(
     claims=lambda config: CLAIMS,
     columns=COLUMNS,
     sections=SECTIONS,
-    takes={"digits": 9},
+    takes={"digits": 9, "mnist": 25},
 )
