@@ -15,12 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+from experiments import tiny_paper
 from notbugs.cli import main
 from notbugs.cli.methods import METHODS, attack_named
 from notbugs.cli.progress import StageDisplay
 from notbugs.core import random
 from notbugs.data import load_source, split
 from notbugs.engine import Threat
+from notbugs.experiments.papers import PAPERS
 from notbugs.models import load as load_model
 from victims import killed_once
 
@@ -601,16 +603,17 @@ def test_a_page_is_drawn_again_from_what_is_stored(
     assert "folder that `notbugs reproduce` wrote" in refused(capsys, "report", tmp_path)
 
 
-def test_a_paper_that_is_one_value_is_run_and_says_its_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_paper_is_run_with_settings_and_says_its_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = ["--preset", "smoke", "--set", "images=2", "--set", "recipe.epochs=1"]
+    monkeypatch.setitem(PAPERS, "tiny", tiny_paper.EXPERIMENT)
+    given = ["--preset", "smoke", "--set", "eps=0.2", "--set", "recipe.epochs=1"]
     out = ("--workers", 0, "--out", tmp_path / "run")
-    call("reproduce", "szegedy2013", *given, "--seeds", 1, *out)
+    call("reproduce", "tiny", *given, "--seeds", 1, *out)
     said = capsys.readouterr().out
     assert "undecided" in said
     result = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert result["conditions"]["config"]["images"] == 2
+    assert result["conditions"]["config"]["eps"] == 0.2
     command = result["command"]
     assert command in (tmp_path / "run" / "report.html").read_text()
     call(*command.split()[1:], *out)
