@@ -491,7 +491,7 @@ EXPERIMENT = Experiment(
     claims=lambda config: CLAIMS,
     columns=representation_stages.COLUMNS | artefact_stages.COLUMNS,
     sections=SECTIONS,
-    takes={"digits": 5, "mnist": 12, "cifar10": 14},
+    takes={"digits": 9, "mnist": 12, "cifar10": 14},
     files=files,
     check=check,
 )
