@@ -68,7 +68,7 @@ class Errors(Measurement):
         noise = self.eps * (2 * random.uniform(keys, x.shape[1:]).to(x) - 1)
         return {
             "test_error": error(net, x, y),
-            "fgsm": error(net, fgsm(Linf(), self.eps)(net, x, y, seed=seed).x_adv, y),
+            "fgsm": error(net, fgsm(Linf(), self.eps)(net, x, y, seed=seed, fast=False).x_adv, y),
             "noise": error(net, (x + noise).clamp(0, 1), y),
         }
 

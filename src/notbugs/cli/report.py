@@ -32,7 +32,15 @@ class Report:
 
 
 def _is_newer(page: Path, results: Path) -> bool:
-    return page.is_file() and page.stat().st_mtime_ns > results.stat().st_mtime_ns
+    """Whether a page is newer than all that it is drawn from: results, and how they are shown."""
+    import notbugs
+
+    package = Path(notbugs.__file__).parent
+    sources = [p for part in ("experiments", "report") for p in (package / part).rglob("*.*")]
+    drawn_from = [results, *(p for p in sources if p.suffix != ".pyc")]
+    if not page.is_file() or not (page.parent / "figures").is_dir():
+        return False
+    return page.stat().st_mtime_ns > max(p.stat().st_mtime_ns for p in drawn_from)
 
 
 def draw_report(folder: Path, results: Any, console: Console, *, again: bool) -> None:

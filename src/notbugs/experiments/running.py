@@ -124,7 +124,8 @@ def _same(results: Mapping[str, Any], path: Path) -> bool:
     except DataError:
         return False
     new = json.loads(to_json(results))
-    return {**stored, **dict.fromkeys(TIMES)} == {**new, **dict.fromkeys(TIMES)}
+    timed = all(isinstance(stored.get(name), int | float) for name in TIMES)
+    return timed and {**stored, **dict.fromkeys(TIMES)} == {**new, **dict.fromkeys(TIMES)}
 
 
 def collected(rows: Sequence[Row | Rows], work: Work, seeds: int) -> Numbers:

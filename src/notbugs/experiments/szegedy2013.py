@@ -70,7 +70,7 @@ class Config(PaperConfig):
     - `hidden_size`: of the changes of adversarial training, as a share of a layer's output
     - `autoencoder_epochs`: of the features of AE400-10
     - `recipe`: of all nets, to which each adds its decay
-    - `later_epochs`: of nets of later kinds; `patch`: of the attention net, in pixels
+    - `later`: of nets of later kinds; `patch`: of the attention net, in pixels
     """
 
     images: int = 32
@@ -79,7 +79,7 @@ class Config(PaperConfig):
     hidden_size: float = 0.1
     autoencoder_epochs: int = 20
     recipe: Recipe = Recipe(epochs=100, lr=0.1, weight_decay=0.0)  # noqa: RUF009 (frozen)
-    later_epochs: int = 25
+    later: Recipe = Recipe(epochs=25, lr=0.05, warmup=0.2, weight_decay=0.0)  # noqa: RUF009
     patch: int = 4
 
     def __post_init__(self) -> None:
@@ -89,7 +89,6 @@ class Config(PaperConfig):
             "steps",
             "search_steps",
             "autoencoder_epochs",
-            "later_epochs",
             "patch",
         ):
             check_count(getattr(self, name), name)
@@ -103,12 +102,12 @@ def config_for(data: str, preset: str) -> Config:
         # At 0.1, at which digits train, one of the nets diverged in its seventh epoch.
         recipe = replace(config.recipe, epochs=20, lr=0.03, warmup=0.1)
         config = replace(config, seeds=3, train_size=20_000, images=64, recipe=recipe)
-        config = replace(config, later_epochs=3, patch=7)
+        config = replace(config, later=replace(config.later, epochs=3), patch=7)
     if preset == "smoke":
         short = replace(config.recipe, epochs=4)
         sizes = {"train_size": 600, "test_size": 100} if data == "digits" else {"train_size": 1000}
         config = replace(config, seeds=1, images=3, steps=5, search_steps=5, recipe=short, **sizes)
-        config = replace(config, autoencoder_epochs=3, later_epochs=1)
+        config = replace(config, autoencoder_epochs=3, later=replace(config.later, epochs=1))
     return config
 
 
@@ -165,10 +164,9 @@ def trainings(config: Config, seed: int) -> dict[str, Trained]:
 def beyond(config: Config, seed: int) -> dict[str, Trained]:
     """A deep net of the paper, and kinds of nets that came later."""
     data = Data.of(config, seed)
-    recipe = replace(config.recipe, epochs=config.later_epochs, lr=0.05, warmup=0.2)
     nets = {
         name: Trained(
-            data, Net(kind, (("patch", config.patch),) if kind == "vit" else ()), recipe, name
+            data, Net(kind, (("patch", config.patch),) if kind == "vit" else ()), config.later, name
         )
         for name, kind in KINDS.items()
     }

@@ -1,19 +1,21 @@
 """Controls of the targeted sets: the same targets and sizes, other perturbations."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from notbugs.attacks.universal import universal
 from notbugs.core import processes, random, rows
-from notbugs.core.errors import unknown_name
+from notbugs.core.errors import bad_value, unknown_name
 from notbugs.core.types import Images, Labels
 from notbugs.data import ImageData
-from notbugs.engine import Threat
+from notbugs.engine import Linf, Threat
 from notbugs.features.size import along
 from notbugs.features.targets import choose_targets
 from notbugs.models import Classifier, frozen, prepared
+from notbugs.models.validation import check_gradients
 
 DIRECTIONS = ("random", "span", "universal")
 
@@ -55,16 +57,17 @@ def direction_control(
     seed: int,
     batch_size: int = 256,
 ) -> ImageData:
-    """A targeted set's images, targets and labels, moved by eps in another direction.
+    """A targeted set's images, targets and labels, each image moved by eps in another direction.
 
     - `direction`: "random", drawn for each image; "span", a random combination of the gradients of
       the logits of `model` at the image, which is as visible to the model as its own
       perturbations; "universal", for each class one perturbation that turns as many images as it
       can into the class (`universal`, on these images): adversarial, but the same for all images
-    - columns: `true_labels`, `source_rows`, `distance`. Images whose pixels saturate before eps are
-      changed as far as they can be.
+    - columns: `true_labels`, `source_rows`, `distance`. Images that cannot be moved by eps in their
+      direction (pixels saturate, a gradient is zero) are left out, and counted as "dropped".
 
-    **Raises** ValueError for an unknown direction or kind, and a threat that is not a norm.
+    **Raises** ValueError for an unknown direction or kind, a threat that is not a norm, and one
+    that no image reaches.
     """
     if direction not in DIRECTIONS:
         raise unknown_name("direction", direction, DIRECTIONS)
@@ -73,27 +76,38 @@ def direction_control(
     keys = random.row_keys(len(data), seed, "directions", direction)
     device = next(model.parameters()).device
     with frozen(model):
-        deltas = _universal(model, data, threat) if direction == "universal" else None
+        deltas = _universal(model, data, threat, seed) if direction == "universal" else None
+        check_gradients(model, data.pixels(slice(0, 1)).to(device), "direction_control")
 
-        def moved(index: Tensor) -> tuple[Tensor]:
+        def moved(index: Tensor) -> tuple[Tensor, Tensor]:
             x = data.pixels(index).to(device)
             if deltas is not None:
                 delta = deltas[targets[index].to(device)]
             elif direction == "random":
-                delta = norm.steepest(random.normal(keys[index], data.shape).to(device))
+                delta = random.normal(keys[index], data.shape).to(device)
             else:
                 weights = random.normal(keys[index], (data.classes,)).to(device)
-                delta = norm.steepest(_gradient(model.logits, x, weights))
-            return (along(x, delta, norm, threat.eps).x.cpu(),)
+                delta = _gradient(model.logits, x, weights)
+            if isinstance(norm, Linf):  # as the steps of an attack; in others, all pixels move
+                delta = norm.steepest(delta)
+            found = along(x, delta, norm, threat.eps)
+            return found.x.cpu(), found.reached.cpu()
 
-        images = processes.in_batches(len(data), batch_size, moved)[0]
-    return _labelled(data, images, targets, threat, f"D_{kind}/{direction}", seed)
+        images, reached = processes.in_batches(len(data), batch_size, moved)
+    if not bool(reached.any()):
+        remedy = "Use another eps, or a model that is not constant."
+        raise bad_value("threat", "be reachable", f"{threat}, which no image reaches", remedy)
+    made = _labelled(data, images, targets, threat, f"D_{kind}/{direction}", seed)
+    facts = {"dropped": int((~reached).sum()), "architecture": model.architecture}
+    made = replace(made, provenance={**made.provenance, **facts})
+    return made.select(reached.nonzero()[:, 0])
 
 
-def _universal(model: Classifier, data: ImageData, threat: Threat) -> Images:
+def _universal(model: Classifier, data: ImageData, threat: Threat, seed: int) -> Images:
     """A perturbation for each class, [classes, c, h, w]."""
     x, norm = data.pixels().to(model.device), threat.as_norm("this set")
-    found = [universal(model, x, norm, threat.eps, target=t).delta for t in range(data.classes)]
+    classes = range(data.classes)
+    found = [universal(model, x, norm, threat.eps, target=t, seed=seed).delta for t in classes]
     return torch.cat(found)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from notbugs.core.errors import check_count
+from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Images, Labels
 from notbugs.data import ImageData
 from notbugs.models import Classifier, prepared
@@ -32,26 +32,34 @@ class Observer(Protocol):
 
 def nearest_image(data: ImageData, *, most: int = MOST) -> Observer:
     """The label of the nearest of `data`'s images (the first `most`), in L2 of pixels."""
-    return _nearest(data, most, lambda x: x.flatten(1))
+    return _nearest(data, most, lambda x: x.flatten(1).cpu())
 
 
 @prepared()
 def nearest_in(model: Classifier, data: ImageData, *, most: int = MOST) -> Observer:
     """The label of the nearest of `data`'s images (the first `most`), in the LPIPS of a model."""
-    return _nearest(data, most, lpips(model).embed)
+    distance = lpips(model)
+    return _nearest(data, most, lambda x: distance.embed(x.to(model.device)).cpu())
 
 
 def nearest_mean(data: ImageData, *, blur: float = 1.0) -> Observer:
     """The class whose mean image is nearest, in L2, both blurred by a Gaussian.
 
     - `blur`: its standard deviation in pixels
+
+    **Raises** ValueError for a `blur` that is not positive and a class without images.
     """
-    x = data.pixels()
+    check_positive(blur, "blur")
+    missing = torch.bincount(data.labels, minlength=data.classes) == 0
+    if bool(missing.any()):
+        name = data.class_names[int(missing.nonzero()[0])]
+        raise bad_value("data", "hold images of every class", f"none of '{name}'")
+    x = data.pixels().cpu()
     means = torch.stack([x[data.labels == c].mean(dim=0) for c in range(data.classes)])
     blurred = _blurred(means, blur).flatten(1)
 
     def observe(x: Images, rows: Tensor | None = None) -> Labels:
-        return torch.cdist(_blurred(x, blur).flatten(1), blurred).argmin(dim=1)
+        return torch.cdist(_blurred(x.cpu(), blur).flatten(1), blurred).argmin(dim=1)
 
     return observe
 
@@ -59,10 +67,15 @@ def nearest_mean(data: ImageData, *, blur: float = 1.0) -> Observer:
 def seen(observer: Observer, data: ImageData, *, batch_size: int = 256) -> float:
     """Percent of the images of wrong label whose observer sees the label and not the true class.
 
-    - `data`: a constructed set with the columns `true_labels` and `source_rows`
+    - `data`: a constructed set with the columns `true_labels` and `source_rows`, which count the
+      images that the observer knows
+
+    **Raises** ValueError where no label is wrong.
     """
     true, rows = data.columns["true_labels"], data.columns["source_rows"]
     wrong = (data.labels != true).nonzero()[:, 0]
+    if not len(wrong):
+        raise bad_value("data", "have wrong labels, for who sees them", f"'{data.name}', all true")
     found = observed(observer, data.select(wrong), rows[wrong], batch_size=batch_size)
     return 100 * float((found == data.labels[wrong]).float().mean())
 
