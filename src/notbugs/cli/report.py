@@ -33,9 +33,7 @@ class Report:
 
 def _is_newer(page: Path, results: Path) -> bool:
     """Whether a page is newer than all that it is drawn from: results, and how they are shown."""
-    import notbugs
-
-    package = Path(notbugs.__file__).parent
+    package = Path(__file__).parents[1]
     sources = [p for part in ("experiments", "report") for p in (package / part).rglob("*.*")]
     drawn_from = [results, *(p for p in sources if p.suffix != ".pyc")]
     if not page.is_file() or not (page.parent / "figures").is_dir():

@@ -69,6 +69,14 @@ def scalar(keys: Keys, dtype: torch.dtype = torch.float32) -> Rows:
     return uniform(keys, (), dtype)
 
 
+def cycle(n: int, *names: object) -> Tensor:
+    """For each of 0..n-1 the next in a random cycle through all, [n]: none is its own."""
+    order = torch.randperm(n, generator=generator(*names))
+    following = torch.empty_like(order)
+    following[order] = order.roll(1)
+    return following
+
+
 def _bits(keys: Keys, count: int) -> Tensor:
     index = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device)
     return _mix(keys[:, None] + index * _GAMMA)

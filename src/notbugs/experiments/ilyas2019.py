@@ -41,7 +41,7 @@ from notbugs.experiments.shared import Data, Trained
 from notbugs.models.weights import MODEL
 from notbugs.store import AnyStage
 
-TARGET_KINDS = ("rand", "det", "other")
+KINDS = ("rand", "det", "other")
 """The targeted sets: D_rand, D_det and D_other."""
 MARGIN = 20.0
 """Points by which a set must beat its leakage-only control for a feature claim to pass."""
@@ -66,7 +66,7 @@ def sets(config: Config, seed: int) -> dict[str, Constructed]:
         name: Inverted(model, name, config.inversion, config.batch_size, config.precision)
         for name, model in (("D_R", robust), ("D_NR", standard))
     }
-    for kind in TARGET_KINDS:
+    for kind in KINDS:
         for eps in config.eps_sets:
             at = threat(config, eps)
             found[row_of(config.norm, kind, eps)] = Targeted(standard, kind, at, *pushes)
@@ -106,7 +106,7 @@ def pictures(config: Config) -> Sequence[AnyStage]:
     """Examples of the sets at their largest radius, and of attacks on both models."""
     largest, built = max(config.eps_sets), sets(config, 0)
     shown = {"D_R": "D_R", "D_NR": "D_NR"}
-    shown |= {f"D_{kind}": row_of(config.norm, kind, largest) for kind in TARGET_KINDS}
+    shown |= {f"D_{kind}": row_of(config.norm, kind, largest) for kind in KINDS}
     named = tuple((name, built[row]) for name, row in shown.items())
     both = tuple((role, source(config, 0, role)) for role in ("standard", "robust"))
     at = threat(config, config.eps_eval)
@@ -132,7 +132,7 @@ def files(config: Config) -> Mapping[str, tuple[AnyStage, str]]:
 def claims(config: Config) -> Sequence[Claim]:
     """The paper's statements, about the sets at their largest radius."""
     at = max(config.eps_sets)
-    rand, det, other = (row_of(config.norm, kind, at) for kind in ("rand", "det", "other"))
+    rand, det, other = (row_of(config.norm, kind, at) for kind in KINDS)
     before = "with the experiment's first version, for all datasets"
     found = [
         _claim(
@@ -259,7 +259,7 @@ def _claim(name: str, statement: str, published: str, rule: AbstractRule, fixed:
     return Claim(name, statement, published, rule, (learnt,), fixed)
 
 
-_SHOWN = ("D", "D_R", "D_NR", *(f"D_{kind}" for kind in TARGET_KINDS))
+_SHOWN = ("D", "D_R", "D_NR", *(f"D_{kind}" for kind in KINDS))
 _BOTH = ("standard", "robust")
 
 SECTIONS = (

@@ -84,13 +84,7 @@ class Config(PaperConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in (
-            "images",
-            "steps",
-            "search_steps",
-            "autoencoder_epochs",
-            "patch",
-        ):
+        for name in ("images", "steps", "search_steps", "autoencoder_epochs", "patch"):
             check_count(getattr(self, name), name)
         check_positive(self.hidden_size, "hidden_size")
 
@@ -164,13 +158,10 @@ def trainings(config: Config, seed: int) -> dict[str, Trained]:
 def beyond(config: Config, seed: int) -> dict[str, Trained]:
     """A deep net of the paper, and kinds of nets that came later."""
     data = Data.of(config, seed)
-    nets = {
-        name: Trained(
-            data, Net(kind, (("patch", config.patch),) if kind == "vit" else ()), config.later, name
-        )
-        for name, kind in KINDS.items()
-    }
-    return {DEEP: model(config, seed, DEEP), **nets}
+    options = {"vit": (("patch", config.patch),)}
+    nets = {name: Net(kind, options.get(kind, ())) for name, kind in KINDS.items()}
+    later = {name: Trained(data, net, config.later, name) for name, net in nets.items()}
+    return {DEEP: model(config, seed, DEEP), **later}
 
 
 def rows(config: Config, seed: int) -> Iterable[Row | Rows]:

@@ -1,7 +1,7 @@
 """The constructed training sets of Ilyas et al.: D_R, D_NR, D_rand, D_det and D_other."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,7 +71,7 @@ def inverted_set(
     check_count(batch_size, "batch_size")
     require_skill(model, data)
     solver = inversion(settings.steps, settings.step_size, schedule=settings.schedule)
-    starts = _other_rows(len(data), seed)
+    starts = random.cycle(len(data), seed, "invert-start")
     keys = random.row_keys(len(data), seed, "invert")
     device = next(model.parameters()).device
     embed = half(model.embed, precision)
@@ -95,7 +95,7 @@ def inverted_set(
     }
     facts: dict[str, JSON] = {
         "recipe": name,
-        "source": _origin(data, model),
+        "source": origin(data, model),
         "steps": settings.steps,
         "step_size": settings.step_size,
         "schedule": settings.schedule,
@@ -165,7 +165,7 @@ def targeted_set(
     name = f"D_{kind}"
     facts: dict[str, JSON] = {
         "recipe": name,
-        "source": _origin(data, model),
+        "source": origin(data, model),
         "norm": threat.norm.name,
         "eps": threat.eps,
         "steps": steps,
@@ -180,18 +180,8 @@ def targeted_set(
     }
     if at_chance:
         facts |= {"at_chance": True}
-    if not other:
-        return _labelled(model, data, x_adv, targets, threat, name, facts, batch_size)
-    facts |= {"dropped": int((~reached).sum())}
-    if not bool(reached.any()):
-        raise bad_value(
-            "threat",
-            "be reachable inside [0, 1]",
-            f"{threat}, which no image reaches",
-            "Use a smaller eps.",
-        )
-    images = _labelled(model, data, x_adv, targets, threat, name, facts, batch_size)
-    return images.select(reached.nonzero()[:, 0])
+    made = _labelled(model, data, x_adv, targets, threat, name, facts, batch_size)
+    return only_reached(made, reached, threat) if other else made
 
 
 @prepared()
@@ -296,13 +286,23 @@ def _labelled(
     return ImageData(x_adv, targets, data.class_names, name, facts, columns)
 
 
-def _other_rows(n: int, seed: int) -> Tensor:
-    """For each row another row, drawn without a fixed point: a random cycle through all."""
-    order = torch.randperm(n, generator=random.generator(seed, "invert-start"))
-    other = torch.empty_like(order)
-    other[order] = order.roll(1)
-    return other
+def origin(data: ImageData, model: Classifier | None = None) -> dict[str, JSON]:
+    """From what a set was made, for its provenance."""
+    made_by: dict[str, JSON] = {} if model is None else {"architecture": model.architecture}
+    return {"data": data.name, "digest": data.digest, **made_by}
 
 
-def _origin(data: ImageData, model: Classifier) -> dict[str, JSON]:
-    return {"data": data.name, "digest": data.digest, "architecture": model.architecture}
+def only_reached(made: ImageData, reached: Mask, threat: Threat) -> ImageData:
+    """The images of a set that reached the radius; the others are counted as "dropped".
+
+    **Raises** ValueError where there are none.
+    """
+    if not bool(reached.any()):
+        raise bad_value(
+            "threat",
+            "be reachable inside [0, 1]",
+            f"{threat}, which no image reaches",
+            "Use a smaller eps.",
+        )
+    facts = {**made.provenance, "dropped": int((~reached).sum())}
+    return replace(made, provenance=facts).select(reached.nonzero()[:, 0])

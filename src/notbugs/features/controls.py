@@ -1,17 +1,17 @@
 """Controls of the targeted sets: the same targets and sizes, other perturbations."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from notbugs.attacks.universal import universal
 from notbugs.core import processes, random, rows
-from notbugs.core.errors import bad_value, unknown_name
+from notbugs.core.errors import unknown_name
 from notbugs.core.types import Images, Labels
-from notbugs.data import ImageData
-from notbugs.engine import Linf, Threat
+from notbugs.data import JSON, ImageData
+from notbugs.engine import AbstractNorm, Linf, Threat
+from notbugs.features.build import only_reached, origin
 from notbugs.features.size import along
 from notbugs.features.targets import choose_targets
 from notbugs.models import Classifier, frozen, prepared
@@ -76,8 +76,11 @@ def direction_control(
     keys = random.row_keys(len(data), seed, "directions", direction)
     device = next(model.parameters()).device
     with frozen(model):
-        deltas = _universal(model, data, threat, seed) if direction == "universal" else None
-        check_gradients(model, data.pixels(slice(0, 1)).to(device), "direction_control")
+        deltas = (
+            _universal(model, data, norm, threat.eps, seed) if direction == "universal" else None
+        )
+        if direction == "span":
+            check_gradients(model, data.pixels(slice(0, 1)).to(device), "direction_control")
 
         def moved(index: Tensor) -> tuple[Tensor, Tensor]:
             x = data.pixels(index).to(device)
@@ -94,20 +97,16 @@ def direction_control(
             return found.x.cpu(), found.reached.cpu()
 
         images, reached = processes.in_batches(len(data), batch_size, moved)
-    if not bool(reached.any()):
-        remedy = "Use another eps, or a model that is not constant."
-        raise bad_value("threat", "be reachable", f"{threat}, which no image reaches", remedy)
-    made = _labelled(data, images, targets, threat, f"D_{kind}/{direction}", seed)
-    facts = {"dropped": int((~reached).sum()), "architecture": model.architecture}
-    made = replace(made, provenance={**made.provenance, **facts})
-    return made.select(reached.nonzero()[:, 0])
+    made = _labelled(data, images, targets, threat, f"D_{kind}/{direction}", seed, model)
+    return only_reached(made, reached, threat)
 
 
-def _universal(model: Classifier, data: ImageData, threat: Threat, seed: int) -> Images:
+def _universal(
+    model: Classifier, data: ImageData, norm: AbstractNorm, eps: float, seed: int
+) -> Images:
     """A perturbation for each class, [classes, c, h, w]."""
-    x, norm = data.pixels().to(model.device), threat.as_norm("this set")
-    classes = range(data.classes)
-    found = [universal(model, x, norm, threat.eps, target=t, seed=seed).delta for t in classes]
+    x, classes = data.pixels().to(model.device), range(data.classes)
+    found = [universal(model, x, norm, eps, target=t, seed=seed).delta for t in classes]
     return torch.cat(found)
 
 
@@ -139,11 +138,17 @@ def shuffled_labels(data: ImageData, *, seed: int) -> ImageData:
 
 
 def _labelled(
-    data: ImageData, images: Images, targets: Labels, threat: Threat, name: str, seed: int
+    data: ImageData,
+    images: Images,
+    targets: Labels,
+    threat: Threat,
+    name: str,
+    seed: int,
+    model: Classifier | None = None,
 ) -> ImageData:
-    facts = {
+    facts: dict[str, JSON] = {
         "recipe": name,
-        "source": {"data": data.name, "digest": data.digest},
+        "source": origin(data, model),
         "norm": threat.norm.name,
         "eps": threat.eps,
         "seed": seed,

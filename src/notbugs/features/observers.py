@@ -9,13 +9,14 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Images, Labels
 from notbugs.data import ImageData
 from notbugs.models import Classifier, prepared
 from notbugs.perception import lpips
+from notbugs.perception.gaussian import blurred, gaussian
 
 MOST = 10_000
 """The most images among which the nearest is looked for."""
@@ -56,10 +57,10 @@ def nearest_mean(data: ImageData, *, blur: float = 1.0) -> Observer:
         raise bad_value("data", "hold images of every class", f"none of '{name}'")
     x = data.pixels().cpu()
     means = torch.stack([x[data.labels == c].mean(dim=0) for c in range(data.classes)])
-    blurred = _blurred(means, blur).flatten(1)
+    points = _blurred(means, blur)
 
     def observe(x: Images, rows: Tensor | None = None) -> Labels:
-        return torch.cdist(_blurred(x.cpu(), blur).flatten(1), blurred).argmin(dim=1)
+        return torch.cdist(_blurred(x.cpu(), blur), points).argmin(dim=1)
 
     return observe
 
@@ -103,11 +104,8 @@ def _nearest(data: ImageData, most: int, embed: Callable[[Images], Tensor]) -> O
     return observe
 
 
-def _blurred(x: Images, sigma: float) -> Images:
-    """Each channel blurred by a Gaussian, its edges continued."""
+def _blurred(x: Images, sigma: float) -> Tensor:
+    """Each channel blurred by a Gaussian, its edges continued; a row for each image."""
     reach = max(1, round(3 * sigma))
-    line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=x.dtype) / sigma) ** 2)
-    line = line / line.sum()
-    n, c, h, w = x.shape
-    flat = pad(x.reshape(n * c, 1, h, w), (reach,) * 4, mode="replicate")
-    return conv2d(conv2d(flat, line[None, None, None]), line[None, None, :, None]).reshape(x.shape)
+    padded = pad(x, (reach,) * 4, mode="replicate")
+    return blurred(padded, gaussian(2 * reach + 1, sigma).to(x)).flatten(1)

@@ -33,9 +33,6 @@ def choose_targets(kind: str, labels: Labels, classes: int, *, seed: int) -> Lab
     if kind == "rand":
         return random.integers(keys, classes)
     if kind == "cycle":
-        order = torch.randperm(classes, generator=random.generator(seed, "cycle"))
-        following = torch.empty_like(order)
-        following[order] = order.roll(-1)
-        return following.to(labels.device)[labels]
+        return random.cycle(classes, seed, "cycle").to(labels.device)[labels]
     shift = torch.ones_like(labels) if kind == "det" else 1 + random.integers(keys, classes - 1)
     return (labels + shift) % classes

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import final
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Images, Rows
 from notbugs.models.prepared import without_autocast
+from notbugs.perception.gaussian import blurred, gaussian
 
 WINDOW, SIGMA = 11, 1.5
 """The paper's Gaussian window: its side and its standard deviation, in pixels."""
@@ -149,19 +149,11 @@ def _compared(x: Tensor, y: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
     """Means over windows, [n, c], of the whole comparison and of contrast and pattern alone."""
     n, c, h, w = x.shape
     channels = [part.reshape(n * c, 1, h, w) for part in (x, y, x * x, y * y, x * y)]
-    mx, my, xx, yy, xy = _blurred(torch.cat(channels, dim=1), kernel).unbind(1)
+    mx, my, xx, yy, xy = blurred(torch.cat(channels, dim=1), kernel).unbind(1)
     pattern = (2 * (xy - mx * my) + K2**2) / (xx - mx * mx + yy - my * my + K2**2)
     brightness = (2 * mx * my + K1**2) / (mx * mx + my * my + K1**2)
     both = brightness * pattern
     return both.flatten(1).mean(dim=1).reshape(n, c), pattern.flatten(1).mean(dim=1).reshape(n, c)
-
-
-def _blurred(maps: Tensor, kernel: Tensor) -> Tensor:
-    """Weighted means over all windows within the images [m, k, h, w]: first down, then across."""
-    k = maps.shape[1]
-    down = kernel.reshape(1, 1, -1, 1).expand(k, 1, -1, 1)
-    across = kernel.reshape(1, 1, 1, -1).expand(k, 1, 1, -1)
-    return F.conv2d(F.conv2d(maps, down, groups=k), across, groups=k)
 
 
 def _window(x: Tensor, window: int | None, sigma: float | None) -> Tensor:
@@ -182,7 +174,7 @@ def _window(x: Tensor, window: int | None, sigma: float | None) -> Tensor:
         )
     sigma = SIGMA * window / WINDOW if sigma is None else sigma
     check_positive(sigma, "sigma")
-    return _gaussian(window, sigma).to(x)
+    return gaussian(window, sigma).to(x)
 
 
 def _fitting(side: int) -> int:
@@ -191,13 +183,6 @@ def _fitting(side: int) -> int:
         return WINDOW
     most = 2 * side // 3
     return max(3, most - 1 + most % 2)
-
-
-@cache
-def _gaussian(window: int, sigma: float) -> Tensor:
-    offsets = torch.arange(window, dtype=torch.float64) - window // 2
-    weights = torch.exp(-(offsets**2) / (2 * sigma**2))
-    return weights / weights.sum()
 
 
 def _check_scales(x: Tensor, scales: int, window: int) -> None:
