@@ -58,11 +58,22 @@ def test_everything_is_used_by_default() -> None:
 
 
 def test_the_seed_decides() -> None:
-    for source in (WHOLE, PUBLISHED):
+    for source in (WHOLE, PUBLISHED):  # of the test part, which images are drawn
         once, again, other = (split(source, seed=s, test_size=8) for s in (0, 0, 1))
         for part in ("train", "val", "test"):
             assert getattr(once, part).digest == getattr(again, part).digest
             assert getattr(once, part).digest != getattr(other, part).digest
+
+
+def test_no_seed_tests_on_what_another_was_tuned_on() -> None:
+    splits = [split(WHOLE, seed=seed) for seed in range(4)]
+    test = set(rows(splits[0].test))
+    for made in splits:
+        assert set(rows(made.test)) == test
+        assert not test & {*rows(made.train), *rows(made.val)}
+    assert len({tuple(rows(made.val)) for made in splits}) == 4
+    smaller, larger = (split(WHOLE, seed=5, train_size=n) for n in (30, 90))
+    assert set(rows(smaller.test)) == test > set(rows(larger.test))
 
 
 def test_sizes_and_the_official_test_part() -> None:

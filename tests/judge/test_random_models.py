@@ -53,7 +53,7 @@ def fallen(verdict):
 def test_noise_alone_hardly_breaks_anything(noisy) -> None:
     """A radius too small to matter: what single passes call broken is luck."""
     tiny = Threat.parse("linf:0.0005")
-    attacks = [evaluation_pgd(tiny, steps=3)] * 4
+    attacks = [evaluation_pgd(tiny, steps=3)] * 8
     single = evaluate(noisy, DATA, tiny, attacks=attacks)
     voted = evaluate(noisy, DATA, tiny, attacks=attacks, samples=25)
     assert fallen(single) >= 5

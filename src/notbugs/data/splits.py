@@ -35,13 +35,14 @@ def split(
 
     `train_size` images are drawn from the training images, and the last `val_fraction` of
     them is the validation part, unless the publisher held one out. Test images are the official
-    ones; where there are none, all images are shuffled together and the test part is what training
-    leaves over.
+    ones; where there are none, a part of all images that is the same for every seed, so that
+    settings chosen on one seed's validation images have seen no seed's test images.
 
     - `source`: what `load_source` gives
     - `seed`: decides which images go where
     - `train_size`: training and validation images together. None: all, where there is an
-      official test part; else 1,400 of digits, two thirds of other sets
+      official test part; else 1,400 of digits, two thirds of other sets. More than that shortens
+      the test part
     - `val_fraction`: share of `train_size` held out for validation, in (0, 1)
     - `test_size`: number of test images, drawn by the seed. None: all
 
@@ -51,19 +52,17 @@ def split(
     n = len(source.train)
     size = _train_size(source, n, train_size)
     held_out = 0 if source.val is not None else _held_out(size, val_fraction)
-    order = _shuffled(n, seed, "split")
     if source.test is None:
-        test_source, pool = source.train, order[size:]
+        fixed, most = _shuffled(n, 0, "test-part"), max(size, _default_size(source))
+        test_source, pool, train = source.train, fixed[most:], fixed[:most]
     else:
         test_source, pool = source.test, torch.arange(len(source.test))
+        train = torch.arange(n)
+    order = train[_shuffled(len(train), seed, "split")]
     if test_size is not None:
         check_count(test_size, "test_size")
         _check_enough(test_size, len(pool), "test_size", "test")
-        # What training leaves over is in random order already.
-        drawn = (
-            torch.arange(len(pool)) if source.test is None else _shuffled(len(pool), seed, "test")
-        )
-        pool = pool[drawn[:test_size]]
+        pool = pool[_shuffled(len(pool), seed, "test")[:test_size]]
     rows = {"train": order[: size - held_out], "val": order[size - held_out : size], "test": pool}
     facts: dict[str, JSON] = {"source": source.name, "digest": source.train.digest, "seed": seed}
     val_source = source.train if source.val is None else source.val
@@ -86,7 +85,7 @@ def _train_size(source: Source, n: int, wanted: int | None) -> int:
         size = n if wanted is None else wanted
         _check_enough(size, n, "train_size", "training")
         return size
-    size = min(DEFAULT_TRAIN.get(source.name, n * 2 // 3), n - 1) if wanted is None else wanted
+    size = _default_size(source) if wanted is None else wanted
     if size >= n:
         raise bad_value(
             "train_size",
@@ -95,6 +94,11 @@ def _train_size(source: Source, n: int, wanted: int | None) -> int:
             f"Use at most {n - 1}.",
         )
     return size
+
+
+def _default_size(source: Source) -> int:
+    n = len(source.train)
+    return min(DEFAULT_TRAIN.get(source.name, n * 2 // 3), n - 1)
 
 
 def _held_out(size: int, fraction: float) -> int:
