@@ -111,6 +111,14 @@ def test_shuffled_labels_keep_images_and_counts() -> None:
     assert float((made.labels == DATA.labels).float().mean()) < 0.25
 
 
+def test_a_cycle_is_never_that_of_the_next_class() -> None:
+    labels = torch.arange(4)
+    found = {tuple(choose_targets("cycle", labels, 4, seed=s).tolist()) for s in range(60)}
+    assert len(found) == 5  # of the six cycles of four classes
+    assert (1, 2, 3, 0) not in found
+    assert choose_targets("cycle", torch.arange(2), 2, seed=0).tolist() == [1, 0]
+
+
 def test_a_cycle_is_a_fixed_map_without_fixed_points() -> None:
     seen_maps = set()
     for seed in range(5):

@@ -1,5 +1,6 @@
 """The constructed sets: what they promise, row by row."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from notbugs.features import (
     leakage_control,
     targeted_set,
     to_size,
+    without_class_means,
 )
+from notbugs.features.build import STARTS
 from notbugs.judge import predictions
 from notbugs.models import build, frozen, wrap
 from notbugs.training import Recipe, train
@@ -98,14 +101,15 @@ def test_targeted_sets(model, kind) -> None:
 
 def made_in_batches(model, kind, batch_size, seed=0):
     few = DATA.select(slice(0, 60))
-    if kind == "D_NR":
-        short = InversionSettings(steps=10)
-        return inverted_set(model, few, name=kind, seed=seed, settings=short, batch_size=batch_size)
+    if kind in STARTS:
+        settings = InversionSettings(steps=10, start=kind)
+        named = {"name": "D_NR", "settings": settings, "batch_size": batch_size}
+        return inverted_set(model, few, seed=seed, **named)
     threat = Threat.parse("l2:1")
     return targeted_set(model, few, kind, threat, seed=seed, steps=10, batch_size=batch_size)
 
 
-@pytest.mark.parametrize("kind", ["rand", "det", "other", "D_NR"])
+@pytest.mark.parametrize("kind", ["rand", "det", "other", *STARTS])
 def test_sets_do_not_depend_on_the_batch_and_repeat_to_the_bit(model, kind) -> None:
     state = {name: t.clone() for name, t in model.state_dict().items()}
     grads = [p.grad for p in model.parameters()]
@@ -119,6 +123,15 @@ def test_sets_do_not_depend_on_the_batch_and_repeat_to_the_bit(model, kind) -> N
     assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items())
     assert all(p.requires_grad for p in model.parameters())
     assert all(p.grad is g for p, g in zip(model.parameters(), grads, strict=True))
+
+
+def test_from_noise_nothing_but_the_representation_tells_of_the_image(model) -> None:
+    noisy, other = (made_in_batches(model, start, 256) for start in ("noise", "images"))
+    assert torch.equal(noisy.columns["source_rows"], torch.arange(60))
+    assert not bool((other.columns["source_rows"] == torch.arange(60)).any())
+    assert abs(float(noisy.images.mean()) - 0.5) < 0.05 < abs(float(other.images.mean()) - 0.5)
+    with pytest.raises(ValueError, match=r"Unknown start .nose.\. Did you mean .noise."):
+        InversionSettings(start="nose")
 
 
 def test_the_recipe_is_complete(model) -> None:
@@ -137,12 +150,12 @@ def test_the_recipe_is_complete(model) -> None:
     assert facts.pop("from_original") > 0
     assert facts == {
         "recipe": "D_R", "source": origin, "steps": 3, "step_size": 0.2,
-        "schedule": "constant", "seed": 3,
+        "schedule": "constant", "start": "images", "seed": 3,
     }  # fmt: skip
     control = leakage_control(DATA, "det", Threat.parse("l2:0.5"), seed=3)
     assert control.provenance == {
         "recipe": "leak:D_det", "source": {"data": DATA.name, "digest": DATA.digest},
-        "norm": "l2", "eps": 0.5, "seed": 3,
+        "norm": "l2", "eps": 0.5, "seed": 3, "dropped": 0,
     }  # fmt: skip
 
 
@@ -233,14 +246,16 @@ def test_leakage_controls(norm) -> None:
     targets = choose_targets("rand", DATA.labels, 10, seed=4)
     patterns = class_patterns(10, DATA.shape, threat, seed=4)
     torch.testing.assert_close(norm.size(patterns), torch.full((10,), 0.4))
-    alone = targets == DATA.labels
-    assert torch.equal(made.labels, targets)
-    assert torch.equal(made.pixels()[alone], DATA.pixels()[alone])
-    expected = (DATA.pixels() + patterns[targets]).clamp(0, 1)
-    assert torch.equal(made.pixels()[~alone], expected[~alone])
-    assert float(made.columns["distance"].max()) <= 0.4 + 1e-6
+    rows = made.columns["source_rows"]
+    assert len(rows) + made.provenance["dropped"] == len(DATA)
+    assert len(rows) > 0.9 * len(DATA)
+    alone, x = (targets == DATA.labels)[rows], DATA.pixels()[rows]
+    assert torch.equal(made.labels, targets[rows])
+    assert torch.equal(made.pixels()[alone], x[alone])
+    assert bool((((made.pixels() - x) * patterns[made.labels]) >= 0).all())  # along the pattern
+    assert torch.allclose(made.columns["distance"][~alone], torch.tensor(0.4), rtol=0.011)
     assert made.name == "leak:D_rand"
-    assert torch.equal(made.columns["true_labels"], DATA.labels)
+    assert torch.equal(made.columns["true_labels"], DATA.labels[rows])
     assert leakage_control(DATA, "rand", threat, seed=4).digest == made.digest
     assert leakage_control(DATA, "rand", threat, seed=5).digest != made.digest
 
@@ -252,7 +267,26 @@ def test_controls_without_true_labels(kind) -> None:
     made = leakage_control(DATA, kind, threat, seed=4)
     assert not bool((made.labels == DATA.labels).any())
     pattern = class_patterns(10, DATA.shape, threat, seed=4)[made.labels]
-    assert torch.equal(made.pixels(), (DATA.pixels() + pattern).clamp(0, 1))
+    assert bool(((made.pixels() - DATA.pixels()[made.columns["source_rows"]]) * pattern >= 0).all())
+
+
+def test_changes_without_class_means_are_orthogonal_to_their_differences(model) -> None:
+    grey = replace(DATA, images=0.3 + 0.4 * DATA.pixels())  # so that nothing is clipped
+    threat = Threat.parse("l2:0.3")
+    made = targeted_set(model, grey, "other", threat, seed=4, steps=5, at_chance=True)
+    other = without_class_means(made, grey, threat)
+    rows = other.columns["source_rows"]
+    change = (other.pixels() - grey.pixels()[rows]).flatten(1)
+    means = torch.stack([grey.pixels()[grey.labels == c].mean(dim=0).flatten() for c in range(10)])
+    apart = means[:, None] - means[None]
+    assert float((change @ apart.flatten(0, 1).T).abs().max()) < 1e-4
+    assert torch.allclose(other.columns["distance"], torch.tensor(0.3), rtol=0.011)
+    assert (other.name, other.provenance["dropped"]) == (
+        "D_other/projected",
+        len(made) - len(other),
+    )
+    before = made.pixels()[torch.isin(made.columns["source_rows"], rows)] - grey.pixels()[rows]
+    assert float((before.flatten(1) * change).sum(dim=1).min()) > 0  # still the same change
 
 
 def test_a_source_at_chance_is_refused() -> None:

@@ -74,6 +74,8 @@ class Build:
     """PGD or inversion steps."""
     step_size: float | None = None
     """Length of a step."""
+    start: str = "images"
+    """For robust and nonrobust: what the search begins from, images or noise."""
     count: int | None = None
     """Images to use; all training images without it."""
     data: str | None = None
@@ -131,6 +133,7 @@ class Build:
         settings = InversionSettings(
             defaults.steps if self.steps is None else self.steps,
             defaults.step_size if self.step_size is None else self.step_size,
+            start=self.start,
         )
         name = "D_R" if self.kind == "robust" else "D_NR"
         return inverted_set(
@@ -168,7 +171,7 @@ class ShowData:
 
     Try:
       notbugs data show digits
-      notbugs data show runs/demo/datasets/D_R-seed0.safetensors
+      notbugs data show runs/demo/datasets/D_other-seed0.safetensors
     """
 
     name: Annotated[str, tyro.conf.Positional]
@@ -195,7 +198,7 @@ class ExportData:
     """Write a dataset, or a saved set, in another format.
 
     Try:
-      notbugs data export runs/demo/datasets/D_R-seed0.safetensors --to d_r.npz
+      notbugs data export runs/demo/datasets/D_other-seed0.safetensors --to d_other.npz
       notbugs data export digits --to digits_png
     """
 

@@ -8,6 +8,7 @@ from notbugs.features.controls import (
     leakage_control,
     noise_images,
     shuffled_labels,
+    without_class_means,
 )
 from notbugs.features.observers import (
     Observer,
@@ -41,4 +42,5 @@ __all__ = [
     "shuffled_labels",
     "targeted_set",
     "to_size",
+    "without_class_means",
 ]

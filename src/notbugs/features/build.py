@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.attacks import pgd, predicted
 from notbugs.core import processes, random
-from notbugs.core.errors import TrainingError, bad_value, check_count
+from notbugs.core.errors import TrainingError, bad_value, check_count, unknown_name
 from notbugs.core.types import Images, Labels, Mask
 from notbugs.data import JSON, ImageData
 from notbugs.engine import L2, Last, Threat
@@ -26,17 +26,30 @@ def _silent(fraction: float) -> None:
     return None
 
 
+STARTS = ("images", "noise")
+"""What an inverted image can begin as."""
+
+
 @dataclass(frozen=True)
 class InversionSettings:
     """Settings of the inversion: `steps` normalised L2 steps of length `step_size`.
 
     With "cosine" the step shrinks to zero over the solve. The paper's settings are 1000
     constant steps of 0.1 (CIFAR-10).
+
+    - `start`: "images", each another of the data, or "noise", uniform in [0, 1]
+
+    **Raises** ValueError for an unknown start.
     """
 
     steps: int = 200
     step_size: float = 0.5
     schedule: str = "cosine"
+    start: str = "images"
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise unknown_name("start", self.start, STARTS)
 
 
 @prepared()
@@ -54,12 +67,13 @@ def inverted_set(
     """A set of images with the embeddings of `data`'s images, optimised from unrelated images.
 
     For each image x: minimise ||g(x_r) - g(x)||_2 over x_r in [0, 1], where g is the
-    model's embedding and the first x_r is another random image of `data`; the label is
-    that of x. With a robust model this is D_R, with a standard one D_NR: the recipe is
-    the same, only the matched representation differs.
+    model's embedding and the first x_r is another random image of `data` (or noise: see
+    `InversionSettings`); the label is that of x. With a robust model this is D_R, with a standard
+    one D_NR: the recipe is the same, only the matched representation differs.
 
     - `data`: n images with true labels; `name`: "D_R" or "D_NR"
-    - returns n float images; columns: `true_labels`, `source_rows` (row of the start),
+    - returns n float images; columns: `true_labels`, `source_rows` (row of the start, or, from
+      noise, of x),
       `relative_error` (||g(x_r) - g(x)|| / ||g(x)||), `from_original` (||x_r - x||_2: if near
       0, the embedding determines the whole image and the set is a copy)
 
@@ -71,13 +85,19 @@ def inverted_set(
     check_count(batch_size, "batch_size")
     require_skill(model, data)
     solver = inversion(settings.steps, settings.step_size, schedule=settings.schedule)
-    starts = random.cycle(len(data), seed, "invert-start")
+    noisy = settings.start == "noise"
+    starts = torch.arange(len(data)) if noisy else random.cycle(len(data), seed, "invert-start")
     keys = random.row_keys(len(data), seed, "invert")
     device = next(model.parameters()).device
     embed = half(model.embed, precision)
 
     def matched(index: Tensor) -> tuple[Tensor, ...]:
-        x, start = data.pixels(index).to(device), data.pixels(starts[index]).to(device)
+        x = data.pixels(index).to(device)
+        start = (
+            random.uniform(random.fold(keys[index], "start"), data.shape)
+            if noisy
+            else data.pixels(starts[index])
+        ).to(device)
         with torch.no_grad():
             target = embed(x)
         result = invert(embed, target, start, solver=solver, keys=keys[index].to(device))
@@ -99,6 +119,7 @@ def inverted_set(
         "steps": settings.steps,
         "step_size": settings.step_size,
         "schedule": settings.schedule,
+        "start": settings.start,
         "seed": seed,
         "relative_error": float(columns["relative_error"].mean()),
         "from_original": float(columns["from_original"].mean()),

@@ -1,6 +1,7 @@
 """Controls of the targeted sets: the same targets and sizes, other perturbations."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,19 +32,56 @@ def class_patterns(
 def leakage_control(data: ImageData, kind: str, threat: Threat, *, seed: int) -> ImageData:
     """The control of D_rand, D_det or D_other: same targets and labels, no adversary.
 
-    Instead of an adversarial perturbation each image gets its target class's fixed random
-    pattern (see `class_patterns`), added and clipped to [0, 1]; images whose target is
-    their own class are left alone. Whatever a model trained on this set gets right on
-    true labels comes from the labels' leakage, not from adversarial features.
+    Instead of an adversarial perturbation each image is moved by eps along its target class's
+    fixed random pattern (see `class_patterns`), within [0, 1]; images whose target is their own
+    class are left alone. Whatever a model trained on this set gets right on true labels comes
+    from the labels' leakage, not from adversarial features.
 
-    - columns: `true_labels`, `source_rows`, `distance`
+    - columns: `true_labels`, `source_rows`, `distance`. Images that cannot be moved by eps along
+      the pattern are left out, and counted as "dropped".
+
+    **Raises** ValueError for an unknown kind, a threat that is not a norm, and one that no image
+    reaches.
     """
+    norm = threat.as_norm("this set")
     targets: Labels = choose_targets(kind, data.labels, data.classes, seed=seed)
     patterns = class_patterns(data.classes, data.shape, threat, seed=seed)
-    x = data.pixels()
-    changed = (x + patterns[targets]).clamp(0, 1)
-    images = rows.where(targets == data.labels, x, changed)
-    return _labelled(data, images, targets, threat, f"leak:D_{kind}", seed)
+    x, alone = data.pixels(), targets == data.labels
+    moved = along(x, patterns[targets], norm, threat.eps)
+    images = rows.where(alone, x, moved.x)
+    made = _labelled(data, images, targets, threat, f"leak:D_{kind}", seed)
+    return only_reached(made, moved.reached | alone, threat)
+
+
+def without_class_means(made: ImageData, data: ImageData, threat: Threat) -> ImageData:
+    """A targeted set whose changes have lost what they share with the differences of class means.
+
+    Adversarial changes point, in part, towards what the average image of the class looks like, a
+    faint form of what people would see. Here each change is projected on the orthogonal complement
+    of the differences between the mean images of `data`'s classes, and brought to size eps again
+    (clipping to [0, 1] may bring back a little): what such a set teaches is not that.
+
+    - `made`: a set made of `data`, with the columns `source_rows` and `true_labels`
+    - columns: `true_labels`, `source_rows`, `distance`; images that cannot be moved by eps are left
+      out, and counted as "dropped"
+
+    **Raises** ValueError for a threat that is not a norm and one that no image reaches.
+    """
+    norm = threat.as_norm("this set")
+    of_rows = data.select(made.columns["source_rows"])
+    x, flat = of_rows.pixels(), data.pixels().flatten(1)
+    present = data.labels.unique()
+    means = torch.stack([flat[data.labels == c].mean(dim=0) for c in present])
+    basis = torch.linalg.svd((means - means.mean(dim=0)).double(), full_matrices=False).Vh
+    basis = basis[: len(present) - 1].to(flat)
+    change = (made.pixels() - x).flatten(1)
+    found = along(x, (change - change @ basis.T @ basis).reshape(x.shape), norm, threat.eps)
+    name, seed = f"{made.name}/projected", int(str(made.provenance["seed"]))
+    changed = _labelled(of_rows, found.x, made.labels, threat, name, seed)
+    changed = replace(
+        changed, columns={**changed.columns, "source_rows": made.columns["source_rows"]}
+    )
+    return only_reached(changed, found.reached, threat)
 
 
 @prepared()
