@@ -22,7 +22,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	$(BIN)/notbugs reproduce ilyas2019 --data digits --preset laptop --out runs/demo
+	$(BIN)/notbugs reproduce ilyas2019 --data digits --preset demo --out runs/demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile -m "not slow"

@@ -47,6 +47,20 @@ def test_bad_settings_are_explained() -> None:
         Config("digits", "laptop", eps_sets=())
     with pytest.raises(ValueError, match=r"`eps_sets` must hold each radius once; got \(1.0, 1"):
         Config("digits", "laptop", eps_sets=(1.0, 1.0))
+    with pytest.raises(ValueError, match=r"`eps_grid` must hold at least one radius"):
+        Config("digits", "laptop", eps_grid=())
+    with pytest.raises(ValueError, match=r"`eps_headline` must be a finite number above 0; got 0"):
+        Config("digits", "laptop", eps_headline=0.0)
+    with pytest.raises(ValueError, match=r"Unknown set 'othr'. Did you mean 'other'"):
+        Config("digits", "laptop", sets=("othr",))
+    with pytest.raises(ValueError, match=r"Unknown control 'leek'. Did you mean 'leak'"):
+        Config("digits", "laptop", controls=("leek",))
+    with pytest.raises(ValueError, match=r"`sets` must name each once"):
+        Config("digits", "laptop", sets=("R", "R"))
+    with pytest.raises(ValueError, match=r"`judged` must be 0 or a number of test images; got -1"):
+        Config("digits", "laptop", judged=-1)
+    with pytest.raises(ValueError, match=r"`widths` must be at least 1; got 0"):
+        Config("digits", "laptop", widths=(0,))
     with pytest.raises(ValueError, match=r"`eps_eval` must be a finite number above 0; got nan"):
         Config("digits", "laptop", eps_eval=float("nan"))
     with pytest.raises(ValueError, match=r"Unknown norm 'L2'. Did you mean 'l2'|Unknown norm 'L2'"):
@@ -76,7 +90,7 @@ def test_changes_reach_what_they_name() -> None:
 
 
 def standard(config: Config):
-    return ilyas2019.models(config, 0)["D"]
+    return ilyas2019.source(config, 0, "standard")
 
 
 def test_a_user_models_file_enters_every_key(tmp_path: Path) -> None:
@@ -96,17 +110,41 @@ def test_another_architecture_takes_its_own_options() -> None:
 
 
 def test_the_plan_shares_what_is_the_same() -> None:
-    """10 sets at one radius: 2 sources, 8 built sets and students, 10 rows of numbers."""
+    """At one radius, that of the headline, the table of radii needs nothing of its own."""
     config = config_for("digits", "smoke")
-    rows, models = list(ilyas2019.rows(config, 0)), ilyas2019.models(config, 0)
-    assert len({row.stage.key for row in rows}) == len(rows) == 10
-    assert [row.name for row in rows] == list(models)
-    assert len({model.key for model in models.values()}) == 10
-    assert len({model.on.key for model in models.values() if model.on is not None}) == 8
-    sources = {model.key for name, model in models.items() if name in ("D", "D_adv")}
-    built = [model.on for model in models.values() if model.on is not None]
-    read = {stage.source.key for stage in built if hasattr(stage, "source")}
-    assert read == sources
+    rows = list(ilyas2019.rows(config, 0))
+    keys = {table: {row.stage.key for row in rows if row.table == table} for table in TABLES}
+    assert keys["radii"] < keys["sets"]
+    assert len(keys["sets"]) == 1 + 2 * 13 + 2 + 1  # noise is not looked at
+    assert not keys["robust"] & keys["widths"]
+    sources = {row.stage.source.key for row in rows if row.table == "visibility"}
+    assert sources == {standard(config).key}
+    more = {row.stage.key for row in ilyas2019.rows(replace(config, eps_sets=(1.0, 2.0)), 0)}
+    known = {row.stage.key for row in rows}
+    assert known < more
+    assert len(more - known) == 2 * 6 + 1
+    assert len(keys["sources"] - keys["sets"]) == len(keys["counts"] - keys["sets"]) == 1
+
+
+TABLES = ("visibility", "sets", "radii", "sources", "counts", "robust", "widths")
+
+
+def test_the_radius_is_chosen_where_it_is_left_open() -> None:
+    config = config_for("digits", "demo")
+    stage = ilyas2019.choices(config)["eps_headline"]
+    looks = [look for _, looks in stage.looks for look in looks]
+    assert {look.source.data.seed for look in looks} == {0, 1, 2}
+    assert [eps for eps, _ in stage.looks] == list(config.eps_grid)
+    assert ilyas2019.choices(replace(config, eps_headline=0.5)) == {}
+    assert replace(config, eps_headline=0.5).radii == (0.5, 1.0)
+
+
+def test_a_student_like_the_source_is_trained_once() -> None:
+    config = replace(config_for("digits", "laptop"), net=Net("linear"))
+    learnt = next(row.stage for row in ilyas2019.rows(config, 0) if row.name == "D_other")
+    assert [suffix for suffix, _ in learnt.students] == ["", "_mlp"]
+    claims = {claim.id: claim for claim in ilyas2019.claims(config)}
+    assert [cell.column for cell in claims["other_true"].rule.cells] == ["clean", "clean_mlp"]
 
 
 def test_a_user_model_that_changes_under_way_is_noticed(tmp_path: Path) -> None:

@@ -24,11 +24,22 @@ from notbugs.models.decision import predicted
 from notbugs.store import SilentObserver, Store, run_stages
 from published import write_mnist
 
+JUDGED = ["D", "D_adv", "D_R", "D_R/noise", "D_NR"]
+OTHERS = ["shuffled", "random"]
 SETS = [
-    "D", "D_adv", "D_R", "D_NR",
-    "D_rand at 2", "control of D_rand at 2", "D_det at 2", "control of D_det at 2",
-    "D_other at 2", "control of D_other at 2",
-]  # fmt: skip
+    "D",
+    *(
+        row
+        for kind in ("D_rand", "D_det", "D_other")
+        for row in (
+            kind,
+            f"leak:{kind}",
+            *(f"{kind}/{control}" for control in OTHERS),
+            *["D_det/cycle"] * (kind == "D_det"),
+        )
+    ),
+    *("D_noise", "D_noise/shuffled"),
+]
 
 
 def settings(data="digits", **changes) -> Config:
@@ -60,25 +71,47 @@ def test_results_follow_the_schema(finished_run) -> None:
         "seconds_total", "seconds_wall", "versions",
     } <= set(result)  # fmt: skip
     assert result["conditions"]["images"] == {"train": 450, "val": 50, "test": 60}
-    table = result["tables"]["sets"]
-    assert list(table) == SETS
-    assert set(result["tables"]) == {"sets"}
-    for name, row in table.items():
+    tables = result["tables"]
+    assert list(tables) == ["visibility", "sets", "radii", "sources", "counts", "robust", "widths"]
+    assert list(tables["sources"]) == ["CNN as source", "linear as source"]
+    for column, values in tables["sources"]["CNN as source"].items():
+        assert values == tables["sets"]["D_other"][column]
+    assert tables["counts"]["D_other at 200"]["images"] == [200.0]
+    assert list(tables["sets"]) == SETS
+    assert list(tables["robust"]) == JUDGED
+    assert list(tables["widths"]) == ["D_R at 16"]
+    chosen = result["conditions"]["config"]["eps_headline"]
+    assert chosen == 2.0  # the only one of its grid
+    assert list(tables["visibility"]) == ["D_other at 2"]
+    curves = ["D_rand", "D_det", "D_other", "D_noise"]
+    at = {f"{leak}{name} at 2" for name in curves for leak in ("", "leak:")} - {"leak:D_noise at 2"}
+    assert set(tables["radii"]) == at
+    for name in curves:  # at the radius of the headline they are the same sets
+        assert tables["radii"][f"{name} at 2"] == tables["sets"][name]
+    for name, row in tables["sets"].items():
         assert {len(values) for values in row.values()} == {1}
         numbers = {column: values[0] for column, values in row.items()}
-        for column in ("clean", "shifted", "robust_half_eps", "robust_eps", "true_labels"):
+        for column in ("clean", "shifted", "clean_linear", "shifted_linear"):
             assert 0 <= numbers[column] <= 100
-        assert numbers["robust_eps"] <= numbers["clean"] + 1e-9
         assert numbers["chance"] == 10
-        pushed = name.startswith(("D_rand", "D_det", "D_other"))
-        assert ("source_success" in numbers) == pushed
-        assert ("relative_error" in numbers) == (name in ("D_R", "D_NR"))
-        assert ("images" in numbers) == (name not in ("D", "D_adv"))
-    truth = {name: row["true_labels"][0] for name, row in table.items()}
-    assert (truth["D"], truth["D_R"], truth["D_det at 2"], truth["D_other at 2"]) == (
-        100, 100, 0, 0,
-    )  # fmt: skip
-    assert 3 < truth["D_rand at 2"] < 20
+        noise = name.startswith("D_noise")
+        assert ("true_labels" in numbers) != noise
+        pushed = "/" not in name or name.endswith(("/untrained", "/shuffled", "/cycle"))
+        assert ("source_success" in numbers) == (pushed and name.startswith("D_"))
+        assert ("seen_mean" in numbers) == (name != "D" and not noise)
+    for name, row in tables["robust"].items():
+        numbers = {column: values[0] for column, values in row.items()}
+        assert 0 <= numbers["robust_eps"] <= numbers["clean"] + 1e-9
+        assert ("relative_error" in numbers) == ("R" in name)
+        assert ("images" in numbers) == ("R" in name)
+    truth = {
+        name: row["true_labels"][0] for name, row in tables["sets"].items() if "true_labels" in row
+    }
+    assert truth.pop("D") == 100
+    rand = [share for name, share in truth.items() if "rand" in name.partition("/")[0]]
+    assert all(3 < share < 20 for share in rand)
+    assert len(rand) == 4
+    assert sum(truth.values()) == sum(rand)
     for claim in result["claims"]:
         assert {
             "id", "statement", "published", "ours", "control", "seeds", "std", "per_seed",
@@ -105,17 +138,17 @@ def test_a_dataset_with_an_official_test_part_is_planned_and_split(tmp_path: Pat
 
 def test_models_and_sets_lie_there_with_their_recipes(finished_run) -> None:
     folder, _ = finished_run
-    for name in ("standard-seed0", "robust-seed0", "student-D_R-seed0", "student-D_det-eps2-seed0"):
+    for name in ("standard-seed0", "robust-seed0", "student-D_R-seed0", "student-D_det-seed0"):
         model, facts = load_model(folder / "models" / f"{name}.safetensors")
         assert model.classes == 10
         assert facts["dataset"] == "digits"
         assert facts["recipe"]["epochs"] >= 1
         assert facts["split"] == {"seed": 0, "train_size": 500, "test_size": 60}
         assert facts["class_names"] == [str(i) for i in range(10)]
-    made = load(folder / "datasets" / "D_det-eps2-seed0.safetensors")
+    made = load(folder / "datasets" / "D_det-seed0.safetensors")
     assert made.provenance["eps"] == 2.0
     assert made.provenance["norm"] == "l2"
-    assert (folder / "datasets" / "control-D_rand-eps2-seed0.safetensors").exists()
+    assert (folder / "datasets" / "D_R-from-noise-seed0.safetensors").exists()
     students = [f"student-{p.stem}.safetensors" for p in (folder / "datasets").iterdir()]
     own = ["standard-seed0.safetensors", "robust-seed0.safetensors"]
     assert sorted(p.name for p in (folder / "models").iterdir()) == sorted(students + own)
@@ -124,8 +157,8 @@ def test_models_and_sets_lie_there_with_their_recipes(finished_run) -> None:
 def test_the_table_is_what_the_files_say(finished_run) -> None:
     """Accuracy and labels, taken again from the model and the set that lie in the folder."""
     folder, result = finished_run
-    row = {c: v[0] for c, v in result["tables"]["sets"]["D_det at 2"].items()}
-    model, facts = load_model(folder / "models" / "student-D_det-eps2-seed0.safetensors")
+    row = {c: v[0] for c, v in result["tables"]["sets"]["D_det"].items()}
+    model, facts = load_model(folder / "models" / "student-D_det-seed0.safetensors")
     kept = facts["split"]
     sizes = {name: kept[name] for name in ("train_size", "test_size")}
     parts = split(load_source("digits"), seed=kept["seed"], **sizes)
@@ -133,7 +166,7 @@ def test_the_table_is_what_the_files_say(finished_run) -> None:
     assert accuracy(model, parts.test, (parts.test.labels + 1) % 10) == pytest.approx(
         row["shifted"]
     )
-    made = load(folder / "datasets" / "D_det-eps2-seed0.safetensors")
+    made = load(folder / "datasets" / "D_det-seed0.safetensors")
     assert made.provenance["source"]["digest"] == parts.train.digest
     assert 100 * float(made.columns["success"].float().mean()) == pytest.approx(
         row["source_success"]
@@ -146,7 +179,8 @@ def test_the_pictures_are_of_the_sets_and_of_attacks(finished_run) -> None:
     folder, _ = finished_run
     found = load_pictures(folder)
     assert torch.equal(found["D_det.labels"], (found["D_det.true_labels"] + 1) % 10)
-    for name in ("D_R", "D_NR", "D_rand", "D_det", "D_other"):
+    assert "D_noise.true_labels" not in found
+    for name in ("D_R", "D_NR", "D_rand", "D_det", "D_other", "D_noise"):
         assert found[f"{name}.images"].shape == found["D.images"].shape
         assert not torch.equal(found[f"{name}.images"], found["D.images"])
     assert torch.equal(found["D_R.labels"], found["D.labels"])
@@ -231,7 +265,7 @@ def test_on_planted_data_the_truth_is_told_beside(tmp_path: Path) -> None:
         name: {column: values[0] for column, values in row.items()}
         for name, row in result["tables"]["planted"].items()
     }
-    assert list(truth) == list(result["tables"]["sets"])
+    assert list(truth) == [*JUDGED, "D_rand at 1", "D_det at 1", "D_other at 1"]
     assert truth["D"]["planted_nonrobust"] > 99
     assert 80 < truth["D"]["planted_robust"] < 97
     for r in truth.values():
@@ -278,11 +312,9 @@ def flip(path) -> None:
 def stages() -> tuple[Trained, Stage, Stage]:
     """The robust model, its numbers, and a built set."""
     config = settings(digest=digest_of(load_source("digits")))
-    models = ilyas2019.models(config, 0)
     rows = {row.name: row.stage for row in ilyas2019.rows(config, 0)}
-    built = models["D_det at 2"].on
-    assert built is not None
-    return models["D_adv"], rows["D_adv"], built
+    built = ilyas2019.targeted(config, 0, "D_det", config.headline)
+    return ilyas2019.source(config, 0, "robust"), rows["D_adv"], built
 
 
 def test_what_is_laid_out_is_no_part_of_the_store(finished_run) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from experiments import tiny_paper
 from notbugs.core.errors import DataError
-from notbugs.experiments.experiment import Experiment
+from notbugs.experiments.experiment import Experiment, Row
 from notbugs.experiments.numbers import UPPER_BOUND, Cell, Numbers
-from notbugs.experiments.page import Curves, PictureRows
+from notbugs.experiments.page import Curves, PictureRows, Questions, Section, Table
 from notbugs.experiments.papers import PAPERS
 from notbugs.experiments.rules import Given
 from notbugs.experiments.running import TIMES, Machine, run
@@ -120,12 +120,12 @@ def test_the_page_shows_every_table_figure_and_claim(
     page = write_report(folder).read_text()
     for claim in result["claims"]:
         assert claim["statement"].replace("'", "&#39;") in page
-    shown = {t.table for section in paper.sections for t in section.tables}
+    shown = {t.table for section in paper.sections for t in tables_of(section)}
     assert set(result["tables"]) <= shown
     numbers, pictures = Numbers(result["tables"]), read_pictures(folder)
     drawn = Drawn(numbers, pictures, paper.columns)
     for i, section in enumerate(paper.sections):
-        tables = {table.table for table in section.tables}
+        tables = {table.table for table in tables_of(section)}
         if tables and not tables & set(result["tables"]):  # of another dataset
             assert not any(drawn.has(figure) for figure in section.figures)
             assert section.title not in page
@@ -137,10 +137,25 @@ def test_the_page_shows_every_table_figure_and_claim(
                 assert (folder / "figures" / f"figure-{i + 1}-{j + 1}.{suffix}").stat().st_size
             if not isinstance(figure, Curves | PictureRows):
                 row = next(iter(result["tables"][figure.table]))
-                for column in getattr(figure, "columns", None) or ():
-                    assert numbers.values(Cell(figure.table, row, column))
+                columns = getattr(figure, "columns", None) or numbers.columns(figure.table)
+                assert any(numbers.values(Cell(figure.table, row, c)) for c in columns)
     assert "undecided at 1 seed" in page
     assert "verdicts say nothing" in page
+
+
+def tables_of(section: Section) -> list[Table]:
+    return [table for table in section.tables if isinstance(table, Table)]
+
+
+def test_every_number_that_a_question_asks_for_is_of_a_row(paper: Experiment[Any]) -> None:
+    preset = "laptop" if "laptop" in paper.presets else paper.presets[0]
+    rows = list(paper.rows(paper.settings("digits", preset), 0))
+    planned = {(row.table, row.name) for row in rows if isinstance(row, Row)}
+    for section in paper.sections:
+        for table in (t for t in section.tables if isinstance(t, Questions)):
+            for cell in (cell for question in table.questions for cell in question.cells):
+                assert cell.column in paper.columns
+                assert (cell.table, cell.row) in planned, cell
 
 
 def test_every_column_is_described(
@@ -179,7 +194,10 @@ def changed(value: Any) -> Iterator[tuple[str, Any]]:
                 with suppress(Exception):  # it is refused
                     yield f".{field.name}{place}", replace(value, **{field.name: other})
     elif isinstance(value, tuple):
+        alike = len({type(item) for item in value}) == 1 and not isinstance(value[0], tuple)
         for i, item in enumerate(value):
+            if alike:
+                yield f"[{i}]", (*value[:i], *value[i + 1 :])
             for place, other in changed(item):
                 yield f"[{i}]{place}", (*value[:i], other, *value[i + 1 :])
     elif isinstance(value, bool):

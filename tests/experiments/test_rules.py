@@ -57,7 +57,8 @@ FAR = numbers(a=[10.0, 10.2, 9.9], b=[5.0, 5.3, 4.8], c=[1.0, 1.1, 0.9])
 def test_a_rule_holds_where_its_interval_does(rule: AbstractRule, holds: bool | None) -> None:
     decision = rule.decide(FAR)
     assert decision.holds is holds
-    assert (decision.holds is None) == bool(decision.why)
+    assert not (decision.holds and decision.why) or decision.why.startswith("least clear: ")
+    assert decision.why or decision.holds is not None
 
 
 EVERY = [
@@ -193,3 +194,21 @@ def test_parts_of_one_number_name_their_controls() -> None:
     assert both.text == (
         "mean - control > 0 (control: t / b / x), and mean - control > 0 (control: u / a / x)"
     )
+
+
+def test_of_many_comparisons_the_one_that_decides_is_named() -> None:
+    each = AllOf((AtLeast(A, 1.0), AtLeast(B, 1.0), AtLeast(C, 1.0)))
+    assert each.text == "each of 3 comparisons: mean >= 1"
+    assert AnyOf(each.rules).text == "one of 3 comparisons: mean >= 1"
+    failed = each.decide(numbers(a=[2.0, 2.1, 2.2], b=[0.5, 0.4, 0.3], c=[2.0] * 3))
+    assert (failed.holds, failed.why) == (False, "b (x)")
+    unclear = each.decide(numbers(a=[2.0, 2.1, 2.2], b=[2.0] * 3, c=[0.5, 1.6, 1.1]))
+    assert unclear.holds is None
+    assert unclear.why.startswith("c (x); the one-sided 95 % bounds")
+    against = AllOf((Exceeds(A, B, 1.0), Exceeds(C, B, 1.0)))
+    failed = against.decide(numbers(a=[9.0] * 3, b=[5.0] * 3, c=[1.0] * 3))
+    assert failed.why == "c (x) against b (x)"
+    held = against.decide(numbers(a=[9.0] * 3, b=[5.0] * 3, c=[7.0, 7.1, 7.2]))
+    assert (held.ours, held.why) == ((7.0, 7.1, 7.2), "least clear: c (x) against b (x)")
+    most = AllOf((AtMost(A, 9.0), AtMost(B, 9.0))).decide(numbers(a=[1.0] * 3, b=[8.0] * 3))
+    assert (most.holds, most.ours) == (True, (8.0,) * 3)

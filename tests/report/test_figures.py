@@ -18,9 +18,11 @@ from notbugs.report.figures.picture_rows import PictureRow, rows_of_pictures
 from notbugs.report.figures.sheet import picture
 from notbugs.report.figures.style import fitted, printable, svg, width_of
 from report.conftest import content_of
-from report.made_run import TRUTH, Made, make_run
+from report.made_run import Made, make_run
 
-EXAMPLES, BARS, DET, OTHERS, ATTACKED = (f for s in SECTIONS for f in s.figures)
+EXAMPLES, FIRST, OTHERS, NOISE, DET, SOURCES, COUNTS, SETS, BARS, WIDTHS, ATTACKED = (
+    f for s in SECTIONS for f in s.figures
+)
 LONG = ("a very long class name, $x^2$ and 5 % more", "golden retriever")
 SMALL = Made(classes=LONG, shape=(3, 6, 4), radii=(1.0,), seeds=1)
 
@@ -37,8 +39,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
 
 
 def of_rows(drawn: Drawn, rows: Mapping) -> Drawn:
-    """The same with other rows of sets."""
-    return replace(drawn, numbers=Numbers({"sets": rows}))
+    """The same with other rows."""
+    return replace(drawn, numbers=Numbers(dict.fromkeys(("sets", "radii", "robust"), rows)))
 
 
 def words(figure):
@@ -125,45 +127,50 @@ def legend(figure) -> list[str]:
     return [t.get_text() for t in ax.get_legend().get_texts()]
 
 
-AT_LARGEST = [f"{n} at 2" if n.split("_")[-1] in ("rand", "det", "other") else n for n in TRUTH]
+JUDGED = ["D", "D_adv", "D_R", "D_NR"]
+COLUMNS = ("clean", "robust_half_eps", "robust_eps")
 
 
-def test_bars_are_the_numbers_at_the_largest_radius(drawn) -> None:
+def test_bars_are_the_numbers(drawn) -> None:
     figure = draw(BARS, drawn, LIGHT)
     (ax,) = figure.axes
-    assert [t.get_text() for t in ax.get_yticklabels()] == AT_LARGEST
+    assert [t.get_text() for t in ax.get_yticklabels()] == JUDGED
     expected = [
-        drawn.numbers.mean(Cell("sets", name, column))
-        for column in ("clean", "robust_half_eps", "robust_eps")
-        for name in AT_LARGEST
+        drawn.numbers.mean(Cell("robust", name, column)) for column in COLUMNS for name in JUDGED
     ]
     assert lengths(figure) == pytest.approx(expected)
     middles = [bar.get_y() + bar.get_height() / 2 for c in bars_of(figure) for bar in c]
-    assert np.allclose(np.round(middles), [*range(10)] * 3)
+    assert np.allclose(np.round(middles), [*range(4)] * 3)
 
 
-def test_bars_of_named_rows_are_those(drawn) -> None:
-    figure = draw(replace(BARS, rows=("D_adv", "D_R"), at_largest=False), drawn, LIGHT)
-    assert lengths(figure)[:2] == pytest.approx([91.3, 93.7])
-    every = draw(replace(BARS, at_largest=False), drawn, LIGHT)
-    assert len(lengths(every)) == 3 * 22
-
-
-def test_bars_show_deviation_chance_and_controls(drawn) -> None:
-    figure = draw(BARS, drawn, LIGHT)
+def test_bars_of_named_rows_are_those_that_there_are(drawn) -> None:
+    rows, labels = ("D_R", "D_lost", "D_adv"), ("of robust features", "lost", "adversarial")
+    figure = draw(replace(BARS, rows=rows, labels=labels), drawn, LIGHT)
+    assert lengths(figure)[:2] == pytest.approx([93.7, 91.3])
     (ax,) = figure.axes
-    deviations = [
-        drawn.numbers.spread(Cell("sets", name, column))
-        for column in ("clean", "robust_half_eps", "robust_eps")
-        for name in AT_LARGEST
-    ]
-    assert whiskers(figure) == pytest.approx([2 * d for d in deviations])
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["of robust features", "adversarial"]
+    lost = draw(replace(BARS, columns=("clean", "clean_mlp")), drawn, LIGHT)
+    assert len(lengths(lost)) == 4
+
+
+def test_the_first_figure_compares_a_set_with_its_controls(drawn) -> None:
+    figure = draw(FIRST, drawn, LIGHT)
+    (ax,) = figure.axes
+    labels = [t.get_text() for t in ax.get_yticklabels()]
+    assert [label.startswith("control") for label in labels] == [False, True]
+    (container,) = bars_of(figure)
+    assert [bool(bar.get_hatch()) for bar in container] == [False, True]
     line = next(x for x in ax.get_lines() if str(x.get_label()).startswith("chance"))
     assert line.get_xdata()[0] == 10.0
-    for container in bars_of(figure):
-        hatched = [bool(bar.get_hatch()) for bar in container]
-        assert hatched == [name.startswith("control of ") for name in AT_LARGEST]
-    assert legend(figure) == ["chance, 10 %", "Clean", "Robust ε/2", "Robust ε"]
+
+
+def test_bars_show_deviation(drawn) -> None:
+    figure = draw(BARS, drawn, LIGHT)
+    deviations = [
+        drawn.numbers.spread(Cell("robust", name, column)) for column in COLUMNS for name in JUDGED
+    ]
+    assert whiskers(figure) == pytest.approx([2 * d for d in deviations])
+    assert legend(figure) == ["Clean", "Robust ε/2", "Robust ε"]
 
 
 def test_a_single_seed_has_no_whiskers(small) -> None:
@@ -173,7 +180,7 @@ def test_a_single_seed_has_no_whiskers(small) -> None:
         caps = [c.lines[1] for c in ax.containers if isinstance(c, ErrorbarContainer)]
         places = [np.asarray(cap.get_ydata(), float) for pair in caps for cap in pair]
         assert not any(np.isfinite(place).any() for place in places)
-    assert len(lengths(draw(BARS, small, LIGHT))) == 30
+    assert len(lengths(draw(BARS, small, LIGHT))) == 12
 
 
 def test_a_missing_number_is_not_a_zero(drawn) -> None:
@@ -193,33 +200,30 @@ def test_names_beside_the_bars_do_not_touch(drawn) -> None:
 def test_lines_are_the_curves(drawn) -> None:
     figure = draw(DET, drawn, LIGHT)
     found = lines(figure)
-    assert set(found) == {
-        "D_det, clean",
-        "D_det, shifted",
-        "control of D_det, clean",
-        "control of D_det, shifted",
-    }
-    for label, line in found.items():
-        name, column = label.rsplit(", ", 1)
+    titles = {drawn.title(column): column for column in ("clean", "shifted")}
+    named = {(name, title) for name in ("D_det", "leak:D_det") for title in titles}
+    assert set(found) == {f"{name}, {title}" for name, title in named}
+    for name, title in named:
+        line = found[f"{name}, {title}"]
         expected = [
-            (x, drawn.numbers.mean(Cell("sets", f"{name} at {x:g}", column)))
+            (x, drawn.numbers.mean(Cell("radii", f"{name} at {x:g}", titles[title])))
             for x in (0.5, 1.0, 2.0)
         ]
         assert points(line) == expected
-        assert line.is_dashed() is name.startswith("control of ")
-    others = draw(OTHERS, drawn, LIGHT)
+        assert line.is_dashed() is name.startswith("leak:")
+    others = draw(replace(OTHERS, lines=None), drawn, LIGHT)
     assert set(lines(others)) == {
-        "D_other",
-        "D_rand",
-        "control of D_other",
-        "control of D_rand",
+        f"{leak}D_{kind}" for leak in ("", "leak:") for kind in ("rand", "det", "other")
     }
     inks = {name: to_hex(line.get_color()) for name, line in lines(others).items()}
-    assert inks["D_other"] == inks["control of D_other"] != inks["D_rand"]
+    assert inks["D_other"] == inks["leak:D_other"] != inks["D_rand"]
     (ax,) = figure.axes
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0.5", "1", "2"]
     assert list(ax.get_xticks()) == [0.5, 1.0, 2.0]
     assert len(whiskers(figure)) == 4 * 3
+    (shade,) = ax.patches
+    assert shade.get_x() + shade.get_width() == 0.5
+    assert [t.get_text() for t in words(figure)] == ["headline"]
     assert "L2, pixel units" in ax.get_xlabel()
     assert "chance, 10 %" in legend(figure)
     line = next(x for x in ax.get_lines() if str(x.get_label()).startswith("chance"))
@@ -229,7 +233,7 @@ def test_lines_are_the_curves(drawn) -> None:
 def test_the_whiskers_of_lines_are_deviations(drawn) -> None:
     figure = replace(DET, lines=("D_det",), columns=("clean",), chance=None)
     deviations = [
-        drawn.numbers.spread(Cell("sets", f"D_det at {x:g}", "clean")) for x in (0.5, 1.0, 2.0)
+        drawn.numbers.spread(Cell("radii", f"D_det at {x:g}", "clean")) for x in (0.5, 1.0, 2.0)
     ]
     assert whiskers(draw(figure, drawn, LIGHT)) == pytest.approx([2 * d for d in deviations])
 
@@ -247,8 +251,7 @@ def test_lines_at_a_single_radius_are_points(small) -> None:
 def test_lines_skip_a_missing_number(drawn) -> None:
     rows = {f"D_det at {e}": {"clean": [v]} for e, v in ((4, 60.0), (1, 20.0), (2, None))}
     found = lines(draw(replace(DET, chance=None), of_rows(drawn, rows), LIGHT))
-    assert points(found["D_det, clean"]) == [(1.0, 20.0), (4.0, 60.0)]
-    assert points(found["D_det, shifted"]) == []
+    assert points(found["D_det"]) == [(1.0, 20.0), (4.0, 60.0)]
 
 
 def test_the_names_of_lines_stay_in_the_figure(drawn) -> None:
@@ -259,14 +262,14 @@ def test_the_names_of_lines_stay_in_the_figure(drawn) -> None:
 
 
 def test_examples_show_every_picture_with_its_label(drawn) -> None:
-    figure, pictures = draw(EXAMPLES, drawn, LIGHT), drawn.pictures
+    figure, pictures = draw(SETS, drawn, LIGHT), drawn.pictures
     (ax,) = figure.axes
-    assert len(ax.images) == 6 * 8
+    assert len(ax.images) == 5 * 8
     assert {i.get_interpolation() for i in ax.images} == {"nearest"}
     assert np.allclose(ax.images[0].get_array(), pictures["D.images"][0, 0])
     said = [t.get_text() for t in words(figure)]
     wrong = 0
-    for name in ("D_rand", "D_det", "D_other"):
+    for name in ("D_rand", "D_det"):
         wrong += int((pictures[f"{name}.labels"] != pictures["D.labels"]).sum())
     assert sum(t.startswith("really: ") for t in said) == wrong
     coloured = [t for t in words(figure) if t.get_color() == LIGHT.vermillion]
@@ -277,7 +280,7 @@ def test_examples_show_every_picture_with_its_label(drawn) -> None:
 
 
 def test_long_names_fit_and_are_not_math(small) -> None:
-    for figure in (draw(f, small, LIGHT) for f in (EXAMPLES, ATTACKED)):
+    for figure in (draw(f, small, LIGHT) for f in (EXAMPLES, SETS, ATTACKED)):
         figure.draw_without_rendering()
         assert overlaps(figure, words(figure)) == []
         assert any("…" in t.get_text() for t in words(figure))
@@ -417,7 +420,7 @@ def test_no_figure_stays_in_global_state(drawn) -> None:
 
 def test_names_in_other_scripts_are_drawn_without_a_warning(drawn) -> None:
     classes = ("猫", "chat", *drawn.classes[2:])
-    for kind in (EXAMPLES, ATTACKED):
+    for kind in (EXAMPLES, SETS, ATTACKED):
         figure = draw(kind, replace(drawn, classes=classes), LIGHT)
         png(figure, 40)
         said = {t.get_text() for t in words(figure)}

@@ -11,16 +11,12 @@ from notbugs.experiments.numbers import Cell
 from notbugs.report import write_report
 from report.made_run import Made, make_result, make_run, write_results
 
-FIGURES = ("figure-1-1", "figure-2-1", "figure-2-2", "figure-2-3", "figure-2-4")
-HEADS = (
-    "Clean %",
-    "Shifted %",
-    "Robust ε/2 %",
-    "Robust ε %",
-    "True labels %",
-    "Source fooled %",
-    "Match error",
-)
+FIGURES = tuple(f"figure-{place}" for place in ("1-1", "1-2", "4-1", "4-3", "6-1", "6-2", "6-4"))
+COLUMNS = {
+    "sets": ("clean", "shifted", "true_labels"),
+    "robust": ("clean", "shifted", "robust_half_eps", "robust_eps", "true_labels"),
+}
+HEADS = ("Clean %", "Shifted %", "True labels %", "Source fooled %", "Chance %")
 VOID = {"meta", "link", "img", "source", "br", "hr", "input"}
 
 
@@ -80,16 +76,25 @@ def reader(page) -> Reader:
 def test_every_set_and_every_number_is_in_the_table(run, reader) -> None:
     assert ["", *HEADS] in reader.rows
     numbers = run.drawn.numbers
+    for table, columns in COLUMNS.items():
+        for row in numbers.tables[table]:
+            found = next(r for r in reader.rows if r[0] == row)
+            for column, shown in zip(columns, found[1:], strict=False):
+                cell = Cell(table, row, column)
+                assert shown == f"{numbers.mean(cell):.1f} ± {numbers.spread(cell):.1f}"
     for row in numbers.tables["sets"]:
         found = next(r for r in reader.rows if r[0] == row)
-        assert len(found) == 1 + len(HEADS)
-        columns = ("clean", "shifted", "robust_half_eps", "robust_eps", "true_labels")
-        for column, shown in zip(columns, found[1:], strict=False):
-            cell = Cell("sets", row, column)
-            assert shown == f"{numbers.mean(cell):.1f} ± {numbers.spread(cell):.1f}"
-        assert (found[-2] == "–") == (row not in ("D_rand at 2", "D_det at 1") and (
-            row.startswith("control") or " at " not in row
-        ))  # fmt: skip
+        assert (found[-2] == "–") == row.startswith("leak:")
+    for row in numbers.tables["radii"]:
+        mark = " *" * (not row.endswith(" 0.5"))
+        assert any(r[0] == row + mark for r in reader.rows)
+
+
+def test_questions_stand_with_their_numbers(reader) -> None:
+    row = next(r for r in reader.rows if r[0].startswith("Does the label leak"))
+    assert "fixed random pattern" in row[1]
+    assert row[2].startswith("leak:D_other, Clean: 2.3 ± ")
+    assert not any(r[0].startswith("Do the images matter") for r in reader.rows)  # no number
 
 
 def test_claims_are_shown_with_their_verdicts(run, reader) -> None:
@@ -118,8 +123,8 @@ def test_the_page_tells_its_conditions(reader) -> None:
         "Synthetic digits: Are adversarial examples features?",
         "1,260 to train, 140 held out, 397 to test; 8 × 8 pixels, 1 channel, 10 classes",
         "under L2 attacks of size 1 (ε) and half of it",
-        "those of one attack, PGD",
-        "size of its changes",
+        "those of PGD of 20 steps",
+        "size of the changes",
         "notbugs 0.1.0, torch 2.13.0",
         "x86_64, 2 cores, no GPU",
         "1 min 33 s of compute in this run, 7 min 01 s including stored results",
@@ -156,11 +161,11 @@ def test_figures_are_inside_with_words_for_those_who_do_not_see_them(reader) -> 
 
 def test_captions_can_stand_alone(reader) -> None:
     alts = [v for tag, name, v in reader.attributes if (tag, name) == ("img", "alt")]
-    pictures, numbers = (0, 4), (1, 2, 3)
+    pictures, numbers = (0, 4, 6), (1, 2, 3, 5)
     assert all(alts[i].endswith("Synthetic digits, seed 0.") for i in pictures)
     whiskers = "Synthetic digits, 3 seeds; whiskers: standard deviation."
     assert all(alts[i].endswith(whiskers) for i in numbers)
-    assert all("control" in alts[i].lower() for i in numbers)
+    assert all("control" in alts[i].lower() for i in (1, 2, 3))
 
 
 def test_figures_lie_beside_the_page(page) -> None:
@@ -191,7 +196,7 @@ def test_names_of_users_are_text_and_never_markup(quick) -> None:
 
 def test_one_seed_and_one_radius(quick) -> None:
     reader = Reader(quick(make_result(Made(seeds=1, radii=(2.0,), classes=("a", "b")))))
-    row = next(r for r in reader.rows if r[0] == "D_det at 2")
+    row = next(r for r in reader.rows if r[0] == "D_det")
     assert row[1:3] == ["64.8", "5.7"]
     assert "Synthetic digits, 1 seed." in reader.text
     assert "1 seed (each varies" in reader.text
@@ -199,10 +204,10 @@ def test_one_seed_and_one_radius(quick) -> None:
 
 
 def test_columns_that_apply_to_no_row_are_left_out(quick) -> None:
-    bare = {"D": {"clean": [90.0], "robust_eps": [None], "chance": [10.0]}}
+    bare = {"D": {"clean": [90.0], "clean_mlp": [None], "chance": [10.0]}}
     reader = Reader(quick(make_result(Made()) | {"tables": {"sets": bare}}))
-    assert ["", "Clean %"] in reader.rows
-    assert ["D", "90.0"] in reader.rows
+    assert ["", "Clean %", "Chance %"] in reader.rows
+    assert ["D", "90.0", "10.0"] in reader.rows
 
 
 def test_planted_sets_have_their_own_table(quick, reader) -> None:
@@ -217,8 +222,10 @@ def test_planted_sets_have_their_own_table(quick, reader) -> None:
 def test_a_run_without_pictures_still_has_a_page(tmp_path: Path) -> None:
     folder = make_run(tmp_path, Made(pictures=False, seeds=1, radii=(1.0,)))
     reader = Reader(write_report(folder).read_text(encoding="utf-8"))
-    assert sorted(p.stem for p in (folder / "figures").glob("*.png")) == list(FIGURES[1:4])
-    assert "What the models were trained on" not in reader.text
+    assert sorted(p.stem for p in (folder / "figures").glob("*.png")) == [
+        FIGURES[i] for i in (1, 2, 3, 5)
+    ]
+    assert "Images, the same with the change" not in reader.text
 
 
 def test_a_run_of_the_smoke_preset_says_that_it_says_nothing(quick, reader) -> None:
@@ -234,7 +241,7 @@ def test_the_command_is_the_one_that_the_run_stored(quick) -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     folder = make_run(tmp_path, Made(pictures=False))
     (folder / "figures").write_text("in the way")
-    with pytest.raises(StoreError, match=r"Cannot write '.*figure-2-1.png'"):
+    with pytest.raises(StoreError, match=r"Cannot write '.*figure-1-2.png'"):
         write_report(folder)
 
 
@@ -252,9 +259,9 @@ def test_an_unknown_paper_is_refused(tmp_path: Path) -> None:
 
 def test_a_mean_over_some_seeds_says_so(run_folder, quick) -> None:
     results = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
-    results["tables"]["sets"]["D_R"]["clean"] = [50.0, None, 60.0]
+    results["tables"]["sets"]["D_det"]["clean"] = [50.0, None, 60.0]
     reader = Reader(quick(results))
-    row = next(r for r in reader.rows if r[0] == "D_R")
+    row = next(r for r in reader.rows if r[0] == "D_det")
     assert row[1].replace("\xa0", " ") == "55.0 ± 7.1 (n = 2)"
 
 

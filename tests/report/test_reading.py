@@ -17,14 +17,14 @@ def test_a_run_is_read_as_it_was_written(run_folder, run) -> None:
     assert run.results["dataset"] == "Synthetic digits"
     assert len(run.drawn.classes) == 10
     numbers, pictures = run.drawn.numbers, run.drawn.pictures
-    assert numbers.mean(Cell("sets", "D", "chance")) == 10.0
+    assert numbers.mean(Cell("robust", "D", "chance")) == 10.0
     assert (run.drawn.settings["norm"], run.drawn.settings["eps_eval"]) == ("L2", "1")
     assert pictures["D.images"].shape == (8, 1, 8, 8)
     assert pictures["D.images"].dtype == np.float32
-    cell = Cell("sets", "D_R", "clean")
+    cell = Cell("robust", "D_R", "clean")
     assert numbers.mean(cell) == pytest.approx(93.7)
     assert numbers.spread(cell) == pytest.approx(93.7 * 0.03)
-    assert numbers.mean(Cell("sets", "D_R", "source_success")) is None
+    assert numbers.mean(Cell("robust", "D_R", "source_success")) is None
 
 
 def test_pictures_are_optional(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_damaged_pictures(tmp_path: Path) -> None:
         (("conditions", "shape"), [], "/conditions/shape"),
         (("versions",), {}, "/versions/notbugs"),
         (("tables",), {"of another paper": {"row": {"x": [1.0]}}}, "hold no table of ilyas2019"),
-        (("conditions", "config"), {"seeds": 1, "digest": ""}, "lack the setting 'norm'"),
+        (("conditions", "config"), {"seeds": 1, "digest": ""}, "lack the setting 'eps_headline'"),
     ],
 )
 def test_damage_that_a_page_would_meet_is_named(run_folder, tmp_path, place, value, said) -> None:
@@ -117,6 +117,6 @@ def test_damage_that_a_page_would_meet_is_named(run_folder, tmp_path, place, val
 def test_rows_that_end_in_no_number_are_no_points(run_folder, tmp_path) -> None:
     results = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
     rows = results["tables"]["sets"]
-    rows["D_det at night"] = rows["D"]
+    rows["D_det at night"] = rows["D_det"]
     (tmp_path / "results.json").write_text(json.dumps(results))
     assert "D_det at night" in write_report(tmp_path).read_text(encoding="utf-8")

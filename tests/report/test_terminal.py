@@ -8,7 +8,7 @@ from notbugs.report import print_result
 from notbugs.report.formatting import OPEN
 from report.made_run import Made, make_result
 
-SHOWN = ("clean", "shifted", "robust_half_eps", "robust_eps")
+SHOWN = {"sets": ("clean", "shifted"), "robust": ("clean", "robust_half_eps", "robust_eps")}
 
 
 def printed(result, width=100):
@@ -17,12 +17,12 @@ def printed(result, width=100):
     return console.file.getvalue()
 
 
-def numbers_of(result, row) -> dict[str, str]:
+def numbers_of(result, table, row) -> dict[str, str]:
     """The numbers of a row as they are printed, by column."""
     numbers = Numbers(result["tables"])
     found = {}
-    for column in SHOWN:
-        cell = Cell("sets", row, column)
+    for column in SHOWN[table]:
+        cell = Cell(table, row, column)
         found[column] = f"{numbers.mean(cell):.1f} ±{numbers.spread(cell):.1f}"
     return found
 
@@ -33,8 +33,8 @@ def line_of(text, row) -> str:
 
 def test_the_tables_fit_a_hundred_columns() -> None:
     text = printed(make_result(Made()))
-    sets = [x for x in text.splitlines() if x.strip().startswith(("D_", "control of"))]
-    assert len(sets) == 21
+    rows = [x for x in text.splitlines() if x.strip().startswith(("D_", "leak:"))]
+    assert len(rows) == 6 + 18 + 3
     assert max(len(line) for line in text.splitlines()) <= 100
     assert "…" not in text
 
@@ -49,22 +49,24 @@ def test_no_number_is_cut_at_any_width(width) -> None:
     assert max(len(line) for line in lines) <= width
     whole = len(line_of(printed(result, 400), "D_R").rstrip())
     assert ("Left out, for the width" in sets) == (width < whole)
-    for row in (name for name in result["tables"]["sets"] if name.startswith("D_det")):
-        line, shown = line_of(sets, row), numbers_of(result, row)
-        assert shown["clean"] in line
-        assert (shown["robust_eps"] in line) == (width > 70)
-        match_error = any("Match error" in x for x in sets.splitlines() if x.startswith("Left out"))
-        assert match_error == (width < whole)
+    line, shown = line_of(sets, "D_R"), numbers_of(result, "robust", "D_R")
+    assert shown["clean"] in line
+    assert (shown["robust_eps"] in line) == (width >= 60)
+    last = any("Chance" in x for x in sets.splitlines() if x.startswith("Left out"))
+    assert last == (width < whole)
 
 
 def test_every_set_is_printed_with_its_numbers() -> None:
     result = make_result(Made())
     text = printed(result, 140)
-    for row, values in result["tables"]["sets"].items():
-        line = line_of(text, row)
-        assert all(number in line for number in numbers_of(result, row).values())
-        assert f"{values['true_labels'][1]:.1f}" in line
-    assert "L2 1)" in text
+    for table in SHOWN:
+        for row, values in result["tables"][table].items():
+            line = line_of(text, row)
+            assert all(number in line for number in numbers_of(result, table, row).values())
+            assert f"{values['true_labels'][1]:.1f}" in line
+    assert "ε is L2 1." in text
+    marked = [x.split()[:4] for x in text.splitlines() if x.strip().startswith("D_det at")]
+    assert [words[3] == "*" for words in marked] == [False, True, True]
     assert "over 3 seeds" in text.splitlines()[0]
 
 

@@ -65,7 +65,10 @@ class StageDisplay:
             yield self
 
     def planned(self, total: int, cost: float, stored: int) -> None:
-        """Starts the clock."""
+        """Starts the clock, again where a run has several parts."""
+        if self.whole is not None:
+            self.bars.remove_task(self.whole)
+        self.done = self.finished_count = 0.0
         self.count, self.total = total, max(cost, 1e-9)
         self.began = self.said = time.monotonic()
         cached = f", {stored} found in the store" if stored else ""

@@ -66,8 +66,9 @@ class Train:
     cross-entropy, which is no robustness."""
     threat: str | None = None
     """norm:eps, e.g. l2:1.0 or linf:8/255. For MNIST in linf the net is `strided`, all images are
-    used, and the radius trained at is 1.1 times the one named. Without it l2:1.5 (digits),
-    l2:2.0 (mnist), l2:1.0 (fashion-mnist, planted) or l2:0.5 (cifar10, cifar100, folder)."""
+    used, and the radius trained at is 1.1 times the one named. Without it l2:1.0 (digits),
+    l2:2.0 (mnist), l2:1.0 (fashion-mnist), l2:1.5 (planted) or l2:0.5 (cifar10, cifar100,
+    folder)."""
     architecture: str | None = None
     """A built-in architecture (cnn, resnet18, vgg16, vit, ...), or timm:NAME or torchvision:NAME
     where those packages are installed; the dataset's default without it. Theirs start untrained,

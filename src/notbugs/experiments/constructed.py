@@ -1,8 +1,9 @@
 """Stages of constructed training sets: building them, measuring and showing what they carry."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,25 +22,61 @@ from notbugs.experiments.experiment import (
 from notbugs.experiments.numbers import Columns
 from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Data, Trained
-from notbugs.features import InversionSettings, inverted_set, leakage_control, targeted_set
+from notbugs.features import (
+    InversionSettings,
+    direction_control,
+    inverted_set,
+    leakage_control,
+    noise_images,
+    shuffled_labels,
+    targeted_set,
+    without_class_means,
+)
 from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions
 from notbugs.models import Classifier
 from notbugs.models.decision import predicted
 
 DATASET = "data.safetensors"
-COLUMNS = {
-    "clean": Column("Clean", "accuracy on unchanged test images with their true labels", unit="%"),
-    "shifted": Column("Shifted", "accuracy if y + 1 counted as the right label", unit="%"),
+STUDENTS = {
+    "cnn": "CNN",
+    "mlp": "MLP",
+    "linear": "linear",
+    "resnet18": "ResNet-18",
+    "vgg16": "VGG-16",
+}
+"""Architectures of students beside the source's, as columns name them."""
+
+
+def _accuracies() -> dict[str, Column]:
+    """The columns of what students learn: one like the source, and others."""
+    columns: dict[str, Column] = {}
+    for end, words in {"": "", **{f"_{a}": f" {word}" for a, word in STUDENTS.items()}}.items():
+        who = f" of the{words} student" if words else ""
+        text = f"accuracy{who} on unchanged test images with their true labels"
+        columns[f"clean{end}"] = Column(f"Clean{words and ','}{words}", text, unit="%")
+        text = f"accuracy{who} if y + 1 counted as the right label"
+        columns[f"shifted{end}"] = Column(f"Shifted{words and ','}{words}", text, unit="%")
+    return columns
+
+
+COLUMNS = _accuracies() | {
     "robust_half_eps": Column(
         "Robust ε/2", "accuracy under attack at half of ε; ≤: a masking check fires", unit="%"
     ),
     "robust_eps": Column(
         "Robust ε", "accuracy under attack at ε; ≤: a masking check fires", unit="%"
     ),
+    "standard_half_eps": Column(
+        "Standard ε/2", "accuracy under the standard evaluation at ε/2; ≤: as before", unit="%"
+    ),
+    "standard_eps": Column("Standard ε", "the same at ε", unit="%"),
     "chance": Column("Chance", "accuracy of guessing", unit="%"),
     "true_labels": Column("True labels", "training labels that are the true class", unit="%"),
     "source_success": Column(
-        "Source fooled", "images that the standard model does take for their new label", unit="%"
+        "Source fooled", "images that the source model does take for their new label", unit="%"
+    ),
+    "fitted": Column(
+        "Source fitted", "of the shuffled labels that it was trained on, right", unit="%"
     ),
     "relative_error": Column(
         "Match error", "how far the representation stays from its target, relative", 3
@@ -138,20 +175,78 @@ class Inverted(Constructed):
 
 
 @dataclass(frozen=True)
-class Targeted(Constructed):
-    """D_rand, D_det or D_other of a standard model: see `notbugs.features.targeted_set`."""
+class Shuffled(Constructed):
+    """The training images with their labels dealt out at random."""
 
-    source: Trained
-    target_kind: str
-    threat: Threat
+    data: Data
+
+    @property
+    def title(self) -> str:
+        return "shuffled labels"
+
+    @property
+    def original(self) -> Data:
+        return self.data
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        return shuffled_labels(train, seed=random.seed_of(self.data.seed, "shuffled"))
+
+
+@dataclass(frozen=True)
+class Pushes:
+    """How images are pushed towards a class: see `notbugs.features.targeted_set`."""
+
     steps: int
     step_size: float | None
     batch_size: int
     precision: str = "float32"
 
+    def pushed(
+        self,
+        model: Classifier,
+        data: ImageData,
+        kind: str,
+        threat: Threat,
+        seed: int,
+        work: Work,
+        *,
+        at_chance: bool = False,
+    ) -> ImageData:
+        """The set of a kind of targets, which a seed draws."""
+        return targeted_set(
+            model,
+            data,
+            kind,
+            threat,
+            seed=random.seed_of(seed, "targets"),
+            steps=self.steps,
+            step_size=self.step_size,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            at_chance=at_chance,
+            progress=work.progress,
+        )
+
+
+@dataclass(frozen=True)
+class Targeted(Constructed):
+    """D_rand, D_det or D_other of a source model, or the same from images of uniform noise.
+
+    - `trained`: False takes the source as it is before training: a control
+    """
+
+    source: Trained
+    target_kind: str
+    threat: Threat
+    pushes: Pushes
+    noise: bool = False
+    trained: bool = True
+
     @property
     def title(self) -> str:
-        return f"D_{self.target_kind} ε={exact(self.threat.eps)}"
+        name = "D_noise" if self.noise else f"D_{self.target_kind}"
+        control = "" if self.trained and self.source.on is None else " (control)"
+        return f"{name}{control} ε={exact(self.threat.eps)}"
 
     @property
     def original(self) -> Data:
@@ -159,26 +254,26 @@ class Targeted(Constructed):
 
     @property
     def cost(self) -> float:
-        return 3.0 * (self.original.train_size or 1400) * self.steps
+        return 3.0 * (self.original.train_size or 1400) * self.pushes.steps
 
     def build(self, train: ImageData, work: Work) -> ImageData:
-        return targeted_set(
-            work.load(self.source),
-            train,
-            self.target_kind,
-            self.threat,
-            seed=random.seed_of(self.original.seed, "targets"),
-            steps=self.steps,
-            step_size=self.step_size,
-            batch_size=self.batch_size,
-            precision=self.precision,
-            progress=work.progress,
-        )
+        seed = self.original.seed
+        model = work.load(self.source) if self.trained else self.source.untrained(work)
+        data = noise_images(train, seed=random.seed_of(seed, "noise")) if self.noise else train
+        usual = self.trained and self.source.on is None and not self.noise
+        kind, threat = self.target_kind, self.threat
+        made = self.pushes.pushed(model, data, kind, threat, seed, work, at_chance=not usual)
+        if not self.noise:
+            return made
+        columns = {name: column for name, column in made.columns.items() if name != "true_labels"}
+        return replace(made, name="D_noise", columns=columns)
 
 
 @dataclass(frozen=True)
 class Leakage(Constructed):
     """The leakage-only control of a targeted set: see `notbugs.features.leakage_control`."""
+
+    VERSION: ClassVar[int] = 2
 
     data: Data
     target_kind: str
@@ -186,7 +281,7 @@ class Leakage(Constructed):
 
     @property
     def title(self) -> str:
-        return f"control of D_{self.target_kind} ε={exact(self.threat.eps)}"
+        return f"leak:D_{self.target_kind} ε={exact(self.threat.eps)}"
 
     @property
     def original(self) -> Data:
@@ -198,17 +293,130 @@ class Leakage(Constructed):
 
 
 @dataclass(frozen=True)
+class Moved(Constructed):
+    """A targeted set moved in other directions: see `notbugs.features.direction_control`."""
+
+    source: Trained
+    target_kind: str
+    threat: Threat
+    direction: str
+    batch_size: int
+
+    @property
+    def title(self) -> str:
+        return f"D_{self.target_kind}/{self.direction} ε={exact(self.threat.eps)}"
+
+    @property
+    def original(self) -> Data:
+        return self.source.data
+
+    @property
+    def cost(self) -> float:
+        passes = 60.0 if self.direction == "universal" else 1.0
+        return 3.0 * (self.original.train_size or 1400) * passes
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        return direction_control(
+            work.load(self.source),
+            train,
+            self.target_kind,
+            self.threat,
+            self.direction,
+            seed=random.seed_of(self.original.seed, "targets"),
+            batch_size=self.batch_size,
+        )
+
+
+@dataclass(frozen=True)
+class Projected(Constructed):
+    """A targeted set without what changes share with class means: `without_class_means`."""
+
+    on: Targeted
+
+    @property
+    def title(self) -> str:
+        return self.on.title.replace(" ε", "/projected ε")
+
+    @property
+    def original(self) -> Data:
+        return self.on.original
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        return without_class_means(work.load(self.on), train, self.on.threat)
+
+
+@dataclass(frozen=True)
+class First(Constructed):
+    """The first images of a set, whose order is random."""
+
+    on: Constructed
+    count: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.on.title}, {self.count} images"
+
+    @property
+    def original(self) -> Data:
+        return self.on.original
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        return work.load(self.on).select(slice(0, self.count))
+
+
+@dataclass(frozen=True)
+class Learnt(Measurement):
+    """What students learn from a set: accuracies on the original test images, in percent.
+
+    - `students`: the end of their columns' names, and the models, all of one training set, whose
+      own numbers stand beside
+    """
+
+    students: tuple[tuple[str, Trained], ...]
+
+    @property
+    def label(self) -> str:
+        return self.students[0][1].label.replace("train ", "test ", 1)
+
+    def measure(self, work: Work) -> Columns:
+        first = self.students[0][1]
+        test = first.data.splits(work).test
+        columns: dict[str, float | None] = {}
+        for suffix, student in self.students:
+            model = work.load(student)
+            columns[f"clean{suffix}"] = accuracy(model, test)
+            columns[f"shifted{suffix}"] = accuracy(model, test, (test.labels + 1) % test.classes)
+        built = None if first.on is None else work.load(first.on)
+        return {**columns, "chance": 100 / test.classes, **_of_set(built)}
+
+
+@dataclass(frozen=True)
+class Fitted(Measurement):
+    """How many of the labels that it was trained on a model has right, in percent."""
+
+    model: Trained
+
+    def measure(self, work: Work) -> Columns:
+        on = self.model.on
+        data = self.model.data.train(work) if on is None else work.load(on)
+        return {"fitted": accuracy(work.load(self.model), data)}
+
+
+@dataclass(frozen=True)
 class Evaluated(Measurement):
-    """Clean, shifted and robust accuracy of a model on the original test set, in percent.
+    """Clean and robust accuracy of a model on the original test set, in percent.
 
     Robust accuracy is under PGD of `steps` steps at the threat and at half its radius: an upper
     bound. Beside it, numbers of the set that the model was trained on.
+
+    - `judged`: test images, the first, on which the standard evaluation is run as well; 0: none
     """
 
     model: Trained
     threat: Threat
     steps: int
     batch_size: int
+    judged: int = 0
 
     @property
     def label(self) -> str:
@@ -216,40 +424,46 @@ class Evaluated(Measurement):
 
     @property
     def cost(self) -> float:
-        return 6.0 * (self.model.data.test_size or 400) * self.steps
+        return 6.0 * (self.model.data.test_size or 400) * self.steps + 1000.0 * self.judged
 
     def measure(self, work: Work) -> Columns:
         model, data, parts = work.load(self.model), self.model.data, self.model.data.splits(work)
         test, columns = parts.test, dict[str, float | None]()
-        radii = {"robust_half_eps": self.threat.scaled(0.5), "robust_eps": self.threat}
-        for i, (name, threat) in enumerate(radii.items()):
+        radii = {"half_eps": self.threat.scaled(0.5), "eps": self.threat}
+        jobs = [
+            (f"robust_{at}", threat, [evaluation_pgd(threat, steps=self.steps)], test)
+            for at, threat in radii.items()
+        ]
+        if self.judged:
+            some = test.select(slice(0, self.judged))
+            jobs += [(f"standard_{at}", threat, None, some) for at, threat in radii.items()]
+        for i, (name, threat, attacks, images) in enumerate(jobs):
             verdict = evaluate(
                 model,
-                test,
+                images,
                 threat,
-                attacks=[evaluation_pgd(threat, steps=self.steps)],
+                attacks=attacks,
                 seed=random.seed_of(data.seed, "measure"),
                 batch_size=self.batch_size,
                 fast=False,  # a folded copy depends on the processor; numbers must not
-                progress=lambda done, i=i: work.progress((i + done) / 2),
+                progress=lambda done, i=i: work.progress((i + done) / len(jobs)),
             )
             columns[name] = verdict.robust_accuracy
             columns[f"{name}_upper_bound"] = float(verdict.is_upper_bound)
-            columns["zero_gradients"] = verdict.zero_gradients
+            if attacks is not None:
+                columns["zero_gradients"] = verdict.zero_gradients
         built = None if self.model.on is None else work.load(self.model.on)
-        accuracies = {
-            "clean": accuracy(model, test),
-            "shifted": accuracy(model, test, (test.labels + 1) % test.classes),
-        }
         chance = {"chance": 100 / test.classes}
-        return {**accuracies, **columns, **chance, **_of_set(built)}
+        return {"clean": accuracy(model, test), **columns, **chance, **_of_set(built)}
 
 
 def _of_set(data: ImageData | None) -> dict[str, float | None]:
     """Numbers of a constructed set; original images (None) have true labels."""
     if data is None:
         return {"true_labels": 100.0}
-    columns = {"true_labels": _share(data.labels, data.columns["true_labels"])}
+    columns: dict[str, float | None] = {}
+    if "true_labels" in data.columns:
+        columns["true_labels"] = _share(data.labels, data.columns["true_labels"])
     if "success" in data.columns:
         columns["source_success"] = 100 * float(data.columns["success"].float().mean())
     for name in ("relative_error", "from_original", "distance"):
@@ -291,7 +505,12 @@ def _share(a: Tensor, b: Tensor) -> float:
 
 @dataclass(frozen=True)
 class SetPictures(Illustration):
-    """Pictures: random examples of each set with their labels, a column to a training image."""
+    """Pictures: random examples of each set with their labels, a column to a training image.
+
+    Of targeted sets also the changes, magnified.
+    """
+
+    VERSION: ClassVar[int] = 2
 
     data: Data
     sets: tuple[tuple[str, Constructed], ...]
@@ -305,9 +524,13 @@ class SetPictures(Illustration):
         for name, stage in self.sets:
             data = work.load(stage)
             chosen = _rows_of(data, rows)
+            if "distance" in data.columns and "true_labels" in data.columns:
+                originals = train.pixels(data.columns["source_rows"][chosen])
+                tensors[f"{name}.difference"] = _magnified(data.pixels(chosen) - originals)
             tensors[f"{name}.images"] = data.pixels(chosen)
             tensors[f"{name}.labels"] = data.labels[chosen]
-            tensors[f"{name}.true_labels"] = data.columns["true_labels"][chosen]
+            if "true_labels" in data.columns:
+                tensors[f"{name}.true_labels"] = data.columns["true_labels"][chosen]
         return tensors
 
 
@@ -341,16 +564,17 @@ class AttackPictures(Illustration):
         x, y = (t[right][: self.count] for t in (x, y))
         tensors = {"attacked.images": x, "attacked.labels": y}
         for name, model in models.items():
-            if not len(x):  # no image to attack
-                x_adv, largest = x, 1.0
-            else:
-                x_adv = attack(model, x, y, seed=data.seed, fast=False).x_adv
-                largest = (x_adv - x).abs().max().clamp(min=1e-9)
-            tensors[f"{name}.difference"] = 0.5 + (x_adv - x) / (2 * largest)
+            x_adv = attack(model, x, y, seed=data.seed, fast=False).x_adv if len(x) else x
+            tensors[f"{name}.difference"] = _magnified(x_adv - x)
             tensors[f"{name}.adversarial"] = x_adv
             tensors[f"{name}.labels"] = _predicted(model, x_adv)
             tensors[f"{name}.true_labels"] = y
         return tensors
+
+
+def _magnified(change: Tensor) -> Tensor:
+    """A change as images around grey, its largest pixel black or white."""
+    return 0.5 + change / (2 * change.abs().max().clamp(min=1e-9)) if len(change) else change
 
 
 def _predicted(model: Classifier, x: Tensor) -> Tensor:

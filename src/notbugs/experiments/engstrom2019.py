@@ -484,7 +484,7 @@ EXPERIMENT = Experiment(
     "Prior for Learned Representations” (arXiv 1906.00945)",
     question="What do the representations of robust models encode?",
     datasets=ilyas.DATASETS,
-    presets=ilyas.PRESETS,
+    presets=("smoke", "laptop", "gpu", "paper"),
     config_for=config_for,
     rows=rows,
     pictures=pictures,

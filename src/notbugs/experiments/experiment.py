@@ -312,6 +312,8 @@ class Experiment(Generic[C]):
     - `sections`: the page, in order
     - `files`: settings -> what else the output folder gets: its name there -> a stage, and the
       name of the file of its result
+    - `choices`: settings -> stages whose results become settings, by the field's name; they are
+      computed first, and everything else with what they chose
     - `check`: raises for a seed's split that the measurements cannot do with, before any work
     """
 
@@ -328,6 +330,7 @@ class Experiment(Generic[C]):
     pictures: Callable[[C], Sequence[AnyStage]] = lambda config: ()
     takes: Mapping[str, int] = field(default_factory=dict[str, int])
     files: Callable[[C], Mapping[str, tuple[AnyStage, str]]] = lambda config: {}
+    choices: Callable[[C], Mapping[str, Stage[Any]]] = lambda config: {}
     check: Callable[[C, Splits], None] | None = None
 
     def settings(self, data: str, preset: str) -> C:

@@ -1,11 +1,27 @@
 """A report page as data: sections, tables and figures, which `notbugs.report` draws.
 
-In texts, captions and axes, {name} is a setting of the run. Rows whose name begins with "control"
-are drawn as controls: hatched or dashed. `chance` names a column whose value is drawn as a line.
+In texts, captions and axes, {name} is a setting of the run. Rows that are controls (`is_control`)
+are drawn hatched or dashed. `chance` names a column whose value is drawn as a line. Columns and
+rows that a run does not have are left out.
 """
 
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from notbugs.experiments.numbers import Cell
+
+
+def is_control(row: str) -> bool:
+    """Whether a row is a control by its name: "leak:SET", or "SET/control"."""
+    return row.startswith(LEAK) or "/" in row.partition(" at ")[0]
+
+
+def uncontrolled(row: str) -> str:
+    """The row that a control is the control of; of another row, its name."""
+    return row.removeprefix(LEAK).partition("/")[0] if is_control(row) else row
+
+
+LEAK = "leak:"
 
 
 @dataclass(frozen=True)
@@ -25,18 +41,41 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the run: all its rows; `columns` None takes all columns that have numbers."""
+    """A table of the run: all its rows; `columns` None takes all columns that have numbers.
+
+    - `limit`: a setting; rows "NAME at NUMBER" of a larger number are marked with `beyond`
+    """
 
     table: str
     caption: str
     columns: tuple[str, ...] | None = None
+    limit: str | None = None
+    beyond: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a sceptic asks, the control that answers it, and its numbers."""
+
+    question: str
+    control: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A table of questions; those without a number in the run are left out."""
+
+    caption: str
+    questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars of columns for each row of a table, with their spread over seeds.
+    """Bars of columns for each row of a table, or those named, with their spread over seeds.
 
-    - `at_largest`: of rows "robust at 0.5", "robust at 1" only that of the largest number
+    - `labels`: what is written beside the rows, in place of their names
+    - `legend`: what the columns are called, in place of their titles
     """
 
     table: str
@@ -45,7 +84,8 @@ class Bars:
     axis: str
     rows: tuple[str, ...] | None = None
     chance: str | None = None
-    at_largest: bool = False
+    labels: tuple[str, ...] | None = None
+    legend: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +95,7 @@ class Lines:
     A row "robust at 0.5" is the point at x = 0.5 of the line "robust", one for each column.
 
     - `lines`: their names, or None for all
+    - `limit`: a setting, up to which the axis is shaded, with `within` written there
     """
 
     table: str
@@ -64,6 +105,8 @@ class Lines:
     x_axis: str
     lines: tuple[str, ...] | None = None
     chance: str | None = None
+    limit: str | None = None
+    within: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,4 +173,4 @@ class Section:
     title: str
     text: str
     figures: tuple[Figure, ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[Table | Questions, ...] = ()

@@ -287,6 +287,12 @@ class EverySeed(AbstractRule):
 class _Combined(AbstractRule):
     rules: tuple[AbstractRule, ...]
     word: ClassVar[str]
+    each: ClassVar[str]
+
+    @property
+    def is_many(self) -> bool:
+        """Whether they are about several numbers, and not one beside several."""
+        return len({rule.cells[0] for rule in self.rules}) > 1
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -295,11 +301,17 @@ class _Combined(AbstractRule):
     @property
     def text(self) -> str:
         texts = [rule.text for rule in self.rules]
-        if len({rule.cells[0] for rule in self.rules}) > 1:
+        if self.is_many and len(set(texts)) == 1:
+            return f"{self.each} of {len(texts)} comparisons: {texts[0]}"
+        if self.is_many:
             texts = [f"{r.cells[0].row}, {r.cells[0].column}: {r.text}" for r in self.rules]
         elif len(set(texts)) < len(texts):  # one number beside several
             texts = [f"{r.text} (control: {r.cells[-1]})" for r in self.rules]
         return f", {self.word} ".join(texts)
+
+
+def _place(rule: AbstractRule) -> str:
+    return " against ".join(f"{cell.row} ({cell.column})" for cell in rule.cells)
 
 
 @final
@@ -311,16 +323,38 @@ class AllOf(_Combined):
     """
 
     word: ClassVar[str] = "and"
+    each: ClassVar[str] = "each"
 
     def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
         shared = 1 - (1 - level) / len(self.rules)
-        strict = [rule.decide(numbers, shared) for rule in self.rules]
+        strict = [self._placed(rule, rule.decide(numbers, shared)) for rule in self.rules]
         failed = next((d for d in strict if d.holds is False), None)
-        decisions = [rule.decide(numbers, level) for rule in self.rules]
+        decisions = [self._placed(rule, rule.decide(numbers, level)) for rule in self.rules]
         unclear = next((d for d in decisions if not d.holds), None)
         if failed or unclear is None:
-            return failed or decisions[0]
-        return replace(unclear, holds=None, why=unclear.why or "one part alone speaks against it")
+            return failed or self._least(decisions)
+        alone = "" if unclear.holds is None else "one part alone speaks against it"
+        return replace(unclear, holds=None, why="; ".join(filter(None, (unclear.why, alone))))
+
+    def _least(self, decisions: Sequence[Decision]) -> Decision:
+        """Of decisions that hold, the one that is nearest to failing, with its place."""
+        if not self.is_many or len({type(rule) for rule in self.rules}) > 1:
+            return decisions[0]
+
+        def lead(i: int) -> float:
+            ours, control = decisions[i].ours, decisions[i].control
+            assert ours is not None
+            gap = mean(ours) - mean(control or [0.0])
+            return -gap if isinstance(self.rules[i], AtMost | Below) else gap
+
+        least = min(range(len(decisions)), key=lead)
+        return replace(decisions[least], why=f"least clear: {_place(self.rules[least])}")
+
+    def _placed(self, rule: AbstractRule, decision: Decision) -> Decision:
+        """A decision that says of which of several numbers it is, unless it holds."""
+        if decision.holds or not self.is_many or decision.why == MISSING:
+            return decision
+        return replace(decision, why="; ".join(filter(None, (_place(rule), decision.why))))
 
 
 @final
@@ -329,6 +363,7 @@ class AnyOf(_Combined):
     """At least one rule holds; the level of the intervals is shared among them (Bonferroni)."""
 
     word: ClassVar[str] = "or"
+    each: ClassVar[str] = "one"
 
     def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
         shared = 1 - (1 - level) / len(self.rules)

@@ -50,6 +50,8 @@ class Data:
 
     - `start`: where the half of the training images begins, as a share of them, 0 to 1/2; None
       takes all
+    - `drawn`: version of what `split` draws for a seed, so that no stored model is tested on images
+      that it was trained on
     """
 
     name: str
@@ -58,6 +60,7 @@ class Data:
     train_size: int | None = None
     test_size: int | None = None
     start: float | None = None
+    drawn: int = 2
 
     @classmethod
     def of(cls, config: PaperConfig, seed: int, start: float | None = None) -> "Data":

@@ -10,7 +10,7 @@ from notbugs.experiments import page
 from notbugs.experiments.experiment import Experiment
 from notbugs.experiments.numbers import Cell, Numbers
 from notbugs.experiments.papers import PAPERS
-from notbugs.report.figures.kinds import Drawn
+from notbugs.report.figures.kinds import Drawn, place_of
 from notbugs.report.formatting import (
     NONE,
     OPEN,
@@ -66,17 +66,44 @@ class Content:
         whiskers = isinstance(figure, page.Bars | page.Lines) and self.seeds != "1 seed"
         return f"{text} {dataset}, {self.seeds}{'; whiskers: standard deviation' * whiskers}."
 
-    def table(self, table: page.Table) -> DrawnTable:
+    def has(self, table: page.Table | page.Questions) -> bool:
+        """Whether the run holds something of the table."""
+        if isinstance(table, page.Table):
+            return table.table in self.results["tables"]
+        return any(self._known(question) for question in table.questions)
+
+    def _known(self, question: page.Question) -> list[Cell]:
+        return [cell for cell in question.cells if self.drawn.numbers.mean(cell) is not None]
+
+    def table(self, table: page.Table | page.Questions) -> DrawnTable:
         """A table as text; columns that apply to no row are left out."""
+        if isinstance(table, page.Questions):
+            return self._asked(table)
         known = self.drawn.numbers.columns(table.table)
         names = [n for n in table.columns or known if n in known]
         columns = self.drawn.columns
+        limit = None if table.limit is None else self.drawn.limit(table.limit)
         rows = [
-            (row, [self._cell(Cell(table.table, row, name)) for name in names])
+            (
+                row + table.beyond * (limit is not None and (place_of(row)[1] or 0) > limit),
+                [self._cell(Cell(table.table, row, name)) for name in names],
+            )
             for row in self.drawn.numbers.tables[table.table]
         ]
         caption = self.drawn.worded(table.caption)
         return DrawnTable(caption, [columns.get(n, page.Column(n)) for n in names], rows)
+
+    def _asked(self, table: page.Questions) -> DrawnTable:
+        """Each question with the numbers that answer it, named by row and column."""
+        rows = list[tuple[str, Sequence[str]]]()
+        for question in table.questions:
+            cells = self._known(question)
+            numbers = [f"{c.row}, {self.drawn.title(c.column)}: {self._cell(c)}" for c in cells]
+            if numbers:
+                control = self.drawn.worded(question.control)
+                rows.append((question.question, [control, "; ".join(numbers)]))
+        columns = page.Column("Control"), page.Column("Numbers")
+        return DrawnTable(self.drawn.worded(table.caption), columns, rows)
 
     def _cell(self, cell: Cell) -> str:
         numbers, column = self.drawn.numbers, self.drawn.columns.get(cell.column)

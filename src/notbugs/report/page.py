@@ -49,7 +49,7 @@ def _render(
 ) -> str:
     results, sections = content.results, list[Mapping[str, object]]()
     for section, own in zip(content.experiment.sections, figures, strict=True):
-        tables = [content.table(t) for t in section.tables if t.table in results["tables"]]
+        tables = [content.table(t) for t in section.tables if content.has(t)]
         if own or tables:
             captions = [(name, content.caption(figure)) for name, figure in own.items()]
             text = content.drawn.worded(section.text)
@@ -61,6 +61,7 @@ def _render(
     return template("page.html.j2").render(
         title=results["dataset"],
         experiment=content.experiment,
+        is_control=page.is_control,
         claims=content.claims(),
         counts=content.counts(),
         results=results,

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from notbugs.core.visible import visible
+from notbugs.experiments import page
 from notbugs.experiments.numbers import FEWEST
 from notbugs.report.content import Content, DrawnTable
 from notbugs.report.formatting import NONE, OPEN, any_number, verdict
@@ -31,7 +32,7 @@ def print_result(results: Mapping[str, Any], console: Console) -> None:
         console.print("Preset smoke only shows that everything runs: its verdicts say nothing.")
     for section in content.experiment.sections:
         for table in section.tables:
-            if table.table in results["tables"]:
+            if isinstance(table, page.Table) and content.has(table):
                 _print_table(content.table(table), console)
     console.print(claims_table(results))
     for claim in results["claims"]:
@@ -76,7 +77,7 @@ def _rich(table: DrawnTable, shown: int) -> Table:
         rich.add_column(words.replace(" ", "\n", 1), justify="right", no_wrap=True)
     for name, cells in table.rows:
         short = [cell.replace(" ± ", " ±").replace("≤ ", "≤") for cell in cells[:shown]]
-        style = "dim" if name.startswith("control of ") else None
+        style = "dim" if page.is_control(name) else None
         rich.add_row(plain_text(name), *short, style=style)
     return rich
 

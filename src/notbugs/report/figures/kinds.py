@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from notbugs.core.errors import DataError
@@ -27,7 +28,7 @@ from notbugs.report.figures.style import (
 )
 from notbugs.report.reading import REMEDY, Arrays
 
-CONTROL, MOST_TICKS = "control of ", 8
+MOST_TICKS = 8
 LEGIBLE = 0.55
 """Of the scale, the value above which a matrix's numbers are written in white."""
 LEAST = 1e-12
@@ -63,8 +64,23 @@ class Drawn:
         unit = self.columns[column].unit if column in self.columns else ""
         return f"{self.title(column)}, {unit}" if unit else self.title(column)
 
+    def limit(self, setting: str) -> float:
+        """A setting that is a number.
+
+        **Raises** DataError where the run lacks it.
+        """
+        return float(Fraction(self.worded(f"{{{setting}}}")))
+
+    def columns_of(self, figure: page.Bars | page.Lines | page.Matrix) -> list[str]:
+        """The figure's columns that the run has."""
+        known = self.numbers.columns(figure.table)
+        return [column for column in figure.columns or known if column in known]
+
     def has(self, figure: page.Figure) -> bool:
         """Whether the run holds what the figure shows."""
+        if isinstance(figure, page.Lines):
+            rows = self.numbers.tables.get(figure.table, {})
+            return any(figure.lines is None or place_of(row)[0] in figure.lines for row in rows)
         if isinstance(figure, page.PictureRows):
             return any(map(self.images, figure.names))
         if isinstance(figure, page.Curves):
@@ -89,16 +105,19 @@ def draw(figure: page.Figure, drawn: Drawn, theme: Theme) -> Figure:
 
 def bars(figure: page.Bars, drawn: Drawn, theme: Theme) -> Figure:
     """Horizontal bars, the columns of a row together, with whiskers of a standard deviation."""
-    names = figure.rows or list(drawn.numbers.tables[figure.table])
-    names = _at_largest(names) if figure.at_largest else names
-    count = len(figure.columns)
+    known, columns = drawn.numbers.tables[figure.table], drawn.columns_of(figure)
+    shown = figure.rows or list(known)
+    labels = dict(zip(shown, figure.labels or shown, strict=True))
+    titles = dict(zip(figure.columns, figure.legend or (), strict=False))
+    names = [name for name in shown if name in known]
+    count = len(columns)
     made = new_figure(7.0, 0.9 + len(names) * (0.18 + 0.2 * count), theme)
     ax = axes_of(made, 1, 1)
     plain_axes(ax, theme)
     ax.grid(visible=False, axis="y")
     ax.grid(axis="x", color=theme.grid, linewidth=0.8)
     places, height = np.arange(len(names)), 0.8 / count
-    for i, column in enumerate(figure.columns):
+    for i, column in enumerate(columns):
         cells = [Cell(figure.table, name, column) for name in names]
         drawn_bars = ax.barh(
             places + (i - (count - 1) / 2) * height,
@@ -107,27 +126,29 @@ def bars(figure: page.Bars, drawn: Drawn, theme: Theme) -> Figure:
             xerr=[_or_nan(drawn.numbers.spread(cell)) for cell in cells],
             color=_inks(theme)[i % 4],
             error_kw={"ecolor": theme.ink, "elinewidth": 1.1},
-            label=drawn.title(column),
+            label=titles.get(column, drawn.title(column)),
         )
         for name, bar in zip(names, drawn_bars, strict=True):
-            if _is_control(name):
+            if page.is_control(name):
                 bar.set(alpha=0.5, hatch="////", edgecolor=theme.paper, linewidth=0)
     chance = _chance(figure, drawn)
     if chance is not None:
         chance_line(ax, chance, theme, vertical=True)
-    ax.set_yticks(places, [fitted(name, 2.2, SMALL)[0] for name in names], parse_math=False)
+    words = [fitted(labels[name], 2.2, SMALL)[0] for name in names]
+    ax.set_yticks(places, words, parse_math=False)
     ax.invert_yaxis()
     ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
     ax.set_xlabel(drawn.worded(figure.axis), color=theme.ink, fontsize=LABEL)
-    shown = count + (chance is not None)
-    if shown > 1:
-        legend(ax, theme, loc="lower left", bbox_to_anchor=(0, 1), ncols=shown)
+    named = count + (chance is not None)
+    if named > 1:
+        columns_of_legend = 2 if figure.legend else named
+        legend(ax, theme, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns_of_legend)
     return made
 
 
 def matrix(figure: page.Matrix, drawn: Drawn, theme: Theme) -> Figure:
     """A table as coloured cells with the means written in them."""
-    columns = list(figure.columns or drawn.numbers.columns(figure.table))
+    columns = drawn.columns_of(figure)
     names = list(drawn.numbers.tables[figure.table])
     means = [[drawn.numbers.mean(Cell(figure.table, n, c)) for c in columns] for n in names]
     values = np.array([[_or_nan(v) for v in row] for row in means])
@@ -154,23 +175,24 @@ def lines(figure: page.Lines, drawn: Drawn, theme: Theme) -> Figure:
     made = new_figure(6.4, 3.8, theme)
     ax = axes_of(made, 1, 1)
     plain_axes(ax, theme)
-    groups = _groups(figure, drawn)
-    inks = {name: i for i, name in enumerate(dict.fromkeys(map(_uncontrolled, groups)))}
+    groups, columns = _groups(figure, drawn), drawn.columns_of(figure)
+    inks = {name: i for i, name in enumerate(dict.fromkeys(map(page.uncontrolled, groups)))}
     for head, points in groups.items():
-        for i, column in enumerate(figure.columns):
+        control = page.is_control(head)
+        for i, column in enumerate(columns):
             cells = [Cell(figure.table, name, column) for _, name in points]
-            what = f", {drawn.title(column).lower()}" * (len(figure.columns) > 1)
-            several = i if len(figure.columns) > 1 else inks[_uncontrolled(head)]
+            what = f", {drawn.title(column)}" * (len(columns) > 1)
+            several = i if len(columns) > 1 else inks[page.uncontrolled(head)]
             ax.errorbar(
                 [x for x, _ in points],
                 [_or_nan(drawn.numbers.mean(cell)) for cell in cells],
                 yerr=[_or_nan(drawn.numbers.spread(cell)) for cell in cells],
                 color=_inks(theme)[several % 4],
-                linewidth=1.5 if _is_control(head) else 2.2,
-                linestyle=(0, (4, 2)) if _is_control(head) else "-",
+                linewidth=1.5 if control else 2.2,
+                linestyle=(0, (4, 2)) if control else "-",
                 marker="osD^"[several % 4],
                 markersize=4.5,
-                markerfacecolor=theme.paper if _is_control(head) else None,
+                markerfacecolor=theme.paper if control else None,
                 capsize=2,
                 label=head + what,
             )
@@ -181,6 +203,8 @@ def lines(figure: page.Lines, drawn: Drawn, theme: Theme) -> Figure:
     if chance is not None:
         chance_line(ax, chance, theme)
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    if figure.limit is not None:
+        _shaded(ax, drawn.limit(figure.limit), figure.within, theme)
     ax.set_xlabel(drawn.worded(figure.x_axis), color=theme.ink, fontsize=LABEL)
     ax.set_ylabel(drawn.worded(figure.axis), color=theme.ink, fontsize=LABEL)
     legend(ax, theme, loc="upper left", bbox_to_anchor=(1, 1))
@@ -191,7 +215,7 @@ def _groups(figure: page.Lines, drawn: Drawn) -> dict[str, list[tuple[float, str
     """The points of each line in order: (x, row)."""
     groups: dict[str, list[tuple[float, str]]] = {}
     for name in drawn.numbers.tables[figure.table]:
-        head, number = _place(name)
+        head, number = place_of(name)
         if number is not None and (figure.lines is None or head in figure.lines):
             groups.setdefault(head, []).append((number, name))
     return {head: sorted(points) for head, points in groups.items()}
@@ -254,31 +278,22 @@ def curves(figure: page.Curves, drawn: Drawn, theme: Theme) -> Figure:
     return made
 
 
-def _at_largest(names: Sequence[str]) -> list[str]:
-    """Of rows "NAME at NUMBER", those with the largest number; all others."""
-    places, largest = [_place(name) for name in names], dict[str, float]()
-    for head, number in places:
-        if number is not None:
-            largest[head] = max(number, largest.get(head, number))
-    parts = zip(names, places, strict=True)
-    return [name for name, (head, x) in parts if x is None or x == largest[head]]
+def _shaded(ax: Axes, limit: float, words: str, theme: Theme) -> None:
+    """Shades the axis up to a limit."""
+    left, right = ax.get_xlim()
+    ax.axvspan(left, limit, color=theme.blue, alpha=0.08, linewidth=0)
+    ax.set_xlim(left, right)
+    place: Any = {"transform": ax.get_xaxis_transform(), "va": "bottom"}
+    ax.text(left, 1.01, words, color=theme.faint, fontsize=SMALL, **place)
 
 
-def _place(name: str) -> tuple[str, float | None]:
+def place_of(name: str) -> tuple[str, float | None]:
     """A row "NAME at NUMBER" as both, any other as its name and None."""
     head, _, number = name.rpartition(" at ")
     try:
         return (head, float(Fraction(number))) if head else (name, None)
     except (ValueError, ZeroDivisionError):
         return name, None
-
-
-def _is_control(name: str) -> bool:
-    return name.startswith(CONTROL)
-
-
-def _uncontrolled(name: str) -> str:
-    return name.removeprefix(CONTROL)
 
 
 def _chance(figure: page.Bars | page.Lines, drawn: Drawn) -> float | None:
