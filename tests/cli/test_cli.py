@@ -486,6 +486,10 @@ def test_bad_input_is_one_clear_line(
         (("build", "robust", trained, *new, "--steps", 0), "`steps` must be at least 1"),
         (("build", "robust", trained, *new, "--step-size", 0), "`step_size` must be a finite"),
         (("build", "robust", trained, *new, "--start", "nose"), "Did you mean 'noise'"),
+        (
+            ("build", "det", trained, *new, "--threat", "l2:1", "--start", "noise"),
+            "`--start` must be left out for 'det'",
+        ),
         (("train", "--train-size", 0, *out), "`train_size` must be at least 2"),
         (("train", "--epochs", 0, *out), "`epochs` must be at least 1"),
         (
@@ -582,7 +586,7 @@ def test_without_a_name_the_papers_are_listed(capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().out
     for name in ("ilyas2019", "engstrom2019", "szegedy2013"):
         assert name in said
-    assert "digits 11 min" in said
+    assert "digits 20 min" in said
 
 
 def test_finished_runs_are_listed(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from notbugs.core.errors import DataError
-from notbugs.data import load_source
+from notbugs.data import load_source, split
 from notbugs.experiments import ilyas2019
 from notbugs.experiments.config import (
     PRESETS,
@@ -61,12 +61,41 @@ def test_bad_settings_are_explained() -> None:
         Config("digits", "laptop", judged=-1)
     with pytest.raises(ValueError, match=r"`widths` must be at least 1; got 0"):
         Config("digits", "laptop", widths=(0,))
+    with pytest.raises(ValueError, match=r"`counts` must hold each number once"):
+        Config("digits", "laptop", counts=(9, 9))
+    with pytest.raises(ValueError, match=r"`eval_steps` must be at least 1; got 0"):
+        Config("digits", "laptop", eval_steps=0)
+    with pytest.raises(ValueError, match=r"`blur` must be a finite number above 0; got -1"):
+        Config("digits", "laptop", blur=-1.0)
+    with pytest.raises(ValueError, match=r"`students` must name each architecture once; got mlp"):
+        Config("digits", "laptop", students=(Net("mlp"), Net("mlp", (("width", 8),))))
     with pytest.raises(ValueError, match=r"`eps_eval` must be a finite number above 0; got nan"):
         Config("digits", "laptop", eps_eval=float("nan"))
     with pytest.raises(ValueError, match=r"Unknown norm 'L2'. Did you mean 'l2'|Unknown norm 'L2'"):
         Config("digits", "laptop", norm="L2")
     with pytest.raises(ValueError, match=r"`--model` must name a file, as path/to/file.py:factory"):
         user_net("nowhere.py:make", "fc")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        (
+            {"counts": (200, 451)},
+            r"`counts` must lie between student.batch_size and .* 451",
+        ),
+        ({"counts": (31,)}, r"`counts` must lie between student.batch_size"),
+        ({"norm": "linf"}, r"`norm` must be that of the robust model's training; got linf"),
+        ({"students": (Net("clown"),)}, r"Unknown architecture 'clown'"),
+    ],
+)
+def test_what_does_not_fit_the_images_is_refused_before_any_work(changes, match) -> None:
+    config = config_for("digits", "smoke")
+    parts = split(load_source("digits"), seed=0, train_size=500, test_size=60)
+    assert ilyas2019.EXPERIMENT.check is not None
+    ilyas2019.EXPERIMENT.check(config, parts)
+    with pytest.raises(ValueError, match=match):
+        ilyas2019.EXPERIMENT.check(replace(config, **changes), parts)
 
 
 def test_presets_state_their_scale() -> None:

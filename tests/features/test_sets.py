@@ -270,6 +270,20 @@ def test_controls_without_true_labels(kind) -> None:
     assert bool(((made.pixels() - DATA.pixels()[made.columns["source_rows"]]) * pattern >= 0).all())
 
 
+def test_a_leak_that_moves_no_image_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"changes that are not zero; got l2:50, .*leak:D_rand"):
+        leakage_control(DATA, "rand", Threat.parse("l2:50"), seed=0)
+
+
+def test_only_a_set_loses_its_class_means(model) -> None:
+    threat = Threat.parse("l2:0.3")
+    with pytest.raises(ValueError, match=r"`made` must have the column `source_rows`"):
+        without_class_means(DATA, DATA, threat)
+    made = targeted_set(model, DATA, "other", threat, seed=4, steps=2, at_chance=True)
+    with pytest.raises(ValueError, match=r"`made` must be made of the images of `data`"):
+        without_class_means(made, DATA.select(slice(0, 9)), threat)
+
+
 def test_changes_without_class_means_are_orthogonal_to_their_differences(model) -> None:
     grey = replace(DATA, images=0.3 + 0.4 * DATA.pixels())  # so that nothing is clipped
     threat = Threat.parse("l2:0.3")
@@ -314,7 +328,7 @@ def test_one_class_alone_is_not_called_chance(model) -> None:
 
 def test_an_eps_no_image_can_reach(model) -> None:
     few = DATA.select(slice(0, 10))
-    with pytest.raises(ValueError, match=r"reachable inside \[0, 1\]; got l2:50"):
+    with pytest.raises(ValueError, match=r"reachable inside \[0, 1\] by .*; got l2:50"):
         targeted_set(model, few, "other", Threat.parse("l2:50"), seed=0, steps=3)
 
 

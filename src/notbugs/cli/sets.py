@@ -97,6 +97,8 @@ class Build:
             raise unknown_name("kind", self.kind, KINDS)
         if self.kind in KINDS[:3] and self.threat is None:
             raise bad_value("--threat", f"be given for '{self.kind}'", None, "Example: l2:0.5.")
+        if self.start != "images" and self.kind in KINDS[:3]:
+            raise bad_value("--start", f"be left out for '{self.kind}'", self.start)
         if self.out.suffix != SUFFIX:
             raise bad_value("--out", f"end in {SUFFIX}", f"'{self.out}'", f"Add {SUFFIX}.")
         inputs = inputs_of(

@@ -106,8 +106,15 @@ class Config(PaperConfig):
                 remedy = "Run it again with the other options."
                 raise bad_value(name, "name each architecture once", ", ".join(known), remedy)
         for name in ("widths", "counts"):
-            for count in getattr(self, name):
+            counts = getattr(self, name)
+            for count in counts:
                 check_count(count, name)
+            if len(set(counts)) < len(counts):
+                raise bad_value(name, "hold each number once", counts, "Leave out the repetition.")
+        for name in ("push_steps", "eval_steps", "batch_size"):
+            check_count(getattr(self, name), name)
+        if self.blur is not None:
+            check_positive(self.blur, "blur")
         if self.norm not in NORMS:
             raise unknown_name("norm", self.norm, NORMS)
         if self.preset not in PRESETS:

@@ -510,7 +510,7 @@ class SetPictures(Illustration):
     Of targeted sets also the changes, magnified.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     data: Data
     sets: tuple[tuple[str, Constructed], ...]
@@ -546,9 +546,11 @@ def _rows_of(data: ImageData, rows: Tensor) -> Tensor:
 class AttackPictures(Illustration):
     """Pictures: test images that the first model has right, attacked on each model by PGD.
 
-    The labels are each model's prediction of the changed image; the change is magnified until its
+    The labels are each model's prediction of the changed image; each change is magnified until its
     largest pixel is black or white.
     """
+
+    VERSION: ClassVar[int] = 2
 
     models: tuple[tuple[str, Trained], ...]
     threat: Threat
@@ -573,8 +575,8 @@ class AttackPictures(Illustration):
 
 
 def _magnified(change: Tensor) -> Tensor:
-    """A change as images around grey, its largest pixel black or white."""
-    return 0.5 + change / (2 * change.abs().max().clamp(min=1e-9)) if len(change) else change
+    """Changes as images around grey, the largest pixel of each black or white."""
+    return 0.5 + change / (2 * change.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-9))
 
 
 def _predicted(model: Classifier, x: Tensor) -> Tensor:

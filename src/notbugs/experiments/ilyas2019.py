@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from notbugs.core.errors import bad_value
+from notbugs.data import Splits
 from notbugs.engine import Threat
 from notbugs.engine.threat import radius
 from notbugs.experiments import constructed, visibility
@@ -39,6 +41,7 @@ from notbugs.experiments.constructed import (
 )
 from notbugs.experiments.experiment import Experiment, Row, Stage
 from notbugs.experiments.ilyas2019_page import SECTIONS
+from notbugs.experiments.model_training import new_model
 from notbugs.experiments.numbers import Cell
 from notbugs.experiments.rules import (
     AbstractRule,
@@ -55,6 +58,7 @@ from notbugs.experiments.visibility import Headline, HeldOut, Observers, Seen
 from notbugs.features import DIRECTIONS
 from notbugs.models.weights import MODEL
 from notbugs.store import AnyStage
+from notbugs.training import Adversary
 
 KINDS = ("rand", "det", "other")
 """The targeted sets made of images: D_rand, D_det and D_other."""
@@ -107,6 +111,24 @@ def choices(config: Config) -> Mapping[str, Stage[Any]]:
     each = [looks(config, seed) for seed in range(config.seeds)]
     by_radius = tuple((eps, tuple(look[eps] for look in each)) for eps in config.eps_grid)
     return {"eps_headline": Headline(by_radius)}
+
+
+def check(config: Config, parts: Splits) -> None:
+    """Refuses settings that do not fit the images or each other, before any work."""
+    for count in config.counts:
+        if not config.student.batch_size <= count <= len(parts.train):
+            raise bad_value(
+                "counts",
+                f"lie between student.batch_size and the {len(parts.train)} training images",
+                count,
+                "Leave it out, or use another number.",
+            )
+    for net in (config.net, *config.students, *config.sources):
+        new_model(net, parts.train, 0)  # raises for an unknown architecture or option
+    trained = Threat.parse((config.robust.adversary or Adversary()).threat).norm.name
+    if trained != config.norm:
+        remedy = f"Use --set robust.adversary.threat={config.norm}:... as well."
+        raise bad_value("norm", "be that of the robust model's training", config.norm, remedy)
 
 
 def targeted(config: Config, seed: int, name: str, eps: float) -> Constructed:
@@ -216,7 +238,7 @@ def others(config: Config, seed: int) -> Iterator[tuple[str, str, Constructed]]:
     """(table, row, set): D_other of other sources, and parts of it."""
     if "other" not in config.sets:
         return
-    more = [net for net in config.sources if net != config.net]
+    more = [net for net in config.sources if net.architecture != config.net.architecture]
     for net in (config.net, *more) if more else ():
         made = targeted(replace(config, net=net), seed, "D_other", config.headline)
         words = STUDENTS.get(net.architecture, net.architecture)
@@ -228,6 +250,8 @@ def others(config: Config, seed: int) -> Iterator[tuple[str, str, Constructed]]:
 
 def originals(config: Config, seed: int) -> dict[str, Trained]:
     """The models whose robustness is judged: of D, D_adv, D_R and D_NR."""
+    if "R" not in config.sets:
+        return {}
     own = {"D": source(config, seed, "standard"), "D_adv": source(config, seed, "robust")}
     return own | {name: student(config, on) for name, on in inverted(config, seed).items()}
 
@@ -266,10 +290,8 @@ def pictures(config: Config) -> Sequence[AnyStage]:
     shown |= {name: on for name, on in inverted(config, 0).items() if name in SHOWN}
     both = tuple((role, source(config, 0, role)) for role in ("standard", "robust"))
     at = threat(config, config.eps_eval)
-    return [
-        SetPictures(Data.of(config, 0), tuple(shown.items())),
-        AttackPictures(both, at, config.eval_steps),
-    ]
+    attacked = [AttackPictures(both, at, config.eval_steps)] if "R" in config.sets else []
+    return [SetPictures(Data.of(config, 0), tuple(shown.items())), *attacked]
 
 
 def files(config: Config) -> Mapping[str, tuple[AnyStage, str]]:
@@ -319,7 +341,7 @@ def claims(config: Config) -> Sequence[Claim]:
         if margins:
             rule, source = AllOf(tuple(margins)), published + replications
             found.append(_claim(f"{name[2:]}_margin", words, source, rule, MARGIN_FIXED))
-    if "D_det" in made:
+    if "D_det" in made and max(config.radii) > config.headline:
         words = (
             f"D_det at radius {largest}, the largest, where the changes can be seen: every student "
             "has more true than shifted labels"
@@ -469,7 +491,8 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns=constructed.COLUMNS | visibility.COLUMNS,
     sections=SECTIONS,
-    takes={"digits": 11, "planted": 4, "mnist": 35, "fashion-mnist": 20, "cifar10": 8},
+    takes={"digits": 20, "planted": 6},
     files=files,
     choices=choices,
+    check=check,
 )

@@ -25,6 +25,7 @@ _FIRST = {
     "D": "the images, true labels",
     "D_other": "changed images, wrong labels (D_other)",
     "D_noise": "changed noise, no image (D_noise)",
+    "D_other/projected": "D_other less class-mean differences",
     "D_other/universal": "one change per class, for all images",
     "leak:D_other": "control: one fixed pattern per class",
     "D_other/untrained": "control: changes for an untrained net",
@@ -66,7 +67,7 @@ SECTIONS = (
         "for another class, and got that class as its label: every label is wrong, and the changes "
         "are small (below: who sees them). New networks that see only these images and "
         "labels are then tested on ordinary images and their true labels. What they get right they "
-        "can only have learnt from the changes, if the controls get nothing right.",
+        "can only have learnt from the changes, if controls do no better than guessing.",
         figures=(
             PictureRows(
                 ("D.images", "D_other.images", "D_other.difference", "D_noise.images"),
@@ -107,8 +108,9 @@ SECTIONS = (
                         "and in LPIPS, a robust network, of digits the nearest blurred class mean. "
                         "Unless it was set, the size is the largest of a grid at which each sees "
                         f"at most {LIMIT:g} % on held-out training images (next table), or the "
-                        "smallest of it. On the set itself",
-                        _cells("D_other", _SEEN),
+                        "smallest of it. On the set itself, where observers err too: a random "
+                        "change of the same size tells how often",
+                        (*_cells("D_other", _SEEN), Cell("sets", "D_other/random", "seen_any")),
                     ),
                     Question(
                         "Do the changes merely show, faintly, what people would see?",
@@ -120,12 +122,12 @@ SECTIONS = (
                         "Do robust features leak (Goh 2019)?",
                         "A linear classifier of the robust network's embedding learns from the "
                         "same images and labels",
-                        _all(["D_other", "D_other/projected", "D_det"], ("robust_probe",)),
+                        _all(["D_det", "D_other/projected", "D_other"], ("robust_probe",)),
                     ),
                     Question(
                         "Do the changes fool the source?",
                         "Images that it gives the new label; the others teach as well",
-                        _all(["D_other", "D_noise"], ("source_success",)),
+                        _all(["D_noise", "D_other"], ("source_success",)),
                     ),
                     Question(
                         "Does the label leak, by any shortcut that marks a class?",
@@ -205,9 +207,9 @@ SECTIONS = (
         "What students learn",
         "D_rand: images pushed towards a random class, and so labelled; D_det: towards the class "
         "after the true one; D_other: towards a random other class, every change of the full "
-        "size; D_noise: noise in place of images. All at {norm} {eps_headline}; changes of D_rand "
-        "and D_det may be smaller. The controls of a set have its images and targets, all changes "
-        "of the full size; they differ in the direction of the change.",
+        "size; D_noise: noise in place of images. All at {norm} {eps_headline}; the column "
+        "Distance says how large the changes are. The controls of a set have its images and "
+        "targets; they differ in the direction of the change.",
         tables=(
             Table(
                 "sets",

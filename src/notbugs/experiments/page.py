@@ -55,7 +55,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Question:
-    """What a sceptic asks, the control that answers it, and its numbers."""
+    """What a sceptic asks, the control that answers it, and its numbers.
+
+    - `cells`: the last is the control's; a run that lacks its row leaves the question out
+    """
 
     question: str
     control: str
@@ -64,7 +67,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """A table of questions; those without a number in the run are left out."""
+    """A table of questions."""
 
     caption: str
     questions: tuple[Question, ...]

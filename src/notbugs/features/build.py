@@ -321,9 +321,9 @@ def only_reached(made: ImageData, reached: Mask, threat: Threat) -> ImageData:
     if not bool(reached.any()):
         raise bad_value(
             "threat",
-            "be reachable inside [0, 1]",
-            f"{threat}, which no image reaches",
-            "Use a smaller eps.",
+            "be reachable inside [0, 1] by changes that are not zero",
+            f"{threat}, which no image of {made.name} reaches",
+            "Use a smaller eps, or leave this set out.",
         )
     facts = {**made.provenance, "dropped": int((~reached).sum())}
     return replace(made, provenance=facts).select(reached.nonzero()[:, 0])

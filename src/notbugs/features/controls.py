@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notbugs.attacks.universal import universal
 from notbugs.core import processes, random, rows
-from notbugs.core.errors import unknown_name
+from notbugs.core.errors import bad_value, unknown_name
 from notbugs.core.types import Images, Labels
 from notbugs.data import JSON, ImageData
 from notbugs.engine import AbstractNorm, Linf, Threat
@@ -47,10 +47,12 @@ def leakage_control(data: ImageData, kind: str, threat: Threat, *, seed: int) ->
     targets: Labels = choose_targets(kind, data.labels, data.classes, seed=seed)
     patterns = class_patterns(data.classes, data.shape, threat, seed=seed)
     x, alone = data.pixels(), targets == data.labels
+    if isinstance(norm, Linf):  # as the steps of an attack; in others, all pixels move
+        patterns = norm.steepest(patterns)
     moved = along(x, patterns[targets], norm, threat.eps)
-    images = rows.where(alone, x, moved.x)
+    images, reached = rows.where(alone, x, moved.x), moved.reached & ~alone
     made = _labelled(data, images, targets, threat, f"leak:D_{kind}", seed)
-    return only_reached(made, moved.reached | alone, threat)
+    return only_reached(made, reached | alone if bool(reached.any()) else reached, threat)
 
 
 def without_class_means(made: ImageData, data: ImageData, threat: Threat) -> ImageData:
@@ -65,9 +67,15 @@ def without_class_means(made: ImageData, data: ImageData, threat: Threat) -> Ima
     - columns: `true_labels`, `source_rows`, `distance`; images that cannot be moved by eps are left
       out, and counted as "dropped"
 
-    **Raises** ValueError for a threat that is not a norm and one that no image reaches.
+    **Raises** ValueError for a threat that is not a norm and one that no image reaches, and for a
+    `made` that is no set made of `data`.
     """
     norm = threat.as_norm("this set")
+    for name in ("source_rows", "true_labels"):
+        if name not in made.columns:
+            raise bad_value("made", f"have the column `{name}`", f"'{made.name}', without it")
+    if int(made.columns["source_rows"].max()) >= len(data) or made.shape != data.shape:
+        raise bad_value("made", "be made of the images of `data`", f"'{made.name}', of others")
     of_rows = data.select(made.columns["source_rows"])
     x, flat = of_rows.pixels(), data.pixels().flatten(1)
     present = data.labels.unique()
@@ -76,7 +84,7 @@ def without_class_means(made: ImageData, data: ImageData, threat: Threat) -> Ima
     basis = basis[: len(present) - 1].to(flat)
     change = (made.pixels() - x).flatten(1)
     found = along(x, (change - change @ basis.T @ basis).reshape(x.shape), norm, threat.eps)
-    name, seed = f"{made.name}/projected", int(str(made.provenance["seed"]))
+    name, seed = f"{made.name}/projected", int(str(made.provenance.get("seed", 0)))
     changed = _labelled(of_rows, found.x, made.labels, threat, name, seed)
     changed = replace(
         changed, columns={**changed.columns, "source_rows": made.columns["source_rows"]}

@@ -91,6 +91,7 @@ def observed(
 
 
 def _nearest(data: ImageData, most: int, embed: Callable[[Images], Tensor]) -> Observer:
+    check_count(most, "most")
     some = data.select(slice(0, most))
     points = torch.cat([embed(some.pixels(i)) for i in torch.arange(len(some)).split(256)])
 

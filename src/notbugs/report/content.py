@@ -73,7 +73,9 @@ class Content:
         return any(self._known(question) for question in table.questions)
 
     def _known(self, question: page.Question) -> list[Cell]:
-        return [cell for cell in question.cells if self.drawn.numbers.mean(cell) is not None]
+        """The cells that have numbers; none at all without the last one's row, the control."""
+        known = [cell for cell in question.cells if self.drawn.numbers.mean(cell) is not None]
+        return known if question.cells[-1].row in {cell.row for cell in known} else []
 
     def table(self, table: page.Table | page.Questions) -> DrawnTable:
         """A table as text; columns that apply to no row are left out."""
