@@ -3,12 +3,18 @@
 import os
 import time
 
+import torch
+
 from notbugs.core.interrupts import Stopped, deferred_signals
 
 
 def constant(context) -> None:
     (context.work / "value").write_text(str(context.config["value"]))
     context.progress(1.0)
+
+
+def threads(context) -> None:
+    (context.work / "value").write_text(str(torch.get_num_threads()))
 
 
 def add(context) -> None:

@@ -3,10 +3,12 @@
 import functools
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import makers
 import pytest
+import torch
 
 from notbugs.core.errors import StoreError
 from notbugs.store import SilentObserver, Stage, Store, run_stages
@@ -30,6 +32,23 @@ def test_seconds_add_up_over_failed_attempts(tmp_path: Path) -> None:
     assert 0.2 <= summary.seconds_worked < entry.seconds
     assert summary.seconds_worked + summary.seconds_from_store == pytest.approx(entry.seconds)
     assert {path.name for path in entry.path.iterdir()} == {"meta.json", "value"}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("producer", [makers.threads, makers.refuse])
+def test_stages_compute_with_the_threads_that_were_asked_for(
+    tmp_path: Path, workers, producer
+) -> None:
+    """In this process as in workers, so that sums are rounded alike; ours has its own again."""
+    store, one, before = Store(tmp_path / "s"), stage(producer), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with nullcontext() if producer is makers.threads else pytest.raises(ValueError):  # noqa: PT011
+            run_stages([one], store, workers=workers, threads=2, observer=SilentObserver())
+            assert (store.find(one.kind, one.key).path / "value").read_text() == "2"
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("note", ["{half", "NaN", "Infinity", "-1", "[]", "[" * 100_000])

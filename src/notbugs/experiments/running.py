@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from notbugs.core.errors import DataError
 from notbugs.core.schema import read_json_file
 from notbugs.core.strict_json import to_json
@@ -42,9 +44,10 @@ TIMES = ("seconds", "seconds_total", "seconds_wall")
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a run works; none of it changes a result.
+    """Where and how a run works; none of it changes a result but by rounding.
 
-    - `workers`: processes, 0 for this one; `threads`: torch threads of each
+    - `workers`: processes, 0 for this one; `threads`: torch threads of each, which round sums
+      differently
     """
 
     device: str = "cpu"
@@ -80,12 +83,15 @@ def run(
             experiment.check(config, Data.of(config, seed).splits(work))
     check_files(out, [RESULTS, PICTURES, *experiment.files(config)])
 
+    on_gpu = machine.device != "cpu" and machine.workers == 0
+
     def computed(stages: Iterable[AnyStage]) -> RunSummary:
         return run_stages(
             list(stages),
             store,
             workers=machine.workers,
-            threads=machine.threads,
+            # On a GPU the processor's threads change no sum that a result depends on.
+            threads=torch.get_num_threads() if on_gpu else machine.threads,
             observer=observer,
             settings={"device": machine.device, "data_dir": machine.data_dir},
         )

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from notbugs.core.errors import check_count
 from notbugs.store.graph import Graph
 from notbugs.store.pool import WorkerPool
@@ -42,7 +44,8 @@ def run_stages(
     """Computes every stage that `targets` need and the store lacks.
 
     - `workers`: worker processes; 0 computes in this process (for a GPU, or to debug)
-    - `threads`: torch threads of each worker
+    - `threads`: torch threads of each worker, or of this process while it computes: sums over
+      other numbers of threads round otherwise
     - `settings`: what stages need and does not change a result, such as a device
 
     A stage's error is raised with the stage's label as a note; finished work stays in the
@@ -58,7 +61,7 @@ def run_stages(
     for stage, fault in graph.damaged:
         observer.noticed(stage, f"Its stored result is damaged ({fault}); it is made again.")
     pool = WorkerPool(store, min(workers, len(graph.pending)), threads, settings or {})
-    with pool.running() if workers else _no_pool():
+    with pool.running() if workers else _threads(threads):
         while graph.pending:
             if workers:
                 pool.advance(graph, observer)
@@ -75,8 +78,14 @@ def run_stages(
 
 
 @contextmanager
-def _no_pool() -> Generator[None, None, None]:
-    yield
+def _threads(count: int) -> Generator[None, None, None]:
+    """Lets torch compute with so many threads in the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _make_in_process(
