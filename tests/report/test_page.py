@@ -93,7 +93,8 @@ def test_every_set_and_every_number_is_in_the_table(run, reader) -> None:
 def test_questions_stand_with_their_numbers(reader) -> None:
     row = next(r for r in reader.rows if r[0].startswith("Does the label leak"))
     assert "fixed random pattern" in row[1]
-    assert row[2].startswith("leak:D_other, Clean: 2.3 ± ")
+    assert row[2].startswith("leak:D_other: 2.3 ± ")
+    assert row[2].endswith(" (Clean)")
     assert not any(r[0].startswith("Do the images matter") for r in reader.rows)  # no number
 
 

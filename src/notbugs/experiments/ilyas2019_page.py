@@ -20,7 +20,7 @@ from notbugs.experiments.visibility import LIMIT
 _BOTH = ("standard", "robust")
 _CLEAN = ("clean", *(f"clean_{architecture}" for architecture in STUDENTS))
 _SHIFTED = ("shifted", *(f"shifted_{architecture}" for architecture in STUDENTS))
-_SEEN = tuple(visibility.COLUMNS)
+_SEEN = tuple(name for name in visibility.COLUMNS if name.startswith("seen"))
 _FIRST = {
     "D": "the images, true labels",
     "D_other": "changed images, wrong labels (D_other)",
@@ -136,8 +136,8 @@ SECTIONS = (
                     ),
                     Question(
                         "Would changes for any network do, trained or not?",
-                        "The same attack on the source before its training, and on a network that "
-                        "was fitted to shuffled labels",
+                        "The same attack on the source before its training, and on a network "
+                        "trained on shuffled labels (how many of which it fits)",
                         _all(["D_other/untrained", "D_other/shuffled"], _CLEAN)
                         + _all(["D_other/shuffled"], ("fitted",)),
                     ),

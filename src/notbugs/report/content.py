@@ -99,11 +99,14 @@ class Content:
         """Each question with the numbers that answer it, named by row and column."""
         rows = list[tuple[str, Sequence[str]]]()
         for question in table.questions:
-            cells = self._known(question)
-            numbers = [f"{c.row}, {self.drawn.title(c.column)}: {self._cell(c)}" for c in cells]
-            if numbers:
+            by_row: dict[str, list[str]] = {}
+            for cell in self._known(question):
+                text = f"{self._cell(cell)} ({self.drawn.title(cell.column)})"
+                by_row.setdefault(cell.row, []).append(text)
+            if by_row:
                 control = self.drawn.worded(question.control)
-                rows.append((question.question, [control, "; ".join(numbers)]))
+                numbers = "; ".join(f"{row}: {', '.join(own)}" for row, own in by_row.items())
+                rows.append((question.question, [control, numbers]))
         columns = page.Column("Control"), page.Column("Numbers")
         return DrawnTable(self.drawn.worded(table.caption), columns, rows)
 
