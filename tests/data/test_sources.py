@@ -42,6 +42,18 @@ def local(name, data_dir):
     return load_source(name, data_dir, download=False)
 
 
+def test_digits_are_those_of_the_package_with_or_without_its_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sklearn.datasets import load_digits
+
+    bunch, digest = load_digits(), load_source("digits").train.digest
+    images = torch.as_tensor(bunch.images / 16, dtype=torch.float32)
+    assert torch.equal(load_source("digits").train.pixels()[:, 0], images)
+    monkeypatch.setattr("notbugs.data.sources.digits.find_spec", lambda name: None)
+    assert load_source("digits").train.digest == digest
+
+
 def test_digits() -> None:
     source = load_source("digits")
     assert (len(source.train), source.train.shape, source.test) == (1797, (1, 8, 8), None)
