@@ -1,7 +1,7 @@
 """Stages of constructed training sets: building them, measuring and showing what they carry."""
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -120,9 +120,12 @@ class Constructed(Stage[ImageData]):
         """The set's name, with the radius of its changes if it has one."""
 
     @property
-    @abstractmethod
     def original(self) -> Data:
-        """The split that it is made of."""
+        """The split that it is made of: that of its first field, a split, a model or a set."""
+        first = getattr(self, fields(self)[0].name)
+        if isinstance(first, Trained):
+            return first.data
+        return first.original if isinstance(first, Constructed) else first
 
     @property
     def label(self) -> str:
@@ -154,10 +157,6 @@ class Inverted(Constructed):
         return self.name
 
     @property
-    def original(self) -> Data:
-        return self.source.data
-
-    @property
     def cost(self) -> float:
         return 3.0 * (self.original.train_size or 1400) * self.inversion.steps
 
@@ -183,10 +182,6 @@ class Shuffled(Constructed):
     @property
     def title(self) -> str:
         return "shuffled labels"
-
-    @property
-    def original(self) -> Data:
-        return self.data
 
     def build(self, train: ImageData, work: Work) -> ImageData:
         return shuffled_labels(train, seed=random.seed_of(self.data.seed, "shuffled"))
@@ -249,10 +244,6 @@ class Targeted(Constructed):
         return f"{name}{control} ε={exact(self.threat.eps)}"
 
     @property
-    def original(self) -> Data:
-        return self.source.data
-
-    @property
     def cost(self) -> float:
         return 3.0 * (self.original.train_size or 1400) * self.pushes.steps
 
@@ -283,10 +274,6 @@ class Leakage(Constructed):
     def title(self) -> str:
         return f"leak:D_{self.target_kind} ε={exact(self.threat.eps)}"
 
-    @property
-    def original(self) -> Data:
-        return self.data
-
     def build(self, train: ImageData, work: Work) -> ImageData:
         seed = random.seed_of(self.data.seed, "targets")
         return leakage_control(train, self.target_kind, self.threat, seed=seed)
@@ -305,10 +292,6 @@ class Moved(Constructed):
     @property
     def title(self) -> str:
         return f"D_{self.target_kind}/{self.direction} ε={exact(self.threat.eps)}"
-
-    @property
-    def original(self) -> Data:
-        return self.source.data
 
     @property
     def cost(self) -> float:
@@ -337,10 +320,6 @@ class Projected(Constructed):
     def title(self) -> str:
         return self.on.title.replace(" ε", "/projected ε")
 
-    @property
-    def original(self) -> Data:
-        return self.on.original
-
     def build(self, train: ImageData, work: Work) -> ImageData:
         return without_class_means(work.load(self.on), train, self.on.threat)
 
@@ -355,10 +334,6 @@ class First(Constructed):
     @property
     def title(self) -> str:
         return f"{self.on.title}, {self.count} images"
-
-    @property
-    def original(self) -> Data:
-        return self.on.original
 
     def build(self, train: ImageData, work: Work) -> ImageData:
         return work.load(self.on).select(slice(0, self.count))
