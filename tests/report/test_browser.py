@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from report.test_page import FIGURES
+
 BROWSER = next(
     (b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None
 )
@@ -58,6 +60,6 @@ def test_a_screen_shows_the_page_offline_without_errors_or_overflow(
     assert told["screen"] == width
     assert told["wide"] <= width
     assert told["tall"] > 2000
-    assert told["drawn"] == 5
+    assert told["drawn"] == len(FIGURES)
     assert told["loaded"] == []
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []

@@ -26,11 +26,15 @@ PROGRAMS = ("notbugs", "torch", "numpy", "python")
 
 @dataclass(frozen=True)
 class DrawnTable:
-    """A table as text: its caption, how its columns are written, and rows of (name, cells)."""
+    """A table as text: its caption, how its columns are written, and rows of (name, cells).
+
+    - `prose`: the cells are sentences
+    """
 
     caption: str
     columns: Sequence[page.Column]
     rows: Sequence[tuple[str, Sequence[str]]]
+    prose: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Content:
                 numbers = "; ".join(f"{row}: {', '.join(own)}" for row, own in by_row.items())
                 rows.append((question.question, [control, numbers]))
         columns = page.Column("Control"), page.Column("Numbers")
-        return DrawnTable(self.drawn.worded(table.caption), columns, rows)
+        return DrawnTable(self.drawn.worded(table.caption), columns, rows, prose=True)
 
     def _cell(self, cell: Cell) -> str:
         numbers, column = self.drawn.numbers, self.drawn.columns.get(cell.column)
