@@ -586,7 +586,7 @@ def test_without_a_name_the_papers_are_listed(capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().out
     for name in ("ilyas2019", "engstrom2019", "szegedy2013"):
         assert name in said
-    assert "digits 20 min" in said
+    assert "digits 15 min" in said
 
 
 def test_finished_runs_are_listed(
