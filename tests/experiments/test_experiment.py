@@ -266,7 +266,7 @@ def test_on_planted_data_the_truth_is_told_beside(tmp_path: Path) -> None:
         name: {column: values[0] for column, values in row.items()}
         for name, row in result["tables"]["planted"].items()
     }
-    assert list(truth) == [*JUDGED, "D_rand at 1", "D_det at 1", "D_other at 1"]
+    assert list(truth) == [*JUDGED, "D_det at 1.25", "D_other at 1.25"]
     assert truth["D"]["planted_nonrobust"] > 99
     assert 80 < truth["D"]["planted_robust"] < 97
     for r in truth.values():

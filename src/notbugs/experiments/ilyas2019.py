@@ -78,8 +78,8 @@ def threat(config: Config, eps: float) -> Threat:
 def source(config: Config, seed: int, role: str) -> Trained:
     """The "standard" or the "robust" model, trained on the original images.
 
-    Of other roles: "judge", a standard model of other weights; "shuffled", one that was fitted to
-    shuffled labels.
+    Of other roles: "judge", a standard model of other weights; "shuffled", one that was trained
+    on shuffled labels.
     """
     data = Data.of(config, seed)
     recipe = config.robust if role == "robust" else config.standard
@@ -282,12 +282,19 @@ def planted(config: Config, seed: int) -> dict[str, Trained]:
     return originals(config, seed) | pushed
 
 
+def kept(config: Config, seed: int) -> dict[str, Constructed]:
+    """The sets of which there are pictures and files, by their rows: those of no control."""
+    found: dict[str, Constructed] = {
+        name: targeted(config, seed, name, config.headline)
+        for name in names(config)
+        if name in SHOWN
+    }
+    return found | inverted(config, seed)
+
+
 def pictures(config: Config) -> Sequence[AnyStage]:
     """Examples of the sets, and of attacks on both models."""
-    shown: dict[str, Constructed] = {
-        name: targeted(config, 0, name, config.headline) for name in names(config) if name in SHOWN
-    }
-    shown |= {name: on for name, on in inverted(config, 0).items() if name in SHOWN}
+    shown = {name: on for name, on in kept(config, 0).items() if name in SHOWN}
     both = tuple((role, source(config, 0, role)) for role in ("standard", "robust"))
     at = threat(config, config.eps_eval)
     attacked = [AttackPictures(both, at, config.eval_steps)] if "R" in config.sets else []
@@ -298,12 +305,7 @@ def files(config: Config) -> Mapping[str, tuple[AnyStage, str]]:
     """The sets of every seed, not those of controls, their students and both sources."""
     found: dict[str, tuple[AnyStage, str]] = {}
     for seed in range(config.seeds):
-        made: dict[str, Constructed] = {
-            name: targeted(config, seed, name, config.headline)
-            for name in names(config)
-            if name in SHOWN
-        }
-        for name, on in (made | inverted(config, seed)).items():
+        for name, on in kept(config, seed).items():
             words = name.replace("/", "-from-")
             found[f"datasets/{words}-seed{seed}.safetensors"] = on, DATASET
             model = student(config, on)

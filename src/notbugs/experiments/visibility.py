@@ -19,7 +19,7 @@ from notbugs.experiments.experiment import DAMAGED, Measurement, Stage, Work
 from notbugs.experiments.numbers import Columns, mean
 from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Trained
-from notbugs.features import Observer, nearest_image, nearest_in, nearest_mean, observed
+from notbugs.features import Observer, nearest_image, nearest_in, nearest_mean, observed, turned
 from notbugs.models import Classifier
 from notbugs.models.decision import predicted
 
@@ -103,17 +103,12 @@ class Seen(Measurement):
 
     def measure(self, work: Work) -> Columns:
         data = work.load(self.on)
-        some = data.select(slice(0, MOST))
-        some = some.select((some.labels != some.columns["true_labels"]).nonzero()[:, 0])
-        rows = some.columns["source_rows"]
-        turned = {
-            name: observed(who, some, rows) == some.labels
-            for name, who in self.observers.of(work).items()
-        }
+        some, observers = data.select(slice(0, MOST)), self.observers.of(work)
+        masks = {name: turned(who, some) for name, who in observers.items()}
         robust = self.observers.robust
         test = robust.data.splits(work).test
         probe = _probed(work.load(robust), data.select(slice(0, MOST_LEARNT)), test)
-        return {**_shares(turned), "robust_probe": probe}
+        return {**_shares(masks), "robust_probe": probe}
 
 
 @dataclass(frozen=True)
@@ -139,19 +134,17 @@ class HeldOut(Measurement):
             work.load(self.source), val, "other", self.threat, data.seed, work, at_chance=True
         )
         originals = val.select(made.columns["source_rows"])
-        turned = {
+        masks = {
             name: (observed(who, made) == made.labels) & (observed(who, originals) != made.labels)
             for name, who in self.observers.of(work).items()
         }
-        return _shares(turned)
+        return _shares(masks)
 
 
-def _shares(turned: Mapping[str, Tensor]) -> Columns:
+def _shares(masks: Mapping[str, Tensor]) -> Columns:
     """Percent of images, from who sees which: by observer, and by any."""
-    union = torch.stack(list(turned.values())).any(dim=0)
-    return {
-        name: 100 * float(m.float().mean()) for name, m in {**turned, "seen_any": union}.items()
-    }
+    union = torch.stack(list(masks.values())).any(dim=0)
+    return {name: 100 * float(m.float().mean()) for name, m in {**masks, "seen_any": union}.items()}
 
 
 def _probed(model: Classifier, data: ImageData, test: ImageData) -> float:

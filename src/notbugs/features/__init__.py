@@ -17,6 +17,7 @@ from notbugs.features.observers import (
     nearest_mean,
     observed,
     seen,
+    turned,
 )
 from notbugs.features.size import Sized, to_size
 from notbugs.features.targets import TARGET_KINDS, choose_targets
@@ -42,5 +43,6 @@ __all__ = [
     "shuffled_labels",
     "targeted_set",
     "to_size",
+    "turned",
     "without_class_means",
 ]

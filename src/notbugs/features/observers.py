@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.core.types import Images, Labels
+from notbugs.core.types import Images, Labels, Mask
 from notbugs.data import ImageData
 from notbugs.models import Classifier, prepared
 from notbugs.perception import lpips
@@ -66,7 +66,12 @@ def nearest_mean(data: ImageData, *, blur: float = 1.0) -> Observer:
 
 
 def seen(observer: Observer, data: ImageData, *, batch_size: int = 256) -> float:
-    """Percent of the images of wrong label whose observer sees the label and not the true class.
+    """Percent of the images of wrong label whose observer sees the label: the mean of `turned`."""
+    return 100 * float(turned(observer, data, batch_size=batch_size).float().mean())
+
+
+def turned(observer: Observer, data: ImageData, *, batch_size: int = 256) -> Mask:
+    """Of each image of wrong label, whether its observer sees the label and not the true class.
 
     - `data`: a constructed set with the columns `true_labels` and `source_rows`, which count the
       images that the observer knows
@@ -78,7 +83,7 @@ def seen(observer: Observer, data: ImageData, *, batch_size: int = 256) -> float
     if not len(wrong):
         raise bad_value("data", "have wrong labels, for who sees them", f"'{data.name}', all true")
     found = observed(observer, data.select(wrong), rows[wrong], batch_size=batch_size)
-    return 100 * float((found == data.labels[wrong]).float().mean())
+    return found == data.labels[wrong]
 
 
 def observed(
