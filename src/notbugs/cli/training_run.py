@@ -116,7 +116,7 @@ class TrainingRun:
         if recipe.average:
             parts.append(f"weights averaged by {recipe.average:g} a step")
         best = f"the best held-out {score} accuracy"
-        parts.append(f"weights of {best if recipe.select == 'best' else 'the last epoch'}")
+        parts.append(f"weights of {best if recipe.select != 'last' else 'the last epoch'}")
         if recipe.patience:
             parts.append(f"stopped after {recipe.patience} epochs without a better one")
         return ", ".join(parts)

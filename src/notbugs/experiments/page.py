@@ -153,9 +153,11 @@ class PictureRows:
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines of stored numbers [k] over others, on a logarithmic axis.
+    """Lines of stored numbers [k] over others; those that a run does not have are left out.
 
     - `names`: of the numbers, among the pictures; `x`: those of the horizontal axis
+    - `labels`: a line without one is drawn as the one before it
+    - `logarithmic`: the vertical axis
     """
 
     names: tuple[str, ...]
@@ -164,6 +166,7 @@ class Curves:
     caption: str
     axis: str
     x_axis: str
+    logarithmic: bool = True
 
 
 Figure: TypeAlias = Bars | Lines | Matrix | Scatter | PictureRows | Curves

@@ -3,10 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from notbugs.experiments import engstrom2019, ilyas2019, szegedy2013
+from notbugs.experiments import engstrom2019, goodfellow2014, ilyas2019, szegedy2013
 from notbugs.experiments.experiment import Experiment
 
 PAPERS: Mapping[str, Experiment[Any]] = {
     paper.name: paper
-    for paper in (ilyas2019.EXPERIMENT, engstrom2019.EXPERIMENT, szegedy2013.EXPERIMENT)
+    for paper in (
+        ilyas2019.EXPERIMENT,
+        engstrom2019.EXPERIMENT,
+        szegedy2013.EXPERIMENT,
+        goodfellow2014.EXPERIMENT,
+    )
 }

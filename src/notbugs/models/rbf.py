@@ -29,10 +29,10 @@ class Radial(nn.Module):
 def rbf(
     shape: tuple[int, int, int], classes: int, *, units: int = 200, sharpness: float = 1.0
 ) -> Body:
-    """Radial units, the embedding, and a linear layer on them.
+    """Radial units, the embedding, and a linear layer without biases on them.
 
-    Far from every centre all units are 0, so the logits are the head's biases and the net is
-    not confident.
+    Far from every centre all units are 0, so that all logits are 0 and no class is likelier than
+    another.
 
     **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 7: shallow RBF networks,
     p(y = 1 | x) = exp((x - mu)^T beta (x - mu)). **Differs from the paper**: several centres
@@ -48,7 +48,6 @@ def rbf(
     """
     check_count(units, "units")
     check_positive(sharpness, "sharpness")
-    head = nn.Linear(units, classes)
+    head = nn.Linear(units, classes, bias=False)
     nn.init.normal_(head.weight, std=units**-0.5)
-    nn.init.zeros_(head.bias)
     return Body(Radial(math.prod(shape), units, sharpness), head)

@@ -1,6 +1,11 @@
 """Training: standard or adversarial, with exact resume; adversaries, objectives and penalties."""
 
-from notbugs.training.adversary import AbstractAdversary, AbstractImageAdversary, Adversary
+from notbugs.training.adversary import (
+    AbstractAdversary,
+    AbstractImageAdversary,
+    Adversary,
+    FastGradient,
+)
 from notbugs.training.autoencoder import pretrain
 from notbugs.training.awp import Awp
 from notbugs.training.batch import Batch
@@ -30,6 +35,7 @@ __all__ = [
     "Adversary",
     "AtTemperature",
     "Awp",
+    "FastGradient",
     "Batch",
     "Free",
     "HiddenLayer",

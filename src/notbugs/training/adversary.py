@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from notbugs.attacks import Attack, cross_entropy, pgd
+from notbugs.attacks import AbstractAttack, Attack, cross_entropy, fgsm, pgd
 from notbugs.attacks.losses import OfLogits, column, entropy_slope
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Images, Logits, Mask, Rows, RowTree
@@ -21,6 +21,7 @@ from notbugs.engine import (
     Threat,
     UniformIn,
 )
+from notbugs.judge import evaluation_pgd
 from notbugs.training.batch import Batch, Forward
 
 
@@ -57,6 +58,10 @@ class AbstractAdversary(ABC):
     def is_one_step(self) -> bool:
         """Whether it takes a single gradient step, so that catastrophic overfitting is possible."""
         return False
+
+    def measured_by(self, threat: Threat) -> AbstractAttack:
+        """The attack that measures held-out robustness in training: PGD of 10 steps."""
+        return evaluation_pgd(threat, steps=10)
 
     @abstractmethod
     def perturbed(self, batch: Batch) -> Forward:
@@ -171,3 +176,25 @@ class Adversary(AbstractImageAdversary):
         with batch.crafting(training=self.train_mode) as logits:
             minimised = objective(logits)
             return solver.minimise(minimised, batch.x, context, keys=batch.keys, start=start).x
+
+
+@final
+@dataclass(frozen=True)
+class FastGradient(Adversary):
+    """One full step from the image, in train mode: FGSM, by which its robustness is measured too.
+
+    - `threat`: written `norm:eps`
+
+    Held-out robust accuracy is under FGSM as well, as in 2014: it says nothing of stronger attacks.
+
+    **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 6, with the objective `Mixed`.
+    """
+
+    threat: str = "linf:0.25"
+    steps: int = 1
+    random_start: bool = False
+    train_mode: bool = True
+
+    def measured_by(self, threat: Threat) -> AbstractAttack:
+        """FGSM."""
+        return fgsm(threat.as_norm("FGSM"), threat.eps)

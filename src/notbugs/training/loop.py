@@ -74,7 +74,7 @@ def train(
     weights: those of one process up to the order of sums (dropout draws differ).
 
     - `seed`: for order, augmentation and adversary of every epoch
-    - `val`: held-out data to evaluate on, and to select by if the recipe's `select` is "best"
+    - `val`: held-out data to evaluate on, and to select by if the recipe's `select` is not "last"
     - `soft` [n, k]: class probabilities from a teacher, for training objectives that use them
     - `checkpoint_path`: a safetensors file that the first process writes every few seconds, also
       within an epoch; training resumes from it and ends with the same weights
@@ -103,7 +103,7 @@ def train(
     saver = Saver(checkpoint_path, owner, learner, restart=restart)
     with saver.delaying_signals(), _explained(compile_mode):
         state = trainer.run(saver, checks, progress, on_epoch)
-    chosen = recipe.select == "best" or bool(state.stopped)
+    chosen = recipe.select != "last" or bool(state.stopped)
     if chosen and state.best:
         model.load_state_dict(state.best)
     elif trainer.average is not None:
@@ -117,9 +117,9 @@ def _check(
     data: ImageData, recipe: Recipe, val: ImageData | None, soft: Tensor | None, mode: str | None
 ) -> None:
     """Refuses arguments that do not fit together, before training."""
-    if recipe.select == "best" and val is None:
+    if recipe.select != "last" and val is None:
         raise bad_value(
-            "val", "be given with select='best'", None, "Hold some training images out."
+            "val", f"be given with select='{recipe.select}'", None, "Hold some training images out."
         )
     if recipe.batch_size > len(data):
         raise bad_value(

@@ -14,7 +14,7 @@ from notbugs.training.penalty import AbstractPenalty
 DECAYS = ("cosine", "linear", "step", "constant", "triangle")
 RISE_FROM, FALL_TO = 0.2, 0.07
 """The learning rate at both ends of the triangle, as shares of the peak."""
-SELECTS = ("last", "best")
+SELECTS = ("last", "best", "best-clean")
 PRECISIONS = ("float32", "bf16")
 
 
@@ -29,7 +29,7 @@ class Recipe:
     - `norm_bias_times`: factor on the learning rate of batch norms' biases; their weight decay
       is divided by it
     - `select`: "last" epoch, or the "best" by held-out validation (robust accuracy if
-      there is an adversary, else clean accuracy)
+      there is an adversary, else clean accuracy; "best-clean": clean accuracy in either case)
     - `watch_every`: epochs between evaluations of held-out clean and robust accuracy; 0: never
     - `watch_threat`: threat of that evaluation; None: the adversary's, or clean accuracy only
     - `patience`: evaluations without a better score after which training stops, not counting
@@ -85,8 +85,9 @@ class Recipe:
                 raise unknown_name(name, value, known)
         if self.watch_threat is not None:
             Threat.parse(self.watch_threat)
-        if self.select == "best" and self.watch_every < 1:
-            raise bad_value("watch_every", "be at least 1 with select='best'", self.watch_every)
+        if self.select != "last" and self.watch_every < 1:
+            expected = f"be at least 1 with select='{self.select}'"
+            raise bad_value("watch_every", expected, self.watch_every)
         check_count(self.patience, "patience", 0, "0 means never.")
         if self.patience and self.watch_every < 1:
             raise bad_value("watch_every", "be at least 1 with `patience`", self.watch_every)

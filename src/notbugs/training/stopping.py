@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from notbugs.attacks import AbstractAttack
 from notbugs.core.errors import TrainingError
 from notbugs.data import ImageData
 from notbugs.engine import Threat
 from notbugs.judge import evaluate, evaluation_pgd
 from notbugs.judge.accuracy import percent_right
 from notbugs.models import Classifier, frozen
+from notbugs.training.adversary import Adversary
 from notbugs.training.checkpoint import State, snapshot
 from notbugs.training.recipe import Recipe
 
@@ -65,7 +67,8 @@ class Guard:
 
     def robust(self, model: Classifier) -> float:
         """Robust accuracy, in percent."""
-        return robust_on(model, self.data, self.threat, GUARDED)
+        attack = evaluation_pgd(self.threat, steps=10)
+        return robust_on(model, self.data, self.threat, GUARDED, attack)
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,17 @@ class HeldOut:
         if state.epoch % recipe.watch_every and state.epoch < recipe.epochs:
             return
         score = row["val_clean"] = percent_right(model, self.val)
-        trained = None if recipe.adversary is None else recipe.adversary.threat
-        threat = recipe.watch_threat or trained
-        if threat is not None:
-            row["val_robust"] = robust_on(model, self.val, Threat.parse(threat), WATCHED)
-            score = score if trained is None else row["val_robust"]
+        adversary = recipe.adversary
+        watched = recipe.watch_threat or (None if adversary is None else adversary.threat)
+        if watched is not None:
+            threat = Threat.parse(watched)
+            attack = (adversary or Adversary()).measured_by(threat)
+            row["val_robust"] = robust_on(model, self.val, threat, WATCHED, attack)
+            if adversary is not None and recipe.select != "best-clean":
+                score = row["val_robust"]
         if score > state.best_score:
             state.best_score = score
-            if recipe.select == "best" or recipe.patience:
+            if recipe.select != "last" or recipe.patience:
                 state.best_epoch, state.best = state.epoch, snapshot(model)
 
 
@@ -120,11 +126,12 @@ class Patience:
         return full_strength and epoch > recipe.warmup * recipe.epochs
 
 
-def robust_on(model: Classifier, data: ImageData, threat: Threat, images: int) -> float:
-    """Robust accuracy (percent) of the first `images` under PGD of 10 steps."""
+def robust_on(
+    model: Classifier, data: ImageData, threat: Threat, images: int, attack: AbstractAttack
+) -> float:
+    """Robust accuracy (percent) of the first `images` under an attack."""
     few = data.select(slice(0, images))
-    attacks = [evaluation_pgd(threat, steps=10)]
-    return evaluate(model, few, threat, attacks=attacks, fast=False).robust_accuracy
+    return evaluate(model, few, threat, attacks=[attack], fast=False).robust_accuracy
 
 
 def collapsed(now: float, best: float, chance: float) -> bool:

@@ -8,7 +8,7 @@ from notbugs.core.errors import DataError, unknown_name
 from notbugs.core.schema import fit
 from notbugs.core.strict_json import SchemaError
 from notbugs.data import Augment
-from notbugs.training.adversary import Adversary
+from notbugs.training.adversary import Adversary, FastGradient
 from notbugs.training.awp import Awp
 from notbugs.training.free import Free
 from notbugs.training.hidden import HiddenLayer
@@ -30,6 +30,7 @@ PARTS: Mapping[str, type] = {
         AtTemperature,
         Augment,
         Awp,
+        FastGradient,
         Free,
         HiddenLayer,
         L1Decay,

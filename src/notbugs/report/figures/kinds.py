@@ -84,7 +84,7 @@ class Drawn:
         if isinstance(figure, page.PictureRows):
             return any(map(self.images, figure.names))
         if isinstance(figure, page.Curves):
-            return all(name in self.pictures for name in (figure.x, *figure.names))
+            return all(name in self.pictures for name in (figure.x, figure.names[0]))
         return figure.table in self.numbers.tables
 
     def images(self, names: str | tuple[str, ...]) -> list[Array | None]:
@@ -268,10 +268,16 @@ def curves(figure: page.Curves, drawn: Drawn, theme: Theme) -> Figure:
     made = new_figure(6.2, 3.6, theme)
     ax = axes_of(made, 1, 1)
     plain_axes(ax, theme)
-    for i, (name, label) in enumerate(zip(figure.names, figure.labels, strict=True)):
-        values, ink = np.maximum(drawn.pictures[name], LEAST), _inks(theme)[i % 4]
-        ax.plot(drawn.pictures[figure.x], values, color=ink, linewidth=2, label=label)
-    ax.set_yscale("log")
+    inks = iter(_inks(theme))
+    ink = theme.ink
+    for name, label in zip(figure.names, figure.labels, strict=True):
+        ink = next(inks) if label else ink
+        if name in drawn.pictures:
+            values = drawn.pictures[name]
+            values = np.maximum(values, LEAST) if figure.logarithmic else values
+            ax.plot(drawn.pictures[figure.x], values, color=ink, linewidth=2, label=label or None)
+    if figure.logarithmic:
+        ax.set_yscale("log")
     ax.set_xlabel(drawn.worded(figure.x_axis), color=theme.ink, fontsize=LABEL)
     ax.set_ylabel(drawn.worded(figure.axis), color=theme.ink, fontsize=LABEL)
     legend(ax, theme)
