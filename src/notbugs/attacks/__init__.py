@@ -39,6 +39,7 @@ from notbugs.attacks.perceptual import perceptual_lagrangian, perceptual_pgd
 from notbugs.attacks.pgd import pgd
 from notbugs.attacks.result import AttackResult
 from notbugs.attacks.rounding import Rounded, to_8_bit
+from notbugs.attacks.smallest_budget import smallest_budget
 from notbugs.attacks.square import square
 from notbugs.attacks.transformed import di_fgsm, ti_fgsm
 from notbugs.attacks.universal import universal
@@ -90,6 +91,7 @@ __all__ = [
     "pgd",
     "predicted",
     "predicted_clean",
+    "smallest_budget",
     "square",
     "targeted_dlr",
     "ti_fgsm",

@@ -1,6 +1,6 @@
 """Carlini and Wagner's L2 attack: a penalised problem with a binary search over its constant."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from notbugs.attacks.attack import AttackInputs, Victim
 from notbugs.attacks.binary_search import BinarySearch
@@ -14,10 +14,11 @@ from notbugs.attacks.cw_common import (
     valued_by_loss,
 )
 from notbugs.attacks.cw_objectives import SquaredDistancePlus
-from notbugs.core.errors import check_count
-from notbugs.engine import L2, AbstractSize, Never, Solution
+from notbugs.core.errors import check_count, unknown_name
+from notbugs.engine import L2, AbstractSize, Box, Everywhere, Never, Pixels, Solution
 from notbugs.engine.solution import nearest
 
+BOXES = ("tanh", "clipped", "projected")
 REPEAT_LAST = 10
 """Number of search steps from which the last one repeats the best constant."""
 
@@ -26,12 +27,16 @@ REPEAT_LAST = 10
 class CarliniWagnerL2(ConstantSearch):
     """See `cw_l2` for the method and its options."""
 
+    clipped: bool = False
+
     @property
     def size(self) -> AbstractSize:
         return L2()
 
     def search(self, victim: Victim, inputs: AttackInputs) -> Solution:
-        problem = SquaredDistancePlus(victim.true_logits, self.objective, self.confidence)
+        problem = SquaredDistancePlus(
+            victim.true_logits, self.objective, self.confidence, self.clipped
+        )
         search, best = BinarySearch.around(self.initial_c, inputs.x), None
         for k in range(self.search_steps):
             if k and k == self.search_steps - 1 and self.search_steps >= REPEAT_LAST:
@@ -44,6 +49,7 @@ class CarliniWagnerL2(ConstantSearch):
                 observe=inputs.observe,
             )
             solution = valued_by_loss(solution, inputs.x, search.c)
+            solution = replace(solution, x=solution.x.clamp(0, 1)) if self.clipped else solution
             best = solution if best is None else nearest(best, solution, inputs.x, L2())
             search = search.narrowed(solution.success)
         if best is None:
@@ -61,6 +67,7 @@ def cw_l2(
     confidence: float = 0.0,
     abort_early: bool = True,
     inset: float = 1e-3,
+    box: str = "tanh",
 ) -> CarliniWagnerL2:
     """An attack for the nearest success in L2, by a penalty with a binary search for its weight.
 
@@ -81,8 +88,12 @@ def cw_l2(
     - `abort_early`: a row stops a search step if its objective decreased by less than 0.1 %
       in a tenth of the steps (in 20 steps, if that is more)
     - `inset`: 2x - 1 is multiplied by 1 - `inset` at the start (`Tanh`)
+    - `box`: what keeps the pixels in [0, 1]: "tanh", as above; "clipped", f sees the image cut to
+      [0, 1], the distance does not; "projected", each step is cut. With these, `step_size` is in
+      pixel units
 
-    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section V-B; search and early
+    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section V-B, the ways to keep the box in
+    IV-B; search and early
     abort as in the authors' code. From 10 search steps on, the last repeats the best c.
     **Differs from the paper**: a step of 0.1 for 200 steps (the code: 0.01 for up to
     10,000) and an inset of 1e-3 (1e-6), without which black pixels hardly move in 200
@@ -90,7 +101,7 @@ def cw_l2(
     unchanged.
 
     **Raises** ValueError for counts, steps or constants that are not above 0, an unknown
-    objective, and a confidence that is negative or that the objective cannot reach.
+    objective or box, and a confidence that is negative or that the objective cannot reach.
 
     >>> cw_l2(steps=100, search_steps=5).name
     'CW-L2-5x100'
@@ -98,7 +109,13 @@ def cw_l2(
     check_numbers(steps, step_size, initial_c)
     check_count(search_steps, "search_steps")
     check_objective(objective, confidence)
+    if box not in BOXES:
+        raise unknown_name("box", box, BOXES)
     stop = no_progress(steps) if abort_early else Never()
     solver = tanh_solver(L2(), steps, step_size, inset, stop)
-    name = f"CW-L2-{search_steps}x{steps}"
-    return CarliniWagnerL2(name, None, solver, search_steps, initial_c, objective, confidence)
+    if box != "tanh":
+        within = Box() if box == "projected" else Everywhere()
+        solver = replace(solver, within=within, parameterization=Pixels())
+    name = f"CW-L2-{search_steps}x{steps}" + f"-{box}" * (box != "tanh")
+    numbers = search_steps, initial_c, objective, confidence
+    return CarliniWagnerL2(name, None, solver, *numbers, box == "clipped")

@@ -170,18 +170,21 @@ class SquaredDistancePlus(AbstractObjective):
 
     Context, per row: `x` the images, `c` the constants, `y` or `targets`, and optionally
     `free` [n, 1, h, w], False at the pixels that must keep their value in `x`.
+
+    - `clipped`: f and the success are those of x' cut to [0, 1], the distance that of x' itself
     """
 
     logits: Callable[[Images], Logits]
     form: str = "f6"
     confidence: float = 0.0
+    clipped: bool = False
 
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         columns = {} if context is None else context
         y, targets = columns.get("y"), columns.get("targets")
         if "free" in columns:
             x = torch.where(columns["free"], x, columns["x"])
-        z = at_least_float32(self.logits(x))
+        z = at_least_float32(self.logits(x.clamp(0, 1) if self.clipped else x))
         distance = rows.total((x - columns["x"]).square())
         value = distance + columns["c"] * goal(self.form, z, y, targets, self.confidence)
         return Evaluation(value, reached(z.detach(), y, targets, self.confidence), z)

@@ -161,8 +161,8 @@ def claims_of(eps_logistic: Sequence[float], l1_maxout: float) -> Sequence[Claim
         ),
         Claim(
             "crossed",
-            "The plain net errs most on its own examples, less on those of the trained net, and the "
-            "trained net less than that on either",
+            "The plain net errs most on its own examples, less on those of the trained net, and "
+            "the trained net less than that on either",
             "89.4, 40.9, 19.6, 17.9 % (section 6)",
             AllOf(
                 (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from notbugs.experiments import engstrom2019, goodfellow2014, ilyas2019, szegedy2013
+from notbugs.experiments import carlini2016, engstrom2019, goodfellow2014, ilyas2019, szegedy2013
 from notbugs.experiments.experiment import Experiment
 
 PAPERS: Mapping[str, Experiment[Any]] = {
@@ -13,5 +13,6 @@ PAPERS: Mapping[str, Experiment[Any]] = {
         engstrom2019.EXPERIMENT,
         szegedy2013.EXPERIMENT,
         goodfellow2014.EXPERIMENT,
+        carlini2016.EXPERIMENT,
     )
 }

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from torch import Tensor
+
 from notbugs.core import random
 from notbugs.core.errors import DataError, DataWarning
 from notbugs.data import ImageData, Splits, load_source, split
@@ -14,7 +16,13 @@ from notbugs.experiments.model_training import USER, Net, new_model, restarting,
 from notbugs.models import Classifier, load_into, prepare
 from notbugs.models import load as load_model
 from notbugs.models.weights import MODEL
-from notbugs.training import Recipe, recipe_as_json
+from notbugs.training import (
+    AtTemperature,
+    Recipe,
+    recipe_as_json,
+    soft_labels,
+    with_temperature,
+)
 from notbugs.training.autoencoder import pretrain
 
 
@@ -117,7 +125,13 @@ class Trained(Stage[Classifier]):
         """The net as it is before training."""
         data, seed = self.data.train(work), random.seed_of(self.data.seed, self.role)
         model = new_model(self.net, data, seed)
+        if isinstance(self.recipe.objective, AtTemperature):
+            with_temperature(model, self.recipe.objective.temperature)
         return prepare(model, work.device)
+
+    def soft(self, work: Work) -> Tensor | None:
+        """The probabilities [n, k] that it is trained on in place of labels; here none."""
+        return None
 
     def _train(self, work: Work, restart: bool) -> None:
         data = self.data.train(work) if self.on is None else work.load(self.on)
@@ -144,6 +158,7 @@ class Trained(Stage[Classifier]):
                 "role": self.role,
             },
             val=self.data.splits(work).val,
+            soft=self.soft(work),
             progress=work.progress,
             restart=restart,
         )
@@ -155,3 +170,21 @@ class Trained(Stage[Classifier]):
         else:
             model, _ = load_model(folder / MODEL)
         return prepare(model.eval(), work.device)
+
+
+@dataclass(frozen=True)
+class Distilled(Trained):
+    """A net trained on the probabilities of a teacher, both at the recipe's temperature.
+
+    - `recipe`: its objective is `AtTemperature`
+
+    **Source**: Papernot et al. 2015 (arXiv 1511.04508), section III.
+    """
+
+    teacher: Trained | None = None
+
+    def soft(self, work: Work) -> Tensor | None:
+        assert self.teacher is not None
+        assert isinstance(self.recipe.objective, AtTemperature)
+        data, temperature = self.data.train(work), self.recipe.objective.temperature
+        return soft_labels(work.load(self.teacher), data, temperature)
