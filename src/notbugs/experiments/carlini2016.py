@@ -50,7 +50,8 @@ class Config(PaperConfig):
     - `net`, `recipe`: of all nets
     - `steps`, `search_steps`: of the L2 attack; `pixel_step`: its steps without change of
       variables, in pixel units
-    - `l0_steps`, `linf_steps`: of each solve of the other two
+    - `l0_steps`, `linf_steps`: of each solve of the other two; `l0_step`, `linf_step`: their sizes
+    - `inset`: of the start by change of variables, from which black pixels move
     - `later_steps`: of the later attacks; `budgets`: radii at which FGS and its iterated form are
       tried, from the first to 1
     - `temperatures`: of distillation, rising; the last is the paper's defence
@@ -61,11 +62,14 @@ class Config(PaperConfig):
     few: int = 8
     net: Net = Net("carlini", (("width", 8), ("hidden", 64)))  # noqa: RUF009 (frozen)
     recipe: Recipe = Recipe(epochs=30, lr=0.05, warmup=0.1)  # noqa: RUF009 (frozen)
-    steps: int = 200
+    steps: int = 400
+    inset: float = 0.1
     search_steps: int = 9
     pixel_step: float = 0.02
-    l0_steps: int = 100
-    linf_steps: int = 100
+    l0_steps: int = 300
+    l0_step: float = 0.2
+    linf_steps: int = 300
+    linf_step: float = 0.1
     later_steps: int = 200
     budgets: int = 50
     temperatures: tuple[float, ...] = (1.0, 5.0, 20.0, 100.0)
@@ -73,9 +77,11 @@ class Config(PaperConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("count", "few", "steps", "search_steps", "l0_steps", "linf_steps"):
+        counts = "count", "few", "steps", "search_steps", "l0_steps", "linf_steps"
+        for name in (*counts, "later_steps", "budgets"):
             check_count(getattr(self, name), name)
-            check_positive(self.pixel_step, "pixel_step")
+        for name in ("pixel_step", "l0_step", "linf_step", "inset"):
+            check_positive(getattr(self, name), name)
         for name in ("temperatures", "confidences"):
             values = getattr(self, name)
             if not values or list(values) != sorted(set(values)) or values[0] < 0:
@@ -115,14 +121,15 @@ def distilled(config: Config, seed: int, temperature: float) -> Distilled:
 
 def methods(config: Config) -> Mapping[str, Method]:
     """The attacks of the tables, at the run's settings."""
-    steps = ("steps", config.steps), ("search_steps", config.search_steps)
+    inset = ("inset", config.inset)
+    steps = ("steps", config.steps), ("search_steps", config.search_steps), inset
     radii = (("budgets", tuple(i / config.budgets for i in range(1, config.budgets + 1))),)
     options: dict[str, tuple[tuple[str, Any], ...]] = {
         "FGS": radii,
         "iterated": radii,
-        "C&W L0": (("steps", config.l0_steps),),
+        "C&W L0": (("steps", config.l0_steps), ("step_size", config.l0_step), inset),
         "C&W L2": steps,
-        "C&W Linf": (("steps", config.linf_steps),),
+        "C&W Linf": (("steps", config.linf_steps), ("step_size", config.linf_step), inset),
         **dict.fromkeys(LATER, (("steps", config.later_steps),)),
     }
     return {name: Method(name, options.get(name, ())) for name in (*OURS, *EARLIER, *LATER)}

@@ -94,7 +94,7 @@ class Config(PaperConfig):
     count: int = 1000
     lines: int = 50
     units: int = 120
-    wide: int = 480
+    wide: int = 360
     members: int = 12
     dropout: float = 0.2
     pair: tuple[int, int] = (3, 7)
