@@ -36,6 +36,7 @@ FIRST = 100
 KINDS = ("rand", "det", "other", "robust", "nonrobust")
 WHAT = {
     "digits": "1,797 grey digits of 8x8 pixels, embedded (the default)",
+    "photographs": "views of a few photographs in ImageNet's classes (with scikit-image)",
     "planted": "synthetic images whose robust and non-robust features are known",
     "mnist": "70,000 grey digits, 28x28",
     "fashion-mnist": "70,000 grey pieces of clothing, 28x28",

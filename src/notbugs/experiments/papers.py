@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from notbugs.experiments import carlini2016, engstrom2019, goodfellow2014, ilyas2019, szegedy2013
+from notbugs.experiments import (
+    carlini2016,
+    engstrom2019,
+    goodfellow2014,
+    ilyas2019,
+    kurakin2016,
+    szegedy2013,
+)
 from notbugs.experiments.experiment import Experiment
 
 PAPERS: Mapping[str, Experiment[Any]] = {
@@ -14,5 +21,6 @@ PAPERS: Mapping[str, Experiment[Any]] = {
         szegedy2013.EXPERIMENT,
         goodfellow2014.EXPERIMENT,
         carlini2016.EXPERIMENT,
+        kurakin2016.EXPERIMENT,
     )
 }

@@ -11,10 +11,12 @@ from notbugs.core import random
 from notbugs.core.errors import DataError, DataWarning
 from notbugs.data import ImageData, Splits, load_source, split
 from notbugs.data.sources.source import Source
+from notbugs.data.writing import write_json
 from notbugs.experiments.experiment import PaperConfig, Stage, Work
 from notbugs.experiments.model_training import USER, Net, new_model, restarting, train_in
 from notbugs.models import Classifier, load_into, prepare
 from notbugs.models import load as load_model
+from notbugs.models.imagenet import imagenet
 from notbugs.models.weights import MODEL
 from notbugs.training import (
     AtTemperature,
@@ -188,3 +190,28 @@ class Distilled(Trained):
         assert isinstance(self.recipe.objective, AtTemperature)
         data, temperature = self.data.train(work), self.recipe.objective.temperature
         return soft_labels(work.load(self.teacher), data, temperature)
+
+
+@dataclass(frozen=True)
+class Pretrained(Trained):
+    """A net of `notbugs.models.imagenet`, trained elsewhere; its recipe says nothing.
+
+    - `side`: of the images, in pixels
+    """
+
+    side: int = 224
+
+    @property
+    def label(self) -> str:
+        return f"load {self.net.architecture}"
+
+    @property
+    def cost(self) -> float:
+        return 1.0
+
+    def make(self, work: Work) -> None:
+        self.load(work.folder, work)
+        write_json(work.folder / "name.json", self.net.architecture)
+
+    def load(self, folder: Path, work: Work) -> Classifier:
+        return prepare(imagenet(self.net.architecture, side=self.side), work.device)

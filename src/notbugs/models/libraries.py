@@ -41,7 +41,7 @@ def borrowed(name: str, shape: Shape, classes: int) -> Body:
     if package not in PACKAGES:
         raise unknown_name("package of architectures", package, PACKAGES)
     net = PACKAGES[package](_imported(package), model_name, shape[0], classes)
-    return _split(net, name, shape, classes)
+    return split_head(net, name, shape, classes)
 
 
 def _imported(package: str) -> Any:
@@ -113,7 +113,8 @@ def _take_channels(net: nn.Module, name: str, channels: int) -> None:
     _set_layer(net, layer_name, new)
 
 
-def _split(net: nn.Module, name: str, shape: Shape, classes: int) -> Body:
+def split_head(net: nn.Module, name: str, shape: Shape, classes: int) -> Body:
+    """The net before its last linear layer, and that layer, checked to give the same logits."""
     head_name, head = _last_layer(net, name)
     x = torch.rand(2, *shape)
     inputs, outputs = _head_calls(net, head, x, name)

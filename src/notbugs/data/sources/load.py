@@ -10,6 +10,7 @@ from notbugs.data.sources.cifar import CIFAR10, CIFAR100, find_cifar, load_cifar
 from notbugs.data.sources.digits import load_digits
 from notbugs.data.sources.folder import load_folder
 from notbugs.data.sources.idx import FASHION, MNIST, find_idx, load_idx
+from notbugs.data.sources.photographs import load_photographs
 from notbugs.data.sources.source import TITLES, Source
 
 FOLDER = "folder:"
@@ -22,7 +23,8 @@ def load_source(
 ) -> Source:
     """The set called `name`, from local files where they are, else downloaded and verified.
 
-    - `name`: "digits" and "planted" need no files; "mnist", "fashion-mnist", "cifar10" and
+    - `name`: "digits", "planted" and "photographs" (in ImageNet's classes, with scikit-image) need
+      no files; "mnist", "fashion-mnist", "cifar10" and
       "cifar100" are read in their publishers' formats; "folder:PATH" is a folder with one
       subfolder of images for each class (see `sources.folder.load_folder`)
     - `data_dir`: where the files are, or go; None: the environment's NOTBUGS_DATA, else the
@@ -46,6 +48,8 @@ def load_source(
         return load_digits()
     if name == "planted":
         return Source(name, Planted().make(), None)
+    if name == "photographs":
+        return load_photographs()
     for kind in (MNIST, FASHION):
         if name == kind.name:
             return load_idx(kind, _folder(data_dir), download=download, progress=progress)

@@ -20,6 +20,7 @@ TITLES = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
     "planted": "Planted",
+    "photographs": "Photographs",
 }
 
 

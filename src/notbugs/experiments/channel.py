@@ -1,0 +1,261 @@
+"""Stages about what remains of adversarial images after a change that nobody optimised for."""
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from notbugs.attacks import bim, fgsm, least_likely
+from notbugs.attacks.attack import AbstractAttack
+from notbugs.core import random
+from notbugs.core.types import Images, Keys, Labels, Logits, Mask
+from notbugs.data import safefile
+from notbugs.engine import Linf
+from notbugs.experiments.examples import TENSORS, Examples
+from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Stage, Work
+from notbugs.experiments.first_order import attacked, logits_of, percent
+from notbugs.experiments.numbers import Columns
+from notbugs.experiments.page import Column
+from notbugs.experiments.shared import Trained
+from notbugs.models.decision import predicted
+
+LEVELS = 255
+SURE = 0.8
+"""The confidence of prefiltered images, clean and adversarial (section 3.2)."""
+BATCH = 10
+"""Images attacked at once."""
+METHODS: Mapping[str, Callable[[float], AbstractAttack]] = {
+    "fast": lambda eps: fgsm(Linf(), eps),
+    "basic iterative": bim,
+    "least likely": least_likely,
+}
+"""The methods of section 2, of a radius."""
+COLUMNS = {
+    "clean": Column("Clean, top 1", "of the images", unit="%"),
+    "clean_5": Column("Clean, top 5", "of the images", unit="%"),
+    "top_1": Column("Top 1", "of the adversarial images", unit="%"),
+    "top_5": Column("Top 5", "of the adversarial images", unit="%"),
+    "noise": Column("Signs", "top 1 under random signs of the same size", unit="%"),
+    "destroyed": Column("Destroyed, top 1", "of the adversarial images", unit="%"),
+    "destroyed_5": Column("Destroyed, top 5", "of the adversarial images", unit="%"),
+    "kept": Column("Clean after it, top 1", "of clean images so changed", unit="%"),
+    "changed": Column("Adversarial after it, top 1", "of adversarial ones so changed", unit="%"),
+    "counted": Column("Images", "right before, wrong as adversarial", 0),
+}
+"""The columns of the measurements here."""
+
+
+def in_top(logits: Logits, y: Labels, k: int) -> Mask:
+    """Whether the label is among the k largest logits, [n]; for 1, as `predicted` decides."""
+    if k == 1:
+        return predicted(logits) == y
+    return (logits.topk(min(k, logits.shape[1]), dim=1).indices == y[:, None]).any(dim=1)
+
+
+@dataclass(frozen=True)
+class Crafted(Stage[Examples]):
+    """Adversarial images of the first test images, whole levels of 8 bits.
+
+    - `method`: one of `METHODS`; `levels`: eps, in levels of 255
+    """
+
+    net: Trained
+    method: str
+    levels: int
+    count: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} at {self.levels} · seed {self.net.data.seed}"
+
+    @property
+    def cost(self) -> float:
+        steps = 1 if self.method == "fast" else min(self.levels + 4, 1.25 * self.levels)
+        return 1e4 * self.count * steps
+
+    def make(self, work: Work) -> None:
+        net = work.load(self.net)
+        x, y = attacked((self.net,), work, self.count)
+        x = (x * LEVELS).round() / LEVELS
+        attack, parts = METHODS[self.method](self.levels / LEVELS), list[Tensor]()
+        for start in range(0, len(x), BATCH):
+            rows = slice(start, start + BATCH)
+            # The seed is of no use to these: none of them draws.
+            result = attack(net, x[rows], y[rows], seed=self.net.data.seed, fast=False)
+            parts.append(((result.x_adv * LEVELS).round() / LEVELS).cpu())
+            work.progress(min(1.0, (start + BATCH) / len(x)))
+        x_adv = torch.cat(parts)
+        success = predicted(logits_of(net, x_adv.to(x))) != y
+        tensors = {"x": x, "y": y, "x_adv": x_adv, "success": success}
+        safefile.write_tensors(work.folder / TENSORS, {k: v.cpu() for k, v in tensors.items()}, {})
+
+    def load(self, folder: Path, work: Work) -> Examples:
+        tensors, _ = safefile.read_tensors(folder / TENSORS, what="data")
+        return Examples(**{name: tensor.to(work.device) for name, tensor in tensors.items()})
+
+
+@dataclass(frozen=True)
+class Accuracies(Measurement):
+    """Accuracies of a net on images, on adversarial ones, and under random signs of their size.
+
+    - `judge`: another net than the attacked one; None: that one
+    """
+
+    examples: Crafted
+    judge: Trained | None = None
+
+    def measure(self, work: Work) -> Columns:
+        found, net = work.load(self.examples), work.load(self.judge or self.examples.net)
+        keys = random.row_keys(len(found.x), self.examples.net.data.seed, "signs")
+        signs = (2 * random.uniform(keys, found.x.shape[1:]) - 1).sign().to(found.x)
+        noisy = (found.x + self.examples.levels / LEVELS * signs).clamp(0, 1)
+        clean, adversarial = (logits_of(net, x) for x in (found.x, found.x_adv))
+        return {
+            "clean": percent(in_top(clean, found.y, 1)),
+            "clean_5": percent(in_top(clean, found.y, 5)),
+            "top_1": percent(in_top(adversarial, found.y, 1)),
+            "top_5": percent(in_top(adversarial, found.y, 5)),
+            "noise": percent(in_top(logits_of(net, noisy), found.y, 1)),
+        }
+
+
+def brightness(x: Images, amount: float, keys: Keys) -> Images:
+    """The images with `amount` levels of 255 added."""
+    return (x + amount / LEVELS).clamp(0, 1)
+
+
+def contrast(x: Images, amount: float, keys: Keys) -> Images:
+    """The images times `amount`."""
+    return (x * amount).clamp(0, 1)
+
+
+def blur(x: Images, amount: float, keys: Keys) -> Images:
+    """The images under a Gaussian blur of `amount` pixels."""
+    reach = max(1, int(3 * amount + 0.5))
+    place = torch.arange(-reach, reach + 1, device=x.device)
+    kernel = torch.exp(-(place**2) / (2 * amount**2))
+    kernel = (kernel / kernel.sum()).to(x)
+    flat = F.pad(x.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
+    flat = F.conv2d(F.conv2d(flat, kernel[None, None, None]), kernel[None, None, :, None])
+    return flat[:, 0].unflatten(0, x.shape[:2])
+
+
+def noise(x: Images, amount: float, keys: Keys) -> Images:
+    """The images with Gaussian noise of `amount` levels of 255."""
+    return (x + amount / LEVELS * random.normal(keys.cpu(), x.shape[1:]).to(x)).clamp(0, 1)
+
+
+def jpeg(x: Images, amount: float, keys: Keys) -> Images:
+    """The images after JPEG at quality `amount`."""
+    done: list[Tensor] = []
+    for image in (255 * x).round().to(torch.uint8).cpu():
+        array = image.permute(1, 2, 0).numpy()
+        file = io.BytesIO()
+        Image.fromarray(array if len(image) == 3 else array[:, :, 0]).save(
+            file, "JPEG", quality=int(amount)
+        )
+        again = np.array(Image.open(file)).reshape(array.shape)
+        done.append(torch.from_numpy(again).permute(2, 0, 1))
+    return torch.stack(done).to(x) / LEVELS
+
+
+TRANSFORMATIONS: Mapping[str, Callable[[Images, float, Keys], Images]] = {
+    "brightness": brightness,
+    "contrast": contrast,
+    "blur": blur,
+    "noise": noise,
+    "JPEG": jpeg,
+}
+
+
+def destruction(
+    before: Logits, adversarial: Logits, after: Logits, y: Labels, k: int, sure: float = 0.0
+) -> float | None:
+    """Percent of adversarial images that are right again after a change; None where none counts.
+
+    d = sum C(X) not C(X_adv) C(T(X_adv)) / sum C(X) not C(X_adv), C: the label is in the top k.
+
+    - `before`, `adversarial`, `after` [n, classes]: logits of X, X_adv and T(X_adv)
+    - `sure`: confidence that X and X_adv must reach to count
+
+    **Source**: Kurakin et al. 2016 (arXiv 1607.02533), eq. 1; section 3.2 for prefiltering.
+    """
+    counted = in_top(before, y, k) & ~in_top(adversarial, y, k)
+    for logits in (before, adversarial) if sure else ():
+        counted &= logits.softmax(dim=1).amax(dim=1) >= sure
+    if not bool(counted.any()):
+        return None
+    return percent(in_top(after, y, k)[counted])
+
+
+@dataclass(frozen=True)
+class Destroyed(Measurement):
+    """The destruction rates of a transformation, means over its amounts, and accuracies after it.
+
+    - `name`: one of `TRANSFORMATIONS`
+    """
+
+    examples: Crafted
+    name: str
+    amounts: tuple[float, ...]
+
+    @property
+    def cost(self) -> float:
+        return 3e4 * self.examples.count * len(self.amounts)
+
+    def measure(self, work: Work) -> Columns:
+        found, net = work.load(self.examples), work.load(self.examples.net)
+        keys = random.row_keys(len(found.x), self.examples.net.data.seed, self.name)
+        before, adversarial = (logits_of(net, x) for x in (found.x, found.x_adv))
+        each: list[dict[str, float | None]] = []
+        for amount in self.amounts:
+            after, kept = (
+                logits_of(net, TRANSFORMATIONS[self.name](x, amount, keys))
+                for x in (found.x_adv, found.x)
+            )
+            each.append(
+                {
+                    "destroyed": destruction(before, adversarial, after, found.y, 1),
+                    "destroyed_5": destruction(before, adversarial, after, found.y, 5),
+                    "kept": percent(in_top(kept, found.y, 1)),
+                    "changed": percent(in_top(after, found.y, 1)),
+                }
+            )
+        counted = in_top(before, found.y, 1) & ~in_top(adversarial, found.y, 1)
+        return {**{name: _mean(each, name) for name in each[0]}, "counted": float(counted.sum())}
+
+
+def _mean(each: list[dict[str, float | None]], name: str) -> float | None:
+    values = [numbers[name] for numbers in each]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
+@dataclass(frozen=True)
+class CraftedPictures(Illustration):
+    """Images and adversarial ones of each method, with the changes, and what they are taken for."""
+
+    examples: tuple[tuple[str, Crafted], ...]
+    count: int = 7
+
+    def draw(self, work: Work) -> Pictures:
+        sheets: dict[str, Tensor] = {}
+        for name, stage in self.examples:
+            found, net = work.load(stage), work.load(stage.net)
+            rows = torch.linspace(0, len(found.x) - 1, min(self.count, len(found.x))).long()
+            x, x_adv, y = found.x[rows], found.x_adv[rows], found.y[rows]
+            difference = (0.5 + (x_adv - x) * LEVELS / (2 * stage.levels)).clamp(0, 1)
+            sheets |= {
+                f"{name}.images": x,
+                f"{name}.difference": difference,
+                f"{name}.adversarial": x_adv,
+                f"{name}.labels": predicted(logits_of(net, x_adv)),
+                f"{name}.true_labels": y,
+            }
+        return sheets

@@ -1,0 +1,48 @@
+"""The nets of ImageNet and the photographs, where their packages are installed."""
+
+import pytest
+import torch
+
+from notbugs.core.errors import DataError, NotbugsError
+from notbugs.data import load_source
+from notbugs.data.sources import photographs
+from notbugs.models import imagenet as module
+from notbugs.models.imagenet import imagenet
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "imagenet"))
+
+
+def test_photographs_are_what_their_labels_say() -> None:
+    source = load_source("photographs")
+    assert source.test is not None
+    assert (len(source.train), len(source.test)) == (420, 420)
+    assert not torch.equal(source.train.images, source.test.images)
+    some = source.test.select(slice(0, 420, 15))
+    model = imagenet()
+    logits = model(some.pixels()).detach()
+    right = logits.argmax(dim=1) == some.labels
+    assert float(right.float().mean()) > 0.7  # of 1,000 classes
+    top = logits.topk(5, dim=1).indices == some.labels[:, None]
+    assert float(top.any(dim=1).float().mean()) > 0.85
+    again = imagenet()  # from the cache, as safetensors
+    torch.testing.assert_close(again(some.pixels()[:2]), logits[:2])
+    assert model.embed(some.pixels()[:2]).shape == (2, 1280)
+
+
+def test_an_unknown_net_is_refused() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'efficientnet-lite"):
+        imagenet("efficientnet-lite")
+
+
+def test_missing_packages_are_named_with_the_remedy(monkeypatch) -> None:
+    monkeypatch.setattr(module, "import_module", lambda name: __import__("no_such_package"))
+    with pytest.raises(
+        NotbugsError, match=r"lite-pytorch .* 'notbugs\[imagenet"
+    ):
+        imagenet()
+    monkeypatch.setattr(photographs, "PLACES", {"skimage": "nowhere"})
+    with pytest.raises(DataError, match=r"'chelsea.png' is not there: scikit-image .* pip install"):
+        photographs.load_photographs()
