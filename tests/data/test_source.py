@@ -11,7 +11,7 @@ from notbugs.data.sources.source import published, read_note, with_file
 
 
 def test_known_names_are_listed() -> None:
-    sets = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "planted")
+    sets = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "planted", "photographs")
     assert (*sets, "folder:PATH") == SOURCES
 
 

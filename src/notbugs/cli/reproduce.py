@@ -40,6 +40,8 @@ class Reproduce:
       notbugs reproduce ilyas2019 --data folder:photos --seeds 1 --set eps_sets=[1,2]
       notbugs reproduce engstrom2019 --data digits
       notbugs reproduce szegedy2013 --data digits --set images=32
+      notbugs reproduce goodfellow2014 --data mnist
+      notbugs reproduce kurakin2016 --data photographs
     """
 
     if_stopped: ClassVar[str] = (
@@ -49,9 +51,11 @@ class Reproduce:
 
     experiment: Annotated[str | None, tyro.conf.Positional] = None
     """The paper: ilyas2019 (robust and non-robust features), engstrom2019 (representations of
-    robust models) or szegedy2013 (the first adversarial examples). Without it they are listed."""
+    robust models), szegedy2013 (the first adversarial examples), goodfellow2014 (one step along
+    the gradient), carlini2016 (the nearest examples, distillation) or kurakin2016 (what changes
+    of the image leave of them). Without it they are listed."""
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
+    """digits, mnist, fashion-mnist, cifar10, planted, photographs, or folder:PATH."""
     preset: str = "laptop"
     """smoke (seconds), laptop (minutes on 2 cores), gpu, or paper."""
     out: Path | None = None
