@@ -379,6 +379,7 @@ SECTIONS = (
                 "An attack of before and the L2 attack, by the temperature of distillation.",
                 "%",
                 "temperature",
+                logarithmic=True,
             ),
             Lines(
                 "transfer",

@@ -252,7 +252,8 @@ class CraftedPictures(Illustration):
             x, x_adv, y = found.x[rows], found.x_adv[rows], found.y[rows]
             difference = (0.5 + (x_adv - x) * LEVELS / (2 * stage.levels)).clamp(0, 1)
             sheets |= {
-                f"{name}.images": x,
+                f"{name}.clean.images": x,
+                f"{name}.clean.labels": y,
                 f"{name}.difference": difference,
                 f"{name}.adversarial": x_adv,
                 f"{name}.labels": predicted(logits_of(net, x_adv)),

@@ -5,7 +5,7 @@ All steps are in Linf and `eps` is in pixel units of [0, 1].
 
 from dataclasses import dataclass
 from functools import cache
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -318,6 +318,8 @@ class Epochs(Measurements):
 class StepPictures(Illustration):
     """Images, the change that FGSM makes, and the result; and the weights of a linear net."""
 
+    VERSION: ClassVar[int] = 2
+
     net: Trained
     eps: float
     name: str
@@ -328,7 +330,8 @@ class StepPictures(Illustration):
         x, y = right(self.net, net, work, self.count)
         x_adv = step(net, x, y, self.eps, self.net.data.seed)
         sheets = {
-            f"{self.name}.images": x,
+            f"{self.name}.clean.images": x,
+            f"{self.name}.clean.labels": y,
             f"{self.name}.difference": (0.5 + (x_adv - x) / (2 * self.eps)).clamp(0, 1),
             f"{self.name}.adversarial": x_adv,
             f"{self.name}.labels": predicted(logits_of(net, x_adv)),
@@ -337,7 +340,7 @@ class StepPictures(Illustration):
         if self.net.net.architecture == "linear":
             w = slopes_of_odds(net, x)
             both = torch.stack([w / w.abs().amax(), w.sign()])
-            sheets[f"{self.name}.weights"] = 0.5 + 0.5 * both
+            sheets[f"weights.{self.name}"] = 0.5 + 0.5 * both
         return sheets
 
 

@@ -22,7 +22,7 @@ SECTIONS = (
         "of the same size, random signs at every pixel, is the control.",
         figures=(
             PictureRows(
-                ("maxout.images", "maxout.difference", "maxout.adversarial"),
+                ("maxout.clean.images", "maxout.difference", "maxout.adversarial"),
                 ("image", "change: the sign", "after one step"),
                 "Test images that the maxout net has right; what it takes them for after the step.",
             ),
@@ -53,6 +53,7 @@ SECTIONS = (
                 "By how much a change of half a level of 8 bits moves the margin.",
                 "of the mean margin, %",
                 "dimensions",
+                logarithmic=True,
             ),
         ),
         tables=(
@@ -85,7 +86,7 @@ SECTIONS = (
         "margin. L1 decay is outside and never fades.",
         figures=(
             PictureRows(
-                ("logistic.weights", "logistic.images", "logistic.adversarial"),
+                ("weights.logistic", "logistic.clean.images", "logistic.adversarial"),
                 ("weights; their signs", "image", "after one step"),
                 "The weights of logistic regression, and images moved along their signs (figure "
                 "2).",
@@ -96,9 +97,15 @@ SECTIONS = (
                 "Two classes, by strength.",
                 "%",
                 "strength",
+                logarithmic=True,
             ),
             Lines(
-                "several", ("train_error", "fgsm"), "A linear net of all classes.", "%", "strength"
+                "several",
+                ("train_error", "fgsm"),
+                "A linear net of all classes.",
+                "%",
+                "strength",
+                logarithmic=True,
             ),
         ),
         tables=(

@@ -194,7 +194,12 @@ def claims(config: Config) -> Sequence[Claim]:
     )
 
 
-_SHOWN = ("images", "difference", "adversarial")
+def _accuracy(k: int) -> Lines:
+    axis = "levels of 255"
+    return Lines("accuracy", (f"top_{k}",), f"Top {k} accuracy.", "%", axis, logarithmic=True)
+
+
+_SHOWN = ("clean.images", "difference", "adversarial")
 
 SECTIONS = (
     Section(
@@ -215,8 +220,12 @@ SECTIONS = (
         "Accuracy against the size of the change",
         "Random signs of the same size are the control.",
         figures=(
-            Lines("accuracy", ("top_1",), "Top 1 accuracy.", "%", "levels of 255"),
-            Lines("accuracy", ("top_5",), "Top 5 accuracy.", "%", "levels of 255"),
+            Lines(
+                "accuracy", ("top_1",), "Top 1 accuracy.", "%", "levels of 255", logarithmic=True
+            ),
+            Lines(
+                "accuracy", ("top_5",), "Top 5 accuracy.", "%", "levels of 255", logarithmic=True
+            ),
         ),
         tables=(Table("accuracy", "Accuracy by method and size (figure 2)."),),
     ),

@@ -99,6 +99,7 @@ class Lines:
 
     - `lines`: their names, or None for all
     - `limit`: a setting, up to which the axis is shaded, with `within` written there
+    - `logarithmic`: the horizontal axis
     """
 
     table: str
@@ -110,6 +111,7 @@ class Lines:
     chance: str | None = None
     limit: str | None = None
     within: str = ""
+    logarithmic: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from notbugs.core.errors import DataError
 from notbugs.experiments import page
@@ -31,6 +32,8 @@ from notbugs.report.reading import REMEDY, Arrays
 MOST_TICKS = 8
 LEGIBLE = 0.55
 """Of the scale, the value above which a matrix's numbers are written in white."""
+DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (1, 1.5)))
+"""Of lines that share their colours."""
 LEAST = 1e-12
 """The smallest number that a logarithmic axis shows."""
 
@@ -178,27 +181,31 @@ def lines(figure: page.Lines, drawn: Drawn, theme: Theme) -> Figure:
     groups, columns = _groups(figure, drawn), drawn.columns_of(figure)
     inks = {name: i for i, name in enumerate(dict.fromkeys(map(page.uncontrolled, groups)))}
     for head, points in groups.items():
-        control = page.is_control(head)
+        control, place = page.is_control(head), inks[page.uncontrolled(head)]
+        dashes = DASHES[place % len(DASHES)] if len(columns) > 1 else "-"
         for i, column in enumerate(columns):
             cells = [Cell(figure.table, name, column) for _, name in points]
             what = f", {drawn.title(column)}" * (len(columns) > 1)
-            several = i if len(columns) > 1 else inks[page.uncontrolled(head)]
+            several = i if len(columns) > 1 else place
             ax.errorbar(
                 [x for x, _ in points],
                 [_or_nan(drawn.numbers.mean(cell)) for cell in cells],
                 yerr=[_or_nan(drawn.numbers.spread(cell)) for cell in cells],
                 color=_inks(theme)[several % 4],
                 linewidth=1.5 if control else 2.2,
-                linestyle=(0, (4, 2)) if control else "-",
+                linestyle=(0, (4, 2)) if control else dashes,
                 marker="osD^"[several % 4],
                 markersize=4.5,
                 markerfacecolor=theme.paper if control else None,
                 capsize=2,
                 label=head + what,
             )
+    if figure.logarithmic:
+        ax.set_xscale("log")
     ticks = {x: name.rpartition(" at ")[2] for points in groups.values() for x, name in points}
     if len(ticks) <= MOST_TICKS:
         ax.set_xticks(list(ticks), list(ticks.values()), parse_math=False)
+        ax.xaxis.set_minor_locator(NullLocator())
     chance = _chance(figure, drawn)
     if chance is not None:
         chance_line(ax, chance, theme)
