@@ -1,0 +1,32 @@
+"""Printed and photographed images: sheets, their print, their reading, and a simulated camera.
+
+**Source**: Kurakin, Goodfellow & Bengio 2016 (arXiv 1607.02533), section 3.
+"""
+
+from notbugs.photo.camera import Camera, photograph
+from notbugs.photo.files import open_sheet, save_sheet
+from notbugs.photo.layout import Cell, Mark, Sheet, lay_out
+from notbugs.photo.pairs import CLEAN, pairs
+from notbugs.photo.printing import page_pixels, pdf_of
+from notbugs.photo.rates import destruction_rate, prefiltered
+from notbugs.photo.reading import Reading, projected, read_photo
+
+__all__ = [
+    "CLEAN",
+    "Camera",
+    "Cell",
+    "Mark",
+    "Reading",
+    "Sheet",
+    "destruction_rate",
+    "lay_out",
+    "open_sheet",
+    "page_pixels",
+    "pairs",
+    "pdf_of",
+    "photograph",
+    "prefiltered",
+    "projected",
+    "read_photo",
+    "save_sheet",
+]

@@ -1,0 +1,230 @@
+"""Finds a sheet's marks in a photograph, and cuts out its cells."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from notbugs.core.errors import DataError, bad_type
+from notbugs.data.decoding import decoded
+from notbugs.photo.layout import MARK, Mark, Sheet
+from notbugs.photo.packages import opencv
+from notbugs.photo.printing import dictionary
+from notbugs.photo.sharpness import edge_width, mark_blur
+
+NEEDED = 3
+"""Marks of one page that must be seen."""
+SPREAD = 0.2
+"""The least share of the page that lies between them."""
+BEND = 0.06
+"""How far a mark's corner may lie from where the homography puts it, as a share of its side."""
+MOST_BLUR = 2.0
+"""Pixels of the image: above it, an image of half the size would hold as much."""
+BLURRED = 0.003
+"""Share of the photograph's longer side: where edges are wider than this, marks are not found."""
+MOST_SAMPLES = 16
+"""Samples along the side of an image's pixel, at most."""
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue (ITU-R BT.601), as in Pillow."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The cells that a photograph shows.
+
+    - `cells` [n, c, h, w]: float32 in [0, 1], as photographed: colours are not corrected
+    - `rows` [n]: their indices in `sheet.cells`, and in the set of its images
+    - `page`: from 0
+    - `marks`, `hidden`: marks of the page that were used, and that were not found
+    - `homography` [3, 3]: from mm on the page to pixels of the photograph, whole at their centres
+    - `error`: the root mean square distance of the marks' corners from it, in the photograph's
+      pixels
+    - `blur`: the standard deviation of the blur, in pixels of the images
+    - `detail`: the photograph's pixels along a pixel of the images, where they are fewest
+    """
+
+    cells: Float[Tensor, "n c h w"]
+    rows: tuple[int, ...]
+    page: int
+    marks: int
+    hidden: int
+    homography: Float[np.ndarray, "3 3"]
+    error: float
+    blur: float
+    detail: float
+
+
+def read_photo(photo: Path | np.ndarray, sheet: Sheet) -> Reading:
+    """The cells of the page that a photograph shows, at the size of the images.
+
+    The page is found by its marks: at any angle, in uneven light, and where some of them are
+    hidden. Cells that are not wholly in the photograph are left out. Lenses that bend straight
+    lines are not corrected.
+
+    - `photo`: a picture file, or uint8 RGB pixels [h, w, 3]
+
+    **Raises** DataError where the file cannot be read; where no mark is found, or too few, or none
+    of this sheet; where the photograph is too blurred or too small; and where no cell is in it.
+    TypeError for pixels of another kind; NotbugsError without `opencv-python-headless`.
+    """
+    cv2, name = opencv(), "The photograph"
+    if isinstance(photo, Path):
+        name, photo = f"The photograph '{photo}'", _opened(photo)
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+        raise bad_type(
+            "photo", "uint8 RGB pixels [h, w, 3]", photo, f"It is {photo.dtype} {photo.shape}."
+        )
+    grey = (photo @ GREY).round().astype(np.uint8)
+    found = _found(cv2, grey)
+    if not found:
+        raise DataError(f"{name} {_no_marks(cv2, grey)}")
+    page = _page(name, found, sheet)
+    marks = [mark for mark in sheet.marks if mark.page == page and mark.id in found]
+    homography, kept, error = _fitted(cv2, name, found, marks, page, sheet)
+    rows = [i for i in sheet.rows_on(page) if _inside(_corners(sheet, i), homography, grey.shape)]
+    if not rows:
+        raise DataError(f"{name} shows no whole cell. Photograph the whole page.")
+    detail = min(_detail(sheet, i, homography) for i in rows)
+    if detail < 1:
+        needed = max(sheet.shape[1:])
+        raise DataError(
+            f"{name} is too small: a cell takes {detail * needed:.0f} of its pixels, and the "
+            f"images have {needed}. Go nearer, or use a camera of a higher resolution."
+        )
+    blur = mark_blur(cv2, grey, homography, kept) / sheet.pitch_mm
+    if blur > MOST_BLUR:
+        raise DataError(
+            f"{name} is blurred beyond reading: by {blur:.1f} pixels of the images, and at most "
+            f"{MOST_BLUR:g} can be read. Hold the camera still, focus, or go nearer."
+        )
+    cells = torch.stack([_cut(cv2, photo, sheet, i, homography) for i in rows])
+    hidden = sum(mark.page == page for mark in sheet.marks) - len(marks)
+    return Reading(cells, tuple(rows), page, len(kept), hidden, homography, error, blur, detail)
+
+
+def projected(points: np.ndarray, homography: np.ndarray) -> np.ndarray:
+    """Where a homography puts points [n, 2]; [n, 2]."""
+    ends = np.column_stack([points, np.ones(len(points))]) @ homography.T
+    return ends[:, :2] / ends[:, 2:]
+
+
+def _opened(path: Path) -> np.ndarray:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"Cannot read '{path}': {error.strerror}.") from error
+    return decoded(path, content, "RGB")[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def _found(cv2: Any, grey: np.ndarray) -> dict[int, np.ndarray]:
+    """The corners [4, 2] of every mark that is seen once, by its id."""
+    parameters = cv2.aruco.DetectorParameters()
+    parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
+    corners, ids, _ = cv2.aruco.ArucoDetector(dictionary(), parameters).detectMarkers(grey)
+    seen = [] if ids is None else [int(one) for one in np.ravel(ids)]
+    often = Counter(seen)
+    pairs = zip(seen, corners, strict=True)
+    return {one: where.reshape(4, 2).astype(float) for one, where in pairs if often[one] == 1}
+
+
+def _no_marks(cv2: Any, grey: np.ndarray) -> str:
+    if edge_width(cv2, grey) > BLURRED * max(grey.shape):
+        return (
+            "is blurred beyond reading: no mark is found, and no edge is sharp. Hold the camera "
+            "still, and focus."
+        )
+    return "shows no marks of a sheet. Photograph the whole page, in even light, and nearer."
+
+
+def _page(name: str, found: dict[int, np.ndarray], sheet: Sheet) -> int:
+    """The page that most of the marks belong to."""
+    pages = Counter(mark.page for mark in sheet.marks if mark.id in found)
+    if 2 * sum(pages.values()) <= len(found):
+        raise DataError(
+            f"{name} shows another sheet: {sum(pages.values())} of its {len(found)} marks belong "
+            f"to sheet {sheet.digest[:12]}. The digest is printed below each page."
+        )
+    page, count = pages.most_common(1)[0]
+    if 2 * count <= sum(pages.values()):
+        raise DataError(f"{name} shows several pages. Photograph one at a time.")
+    return page
+
+
+def _fitted(
+    cv2: Any,
+    name: str,
+    found: dict[int, np.ndarray],
+    marks: list[Mark],
+    page: int,
+    sheet: Sheet,
+) -> tuple[np.ndarray, list[Mark], float]:
+    """The homography from mm to pixels, the marks that agree with it, and their error."""
+    of = f"{sum(mark.page == page for mark in sheet.marks)} marks of page {page + 1}"
+    few = "are needed, well apart. Uncover them, or photograph the whole page."
+    if len(marks) < NEEDED:
+        raise DataError(f"{name} shows {len(marks)} of the {of}; {NEEDED} {few}")
+    at = np.concatenate([square(mark) for mark in marks])
+    seen = np.concatenate([found[mark.id] for mark in marks])
+    side = min(np.linalg.norm(np.diff(found[m.id], axis=0), axis=1).min() for m in marks)
+    homography, _ = cv2.findHomography(at, seen, cv2.RANSAC, max(1.0, BEND * side))
+    if homography is None:
+        raise DataError(f"{name} shows marks that do not lie on one page. Flatten the paper.")
+    off = np.linalg.norm(projected(at, homography) - seen, axis=1).reshape(-1, 4)
+    fits = off.max(axis=1) <= max(1.0, BEND * side)
+    kept = [mark for mark, fit in zip(marks, fits, strict=True) if fit]
+    if len(kept) < NEEDED:
+        raise DataError(
+            f"{name} shows {len(marks)} of the {of}, but only {len(kept)} of them lie on a plane. "
+            "Flatten the paper, and lay nothing on it."
+        )
+    hull = cv2.convexHull(np.concatenate([square(mark) for mark in kept]).astype(np.float32))
+    if cv2.contourArea(hull) < SPREAD * sheet.page_mm[0] * sheet.page_mm[1]:
+        raise DataError(
+            f"{name} shows {len(kept)} of the {of}, all in one part of it; {NEEDED} {few}"
+        )
+    return homography, kept, float(np.sqrt((off[fits] ** 2).mean()))
+
+
+def square(mark: Mark) -> np.ndarray:
+    """The corners of a mark in mm, clockwise from the upper left, [4, 2]."""
+    return np.array([mark.x, mark.y]) + MARK * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+
+
+def _corners(sheet: Sheet, row: int) -> np.ndarray:
+    cell = sheet.cells[row]
+    ends = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * np.array(sheet.size_mm)
+    return np.array([cell.x, cell.y]) + ends
+
+
+def _inside(corners: np.ndarray, homography: np.ndarray, shape: tuple[int, ...]) -> bool:
+    x, y = projected(corners, homography).T
+    return bool((min(x.min(), y.min()) >= 0) & (x.max() < shape[1]) & (y.max() < shape[0]))
+
+
+def _detail(sheet: Sheet, row: int, homography: np.ndarray) -> float:
+    """The photograph's pixels along a pixel of the image, on the cell's shortest side."""
+    ends = projected(_corners(sheet, row), homography)
+    sides = np.linalg.norm(np.roll(ends, -1, axis=0) - ends, axis=1)
+    _, height, width = sheet.shape
+    return float((sides / np.array([width, height, width, height])).min())
+
+
+def _cut(cv2: Any, photo: np.ndarray, sheet: Sheet, row: int, homography: np.ndarray) -> Tensor:
+    """A cell at the size of the images: the mean of what each of its pixels covers, [c, h, w]."""
+    channels, height, width = sheet.shape
+    ends = projected(_corners(sheet, row), homography)
+    longest = np.linalg.norm(np.roll(ends, -1, axis=0) - ends, axis=1).max()
+    times = int(np.clip(np.ceil(longest / max(height, width)), 2, MOST_SAMPLES))
+    cell, step = sheet.cells[row], sheet.pitch_mm / times
+    first = (cell.x + step / 2, cell.y + step / 2)
+    to_mm = np.array([[step, 0, first[0]], [0, step, first[1]], [0, 0, 1]])
+    size, flags = (width * times, height * times), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    fine = cv2.warpPerspective(photo, homography @ to_mm, size, flags=flags)
+    mean = fine.reshape(height, times, width, times, 3).astype(np.float32).mean(axis=(1, 3)) / 255
+    mean = mean if channels == 3 else (mean @ GREY)[..., None]
+    return torch.from_numpy(mean).permute(2, 0, 1).clamp(0, 1)
