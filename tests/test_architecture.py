@@ -16,7 +16,7 @@ LAYERS = [
     {"engine"},
     {"attacks", "perception", "representations"},
     {"judge"},
-    {"training"},
+    {"training", "photo"},
     {"features", "analysis", "theory"},
     {"experiments"},
     {"report"},

@@ -1,4 +1,5 @@
-"""The command line: `notbugs reproduce | report | train | attack | evaluate | look | build | data`.
+"""The command line: `notbugs reproduce | report | train | attack | evaluate | look | build | data |
+photo`.
 
 `notbugs.report`, and with it matplotlib, is imported only where something is drawn: that takes a
 second.
@@ -22,6 +23,7 @@ from notbugs.cli.attack import AttackCommand
 from notbugs.cli.console import PlainConsole
 from notbugs.cli.evaluate import Evaluate
 from notbugs.cli.look import Look
+from notbugs.cli.photo import Photo
 from notbugs.cli.report import Report
 from notbugs.cli.reproduce import Reproduce
 from notbugs.cli.sets import Build, Data
@@ -39,11 +41,12 @@ Command = (
     | Annotated[Look, tyro.conf.subcommand("look")]
     | Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Photo, tyro.conf.subcommand("photo")]
 )
 
 
-COMMANDS = ("reproduce", "report", "train", "attack", "evaluate", "look", "build", "data")
-ACTIONS = ("list", "show", "export")
+COMMANDS = ("reproduce", "report", "train", "attack", "evaluate", "look", "build", "data", "photo")
+ACTIONS = {"data": ("list", "show", "export"), "photo": ("sheet", "read", "watch")}
 USER_ERRORS = (NotbugsError, ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)
 """Errors that a user can fix: printed without a traceback."""
 STOPPED = (
@@ -102,10 +105,9 @@ def _parsed(arguments: Sequence[str], errors: PlainConsole) -> Any:
 
     **Raises** ValueError for an unknown command; SystemExit after a message of tyro.
     """
-    kinds = (("command", COMMANDS), ("action of data", ACTIONS))
-    for word, (kind, known) in zip(
-        arguments, kinds[: 1 + (arguments[:1] == ["data"])], strict=False
-    ):
+    kinds = [("command", COMMANDS)]
+    kinds += [(f"action of {name}", ACTIONS[name]) for name in arguments[:1] if name in ACTIONS]
+    for word, (kind, known) in zip(arguments, kinds, strict=False):
         if not word.startswith("-") and word not in known:
             raise unknown_name(kind, word, known)
     stderr = io.StringIO()

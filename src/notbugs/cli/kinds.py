@@ -109,6 +109,9 @@ LOOK_NUMBERS = Kind(
     "numbers of `notbugs look`",
     _numbers("layer images", "inversion interpolation visualisation manipulation"),
 )
+PHOTOGRAPHED = Kind(
+    "numbers of `notbugs photo read`", _numbers("sheet photographs clean adversarial")
+)
 SET = Kind("a set", _tensors(files.KEY))
 RECIPE = Kind("a set's recipe", _is_recipe)
 ARCHIVE = Kind("a set in NumPy's format", _is_archive)

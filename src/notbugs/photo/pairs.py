@@ -58,7 +58,8 @@ def _originals(clean: ImageData, name: str, adversarial: ImageData) -> list[int]
             f"adversarial['{name}']", f"have the size and classes of {clean}", adversarial
         )
     target, source = (adversarial.provenance.get(key) for key in ("target", "source"))
-    able = torch.arange(len(clean)) if target is None else (clean.labels != target).nonzero()[:, 0]
+    # Images of the target class are not attacked.
+    able = [i for i, label in enumerate(clean.labels.tolist()) if label != target]
     rows = able[: len(adversarial)]
     digest = source.get("digest") if isinstance(source, Mapping) else None
     same = len(rows) == len(adversarial) and torch.equal(clean.labels[rows], adversarial.labels)
@@ -71,4 +72,4 @@ def _originals(clean: ImageData, name: str, adversarial: ImageData) -> list[int]
             f"{len(adversarial)} images made from others",
             "Give the set that was attacked: `notbugs attack --data CLEAN.safetensors`.",
         )
-    return rows.tolist()
+    return rows

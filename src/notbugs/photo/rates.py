@@ -35,7 +35,7 @@ def prefiltered(
     - `confidence_clean`, `confidence_adv` [n]: the probability of the predicted class; at least
       0.8 is asked for
 
-    **Source**: Kurakin et al. 2016, the prefiltered case, which also asks this of the top-5 predictions.
+    **Source**: Kurakin et al. 2016, the prefiltered case; they ask it of the top 5 too.
     """
     sure = (confidence_clean >= CONFIDENCE) & (confidence_adv >= CONFIDENCE)
     return right_clean & ~right_adv & sure
