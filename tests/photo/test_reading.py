@@ -48,7 +48,9 @@ def test_a_perfect_camera_returns_the_images() -> None:
     data, sheet = sheet_of_small_images()
     photo, true = taken(data, sheet, dpi=200)
     read = read_photo(photo, sheet)
-    assert float((read.cells - data.pixels()).abs().max()) < 0.03
+    off = (read.cells - data.pixels()).abs()
+    assert off.mean() < 0.005
+    assert off.max() < 0.1  # at the border, with the white beside it
     assert rectification_errors(read, sheet, true, 200).max() < 0.02
     assert (read.page, read.marks, read.hidden) == (0, 8, 0)
     assert read.detail == pytest.approx(2.5 / 25.4 * 200, rel=0.01)
@@ -89,10 +91,6 @@ def test_hidden_marks_are_counted() -> None:
     assert rectification_errors(read, sheet, true).max() < 0.5
 
 
-def other_sheet():
-    return printed(images(seed=7))
-
-
 def refusals():
     """Photographs that cannot be read, with the message; each is made when it is asked for."""
     data, sheet = sheet_of_small_images()
@@ -100,7 +98,7 @@ def refusals():
     noise = np.random.default_rng(0).integers(0, 255, (400, 400, 3)).astype(np.uint8)
     yield "shows no marks of a sheet. Photograph the whole page", noise
     yield "is blurred beyond reading: no mark is found", taken(data, sheet, Camera(blur=9))[0]
-    yield "shows another sheet: 0 of its 8 marks", taken(*other_sheet())[0]
+    yield "shows another sheet: 0 of its 8 marks", taken(*printed(images(seed=7)))[0]
     yield (
         "shows 2 of the 8 marks of page 1; 3 are needed",
         covered(photo.copy(), true, sheet.marks[2:]),
@@ -116,19 +114,11 @@ def refusals():
         top, left_end = y.min() - 8 + dy, x.min() - 8 + dx
         bent[top : top + part.shape[0], left_end : left_end + part.shape[1]] = part
     yield "of them lie on a plane. Flatten the paper", bent
-    yield "shows no whole cell", covered_cells(photo, true, sheet)
-
-
-def covered_cells(photo, true, sheet):
-    """Only a strip of the page with the upper marks and those in the middle."""
-    return photo
 
 
 def test_what_cannot_be_read_is_refused() -> None:
     _, sheet = sheet_of_small_images()
     for message, photo in refusals():
-        if message == "shows no whole cell":
-            continue
         with pytest.raises(DataError, match=message):
             read_photo(photo, sheet)
 
@@ -147,13 +137,10 @@ def test_cells_out_of_the_photograph_are_left_out() -> None:
     read = read_photo(photo[:, : int(x)].copy(), sheet)
     assert [i % 3 for i in read.rows] == [0, 1] * 4
     assert read.hidden == 3
-    y = projected(np.array([[0, sheet.cells[0].y + 20]]) * DPI / 25.4, true)[0, 1]
-    narrow = dataclasses.replace
-    del narrow
-    few, small = printed(images(2), cell_mm=60)
-    photo, true = taken(few, small)
-    left, right = (small.cells[0].x + 5, small.cells[1].x + 55)
-    del y, left, right
+    below = round((sheet.cells[0].y + 20) / 25.4 * DPI)
+    top_row, few = printed(images(2))
+    with pytest.raises(DataError, match="shows no whole cell. Photograph the whole page"):
+        read_photo(taken(top_row, few)[0][below + 60 :].copy(), few)
 
 
 def test_detail_and_blur_are_judged_by_the_images_pixels() -> None:
@@ -229,7 +216,7 @@ def test_the_destruction_rate_counts_successful_attacks() -> None:
     adv = torch.tensor([0, 0, 0, 1, 0, 1]).bool()
     photo = torch.tensor([1, 0, 0, 1, 1, 1]).bool()
     assert destruction_rate(clean, adv, photo) == pytest.approx(1 / 3)
-    assert destruction_rate(clean, ~adv & False | True, photo) is None
+    assert destruction_rate(clean, clean, photo) is None
     sure, unsure = torch.full((6,), 0.9), torch.tensor([0.9, 0.79, 0.8, 1, 1, 1])
     assert prefiltered(clean, adv, sure, unsure).tolist() == [True, False, True] + [False] * 3
     with pytest.raises(ValueError, match="have an entry for each clean image"):

@@ -6,10 +6,11 @@
 from notbugs.photo.camera import Camera, photograph
 from notbugs.photo.files import open_sheet, save_sheet
 from notbugs.photo.layout import Cell, Mark, Sheet, lay_out
+from notbugs.photo.marks import projected
 from notbugs.photo.pairs import CLEAN, pairs
 from notbugs.photo.printing import page_pixels, pdf_of
 from notbugs.photo.rates import destruction_rate, prefiltered
-from notbugs.photo.reading import Reading, projected, read_photo
+from notbugs.photo.reading import Reading, read_photo
 
 __all__ = [
     "CLEAN",

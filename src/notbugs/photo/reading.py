@@ -13,9 +13,8 @@ from torch import Tensor
 from notbugs.core.errors import DataError, bad_type
 from notbugs.data.decoding import decoded
 from notbugs.photo.layout import MARK, Mark, Sheet
+from notbugs.photo.marks import SQUARE, edge_width, found_marks, projected
 from notbugs.photo.packages import opencv
-from notbugs.photo.printing import dictionary
-from notbugs.photo.sharpness import edge_width, mark_blur
 
 NEEDED = 3
 """Marks of one page that must be seen."""
@@ -31,6 +30,9 @@ MOST_SAMPLES = 16
 """Samples along the side of an image's pixel, at most."""
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue (ITU-R BT.601), as in Pillow."""
+
+Found = dict[int, tuple[np.ndarray, float]]
+"""As `found_marks` returns it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +82,9 @@ def read_photo(photo: Path | np.ndarray, sheet: Sheet) -> Reading:
             "photo", "uint8 RGB pixels [h, w, 3]", photo, f"It is {photo.dtype} {photo.shape}."
         )
     grey = (photo @ GREY).round().astype(np.uint8)
-    found = _found(cv2, grey)
+    found = found_marks(grey)
     if not found:
-        raise DataError(f"{name} {_no_marks(cv2, grey)}")
+        raise DataError(f"{name} {_no_marks(grey)}")
     page = _page(name, found, sheet)
     marks = [mark for mark in sheet.marks if mark.page == page and mark.id in found]
     homography, kept, error = _fitted(cv2, name, found, marks, page, sheet)
@@ -96,7 +98,7 @@ def read_photo(photo: Path | np.ndarray, sheet: Sheet) -> Reading:
             f"{name} is too small: a cell takes {detail * needed:.0f} of its pixels, and the "
             f"images have {needed}. Go nearer, or use a camera of a higher resolution."
         )
-    blur = mark_blur(cv2, grey, homography, kept) / sheet.pitch_mm
+    blur = float(np.median([found[mark.id][1] for mark in kept])) * MARK / sheet.pitch_mm
     if blur > MOST_BLUR:
         raise DataError(
             f"{name} is blurred beyond reading: by {blur:.1f} pixels of the images, and at most "
@@ -107,12 +109,6 @@ def read_photo(photo: Path | np.ndarray, sheet: Sheet) -> Reading:
     return Reading(cells, tuple(rows), page, len(kept), hidden, homography, error, blur, detail)
 
 
-def projected(points: np.ndarray, homography: np.ndarray) -> np.ndarray:
-    """Where a homography puts points [n, 2]; [n, 2]."""
-    ends = np.column_stack([points, np.ones(len(points))]) @ homography.T
-    return ends[:, :2] / ends[:, 2:]
-
-
 def _opened(path: Path) -> np.ndarray:
     try:
         content = path.read_bytes()
@@ -121,20 +117,8 @@ def _opened(path: Path) -> np.ndarray:
     return decoded(path, content, "RGB")[0].permute(1, 2, 0).contiguous().numpy()
 
 
-def _found(cv2: Any, grey: np.ndarray) -> dict[int, np.ndarray]:
-    """The corners [4, 2] of every mark that is seen once, by its id."""
-    parameters = cv2.aruco.DetectorParameters()
-    parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
-    parameters.relativeCornerRefinmentWinSize = 0.6  # half the error of the default, 0.3
-    corners, ids, _ = cv2.aruco.ArucoDetector(dictionary(), parameters).detectMarkers(grey)
-    seen = [] if ids is None else [int(one) for one in np.ravel(ids)]
-    often = Counter(seen)
-    pairs = zip(seen, corners, strict=True)
-    return {one: where.reshape(4, 2).astype(float) for one, where in pairs if often[one] == 1}
-
-
-def _no_marks(cv2: Any, grey: np.ndarray) -> str:
-    if edge_width(cv2, grey) > BLURRED * max(grey.shape):
+def _no_marks(grey: np.ndarray) -> str:
+    if edge_width(grey) > BLURRED * max(grey.shape):
         return (
             "is blurred beyond reading: no mark is found, and no edge is sharp. Hold the camera "
             "still, and focus."
@@ -142,7 +126,7 @@ def _no_marks(cv2: Any, grey: np.ndarray) -> str:
     return "shows no marks of a sheet. Photograph the whole page, in even light, and nearer."
 
 
-def _page(name: str, found: dict[int, np.ndarray], sheet: Sheet) -> int:
+def _page(name: str, found: Found, sheet: Sheet) -> int:
     """The page that most of the marks belong to."""
     pages = Counter(mark.page for mark in sheet.marks if mark.id in found)
     if 2 * sum(pages.values()) <= len(found):
@@ -159,7 +143,7 @@ def _page(name: str, found: dict[int, np.ndarray], sheet: Sheet) -> int:
 def _fitted(
     cv2: Any,
     name: str,
-    found: dict[int, np.ndarray],
+    found: Found,
     marks: list[Mark],
     page: int,
     sheet: Sheet,
@@ -170,8 +154,8 @@ def _fitted(
     if len(marks) < NEEDED:
         raise DataError(f"{name} shows {len(marks)} of the {of}; {NEEDED} {few}")
     at = np.concatenate([square(mark) for mark in marks])
-    seen = np.concatenate([found[mark.id] for mark in marks])
-    side = min(np.linalg.norm(np.diff(found[m.id], axis=0), axis=1).min() for m in marks)
+    seen = np.concatenate([found[mark.id][0] for mark in marks])
+    side = min(np.linalg.norm(np.diff(found[m.id][0], axis=0), axis=1).min() for m in marks)
     homography, _ = cv2.findHomography(at, seen, cv2.RANSAC, max(2.0, BEND * side))
     if homography is None:
         raise DataError(f"{name} shows marks that do not lie on one page. Flatten the paper.")
@@ -193,13 +177,12 @@ def _fitted(
 
 def square(mark: Mark) -> np.ndarray:
     """The corners of a mark in mm, clockwise from the upper left, [4, 2]."""
-    return np.array([mark.x, mark.y]) + MARK * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    return np.array([mark.x, mark.y]) + MARK * SQUARE
 
 
 def _corners(sheet: Sheet, row: int) -> np.ndarray:
     cell = sheet.cells[row]
-    ends = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * np.array(sheet.size_mm)
-    return np.array([cell.x, cell.y]) + ends
+    return np.array([cell.x, cell.y]) + SQUARE * np.array(sheet.size_mm)
 
 
 def _inside(corners: np.ndarray, homography: np.ndarray, shape: tuple[int, ...]) -> bool:
