@@ -9,6 +9,7 @@ from notbugs.data import ImageData
 from notbugs.photo import Camera, lay_out, page_pixels, photograph
 
 DPI = 100
+SIMPLE = Camera()
 PRINT = {"ink": (0.04, 0.05, 0.06), "white": (0.92, 0.9, 0.87), "tone": 1.1, "dots": 0.8}
 
 
@@ -26,7 +27,7 @@ def printed(data=None, **settings):
     return data, lay_out(data, kinds, [i // 2 for i in range(len(data))], **settings)
 
 
-def taken(data, sheet, camera=Camera(), page=0, dpi=DPI):
+def taken(data, sheet, camera=SIMPLE, page=0, dpi=DPI):
     """A photograph of a page and its true homography."""
     return photograph(page_pixels(sheet, data, page, dpi), camera)
 

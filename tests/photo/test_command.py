@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory):
     """A trained model, attacked digits, their sheet, and photographs of it."""
     folder = tmp_path_factory.mktemp("photo")
     model, clean = folder / "model", folder / "clean.safetensors"
-    call("train", "--out", model, "--train-size", 500, "--epochs", 4)
+    call("train", "--out", model, "--train-size", 500, "--epochs", 10)
     call("data", "export", "digits", "--to", clean)
     attack = ("attack", model, "--data", clean, "--count", 12, "--method", "fgsm")
     for name, eps in (("weak", 0.05), ("strong", 0.3)):
@@ -88,8 +88,8 @@ def test_a_video_is_watched(folder, tmp_path, capsys: pytest.CaptureFixture[str]
     [
         ("sheet {f}/clean.safetensors --out {t}/s", "be at least one set"),
         ("sheet {f}/clean.safetensors {f}/weak.safetensors --out {f}/sheet", "not empty"),
-        ("sheet {f}/weak.safetensors {f}/clean.safetensors --out {t}/s", "made from others"),
-        ("sheet {f}/clean.safetensors {f}/weak.safetensors --out {t}/s --paper a5", "Unknown paper"),
+        ("sheet {f}/weak.safetensors {f}/strong.safetensors --out {t}/s", "made from others"),
+        ("sheet {f}/clean.safetensors {f}/weak.safetensors --out {t} --paper a5", "Unknown paper"),
         ("read {f}/clean.json --sheet {f}/sheet --model {f}/model", "is not a sound image"),
         ("read {f}/page0.jpg --sheet {f} --model {f}/model", "that `notbugs photo sheet` wrote"),
         ("read {f}/page0.jpg --sheet {f}/sheet --model {f}/model --json {f}/page0.jpg", "differ from"),

@@ -16,17 +16,12 @@ STREAM = re.compile(rb"<<(.*?)>>\s*stream\r?\n(.*?)endstream", re.DOTALL)
 def pictures(content):
     """The picture streams of a PDF, uint8 [h, w] or [h, w, 3]; its other text."""
     for facts, stream in STREAM.findall(content):
-        raw = (
-            zlib.decompress(base64.a85decode(stream.strip(), adobe=False).rstrip(b"~>"))
-            if (stream := stream.strip().removesuffix(b"~>"))
-            else b""
-        )
+        raw = zlib.decompress(base64.a85decode(stream.strip().removesuffix(b"~>")))
         if b"/Subtype /Image" in facts:
             assert b"Interpolate true" not in facts
             assert b"DCTDecode" not in facts
-            width, height = (
-                int(re.search(rb"/%s (\d+)" % k, facts)[1]) for k in (b"Width", b"Height")
-            )
+            width = int(re.search(rb"/Width (\d+)", facts)[1])
+            height = int(re.search(rb"/Height (\d+)", facts)[1])
             yield np.frombuffer(raw, np.uint8).reshape(height, width, -1)
         else:
             yield raw.decode("latin1")

@@ -15,6 +15,8 @@ DEPTHS = np.linspace(-1 / 7, 1 / 7, 41)
 STEP = DEPTHS[1] - DEPTHS[0]
 PLACES = np.linspace(0.12, 0.88, 32)
 """Along a side of a mark, without its corners."""
+GAMMA = 2.2
+"""Of cameras: a value v stands for light of v ** 2.2."""
 ROUNDS = 2
 """The second looks where the first has found the sides."""
 SLOPE = (2 * np.pi) ** 0.5
@@ -40,14 +42,19 @@ def found_marks(grey: np.ndarray) -> dict[int, tuple[np.ndarray, float]]:
     # Windows of up to a 20th of the photograph: a blurred edge has no contrast in small ones.
     parameters.adaptiveThreshWinSizeMax = max(23, max(grey.shape) // 20)
     parameters.adaptiveThreshWinSizeStep = (parameters.adaptiveThreshWinSizeMax - 3) // 3
+    # Only the middle of a mark's squares is read, where a blur of a third of them does not reach.
+    parameters.perspectiveRemovePixelPerCell = 8
+    parameters.perspectiveRemoveIgnoredMarginPerCell = 0.33
     corners, ids, _ = cv2.aruco.ArucoDetector(dictionary(), parameters).detectMarkers(grey)
     seen = [] if ids is None else [int(one) for one in np.ravel(ids)]
     often = Counter(seen)
     pairs = zip(seen, corners, strict=True)
-    return {one: _refined(cv2, grey, at.reshape(4, 2)) for one, at in pairs if often[one] == 1}
+    # A blurred edge lies where the light is half, not where the response curve is.
+    light = (grey / np.float32(255)) ** np.float32(GAMMA)
+    return {one: _refined(cv2, light, at.reshape(4, 2)) for one, at in pairs if often[one] == 1}
 
 
-def _refined(cv2: Any, grey: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, float]:
+def _refined(cv2: Any, seen: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, float]:
     """The corners where straight lines along the sides of a mark meet, and the blur."""
     blurs = [0.0]
     for _ in range(ROUNDS):
@@ -58,7 +65,7 @@ def _refined(cv2: Any, grey: np.ndarray, corners: np.ndarray) -> tuple[np.ndarra
             inward = np.array([-(other - one)[1], (other - one)[0]])
             at = one + PLACES[:, None, None] * (other - one) + DEPTHS[:, None] * inward
             where = projected(at, to_photo).astype(np.float32)
-            light = cv2.remap(grey, where[..., 0], where[..., 1], cv2.INTER_LINEAR).astype(float)
+            light = cv2.remap(seen, where[..., 0], where[..., 1], cv2.INTER_LINEAR).astype(float)
             white, black = light[:, :8].mean(axis=1), light.min(axis=1)
             # The first place, from outside, where the light has fallen to half.
             level = (white + black)[:, None] / 2
@@ -70,7 +77,7 @@ def _refined(cv2: Any, grey: np.ndarray, corners: np.ndarray) -> tuple[np.ndarra
             ends = [one + depth * inward, other + (slant + depth) * inward]
             lines.append(np.cross(*(np.append(end, 1.0) for end in ends)))
             profile = light.mean(axis=0)
-            slope = (profile[:-3] - profile[3:]).max() / (3 * STEP)
+            slope = (profile[:-1] - profile[1:]).max() / STEP
             blurs.append((profile[:8].mean() - profile.min()) / max(slope * SLOPE, 1e-9))
         meets = [np.cross(lines[i - 1], lines[i]) for i in range(4)]
         corners = projected(np.array([m[:2] / m[2] for m in meets]), to_photo)

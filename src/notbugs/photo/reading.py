@@ -162,7 +162,7 @@ def _fitted(
     off = np.linalg.norm(projected(at, homography) - seen, axis=1).reshape(-1, 4)
     fits = off.max(axis=1) <= max(2.0, BEND * side)
     kept = [mark for mark, fit in zip(marks, fits, strict=True) if fit]
-    if len(kept) < NEEDED:
+    if len(kept) < NEEDED or 2 * len(kept) <= len(marks):
         raise DataError(
             f"{name} shows {len(marks)} of the {of}, but only {len(kept)} of them lie on a plane. "
             "Flatten the paper, and lay nothing on it."
