@@ -20,6 +20,7 @@ ATTACKS = {
     "mim": attacks.mim(Linf(), 0.05, steps=5),
     "di": attacks.di_fgsm(Linf(), 0.05, steps=5),
     "ti": attacks.ti_fgsm(Linf(), 0.05, steps=5),
+    "eot": attacks.eot(Linf(), 0.05, steps=5, draws=2),
     "apgd linf": attacks.apgd(Linf(), 0.05, steps=12),
     "apgd l2": attacks.apgd(L2(), 0.2, steps=12, restarts=2),
     "apgd dlr": attacks.apgd(L2(), 0.2, steps=12, loss=attacks.dlr),

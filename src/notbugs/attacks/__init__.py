@@ -41,7 +41,7 @@ from notbugs.attacks.result import AttackResult
 from notbugs.attacks.rounding import Rounded, to_8_bit
 from notbugs.attacks.smallest_budget import smallest_budget
 from notbugs.attacks.square import square
-from notbugs.attacks.transformed import di_fgsm, ti_fgsm
+from notbugs.attacks.transformed import di_fgsm, eot, ti_fgsm
 from notbugs.attacks.universal import universal
 from notbugs.models import predicted_clean
 from notbugs.models.decision import predicted
@@ -75,6 +75,7 @@ __all__ = [
     "difference",
     "dlr",
     "ead",
+    "eot",
     "fab",
     "feature_distance",
     "fgsm",

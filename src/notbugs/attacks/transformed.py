@@ -9,13 +9,14 @@ from notbugs.attacks.factory import takes_norm
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
 from notbugs.attacks.mim import check_decay
-from notbugs.attacks.transforms import Blurred, Resized
+from notbugs.attacks.transforms import Blurred, Imaged, Resized
 from notbugs.core.errors import check_count
 from notbugs.core.types import Images, Labels, Logits, RowTree
 from notbugs.engine import (
     AbstractKeep,
     AbstractNorm,
     AbstractObjective,
+    LowestValue,
     Momentum,
     Solution,
     Solver,
@@ -143,6 +144,40 @@ def ti_fgsm(
     solver = _solver(norm, eps, steps, step_size, decay, keep)
     blurred = Blurred(radius, Resized(probability, smallest))
     return _attack(blurred, f"TI-FGSM-{steps}", Threat(norm, eps), solver, loss, draws)
+
+
+@takes_norm
+def eot(
+    norm: AbstractNorm,
+    eps: float,
+    *,
+    steps: int = 20,
+    step_size: float | None = None,
+    decay: float = 0.0,
+    transform: Transform = Imaged(),  # noqa: B008 (frozen, stateless)
+    draws: int = 4,
+    loss: ValueOfLogits = cross_entropy,
+    keep: AbstractKeep = LowestValue(),  # noqa: B008 (frozen, stateless)
+) -> TransformedAttack:
+    """An attack on the average over random transformations, so that images survive them.
+
+    - `norm`, `eps`, `step_size`, `steps`, `decay`, `loss`: as in `di_fgsm`
+    - `transform`: (images, keys) -> images, differentiable, one draw per row; by default what a
+      print and a camera do
+    - `draws`: transformations averaged at each step
+    - `keep`: by default the point of the lowest average that was visited
+
+    **Source**: Athalye et al. 2017 (arXiv 1707.07397), section 2: expectation over transformation.
+    **Differs from the paper**: sign steps within a ball in place of a penalty on the distance.
+
+    **Raises** ValueError as `di_fgsm`.
+
+    >>> from notbugs.engine import Linf
+    >>> eot(Linf(), 16 / 255).name
+    'EOT-20'
+    """
+    solver = _solver(norm, eps, steps, step_size, decay, keep)
+    return _attack(transform, f"EOT-{steps}", Threat(norm, eps), solver, loss, draws)
 
 
 def _solver(

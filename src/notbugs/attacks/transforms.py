@@ -89,8 +89,50 @@ class Blurred:
 
     def blur(self, x: Images) -> Images:
         """The images convolved with the kernel, channel by channel, zero outside."""
-        offset = torch.arange(-self.radius, self.radius + 1, dtype=torch.float64, device=x.device)
-        kernel = torch.exp(-1.5 * (offset / self.radius).square())
-        kernel = (kernel / kernel.sum()).to(x.dtype).expand(x.shape[1], 1, 1, -1)
-        blurred = F.conv2d(x, kernel, padding=(0, self.radius), groups=x.shape[1])
-        return F.conv2d(blurred, kernel.mT, padding=(self.radius, 0), groups=x.shape[1])
+        return gaussian_blur(x, self.radius / 3**0.5, self.radius)
+
+
+@final
+@dataclass(frozen=True)
+class Imaged:
+    """What a print and a camera do to an image, roughly: blur, contrast, brightness, noise.
+
+    Each row is mixed with its Gaussian blur, in a share of up to 1; its contrast is multiplied by a
+    factor, brightness added, and noise.
+
+    - `blur`: the Gaussian's standard deviation in pixels; 0: none
+    - `contrast`, `brightness`: largest deviations from 1 and 0, uniform; `noise`: a standard
+      deviation; all in pixel units of [0, 1]
+    """
+
+    blur: float = 1.0
+    contrast: float = 0.3
+    brightness: float = 0.1
+    noise: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("blur", "contrast", "brightness", "noise"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise bad_value(name, "be a finite number of at least 0", getattr(self, name))
+
+    def __call__(self, x: Images, keys: Keys) -> Images:
+        """The images [n, c, h, w] as seen, one draw per row."""
+        share, times, more = (
+            random.scalar(random.fold(keys, name), x.dtype)[:, None, None, None]
+            for name in ("blur", "contrast", "brightness")
+        )
+        if self.blur:
+            radius = max(1, math.ceil(3 * self.blur))
+            x = x + share * (gaussian_blur(x, self.blur, radius) - x)
+        x = x * (1 + self.contrast * (2 * times - 1)) + self.brightness * (2 * more - 1)
+        grain = random.normal(random.fold(keys, "grain"), x.shape[1:], x.dtype)
+        return (x + self.noise * grain).clamp(0, 1)
+
+
+def gaussian_blur(x: Images, sigma: float, radius: int) -> Images:
+    """The images under a Gaussian of 2 `radius` + 1 pixels a side, zero outside."""
+    offset = torch.arange(-radius, radius + 1, dtype=torch.float64, device=x.device)
+    kernel = torch.exp(-0.5 * (offset / sigma).square())
+    kernel = (kernel / kernel.sum()).to(x.dtype).expand(x.shape[1], 1, 1, -1)
+    blurred = F.conv2d(x, kernel, padding=(0, radius), groups=x.shape[1])
+    return F.conv2d(blurred, kernel.mT, padding=(radius, 0), groups=x.shape[1])

@@ -41,7 +41,7 @@ class AttackCommand:
     threat: str
     """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
     method: str = "pgd"
-    """Within the threat: fgsm, pgd, bim, least-likely, mim, di, ti, apgd, apgd-targeted, fab,
+    """Within the threat: fgsm, pgd, bim, least-likely, mim, di, ti, eot, apgd, apgd-targeted, fab,
     square. The nearest success in the threat's norm: fab-nearest, fmn, deepfool, ddn, alma, cw,
     cw-linf, cw-l0, ead, lbfgs, hop-skip-jump."""
     target: int | None = None

@@ -58,6 +58,7 @@ METHODS: Mapping[str, _Method] = {
     "mim": _Method(_in_norm(attacks.mim), ALL, ANY),
     "di": _Method(_in_norm(attacks.di_fgsm), ("steps", "step_size"), ANY),
     "ti": _Method(_in_norm(attacks.ti_fgsm), ("steps", "step_size"), ANY),
+    "eot": _Method(_in_norm(attacks.eot), ("steps", "step_size"), ANY),
     "apgd": _Method(_in_norm(attacks.apgd), ("steps", "restarts"), ANY),
     "apgd-targeted": _Method(_in_norm(attacks.apgd_targeted), ("steps",), ANY),
     "fab": _Method(_in_norm(attacks.fab), ("steps",), ANY),

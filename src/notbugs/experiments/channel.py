@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from notbugs.attacks import bim, fgsm, least_likely
+from notbugs.attacks import bim, eot, fgsm, least_likely
 from notbugs.attacks.attack import AbstractAttack
+from notbugs.attacks.transforms import gaussian_blur
 from notbugs.core import random
 from notbugs.core.types import Images, Keys, Labels, Logits, Mask
 from notbugs.data import safefile
@@ -34,8 +35,9 @@ METHODS: Mapping[str, Callable[[float], AbstractAttack]] = {
     "fast": lambda eps: fgsm(Linf(), eps),
     "basic iterative": bim,
     "least likely": least_likely,
+    "expectation": lambda eps: eot(Linf(), eps),
 }
-"""The methods of section 2, of a radius."""
+"""The methods of section 2, of a radius; and the expectation over what a camera does."""
 COLUMNS = {
     "clean": Column("Clean, top 1", "of the images", unit="%"),
     "clean_5": Column("Clean, top 5", "of the images", unit="%"),
@@ -136,14 +138,10 @@ def contrast(x: Images, amount: float, keys: Keys) -> Images:
 
 
 def blur(x: Images, amount: float, keys: Keys) -> Images:
-    """The images under a Gaussian blur of `amount` pixels."""
+    """The images under a Gaussian blur of `amount` pixels, as if their edges went on."""
     reach = max(1, int(3 * amount + 0.5))
-    place = torch.arange(-reach, reach + 1, device=x.device)
-    kernel = torch.exp(-(place**2) / (2 * amount**2))
-    kernel = (kernel / kernel.sum()).to(x)
-    flat = F.pad(x.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
-    flat = F.conv2d(F.conv2d(flat, kernel[None, None, None]), kernel[None, None, :, None])
-    return flat[:, 0].unflatten(0, x.shape[:2])
+    padded = F.pad(x, (reach,) * 4, mode="replicate")
+    return gaussian_blur(padded, amount, reach)[:, :, reach:-reach, reach:-reach]
 
 
 def noise(x: Images, amount: float, keys: Keys) -> Images:

@@ -16,6 +16,7 @@ from notbugs.core import random
 from notbugs.core.errors import DataError
 from notbugs.core.types import Images, Labels, Logits
 from notbugs.engine import Linf
+from notbugs.experiments.data_views import TwoClasses
 from notbugs.experiments.experiment import (
     Illustration,
     Measurement,
@@ -329,12 +330,16 @@ class StepPictures(Illustration):
         net = work.load(self.net)
         x, y = right(self.net, net, work, self.count)
         x_adv = step(net, x, y, self.eps, self.net.data.seed)
+        taken, data = predicted(logits_of(net, x_adv)), self.net.data
+        if isinstance(data, TwoClasses):  # the page names the classes of the whole set
+            pair = torch.tensor(data.pair, device=y.device)
+            y, taken = pair[y], pair[taken.clamp(min=0)]
         sheets = {
             f"{self.name}.clean.images": x,
             f"{self.name}.clean.labels": y,
             f"{self.name}.difference": (0.5 + (x_adv - x) / (2 * self.eps)).clamp(0, 1),
             f"{self.name}.adversarial": x_adv,
-            f"{self.name}.labels": predicted(logits_of(net, x_adv)),
+            f"{self.name}.labels": taken,
             f"{self.name}.true_labels": y,
         }
         if self.net.net.architecture == "linear":
