@@ -9,8 +9,9 @@ from nets import in_parts, small_net
 from notbugs.attacks import cross_entropy, pgd
 from notbugs.attacks.bim import bim, default_steps, least_likely
 from notbugs.attacks.mim import mim
-from notbugs.attacks.transformed import Transformed, di_fgsm, ti_fgsm
-from notbugs.attacks.transforms import Blurred, Resized
+from notbugs.attacks.smallest_budget import smallest_budget
+from notbugs.attacks.transformed import Transformed, di_fgsm, eot, ti_fgsm
+from notbugs.attacks.transforms import Blurred, Imaged, Resized
 from notbugs.core import random
 from notbugs.engine import L2, Last, Linf
 from notbugs.models import wrap
@@ -21,6 +22,7 @@ FACTORIES = {
     "least-likely": lambda **o: least_likely(0.06, step_size=0.02, **o),
     "mim": lambda **o: mim(L2(), 0.5, steps=5, **o),
     "di": lambda **o: di_fgsm(Linf(), 0.06, steps=5, probability=0.7, smallest=0.6, **o),
+    "eot": lambda **o: eot(Linf(), 0.06, steps=5, draws=2, **o),
     "ti": lambda **o: ti_fgsm(Linf(), 0.06, steps=5, radius=1, probability=0.5, **o),
 }
 EACH = pytest.mark.parametrize("make", FACTORIES.values(), ids=list(FACTORIES))
@@ -209,3 +211,53 @@ def test_every_pass_through_a_transformation_counts(draws) -> None:
 def test_bad_options_are_named(make, match) -> None:
     with pytest.raises(ValueError, match=match):
         make()
+
+
+def test_the_smallest_budget_is_the_first_that_breaks_a_linear_model() -> None:
+    weights = torch.tensor([[2.0, -1.0, 1.0, 0.5], [0.0, 0.0, 0.0, 0.0]])
+    layer = nn.Linear(4, 2, bias=False)
+    layer.weight.data.copy_(weights)
+    model = wrap(
+        nn.Sequential(nn.Flatten(), layer, nn.Identity()), shape=(1, 2, 2), classes=2, embedding="0"
+    )
+    x = torch.tensor([[0.5, 0.4, 0.5, 0.4], [0.4, 0.6, 0.3, 0.4]]).reshape(2, 1, 2, 2)
+    y = torch.zeros(2, dtype=torch.int64)
+    budgets = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+    found = smallest_budget(Linf(), budgets=budgets)(model, x, y)
+    exact = (x.flatten(1) @ weights[0]) / weights[0].abs().sum()
+    first = [min(b for b in budgets if b > float(e)) for e in exact]
+    assert bool(found.success.all())
+    torch.testing.assert_close(found.distance, torch.tensor(first), atol=1e-6, rtol=0)
+    assert found.backwards == sum(budgets.index(b) + 1 for b in first)
+    with pytest.raises(ValueError, match="`budgets` must be rising radii"):
+        smallest_budget(Linf(), budgets=(0.2, 0.1))
+
+
+def test_an_image_is_seen_through_a_camera_row_by_row() -> None:
+    x = random.uniform(random.row_keys(4, "x"), (3, 8, 8))
+    keys = random.row_keys(4, "k")
+    seen = Imaged()(x, keys)
+    assert float(seen.min()) >= 0
+    assert float(seen.max()) <= 1
+    torch.testing.assert_close(Imaged()(x[2:3], keys[2:3]), seen[2:3])
+    assert not torch.equal(Imaged()(x, random.row_keys(4, "other")), seen)
+    still = Imaged(blur=0.0, contrast=0.0, brightness=0.0, noise=0.0)
+    torch.testing.assert_close(still(x, keys), x)
+    with pytest.raises(ValueError, match="`noise` must be a finite number of at least 0"):
+        Imaged(noise=-1.0)
+
+
+def test_expectation_survives_the_transformation_better_than_the_plain_steps() -> None:
+    model, x, y = net()
+    transform, keys = Imaged(blur=1.0, contrast=0.0, brightness=0.0, noise=0.1), "seen"
+
+    def left(x_adv: torch.Tensor) -> float:
+        """The mean margin of the true class over what is seen."""
+        with torch.no_grad():
+            seen = [transform(x_adv, random.row_keys(N, keys, i)) for i in range(20)]
+            z = torch.stack([model(one) for one in seen])
+        return float(-torch.stack([cross_entropy(one, y) for one in z]).mean())
+
+    plain = pgd(Linf(), 0.1, steps=20, random_start=False, keep=Last())(model, x, y).x_adv
+    averaged = eot(Linf(), 0.1, steps=20, draws=4, transform=transform)(model, x, y).x_adv
+    assert left(averaged) < left(plain)

@@ -109,6 +109,26 @@ def test_a_linear_model_is_broken_at_its_distance(targeted) -> None:
     assert float(ratio.max()) < 1.05
 
 
+@pytest.mark.parametrize("box", ["clipped", "projected"])
+def test_other_ways_to_keep_the_box_reach_the_same_distance(box) -> None:
+    model, x = linear(3), grey()
+    with torch.no_grad():
+        y = model.logits(x).argmax(dim=1)
+    best = nearest(model, x, y)
+    attack = cw_l2(steps=100, search_steps=8, initial_c=0.1, step_size=0.02, box=box)
+    found = attack(model, x, y)
+    assert attack.name == f"CW-L2-8x100-{box}"
+    assert bool(found.success.all())
+    assert float(found.x_adv.min()) >= 0
+    assert float(found.x_adv.max()) <= 1
+    small = best < 0.8
+    ratio = (found.distance / best)[small]
+    assert float(ratio.min()) > 0.999
+    assert float(ratio.max()) < 1.05
+    with pytest.raises(ValueError, match="Unknown box 'clip'"):
+        cw_l2(box="clip")
+
+
 @EACH_FORM
 def test_every_objective_breaks_a_net(form) -> None:
     model, x, y = net()

@@ -39,9 +39,7 @@ def test_an_unknown_net_is_refused() -> None:
 
 def test_missing_packages_are_named_with_the_remedy(monkeypatch) -> None:
     monkeypatch.setattr(module, "import_module", lambda name: __import__("no_such_package"))
-    with pytest.raises(
-        NotbugsError, match=r"lite-pytorch .* 'notbugs\[imagenet"
-    ):
+    with pytest.raises(NotbugsError, match=r"lite-pytorch .* 'notbugs\[imagenet"):
         imagenet()
     monkeypatch.setattr(photographs, "PLACES", {"skimage": "nowhere"})
     with pytest.raises(DataError, match=r"'chelsea.png' is not there: scikit-image .* pip install"):

@@ -12,12 +12,15 @@ import torch
 from notbugs.core.errors import StoreError, TrainingError
 from notbugs.data import load_source, split
 from notbugs.data.safefile import read_tensors
+from notbugs.engine import Threat
 from notbugs.judge import accuracy
 from notbugs.models import build
 from notbugs.training import (
     AbstractTrainingObjective,
     Adversary,
+    FastGradient,
     Free,
+    Mixed,
     Noise,
     Plain,
     Recipe,
@@ -270,3 +273,33 @@ def test_a_full_disk_leaves_the_old_checkpoint_as_it_was(
     train(heir, PARTS.train, SHORT, seed=0, checkpoint_path=path)
     train(straight, PARTS.train, SHORT, seed=0)
     assert all(torch.equal(v, state(straight)[k]) for k, v in state(heir).items())
+
+
+def test_the_best_clean_epoch_is_chosen_also_where_there_is_an_adversary() -> None:
+    recipe = replace(SHORT, adversary=FastGradient("linf:0.2"), watch_every=1, guard=False)
+    done = {}
+    for select in ("best", "best-clean"):
+        model = small()
+        done[select] = train(
+            model, PARTS.train, replace(recipe, select=select), seed=0, val=PARTS.val
+        )
+        column = "val_robust" if select == "best" else "val_clean"
+        scores = [row[column] for row in done[select].history]
+        assert done[select].best_epoch == 1 + scores.index(max(scores))
+        if select == "best-clean":
+            assert accuracy(model, PARTS.val) == max(scores)
+    assert [r["val_robust"] for r in done["best"].history] == [
+        r["val_robust"] for r in done["best-clean"].history
+    ]
+
+
+def test_fast_gradients_are_judged_by_themselves() -> None:
+    threat = Threat.parse("linf:0.2")
+    assert FastGradient("linf:0.2").measured_by(threat).name == "FGSM"
+    assert "PGD" in Adversary("linf:0.2").measured_by(threat).name
+    same = Adversary("linf:0.2", steps=1, random_start=False, train_mode=True)
+    models = [small(), small()]
+    for model, adversary in zip(models, (FastGradient("linf:0.2"), same), strict=True):
+        recipe = replace(SHORT, adversary=adversary, objective=Mixed(), guard=False)
+        train(model, PARTS.train, recipe, seed=0)
+    assert all(torch.equal(v, state(models[1])[k]) for k, v in state(models[0]).items())
