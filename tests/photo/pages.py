@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 from notbugs.data import ImageData
 from notbugs.photo import Camera, lay_out, page_pixels, photograph
 
-DPI = 100
+DPI = 127  # 5 pixels a mm: edges fall between pixels
 SIMPLE = Camera()
 PRINT = {"ink": (0.04, 0.05, 0.06), "white": (0.92, 0.9, 0.87), "tone": 1.1, "dots": 0.8}
 
@@ -40,7 +40,7 @@ def any_camera(seed) -> Camera:
         roll=draw.uniform(-180, 180),
         tilt=draw.uniform(-35, 35),
         turn=draw.uniform(-35, 35),
-        scale=draw.uniform(0.7, 1.0),
+        scale=draw.uniform(0.5, 0.8),
         slope=draw.uniform(0, 0.6),
         slope_angle=draw.uniform(0, 360),
         vignetting=draw.uniform(0, 0.4),

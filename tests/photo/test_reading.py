@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from notbugs.core.errors import DataError
-from notbugs.photo import Camera, destruction_rate, photograph, prefiltered, projected, read_photo
+from notbugs.photo import Camera, photograph, projected, read_photo
 from notbugs.photo.reading import square
 from photo.pages import DPI, any_camera, images, printed, taken
 
@@ -72,7 +72,7 @@ def test_the_blur_is_measured() -> None:
     data, sheet = sheet_of_small_images()
     for sigma in (1.0, 2.0):
         read = read_photo(taken(data, sheet, Camera(blur=sigma))[0], sheet)
-        assert read.blur * read.detail == pytest.approx(sigma, rel=0.1)
+        assert read.blur * read.detail == pytest.approx(sigma, rel=0.15)
 
 
 def covered(photo, true, marks):
@@ -145,9 +145,10 @@ def test_cells_out_of_the_photograph_are_left_out() -> None:
 
 def test_detail_and_blur_are_judged_by_the_images_pixels() -> None:
     data, sheet = printed(images(side=150))
-    photo, _ = taken(data, sheet, Camera(scale=0.8))
+    photo, _ = taken(data, sheet, Camera(scale=0.6))
     with pytest.raises(
-        DataError, match=r"is too small: a cell takes 12\d of its pixels, and the images have 150"
+        DataError,
+        match=r"is too small: a cell takes 1[12]\d of its pixels, and the images have 150",
     ):
         read_photo(photo, sheet)
     data, sheet = printed(images(side=300))
@@ -210,18 +211,6 @@ def test_parts_of_the_camera_do_what_they_say() -> None:
 def test_cameras_that_cannot_be_are_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         Camera(**settings)
-
-
-def test_the_destruction_rate_counts_successful_attacks() -> None:
-    clean = torch.tensor([1, 1, 1, 1, 0, 0]).bool()
-    adv = torch.tensor([0, 0, 0, 1, 0, 1]).bool()
-    photo = torch.tensor([1, 0, 0, 1, 1, 1]).bool()
-    assert destruction_rate(clean, adv, photo) == pytest.approx(1 / 3)
-    assert destruction_rate(clean, clean, photo) is None
-    sure, unsure = torch.full((6,), 0.9), torch.tensor([0.9, 0.79, 0.8, 1, 1, 1])
-    assert prefiltered(clean, adv, sure, unsure).tolist() == [True, False, True] + [False] * 3
-    with pytest.raises(ValueError, match="have an entry for each clean image"):
-        destruction_rate(clean, adv, photo[:3])
 
 
 def test_a_photograph_turned_by_its_camera_is_read(tmp_path) -> None:

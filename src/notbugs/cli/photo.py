@@ -1,8 +1,7 @@
 """`notbugs photo`: adversarial images that are printed and photographed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -19,18 +18,15 @@ from notbugs.cli.kinds import FOLDER, PHOTOGRAPHED
 from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
 from notbugs.core.errors import DataError, bad_value, check_count
 from notbugs.data import ImageData, load
-from notbugs.judge import wilson
 from notbugs.models import Classifier, frozen
-from notbugs.models.decision import predicted
 from notbugs.models.predictions import clean_logits
 from notbugs.photo import (
     CLEAN,
     Sheet,
-    destruction_rate,
     lay_out,
     open_sheet,
     pairs,
-    prefiltered,
+    photo_rates,
     read_photo,
     save_sheet,
 )
@@ -135,7 +131,8 @@ class ReadPhotos:
         index = torch.tensor(sorted(cells))
         before = _logits(model, data.pixels(index))
         after = _logits(model, torch.stack([cells[int(i)] for i in index]))
-        numbers = _numbers(sheet, index.tolist(), data.labels[index], before, after)
+        shown = [sheet.cells[i] for i in index.tolist()]
+        numbers = photo_rates(shown, data.labels[index], before, after)
         console.print(_table(numbers))
         if self.json is not None:
             facts = {"sheet": sheet.digest, "photographs": photographs} | numbers
@@ -235,61 +232,16 @@ def _logits(model: Classifier, x: Tensor) -> Tensor:
         return torch.cat([clean_logits(model, p.to(model.device)).cpu() for p in x.split(BATCH)])
 
 
-def _numbers(
-    sheet: Sheet, index: Sequence[int], y: Tensor, before: Tensor, after: Tensor
-) -> dict[str, Any]:
-    """The accuracies and destruction rates of the images that were photographed, in percent."""
-    right, seen = (predicted(logits) == y for logits in (before, after))
-    sure = before.softmax(dim=1).amax(dim=1)
-    rows: dict[str, dict[int, int]] = {}
-    for at, cell in enumerate(sheet.cells[i] for i in index):
-        rows.setdefault(cell.kind, {})[cell.original] = at
-    clean, adversarial = rows.pop(CLEAN, {}), dict[str, Any]()
-    rates = partial(_rates, right=right, seen=seen)
-    for kind, of in rows.items():
-        both = [original for original in of if original in clean]
-        a, b = (torch.tensor([of_kind[o] for o in both]).long() for of_kind in (clean, of))
-        chosen = prefiltered(right[a], right[b], sure[a], sure[b])
-        average = destruction_rate(right[a], right[b], seen[b])
-        counted = destruction_rate(right[a][chosen], right[b][chosen], seen[b][chosen])
-        adversarial[kind] = rates(list(of.values())) | {
-            "destruction_rate": _percent(average),
-            "successful": int((right[a] & ~right[b]).sum()),
-            "destruction_rate_prefiltered": _percent(counted),
-            "prefiltered": int(chosen.sum()),
-        }
-    return {"clean": rates(list(clean.values())), "adversarial": adversarial}
-
-
-def _rates(rows: Sequence[int], *, right: Tensor, seen: Tensor) -> dict[str, Any]:
-    n, hits = len(rows), int(seen[list(rows)].sum())
-    return {
-        "n": n,
-        "accuracy": _percent(int(right[list(rows)].sum()) / n if n else None),
-        "accuracy_photographed": _percent(hits / n if n else None),
-        "accuracy_photographed_ci95": list(wilson(hits, n)),
-    }
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
-
-
 def _table(numbers: Mapping[str, Any]) -> Table:
     columns = ("images", "n", "accuracy", "photographed", "destroyed", "prefiltered")
     table = Table(*columns, title="Accuracy and destruction rate, %")
 
-    def text(value: float | None, of: int | None = None) -> str:
-        shown = "-" if value is None else f"{value:.1f}"
-        return shown if of is None else f"{shown} of {of}"
+    def text(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1f}"
 
     for kind, one in ({CLEAN: numbers["clean"]} | numbers["adversarial"]).items():
-        accuracies = text(one["accuracy"]), text(one["accuracy_photographed"])
-        destroyed = ("", "")
-        if "successful" in one:
-            destroyed = (
-                text(one["destruction_rate"], one["successful"]),
-                text(one["destruction_rate_prefiltered"], one["prefiltered"]),
-            )
-        table.add_row(kind, str(one["n"]), *accuracies, *destroyed)
+        row = [kind, str(one["n"]), text(one["accuracy"]), text(one["accuracy_photographed"])]
+        for name in ("", "_prefiltered") if kind != CLEAN else ():
+            row += [f"{text(one[f'destruction_rate{name}'])} of {one[f'successful{name}']}"]
+        table.add_row(*row)
     return table

@@ -9,7 +9,7 @@ from notbugs.photo.layout import Cell, Mark, Sheet, lay_out
 from notbugs.photo.marks import projected
 from notbugs.photo.pairs import CLEAN, pairs
 from notbugs.photo.printing import page_pixels, pdf_of
-from notbugs.photo.rates import destruction_rate, prefiltered
+from notbugs.photo.rates import destruction_rate, photo_rates
 from notbugs.photo.reading import Reading, read_photo
 
 __all__ = [
@@ -25,8 +25,8 @@ __all__ = [
     "page_pixels",
     "pairs",
     "pdf_of",
+    "photo_rates",
     "photograph",
-    "prefiltered",
     "projected",
     "read_photo",
     "save_sheet",

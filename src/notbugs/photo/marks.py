@@ -74,8 +74,8 @@ def _refined(cv2: Any, seen: np.ndarray, corners: np.ndarray) -> tuple[np.ndarra
             part = (before - level) / np.maximum(before - after, 1e-9)
             depths = (DEPTHS[first - 1] + STEP * part.clip(0, 1))[:, 0]
             slant, depth = np.polyfit(PLACES, depths, 1)
-            ends = [one + depth * inward, other + (slant + depth) * inward]
-            lines.append(np.cross(*(np.append(end, 1.0) for end in ends)))
+            start = np.append(one + depth * inward, 1.0)
+            lines.append(np.cross(start, np.append(other + (slant + depth) * inward, 1.0)))
             profile = light.mean(axis=0)
             slope = (profile[:-1] - profile[1:]).max() / STEP
             blurs.append((profile[:8].mean() - profile.min()) / max(slope * SLOPE, 1e-9))
