@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         judge as judge,
         models as models,
         perception as perception,
+        photo as photo,
         representations as representations,
         training as training,
     )
@@ -44,6 +45,7 @@ PACKAGES = (
     "judge",
     "models",
     "perception",
+    "photo",
     "representations",
     "training",
 )

@@ -46,6 +46,8 @@ COMMANDS = [
     "build rand {model} --threat l2:1 --steps 1 --data {set} --out {out}.safetensors",
     "data show {set}",
     "data export {set} --to {out}",
+    "photo sheet {set} {set} --out {out}",
+    "photo read {out}.jpg --sheet {out} --model {model}",
     "evaluate {out} --threat l2:1",
     "train --out {set}",
     "data show {out}.safetensors",

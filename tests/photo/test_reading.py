@@ -1,4 +1,4 @@
-"""Photographs are read to half a pixel, or refused with the reason."""
+"""Photographs are read to a tenth of a pixel, or refused with the reason."""
 
 import dataclasses
 import io
@@ -31,13 +31,13 @@ def rectification_errors(read, sheet, true, dpi=DPI) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tenth", range(10))
-def test_cells_are_found_to_half_a_pixel(tenth) -> None:
+def test_cells_are_found_to_a_tenth_of_a_pixel(tenth) -> None:
     data, sheet = sheet_of_small_images(images(side=32))
     for seed in range(5 * tenth, 5 * tenth + 5):
         photo, true = taken(data, sheet, any_camera(seed))
         read = read_photo(photo, sheet)
         assert read.rows == tuple(range(12))
-        assert rectification_errors(read, sheet, true).max() < 0.5
+        assert rectification_errors(read, sheet, true).max() < 0.1
         off = (read.cells - data.pixels()).flatten(1)
         assert off.abs().mean() < 0.2  # light and colours are not corrected
         same = torch.corrcoef(torch.stack([read.cells.flatten(), data.pixels().flatten()]))

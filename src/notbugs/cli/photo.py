@@ -17,6 +17,7 @@ from notbugs.cli.common import moved, open_model
 from notbugs.cli.kinds import FOLDER, PHOTOGRAPHED
 from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
 from notbugs.core.errors import DataError, bad_value, check_count
+from notbugs.core.visible import visible
 from notbugs.data import ImageData, load
 from notbugs.models import Classifier, frozen
 from notbugs.models.predictions import clean_logits
@@ -184,7 +185,7 @@ class WatchSheet:
         try:
             read = read_photo(frame.copy(), sheet)
         except DataError as error:
-            return Text(str(error))
+            return Text(visible(str(error)))
         chances = _logits(model, read.cells).softmax(dim=1).topk(min(TOP, model.classes))
         table = Table("image", "kind", "label", f"top {TOP}", title=f"Page {read.page + 1}")
         for i, values, classes in zip(read.rows, *map(Tensor.tolist, chances), strict=True):

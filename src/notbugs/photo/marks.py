@@ -56,16 +56,17 @@ def found_marks(grey: np.ndarray) -> dict[int, tuple[np.ndarray, float]]:
 
 def _refined(cv2: Any, seen: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, float]:
     """The corners where straight lines along the sides of a mark meet, and the blur."""
-    blurs = [0.0]
+    blurs: list[float] = []
     for _ in range(ROUNDS):
         to_photo = cv2.getPerspectiveTransform(SQUARE.astype(np.float32), np.float32(corners))
         lines: list[np.ndarray] = []
-        blurs = []
+        blurs.clear()
         for one, other in zip(SQUARE, np.roll(SQUARE, -1, axis=0), strict=True):
             inward = np.array([-(other - one)[1], (other - one)[0]])
             at = one + PLACES[:, None, None] * (other - one) + DEPTHS[:, None] * inward
             where = projected(at, to_photo).astype(np.float32)
-            light = cv2.remap(seen, where[..., 0], where[..., 1], cv2.INTER_LINEAR).astype(float)
+            x, y, edge = where[..., 0], where[..., 1], cv2.BORDER_REPLICATE
+            light = cv2.remap(seen, x, y, cv2.INTER_LINEAR, borderMode=edge).astype(float)
             white, black = light[:, :8].mean(axis=1), light.min(axis=1)
             # The first place, from outside, where the light has fallen to half.
             level = (white + black)[:, None] / 2
