@@ -99,7 +99,7 @@ def config_for(data: str, preset: str) -> Config:
         config = replace(config, transformed=32)
     if data == PHOTOGRAPHS:
         lite = [Net(f"efficientnet-lite{i}") for i in range(3)]
-        config = replace(config, count=42, test_size=42, levels=(2, 4, 8, 16))
+        config = replace(config, count=21, test_size=21, levels=(2, 4, 8, 16))
         config = replace(config, fast_levels=(32, 64, 128), net=lite[0], others=tuple(lite[1:]))
         config = replace(config, cell_mm=40.0, dpi=300.0, scales=(0.65, 0.8, 1.0))
     if preset == "smoke":
