@@ -1,4 +1,4 @@
-"""Photographs are read to a tenth of a pixel, or refused with the reason."""
+"""Photographs are read to a twentieth of a pixel, or refused with the reason."""
 
 import dataclasses
 import io
@@ -31,13 +31,14 @@ def rectification_errors(read, sheet, true, dpi=DPI) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tenth", range(10))
-def test_cells_are_found_to_a_tenth_of_a_pixel(tenth) -> None:
+def test_cells_are_found_to_a_twentieth_of_a_pixel(tenth) -> None:
     data, sheet = sheet_of_small_images(images(side=32))
     for seed in range(5 * tenth, 5 * tenth + 5):
         photo, true = taken(data, sheet, any_camera(seed))
         read = read_photo(photo, sheet)
         assert read.rows == tuple(range(12))
-        assert rectification_errors(read, sheet, true).max() < 0.1
+        assert rectification_errors(read, sheet, true).max() < 0.05
+        assert read.uncertainty < 0.05
         off = (read.cells - data.pixels()).flatten(1)
         assert off.abs().mean() < 0.2  # light and colours are not corrected
         same = torch.corrcoef(torch.stack([read.cells.flatten(), data.pixels().flatten()]))
@@ -157,6 +158,23 @@ def test_detail_and_blur_are_judged_by_the_images_pixels() -> None:
         DataError, match=r"is blurred beyond reading: by 2\.\d pixels of the images"
     ):
         read_photo(photo, sheet)
+
+
+def test_what_is_seen_too_unclearly_is_refused() -> None:
+    """Errors are as large as the uncertainty says, over photographs that differ in noise alone."""
+    data, sheet = sheet_of_small_images(images(side=100))
+    errors, uncertainties = [], []
+    for seed in range(4):
+        camera = Camera(blur=1.5, shot=0.06, read=0.04, scale=0.7, tilt=30, seed=seed)
+        photo, true = taken(data, sheet, camera)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("notbugs.photo.reading.MOST_UNCERTAIN", 9)
+            read = read_photo(covered(photo, true, sheet.marks[1:6]), sheet)
+        errors.append(rectification_errors(read, sheet, true).max())
+        uncertainties.append(read.uncertainty)
+        with pytest.raises(DataError, match="shows its 3 marks too unclearly to find the images"):
+            read_photo(photo, sheet)
+    assert 0.3 < np.mean(errors) / np.mean(uncertainties) < 1.5
 
 
 def test_files_that_are_no_photographs_are_refused(tmp_path) -> None:

@@ -120,7 +120,7 @@ class ReadPhotos:
         for path in self.photos:
             read = read_photo(path, sheet)
             cells |= dict(zip(read.rows, read.cells, strict=True))
-            names = ("page", "marks", "hidden", "error", "blur", "detail")
+            names = ("page", "marks", "hidden", "error", "uncertainty", "blur", "detail")
             facts = {name: getattr(read, name) for name in names} | {"page": read.page + 1}
             photographs.append({"file": str(path), "cells": len(read.rows)} | facts)
             hidden = f", {read.hidden} hidden" if read.hidden else ""

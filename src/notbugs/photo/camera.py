@@ -9,10 +9,9 @@ from jaxtyping import Float, UInt8
 
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_positive
+from notbugs.photo.marks import GAMMA, SQUARE, projected
 from notbugs.photo.packages import opencv
 
-GAMMA = 2.2
-"""Of the page's pixels: a value v stands for a reflectance of v ** 2.2."""
 BORDER = 0.05
 """White space around the page in the photograph, as a share of its longer side."""
 Colours = tuple[float, float, float]
@@ -21,6 +20,8 @@ Colours = tuple[float, float, float]
 @dataclass(frozen=True)
 class Camera:
     """How a page is printed and photographed; the default changes next to nothing.
+
+    Pixels of the page are values v of a reflectance of v ** 2.2.
 
     Print: `ink` and `white` are the reflectances of black ink and of the paper by colour, 0..1;
     `tone` an exponent of the reflectance (above 1: dots spread and darken); `dots` the printer's
@@ -119,10 +120,8 @@ def _homography(width: int, height: int, camera: Camera) -> tuple[np.ndarray, tu
     place = np.array([0, 0, far]) - plane @ middle
     focal = np.diag([camera.scale * far, camera.scale * far, 1.0])
     homography = focal @ np.column_stack([plane, place])
-    sides = np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]]) - 0.5
-    sides[2] = 1
-    ends = (homography @ sides)[:2] / (homography @ sides)[2]
-    low, high = ends.min(axis=1), ends.max(axis=1)
+    ends = projected(SQUARE * [width, height] - 0.5, homography)
+    low, high = ends.min(axis=0), ends.max(axis=0)
     border = BORDER * (high - low).max()
     shift = np.eye(3)
     shift[:2, 2] = border - low

@@ -122,9 +122,9 @@ def lay_out(
 ) -> Sheet:
     """A sheet with one cell for each image, from left to right, from above to below.
 
-    Marks stand at the corners of each page and in the middle of its sides. Their ids are
-    drawn from the digest of the sheet, so that the marks in a photograph say which page of which
-    sheet it shows.
+    Marks stand at the corners of each page and in the middle of its sides, at whole mm. Their ids
+    are drawn from the digest of the sheet, so that the marks in a photograph say which page of
+    which sheet it shows.
 
     - `data`: uint8 images of 1 or 3 channels, in the order of the cells
     - `kinds` [n]: "clean", or the name of an attack
@@ -143,7 +143,7 @@ def lay_out(
     edge = MARGIN + MARK + QUIET
     columns = _fitting(across, width * pitch, paper, cell_mm)
     lines = _fitting(down, height * pitch, paper, cell_mm)
-    left = (across - columns * width * pitch - (columns - 1) * GAP) / 2
+    left = float((across - columns * width * pitch - (columns - 1) * GAP) // 2)  # whole mm
     cells: list[Cell] = []
     for i, (kind, original) in enumerate(zip(kinds, originals, strict=True)):
         page, place = divmod(i, columns * lines)
@@ -207,10 +207,10 @@ def _fitting(paper_side: float, side: float, paper: str, cell_mm: float) -> int:
 
 def _marks(digest: str, pages: int, across: float, down: float) -> tuple[Mark, ...]:
     ids = torch.randperm(IDS, generator=random.generator("marks", digest)).tolist()
-    xs, ys = ((MARGIN, (side - MARK) / 2, side - MARGIN - MARK) for side in (across, down))
+    xs, ys = ((MARGIN, (side - MARK) // 2, (side - MARGIN - MARK) // 1) for side in (across, down))
     places = [(x, y) for y in ys for x in xs if (x, y) != (xs[1], ys[1])]
     return tuple(
-        Mark(page, round(x, 4), round(y, 4), ids[page * MARKS + i])
+        Mark(page, x, y, ids[page * MARKS + i])
         for page in range(pages)
         for i, (x, y) in enumerate(places)
     )

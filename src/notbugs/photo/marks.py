@@ -29,6 +29,29 @@ def projected(points: np.ndarray, homography: np.ndarray) -> np.ndarray:
     return ends[..., :2] / ends[..., 2:]
 
 
+def uncertainty(
+    at: np.ndarray, homography: np.ndarray, error: float, points: np.ndarray
+) -> np.ndarray:
+    """Standard deviations of where a fitted homography puts points [n, 2], to first order; [n].
+
+    - `at` [m, 2]: the points that it was fitted to by least squares
+    - `error`: their root mean square distance from where it puts them
+    """
+    slopes = _slopes(at, homography)
+    variance = error**2 * len(at) / (2 * len(at) - 8)  # of a coordinate; 8 are spent on the fit
+    left = _slopes(points, homography) @ np.linalg.pinv(slopes, rcond=1e-12)
+    return np.sqrt(variance * (left**2).sum(axis=1).reshape(2, -1).sum(axis=0))
+
+
+def _slopes(points: np.ndarray, homography: np.ndarray) -> np.ndarray:
+    """How x, then y, of projected points [n, 2] change with the homography's entries; [2n, 8]."""
+    flat = np.column_stack([points, np.ones(len(points))])
+    x, y = projected(points, homography).T[..., None]
+    none = np.zeros_like(flat)
+    rows = [[flat, none, -x * points], [none, flat, -y * points]]
+    return np.concatenate([np.hstack(row) / (flat @ homography[2])[:, None] for row in rows])
+
+
 def found_marks(grey: np.ndarray) -> dict[int, tuple[np.ndarray, float]]:
     """Every mark that is seen once, by its id: its corners [4, 2], and its blur.
 

@@ -7,21 +7,13 @@ from notbugs.core.errors import NotbugsError
 
 
 def opencv() -> Any:
-    """The module `cv2`, with its ArUco marks.
-
-    **Raises** NotbugsError where the package is not installed.
-    """
+    """The module `cv2`; **raises** NotbugsError where `opencv-python-headless` is missing."""
     return _imported("cv2", "opencv-python-headless")
 
 
-def reportlab() -> Any:
-    """The module `reportlab`, with its submodules `lib.utils` and `pdfgen.canvas`.
-
-    **Raises** NotbugsError where the package is not installed.
-    """
-    for part in ("reportlab.lib.utils", "reportlab.pdfgen.canvas"):
-        _imported(part, "reportlab")
-    return _imported("reportlab", "reportlab")
+def reportlab(module: str) -> Any:
+    """A module of `reportlab`; **raises** NotbugsError where the package is missing."""
+    return _imported(f"reportlab.{module}", "reportlab")
 
 
 def _imported(module: str, package: str) -> Any:

@@ -34,15 +34,15 @@ def pdf_of(sheet: Sheet, data: ImageData) -> bytes:
 
     **Raises** ValueError where `data` is not the sheet's; NotbugsError without `reportlab`.
     """
-    package, content = reportlab(), io.BytesIO()
+    utils, content = reportlab("lib.utils"), io.BytesIO()
     width, height = (side * POINTS for side in sheet.page_mm)
-    canvas = package.pdfgen.canvas.Canvas(content, pagesize=(width, height), invariant=1)
+    canvas = reportlab("pdfgen.canvas").Canvas(content, pagesize=(width, height), invariant=1)
     canvas.setTitle(f"notbugs sheet {sheet.digest[:12]}")
     for page in range(sheet.pages):
         for pixels, (x, y, w, h) in _placed(sheet, data, page):
             times = -(-round(w / INCH * DPI) // pixels.shape[1])
             large = Image.fromarray(pixels.repeat(times, axis=0).repeat(times, axis=1))
-            picture = package.lib.utils.ImageReader(large)
+            picture = utils.ImageReader(large)
             canvas.drawImage(picture, x * POINTS, height - (y + h) * POINTS, w * POINTS, h * POINTS)
         canvas.setFont("Helvetica", 6)
         for cell in (sheet.cells[i] for i in sheet.rows_on(page)):

@@ -13,7 +13,7 @@ from torch import Tensor
 from notbugs.core.errors import DataError, bad_type
 from notbugs.data.decoding import decoded
 from notbugs.photo.layout import MARK, Mark, Sheet
-from notbugs.photo.marks import SQUARE, edge_width, found_marks, projected
+from notbugs.photo.marks import SQUARE, edge_width, found_marks, projected, uncertainty
 from notbugs.photo.packages import opencv
 
 NEEDED = 3
@@ -26,6 +26,8 @@ MOST_BLUR = 2.0
 """Pixels of the image: above it, an image of half the size would hold as much."""
 BLURRED = 0.003
 """Share of the photograph's longer side: where edges are wider than this, marks are not found."""
+MOST_UNCERTAIN = 0.5
+"""Pixels of the image: the largest standard deviation of a cell's place."""
 MOST_SAMPLES = 16
 """Samples along the side of an image's pixel, at most."""
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
@@ -46,6 +48,8 @@ class Reading:
     - `homography` [3, 3]: from mm on the page to pixels of the photograph, whole at their centres
     - `error`: the root mean square distance of the marks' corners from it, in the photograph's
       pixels
+    - `uncertainty`: the standard deviation of a cell's place where it is largest, which follows
+      from that error and where the marks lie, in pixels of the images
     - `blur`: the standard deviation of the blur, in pixels of the images
     - `detail`: the photograph's pixels along a pixel of the images, where they are fewest
     """
@@ -57,6 +61,7 @@ class Reading:
     hidden: int
     homography: Float[np.ndarray, "3 3"]
     error: float
+    uncertainty: float
     blur: float
     detail: float
 
@@ -88,15 +93,29 @@ def read_photo(photo: Path | np.ndarray, sheet: Sheet) -> Reading:
     page = _page(name, found, sheet)
     marks = [mark for mark in sheet.marks if mark.page == page and mark.id in found]
     homography, kept, error = _fitted(cv2, name, found, marks, page, sheet)
-    rows = [i for i in sheet.rows_on(page) if _inside(_corners(sheet, i), homography, grey.shape)]
-    if not rows:
+    size = np.array(grey.shape[::-1])
+    places = {i: _corners(sheet, i) for i in sheet.rows_on(page)}
+    ends = {i: projected(place, homography) for i, place in places.items()}
+    ends = {i: at for i, at in ends.items() if (at >= 0).all() and (at < size).all()}
+    if not ends:
         raise DataError(f"{name} shows no whole cell. Photograph the whole page.")
-    detail = min(_detail(sheet, i, homography) for i in rows)
+    details = {i: _details(at, sheet) for i, at in ends.items()}
+    detail = float(min(sides.min() for sides in details.values()))
     if detail < 1:
         needed = max(sheet.shape[1:])
         raise DataError(
             f"{name} is too small: a cell takes {detail * needed:.0f} of its pixels, and the "
             f"images have {needed}. Go nearer, or use a camera of a higher resolution."
+        )
+    at, cells_at = (
+        np.concatenate(p) for p in ([square(m) for m in kept], [places[i] for i in ends])
+    )
+    unsure = float(uncertainty(at, homography, error, cells_at).max()) / detail
+    if unsure > MOST_UNCERTAIN:
+        raise DataError(
+            f"{name} shows its {len(kept)} marks too unclearly to find the images to within "
+            f"{MOST_UNCERTAIN:g} of their pixels ({unsure:.1f}). Uncover more marks, go nearer, or "
+            "light it better."
         )
     blur = float(np.median([found[mark.id][1] for mark in kept])) * MARK / sheet.pitch_mm
     if blur > MOST_BLUR:
@@ -104,9 +123,12 @@ def read_photo(photo: Path | np.ndarray, sheet: Sheet) -> Reading:
             f"{name} is blurred beyond reading: by {blur:.1f} pixels of the images, and at most "
             f"{MOST_BLUR:g} can be read. Hold the camera still, focus, or go nearer."
         )
-    cells = torch.stack([_cut(cv2, photo, sheet, i, homography) for i in rows])
+    times = {i: int(np.clip(np.ceil(d.max()), 2, MOST_SAMPLES)) for i, d in details.items()}
+    cells = torch.stack([_cut(cv2, photo, sheet, i, homography, n) for i, n in times.items()])
     hidden = sum(mark.page == page for mark in sheet.marks) - len(marks)
-    return Reading(cells, tuple(rows), page, len(kept), hidden, homography, error, blur, detail)
+    return Reading(
+        cells, tuple(ends), page, len(kept), hidden, homography, error, unsure, blur, detail
+    )
 
 
 def _opened(path: Path) -> np.ndarray:
@@ -185,25 +207,17 @@ def _corners(sheet: Sheet, row: int) -> np.ndarray:
     return np.array([cell.x, cell.y]) + SQUARE * np.array(sheet.size_mm)
 
 
-def _inside(corners: np.ndarray, homography: np.ndarray, shape: tuple[int, ...]) -> bool:
-    x, y = projected(corners, homography).T
-    return bool((min(x.min(), y.min()) >= 0) & (x.max() < shape[1]) & (y.max() < shape[0]))
-
-
-def _detail(sheet: Sheet, row: int, homography: np.ndarray) -> float:
-    """The photograph's pixels along a pixel of the image, on the cell's shortest side."""
-    ends = projected(_corners(sheet, row), homography)
-    sides = np.linalg.norm(np.roll(ends, -1, axis=0) - ends, axis=1)
+def _details(ends: np.ndarray, sheet: Sheet) -> np.ndarray:
+    """The photograph's pixels along a pixel of the image, on each side of a cell, [4]."""
     _, height, width = sheet.shape
-    return float((sides / np.array([width, height, width, height])).min())
+    return np.linalg.norm(np.roll(ends, -1, axis=0) - ends, axis=1) / ([width, height] * 2)
 
 
-def _cut(cv2: Any, photo: np.ndarray, sheet: Sheet, row: int, homography: np.ndarray) -> Tensor:
-    """A cell at the size of the images: the mean of what each of its pixels covers, [c, h, w]."""
+def _cut(
+    cv2: Any, photo: np.ndarray, sheet: Sheet, row: int, homography: np.ndarray, times: int
+) -> Tensor:
+    """A cell at the size of the images: each pixel the mean of times x times samples, [c, h, w]."""
     channels, height, width = sheet.shape
-    ends = projected(_corners(sheet, row), homography)
-    longest = np.linalg.norm(np.roll(ends, -1, axis=0) - ends, axis=1).max()
-    times = int(np.clip(np.ceil(longest / max(height, width)), 2, MOST_SAMPLES))
     cell, step = sheet.cells[row], sheet.pitch_mm / times
     first = (cell.x + step / 2, cell.y + step / 2)
     to_mm = np.array([[step, 0, first[0]], [0, step, first[1]], [0, 0, 1]])
