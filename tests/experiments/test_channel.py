@@ -32,7 +32,7 @@ def test_the_destruction_rate_is_its_formula() -> None:
     assert destruction(before, before, after, y, 1) is None
     unsure = before.clone()
     unsure[0] *= 0.01
-    assert destruction(unsure, adversarial, after, y, 1, sure=0.8) == 0
+    assert destruction(unsure, adversarial, after, y, 1, sure=True) == 0
     assert in_top(before, y, 3).all()
 
 

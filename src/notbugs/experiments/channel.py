@@ -25,10 +25,9 @@ from notbugs.experiments.numbers import Columns
 from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Trained
 from notbugs.models.decision import predicted
+from notbugs.photo.rates import CONFIDENCE, destruction_rate
 
 LEVELS = 255
-SURE = 0.8
-"""The confidence of prefiltered images, clean and adversarial (section 3.2)."""
 BATCH = 10
 """Images attacked at once."""
 METHODS: Mapping[str, Callable[[float], AbstractAttack]] = {
@@ -173,23 +172,20 @@ TRANSFORMATIONS: Mapping[str, Callable[[Images, float, Keys], Images]] = {
 
 
 def destruction(
-    before: Logits, adversarial: Logits, after: Logits, y: Labels, k: int, sure: float = 0.0
+    before: Logits, adversarial: Logits, after: Logits, y: Labels, k: int, *, sure: bool = False
 ) -> float | None:
     """Percent of adversarial images that are right again after a change; None where none counts.
 
-    d = sum C(X) not C(X_adv) C(T(X_adv)) / sum C(X) not C(X_adv), C: the label is in the top k.
-
     - `before`, `adversarial`, `after` [n, classes]: logits of X, X_adv and T(X_adv)
-    - `sure`: confidence that X and X_adv must reach to count
-
-    **Source**: Kurakin et al. 2016 (arXiv 1607.02533), eq. 1; section 3.2 for prefiltering.
+    - `k`: right is a label among the k largest logits
+    - `sure`: count only pairs that the net is sure of, clean and adversarial
     """
-    counted = in_top(before, y, k) & ~in_top(adversarial, y, k)
-    for logits in (before, adversarial) if sure else ():
-        counted &= logits.softmax(dim=1).amax(dim=1) >= sure
-    if not bool(counted.any()):
-        return None
-    return percent(in_top(after, y, k)[counted])
+    right = [in_top(logits, y, k) for logits in (before, adversarial, after)]
+    if sure:
+        confident = [z.softmax(dim=1).amax(dim=1) >= CONFIDENCE for z in (before, adversarial)]
+        right = [mask[confident[0] & confident[1]] for mask in right]
+    rate = destruction_rate(*right)
+    return None if rate is None else 100 * rate
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from notbugs.core import random
 from notbugs.data import ImageData, safefile
-from notbugs.experiments.channel import LEVELS, SURE, Crafted, destruction, in_top
+from notbugs.experiments.channel import LEVELS, Crafted, destruction, in_top
 from notbugs.experiments.examples import TENSORS, Examples
 from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Stage, Work
 from notbugs.experiments.first_order import logits_of, percent
@@ -153,7 +153,7 @@ class Photographed(Measurement):
             "photo_5": percent(in_top(after, y, 5)),
             "destroyed": destruction(before, adversarial, after, y, 1),
             "destroyed_5": destruction(before, adversarial, after, y, 5),
-            "prefiltered": destruction(before, adversarial, after, y, 1, SURE),
+            "prefiltered": destruction(before, adversarial, after, y, 1, sure=True),
             "rectified": float(header["rectified"]),
         }
 
