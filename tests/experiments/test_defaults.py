@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from notbugs.data import load_source, split
+from notbugs.experiments import kurakin2016
 from notbugs.experiments.config import config_for
 from notbugs.experiments.defaults import training_config, training_recipe
 from notbugs.experiments.model_training import Net
@@ -76,3 +78,15 @@ def test_bad_names_are_explained() -> None:
         training_recipe(config, "standard", "linf:0.3")
     with pytest.raises(ValueError, match=r"Unknown recipe 'pdg'. Did you mean 'pgd'"):
         training_recipe(config, "pdg", "linf:0.3")
+
+
+@pytest.mark.parametrize("preset", ["smoke", "laptop"])
+def test_photographs_suffice_for_the_settings(preset: str) -> None:
+    config = kurakin2016.config_for("photographs", preset)
+    parts = split(
+        load_source("photographs"),
+        seed=0,
+        train_size=config.train_size,
+        test_size=config.test_size,
+    )
+    assert len(parts.test) >= config.count

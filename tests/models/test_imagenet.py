@@ -21,7 +21,9 @@ def test_photographs_are_what_their_labels_say() -> None:
     assert (len(source.train), len(source.test)) == (420, 420)
     assert not torch.equal(source.train.images, source.test.images)
     some = source.test.select(slice(0, 420, 15))
+    before = torch.get_rng_state()
     model = imagenet()
+    assert torch.equal(torch.get_rng_state(), before)
     logits = model(some.pixels()).detach()
     right = logits.argmax(dim=1) == some.labels
     assert float(right.float().mean()) > 0.7  # of 1,000 classes
@@ -37,9 +39,14 @@ def test_an_unknown_net_is_refused() -> None:
         imagenet("efficientnet-lite")
 
 
-def test_missing_packages_are_named_with_the_remedy(monkeypatch) -> None:
+def test_missing_packages_are_named_with_the_remedy(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(module, "import_module", lambda name: __import__("no_such_package"))
     with pytest.raises(NotbugsError, match=r"lite-pytorch .* 'notbugs\[imagenet"):
+        imagenet()
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(module.DIGESTS, "efficientnet-lite0", "0" * 64)
+    with pytest.raises(DataError, match="is not the file that was published"):
         imagenet()
     monkeypatch.setattr(photographs, "PLACES", {"skimage": "nowhere"})
     with pytest.raises(DataError, match=r"'chelsea.png' is not there: scikit-image .* pip install"):

@@ -101,7 +101,8 @@ class TrainingRun:
         against = f" at {trained}" if trained else ""
         if trained and recipe.watch_threat not in (None, trained):
             against += f" for {recipe.watch_threat}"
-        score = "clean" if recipe.adversary is None else "robust"
+        is_clean = recipe.adversary is None or recipe.select == "best-clean"
+        score = "clean" if is_clean else "robust"
         parts = [
             f"Recipe {choice.recipe}{against}",
             f"{recipe.epochs} epochs",

@@ -6,7 +6,8 @@ falls; transfer of examples of high confidence; the grids of every class to ever
 
 **Source**: arXiv 1608.04644. The published numbers are for the paper's nets on MNIST.
 **Differs from the paper**: fewer images and steps; every target in place of a random one in the
-average case; JSMA may change all pixels; a narrower net at "laptop", the paper's at "full".
+average case; JSMA may change all pixels; FGS and its iterated form (20 steps of a tenth of the
+radius) are tried at hundredths; a narrower net at "laptop", the paper's at "full".
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +39,8 @@ from notbugs.training import AtTemperature, Recipe
 
 OURS = ("C&W L0", "C&W L2", "C&W Linf")
 EARLIER = ("JSMA-Z", "JSMA-F", "DeepFool", "FGS", "iterated")
+GRID = 0.01
+"""The distance between the radii at which FGS and its iterated form are tried."""
 LATER = ("FMN L0", "FMN L2", "DDN", "ALMA", "FMN Linf")
 
 
@@ -71,7 +74,7 @@ class Config(PaperConfig):
     linf_steps: int = 300
     linf_step: float = 0.1
     later_steps: int = 200
-    budgets: int = 50
+    budgets: int = 100
     temperatures: tuple[float, ...] = (1.0, 5.0, 20.0, 100.0)
     confidences: tuple[float, ...] = (0.0, 5.0, 10.0, 20.0, 40.0)
 
@@ -206,14 +209,15 @@ def claims(config: Config) -> Sequence[Claim]:
         ),
         Claim(
             "linf",
-            "In Linf it goes less far than FGS and its iterated form",
+            "In Linf it goes less far than FGS and its iterated form, by more than their grid",
             "0.16 against 0.26 and 0.19 (table 4, average)",
             AllOf(
                 tuple(
-                    Below(_attack("C&W Linf", "average"), _attack(name, "average"))
+                    Exceeds(_attack(name, "average"), _attack("C&W Linf", "average"), GRID)
                     for name in ("FGS", "iterated")
                 )
             ),
+            fixed="the distance between their radii",
         ),
         Claim(
             "objective",
@@ -259,7 +263,7 @@ def claims(config: Config) -> Sequence[Claim]:
         Claim(
             "why",
             "It makes logits larger and gradients of cross-entropy vanish",
-            "5.8 at temperature 1, 499 at 100 (section 8)",
+            "stated (section 8)",
             AllOf(
                 tuple(
                     Exceeds(

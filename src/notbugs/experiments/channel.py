@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,14 @@ from torch.nn import functional as F
 
 from notbugs.attacks import bim, eot, fgsm, least_likely
 from notbugs.attacks.attack import AbstractAttack
-from notbugs.attacks.transforms import gaussian_blur
+from notbugs.attacks.transforms import Imaged, gaussian_blur
 from notbugs.core import random
 from notbugs.core.types import Images, Keys, Labels, Logits, Mask
 from notbugs.data import safefile
-from notbugs.engine import Linf
+from notbugs.engine import Last, Linf
 from notbugs.experiments.examples import TENSORS, Examples
 from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Stage, Work
-from notbugs.experiments.first_order import attacked, logits_of, percent
+from notbugs.experiments.first_order import attacked, logits_of, percent, signs
 from notbugs.experiments.numbers import Columns
 from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Trained
@@ -32,11 +33,13 @@ BATCH = 10
 """Images attacked at once."""
 METHODS: Mapping[str, Callable[[float], AbstractAttack]] = {
     "fast": lambda eps: fgsm(Linf(), eps),
-    "basic iterative": bim,
-    "least likely": least_likely,
-    "expectation": lambda eps: eot(Linf(), eps),
+    "basic iterative": partial(bim, keep=Last()),
+    "least likely": partial(least_likely, keep=Last()),
+    "expectation": partial(eot, Linf()),
+    "expectation/none": partial(eot, Linf(), transform=Imaged(0.0, 0.0, 0.0, 0.0), draws=1),
 }
-"""The methods of section 2, of a radius; and the expectation over what a camera does."""
+"""The methods of section 2, of a radius; and the expectation over what a camera does, with the same
+steps without it as its control."""
 COLUMNS = {
     "clean": Column("Clean, top 1", "of the images", unit="%"),
     "clean_5": Column("Clean, top 5", "of the images", unit="%"),
@@ -85,10 +88,10 @@ class Crafted(Stage[Examples]):
         x, y = attacked((self.net,), work, self.count)
         x = (x * LEVELS).round() / LEVELS
         attack, parts = METHODS[self.method](self.levels / LEVELS), list[Tensor]()
+        keys = random.row_keys(len(x), self.net.data.seed, "attack")
         for start in range(0, len(x), BATCH):
             rows = slice(start, start + BATCH)
-            # The seed is of no use to these: none of them draws.
-            result = attack(net, x[rows], y[rows], seed=self.net.data.seed, fast=False)
+            result = attack(net, x[rows], y[rows], keys=keys[rows], fast=False)
             parts.append(((result.x_adv * LEVELS).round() / LEVELS).cpu())
             work.progress(min(1.0, (start + BATCH) / len(x)))
         x_adv = torch.cat(parts)
@@ -113,9 +116,8 @@ class Accuracies(Measurement):
 
     def measure(self, work: Work) -> Columns:
         found, net = work.load(self.examples), work.load(self.judge or self.examples.net)
-        keys = random.row_keys(len(found.x), self.examples.net.data.seed, "signs")
-        signs = (2 * random.uniform(keys, found.x.shape[1:]) - 1).sign().to(found.x)
-        noisy = (found.x + self.examples.levels / LEVELS * signs).clamp(0, 1)
+        noise = signs(found.x, self.examples.net.data.seed, "signs")
+        noisy = (found.x + self.examples.levels / LEVELS * noise).clamp(0, 1)
         clean, adversarial = (logits_of(net, x) for x in (found.x, found.x_adv))
         return {
             "clean": percent(in_top(clean, found.y, 1)),

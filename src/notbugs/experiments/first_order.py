@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from notbugs.attacks import fgsm, pgd
+from notbugs.attacks import AbstractAttack, fgsm, pgd
 from notbugs.core import random
 from notbugs.core.errors import DataError
 from notbugs.core.types import Images, Labels, Logits
@@ -45,6 +45,7 @@ COLUMNS = {
     "confidence": Column("Confidence", "mean largest probability on test images", unit="%"),
     "fgsm": Column("FGSM", "error after one step along the gradient's sign", unit="%"),
     "fgsm_confidence": Column("Confidence, FGSM", "in those mistakes", unit="%"),
+    "fall": Column("Fall", "of the confidence, from all images to FGSM's mistakes", unit="points"),
     "signs": Column("Signs", "error under random signs of the same size", unit="%"),
     "signs_confidence": Column("Confidence, signs", "in those mistakes", unit="%"),
     "uniform": Column("Uniform", "error under uniform noise within the same bound", unit="%"),
@@ -93,8 +94,13 @@ def logits_of(net: Classifier, x: Images) -> Logits:
 
 def step(net: Classifier, x: Images, y: Labels, eps: float, seed: int) -> Images:
     """The images after one step of FGSM."""
-    attack = fgsm(Linf(), eps)
-    parts = [attack(net, x[i], y[i], seed=seed, fast=False).x_adv for i in _chunks(len(x))]
+    return moved_by(fgsm(Linf(), eps), net, x, y, seed)
+
+
+def moved_by(attack: AbstractAttack, net: Classifier, x: Images, y: Labels, seed: int) -> Images:
+    """The images after an attack; what an image draws does not hang on the others."""
+    keys = random.row_keys(len(x), seed, "attack")
+    parts = [attack(net, x[i], y[i], keys=keys[i], fast=False).x_adv for i in _chunks(len(x))]
     return torch.cat(parts)
 
 
@@ -158,6 +164,8 @@ class Errors(Measurement):
     - `count`: test images that are changed, the first
     """
 
+    VERSION: ClassVar[int] = 2
+
     nets: Nets
     eps: float
     count: int
@@ -175,15 +183,16 @@ class Errors(Measurement):
         }
         for name, moved in changed.items():
             columns[name], columns[f"{name}_confidence"] = wrong_and_sure(net, moved, y)
-        attack = pgd(Linf(), self.eps, steps=20)
-        parts = [attack(net, x[i], y[i], seed=seed, fast=False).x_adv for i in _chunks(len(x))]
-        columns["pgd"], _ = wrong_and_sure(net, torch.cat(parts), y)
-        sure = logits_of(net, x).softmax(dim=1).amax(dim=1)
+        stronger = moved_by(pgd(Linf(), self.eps, steps=20), net, x, y, seed)
+        columns["pgd"], _ = wrong_and_sure(net, stronger, y)
+        sure = 100 * float(logits_of(net, x).softmax(dim=1).amax(dim=1).mean())
+        mistaken = columns["fgsm_confidence"]
         return {
             "train_error": 100 - accuracy(net, first.data.train(work)),
             "test_error": 100 - accuracy(net, first.data.splits(work).test),
-            "confidence": 100 * float(sure.mean()),
+            "confidence": sure,
             **columns,
+            "fall": None if mistaken is None else sure - mistaken,
         }
 
 
@@ -224,6 +233,8 @@ class Agreement(Measurement):
     them for that true class.
     """
 
+    VERSION: ClassVar[int] = 2
+
     attacked: Trained
     other: Trained
     eps: float
@@ -235,7 +246,7 @@ class Agreement(Measurement):
         x_adv = step(net, x, y, self.eps, self.attacked.data.seed)
         named = [predicted(logits_of(model, x_adv)) for model in (net, other)]
         wrong = [labels != y for labels in named]
-        both = wrong[0] & wrong[1]
+        both = wrong[0] & wrong[1] & (named[0] >= 0) & (named[1] >= 0)  # without ties
         a, b, true = named[0][both], named[1][both], y[both]
         columns: dict[str, float | None] = {
             "other_wrong": 100 * float(both.sum()) / max(1, int(wrong[0].sum())),
@@ -253,7 +264,7 @@ def _by_chance(a: Labels, b: Labels, true: Labels, classes: int) -> float:
     agreed = 0.0
     for label in true.unique():
         rows = true == label
-        shares = [named[rows].clamp(min=0).bincount(minlength=classes).double() for named in (a, b)]
+        shares = [named[rows].bincount(minlength=classes).double() for named in (a, b)]
         agreed += float((shares[0] * shares[1]).sum()) / int(rows.sum())
     return agreed / len(true)
 

@@ -91,9 +91,12 @@ class Printed(Stage[Examples]):
         sheet = lay_out(data, kinds, originals, cell_mm=self.cell_mm)
         cells, worst = torch.zeros_like(data.pixels()), 0.0
         for page in range(sheet.pages):
-            angles = self.angle * (2 * random.uniform(random.row_keys(3, seed, page), ()) - 1)
+            drawn = random.uniform(random.row_keys(3, seed, "angles", page), ())
+            angles = self.angle * (2 * drawn - 1)
             roll, tilt, turn = angles.tolist()
-            seen = replace(self.camera, roll=roll, tilt=tilt, turn=turn, seed=seed)
+            seen = replace(
+                self.camera, roll=roll, tilt=tilt, turn=turn, seed=random.seed_of(seed, page)
+            )
             photo, truth = photograph(page_pixels(sheet, data, page, self.dpi), seen)
             reading = read_photo(photo, sheet)
             cells[list(reading.rows)] = reading.cells

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from notbugs.core import random
-from notbugs.core.errors import DataError, DataWarning
+from notbugs.core.errors import DataError, DataWarning, bad_value
 from notbugs.data import ImageData, Splits, load_source, split
 from notbugs.data.sources.source import Source
 from notbugs.data.writing import write_json
@@ -186,10 +186,10 @@ class Distilled(Trained):
     teacher: Trained | None = None
 
     def soft(self, work: Work) -> Tensor | None:
-        assert self.teacher is not None
-        assert isinstance(self.recipe.objective, AtTemperature)
-        data, temperature = self.data.train(work), self.recipe.objective.temperature
-        return soft_labels(work.load(self.teacher), data, temperature)
+        teacher, objective = self.teacher, self.recipe.objective
+        if teacher is None or not isinstance(objective, AtTemperature):
+            raise bad_value("teacher", "be given, with the objective AtTemperature", teacher)
+        return soft_labels(work.load(teacher), self.data.train(work), objective.temperature)
 
 
 @dataclass(frozen=True)

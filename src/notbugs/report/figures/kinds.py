@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -275,7 +276,7 @@ def curves(figure: page.Curves, drawn: Drawn, theme: Theme) -> Figure:
     made = new_figure(6.2, 3.6, theme)
     ax = axes_of(made, 1, 1)
     plain_axes(ax, theme)
-    inks = iter(_inks(theme))
+    inks = cycle(_inks(theme))
     ink = theme.ink
     for name, label in zip(figure.names, figure.labels, strict=True):
         ink = next(inks) if label else ink
