@@ -327,7 +327,7 @@ SECTIONS = (
                 tuple(f"{name}.{i}" for i in range(10)),
                 tuple(f"from {{{i}}}" for i in range(10)),
                 f"The nearest images in {norm}; the columns are the classes that they are taken "
-                f"for.",
+                "for. Black: not reached.",
             )
             for name, norm in _NORMS.items()
         ),
