@@ -19,12 +19,12 @@ from notbugs.judge import estimate, evaluate
 
 SHAPE = r"`model` must give logits of shape \(\d+, 5\), .*; got {}\. .*check `classes`"
 SAID = {
-    "more logits": ("ValueError", SHAPE.format(r"shape \(\d, 7\)")),
-    "fewer logits": ("ValueError", SHAPE.format(r"shape \(\d, 4\)")),
-    "three dimensions": ("ValueError", SHAPE.format(r"shape \(\d, 5, 1\)")),
-    "one number": ("ValueError", SHAPE.format(r"shape \(\d,\)")),
+    "more logits": ("ValueError", SHAPE.format(r"shape \(\d+, 7\)")),
+    "fewer logits": ("ValueError", SHAPE.format(r"shape \(\d+, 4\)")),
+    "three dimensions": ("ValueError", SHAPE.format(r"shape \(\d+, 5, 1\)")),
+    "one number": ("ValueError", SHAPE.format(r"shape \(\d+,\)")),
     "a set": ("ValueError", SHAPE.format("set")),
-    "classes first": ("ValueError", SHAPE.format(r"shape \(5, \d\)")),
+    "classes first": ("ValueError", SHAPE.format(r"shape \(5, \d+\)")),
     "one row": ("ValueError", SHAPE.format(r"shape \(1, 5\)")),
     "decisions": ("ValueError", r"floating logits; got torch.int64\. Return scores"),
     "NaN": ("ValueError", r"`model` must give finite logits .*NaN, first in row 0.*diverged"),
