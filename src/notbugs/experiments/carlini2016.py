@@ -440,4 +440,5 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns=COLUMNS,
     sections=SECTIONS,
+    takes={"digits": 11},
 )

@@ -4,7 +4,6 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,8 +18,8 @@ from notbugs.core import random
 from notbugs.core.types import Images, Keys, Labels, Logits, Mask
 from notbugs.data import safefile
 from notbugs.engine import Last, Linf
-from notbugs.experiments.examples import TENSORS, Examples
-from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Stage, Work
+from notbugs.experiments.examples import TENSORS, ExamplesStage
+from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Work
 from notbugs.experiments.first_order import attacked, logits_of, percent, signs
 from notbugs.experiments.numbers import Columns
 from notbugs.experiments.page import Column
@@ -35,8 +34,10 @@ METHODS: Mapping[str, Callable[[float], AbstractAttack]] = {
     "fast": lambda eps: fgsm(Linf(), eps),
     "basic iterative": partial(bim, keep=Last()),
     "least likely": partial(least_likely, keep=Last()),
-    "expectation": partial(eot, Linf()),
-    "expectation/none": partial(eot, Linf(), transform=Imaged(0.0, 0.0, 0.0, 0.0), draws=1),
+    "expectation": partial(eot, Linf(), steps=10),
+    "expectation/none": partial(
+        eot, Linf(), steps=10, transform=Imaged(0.0, 0.0, 0.0, 0.0), draws=1
+    ),
 }
 """The methods of section 2, of a radius; and the expectation over what a camera does, with the same
 steps without it as its control."""
@@ -63,7 +64,7 @@ def in_top(logits: Logits, y: Labels, k: int) -> Mask:
 
 
 @dataclass(frozen=True)
-class Crafted(Stage[Examples]):
+class Crafted(ExamplesStage):
     """Adversarial images of the first test images, whole levels of 8 bits.
 
     - `method`: one of `METHODS`; `levels`: eps, in levels of 255
@@ -98,10 +99,6 @@ class Crafted(Stage[Examples]):
         success = predicted(logits_of(net, x_adv.to(x))) != y
         tensors = {"x": x, "y": y, "x_adv": x_adv, "success": success}
         safefile.write_tensors(work.folder / TENSORS, {k: v.cpu() for k, v in tensors.items()}, {})
-
-    def load(self, folder: Path, work: Work) -> Examples:
-        tensors, _ = safefile.read_tensors(folder / TENSORS, what="data")
-        return Examples(**{name: tensor.to(work.device) for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True)

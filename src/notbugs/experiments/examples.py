@@ -63,8 +63,16 @@ class Examples:
     success: Tensor
 
 
+class ExamplesStage(Stage[Examples]):
+    """A stage whose result is images and adversarial ones of them."""
+
+    def load(self, folder: Path, work: Work) -> Examples:
+        tensors, _ = safefile.read_tensors(folder / TENSORS, what="data")
+        return Examples(**{name: tensor.to(work.device) for name, tensor in tensors.items()})
+
+
 @dataclass(frozen=True)
-class Nearest(Stage[Examples]):
+class Nearest(ExamplesStage):
     """The nearest adversarial examples of the first images that the model has right.
 
     - `part`: "train" (what the model was trained on) or "test"
@@ -120,10 +128,6 @@ class Nearest(Stage[Examples]):
         tensors = {"x": x, "y": y, "x_adv": torch.cat([part.x_adv for part in parts])}
         tensors["success"] = torch.cat([part.success for part in parts])
         safefile.write_tensors(work.folder / TENSORS, {k: v.cpu() for k, v in tensors.items()}, {})
-
-    def load(self, folder: Path, work: Work) -> Examples:
-        tensors, _ = safefile.read_tensors(folder / TENSORS, what="data")
-        return Examples(**{name: tensor.to(work.device) for name, tensor in tensors.items()})
 
 
 def distortion(moved: Images, x: Images) -> Tensor:

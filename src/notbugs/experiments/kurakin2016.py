@@ -99,7 +99,7 @@ def config_for(data: str, preset: str) -> Config:
         config = replace(config, transformed=32)
     if data == PHOTOGRAPHS:
         lite = [Net(f"efficientnet-lite{i}") for i in range(3)]
-        config = replace(config, count=21, test_size=21, levels=(2, 4, 8, 16))
+        config = replace(config, count=21, test_size=21, levels=(4, 8, 16))
         config = replace(config, fast_levels=(32, 64, 128), net=lite[0], others=tuple(lite[1:]))
         config = replace(config, cell_mm=40.0, dpi=300.0, scales=(0.65, 0.8, 1.0))
     if preset == "smoke":
@@ -293,7 +293,9 @@ SECTIONS = (
         "Printed and photographed",
         "Pages with clean and adversarial images are printed and photographed, each from another "
         "angle of up to {angle} degrees, by a simulated camera; marks on the page say where each "
-        "image is. Prefiltered images are those that the net was sure of, clean and adversarial.",
+        "image is. Of photographs the seeds are other views of the same seven: intervals say "
+        "nothing of other pictures. Prefiltered images are those that the net was sure of, clean "
+        "and adversarial.",
         figures=(
             PictureRows(
                 (

@@ -1,7 +1,6 @@
 """Stages about adversarial images that are printed and photographed, by a simulated camera."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,8 +9,8 @@ from torch import Tensor
 from notbugs.core import random
 from notbugs.data import ImageData, safefile
 from notbugs.experiments.channel import LEVELS, Crafted, destruction, in_top
-from notbugs.experiments.examples import TENSORS, Examples
-from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Stage, Work
+from notbugs.experiments.examples import TENSORS, ExamplesStage
+from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Work
 from notbugs.experiments.first_order import logits_of, percent
 from notbugs.experiments.numbers import Columns
 from notbugs.experiments.page import Column
@@ -58,7 +57,7 @@ EVERYDAY = Camera(
 
 
 @dataclass(frozen=True)
-class Printed(Stage[Examples]):
+class Printed(ExamplesStage):
     """Photographs of printed pages, cut into cells: of the images `x` and the adversarial `x_adv`.
 
     Each page is photographed from another angle.
@@ -105,10 +104,6 @@ class Printed(Stage[Examples]):
         tensors = {"x": cells[::2], "x_adv": cells[1::2], "y": found.y, "success": found.success}
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         safefile.write_tensors(work.folder / TENSORS, tensors, {"rectified": repr(worst)})
-
-    def load(self, folder: Path, work: Work) -> Examples:
-        tensors, _ = safefile.read_tensors(folder / TENSORS, what="data")
-        return Examples(**{name: tensor.to(work.device) for name, tensor in tensors.items()})
 
 
 def rectification_error(reading: Reading, sheet: Sheet, truth: np.ndarray, dpi: float) -> float:
