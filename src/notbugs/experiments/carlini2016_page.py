@@ -1,0 +1,139 @@
+"""The page of Carlini and Wagner 2016, as data."""
+
+from notbugs.experiments import targets
+from notbugs.experiments.numbers import Cell
+from notbugs.experiments.page import (
+    Bars,
+    Column,
+    Lines,
+    PictureRows,
+    Question,
+    Questions,
+    Section,
+    Table,
+)
+
+COLUMNS = {
+    **targets.COLUMNS,
+    **{
+        f"on {name}{noise}": Column(f"{title}{noise}", "its error", unit="%")
+        for name, title in (("distilled", "Distilled net"), ("standard", "Other net"))
+        for noise in ("", ", noise")
+    },
+}
+_CASES = ("best", "average", "worst")
+_SUCCESS = tuple(f"{case}_success" for case in _CASES)
+_NORMS = {"C&W L0": "L0", "C&W L2": "L2", "C&W Linf": "Linf"}
+
+SECTIONS = (
+    Section(
+        "Every class to every class",
+        "One image of each class, moved to each class by the three attacks; on the diagonal it is "
+        "as it was.",
+        figures=tuple(
+            PictureRows(
+                tuple(f"{name}.{i}" for i in range(10)),
+                tuple(f"from {{{i}}}" for i in range(10)),
+                f"The nearest images in {norm}; the columns are the classes that they are taken "
+                "for. Black: not reached.",
+            )
+            for name, norm in _NORMS.items()
+        ),
+    ),
+    Section(
+        "How far is it?",
+        "Each attack moves {count} test images that the net has right to each of the other "
+        "classes. Distances are of its own norm: pixels (L0), Euclidean (L2), the largest change "
+        "(Linf). Gradients are what it cost. The last rows are attacks that came later.",
+        figures=(
+            Bars("attacks", _SUCCESS, "Classes reached by each attack.", "%"),
+            Bars(
+                "attacks",
+                _CASES,
+                "Mean distances in L2.",
+                "L2",
+                rows=("C&W L2", "DeepFool", "FMN L2", "DDN", "ALMA"),
+            ),
+            Bars(
+                "attacks",
+                _CASES,
+                "Mean distances in Linf.",
+                "Linf",
+                rows=("C&W Linf", "FGS", "iterated", "FMN Linf"),
+            ),
+            Bars(
+                "attacks",
+                _CASES,
+                "Mean distances in L0.",
+                "pixels",
+                rows=("C&W L0", "JSMA-Z", "JSMA-F", "FMN L0"),
+            ),
+        ),
+        tables=(Table("attacks", "The attacks beside earlier and later ones (table 4)."),),
+    ),
+    Section(
+        "Which objective, and which way to keep the box?",
+        "The L2 attack with each of the paper's seven objectives, by change of variables (tanh), "
+        "with the objective of the clipped image, or with each step projected to the box; {few} "
+        "images.",
+        figures=(Bars("objectives", ("average_success",), "Classes reached.", "%"),),
+        tables=(Table("objectives", "Seven objectives by three ways (table 3)."),),
+    ),
+    Section(
+        "Distillation",
+        "A net that learns from the probabilities of another at a high temperature has logits as "
+        "many times as large. In float32 their softmax is 0 and 1, so the gradient of the loss is "
+        "zero, and attacks that follow it stand still. That is no protection.",
+        figures=(
+            Lines(
+                "temperatures",
+                ("earlier", "reached", "zero"),
+                "An attack of before and the L2 attack, by the temperature of distillation.",
+                "%",
+                "temperature",
+                logarithmic=True,
+            ),
+            Lines(
+                "transfer",
+                ("on distilled", "on distilled, noise", "on standard"),
+                "Examples of a standard net, on others.",
+                "error, %",
+                "confidence, logits",
+            ),
+        ),
+        tables=(
+            Table(
+                "temperatures", "By temperature: attacks, and the sizes of logits and gradients."
+            ),
+            Table("distilled", "The three attacks on the distilled net (table 6)."),
+            Table("transfer", "Examples of a confidence, on other nets (section 8)."),
+        ),
+    ),
+    Section(
+        "What a sceptic asks",
+        "",
+        tables=(
+            Questions(
+                "Objections, and the numbers that answer them.",
+                (
+                    Question(
+                        "Did better attacks come later?",
+                        "FMN at its own budget",
+                        (
+                            Cell("attacks", "C&W L2", "average"),
+                            Cell("attacks", "FMN L2", "average"),
+                        ),
+                    ),
+                    Question(
+                        "Do examples of high confidence transfer because they are larger?",
+                        "noise of the same size",
+                        (
+                            Cell("transfer", "confidence at 40", "on distilled"),
+                            Cell("transfer", "confidence at 40", "on distilled, noise"),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    ),
+)
