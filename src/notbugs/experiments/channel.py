@@ -4,27 +4,29 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from notbugs.attacks import bim, eot, fgsm, least_likely
 from notbugs.attacks.attack import AbstractAttack
-from notbugs.attacks.transforms import Imaged, gaussian_blur
+from notbugs.attacks.result import percent
+from notbugs.attacks.transforms import Imaged
 from notbugs.core import random
 from notbugs.core.types import Images, Keys, Labels, Logits, Mask
 from notbugs.data import safefile
 from notbugs.engine import Last, Linf
 from notbugs.experiments.examples import TENSORS, ExamplesStage
 from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Work
-from notbugs.experiments.first_order import attacked, logits_of, percent, signs
+from notbugs.experiments.first_order import attacked, logits_of, signs
 from notbugs.experiments.numbers import Columns
 from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Trained
 from notbugs.models.decision import predicted
+from notbugs.perception.gaussian import blurred_images
 from notbugs.photo.rates import CONFIDENCE, destruction_rate
 
 LEVELS = 255
@@ -137,9 +139,7 @@ def contrast(x: Images, amount: float, keys: Keys) -> Images:
 
 def blur(x: Images, amount: float, keys: Keys) -> Images:
     """The images under a Gaussian blur of `amount` pixels, as if their edges went on."""
-    reach = max(1, int(3 * amount + 0.5))
-    padded = F.pad(x, (reach,) * 4, mode="replicate")
-    return gaussian_blur(padded, amount, reach)[:, :, reach:-reach, reach:-reach]
+    return blurred_images(x, amount)
 
 
 def noise(x: Images, amount: float, keys: Keys) -> Images:
@@ -193,6 +193,8 @@ class Destroyed(Measurement):
 
     - `name`: one of `TRANSFORMATIONS`
     """
+
+    VERSION: ClassVar[int] = 2
 
     examples: Crafted
     name: str

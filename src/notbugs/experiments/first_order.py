@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from notbugs.attacks import AbstractAttack, fgsm, pgd
+from notbugs.attacks.result import percent
 from notbugs.core import random
 from notbugs.core.errors import DataError
 from notbugs.core.types import Images, Labels, Logits
@@ -105,7 +106,7 @@ def moved_by(attack: AbstractAttack, net: Classifier, x: Images, y: Labels, seed
 
 
 def slopes(net: Classifier, x: Images, y: Labels) -> Images:
-    """The gradients of cross-entropy at the images."""
+    """The gradients of cross-entropy, also outside [0, 1], where `input_gradients` refuses."""
     parts: list[Tensor] = []
     for rows in _chunks(len(x)):
         with frozen(net), torch.enable_grad():
@@ -136,11 +137,6 @@ def wrong_and_sure(net: Classifier, x: Images, y: Labels) -> tuple[float, float 
     wrong = predicted(z) != y
     sure = 100 * float(z.softmax(dim=1).amax(dim=1)[wrong].mean()) if bool(wrong.any()) else None
     return percent(wrong), sure
-
-
-def percent(mask: Tensor) -> float:
-    """The percentage of a mask that is True."""
-    return 100 * int(mask.sum()) / mask.numel()
 
 
 def right(stage: Trained, net: Classifier, work: Work, count: int) -> tuple[Images, Labels]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from notbugs.attacks.result import percent
 from notbugs.core import random
 from notbugs.core.types import Images, Labels, Rows
 from notbugs.experiments.experiment import Illustration, Measurement, Measurements, Pictures, Work
 from notbugs.experiments.first_order import (
     attacked,
     logits_of,
-    percent,
     right,
     signs,
     slopes,

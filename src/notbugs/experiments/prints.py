@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from notbugs.attacks.result import percent
 from notbugs.core import random
 from notbugs.data import ImageData, safefile
 from notbugs.experiments.channel import LEVELS, Crafted, destruction, in_top
 from notbugs.experiments.examples import TENSORS, ExamplesStage
 from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Work
-from notbugs.experiments.first_order import logits_of, percent
+from notbugs.experiments.first_order import logits_of
 from notbugs.experiments.numbers import Columns
 from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Trained

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from notbugs import attacks
 from notbugs.attacks import AbstractAttack, best_average_worst
+from notbugs.attacks.result import percent
 from notbugs.core import random
 from notbugs.core.errors import DataError
 from notbugs.core.types import Images, Labels
 from notbugs.engine import L0, L2, AbstractNorm, Linf
 from notbugs.experiments.examples import noise_like
 from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Work
-from notbugs.experiments.first_order import attacked, logits_of, percent, right, slopes
+from notbugs.experiments.first_order import attacked, logits_of, right, slopes
 from notbugs.experiments.numbers import Columns
 from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Trained

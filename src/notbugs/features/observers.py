@@ -9,14 +9,13 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Images, Labels, Mask
 from notbugs.data import ImageData
 from notbugs.models import Classifier, prepared
 from notbugs.perception import lpips
-from notbugs.perception.gaussian import blurred, gaussian
+from notbugs.perception.gaussian import blurred_images
 
 MOST = 10_000
 """The most images among which the nearest is looked for."""
@@ -57,10 +56,10 @@ def nearest_mean(data: ImageData, *, blur: float = 1.0) -> Observer:
         raise bad_value("data", "hold images of every class", f"none of '{name}'")
     x = data.pixels().cpu()
     means = torch.stack([x[data.labels == c].mean(dim=0) for c in range(data.classes)])
-    points = _blurred(means, blur)
+    points = blurred_images(means, blur).flatten(1)
 
     def observe(x: Images, rows: Tensor | None = None) -> Labels:
-        return torch.cdist(_blurred(x.cpu(), blur), points).argmin(dim=1)
+        return torch.cdist(blurred_images(x.cpu(), blur).flatten(1), points).argmin(dim=1)
 
     return observe
 
@@ -108,10 +107,3 @@ def _nearest(data: ImageData, most: int, embed: Callable[[Images], Tensor]) -> O
         return some.labels[distances.argmin(dim=1).cpu()]
 
     return observe
-
-
-def _blurred(x: Images, sigma: float) -> Tensor:
-    """Each channel blurred by a Gaussian, its edges continued; a row for each image."""
-    reach = max(1, round(3 * sigma))
-    padded = pad(x, (reach,) * 4, mode="replicate")
-    return blurred(padded, gaussian(2 * reach + 1, sigma).to(x)).flatten(1)

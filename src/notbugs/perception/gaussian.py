@@ -15,6 +15,13 @@ def gaussian(window: int, sigma: float) -> Tensor:
     return weights / weights.sum()
 
 
+def blurred_images(x: Tensor, sigma: float) -> Tensor:
+    """Images [n, c, h, w] under a Gaussian of `sigma` pixels, their edges continued."""
+    reach = max(1, round(3 * sigma))
+    padded = F.pad(x, (reach,) * 4, mode="replicate")
+    return blurred(padded, gaussian(2 * reach + 1, sigma).to(x))
+
+
 def blurred(maps: Tensor, kernel: Tensor) -> Tensor:
     """Weighted means over all windows within the images [m, k, h, w]: first down, then across."""
     k = maps.shape[1]
