@@ -292,6 +292,8 @@ def test_penalties_are_their_formulas() -> None:
     weights = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)]
     l1 = sum(w.abs().sum() for w in weights)
     torch.testing.assert_close(L1Decay(0.5)(model), 0.5 * l1)
+    first = L1Decay(0.5, only_first=True)(model)
+    torch.testing.assert_close(first, 0.5 * weights[0].abs().sum())
     l2 = sum(w.square().sum() / w.shape[0] for w in weights)
     torch.testing.assert_close(L2Decay(0.5)(model), 0.5 * l2)
     for w in weights:

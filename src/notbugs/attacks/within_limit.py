@@ -7,7 +7,7 @@ from typing import final
 from notbugs.attacks.cw_objectives import goal, reached
 from notbugs.core import rows
 from notbugs.core.rows import at_least_float32
-from notbugs.core.types import Images, Logits, RowTree
+from notbugs.core.types import Images, Logits, Rows, RowTree
 from notbugs.engine import AbstractObjective, Draw, Evaluation, Linf
 
 ROUNDING = 1e-6
@@ -16,10 +16,10 @@ ROUNDING = 1e-6
 @final
 @dataclass(frozen=True)
 class WithinLimit(AbstractObjective):
-    """f(x') + (1 / c) * sum over pixels of (|x' - x| - limit)+; success also requires no excess.
+    """f(cut(x')) + (1 / c) * sum over pixels of (|x' - x| - limit)+.
 
-    Context, per row: `x`, `c`, `limit`, and `y` or `targets`. With `levels`, the image is
-    rounded to whole levels first, with a straight-through gradient.
+    Context, per row: `x`, `c`, `limit`, and `y` or `targets`. f sees the image as `cut` makes it
+    valid, with a straight-through gradient, and success is that image's.
     """
 
     logits: Callable[[Images], Logits]
@@ -30,15 +30,17 @@ class WithinLimit(AbstractObjective):
     def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
         columns = {} if context is None else context
         y, targets = columns.get("y"), columns.get("targets")
-        x_rounded = x + (rounded(x, self.levels) - x).detach() if self.levels else x
-        z = at_least_float32(self.logits(x_rounded))
+        valid = cut(x.detach(), columns["x"], columns["limit"], self.levels)
+        z = at_least_float32(self.logits(x + (valid - x.detach())))
         change = (x - columns["x"]).abs()
         excess = rows.total((change - rows.expand(columns["limit"], x)).relu())
         value = goal(self.form, z, y, targets, self.confidence) + excess / columns["c"]
-        inside = Linf().size(x_rounded.detach() - columns["x"]) <= columns["limit"] + ROUNDING
+        inside = Linf().size(valid - columns["x"]) <= columns["limit"] + ROUNDING
         return Evaluation(value, inside & reached(z.detach(), y, targets, self.confidence), z)
 
 
-def rounded(x: Images, levels: int) -> Images:
-    """`x` at the nearest of the values 0, 1/levels, ..., 1."""
-    return (x * levels).round() / levels
+def cut(x: Images, origin: Images, limit: Rows, levels: int) -> Images:
+    """`x` with each pixel within its row's `limit` of `origin` and, with `levels`, whole levels."""
+    bound = rows.expand(limit, x)
+    x = origin + (x - origin).clamp(-bound, bound)
+    return (x * levels).round() / levels if levels else x

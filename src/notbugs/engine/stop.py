@@ -56,9 +56,12 @@ class OnSuccess(AbstractStop):
 @final
 @dataclass(frozen=True)
 class Plateau(AbstractStop):
-    """A row stops after `patience` steps without a relative decrease of `tolerance`.
+    """A row stops if its value fell by less than `tolerance` of itself in `patience` steps.
 
-    Source: the usual patience rule of early stopping (Prechelt 1998).
+    It looks every `patience` steps, and compares with its last look rather than with the lowest
+    value: a rule whose first steps overshoot a start that is nearly best may come down again.
+
+    Source: the early abort of Carlini & Wagner 2016 (the authors' code).
     """
 
     patience: int = 20
@@ -76,7 +79,7 @@ class Plateau(AbstractStop):
     ) -> tuple[Mask, tuple[Tensor, Tensor]]:
         reference, waited = state
         value = info.value
-        improved = value < reference - self.tolerance * reference.abs().nan_to_num(posinf=0.0)
-        reference = torch.where(improved, value, reference)
-        waited = torch.where(improved, 0, waited + 1)
-        return waited >= self.patience, (reference, waited)
+        fell = value < reference - self.tolerance * reference.abs().nan_to_num(posinf=0.0)
+        looks = waited + 1 >= self.patience
+        reference = torch.where(looks, value, reference)
+        return looks & ~fell, (reference, torch.where(looks, 0, waited + 1))

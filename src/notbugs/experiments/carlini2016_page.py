@@ -1,6 +1,6 @@
 """The page of Carlini and Wagner 2016, as data."""
 
-from notbugs.experiments import targets
+from notbugs.experiments import in_files, targets
 from notbugs.experiments.numbers import Cell
 from notbugs.experiments.page import (
     Bars,
@@ -15,6 +15,7 @@ from notbugs.experiments.page import (
 
 COLUMNS = {
     **targets.COLUMNS,
+    **in_files.COLUMNS,
     **{
         f"on {name}{noise}": Column(f"{title}{noise}", "its error", unit="%")
         for name, title in (("distilled", "Distilled net"), ("standard", "Other net"))
@@ -108,6 +109,24 @@ SECTIONS = (
             Table("distilled", "The three attacks on the distilled net (table 6)."),
             Table("transfer", "Examples of a confidence, on other nets (section 8)."),
         ),
+    ),
+    Section(
+        "Large images, as files",
+        "Views of photographs, {count} a seed, and a net that was trained on ImageNet. The Linf "
+        "attack looks for whole levels of 8 bits; every image is saved as PNG and read again "
+        "before it is judged. Goals are any wrong class, a random one, and the one that the clean "
+        "image is least likely to be. The seeds are other views of the same seven photographs: "
+        "intervals say nothing of other pictures.",
+        figures=(
+            PictureRows(
+                ("files.clean.images", "files.difference", "files.adversarial"),
+                ("image", "change, magnified", "read from the file"),
+                "The Linf attack towards the class that was least likely.",
+            ),
+            Bars("large", ("found", "in_files", "lowest"), "Images that reach their goal.", "%"),
+            Bars("large", ("levels",), "The largest change in files.", "levels of 255"),
+        ),
+        tables=(Table("large", "Goals reached, and how far (table 5)."),),
     ),
     Section(
         "What a sceptic asks",

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -80,6 +81,8 @@ class Nearest(ExamplesStage):
     - `targeted`: towards a random wrong class
     - `method`: "lbfgs", or "ddn" with 10 `steps`, for larger nets
     """
+
+    VERSION: ClassVar[int] = 2
 
     model: Trained
     images: int

@@ -112,7 +112,7 @@ def claims_of(eps_logistic: Sequence[float], l1_maxout: float) -> Sequence[Claim
         ),
         Claim(
             "l1",
-            f"L1 decay of {l1_maxout:g}, of all layers, keeps a maxout net from fitting its "
+            f"L1 decay of {l1_maxout:g}, of the first layer, keeps a maxout net from fitting its "
             f"training images as adversarial training does not",
             "more than 5 % of the training images wrong (section 5)",
             Exceeds(_trained("L1 decay", "train_error"), _trained("FGSM", "train_error"), 5.0),

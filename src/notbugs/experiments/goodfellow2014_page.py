@@ -116,8 +116,8 @@ SECTIONS = (
     Section(
         "Training on the examples",
         "Maxout nets of {units} and {wide} units, trained on half clean and half changed images. "
-        "The wide net's epoch is the last, or that of the lowest held-out error, adversarial or "
-        "clean.",
+        "The wide net's epoch is that of the lowest held-out error, adversarial or, in one row, "
+        "clean. Perturbations of all kinds grow to their size over half of the epochs.",
         figures=(
             Bars("training", ("test_error", "fgsm"), "Errors by way of training.", "error, %"),
             Lines(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ COLUMNS = {
     "gain_random_power": Column("Power, random", "the same along random signs", 2),
     "pieces": Column("Pieces", "linear pieces of a logit", 1),
     "linearity": Column("Linearity", "share of a logit's variance on two lines", 3),
+    "linearity_random": Column("Linearity, random", "the same along random signs", 3),
     "held": Column("Held", "images of one wrong class from eps to 10", unit="%"),
     "held_random": Column("Held, random", "the same along random signs", unit="%"),
     "range": Column("Range", "of t, the widest of one wrong class", 2),
@@ -60,6 +62,8 @@ class Line(Measurements):
     them the same along random signs.
     """
 
+    VERSION: ClassVar[int] = 2
+
     name: str
     net: Trained
     eps: float
@@ -75,6 +79,7 @@ class Line(Measurements):
         columns = {
             "pieces": float(_pieces(z).mean()),
             "linearity": float(_linearity(t, z)),
+            "linearity_random": float(_linearity(t, random_z)),
             "held": held,
             "held_random": other_held,
             "range": reach,

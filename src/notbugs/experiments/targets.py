@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -89,6 +89,8 @@ class Distances(Measurement):
     DeepFool has no targets: its distance is the best case alone.
     """
 
+    VERSION: ClassVar[int] = 2
+
     net: Trained
     method: Method
     count: int
@@ -132,6 +134,8 @@ class AtTemperatures(Measurement):
 
     - `method`: beside JSMA-F, the attack by which distillation was thought to protect
     """
+
+    VERSION: ClassVar[int] = 2
 
     net: Trained
     method: Method
@@ -179,6 +183,8 @@ class Confident(Measurement):
     Beside them the same under Gaussian noise of the same sizes, "NAME, noise".
     """
 
+    VERSION: ClassVar[int] = 2
+
     net: Trained
     others: tuple[tuple[str, Trained], ...]
     confidence: float
@@ -216,6 +222,8 @@ class Grid(Illustration):
 
     - `methods`: by the name of their grid; row i are the images that began as class i
     """
+
+    VERSION: ClassVar[int] = 2
 
     net: Trained
     methods: tuple[tuple[str, Method], ...]

@@ -41,14 +41,17 @@ def layers(model: Classifier) -> list[nn.Linear | nn.Conv1d | nn.Conv2d]:
 class L1Decay(AbstractPenalty):
     """weight * the sum of |w| over the weights of all layers, biases left out.
 
-    **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 5: 0.0025 for a layer of
-    maxout was too large already, while adversarial training with eps 0.25 was not.
+    - `only_first`: over the first layer alone
+
+    **Source**: Goodfellow et al. 2014 (arXiv 1412.6572), section 5: 0.0025 for the first layer
+    of a maxout net was too large already, while adversarial training with eps 0.25 was not.
     """
 
+    only_first: bool = False
+
     def __call__(self, model: Classifier) -> Tensor:
-        return (
-            self.weight * torch.stack([layer.weight.abs().sum() for layer in layers(model)]).sum()
-        )
+        decayed = layers(model)[: 1 if self.only_first else None]
+        return self.weight * torch.stack([layer.weight.abs().sum() for layer in decayed]).sum()
 
 
 @final
