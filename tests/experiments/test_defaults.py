@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from notbugs.data import load_source, split
-from notbugs.experiments import kurakin2016
+from notbugs.experiments import carlini2016, kurakin2016
 from notbugs.experiments.config import config_for
 from notbugs.experiments.defaults import training_config, training_recipe
 from notbugs.experiments.model_training import Net
@@ -80,9 +81,10 @@ def test_bad_names_are_explained() -> None:
         training_recipe(config, "pdg", "linf:0.3")
 
 
-@pytest.mark.parametrize("preset", ["smoke", "laptop"])
-def test_photographs_suffice_for_the_settings(preset: str) -> None:
-    config = kurakin2016.config_for("photographs", preset)
+@pytest.mark.parametrize("paper", [carlini2016, kurakin2016])
+@pytest.mark.parametrize("preset", ["smoke", "laptop", "full"])
+def test_photographs_suffice_for_the_settings(paper: Any, preset: str) -> None:
+    config = paper.config_for("photographs", preset)
     parts = split(
         load_source("photographs"),
         seed=0,

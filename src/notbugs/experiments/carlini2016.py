@@ -47,7 +47,9 @@ class Config(PaperConfig):
     - `net`, `recipe`: of all nets
     - `steps`, `search_steps`: of the L2 attack; `pixel_step`: its steps without change of
       variables, in pixel units
-    - `l0_steps`, `linf_steps`: of each solve of the other two; `l0_step`, `linf_step`: their sizes
+    - `l0_steps`, `linf_steps`: of each solve of the other two; `l0_step`, `linf_step`: their
+      sizes; `linf_shrink`: by which the limit of the Linf attack shrinks
+    - `levels`: 255, where the Linf attack looks for images of whole levels of 8 bits, or 0
     - `inset`: of the start by change of variables, from which black pixels move
     - `later_steps`: of the later attacks; `budgets`: radii at which FGS and its iterated form are
       tried, from the first to 1
@@ -67,6 +69,8 @@ class Config(PaperConfig):
     l0_step: float = 0.2
     linf_steps: int = 300
     linf_step: float = 0.1
+    linf_shrink: float = 0.95
+    levels: int = 0
     later_steps: int = 200
     budgets: int = 100
     temperatures: tuple[float, ...] = (1.0, 5.0, 20.0, 100.0)
@@ -77,7 +81,7 @@ class Config(PaperConfig):
         counts = "count", "few", "steps", "search_steps", "l0_steps", "linf_steps"
         for name in (*counts, "later_steps", "budgets"):
             check_count(getattr(self, name), name)
-        for name in ("pixel_step", "l0_step", "linf_step", "inset"):
+        for name in ("pixel_step", "l0_step", "linf_step", "linf_shrink", "inset"):
             check_positive(getattr(self, name), name)
         for name in ("temperatures", "confidences"):
             values = getattr(self, name)
@@ -90,7 +94,15 @@ def config_for(data: str, preset: str) -> Config:
     config = Config(data, preset)
     if data == PHOTOGRAPHS:
         config = replace(config, net=Net("efficientnet-lite0"), count=7, test_size=60)
-    elif data != "digits":
+        config = replace(config, linf_steps=100, linf_step=0.002, inset=1e-3, later_steps=100)
+        config = replace(config, linf_shrink=0.8, levels=255, budgets=255)
+        if preset == "full":
+            config = replace(config, count=50, test_size=200)
+        if preset == "smoke":
+            config = replace(config, seeds=1, count=2, test_size=4, linf_steps=5, linf_shrink=0.5)
+            config = replace(config, later_steps=5, budgets=4)
+        return config
+    if data != "digits":
         config = replace(config, train_size=20_000, recipe=replace(config.recipe, epochs=6))
         config = replace(config, steps=200, l0_steps=100, linf_steps=200)
     if preset == "full":
@@ -131,7 +143,13 @@ def methods(config: Config) -> Mapping[str, Method]:
         "iterated": radii,
         "C&W L0": (("steps", config.l0_steps), ("step_size", config.l0_step), inset),
         "C&W L2": steps,
-        "C&W Linf": (("steps", config.linf_steps), ("step_size", config.linf_step), inset),
+        "C&W Linf": (
+            ("steps", config.linf_steps),
+            ("step_size", config.linf_step),
+            ("shrink", config.linf_shrink),
+            ("levels", config.levels),
+            inset,
+        ),
         **dict.fromkeys(LATER, (("steps", config.later_steps),)),
     }
     return {name: Method(name, options.get(name, ())) for name in (*OURS, *EARLIER, *LATER)}

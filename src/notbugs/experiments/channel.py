@@ -189,47 +189,52 @@ def destruction(
 
 @dataclass(frozen=True)
 class Destroyed(Measurement):
-    """The destruction rates of a transformation, means over its amounts, and accuracies after it.
+    """The destruction rates of a transformation by an amount, and accuracies after it.
 
     - `name`: one of `TRANSFORMATIONS`
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     examples: Crafted
     name: str
-    amounts: tuple[float, ...]
+    amount: float
 
     @property
     def cost(self) -> float:
-        return 3e4 * self.examples.count * len(self.amounts)
+        return 3e4 * self.examples.count
 
     def measure(self, work: Work) -> Columns:
         found, net = work.load(self.examples), work.load(self.examples.net)
         keys = random.row_keys(len(found.x), self.examples.net.data.seed, self.name)
         before, adversarial = (logits_of(net, x) for x in (found.x, found.x_adv))
-        each: list[dict[str, float | None]] = []
-        for amount in self.amounts:
-            after, kept = (
-                logits_of(net, TRANSFORMATIONS[self.name](x, amount, keys))
-                for x in (found.x_adv, found.x)
-            )
-            each.append(
-                {
-                    "destroyed": destruction(before, adversarial, after, found.y, 1),
-                    "destroyed_5": destruction(before, adversarial, after, found.y, 5),
-                    "kept": percent(in_top(kept, found.y, 1)),
-                    "changed": percent(in_top(after, found.y, 1)),
-                }
-            )
+        after, kept = (
+            logits_of(net, TRANSFORMATIONS[self.name](x, self.amount, keys))
+            for x in (found.x_adv, found.x)
+        )
         counted = in_top(before, found.y, 1) & ~in_top(adversarial, found.y, 1)
-        return {**{name: _mean(each, name) for name in each[0]}, "counted": float(counted.sum())}
+        return {
+            "destroyed": destruction(before, adversarial, after, found.y, 1),
+            "destroyed_5": destruction(before, adversarial, after, found.y, 5),
+            "kept": percent(in_top(kept, found.y, 1)),
+            "changed": percent(in_top(after, found.y, 1)),
+            "counted": float(counted.sum()),
+        }
 
 
-def _mean(each: list[dict[str, float | None]], name: str) -> float | None:
-    values = [numbers[name] for numbers in each]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
+@dataclass(frozen=True)
+class Means(Measurement):
+    """The means of the columns of several measurements; None where one has no number."""
+
+    of: tuple[Destroyed, ...]
+
+    def measure(self, work: Work) -> Columns:
+        each = [work.load(one) for one in self.of]
+        columns = {name: [numbers[name] for numbers in each] for name in each[0]}
+        return {
+            name: None if None in values else sum(v or 0.0 for v in values) / len(values)
+            for name, values in columns.items()
+        }
 
 
 @dataclass(frozen=True)
