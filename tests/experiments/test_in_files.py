@@ -8,7 +8,8 @@ import torch
 
 from notbugs.core import random
 from notbugs.experiments.carlini2016 import EXPERIMENT, LARGE, net
-from notbugs.experiments.in_files import GOALS, Aimed, read_again
+from notbugs.experiments.channel import through_file
+from notbugs.experiments.in_files import GOALS, Aimed
 from notbugs.experiments.running import Machine, run
 from notbugs.experiments.targets import Method
 from notbugs.report import write_report
@@ -18,9 +19,9 @@ from notbugs.store import SilentObserver, Store
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_hold_whole_levels(channels: int) -> None:
     x = random.uniform(random.row_keys(3, "files"), (channels, 6, 5))
-    there = read_again(x)
+    there = through_file(x)
     torch.testing.assert_close(there, (255 * x).round() / 255)
-    assert torch.equal(read_again(there), there)
+    assert torch.equal(through_file(there), there)
 
 
 def test_photographs_are_attacked_towards_every_goal(tmp_path: Path) -> None:

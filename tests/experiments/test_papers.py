@@ -149,7 +149,12 @@ def tables_of(section: Section) -> list[Table]:
 
 def test_every_number_that_a_question_asks_for_is_of_a_row(paper: Experiment[Any]) -> None:
     preset = "laptop" if "laptop" in paper.presets else paper.presets[0]
-    rows = list(paper.rows(paper.settings("digits", preset), 0))
+    rows = [
+        row
+        for data in ("digits", "photographs")
+        if data in paper.datasets
+        for row in paper.rows(paper.settings(data, preset), 0)
+    ]
     planned = {(row.table, row.name) for row in rows if isinstance(row, Row)}
     for section in paper.sections:
         for table in (t for t in section.tables if isinstance(t, Questions)):

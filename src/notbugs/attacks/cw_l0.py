@@ -125,7 +125,7 @@ def cw_l0(
     - `objective`, `confidence`, `inset`: as in `cw_l2`
     - `abort_early`: a row stops a solve whose objective no longer decreases
 
-    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section VI-A; how many pixels
+    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section VI-B; how many pixels
     are removed at once (0.3 times the root of those changed) is from the authors' code.
     **Differs from the paper**: larger steps and constants, for 100 steps instead of 1000
     (code: c from 1e-3, doubled); all channels of a pixel are removed together; f6 without its

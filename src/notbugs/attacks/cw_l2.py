@@ -92,9 +92,9 @@ def cw_l2(
       [0, 1], the distance does not; "projected", each step is cut. With these, `step_size` is in
       pixel units
 
-    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section V-B, the ways to keep the box in
-    IV-B; search and early
-    abort as in the authors' code. From 10 search steps on, the last repeats the best c.
+    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section VI-A, the ways to keep the box in
+    V-B; search and early abort as in the authors' code, which looks for a decrease of 0.01 %. From
+    10 search steps on, the last repeats the best c.
     **Differs from the paper**: a step of 0.1 for 200 steps (the code: 0.01 for up to
     10,000) and an inset of 1e-3 (1e-6), without which black pixels hardly move in 200
     steps; early abort for each row separately; an image that needs no change is returned

@@ -106,8 +106,8 @@ def cw_linf(
     - `objective`, `confidence`, `inset`: as in `cw_l2`
     - `abort_early`: a row stops a solve whose objective no longer decreases
 
-    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section VI-B (discretisation:
-    V-B; the lowest bit: VIII).
+    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section VI-C (discretisation:
+    V-D; the lowest bit: VII).
     **Differs from the paper**: larger steps and first constant, for 100 steps instead of
     1000 (code: 5e-3, c from 1e-5, doubled; tau times 0.9, down to 1/256); the problem is
     divided by c, which leaves the minimum where it is; f sees the image cut to tau and rounded,
@@ -115,9 +115,9 @@ def cw_linf(
     alone (in 9,216 dimensions that ended 4 to 80 times as far away) and searches the lattice
     afterwards.
 
-    **Strength**: `fmn(Linf())` comes as near at a tenth of the cost, and nearer at the same: on a
-    small MNIST network a median of 0.067 in 50 gradients, 0.060 in 500, and this one 0.068 in 490
-    (100 validation images).
+    **Strength**: untargeted, `fmn(Linf())` comes as near at a tenth of the cost, and nearer at the
+    same: on a small MNIST network a median of 0.067 in 50 gradients, 0.060 in 500, and this one
+    0.068 in 490 (100 validation images). Towards given classes this one comes nearer.
 
     **Raises** ValueError for numbers out of range and an unknown objective.
 

@@ -130,7 +130,7 @@ CW_OBJECTIVES: dict[str, ObjectiveForm] = {
 
 `goal` adds f6's floor at minus the confidence.
 
-**Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section IV-A; they choose f6.
+**Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section V-A; they choose f6.
 **Differs from the paper**: it prints one form of each; the other is ours. f1 has the
 sign with which it decreases towards the goal, and logarithms of base 2, with which it is zero
 at F = 1/2. f5's argument is 2 F_t (printed: 2 F_t - 2). Away from a class, f6 and f7

@@ -59,9 +59,12 @@ class Plateau(AbstractStop):
     """A row stops if its value fell by less than `tolerance` of itself in `patience` steps.
 
     It looks every `patience` steps, and compares with its last look rather than with the lowest
-    value: a rule whose first steps overshoot a start that is nearly best may come down again.
+    value: a rule whose first steps overshoot a start that is nearly best may come down again. So
+    no row stops before the second look.
 
-    Source: the early abort of Carlini & Wagner 2016 (the authors' code).
+    **Source**: the early abort of Carlini & Wagner 2016 (the authors' code).
+
+    **Raises** ValueError for a `patience` that is no count.
     """
 
     patience: int = 20

@@ -83,7 +83,8 @@ SECTIONS = (
     Section(
         "Distillation",
         "A net that learns from the probabilities of another at a high temperature has logits as "
-        "many times as large. In float32 their softmax is 0 and 1, so the gradient of the loss is "
+        "many times as large; ours starts with such weights, as it learns too slowly otherwise. In "
+        "float32 their softmax is 0 and 1, so the gradient of the loss is "
         "zero, and attacks that follow it stand still. That is no protection.",
         figures=(
             Lines(
@@ -115,8 +116,9 @@ SECTIONS = (
         "Views of photographs, {count} a seed, and a net that was trained on ImageNet. The Linf "
         "attack looks for whole levels of 8 bits; every image is saved as PNG and read again "
         "before it is judged. Goals are any wrong class, a random one, and the one that the clean "
-        "image is least likely to be. The seeds are other views of the same seven photographs: "
-        "intervals say nothing of other pictures.",
+        "image is least likely to be. The net is one, and the seeds draw views of the same seven "
+        "photographs, some of them again: intervals say nothing of other pictures or nets. Step "
+        "sizes were chosen on two other views.",
         figures=(
             PictureRows(
                 ("files.clean.images", "files.difference", "files.adversarial"),
@@ -141,6 +143,14 @@ SECTIONS = (
                         (
                             Cell("attacks", "C&W L2", "average"),
                             Cell("attacks", "FMN L2", "average"),
+                        ),
+                    ),
+                    Question(
+                        "And in Linf, on photographs, in levels?",
+                        "FMN at its own budget",
+                        (
+                            Cell("large", "C&W Linf, random", "levels"),
+                            Cell("large", "FMN Linf, random", "levels"),
                         ),
                     ),
                     Question(

@@ -149,14 +149,17 @@ def noise(x: Images, amount: float, keys: Keys) -> Images:
 
 def jpeg(x: Images, amount: float, keys: Keys) -> Images:
     """The images after JPEG at quality `amount`."""
+    return through_file(x, "JPEG", quality=int(amount))
+
+
+def through_file(x: Images, kind: str = "PNG", **options: int) -> Images:
+    """The images as files of 8 bits hold them."""
     done: list[Tensor] = []
-    for image in (255 * x).round().to(torch.uint8).cpu():
+    for image in (LEVELS * x).round().to(torch.uint8).cpu():
         array = image.permute(1, 2, 0).numpy()
         file = io.BytesIO()
-        Image.fromarray(array if len(image) == 3 else array[:, :, 0]).save(
-            file, "JPEG", quality=int(amount)
-        )
-        again = np.array(Image.open(file)).reshape(array.shape)
+        Image.fromarray(array if len(image) == 3 else array[:, :, 0]).save(file, kind, **options)
+        again = np.array(Image.open(file, formats=(kind,))).reshape(array.shape)
         done.append(torch.from_numpy(again).permute(2, 0, 1))
     return torch.stack(done).to(x) / LEVELS
 

@@ -49,7 +49,14 @@ class Work:
 
         **Raises** StoreError where it is not in the store.
         """
-        return stage.load(self.store.get(stage.kind, stage.key).path, self)
+        return stage.load(self.path(stage), self)
+
+    def path(self, stage: "Stage[Any]") -> Path:
+        """The folder of a finished stage's result.
+
+        **Raises** StoreError where it is not in the store.
+        """
+        return self.store.get(stage.kind, stage.key).path
 
 
 @dataclass(frozen=True)

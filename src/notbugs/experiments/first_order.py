@@ -308,8 +308,8 @@ class Epochs(Measurements):
     net: Trained
 
     def measure(self, work: Work) -> Tables:
-        folder = work.store.get(self.net.kind, self.net.key).path
-        history = cast("list[dict[str, float]]", load_model(folder / MODEL)[1]["history"])
+        metadata = load_model(work.path(self.net) / MODEL)[1]
+        history = cast("list[dict[str, float]]", metadata["history"])
         errors = [
             {"val_error": 100 - row["val_clean"], "val_fgsm": 100 - row["val_robust"]}
             for row in history

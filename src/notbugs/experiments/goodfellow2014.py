@@ -7,9 +7,9 @@ controls; whether nets agree; rubbish.
 **Source**: arXiv 1412.6572. The published numbers are for MNIST unless they name CIFAR-10.
 **Differs from the paper**: fewer epochs and, for them, dropout of 0.2 in place of 0.5; narrower
 nets at "laptop", the paper's 240 and 1600 maxout units at "full"; a validation part of a tenth of
-the training images; perturbations grow to their size over half of the epochs; rotations, whose
-size the paper does not give, are a quarter as long as FGSM's steps; errors under attack are of the
-first test images.
+the training images; perturbations grow to their size over half of the epochs; rotations and scaled
+gradients, whose sizes the paper does not give, are shorter than FGSM's steps: a quarter as long,
+and eps at the largest entry; errors under attack are of the first test images.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

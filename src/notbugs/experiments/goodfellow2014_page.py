@@ -63,7 +63,8 @@ SECTIONS = (
     ),
     Section(
         "Along the line",
-        "The logits of images along x + t * sign(gradient), far beyond the range of pixels.",
+        "The logits of images along x + t * sign(gradient), far beyond the range of pixels, where "
+        "any net of linear pieces is nearly straight, along random signs as well.",
         figures=(
             Curves(
                 ("line.true", "line.taken", *_OTHERS),

@@ -1,11 +1,8 @@
 """Stages about attacks on large images, judged as files of 8 bits that are read again."""
 
-import io
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from notbugs.attacks.result import percent
@@ -14,7 +11,7 @@ from notbugs.core.errors import unknown_name
 from notbugs.core.types import Images, Labels
 from notbugs.data import safefile
 from notbugs.engine import Linf
-from notbugs.experiments.channel import LEVELS
+from notbugs.experiments.channel import LEVELS, through_file
 from notbugs.experiments.examples import TENSORS, ExamplesStage
 from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Work
 from notbugs.experiments.first_order import logits_of, right, signs
@@ -34,6 +31,7 @@ COLUMNS = {
     "levels": Column("Levels", "mean largest change in those files, of 255", 1),
     "lowest": Column("One level", "reached in files by changes of at most one", unit="%"),
     "signs": Column("Signs", "reached by random signs of one level", unit="%"),
+    "cost": Column("Gradients", "backward passes an image", 0),
 }
 """The columns of `AsFiles`."""
 
@@ -67,15 +65,19 @@ class Aimed(ExamplesStage):
         x, y = right(self.net, net, work, self.count)
         attack, keys = self.method.attack(), random.row_keys(len(x), seed, "attack")
         targets, parts, success = aims(self, net, x, y), list[Tensor](), list[Tensor]()
+        backwards = 0
         for i in range(len(x)):
             rows = slice(i, i + 1)
             aim = None if targets is None else targets[rows]
             result = attack(net, x[rows], y[rows], targets=aim, keys=keys[rows], fast=False)
             parts.append(result.x_adv)
             success.append(result.success)
+            backwards += result.backwards
             work.progress((i + 1) / len(x))
         tensors = {"x": x, "y": y, "x_adv": torch.cat(parts), "success": torch.cat(success)}
-        safefile.write_tensors(work.folder / TENSORS, {k: v.cpu() for k, v in tensors.items()}, {})
+        cost = {"gradients": repr(backwards / len(x))}
+        tensors = {name: tensor.cpu() for name, tensor in tensors.items()}
+        safefile.write_tensors(work.folder / TENSORS, tensors, cost)
 
 
 def aims(stage: Aimed, net: Classifier, x: Images, y: Labels) -> Labels | None:
@@ -87,22 +89,12 @@ def aims(stage: Aimed, net: Classifier, x: Images, y: Labels) -> Labels | None:
     return logits_of(net, x).argmin(dim=1)
 
 
-def read_again(x: Images) -> Images:
-    """The images [n, c, h, w] as PNG files of 8 bits hold them."""
-    files = [io.BytesIO() for _ in x]
-    for image, file in zip((LEVELS * x).round().to(torch.uint8).cpu(), files, strict=True):
-        Image.fromarray(image.permute(1, 2, 0).numpy().squeeze()).save(file, "PNG")
-    arrays = [np.array(Image.open(file, formats=("PNG",))) for file in files]
-    there = torch.from_numpy(np.stack(arrays)).reshape(len(x), *x.shape[2:], x.shape[1])
-    return there.permute(0, 3, 1, 2).to(x) / LEVELS
-
-
 @dataclass(frozen=True)
 class AsFiles(Measurement):
     """How many adversarial images are found, how near, and what remains of them in PNG files.
 
-    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section V-B (images must be valid ones of
-    8 bits) and VIII (the lowest bit).
+    **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section V-D (images must be valid ones of
+    8 bits) and VII (the lowest bit).
     """
 
     examples: Aimed
@@ -115,9 +107,10 @@ class AsFiles(Measurement):
             named = predicted(logits_of(net, x))
             return named != found.y if targets is None else named == targets
 
-        stored = read_again(found.x_adv)
+        stored = through_file(found.x_adv)
         levels = (LEVELS * Linf().size(stored - found.x)).round()
         noise = signs(found.x, self.examples.net.data.seed, "signs") / LEVELS
+        header = safefile.read_header(work.path(self.examples) / TENSORS, what="data")
         sizes, there = Linf().size(found.x_adv - found.x)[found.success], reached(stored)
         return {
             "found": percent(found.success),
@@ -125,19 +118,20 @@ class AsFiles(Measurement):
             "in_files": percent(there),
             "levels": float(levels[there].double().mean()) if bool(there.any()) else None,
             "lowest": percent(there & (levels <= 1)),
-            "signs": percent(reached(read_again((found.x + noise).clamp(0, 1)))),
+            "cost": float(header["gradients"]),
+            "signs": percent(reached(through_file((found.x + noise).clamp(0, 1)))),
         }
 
 
 @dataclass(frozen=True)
 class AimedPictures(Illustration):
-    """Images, changes of at most one level and the results, with what they are taken for."""
+    """Images, changes, each scaled to its largest, and the files, with what they are taken for."""
 
     examples: Aimed
 
     def draw(self, work: Work) -> Pictures:
         found, net = work.load(self.examples), work.load(self.examples.net)
-        stored = read_again(found.x_adv)
+        stored = through_file(found.x_adv)
         largest = Linf().size(stored - found.x).clamp(min=1 / LEVELS)[:, None, None, None]
         return {
             "files.clean.images": found.x,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from notbugs.attacks.result import percent
 from notbugs.core import random
+from notbugs.core.errors import DataError
 from notbugs.data import ImageData, safefile
 from notbugs.experiments.channel import LEVELS, Crafted, destruction, in_top
 from notbugs.experiments.examples import TENSORS, ExamplesStage
@@ -89,7 +90,7 @@ class Printed(ExamplesStage):
         data = ImageData(pixels, found.y.cpu().repeat_interleave(2), names, "printed")
         kinds, originals = [CLEAN, self.examples.method] * n, [i // 2 for i in range(2 * n)]
         sheet = lay_out(data, kinds, originals, cell_mm=self.cell_mm)
-        cells, worst = torch.zeros_like(data.pixels()), 0.0
+        cells, worst, missing = torch.zeros_like(data.pixels()), 0.0, set(range(2 * n))
         for page in range(sheet.pages):
             drawn = random.uniform(random.row_keys(3, seed, "angles", page), ())
             angles = self.angle * (2 * drawn - 1)
@@ -100,8 +101,14 @@ class Printed(ExamplesStage):
             photo, truth = photograph(page_pixels(sheet, data, page, self.dpi), seen)
             reading = read_photo(photo, sheet)
             cells[list(reading.rows)] = reading.cells
+            missing -= set(reading.rows)
             worst = max(worst, rectification_error(reading, sheet, truth, self.dpi))
             work.progress((page + 1) / sheet.pages)
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {2 * n} images are not wholly in the photographs. Lower `angle`"
+                " or the camera's `scale`."
+            )
         tensors = {"x": cells[::2], "x_adv": cells[1::2], "y": found.y, "success": found.success}
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         safefile.write_tensors(work.folder / TENSORS, tensors, {"rectified": repr(worst)})
@@ -141,9 +148,7 @@ class Photographed(Measurement):
         before, adversarial, kept, after = (
             logits_of(net, x) for x in (source.x, source.x_adv, photo.x, photo.x_adv)
         )
-        header = safefile.read_header(
-            work.store.get(self.printed.kind, self.printed.key).path / TENSORS, what="data"
-        )
+        header = safefile.read_header(work.path(self.printed) / TENSORS, what="data")
         return {
             "top_1": percent(in_top(adversarial, y, 1)),
             "photo_clean": percent(in_top(kept, y, 1)),
