@@ -41,6 +41,8 @@ def methods(quick: bool) -> list[Method]:
     few = 10 if quick else 1
     return [
         carlini_wagner(200 // few, 9),
+        carlini_wagner_linf(100 // few),
+        carlini_wagner_linf(100 // few, targeted=True),
         decoupled(100 // few),
         *(fast_minimum_norm(norm, 100 // few) for norm in (L2(), Linf(), L1(), L0())),
         augmented_lagrangian(1000 // few),
@@ -105,6 +107,29 @@ def carlini_wagner(steps: int, search: int) -> Method:
     named = {f"{name}, step {step}": c for step in (LARGE, USUAL) for name, c in at(step).items()}
     del named[f"ART, step {USUAL}"]  # its line search hardly heeds it, and is slow
     return Method(f"C&W-L2 {search}x{steps}", L2(), {OURS: named.pop(f"{OURS}, step 0.1"), **named})
+
+
+def carlini_wagner_linf(steps: int, *, targeted: bool = False) -> Method:
+    """With so many steps for each limit and constant; adv-lib at several of Adam's steps.
+
+    ART's has no Adam and starts from a limit of 0.3.
+    """
+    from adv_lib.attacks import carlini_wagner_linf as adv_lib
+    from art.attacks.evasion import CarliniLInfMethod
+
+    def adv_lib_at(step: float) -> Craft:
+        return lambda model, x, y: adv_lib(
+            model, x, y, targeted=targeted, learning_rate=step, max_iterations=steps
+        )
+
+    attack = ours.cw_linf(steps=steps)
+    contenders = {
+        OURS: mine_at(attack) if targeted else mine(attack),
+        **{f"adv-lib, step {step}": adv_lib_at(step) for step in (LARGE, 0.02, USUAL)},
+        "ART": _art(CarliniLInfMethod, max_iter=steps, targeted=targeted),
+    }
+    name = f"C&W-Linf {steps}" + ", targeted" * targeted
+    return Method(name, Linf(), contenders, targeted)
 
 
 def decoupled(steps: int) -> Method:
