@@ -331,5 +331,6 @@ EXPERIMENT = Experiment(
     claims=lambda config: claims_of(config.eps_logistic, config.l1_maxout),
     columns={**first_order.COLUMNS, **linearity.COLUMNS, **directions.COLUMNS, **CROSSED},
     sections=SECTIONS,
+    takes={"mnist": 34},
     check=check,
 )
