@@ -3,6 +3,7 @@ import torch
 
 from nets import in_parts, linear, small_net
 from notbugs.attacks.cw_linf import cw_linf
+from notbugs.attacks.cw_objectives import goal
 from notbugs.core import random
 
 N = 6
@@ -83,3 +84,25 @@ def test_bad_options_are_refused() -> None:
         cw_linf(initial_c=1.0, largest_c=0.5)
     with pytest.raises(ValueError, match="levels"):
         cw_linf(levels=-1)
+
+
+def test_its_loss_is_the_objective_at_the_image_that_it_returns() -> None:
+    model, x, y = net()
+    found = cw_linf(steps=20, shrink=0.7)(model, x, y)
+    with torch.no_grad():
+        value = goal("f6", model.logits(found.x_adv), y, None, 0.0)
+    torch.testing.assert_close(found.loss, value, atol=1e-4, rtol=1e-3)
+
+
+def test_searches_end_and_images_off_the_grid_are_refused() -> None:
+    model, x, y = net()
+    x = (x * 65535).round() / 65535
+    found = cw_linf(steps=10, levels=65535)(model, x, y)
+    assert found.attack_success_rate > 0
+    with pytest.raises(ValueError, match=r"`x` must be whole levels of 1/255"):
+        cw_linf(levels=255)(model, x, y)
+    with pytest.raises(ValueError, match="`shrink`"):
+        cw_linf(shrink=0.99999999)
+    for options in ({"growth": 1 + 1e-9}, {"largest_c": float("inf")}):
+        with pytest.raises(ValueError, match=f"`{next(iter(options))}`"):
+            cw_linf(**options)

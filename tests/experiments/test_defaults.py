@@ -92,3 +92,24 @@ def test_photographs_suffice_for_the_settings(paper: Any, preset: str) -> None:
         test_size=config.test_size,
     )
     assert len(parts.test) >= config.count
+    if paper.EXPERIMENT.check is not None:
+        paper.EXPERIMENT.check(config, parts)
+
+
+def test_settings_that_cannot_run_are_refused_before_any_work() -> None:
+    config = kurakin2016.config_for("photographs", "smoke")
+    parts = split(load_source("photographs"), seed=0, test_size=config.test_size)
+    with pytest.raises(ValueError, match=r"`scales` must leave the 224 pixels .* got 0\.1"):
+        kurakin2016.check(replace(config, scales=(0.1,)), parts)
+    for name, value in (("levels", (300,)), ("transformed", 300), ("angle", 80.0)):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            replace(config, **{name: value})
+    fine = carlini2016.config_for("digits", "smoke")
+    for name, value, wanted in (
+        ("linf_shrink", 1.5, r"settings of C&W Linf .* `shrink`"),
+        ("temperatures", (100.0,), "`temperatures` must hold two or more"),
+        ("temperatures", (0.0, 1.0), "`temperatures` must"),
+        ("inset", 0.9, "settings of C&W L0 .* `inset`"),
+    ):
+        with pytest.raises(ValueError, match=wanted):
+            replace(fine, **{name: value})

@@ -1,7 +1,10 @@
 """Rules decide by intervals over paired seeds, and say why they cannot."""
 
+from dataclasses import replace
+
 import pytest
 
+from notbugs.core.errors import DataError
 from notbugs.experiments.numbers import Cell, Numbers, interval
 from notbugs.experiments.rules import (
     AbstractRule,
@@ -184,6 +187,11 @@ def test_a_number_that_is_below_another_says_so_in_the_same_direction() -> None:
     assert rule.text == "mean - control < 0"
     assert f"{bounds[0]:.3g} and {bounds[1]:.3g}" in decision.why
     assert decision.holds is None
+    by = Below(Cell("t", "a", "x"), Cell("t", "b", "x"), 2.0)
+    apart = Numbers({"t": {"a": {"x": [1.0, 2.0, 3.0]}, "b": {"x": [4.0, 5.0, 6.1]}}})
+    assert by.text == "mean - control <= -2"
+    assert by.decide(apart).holds is True
+    assert replace(by, points=4.0).decide(apart).holds is False
     far = {"t": {"a": {"x": [1.0, 2.0, 3.0]}, "b": {"x": [11.0, 12.0, 13.1]}}}
     assert rule.decide(Numbers(far)).holds is True
 
@@ -212,3 +220,10 @@ def test_of_many_comparisons_the_one_that_decides_is_named() -> None:
     assert (held.ours, held.why) == ((7.0, 7.1, 7.2), "least clear: c (x) against b (x)")
     most = AllOf((AtMost(A, 9.0), AtMost(B, 9.0))).decide(numbers(a=[1.0] * 3, b=[8.0] * 3))
     assert (most.holds, most.ours) == (True, (8.0,) * 3)
+
+
+def test_rows_of_one_name_are_not_merged() -> None:
+    first, other = {"t": {"a": {"x": 1.0}}}, {"t": {"a": {"x": 2.0}}}
+    assert Numbers.collect([(0, first), (0, first)], 1).values(A) == (1.0,)
+    with pytest.raises(DataError, match="Two rows of the table 't' are called 'a'"):
+        Numbers.collect([(0, first), (0, other)], 1)

@@ -98,7 +98,10 @@ def refusals():
     photo, true = taken(data, sheet)
     noise = np.random.default_rng(0).integers(0, 255, (400, 400, 3)).astype(np.uint8)
     yield "shows no marks of a sheet. Photograph the whole page", noise
-    yield "is blurred beyond reading: no mark is found", taken(data, sheet, Camera(blur=9))[0]
+    yield (
+        "is blurred beyond reading, or too small: no mark is found",
+        taken(data, sheet, Camera(blur=9))[0],
+    )
     yield "shows another sheet: 0 of its 8 marks", taken(*printed(images(seed=7)))[0]
     yield (
         "shows 2 of the 8 marks of page 1; 3 are needed",
@@ -239,3 +242,19 @@ def test_a_photograph_turned_by_its_camera_is_read(tmp_path) -> None:
     picture.save(content, "JPEG", exif=exif, quality=90)
     (tmp_path / "turned.jpg").write_bytes(content.getvalue())
     assert read_photo(tmp_path / "turned.jpg", sheet).marks == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("slope", 3.0, r"lie in \[0, 1\]"),
+        ("shot", -0.1, "at least 0"),
+        ("blur", float("nan"), "at least 0"),
+        ("roll", float("nan"), "degrees"),
+        ("tilt", float("nan"), "less than 80 degrees"),
+        ("quality", 500, r"lie in 1\.\.100"),
+    ],
+)
+def test_a_camera_that_cannot_be_is_refused(name: str, value: float, wanted: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must .*{wanted}"):
+        Camera(**{name: value})  # type: ignore[arg-type]

@@ -30,6 +30,8 @@ from notbugs.engine.tanh import Tanh
 
 PATIENCE, LEAST_PATIENCE = 0.1, 20
 """Iterations without progress after which a row stops: share of a search step's, and minimum."""
+LARGEST_C, LEAST_GROWTH = 1e30, 1.001
+"""Bounds of constants that grow, so that a search ends."""
 PROGRESS = 1e-3
 """Relative decrease of the objective that counts as progress."""
 
@@ -216,8 +218,8 @@ def check_numbers(steps: int, step_size: float, initial_c: float) -> None:
 
 
 def check_growth(initial_c: float, largest_c: float, growth: float) -> None:
-    """Refuses constants that do not grow from the first to the largest."""
-    if not largest_c >= initial_c:
-        raise bad_value("largest_c", f"be at least initial_c={initial_c:g}", largest_c)
-    if not 1 < growth < float("inf"):
-        raise bad_value("growth", "be a finite number above 1", growth)
+    """Refuses constants that do not grow from the first to the largest, in float32."""
+    if not initial_c <= largest_c <= LARGEST_C:
+        raise bad_value("largest_c", f"lie in {initial_c:g}..{LARGEST_C:g}", largest_c)
+    if not LEAST_GROWTH <= growth < float("inf"):
+        raise bad_value("growth", f"be a finite number of at least {LEAST_GROWTH:g}", growth)

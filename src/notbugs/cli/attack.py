@@ -57,7 +57,8 @@ class AttackCommand:
     save: Path | None = None
     """Write the adversarial images, lossless, to this .safetensors file."""
     png: Path | None = None
-    """Write them as PNG into this folder: in 8 bits within the threat, success checked again."""
+    """Write them as PNG into this folder: in 8 bits, success checked again; within the threat, or,
+    of a method for the nearest success, as far as it found."""
     plot: Path | None = None
     """Draw robust accuracy against eps to this .png file, beside the distances (of a minimum-norm
     method) or the loss against steps (of a method within the threat)."""

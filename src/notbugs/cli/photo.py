@@ -235,7 +235,7 @@ def _logits(model: Classifier, x: Tensor) -> Tensor:
 
 def _table(numbers: Mapping[str, Any]) -> Table:
     columns = ("images", "n", "accuracy", "photographed", "destroyed", "prefiltered")
-    table = Table(*columns, title="Accuracy and destruction rate, %")
+    table = Table(*columns, title="Accuracy, %, and destruction rate")
 
     def text(value: float | None) -> str:
         return "-" if value is None else f"{value:.1f}"
@@ -243,6 +243,6 @@ def _table(numbers: Mapping[str, Any]) -> Table:
     for kind, one in ({CLEAN: numbers["clean"]} | numbers["adversarial"]).items():
         row = [kind, str(one["n"]), text(one["accuracy"]), text(one["accuracy_photographed"])]
         for name in ("", "_prefiltered") if kind != CLEAN else ():
-            row += [f"{text(one[f'destruction_rate{name}'])} of {one[f'successful{name}']}"]
+            row += [f"{text(one[f'destruction_rate{name}'])} % of {one[f'successful{name}']}"]
         table.add_row(*row)
     return table

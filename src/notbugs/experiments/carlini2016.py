@@ -87,8 +87,14 @@ class Config(PaperConfig):
             check_positive(getattr(self, name), name)
         for name in ("temperatures", "confidences"):
             values = getattr(self, name)
-            if not values or list(values) != sorted(set(values)) or values[0] < 0:
-                raise bad_value(name, "hold rising numbers", values)
+            if len(values) < 2 or list(values) != sorted(set(values)) or values[0] < 0:
+                raise bad_value(name, "hold two or more rising numbers", values)
+        check_positive(self.temperatures[0], "temperatures")
+        for name, method in methods(self).items():
+            try:
+                method.attack()
+            except ValueError as error:
+                raise ValueError(f"The settings of {name} do not fit. {error}") from error
 
 
 def config_for(data: str, preset: str) -> Config:

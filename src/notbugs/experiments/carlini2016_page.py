@@ -82,10 +82,10 @@ SECTIONS = (
     ),
     Section(
         "Distillation",
-        "A net that learns from the probabilities of another at a high temperature has logits as "
-        "many times as large; ours starts with such weights, as it learns too slowly otherwise. In "
-        "float32 their softmax is 0 and 1, so the gradient of the loss is "
-        "zero, and attacks that follow it stand still. That is no protection.",
+        "A net that learns from the probabilities of another at a temperature T has logits T times "
+        "as large as usual; ours starts with such weights, as it learns too slowly otherwise. In "
+        "float32 their softmax is 0 and 1, so the gradient of the loss is zero, and attacks that "
+        "follow it stand still. That is no protection.",
         figures=(
             Lines(
                 "temperatures",

@@ -46,14 +46,16 @@ steps without it as its control."""
 COLUMNS = {
     "clean": Column("Clean, top 1", "of the images", unit="%"),
     "clean_5": Column("Clean, top 5", "of the images", unit="%"),
-    "top_1": Column("Top 1", "of the adversarial images", unit="%"),
-    "top_5": Column("Top 5", "of the adversarial images", unit="%"),
+    "top_1": Column("Accuracy, top 1", "of the adversarial images", unit="%"),
+    "top_5": Column("Accuracy, top 5", "of the adversarial images", unit="%"),
     "noise": Column("Signs", "top 1 under random signs of the same size", unit="%"),
-    "destroyed": Column("Destroyed, top 1", "of the adversarial images", unit="%"),
-    "destroyed_5": Column("Destroyed, top 5", "of the adversarial images", unit="%"),
+    "destroyed": Column(
+        "Destroyed, top 1", "of those right as clean, not as adversarial", unit="%"
+    ),
+    "destroyed_5": Column("Destroyed, top 5", "the same of the top 5, often of few", unit="%"),
     "kept": Column("Clean after it, top 1", "of clean images so changed", unit="%"),
     "changed": Column("Adversarial after it, top 1", "of adversarial ones so changed", unit="%"),
-    "counted": Column("Images", "right before, wrong as adversarial", 0),
+    "counted": Column("Images", "right as clean and not as adversarial, top 1", 0),
 }
 """The columns of the measurements here."""
 

@@ -99,8 +99,10 @@ SECTIONS = (
     ),
     Section(
         "Transformations",
-        "The destruction rate is the share of adversarial images that are right again after a "
-        "change of the image that nobody optimised for.",
+        "The destruction rate: of the images that are right as clean and wrong as adversarial, the "
+        "share that is right again after a change that nobody optimised for. The method "
+        "“expectation” does optimise for some: it attacks the mean over what a camera does; "
+        "“expectation/none” takes the same steps without it.",
         figures=(
             Bars("kinds", ("destroyed",), "Destruction rates, means over the amounts.", "%"),
             *(

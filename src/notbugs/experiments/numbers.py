@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 from scipy.special import stdtrit
 
+from notbugs.core.errors import DataError
+
 SeedValues: TypeAlias = Sequence[float]
 LEVEL = 0.95
 """Confidence level of the one-sided intervals: at most 5 % of false claims are said to hold."""
@@ -67,14 +69,23 @@ class Numbers:
 
     @classmethod
     def collect(cls, parts: Iterable[tuple[int, Tables]], seeds: int) -> "Numbers":
-        """From (seed, tables), in the order of the tables and rows."""
+        """From (seed, tables), in the order of the tables and rows.
+
+        **Raises** DataError where two rows of a table have the same name and other numbers.
+        """
         collected: dict[str, dict[str, dict[str, list[float | None]]]] = {}
         for seed, tables in parts:
             for table, rows in tables.items():
                 for row, columns in rows.items():
                     cells = collected.setdefault(table, {}).setdefault(row, {})
                     for column, value in columns.items():
-                        cells.setdefault(column, [None] * seeds)[seed] = value
+                        found = cells.setdefault(column, [None] * seeds)
+                        if found[seed] is not None and found[seed] != value:
+                            raise DataError(
+                                f"Two rows of the table '{table}' are called '{row}'. Use settings "
+                                "that differ by more, as they are written."
+                            )
+                        found[seed] = value
         return cls(collected)
 
     def values(self, cell: Cell) -> tuple[float, ...]:

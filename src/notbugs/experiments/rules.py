@@ -139,10 +139,11 @@ class Exceeds(AbstractRule):
 @final
 @dataclass(frozen=True)
 class Below(AbstractRule):
-    """A cell is below another, seed by seed, by any amount."""
+    """A cell is below another, seed by seed: by `points`, or by any amount (None)."""
 
     cell: Cell
     other: Cell
+    points: float | None = None
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -150,10 +151,10 @@ class Below(AbstractRule):
 
     @property
     def text(self) -> str:
-        return "mean - control < 0"
+        return "mean - control " + ("< 0" if self.points is None else f"<= {-self.points:g}")
 
     def decide(self, numbers: Numbers, level: float = LEVEL) -> Decision:
-        return _compared(self, numbers, None, False, level)
+        return _compared(self, numbers, self.points, False, level)
 
 
 def _compared(
@@ -166,7 +167,8 @@ def _compared(
     bounds = interval([a - b for a, b in zip(ours, control, strict=True)], level)
     if points is None and bounds == (0.0, 0.0):
         return Decision(ours, control, False, "the two are equal")
-    return _decision(ours, control, bounds, points or 0.0, above, level)
+    least = points or 0.0
+    return _decision(ours, control, bounds, least if above else -least, above, level)
 
 
 def _in_every_seed(ours: SeedValues, control: SeedValues | None, each: Sequence[bool]) -> Decision:

@@ -1,5 +1,6 @@
 """A simulated print and camera with known parameters."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,8 @@ class Camera:
     light; `response` the exponent of the response curve; `quality` that of JPEG (None: not
     compressed). `seed` determines the noise.
 
-    **Raises** ValueError for an angle of 80 degrees or more, or a size that is not positive.
+    **Raises** ValueError for an angle of 80 degrees or more, a size that is not positive, a share
+    outside [0, 1], negative noise or blur, and a quality outside 1..100.
     """
 
     ink: Colours = (0.0, 0.0, 0.0)
@@ -67,10 +69,21 @@ class Camera:
     def __post_init__(self) -> None:
         for name in ("tone", "dots", "scale", "exposure", "response"):
             check_positive(getattr(self, name), name)
+        for name in ("slope", "vignetting"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise bad_value(name, "lie in [0, 1]", getattr(self, name))
+        for name in ("blur", "shot", "read"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise bad_value(name, "be a finite number of at least 0", getattr(self, name))
+        for name in ("roll", "slope_angle"):
+            if not math.isfinite(getattr(self, name)):
+                raise bad_value(name, "be a number of degrees", getattr(self, name))
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise bad_value("quality", "lie in 1..100, or be None", self.quality)
         for name in ("tilt", "turn"):
-            if abs(getattr(self, name)) >= 80:
+            if not abs(getattr(self, name)) < 80:
                 raise bad_value(name, "be less than 80 degrees", getattr(self, name))
-        if self.distance < 1:
+        if not self.distance >= 1:
             raise bad_value("distance", "be at least 1", self.distance, "Change `scale` instead.")
         if self.dots > 1:
             raise bad_value("dots", "be at most 1", self.dots, "Render the page at a higher dpi.")

@@ -135,15 +135,17 @@ def _opened(path: Path) -> np.ndarray:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"Cannot read '{path}': {error.strerror}.") from error
+        raise DataError(
+            f"Cannot read '{path}': {error.strerror}. Name the file of a photograph."
+        ) from error
     return decoded(path, content, "RGB")[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def _no_marks(grey: np.ndarray) -> str:
     if edge_width(grey) > BLURRED * max(grey.shape):
         return (
-            "is blurred beyond reading: no mark is found, and no edge is sharp. Hold the camera "
-            "still, and focus."
+            "is blurred beyond reading, or too small: no mark is found, and no edge is sharp. Hold "
+            "the camera still, focus, or go nearer."
         )
     return "shows no marks of a sheet. Photograph the whole page, in even light, and nearer."
 

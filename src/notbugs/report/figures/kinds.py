@@ -84,12 +84,15 @@ class Drawn:
         """Whether the run holds what the figure shows."""
         if isinstance(figure, page.Lines):
             rows = self.numbers.tables.get(figure.table, {})
-            return any(figure.lines is None or place_of(row)[0] in figure.lines for row in rows)
+            shown = any(figure.lines is None or place_of(row)[0] in figure.lines for row in rows)
+            return shown and bool(self.columns_of(figure))
         if isinstance(figure, page.PictureRows):
             return any(map(self.images, figure.names))
         if isinstance(figure, page.Curves):
             return all(name in self.pictures for name in (figure.x, figure.names[0]))
-        return figure.table in self.numbers.tables
+        if isinstance(figure, page.Scatter):
+            return figure.table in self.numbers.tables
+        return figure.table in self.numbers.tables and bool(self.columns_of(figure))
 
     def images(self, names: str | tuple[str, ...]) -> list[Array | None]:
         """The pictures of a name, or of several with a gap between; none where some are missing."""
