@@ -223,5 +223,5 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns=COLUMNS,
     sections=SECTIONS,
-    takes={"digits": 11},
+    takes={"mnist": 36},
 )
