@@ -51,7 +51,7 @@ def test_photographs_are_judged(folder, tmp_path, capsys: pytest.CaptureFixture[
     call("photo", "read", *photos, *given, "--json", numbers)
     said = capsys.readouterr().out
     assert "page1.jpg: page 2, 15 images, 8 marks; error" in said
-    assert "Accuracy and destruction rate" in said
+    assert "Accuracy, %, and destruction rate" in said
     found = json.loads(numbers.read_text())
     assert [one["page"] for one in found["photographs"]] == [1, 2]
     assert found["clean"]["n"] == 10

@@ -223,5 +223,5 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns=COLUMNS,
     sections=SECTIONS,
-    takes={"mnist": 36},
+    takes={"mnist": 36, PHOTOGRAPHS: 38},
 )

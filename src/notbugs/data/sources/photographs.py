@@ -68,8 +68,8 @@ def _read(name: str) -> tuple[Tensor, str]:
         if path.is_file():
             return with_file(path, lambda content, path=path: decoded(path, content, "RGB")[0])
     raise DataError(
-        f"The photograph '{name}' is not there: {' or '.join(PLACES)} is not installed, or lacks "
-        "it. Run: pip install 'notbugs[imagenet]'"
+        f"The photograph '{name}' is not there: scikit-image or scikit-learn is not installed, or "
+        "lacks it. Run: pip install 'notbugs[imagenet]'"
     )
 
 
