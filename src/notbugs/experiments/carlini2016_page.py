@@ -126,7 +126,17 @@ SECTIONS = (
                 "The Linf attack towards the class that was least likely.",
             ),
             Bars("large", ("found", "in_files", "lowest"), "Images that reach their goal.", "%"),
-            Bars("large", ("levels",), "The largest change in files.", "levels of 255"),
+            Bars(
+                "large",
+                ("levels",),
+                "The largest change in files, without FGS.",
+                "levels of 255",
+                rows=tuple(
+                    f"{name}, {goal}"
+                    for name in ("C&W Linf", "iterated", "FMN Linf")
+                    for goal in in_files.GOALS
+                ),
+            ),
         ),
         tables=(Table("large", "Goals reached, and how far (table 5)."),),
     ),
