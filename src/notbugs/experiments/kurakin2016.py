@@ -308,6 +308,6 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns={**channel.COLUMNS, **prints.COLUMNS},
     sections=SECTIONS,
-    takes={"photographs": 39},
+    takes={"photographs": 30},
     check=check,
 )
