@@ -15,7 +15,7 @@ from notbugs.attacks.cw_common import (
     first_success,
     tanh_solver,
 )
-from notbugs.attacks.within_limit import ROUNDING, WithinLimit, cut
+from notbugs.attacks.within_limit import ROUNDING, WithinLimit, cut, excess
 from notbugs.core import rows
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Rows
@@ -70,11 +70,9 @@ class CarliniWagnerLinf(Narrowing):
             problem, inputs.x, columns, keys=keys, start=start, observe=inputs.observe
         )
         # The objective at the image that is returned, which is cut, has no excess.
-        excess = rows.total(
-            ((solution.x - inputs.x).abs() - rows.expand(search.bound, inputs.x)).relu()
-        )
+        beyond = excess(solution.x, inputs.x, search.bound) / search.c
         valid = cut(solution.x, inputs.x, search.bound, self.levels)
-        solution = replace(solution, x=valid, value=solution.value - excess / search.c)
+        solution = replace(solution, x=valid, value=solution.value - beyond)
         use, names = solution.success | ~kept.success, ("x", "value", "success")
         best = {n: rows.where(use, getattr(solution, n), getattr(kept, n)) for n in names}
         return replace(solution, **best), self._next(solution, inputs.x, search)

@@ -32,11 +32,15 @@ class WithinLimit(AbstractObjective):
         y, targets = columns.get("y"), columns.get("targets")
         valid = cut(x.detach(), columns["x"], columns["limit"], self.levels)
         z = at_least_float32(self.logits(x + (valid - x.detach())))
-        change = (x - columns["x"]).abs()
-        excess = rows.total((change - rows.expand(columns["limit"], x)).relu())
-        value = goal(self.form, z, y, targets, self.confidence) + excess / columns["c"]
+        beyond = excess(x, columns["x"], columns["limit"]) / columns["c"]
+        value = goal(self.form, z, y, targets, self.confidence) + beyond
         inside = Linf().size(valid - columns["x"]) <= columns["limit"] + ROUNDING
         return Evaluation(value, inside & reached(z.detach(), y, targets, self.confidence), z)
+
+
+def excess(x: Images, origin: Images, limit: Rows) -> Rows:
+    """The sum over pixels of (|x - origin| - limit)+, [n]."""
+    return rows.total(((x - origin).abs() - rows.expand(limit, x)).relu())
 
 
 def cut(x: Images, origin: Images, limit: Rows, levels: int) -> Images:

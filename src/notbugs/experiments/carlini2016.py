@@ -27,14 +27,13 @@ from notbugs.experiments.experiment import Experiment, PaperConfig, Row
 from notbugs.experiments.in_files import GOALS, Aimed, AimedPictures, AsFiles
 from notbugs.experiments.model_training import Net
 from notbugs.experiments.rules import Claim
-from notbugs.experiments.shared import Data, Distilled, Pretrained, Trained
+from notbugs.experiments.shared import PHOTOGRAPHS, Data, Distilled, Trained, usual
 from notbugs.experiments.targets import AtTemperatures, Confident, Distances, Grid, Method
 from notbugs.store import AnyStage
 from notbugs.training import AtTemperature, Recipe
 
 EARLIER = ("JSMA-Z", "JSMA-F", "DeepFool", "FGS", "iterated")
 LATER = ("FMN L0", "FMN L2", "DDN", "ALMA", "FMN Linf")
-PHOTOGRAPHS = "photographs"
 LARGE = ("C&W Linf", "FGS", "iterated", "FMN Linf")
 """The attacks on photographs."""
 
@@ -131,8 +130,7 @@ def config_for(data: str, preset: str) -> Config:
 
 def net(config: Config, seed: int, role: str = "standard") -> Trained:
     """A net as it is trained usually; of photographs, one that was trained elsewhere."""
-    kind = Pretrained if config.data == PHOTOGRAPHS else Trained
-    return kind(Data.of(config, seed), config.net, config.recipe, role)
+    return usual(Data.of(config, seed), config.net, config.recipe, role)
 
 
 def distilled(config: Config, seed: int, temperature: float) -> Distilled:

@@ -32,13 +32,12 @@ from notbugs.experiments.model_training import Net
 from notbugs.experiments.numbers import Cell
 from notbugs.experiments.prints import EVERYDAY, INCH, Photographed, PhotoPictures, Printed
 from notbugs.experiments.rules import AllOf, AtMost, Below, Claim, Exceeds, Ordered
-from notbugs.experiments.shared import Data, Pretrained, Trained
+from notbugs.experiments.shared import PHOTOGRAPHS, Data, Trained, usual
 from notbugs.photo import Camera
 from notbugs.photo.packages import opencv
 from notbugs.store import AnyStage
 from notbugs.training import Recipe
 
-PHOTOGRAPHS = "photographs"
 MOST_ANGLE = 80
 """Degrees from which a camera sees a page from the side."""
 AMOUNTS = {
@@ -126,9 +125,7 @@ def config_for(data: str, preset: str) -> Config:
 
 def net(config: Config, seed: int, of: Net, role: str = "standard") -> Trained:
     """A net that was trained elsewhere on photographs, or is trained here on small images."""
-    data = Data.of(config, seed)
-    kind = Pretrained if config.data == PHOTOGRAPHS else Trained
-    return kind(data, of, config.recipe, role)
+    return usual(Data.of(config, seed), of, config.recipe, role)
 
 
 def crafted(config: Config, seed: int, method: str, levels: int) -> Crafted:

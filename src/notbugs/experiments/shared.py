@@ -27,6 +27,9 @@ from notbugs.training import (
 )
 from notbugs.training.autoencoder import pretrain
 
+PHOTOGRAPHS = "photographs"
+"""The set whose nets were trained elsewhere."""
+
 
 def digest_of(source: Source) -> str:
     """The digests of the training part and of the official test and validation parts, if any."""
@@ -215,3 +218,9 @@ class Pretrained(Trained):
 
     def load(self, folder: Path, work: Work) -> Classifier:
         return prepare(imagenet(self.net.architecture, side=self.side), work.device)
+
+
+def usual(data: Data, net: Net, recipe: Recipe, role: str = "standard") -> Trained:
+    """A net trained on the data; for photographs, one that was trained elsewhere."""
+    kind = Pretrained if data.name == PHOTOGRAPHS else Trained
+    return kind(data, net, recipe, role)
