@@ -78,7 +78,8 @@ def test_results_follow_the_schema(finished_run) -> None:
         assert values == tables["sets"]["D_other"][column]
     assert tables["counts"]["D_other at 200"]["images"] == [200.0]
     assert list(tables["sets"]) == SETS
-    assert list(tables["robust"]) == JUDGED
+    assert list(tables["robust"]) == [*JUDGED, *(f"{name} (MLP)" for name in JUDGED)]
+    assert {"r_over_d", "r_over_d_mlp"} <= {claim["id"] for claim in result["claims"]}
     assert list(tables["widths"]) == ["D_R at 16"]
     chosen = result["conditions"]["config"]["eps_headline"]
     assert chosen == 2.0  # the only one of its grid
@@ -102,8 +103,8 @@ def test_results_follow_the_schema(finished_run) -> None:
     for name, row in tables["robust"].items():
         numbers = {column: values[0] for column, values in row.items()}
         assert 0 <= numbers["robust_eps"] <= numbers["clean"] + 1e-9
-        assert ("relative_error" in numbers) == ("R" in name)
-        assert ("images" in numbers) == ("R" in name)
+        assert ("relative_error" in numbers) == name.startswith(("D_R", "D_NR"))
+        assert ("images" in numbers) == ("relative_error" in numbers)
     truth = {
         name: row["true_labels"][0] for name, row in tables["sets"].items() if "true_labels" in row
     }

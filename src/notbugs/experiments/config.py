@@ -40,6 +40,8 @@ class Config(PaperConfig):
     - `net`: the architecture of all models; `standard`, `robust`, `student`: their trainings
     - `students`: further architectures, trained on each targeted set; one like `net` is left out
     - `sources`: further architectures whose D_other all students learn from
+    - `inverted`: further architectures of which D_R and D_NR are made, each judged beside its own
+      models of D and D_adv
     - `counts`: numbers of images of D_other, of the first of which students learn as well: what
       would more give?
     - `norm`, `eps_eval`: the threat of every robust accuracy in the tables
@@ -63,6 +65,7 @@ class Config(PaperConfig):
     controls: tuple[str, ...] = CONTROLS
     students: tuple[Net, ...] = (Net("mlp"), Net("linear"))
     sources: tuple[Net, ...] = ()
+    inverted: tuple[Net, ...] = ()
     counts: tuple[int, ...] = ()
     blur: float | None = None
     widths: tuple[int, ...] = ()
@@ -100,7 +103,7 @@ class Config(PaperConfig):
         if self.judged < 0:
             remedy = "With 0 there is no standard evaluation."
             raise bad_value("judged", "be 0 or a number of test images", self.judged, remedy)
-        for name in ("students", "sources"):
+        for name in ("students", "sources", "inverted"):
             known = [net.architecture for net in getattr(self, name)]
             if len(set(known)) < len(known):  # they name rows and columns
                 remedy = "Run it again with the other options."
@@ -260,6 +263,7 @@ def _smoke(config: Config) -> Config:
         controls=("leak", "shuffled", "random"),
         students=(Net("linear"),),
         sources=(Net("linear"),),
+        inverted=(Net("mlp"),),
         counts=(200,),
         widths=(16,),
         judged=0,
@@ -291,6 +295,7 @@ def _full(config: Config) -> Config:
         robust=replace(recipe, watch_every=5, adversary=config.robust.adversary),
         students=(_cnn(8, 32), Net("linear")),
         sources=(_cnn(8, 32),),
+        inverted=(config.net,),  # that of a laptop's run
         counts=(6000, 18000),
         sets=("det", "other", "noise", "R"),
         controls=("leak", "untrained", "shuffled", "random", "projected"),

@@ -40,19 +40,10 @@ from notbugs.experiments.constructed import (
     Targeted,
 )
 from notbugs.experiments.experiment import Experiment, Row, Stage
+from notbugs.experiments.ilyas2019_claims import claims_of
 from notbugs.experiments.ilyas2019_page import SECTIONS
-from notbugs.experiments.model_training import new_model
-from notbugs.experiments.numbers import Cell
-from notbugs.experiments.rules import (
-    AbstractRule,
-    AllOf,
-    AnyOf,
-    AtLeast,
-    AtMost,
-    Claim,
-    Exceeds,
-    Given,
-)
+from notbugs.experiments.model_training import Net, new_model
+from notbugs.experiments.rules import Claim
 from notbugs.experiments.shared import Data, Trained
 from notbugs.experiments.visibility import Headline, HeldOut, Observers, Seen
 from notbugs.features import DIRECTIONS
@@ -64,10 +55,6 @@ KINDS = ("rand", "det", "other")
 """The targeted sets made of images: D_rand, D_det and D_other."""
 OF_NOISE = ("untrained", "shuffled")
 """The controls of D_noise."""
-CARRYING = ("universal", "projected", "cycle")
-"""The variants of a targeted set that carry features too: no claim compares with them."""
-MARGIN = 20.0
-"""Points by which a set must beat each of its controls for a feature claim to pass."""
 
 
 def threat(config: Config, eps: float) -> Threat:
@@ -123,7 +110,7 @@ def check(config: Config, parts: Splits) -> None:
                 count,
                 "Leave it out, or use another number.",
             )
-    for net in (config.net, *config.students, *config.sources):
+    for net in (config.net, *config.students, *config.sources, *config.inverted):
         new_model(net, parts.train, 0)  # raises for an unknown architecture or option
     trained = Threat.parse((config.robust.adversary or Adversary()).threat).norm.name
     if trained != config.norm:
@@ -249,11 +236,25 @@ def others(config: Config, seed: int) -> Iterator[tuple[str, str, Constructed]]:
 
 
 def originals(config: Config, seed: int) -> dict[str, Trained]:
-    """The models whose robustness is judged: of D, D_adv, D_R and D_NR."""
+    """The models whose robustness is judged: of D, D_adv, D_R and D_NR, for each architecture."""
     if "R" not in config.sets:
         return {}
-    own = {"D": source(config, seed, "standard"), "D_adv": source(config, seed, "robust")}
-    return own | {name: student(config, on) for name, on in inverted(config, seed).items()}
+    found: dict[str, Trained] = {}
+    for end, net in inverted_nets(config).items():
+        of = replace(config, net=net)
+        found |= {
+            f"D{end}": source(of, seed, "standard"),
+            f"D_adv{end}": source(of, seed, "robust"),
+        }
+        found |= {f"{name}{end}": student(of, on) for name, on in inverted(of, seed).items()}
+    return found
+
+
+def inverted_nets(config: Config) -> dict[str, Net]:
+    """The architectures of which D_R and D_NR are made, by the end of their rows' names."""
+    more = [net for net in config.inverted if net.architecture != config.net.architecture]
+    words = {net: STUDENTS.get(net.architecture, net.architecture) for net in more}
+    return {"": config.net} | {f" ({word})": net for net, word in words.items()}
 
 
 def embeddings(config: Config, seed: int) -> dict[str, Trained]:
@@ -279,7 +280,7 @@ def planted(config: Config, seed: int) -> dict[str, Trained]:
         )
         for kind in kinds
     }
-    return originals(config, seed) | pushed
+    return originals(replace(config, inverted=()), seed) | pushed
 
 
 def kept(config: Config, seed: int) -> dict[str, Constructed]:
@@ -318,163 +319,7 @@ def files(config: Config) -> Mapping[str, tuple[AnyStage, str]]:
 
 def claims(config: Config) -> Sequence[Claim]:
     """The paper's statements, about the sets that a run has."""
-    beside = [net.architecture for net in config.students if net != config.net]
-    columns = ["clean", *(f"clean_{architecture}" for architecture in beside)]
-    made, largest = names(config), radius(config.norm, max(config.radii))
-    found = _of_inverted(config) if "R" in config.sets else []
-    for name, (words, bound, fixed, published, replications) in TARGETED.items():
-        if name not in made:
-            continue
-        controls = [row for row in made if row.startswith(f"{name}/") or row == f"leak:{name}"]
-        margins = [
-            Exceeds(Cell("sets", name, column), Cell("sets", row, column), MARGIN)
-            for column in columns
-            for row in controls
-            if row.partition("/")[2] not in CARRYING
-        ]
-        if bound is not None:
-            true = [AtLeast(Cell("sets", name, column), bound) for column in columns]
-            words = f"{words}: every student has at least {bound:g} % of the true labels"
-            found.append(_claim(f"{name[2:]}_true", words, published, AllOf(tuple(true)), fixed))
-        words = (
-            f"{name} beats each control by at least {MARGIN:g} points, for every student (of the "
-            f"rows {name}/..., all but {', '.join(CARRYING)}, which carry features)"
-        )
-        if margins:
-            rule, source = AllOf(tuple(margins)), published + replications
-            found.append(_claim(f"{name[2:]}_margin", words, source, rule, MARGIN_FIXED))
-    if "D_det" in made and max(config.radii) > config.headline:
-        words = (
-            f"D_det at radius {largest}, the largest, where the changes can be seen: every student "
-            "has more true than shifted labels"
-        )
-        cells = [Cell("radii", f"D_det at {largest}", column) for column in columns]
-        shifted = [replace(c, column=c.column.replace("clean", "shifted")) for c in cells]
-        rule = AllOf(tuple(map(Exceeds, cells, shifted)))
-        found.append(_claim("det_crossover", words, "not published", rule))
-    return found + (_known_truth(config, largest) if config.data == "planted" else [])
-
-
-BEFORE = (
-    "with the experiment's first version, at the largest radius and for a student like the source"
-)
-MARGIN_FIXED = (
-    "with the experiment's first version, against the leakage-only control at the largest radius; "
-    "other controls, students and this radius came later"
-)
-TARGETED: Mapping[str, tuple[str, float | None, str, str, str]] = {
-    "D_other": (
-        "D_other, with no true label and every change of the full size",
-        50.0,
-        BEFORE,
-        "not published",
-        "",
-    ),
-    "D_noise": (
-        "D_noise, which holds no image",
-        50.0,
-        "that of D_other, after pilot runs on validation images",
-        "not published",
-        "",
-    ),
-    "D_det": (
-        "D_det, with no true label",
-        60.0,
-        BEFORE,
-        "43.7 (section 3.2)",
-        "; replications without adversarial features reach 25-39",
-    ),
-    "D_rand": (
-        "D_rand",
-        None,  # a tenth of its labels is true: what counts is the margin
-        "",
-        "63.3 (section 3.2)",
-        "; replications without adversarial features reach 75.8-79.5",
-    ),
-}
-"""The claims' sets: in words, percent of true labels asked for and when that was fixed, what is
-published of the set, and of its replications."""
-
-
-def _of_inverted(config: Config) -> list[Claim]:
-    """Claims of D_R, D_NR and D_adv."""
-    half = "robust_half_eps"
-    found = [
-        _claim(
-            "adv_robust",
-            "Adversarial training makes D_adv more robust than D at eps/2",
-            "82.34 against 8.66 (table of section 3.1)",
-            _compared("D_adv", "D", half),
-        ),
-        _claim(
-            "r_over_d",
-            "Standard training on D_R gives more robustness at eps/2 than on D",
-            "48.27 against 8.66 (section 3.1)",
-            _compared("D_R", "D", half),
-        ),
-        _claim(
-            "r_over_nr",
-            "D_R is more robust at eps/2 than D_NR by at least 10 points",
-            "48.27 against 0.82 (section 3.1)",
-            _compared("D_R", "D_NR", half, 10.0),
-            "with the experiment's first version",
-        ),
-        _claim(
-            "nr_clean",
-            "A set made from the standard model's representation suffices: D_NR reaches 80 % clean",
-            "87.68 (section 3.1)",
-            AtLeast(Cell("robust", "D_NR", "clean"), 80.0),
-            "the paper's number, less for smaller nets and fewer images",
-        ),
-    ]
-    if config.judged:
-        words = "D_R gives more robustness than D by the standard evaluation as well"
-        rule = _compared("D_R", "D", "standard_half_eps")
-        found.append(_claim("r_over_d_standard", words, "not published", rule))
-    return found
-
-
-def _known_truth(config: Config, largest: str) -> list[Claim]:
-    """Claims that the planted features decide; of D_det at its largest radius."""
-    sets = {"r": "D_R"} if "R" in config.sets else {}
-    sets |= {"det": f"D_det at {largest}"} if "det" in config.sets else {}
-    carried = {"r": "robust", "det": "nonrobust"}
-    words = {"robust": "robust", "nonrobust": "non-robust"}
-    original = {"robust": 90, "nonrobust": 100}
-    found: list[Claim] = []
-    for name, row in sets.items():
-        for feature in ("robust", "nonrobust"):
-            cell = Cell("planted", row, f"planted_{feature}")
-            carries = feature == carried[name]
-            rule = AtLeast(cell, 80.0) if carries else AtMost(cell, 35.0)
-            share = "at least 80 %" if carries else "at most 35 % (chance: 25 %)"
-            found.append(
-                _claim(
-                    f"planted_{name}_{feature}",
-                    f"Known truth: in {share} of {row} the {words[feature]} feature points to the "
-                    "label",
-                    f"not published (original images: {original[feature]} %)",
-                    rule,
-                    "with the experiment's first version",
-                )
-            )
-    return found
-
-
-def _compared(row: str, other: str, column: str, points: float | None = None) -> Exceeds:
-    return Exceeds(Cell("robust", row, column), Cell("robust", other, column), points)
-
-
-def _claim(name: str, statement: str, published: str, rule: AbstractRule, fixed: str = "") -> Claim:
-    """A claim on a set, which says nothing where the set's model learnt nothing."""
-    first = rule.cells[0]
-    if first.table == "planted":  # of the images, whatever a model makes of them
-        return Claim(name, statement, published, rule, (), fixed)
-    columns = ("clean",) if first.table == "robust" else ("clean", "shifted")
-    chance = Cell(first.table, first.row, "chance")
-    above = tuple(Exceeds(Cell(first.table, first.row, c), chance) for c in columns)
-    learnt = Given(f"the model of {first.row} is above chance", AnyOf(above))
-    return Claim(name, statement, published, rule, (learnt,), fixed)
+    return claims_of(config, names(config), inverted_nets(config))
 
 
 SHOWN = ("D_other", "D_noise", "D_rand", "D_det", "D_R", "D_NR")

@@ -276,7 +276,8 @@ SECTIONS = (
         "D_R: each image is changed until the robust model represents it like a training image, "
         "whose label it gets; D_NR: the same with the standard model. Robust accuracies are those "
         "of PGD of {eval_steps} steps of a fifth of ε from one random start, upper bounds; those "
-        "of the standard evaluation are on the first test images alone.",
+        "of the standard evaluation are on the first test images alone. Rows that name an "
+        "architecture are of models, sets and students of that one.",
         figures=(
             PictureRows(
                 ("D.images", "D_R.images", "D_NR.images", "D_rand.images", "D_det.images"),
