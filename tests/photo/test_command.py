@@ -66,6 +66,22 @@ def test_photographs_are_judged(folder, tmp_path, capsys: pytest.CaptureFixture[
     assert json.loads(numbers.read_text())["clean"]["n"] == 5
 
 
+def test_a_photograph_that_cannot_be_read_is_left_out(
+    folder, tmp_path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--sheet", folder / "sheet", "--model", folder / "model")
+    dark, numbers = tmp_path / "dark.png", tmp_path / "numbers.json"
+    Image.new("RGB", (400, 300)).save(dark)
+    call("photo", "read", dark, folder / "page0.jpg", *given, "--json", numbers)
+    assert "Left out: The photograph" in capsys.readouterr().out
+    found = json.loads(numbers.read_text())
+    assert "dark.png" in found["photographs"][0]["left_out"]
+    assert found["clean"]["n"] == 5
+    with pytest.raises(SystemExit):
+        call("photo", "read", dark, dark, *given)
+    assert "None of the photographs can be read" in capsys.readouterr().err
+
+
 def test_a_video_is_watched(folder, tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     photo = np.asarray(Image.open(folder / "page0.jpg"))[..., ::-1]
     video = tmp_path / "page.avi"

@@ -94,7 +94,8 @@ class ReadPhotos:
     """
 
     photos: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Photographs; of several of one page the last that shows an image counts."""
+    """Photographs; of several of one page the last that shows an image counts. One that cannot be
+    read is named and left out."""
     sheet: Path
     """The folder that `notbugs photo sheet` wrote."""
     model: Path
@@ -118,7 +119,14 @@ class ReadPhotos:
         cells: dict[int, Tensor] = {}
         photographs: list[dict[str, Any]] = []
         for path in self.photos:
-            read = read_photo(path, sheet)
+            try:
+                read = read_photo(path, sheet)
+            except DataError as error:
+                if len(self.photos) == 1:
+                    raise
+                console.print(f"Left out: {visible(str(error))}", markup=False, soft_wrap=True)
+                photographs.append({"file": str(path), "left_out": str(error)})
+                continue
             cells |= dict(zip(read.rows, read.cells, strict=True))
             names = ("page", "marks", "hidden", "error", "uncertainty", "blur", "detail")
             facts = {name: getattr(read, name) for name in names} | {"page": read.page + 1}
@@ -129,6 +137,8 @@ class ReadPhotos:
                 f"; error {read.error:.2f} px, blur {read.blur:.2f} px of the images",
                 soft_wrap=True,
             )
+        if not cells:
+            raise DataError("None of the photographs can be read, for the reasons above.")
         index = torch.tensor(sorted(cells))
         before = _logits(model, data.pixels(index))
         after = _logits(model, torch.stack([cells[int(i)] for i in index]))
