@@ -100,7 +100,7 @@ def _f6_away(z: Logits, y: Labels) -> Rows:
 
 
 def _f7_towards(z: Logits, t: Tensor) -> Rows:
-    return F.softplus(margin(z, t)) - log(2)
+    return F.softplus(smooth_margin(z, t)) - log(2)
 
 
 def _f7_away(z: Logits, y: Labels) -> Rows:
@@ -113,7 +113,7 @@ CW_OBJECTIVES: dict[str, ObjectiveForm] = {
     "f3": ObjectiveForm(_f3_towards, _f3_away),
     "f4": ObjectiveForm(_f4_towards, _f4_away, flat=True),
     "f5": ObjectiveForm(_f5_towards, _f5_away),
-    "f6": ObjectiveForm(margin, _f6_away),
+    "f6": ObjectiveForm(smooth_margin, _f6_away),
     "f7": ObjectiveForm(_f7_towards, _f7_away),
 }
 """The paper's f1..f7 by name, Z the logits, F the softmax, t the target, y the true class.
@@ -133,10 +133,12 @@ CW_OBJECTIVES: dict[str, ObjectiveForm] = {
 **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section V-A; they choose f6.
 **Differs from the paper**: it prints one form of each; the other is ours. f1 has the
 sign with which it decreases towards the goal, and logarithms of base 2, with which it is zero
-at F = 1/2. f5's argument is 2 F_t (printed: 2 F_t - 2). Away from a class, f6 and f7
-have the values above and the gradient of `smooth_margin`, which is not limited to the
-class that is nearest at first (the paper tries every target instead): the mean L2 distance
-of an untargeted attack of 9 x 200 steps fell by 6 % on each of two MNIST networks.
+at F = 1/2. f5's argument is 2 F_t (printed: 2 F_t - 2). f6 and f7 have the values above and the
+gradient of `smooth_margin`. Away from a class, it is not limited to the class that is nearest at
+first (the paper tries every target instead): the mean L2 distance of an untargeted attack of
+9 x 200 steps fell by 6 % on each of two MNIST networks. Towards a class, the margin's gradient
+zigzags where two other classes take turns as the largest: 12 of 891 pairs of MNIST images and
+classes were not reached in 9 x 200 steps with it, and with this one 11 of these were.
 """
 
 

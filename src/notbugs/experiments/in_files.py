@@ -1,6 +1,7 @@
 """Stages about attacks on large images, judged as files of 8 bits that are read again."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ class Aimed(ExamplesStage):
 
     - `goal`: one of `GOALS`
     """
+
+    VERSION: ClassVar[int] = 2
 
     net: Trained
     method: Method

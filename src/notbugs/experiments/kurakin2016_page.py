@@ -68,8 +68,8 @@ SECTIONS = (
             *(
                 Lines(
                     "cameras",
-                    ("destroyed", "photo_clean"),
-                    f"By {words}.",
+                    ("destroyed",),
+                    f"Adversarial images that photographs destroy, by {words}.",
                     "%",
                     words,
                     lines=tuple(f"{method}, {name}" for method in ("fast", "least likely")),
