@@ -148,6 +148,19 @@ def test_every_objective_breaks_a_net(form) -> None:
     assert bool((found.distance[found.success] < 3).all())
 
 
+def test_a_row_that_no_constant_breaks_goes_on_from_its_last_point() -> None:
+    model, x = linear(), grey()
+    y = model.logits(x).argmax(dim=1)
+    # Steps so short that a solve comes only part of the way.
+    far = nearest(model, x, y)
+    options = {"steps": 10, "step_size": 0.004, "abort_early": False}
+    assert not bool(cw_l2(**options, search_steps=3)(model, x, y).success.any())
+    for search_steps in (20, 60):  # c times 10 in each: without a bound gradients overflow
+        on = cw_l2(**options, search_steps=search_steps)(model, x, y)
+        assert bool(on.success.all())
+        assert bool((on.distance >= far * (1 - 1e-4)).all())
+
+
 def test_confidence_is_part_of_success() -> None:
     model, x = linear(), grey()
     y = model.logits(x).detach().argmax(dim=1)

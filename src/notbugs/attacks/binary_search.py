@@ -9,7 +9,7 @@ from torch import Tensor
 from notbugs.core.types import Mask, Rows
 
 UNBOUNDED = 1e10
-"""The upper bound of a row for which no constant has succeeded yet."""
+"""The upper bound of a row for which no constant has succeeded yet; no larger one is tried."""
 
 
 class BinarySearch(NamedTuple):
@@ -29,7 +29,9 @@ class BinarySearch(NamedTuple):
         """The next step: `growth` times `c` until one has succeeded, then the middle."""
         high = torch.where(success, torch.minimum(self.high, self.c), self.high)
         low = torch.where(success, self.low, torch.maximum(self.low, self.c))
-        middle = torch.where(high < UNBOUNDED, (low + high) / 2, self.c * growth)
+        middle = torch.where(
+            high < UNBOUNDED, (low + high) / 2, (self.c * growth).clamp(max=UNBOUNDED)
+        )
         return BinarySearch(middle, low, high)
 
     def last(self) -> "BinarySearch":
