@@ -295,7 +295,7 @@ def _full(config: Config) -> Config:
         robust=replace(recipe, watch_every=5, adversary=config.robust.adversary),
         students=(_cnn(8, 32), Net("linear")),
         sources=(_cnn(8, 32),),
-        inverted=(config.net,),  # that of a laptop's run
+        inverted=(_cnn(8, 32),),
         counts=(6000, 18000),
         sets=("det", "other", "noise", "R"),
         controls=("leak", "untrained", "shuffled", "random", "projected"),
