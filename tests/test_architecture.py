@@ -27,7 +27,7 @@ LAYER_OF = {package: i for i, layer in enumerate(LAYERS) for package in layer}
 
 
 def allowed(package: str) -> set[str]:
-    if package in ("engine", "store"):
+    if package in ("engine", "store", "theory"):
         return {package, "core"}
     if package in ("", "__main__"):  # the top-level modules
         return set(LAYER_OF) | {"store"}
