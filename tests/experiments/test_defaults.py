@@ -109,7 +109,8 @@ def test_settings_that_cannot_run_are_refused_before_any_work() -> None:
         ("linf_shrink", 1.5, r"settings of C&W Linf .* `shrink`"),
         ("temperatures", (100.0,), "`temperatures` must hold two or more"),
         ("temperatures", (0.0, 1.0), "`temperatures` must"),
-        ("inset", 0.9, "settings of C&W L0 .* `inset`"),
+        ("inset", 0.9, "settings of C&W L2 .* `inset`"),
+        ("narrow_inset", 0.9, "settings of C&W L0 .* `inset`"),
     ):
         with pytest.raises(ValueError, match=wanted):
             replace(fine, **{name: value})
