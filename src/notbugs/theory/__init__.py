@@ -8,14 +8,19 @@ from notbugs.theory.gaussian import (
     robust_fit,
 )
 from notbugs.theory.linear import AccuracyAtOdds, SampleComplexity, UnusedRobustness
+from notbugs.theory.perceptron import TARGETS, first_update, target_chances, turning_points
 
 __all__ = [
+    "TARGETS",
     "AccuracyAtOdds",
     "Gaussians",
     "SampleComplexity",
     "UnusedRobustness",
     "cost_of_misalignment",
+    "first_update",
     "least_aligned",
     "least_alignment",
     "robust_fit",
+    "target_chances",
+    "turning_points",
 ]
