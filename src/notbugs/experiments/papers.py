@@ -9,6 +9,7 @@ from notbugs.experiments import (
     goodfellow2014,
     ilyas2019,
     kurakin2016,
+    perceptron,
     szegedy2013,
 )
 from notbugs.experiments.experiment import Experiment
@@ -22,5 +23,6 @@ PAPERS: Mapping[str, Experiment[Any]] = {
         goodfellow2014.EXPERIMENT,
         carlini2016.EXPERIMENT,
         kurakin2016.EXPERIMENT,
+        perceptron.EXPERIMENT,
     )
 }

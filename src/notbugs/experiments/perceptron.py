@@ -1,0 +1,469 @@
+"""Why learning from adversarial perturbations generalises, in the case that can be solved.
+
+A linear classifier perturbs images towards wrong classes, which become their labels; another
+linear classifier learns from them. What its first step is has a closed form
+(`notbugs.theory.first_update`): images average out, perturbations do not. This compares the form
+with first steps on drawn targets, and with students that are trained to the end.
+
+**Source**: the special case is asked for in the post "The Structure of Adversarial Perturbations";
+the sets are those of Ilyas et al. 2019 (arXiv 1905.02175), section 3.2.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from notbugs.attacks.result import percent
+from notbugs.core import random
+from notbugs.core.errors import bad_value, check_count
+from notbugs.core.types import Labels
+from notbugs.experiments.experiment import (
+    Experiment,
+    Illustration,
+    Measurement,
+    PaperConfig,
+    Pictures,
+    Row,
+    Work,
+)
+from notbugs.experiments.model_training import Net
+from notbugs.experiments.numbers import Cell, Columns
+from notbugs.experiments.page import Column, Lines, PictureRows, Question, Questions, Section, Table
+from notbugs.experiments.rules import AllOf, AtLeast, AtMost, Claim, Exceeds
+from notbugs.experiments.shared import Data, Trained
+from notbugs.models import Classifier, frozen
+from notbugs.store import AnyStage
+from notbugs.theory import TARGETS, first_update, turning_points
+from notbugs.training import Recipe
+
+ByClass = Float[Tensor, "k d"]
+Points = Float[Tensor, "n d"]
+
+FACTORS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.15, 1.3, 1.6, 2.0)
+"""Multiples of the predicted turning size at which students are measured."""
+MOMENTUM, PACE = 0.9, 4.0
+"""Of a student's gradient descent; the rate is `PACE` over the mean squared length of an image."""
+
+
+@dataclass(frozen=True)
+class Config(PaperConfig):
+    """The settings of a run.
+
+    - `sizes`: of the perturbations, the mean L2 length of eta (w_t - w_y), rising from 0
+    - `steps`: of gradient descent on all images, of a student that is trained to the end
+    - `recipe`: of the source
+    """
+
+    sizes: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)
+    steps: int = 300
+    recipe: Recipe = Recipe(epochs=30, lr=0.05)  # noqa: RUF009 (frozen)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count(self.steps, "steps")
+        if len(self.sizes) < 2 or list(self.sizes) != sorted({0.0, *self.sizes}):
+            raise bad_value("sizes", "rise from 0", self.sizes)
+
+
+def config_for(data: str, preset: str) -> Config:
+    """The settings of a dataset at a preset."""
+    config = Config(data, preset, seeds=5)
+    if data != "digits":
+        config = replace(config, seeds=3, train_size=10_000)
+        config = replace(config, recipe=replace(config.recipe, epochs=10))
+    if preset == "smoke":
+        config = replace(config, seeds=1, train_size=400, test_size=100, sizes=(0.0, 1.0, 2.0))
+        config = replace(config, steps=10, recipe=replace(config.recipe, epochs=3))
+    return config
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a source, its training images and its test images come to.
+
+    - `x`, `y`, `test_x`, `test_y`: images as vectors, less the mean training image, and labels
+    - `means`, `weights` [k, d]: of the classes' training images; of the source, scaled until
+      w_t - w_y has a mean length of 1
+    """
+
+    x: Points
+    y: Labels
+    test_x: Float[Tensor, "m d"]
+    test_y: Int[Tensor, " m"]
+    means: ByClass
+    weights: ByClass
+
+
+def problem(source: Trained, work: Work, *, drawn: bool = False) -> Problem:
+    """That of a linear source; `drawn` puts normal draws in the place of its weights: a control."""
+    model, parts = work.load(source), source.data.splits(work)
+    x, test_x = (d.pixels().flatten(1).double() for d in (parts.train, parts.test))
+    centre, y = x.mean(dim=0), parts.train.labels
+    means = torch.stack([x[y == k].mean(dim=0) for k in range(model.classes)]) - centre
+    weights = gradients(model)
+    if drawn:
+        keys = random.row_keys(model.classes, source.data.seed, "weights")
+        weights = random.normal(keys, weights.shape[1:], torch.float64)
+    apart = (weights[:, None] - weights).norm(dim=2)
+    weights = weights / (apart.sum() / (len(weights) * (len(weights) - 1)))
+    return Problem(x - centre, y, test_x - centre, parts.test.labels, means, weights)
+
+
+def gradients(model: Classifier) -> ByClass:
+    """The gradient of each logit by the pixels, [k, d], at mid grey: a linear model's weights."""
+    x = torch.full((model.classes, *model.shape), 0.5, device=model.device, requires_grad=True)
+    with frozen(model):
+        (slopes,) = torch.autograd.grad(model.logits(x).diagonal().sum(), x)
+    return slopes.flatten(1).double().cpu()
+
+
+def targets_of(kind: str, y: Labels, classes: int, seed: int) -> Labels:
+    """The classes that images are perturbed towards, [n]."""
+    keys = random.row_keys(len(y), seed, "targets", kind)
+    if kind == "rand":
+        return random.integers(keys, classes)
+    return (y + (1 if kind == "det" else 1 + random.integers(keys, classes - 1))) % classes
+
+
+def fitted(x: Points, labels: Labels, classes: int, steps: int) -> ByClass:
+    """The weights after steps of gradient descent from zero, on all images at once, [k, d]."""
+    rate = PACE / float(x.square().sum(dim=1).mean())
+    right, weights = F.one_hot(labels, classes).double(), x.new_zeros(classes, x.shape[1])
+    velocity = torch.zeros_like(weights)
+    for _ in range(steps):
+        slope = ((x @ weights.T).softmax(dim=1) - right).T @ x / len(x)
+        velocity = MOMENTUM * velocity - rate * slope
+        weights = weights + velocity
+    return weights
+
+
+@dataclass(frozen=True)
+class FirstSteps(Measurement):
+    """What the predicted first step, a real one, and a trained student know of test images.
+
+    - `targets`: one of `TARGETS`; `size`: of perturbations; `drawn`: along normal draws, a control
+    """
+
+    source: Trained
+    targets: str
+    size: float
+    steps: int
+    drawn: bool = False
+
+    @property
+    def cost(self) -> float:
+        return 10.0 * (self.source.data.train_size or 1400)
+
+    def measure(self, work: Work) -> Columns:
+        p = problem(self.source, work, drawn=self.drawn)
+        k, centred = len(p.means), p.weights - p.weights.mean(dim=0)
+        t = targets_of(self.targets, p.y, k, self.source.data.seed)
+        x = p.x + self.size * (p.weights[t] - p.weights[p.y])
+        mean = self.source.data.splits(work).train.pixels().flatten(1).double().mean(dim=0)
+        boxed = (x + mean).clamp(0, 1) - mean
+        predicted = first_update(self.targets, p.means, p.weights, self.size)
+        images = first_update(self.targets, p.means, p.weights, 0.0)
+        students = {
+            "predicted": predicted,
+            "first": fitted(x, t, k, 1),
+            "trained": fitted(x, t, k, self.steps),
+            "boxed": fitted(boxed, t, k, self.steps),
+        }
+        columns: dict[str, float | None] = {"chance": 100 / k}
+        for name, weights in students.items():
+            named = (p.test_x @ weights.T).argmax(dim=1)
+            columns[name] = percent(named == p.test_y)
+            columns[f"{name}_shifted"] = percent(named == (p.test_y + 1) % k)
+            columns[f"{name}_cosine"] = float(_cosine(weights, centred))
+        if self.size:
+            columns["images"] = float(images.norm() / (predicted - images).norm())
+        return columns
+
+
+def _cosine(a: ByClass, b: ByClass) -> Tensor:
+    return F.cosine_similarity(a.flatten(), b.flatten(), dim=0)
+
+
+@dataclass(frozen=True)
+class Turning(Measurement):
+    """The size from which students of D_det prefer the true class to the next for half the images.
+
+    Predicted, measured after a first step, and of a student trained to the end; None where no
+    multiple of the prediction in `FACTORS` is enough.
+    """
+
+    source: Trained
+    steps: int
+
+    @property
+    def cost(self) -> float:
+        return 50.0 * (self.source.data.train_size or 1400)
+
+    def measure(self, work: Work) -> Columns:
+        p = problem(self.source, work)
+        k, t = len(p.means), (p.y + 1) % len(p.means)
+        size = float(turning_points(p.test_x, p.test_y, p.means, p.weights).median())
+        columns: dict[str, float | None] = {"size": size}
+        for name, steps in (("first", 1), ("trained", self.steps)):
+            shares: list[float] = []
+            for factor in FACTORS:
+                x = p.x + factor * size * (p.weights[t] - p.weights[p.y])
+                scores = p.test_x @ fitted(x, t, k, steps).T
+                own, after = (scores.gather(1, c[:, None]) for c in (p.test_y, (p.test_y + 1) % k))
+                shares.append(float((own > after).double().mean()))
+            factor = crossing(FACTORS, shares)
+            columns[f"{name}_size"] = None if factor is None else factor * size
+            columns[f"{name}_ratio"] = factor
+        return columns
+
+
+def crossing(x: Sequence[float], shares: Sequence[float]) -> float | None:
+    """The x at which shares first reach a half, between the points linearly; None: nowhere."""
+    for i, share in enumerate(shares):
+        if share >= 0.5:
+            if not i:
+                return None  # somewhere below the first
+            rise = (0.5 - shares[i - 1]) / (share - shares[i - 1])
+            return x[i - 1] + rise * (x[i] - x[i - 1])
+    return None
+
+
+@dataclass(frozen=True)
+class Weights(Illustration):
+    """Weights as pictures, a class a column, each row scaled by its largest: mid grey is zero."""
+
+    source: Trained
+    size: float
+    steps: int
+
+    def draw(self, work: Work) -> Pictures:
+        p = problem(self.source, work)
+        k = len(p.means)
+        t = targets_of("other", p.y, k, self.source.data.seed)
+        x = p.x + self.size * (p.weights[t] - p.weights[p.y])
+        shown: Mapping[str, ByClass] = {
+            "source": p.weights - p.weights.mean(dim=0),
+            "predicted": first_update("other", p.means, p.weights, self.size),
+            "first": fitted(x, t, k, 1),
+            "trained": fitted(x, t, k, self.steps),
+        }
+        shape = (k, *work.load(self.source).shape)
+        return {
+            name: (0.5 + w / (2 * w.abs().max())).reshape(shape).float()
+            for name, w in shown.items()
+        }
+
+
+def source(config: Config, seed: int) -> Trained:
+    """The linear source of a seed."""
+    return Trained(Data.of(config, seed), Net("linear"), config.recipe)
+
+
+def rows(config: Config, seed: int) -> Iterable[Row]:
+    """The rows of all tables for one seed."""
+    of = source(config, seed)
+    for kind in TARGETS:
+        for size in config.sizes:
+            for end, drawn in (("", False), ("/random", True)):
+                stage = FirstSteps(of, kind, size, config.steps, drawn)
+                if size or not drawn:
+                    yield Row("learnt", f"D_{kind}{end} at {size:g}", seed, stage)
+    yield Row("turning", "D_det", seed, Turning(of, config.steps))
+
+
+def pictures(config: Config) -> Sequence[AnyStage]:
+    """The weights of seed 0 at the largest size."""
+    return [Weights(source(config, 0), config.sizes[-1], config.steps)]
+
+
+def claims(config: Config) -> Sequence[Claim]:
+    """What the closed forms say."""
+    largest = f"{config.sizes[-1]:g}"
+
+    def cell(kind: str, column: str, size: str = largest) -> Cell:
+        return Cell("learnt", f"D_{kind} at {size}", column)
+
+    def turn(column: str) -> Cell:
+        return Cell("turning", "D_det", column)
+
+    none, pilot = "not published", "after a pilot on validation images of one seed"
+    before = "before any run"
+    return [
+        Claim(
+            "cosine",
+            f"At size {largest} the first step on D_rand and D_other goes along the source's "
+            "weights: a cosine of at least 0.9",
+            none,
+            AllOf(tuple(AtLeast(cell(kind, "first_cosine"), 0.9) for kind in ("rand", "other"))),
+            fixed=pilot,
+        ),
+        Claim(
+            "unperturbed",
+            "Without perturbations D_other, whose labels are all wrong, teaches less than chance",
+            none,
+            Exceeds(cell("other", "chance", "0"), cell("other", "trained", "0")),
+        ),
+        Claim(
+            "other",
+            f"With no true label, students of D_other at size {largest} have more than half of "
+            "the test images right, and 20 points more than along random directions",
+            none,
+            AllOf(
+                (
+                    AtLeast(cell("other", "trained"), 50.0),
+                    Exceeds(
+                        cell("other", "trained"),
+                        Cell("learnt", f"D_other/random at {largest}", "trained"),
+                        20.0,
+                    ),
+                )
+            ),
+            fixed=pilot,
+        ),
+        Claim(
+            "turning",
+            "After a first step, D_det turns from shifted to true labels within 10 % of the "
+            "predicted size",
+            none,
+            AllOf((AtLeast(turn("first_ratio"), 0.9), AtMost(turn("first_ratio"), 1.1))),
+            fixed=before,
+        ),
+        Claim(
+            "turning_trained",
+            "Students trained to the end turn within 10 % of it too",
+            none,
+            AllOf((AtLeast(turn("trained_ratio"), 0.9), AtMost(turn("trained_ratio"), 1.1))),
+            fixed=before,
+        ),
+    ]
+
+
+_STUDENTS = (
+    ("predicted", "Predicted", "by the closed form of the first step"),
+    ("first", "First step", "on drawn targets"),
+    ("trained", "Trained", "to the end"),
+    ("boxed", "Boxed", "trained to the end, on images that are cut to [0, 1]"),
+)
+COLUMNS = (
+    {
+        "chance": Column("Chance", unit="%"),
+        "images": Column(
+            "Images", "the length of their part of the first step over the other's", 2
+        ),
+        "size": Column("Predicted", "mean L2 length of the perturbations", 2),
+        "first_size": Column("First step", digits=2),
+        "first_ratio": Column("over the predicted", digits=2),
+        "trained_size": Column("Trained", digits=2),
+        "trained_ratio": Column("over the predicted", digits=2),
+    }
+    | {name: Column(title, f"true labels; {text}", unit="%") for name, title, text in _STUDENTS}
+    | {
+        f"{name}_shifted": Column(f"{title}, shifted", "labels y + 1", unit="%")
+        for name, title, _ in _STUDENTS
+    }
+    | {
+        f"{name}_cosine": Column(f"{title}, cosine", "with the source's centred weights", 2)
+        for name, title, _ in _STUDENTS
+    }
+)
+
+SECTIONS = (
+    Section(
+        "What a linear classifier learns from wrong labels",
+        "A linear source moves each image x of class y by eta (w_t - w_y) towards a class t, which "
+        "becomes its label. The first step of a student from zero is known: of D_rand it is "
+        "eta/K (w_k - w_bar), the source itself; of D_other less a part that avoids the true "
+        "class; of D_det a source whose classes are differences, plus the images of the class "
+        "before. Images average out, perturbations do not.",
+        figures=(
+            PictureRows(
+                ("source", "predicted", "first", "trained"),
+                ("source", "predicted", "first step", "trained"),
+                "Weights of each class: the source's, and those of students of D_other at the "
+                "largest size.",
+            ),
+            *(
+                Lines(
+                    "learnt",
+                    columns,
+                    caption,
+                    "%",
+                    "mean L2 size of the perturbations",
+                    lines=(line, f"{line}/random"),
+                    chance="chance",
+                )
+                for line, columns, caption in (
+                    ("D_rand", ("predicted", "trained"), "True labels by students of D_rand."),
+                    ("D_other", ("predicted", "trained"), "True labels by students of D_other."),
+                    ("D_det", ("trained", "trained_shifted"), "True and shifted labels, D_det."),
+                )
+            ),
+        ),
+        tables=(
+            Table("learnt", "What students know of test images. /random: along normal draws."),
+            Table("turning", "The size at which half of the images turn from y + 1 to y."),
+        ),
+    ),
+    Section(
+        "What a sceptic asks",
+        "",
+        tables=(
+            Questions(
+                "Objections, and the numbers that answer them.",
+                (
+                    Question(
+                        "Would any direction do?",
+                        "normal draws in place of the source's weights",
+                        (
+                            Cell("learnt", "D_other at 2", "trained"),
+                            Cell("learnt", "D_other/random at 2", "trained"),
+                        ),
+                    ),
+                    Question(
+                        "Does D_rand need features at all?",
+                        "normal draws again: a tenth of its labels is true, and only images with "
+                        "true labels are left as they are",
+                        (
+                            Cell("learnt", "D_rand at 2", "trained"),
+                            Cell("learnt", "D_rand/random at 2", "trained"),
+                        ),
+                    ),
+                    Question(
+                        "Do pixels outside of [0, 1] carry it?",
+                        "images that are cut to [0, 1]",
+                        (
+                            Cell("learnt", "D_other at 2", "trained"),
+                            Cell("learnt", "D_other at 2", "boxed"),
+                        ),
+                    ),
+                    Question(
+                        "Is the first step all that a student learns?",
+                        "a student that is trained to the end: the size at which it turns",
+                        (
+                            Cell("turning", "D_det", "size"),
+                            Cell("turning", "D_det", "trained_size"),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    ),
+)
+
+EXPERIMENT = Experiment(
+    name="perceptron",
+    paper="The special case of linear classifiers, after Ilyas et al. 2019 (arXiv 1905.02175)",
+    question="Why does learning from adversarial perturbations with wrong labels generalise?",
+    datasets=("digits", "mnist", "fashion-mnist", "cifar10"),
+    presets=("smoke", "laptop"),
+    config_for=config_for,
+    rows=rows,
+    pictures=pictures,
+    claims=claims,
+    columns=COLUMNS,
+    sections=SECTIONS,
+)
