@@ -6,6 +6,7 @@ from typing import Any
 from notbugs.experiments import (
     carlini2016,
     engstrom2019,
+    gaussians,
     goodfellow2014,
     ilyas2019,
     kurakin2016,
@@ -24,5 +25,6 @@ PAPERS: Mapping[str, Experiment[Any]] = {
         carlini2016.EXPERIMENT,
         kurakin2016.EXPERIMENT,
         perceptron.EXPERIMENT,
+        gaussians.EXPERIMENT,
     )
 }
