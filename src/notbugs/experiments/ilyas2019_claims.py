@@ -128,6 +128,12 @@ def _of_inverted(config: Config, end: str, name: str) -> list[Claim]:
             _compared(d_r, d, half),
         ),
         _claim(
+            f"r_over_d_eps{name}",
+            f"At eps itself {d_r} gives more robustness than {d} too",
+            "21.85 against 0.0 (table 7)",
+            _compared(d_r, d, "robust_eps"),
+        ),
+        _claim(
             f"r_over_nr{name}",
             f"{d_r} is more robust at eps/2 than {d_nr} by at least 10 points",
             "48.27 against 0.82 (section 3.1)",
