@@ -95,6 +95,13 @@ ON_IMAGES = {
     "input_gradients": lambda m, x, y: analysis.input_gradients(m, x, y),
     "amplification": lambda m, x, y: analysis.amplification(m, x, x.flip(0)),
 }
+
+
+def restricted(m, x, y):
+    units = features.features_of(m, data(x, y)).numbers[:2]
+    return features.restricted(m, data(x, y), units).logits(x[:3].to(m.mean))
+
+
 # Of those below, the ones that take the model alone.
 ON_MODEL = ("downsamplings", "lipschitz_bounds")
 # The same for those that take `ImageData`.
@@ -116,6 +123,8 @@ ON_DATA = {
     "nearest_in": lambda m, x, y: features.nearest_in(m, data(x, y))(x[:3], torch.arange(3)),
     "inverted_set": inverted_set,
     "require_skill": lambda m, x, y: features.require_skill(m, data(x, y)),
+    "features_of": lambda m, x, y: features.features_of(m, data(x, y))(x[:3]),
+    "restricted": restricted,
     "downsamplings": lambda m, x, y: analysis.downsamplings(m),
     "lipschitz_bounds": lambda m, x, y: analysis.lipschitz_bounds(m),
     "train": trained(

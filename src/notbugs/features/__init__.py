@@ -21,16 +21,27 @@ from notbugs.features.observers import (
 )
 from notbugs.features.size import Sized, to_size
 from notbugs.features.targets import TARGET_KINDS, choose_targets
+from notbugs.features.usefulness import (
+    Features,
+    Usefulness,
+    features_of,
+    pixel_features,
+    restricted,
+    usefulness,
+)
 
 __all__ = [
     "DIRECTIONS",
     "TARGET_KINDS",
+    "Features",
     "InversionSettings",
     "Observer",
     "Sized",
+    "Usefulness",
     "choose_targets",
     "class_patterns",
     "direction_control",
+    "features_of",
     "inverted_set",
     "leakage_control",
     "nearest_image",
@@ -38,11 +49,14 @@ __all__ = [
     "nearest_mean",
     "noise_images",
     "observed",
+    "pixel_features",
     "require_skill",
+    "restricted",
     "seen",
     "shuffled_labels",
     "targeted_set",
     "to_size",
     "turned",
+    "usefulness",
     "without_class_means",
 ]

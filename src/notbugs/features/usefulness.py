@@ -1,0 +1,355 @@
+"""How useful features are, and how much of it an adversary leaves.
+
+A feature is a number for each image, with mean 0 and variance 1 on the training images. For a class
+k it is compared with y = 1 for images of k and -1 for others, the two with equal weight:
+
+    rho = E[y f(x)],    gamma = E[min over the threat of y f(x + delta)],
+
+with the sign of f that has a positive rho on the training images. It is rho-useful if rho > 0, and
+gamma-robustly useful if gamma > 0; useful and non-robust if rho > 0 and gamma is not.
+
+**Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 2, whose classes are two.
+"""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from notbugs.core import processes, random
+from notbugs.core.errors import bad_value, check_count
+from notbugs.core.types import Images, Labels
+from notbugs.data import ImageData
+from notbugs.engine import FromImages, LowestValue, Solver, Steepest, Threat, UniformIn
+from notbugs.models import Classifier, frozen, prepared
+from notbugs.representations.activations import Direction
+from notbugs.representations.reading import Read, layer_of
+
+Values = Float[Tensor, "n m"]
+Directions = Float[Tensor, "m d"]
+PerClass = Float[Tensor, "m k"]
+Progress = Callable[[float], None]
+
+SURE = 1.96
+"""Standard errors to each side of a 95 % interval."""
+SAME = 1e-6
+"""Standard deviation of a reading, as a share of the largest, below which it is constant."""
+ROWS = 512
+"""Images that are changed at once."""
+
+
+def _silent(fraction: float) -> None:
+    pass
+
+
+def pixels(x: Images) -> Float[Tensor, "n d"]:
+    """The reading that leaves images as they are, [n, d]: features of it are linear."""
+    return x.flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """m features: f_j(x) = (<read(x), direction_j> - mean_j) / deviation_j.
+
+    Made by `features_of` or `pixel_features`, which fit means and deviations to training images.
+
+    - `read`: images [n, c, h, w] -> readings [n, d], differentiable
+    - `directions` [m, d]; `mean`, `deviation` [m]
+    - `linear`: the reading is that of the pixels
+    - `numbers` [m]: which of the features that were asked for each is (constant ones are left out)
+    """
+
+    read: Read
+    directions: Directions
+    mean: Float[Tensor, " m"]
+    deviation: Float[Tensor, " m"]
+    linear: bool
+    numbers: Int[Tensor, " m"]
+
+    def __len__(self) -> int:
+        """m."""
+        return len(self.directions)
+
+    @torch.no_grad()
+    def __call__(self, x: Images) -> Values:
+        """The features of images, [n, m], on the processor."""
+        like = self.directions
+        parts = [self.read(part.to(like)) @ like.T for part in x.split(ROWS)]
+        return ((torch.cat(parts) - self.mean) / self.deviation).cpu()
+
+    def select(self, rows: Tensor) -> "Features":
+        """Some of the features, by their places."""
+        names = ("directions", "mean", "deviation", "numbers")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """Reads a model's layer in eval mode, flattened, whatever mode the model is in."""
+
+    model: Classifier
+    read: Read
+
+    def __call__(self, x: Images) -> Float[Tensor, "n d"]:
+        with frozen(self.model):
+            return self.read(x.to(self.model.mean)).flatten(1)
+
+
+@prepared()
+def features_of(
+    model: Classifier,
+    data: ImageData,
+    *,
+    layer: str | None = None,
+    directions: Directions | None = None,
+    components: int | None = None,
+) -> Features:
+    """Features of a model's layer, standardised on training images.
+
+    By default each unit of the layer is one; `components` takes the first principal components of
+    its readings instead, `directions` given ones.
+
+    - `layer`: None for the embedding, else as in `layer_of`
+    - `directions` [m, d]: of readings of d entries
+    - features that are constant on `data` are left out (`Features.numbers`)
+
+    **Raises** ValueError for an unknown layer, directions of another length, more components than
+    there are, both of these, and where no feature is left.
+    """
+    read = _Reading(model, layer_of(model, layer))
+    return _standardised(read, False, model.mean, data, directions, components)
+
+
+def pixel_features(
+    data: ImageData, *, directions: Directions | None = None, components: int | None = None
+) -> Features:
+    """Linear features of the pixels, as `features_of` makes them of a layer."""
+    return _standardised(pixels, True, torch.zeros(()), data, directions, components)
+
+
+@torch.no_grad()
+def _standardised(
+    read: Read,
+    linear: bool,
+    like: Tensor,
+    data: ImageData,
+    directions: Directions | None,
+    components: int | None,
+) -> Features:
+    if directions is not None and components is not None:
+        raise bad_value("components", "be left out with `directions`", components)
+    readings = torch.cat([read(part.to(like)) for part in data.pixels().split(ROWS)])
+    width = readings.shape[1]
+    if components is not None:
+        check_count(components, "components")
+        if components > min(readings.shape):
+            raise bad_value("components", f"be at most {min(readings.shape)}", components)
+        centred = readings - readings.mean(dim=0)
+        directions = torch.linalg.svd(centred, full_matrices=False).Vh[:components]
+    directions = torch.eye(width).to(like) if directions is None else directions.to(like)
+    if directions.ndim != 2 or directions.shape[1] != width:
+        raise bad_value("directions", f"have {width} columns", tuple(directions.shape))
+    values = readings @ directions.T
+    deviation = values.std(dim=0, correction=0)
+    kept = (deviation > SAME * deviation.max()).nonzero()[:, 0]
+    if not len(kept):
+        raise bad_value("data", "make at least one feature vary", "none that does")
+    mean = values.mean(dim=0)[kept]
+    return Features(read, directions[kept], mean, deviation[kept], linear, kept.cpu())
+
+
+@dataclass(frozen=True, eq=False)
+class Usefulness:
+    """How useful m features are for k classes, on images that nothing was fitted to.
+
+    - `rho`, `gamma` [m, k]; `rho_error`, `gamma_error` [m, k]: half the width of 95 % intervals
+    - `certified`: gamma holds against every adversary, not only against the one that was tried
+    - `signs` [m, k]: 1, or -1 where minus the feature is the useful one
+    """
+
+    rho: PerClass
+    gamma: PerClass
+    rho_error: PerClass
+    gamma_error: PerClass
+    certified: bool
+    signs: PerClass
+
+    @property
+    def useful(self) -> Tensor:
+        """Whether a feature is useful for a class, beyond its interval, [m, k]."""
+        return self.rho - self.rho_error > 0
+
+    @property
+    def robust(self) -> Tensor:
+        """Whether it is robustly useful, beyond its interval, [m, k]."""
+        return self.useful & (self.gamma - self.gamma_error > 0)
+
+    @property
+    def non_robust(self) -> Tensor:
+        """Whether it is useful and an adversary turns it around, beyond intervals, [m, k]."""
+        return self.useful & (self.gamma + self.gamma_error < 0)
+
+
+def usefulness(
+    features: Features,
+    train: ImageData,
+    test: ImageData,
+    threat: Threat,
+    *,
+    steps: int = 20,
+    seed: int = 0,
+    progress: Progress = _silent,
+) -> Usefulness:
+    """rho and gamma of features for each class, measured on test images.
+
+    gamma of features of the pixels is exact within the threat alone, and a lower bound for images
+    in [0, 1]: y f(x) less eps times the dual norm of the direction. That of other features is an
+    upper bound: each is attacked by itself, up and down, by PGD from the image and from a random
+    point.
+
+    - `train`: images that tell each feature's sign; `test`: those that it is measured on
+    - `steps`: of PGD, of length 2.5 * eps / steps
+
+    **Raises** ValueError for a threat that is not a norm, steps below 1, and where a class has no
+    image in either set, or all.
+    """
+    check_count(steps, "steps")
+    for name, data in (("train", train), ("test", test)):
+        counts = torch.bincount(data.labels, minlength=data.classes)
+        if int(counts.min()) == 0 or int(counts.max()) == len(data):
+            raise bad_value(name, "hold images of every class, and of others", counts.tolist())
+    signs = torch.where(_balanced(features(train.pixels()), train.labels)[0] >= 0, 1.0, -1.0)
+    x, y, clean = test.pixels(), test.labels, features(test.pixels())
+    low, high = _extremes(features, x, clean, threat, steps, seed, progress)
+    rho, rho_error = _balanced(clean, y)
+    up, up_error = _balanced(low, y, high)  # of f itself, and of minus f
+    down, down_error = _balanced(-high, y, -low)
+    positive = signs > 0
+    return Usefulness(
+        rho * signs,
+        torch.where(positive, up, down),
+        rho_error,
+        torch.where(positive, up_error, down_error),
+        features.linear,
+        signs,
+    )
+
+
+def _balanced(own: Values, y: Labels, other: Values | None = None) -> tuple[PerClass, PerClass]:
+    """(mean of y f, half its 95 % interval) for each class, of its images and the others alike.
+
+    - `own`: f of images of the class; `other`: of the others (None: the same)
+    """
+    other = own if other is None else other
+    means: list[Tensor] = []
+    errors: list[Tensor] = []
+    for k in range(int(y.max()) + 1):
+        a, b = own[y == k].double(), other[y != k].double()
+        means.append((a.mean(dim=0) - b.mean(dim=0)) / 2)
+        variance = a.var(dim=0) / len(a) + b.var(dim=0) / len(b)
+        errors.append(SURE * variance.nan_to_num(math.inf).sqrt() / 2)
+    return torch.stack(means, dim=1), torch.stack(errors, dim=1)
+
+
+def _extremes(
+    features: Features,
+    x: Images,
+    clean: Values,
+    threat: Threat,
+    steps: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[Values, Values]:
+    """The smallest and the largest value of each feature within the threat, [n, m] each."""
+    norm = threat.as_norm("usefulness")
+    if features.linear:
+        reach = threat.eps * norm.dual(features.directions[:, :, None, None]) / features.deviation
+        return clean - reach, clean + reach
+    rule = Steepest(norm, 2.5 * threat.eps / steps)
+    solver = Solver(within=threat.within(), rule=rule, max_steps=steps, keep=LowestValue())
+    keys = random.row_keys(len(x), seed, "usefulness")
+    like, m = features.directions, len(features)
+
+    def attacked(index: Tensor) -> tuple[Tensor, ...]:
+        image, j = (index // m), (index % m)
+        start_x, scaled = x[image].to(like), like / features.deviation[:, None]
+        ends: list[Tensor] = []
+        for sign in (1.0, -1.0):  # down, then up: the objective is minus the product
+            direction = -sign * scaled[j.to(like.device)]
+            problem, found = Direction(features.read), clean[image, j]
+            for start in (FromImages(start_x), UniformIn()):
+                key = random.fold(keys[image], "feature", sign).to(like.device)
+                context = {"direction": direction}
+                solution = solver.minimise(problem, start_x, context, keys=key, start=start)
+                value = sign * solution.value.cpu() - (features.mean / features.deviation).cpu()[j]
+                found = torch.minimum(found, value) if sign > 0 else torch.maximum(found, value)
+            ends.append(found)
+        return tuple(ends)
+
+    low, high = processes.in_batches(len(x) * m, ROWS, attacked, progress)
+    return low.reshape(len(x), m), high.reshape(len(x), m)
+
+
+@prepared()
+def restricted(
+    model: Classifier, data: ImageData, units: Tensor, *, decay: float = 1e-3
+) -> Classifier:
+    """A copy of a model whose head sees some units of the embedding alone.
+
+    The head is a logistic regression on standardised units, by L-BFGS; units that are left out
+    have weight 0. Ilyas et al.'s classifier of a set of features: the sign of b + sum of w_f f.
+
+    - `units`: their numbers; `data`: training images
+    - `decay`: the penalty decay / 2 * ||weights||^2
+
+    **Raises** ValueError for units that the embedding does not have or that do not vary, none, and
+    a model whose logits are not one linear layer of its embedding.
+    """
+    every = features_of(model, data)
+    there = torch.isin(every.numbers, units.cpu())
+    if not len(units) or int(there.sum()) < len(units.unique()):
+        raise bad_value("units", "be numbers of units that vary", units.tolist()[:5])
+    chosen = every.select(there.nonzero()[:, 0])
+    values = torch.cat([chosen(data.pixels()).float(), torch.ones(len(data), 1)], dim=1)
+    labels = data.labels.clone()  # one made in inference mode could not be learnt from
+    weights = torch.zeros(data.classes, values.shape[1], requires_grad=True)
+    solver = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        fit = functional.cross_entropy(values @ weights.T, labels)
+        value = fit + decay / 2 * weights[:, :-1].square().sum()
+        value.backward()  # pyright: ignore[reportUnknownMemberType]
+        return value
+
+    solver.step(loss)  # pyright: ignore[reportUnknownMemberType]
+    copied = deepcopy(model).eval()
+    slopes = weights.detach()[:, :-1] / chosen.deviation.cpu()
+    head = _head(copied, data)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.weight[:, chosen.numbers] = slopes.to(head.weight)
+        head.bias.copy_(weights.detach()[:, -1] - slopes @ chosen.mean.cpu())
+    return copied
+
+
+def _head(model: Classifier, data: ImageData) -> nn.Linear:
+    """The last linear layer, which must make the logits of the embedding."""
+    layers = [layer for layer in model.body.modules() if isinstance(layer, nn.Linear)]
+    if layers and layers[-1].bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        with torch.no_grad():
+            x = data.pixels(slice(0, 2)).to(model.mean)
+            embedded, logits = model.embed(x), model.logits(x)
+            fits = embedded.shape[1] == layers[-1].in_features
+            if fits and torch.allclose(layers[-1](embedded), logits, atol=1e-4, rtol=1e-4):
+                return layers[-1]
+    raise bad_value(
+        "model", "have one linear layer from embedding to logits", type(model.body).__name__
+    )

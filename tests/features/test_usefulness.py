@@ -1,0 +1,152 @@
+"""Usefulness against known truth: closed forms, planted features, and units that are left out."""
+
+import pytest
+import torch
+
+from notbugs.data import ImageData, Planted, load_source, split
+from notbugs.engine import Threat
+from notbugs.features import Features, features_of, pixel_features, restricted, usefulness
+from notbugs.models import build
+from notbugs.models.layers import Body
+from notbugs.training import Recipe, train
+
+
+@pytest.fixture(scope="module")
+def digits():
+    parts = split(load_source("digits"), seed=0)
+    options = {"width": 8, "hidden": 16}
+    model = build("cnn", shape=(1, 8, 8), classes=10, seed=0, options=options)
+    train(model, parts.train, Recipe(epochs=10, lr=0.1), seed=0)
+    return model.eval(), parts.train, parts.test.select(slice(0, 100))
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[Planted, ImageData, ImageData]:
+    made = Planted(n=1200)
+    data = made.make()
+    return made, data.select(slice(0, 800)), data.select(slice(800, 1200))
+
+
+def test_planted_features_are_found_as_what_they_are(planted) -> None:
+    made, train_set, test = planted
+    k = made.classes
+    directions = torch.cat([made.blobs, made.patterns]).flatten(1)
+    features = pixel_features(train_set, directions=directions)
+    assert features.linear
+    found = usefulness(features, train_set, test, Threat.parse("l2:0.5"))
+    own = torch.arange(k)
+    blobs, patterns = found.rho[own, own], found.rho[k + own, own]
+    assert bool((blobs > 0.5).all())
+    assert bool((patterns > 0.5).all())
+    assert found.certified
+    # A blob points to its class and withstands the threat; a pattern is turned around.
+    assert bool(found.robust[own, own].all())
+    assert bool(found.non_robust[k + own, own].all())
+    assert float(found.rho_error.max()) < 0.15
+
+
+def test_features_of_pixels_are_attacked_in_closed_form() -> None:
+    """PGD on grey images, where the box is far, ends at the closed form."""
+    generator = torch.Generator().manual_seed(0)
+    x = 0.4 + 0.2 * torch.rand(60, 1, 4, 4, generator=generator)
+    data = ImageData(x, torch.arange(60) % 3, ("a", "b", "c"), "grey")
+    closed = pixel_features(data, components=3)
+    # The same features of a layer that only flattens: PGD has to find it.
+    model = build("linear", shape=(1, 4, 4), classes=3, seed=0)
+    tried = features_of(model, data, layer="trunk", directions=closed.directions)
+    for threat in ("l2:0.1", "linf:0.05"):
+        exact, found = (
+            usefulness(f, data, data, Threat.parse(threat), steps=10) for f in (closed, tried)
+        )
+        assert not found.certified
+        torch.testing.assert_close(exact.rho, found.rho, atol=1e-4, rtol=0)
+        torch.testing.assert_close(exact.gamma, found.gamma, atol=2e-3, rtol=0)
+        assert bool((found.gamma >= exact.gamma - 1e-5).all())
+
+
+def test_features_are_standardised_and_constants_left_out(digits) -> None:
+    model, train_set, _ = digits
+    features = features_of(model, train_set)
+    values = features(train_set.pixels())
+    assert values.shape == (len(train_set), len(features))
+    torch.testing.assert_close(values.mean(dim=0), torch.zeros(len(features)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        values.std(dim=0, correction=0), torch.ones(len(features)), atol=1e-3, rtol=0
+    )
+    corners = pixel_features(train_set)  # some corners of digits are always 0
+    assert 0 < len(corners) < 64
+    assert len(corners.numbers) == len(corners)
+
+
+def test_units_lose_usefulness_to_an_adversary(digits) -> None:
+    model, train_set, test = digits
+    units = features_of(model, train_set)
+    small, large = (
+        usefulness(units, train_set, test, Threat.parse(t), steps=5) for t in ("l2:0.2", "l2:1")
+    )
+    assert bool((small.gamma <= small.rho + 1e-5).all())
+    assert float((large.gamma - small.gamma).mean()) < 0
+    assert int(large.non_robust.sum()) > int(small.non_robust.sum())
+    assert not bool((large.non_robust & large.robust).any())
+    again = usefulness(units, train_set, test, Threat.parse("l2:0.2"), steps=5)
+    assert torch.equal(again.gamma, small.gamma)
+    some = torch.tensor([1, 3])
+    part = usefulness(units.select(some), train_set, test, Threat.parse("l2:0.2"), steps=5)
+    torch.testing.assert_close(part.gamma, small.gamma[some], atol=1e-4, rtol=1e-4)
+
+
+def test_a_restricted_model_sees_its_units_alone(digits) -> None:
+    model, train_set, test = digits
+    every = features_of(model, train_set).numbers
+    whole = restricted(model, train_set, every)
+    half = restricted(model, train_set, every[::2])
+
+    def right(of) -> float:
+        with torch.no_grad():
+            named = of.logits(test.pixels()).argmax(dim=1)
+        return float((named == test.labels).double().mean())
+
+    assert right(whole) > 0.85
+    assert right(whole) >= right(half) > 0.3
+    assert isinstance(half.body, Body)
+    weights = half.body.head.weight.detach()
+    out = torch.ones(weights.shape[1], dtype=torch.bool)
+    out[every[::2]] = False
+    assert float(weights[:, out].abs().max()) == 0
+    assert float(weights[:, ~out].abs().min()) > 0
+    assert not torch.equal(weights, model.body.head.weight)  # the model itself is left as it is
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, d: features_of(m, d, components=500), "`components` must be at most"),
+        (lambda m, d: features_of(m, d, directions=torch.ones(2, 5)), "have 16 columns"),
+        (
+            lambda m, d: features_of(m, d, directions=torch.ones(1, 16), components=1),
+            "`components` must be left out",
+        ),
+        (lambda m, d: restricted(m, d, torch.tensor([99])), "`units` must be numbers of units"),
+        (
+            lambda m, d: usefulness(
+                features_of(m, d), d, d.select(d.labels == 3), Threat.parse("l2:0.1")
+            ),
+            "`test` must hold images of every class",
+        ),
+        (
+            lambda m, d: usefulness(features_of(m, d), d, d, Threat.parse("l2:0.1"), steps=0),
+            "`steps` must be at least 1",
+        ),
+    ],
+)
+def test_bad_values_are_named(digits, call, message) -> None:
+    model, train_set, _ = digits
+    with pytest.raises(ValueError, match=message):
+        call(model, train_set)
+
+
+def test_a_feature_set_has_a_length(digits) -> None:
+    model, train_set, _ = digits
+    features = features_of(model, train_set, components=4)
+    assert isinstance(features, Features)
+    assert len(features) == 4
