@@ -15,7 +15,7 @@ from experiments import tiny_paper
 from notbugs.core.errors import DataError
 from notbugs.experiments.experiment import Experiment, Row
 from notbugs.experiments.numbers import UPPER_BOUND, Cell, Numbers
-from notbugs.experiments.page import Curves, PictureRows, Questions, Section, Table
+from notbugs.experiments.page import Curves, PictureRows, Questions, Scatter, Section, Table
 from notbugs.experiments.papers import PAPERS
 from notbugs.experiments.rules import Given
 from notbugs.experiments.running import TIMES, Machine, run
@@ -121,6 +121,8 @@ def test_the_page_shows_every_table_figure_and_claim(
     for claim in result["claims"]:
         assert claim["statement"].replace("'", "&#39;") in page
     shown = {t.table for section in paper.sections for t in tables_of(section)}
+    # Points by a number, such as one a unit, are shown as a cloud alone.
+    shown |= {f.table for s in paper.sections for f in s.figures if isinstance(f, Scatter)}
     assert set(result["tables"]) <= shown
     numbers, pictures = Numbers(result["tables"]), read_pictures(folder)
     drawn = Drawn(numbers, pictures, paper.columns)

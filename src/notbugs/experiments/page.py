@@ -126,12 +126,18 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A point a row and seed of a table: one column over another."""
+    """A point a row and seed of a table: one column over another.
+
+    Rows "standard at 3" and the like are points of one kind, "standard".
+
+    - `zero`: with a line where y is 0
+    """
 
     table: str
     x: str
     y: str
     caption: str
+    zero: bool = False
 
 
 @dataclass(frozen=True)

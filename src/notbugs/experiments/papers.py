@@ -12,6 +12,7 @@ from notbugs.experiments import (
     kurakin2016,
     perceptron,
     szegedy2013,
+    usefulness,
 )
 from notbugs.experiments.experiment import Experiment
 
@@ -25,6 +26,7 @@ PAPERS: Mapping[str, Experiment[Any]] = {
         carlini2016.EXPERIMENT,
         kurakin2016.EXPERIMENT,
         perceptron.EXPERIMENT,
+        usefulness.EXPERIMENT,
         gaussians.EXPERIMENT,
     )
 }

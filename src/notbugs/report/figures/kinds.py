@@ -233,16 +233,22 @@ def _groups(figure: page.Lines, drawn: Drawn) -> dict[str, list[tuple[float, str
 
 
 def scatter(figure: page.Scatter, drawn: Drawn, theme: Theme) -> Figure:
-    """A point for each row and seed, labelled by the row."""
+    """A point for each row and seed, labelled by the row, or by what precedes its number."""
     made = new_figure(6.4, 4.4, theme)
     ax = axes_of(made, 1, 1)
     plain_axes(ax, theme)
-    for i, name in enumerate(drawn.numbers.tables[figure.table]):
-        x, y = (drawn.numbers.values(Cell(figure.table, name, c)) for c in (figure.x, figure.y))
-        if x and y:
-            marker = "os^Dvp*hX"[i % 9]
-            ink = _inks(theme)[i % 4]
-            ax.scatter(x, y, color=ink, marker=marker, s=26, label=fitted(name, 2.0, SMALL)[0])
+    points: dict[str, list[tuple[float, float]]] = {}
+    for name, columns in drawn.numbers.tables[figure.table].items():
+        pairs = zip(columns.get(figure.x, ()), columns.get(figure.y, ()), strict=True)
+        known = [(x, y) for x, y in pairs if x is not None and y is not None]
+        if known:
+            points.setdefault(name.partition(" at ")[0], []).extend(known)
+    for i, (name, of) in enumerate(points.items()):
+        marker, ink = "os^Dvp*hX"[i % 9], _inks(theme)[i % 4]
+        label = fitted(name, 2.0, SMALL)[0]
+        ax.scatter(*zip(*of, strict=True), color=ink, marker=marker, s=26, label=label)
+    if figure.zero:
+        ax.axhline(0, color=theme.ink, linewidth=0.8)
     ax.set_xlabel(drawn.axis(figure.x), color=theme.ink, fontsize=LABEL)
     ax.set_ylabel(drawn.axis(figure.y), color=theme.ink, fontsize=LABEL)
     legend(ax, theme, loc="upper left", bbox_to_anchor=(1, 1))
