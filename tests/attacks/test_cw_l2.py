@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 import nets
 from nets import in_parts, small_net
-from notbugs.attacks.binary_search import UNBOUNDED, BinarySearch
+from notbugs.attacks.binary_search import BinarySearch
 from notbugs.attacks.cw_l2 import cw_l2
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, goal, reached
 from notbugs.core import random
@@ -59,7 +59,7 @@ def test_the_bracket_grows_until_something_works_then_halves() -> None:
     b = b.narrowed(torch.tensor([False, True, False]))
     torch.testing.assert_close(b.c, torch.tensor([1.0, 0.055, 0.0075]))
     torch.testing.assert_close(b.last().c, torch.tensor([1.0, 0.1, 0.01]))
-    assert float(b.high[0]) == UNBOUNDED
+    assert float(b.high[0]) == math.inf
 
 
 @EACH_FORM
@@ -148,7 +148,7 @@ def test_every_objective_breaks_a_net(form) -> None:
     assert bool((found.distance[found.success] < 3).all())
 
 
-def test_a_row_that_no_constant_breaks_goes_on_from_its_last_point() -> None:
+def test_a_row_that_no_constant_breaks_goes_on_from_where_it_is() -> None:
     model, x = linear(), grey()
     y = model.logits(x).argmax(dim=1)
     # Steps so short that a solve comes only part of the way.

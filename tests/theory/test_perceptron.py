@@ -54,6 +54,9 @@ def test_scores_turn_at_the_turning_points() -> None:
     for row in range(len(x)):
         for factor, true in ((0.99, False), (1.01, True)):
             if not 0 < float(turn[row]) < float("inf"):
+                far = first_update("det", m, w, 1e6 if float(turn[row]) else 1e-6) @ x[row]
+                ahead = bool(far[y[row]] > far[(y[row] + 1) % K])
+                assert ahead == (float(turn[row]) == 0)
                 continue
             scores = first_update("det", m, w, float(turn[row]) * factor) @ x[row]
             # Past a turning point that is reached from below the true class is ahead.

@@ -1,5 +1,6 @@
 """Binary search for the smallest constant that succeeds, for each row separately."""
 
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -8,12 +9,13 @@ from torch import Tensor
 
 from notbugs.core.types import Mask, Rows
 
-UNBOUNDED = 1e10
-"""The upper bound of a row for which no constant has succeeded yet; no larger one is tried."""
+LARGEST = 1e10
+"""The largest constant that is tried."""
 
 
 class BinarySearch(NamedTuple):
-    """Per row [n]: the constant to try, the largest failed (or 0), the smallest successful."""
+    """Per row [n]: the constant to try, the largest failed (or 0), the smallest successful (or
+    infinity)."""
 
     c: Rows
     low: Rows
@@ -23,17 +25,15 @@ class BinarySearch(NamedTuple):
     def around(cls, first: float, like: Shaped[Tensor, "n ..."]) -> "BinarySearch":
         """The search before its first step, which tries `first`, with the rows of `like`."""
         c = torch.full(like.shape[:1], first, dtype=torch.float32, device=like.device)
-        return cls(c, torch.zeros_like(c), torch.full_like(c, UNBOUNDED))
+        return cls(c, torch.zeros_like(c), torch.full_like(c, inf))
 
     def narrowed(self, success: Mask, growth: float = 10.0) -> "BinarySearch":
         """The next step: `growth` times `c` until one has succeeded, then the middle."""
         high = torch.where(success, torch.minimum(self.high, self.c), self.high)
         low = torch.where(success, self.low, torch.maximum(self.low, self.c))
-        middle = torch.where(
-            high < UNBOUNDED, (low + high) / 2, (self.c * growth).clamp(max=UNBOUNDED)
-        )
+        middle = torch.where(high < inf, (low + high) / 2, (self.c * growth).clamp(max=LARGEST))
         return BinarySearch(middle, low, high)
 
     def last(self) -> "BinarySearch":
         """The search with the smallest successful constant to be tried again, if there is one."""
-        return self._replace(c=torch.where(self.high < UNBOUNDED, self.high, self.c))
+        return self._replace(c=torch.where(self.high < inf, self.high, self.c))

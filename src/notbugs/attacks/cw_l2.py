@@ -90,8 +90,8 @@ def cw_l2(
 
     by `steps` steps of Adam from the image itself. c grows tenfold until the row is broken,
     then the interval between the largest c that failed and the smallest that succeeded is
-    halved. From the middle of the search on, a row that no c broke goes on from its last point.
-    Of all points visited, the success nearest to the image is returned.
+    halved. From the middle of the search on, a row that no c broke goes on from the best point
+    of the last solve. Of all points visited, the success nearest to the image is returned.
 
     - `steps`: gradient steps at one constant; `search_steps`: constants tried. At most
       steps * search_steps backward passes per row, fewer with `abort_early`
@@ -111,8 +111,8 @@ def cw_l2(
     10 search steps on, the last repeats the best c.
     **Differs from the paper**: a step of 0.1 for 200 steps (the code: 0.01 for up to
     10,000) and an inset of 1e-3 (1e-6), without which black pixels hardly move in 200
-    steps (where most are black, 0.2 comes nearer still); rows that no c breaks go on from their
-    last point; early abort for each row separately; an image that needs no change is returned
+    steps (where most are black, 0.2 comes nearer still); rows that no c breaks go on from where
+    they are; early abort for each row separately; an image that needs no change is returned
     unchanged.
 
     **Raises** ValueError for counts, steps or constants that are not above 0, an unknown

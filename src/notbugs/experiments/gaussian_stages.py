@@ -232,8 +232,9 @@ class Unused(Measurement):
 class Densities(Illustration):
     """The fitted density of one class in two dimensions, by the adversary's size, as bands.
 
-    **Source**: Ilyas et al. 2019, figure 4, whose covariance is not given; ours is (1, 0.8; 0.8, 1)
-    times (1, 0.25), and its mean lies across.
+    **Source**: Ilyas et al. 2019, figure 4, whose covariance is not given; ours has deviations of 2
+    and 1 and a correlation of 0.8. The bands are about the mean, and so is the boundary, which
+    really passes through 0.
     """
 
     radii: tuple[float, ...] = (0.0, 1.0, 5.0, 10.0)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from notbugs.core.errors import bad_value, check_count, check_positive
+from notbugs.data import Splits
 from notbugs.experiments.experiment import Experiment, PaperConfig, Row
 from notbugs.experiments.gaussian_stages import Cost, Densities, Fitted, Odds, Samples, Unused
 from notbugs.experiments.numbers import Cell
@@ -135,11 +136,12 @@ def claims(config: Config) -> Sequence[Claim]:
         Claim(
             "alignment",
             "Theorem 3: the gradient of the robust fit is closer to the difference of the means, "
-            "the more so the larger the adversary",
-            "figure 4",
+            "the more so the larger the adversary: of these means, and of the worst",
+            "section 4",
             AllOf(
                 tuple(
-                    Exceeds(fit("alignment", i + 1), fit("alignment", i))
+                    Exceeds(fit(column, i + 1), fit(column, i))
+                    for column in ("alignment", "least")
                     for i in range(len(sizes) - 1)
                 )
             ),
@@ -171,6 +173,7 @@ def claims(config: Config) -> Sequence[Claim]:
             AllOf(
                 (
                     *(AtMost(Cell("samples", name, "standard"), 1.0) for name in dimensions),
+                    *(AtLeast(Cell("samples", name, "half"), 2.0) for name in dimensions),
                     *(
                         Exceeds(Cell("samples", b, "half"), Cell("samples", a, "half"))
                         for a, b in pairwise(dimensions)
@@ -229,8 +232,8 @@ SECTIONS = (
             PictureRows(
                 ("densities",),
                 ("fit",),
-                "The fitted density of one class in bands of a standard deviation, and the line "
-                "where the classes meet: against adversaries of size "
+                "The fitted density of one class in bands of a standard deviation, and, through "
+                "its mean, the direction of the boundary: against adversaries of size "
                 + ", ".join(f"{eps:g}" for eps in Densities().radii),
             ),
             Lines(
@@ -255,8 +258,9 @@ SECTIONS = (
     ),
     Section(
         "Accuracy at odds with robustness",
-        "One feature is right in 95 % and robust, a hundred others are weak and together nearly "
-        "always right: the more weight the first has, the less accurate and the more robust.",
+        "One feature is right in 95 % and robust, a hundred others are weak, and right in 98 % "
+        "together. A little weight on the first makes the classifier more accurate; beyond that, "
+        "more weight makes it less accurate and more robust.",
         figures=(
             Lines(
                 "odds",
@@ -282,6 +286,21 @@ SECTIONS = (
     ),
 )
 
+
+def check(config: Config, parts: Splits) -> None:
+    """Refuses classes that are not there, and more components than images of them can span."""
+    for label in config.pair:
+        if not 0 <= label < parts.train.classes:
+            raise bad_value("pair", f"lie in 0..{parts.train.classes - 1}", label)
+        for part in (parts.train, parts.test):
+            if not bool((part.labels == label).any()):
+                raise bad_value("pair", f"name classes that '{part.name}' has images of", label)
+    images = sum(int((parts.train.labels == k).sum()) for k in config.pair)
+    most = min(images - 2, parts.train.pixels(slice(0, 1)).numel())
+    if config.components > most:
+        raise bad_value("components", f"be at most {most}", config.components)
+
+
 EXPERIMENT = Experiment(
     name="gaussians",
     paper="The theory of Ilyas et al. 2019 (arXiv 1905.02175), section 4, of Tsipras et al. 2018 "
@@ -295,4 +314,5 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns=COLUMNS,
     sections=SECTIONS,
+    check=check,
 )

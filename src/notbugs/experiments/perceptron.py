@@ -9,6 +9,7 @@ with first steps on drawn targets, and with students that are trained to the end
 the sets are those of Ilyas et al. 2019 (arXiv 1905.02175), section 3.2.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -35,6 +36,7 @@ from notbugs.experiments.numbers import Cell, Columns
 from notbugs.experiments.page import Column, Lines, PictureRows, Question, Questions, Section, Table
 from notbugs.experiments.rules import AllOf, AtLeast, AtMost, Claim, Exceeds
 from notbugs.experiments.shared import Data, Trained
+from notbugs.features import choose_targets
 from notbugs.models import Classifier, frozen
 from notbugs.store import AnyStage
 from notbugs.theory import TARGETS, first_update, turning_points
@@ -121,14 +123,6 @@ def gradients(model: Classifier) -> ByClass:
     return slopes.flatten(1).double().cpu()
 
 
-def targets_of(kind: str, y: Labels, classes: int, seed: int) -> Labels:
-    """The classes that images are perturbed towards, [n]."""
-    keys = random.row_keys(len(y), seed, "targets", kind)
-    if kind == "rand":
-        return random.integers(keys, classes)
-    return (y + (1 if kind == "det" else 1 + random.integers(keys, classes - 1))) % classes
-
-
 def fitted(x: Points, labels: Labels, classes: int, steps: int) -> ByClass:
     """The weights after steps of gradient descent from zero, on all images at once, [k, d]."""
     rate = PACE / float(x.square().sum(dim=1).mean())
@@ -161,7 +155,7 @@ class FirstSteps(Measurement):
     def measure(self, work: Work) -> Columns:
         p = problem(self.source, work, drawn=self.drawn)
         k, centred = len(p.means), p.weights - p.weights.mean(dim=0)
-        t = targets_of(self.targets, p.y, k, self.source.data.seed)
+        t = choose_targets(self.targets, p.y, k, seed=self.source.data.seed)
         x = p.x + self.size * (p.weights[t] - p.weights[p.y])
         mean = self.source.data.splits(work).train.pixels().flatten(1).double().mean(dim=0)
         boxed = (x + mean).clamp(0, 1) - mean
@@ -192,8 +186,8 @@ def _cosine(a: ByClass, b: ByClass) -> Tensor:
 class Turning(Measurement):
     """The size from which students of D_det prefer the true class to the next for half the images.
 
-    Predicted, measured after a first step, and of a student trained to the end; None where no
-    multiple of the prediction in `FACTORS` is enough.
+    Predicted, measured after a first step, and of a student trained to the end; None where the
+    prediction is not a size above 0, or half of the images turn outside of its multiples `FACTORS`.
     """
 
     source: Trained
@@ -207,6 +201,8 @@ class Turning(Measurement):
         p = problem(self.source, work)
         k, t = len(p.means), (p.y + 1) % len(p.means)
         size = float(turning_points(p.test_x, p.test_y, p.means, p.weights).median())
+        if not 0 < size < math.inf:
+            return {"size": None}
         columns: dict[str, float | None] = {"size": size}
         for name, steps in (("first", 1), ("trained", self.steps)):
             shares: list[float] = []
@@ -222,7 +218,8 @@ class Turning(Measurement):
 
 
 def crossing(x: Sequence[float], shares: Sequence[float]) -> float | None:
-    """The x at which shares first reach a half, between the points linearly; None: nowhere."""
+    """The x at which shares first reach a half, between the points linearly; None: nowhere, or
+    before the first."""
     for i, share in enumerate(shares):
         if share >= 0.5:
             if not i:
@@ -243,7 +240,7 @@ class Weights(Illustration):
     def draw(self, work: Work) -> Pictures:
         p = problem(self.source, work)
         k = len(p.means)
-        t = targets_of("other", p.y, k, self.source.data.seed)
+        t = choose_targets("other", p.y, k, seed=self.source.data.seed)
         x = p.x + self.size * (p.weights[t] - p.weights[p.y])
         shown: Mapping[str, ByClass] = {
             "source": p.weights - p.weights.mean(dim=0),

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from notbugs.attacks.result import percent
 from notbugs.core import random
-from notbugs.core.errors import check_count, check_positive
+from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.types import Images
-from notbugs.data import safefile
+from notbugs.data import Splits, safefile
 from notbugs.engine import Threat
 from notbugs.experiments.config import config_for as main_config
 from notbugs.experiments.experiment import (
@@ -56,7 +56,7 @@ ROLES = ("standard", "robust")
 FAMILIES = ("units", "components", "pixels")
 """Units of the embedding, its principal components, and those of the pixels."""
 HALVES = ("all units", "robust half", "other half", "drawn half")
-NUMBERS = ("rho", "gamma", "rho_error", "gamma_error", "signs")
+NUMBERS = ("rho", "gamma", "rho_error", "gamma_error", "trained")
 TENSORS = "usefulness.safetensors"
 SHOWN = 8
 """Units that are pictured: the most robust and the least."""
@@ -88,6 +88,8 @@ class Config(PaperConfig):
             check_count(getattr(self, name), name)
         for eps in self.radii:
             check_positive(eps, "radii")
+        if len(self.radii) != 3 or list(self.radii) != sorted(set(self.radii)):
+            raise bad_value("radii", "be three rising radii", self.radii)
 
 
 def config_for(data: str, preset: str) -> Config:
@@ -102,6 +104,7 @@ def config_for(data: str, preset: str) -> Config:
     if preset == "smoke":
         net = Net("cnn", (("width", 4), ("hidden", 8)))
         config = replace(config, seeds=1, net=net, count=60, components=4, steps=2)
+        config = replace(config, test_size=120)
     return config
 
 
@@ -155,8 +158,8 @@ class Judged(Stage[Usefulness]):
 
 
 def at_best(found: Usefulness) -> dict[str, Tensor]:
-    """Numbers of each feature for the class that it is most useful for, [m] each."""
-    best = found.rho.argmax(dim=1, keepdim=True)
+    """Numbers of each feature for the class that it is most useful for in training, [m] each."""
+    best = found.trained.abs().argmax(dim=1, keepdim=True)
     columns = {name: getattr(found, name) for name in ("rho", "gamma", "useful", "robust")}
     columns["non_robust"] = found.non_robust
     return {name: column.gather(1, best)[:, 0] for name, column in columns.items()}
@@ -190,10 +193,9 @@ class Points(Measurements):
 
     def measure(self, work: Work) -> Tables:
         best, role = at_best(work.load(self.judged)), self.judged.model.role
-        pairs = zip(best["rho"].tolist(), best["gamma"].tolist(), strict=True)
-        return {
-            "points": {f"{role} at {i}": {"rho": a, "gamma": b} for i, (a, b) in enumerate(pairs)}
-        }
+        numbers = self.judged.features(work).numbers.tolist()
+        points = zip(numbers, best["rho"].tolist(), best["gamma"].tolist(), strict=True)
+        return {"points": {f"{role} at {i}": {"rho": a, "gamma": b} for i, a, b in points}}
 
 
 def half_of(judged: Judged, half: str, work: Work) -> Tensor:
@@ -211,7 +213,10 @@ def half_of(judged: Judged, half: str, work: Work) -> Tensor:
 
 @dataclass(frozen=True)
 class Restricted(Measurement):
-    """Accuracies of a model that sees some units alone, clean and under attack."""
+    """Accuracies of a model that sees some units alone, clean and under attack.
+
+    On the test images that its units were not judged on.
+    """
 
     judged: Judged
     half: str
@@ -225,16 +230,17 @@ class Restricted(Measurement):
         of = self.judged.model
         parts, units = of.data.splits(work), half_of(self.judged, self.half, work)
         model = restricted(work.load(of), parts.train, units)
+        test = parts.test.select(slice(self.judged.count, None))
         norm = Threat.parse(self.judged.threat).norm
         columns: dict[str, float | None] = {
             "features": float(len(units)),
-            "clean": accuracy(model, parts.test),
+            "clean": accuracy(model, test),
         }
         for i, eps in enumerate(self.radii):
             threat = Threat(norm, eps)
             verdict = evaluate(
                 model,
-                parts.test,
+                test,
                 threat,
                 attacks=[evaluation_pgd(threat)],
                 seed=random.seed_of(of.data.seed, "measure"),
@@ -330,14 +336,14 @@ def claims(config: Config) -> Sequence[Claim]:
         ),
         Claim(
             "accurate",
-            "The other half suffices for 80 % accuracy",
+            "A standard model that sees the less robust half of its units has 80 % right",
             none,
             AtLeast(cell("other half", "clean"), 80.0),
             fixed=before,
         ),
         Claim(
             "brittle",
-            f"and leaves at most 10 % at {config.radii[-1]:g}",
+            f"Of that one at most 10 % withstand {config.radii[-1]:g} (as of any half)",
             none,
             AtMost(cell("other half", f"under_{len(config.radii) - 1}"), 10.0),
             fixed=before,
@@ -380,10 +386,20 @@ SECTIONS = (
     Section(
         "Models that see some units alone",
         "The head is fitted again, by logistic regression, to half of the units: those with the "
-        "largest gamma, the others, or a half that is drawn. Radii: {radii}.",
+        "largest gamma, the others, or a half that is drawn. Judged on the other test images. "
+        "Radii: {radii}.",
         tables=(Table("restricted", "Accuracies under PGD-20 (upper bounds)."),),
     ),
 )
+
+
+def check(config: Config, parts: Splits) -> None:
+    """Refuses test parts that leave nothing to judge the restricted models on."""
+    if len(parts.test) <= config.count:
+        raise bad_value(
+            "count", f"be below the number of test images, {len(parts.test)}", config.count
+        )
+
 
 EXPERIMENT = Experiment(
     name="usefulness",
@@ -397,4 +413,6 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns=COLUMNS,
     sections=SECTIONS,
+    takes={"digits": 6},
+    check=check,
 )

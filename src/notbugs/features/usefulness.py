@@ -28,6 +28,7 @@ from notbugs.core.types import Images, Labels
 from notbugs.data import ImageData
 from notbugs.engine import FromImages, LowestValue, Solver, Steepest, Threat, UniformIn
 from notbugs.models import Classifier, frozen, prepared
+from notbugs.models.prepared import plainly
 from notbugs.representations.activations import Direction
 from notbugs.representations.reading import Read, layer_of
 
@@ -151,8 +152,8 @@ def _standardised(
         check_count(components, "components")
         if components > min(readings.shape):
             raise bad_value("components", f"be at most {min(readings.shape)}", components)
-        centred = readings - readings.mean(dim=0)
-        directions = torch.linalg.svd(centred, full_matrices=False).Vh[:components]
+        # The last eigenvectors are those of the largest eigenvalues.
+        directions = torch.linalg.eigh(readings.T.double().cov())[1].T.flip(0)[:components]
     directions = torch.eye(width).to(like) if directions is None else directions.to(like)
     if directions.ndim != 2 or directions.shape[1] != width:
         raise bad_value("directions", f"have {width} columns", tuple(directions.shape))
@@ -170,8 +171,10 @@ class Usefulness:
     """How useful m features are for k classes, on images that nothing was fitted to.
 
     - `rho`, `gamma` [m, k]; `rho_error`, `gamma_error` [m, k]: half the width of 95 % intervals
-    - `certified`: gamma holds against every adversary, not only against the one that was tried
-    - `signs` [m, k]: 1, or -1 where minus the feature is the useful one
+    - `certified`: gamma is a lower bound, against every adversary; else an upper one, by the
+      adversary that was tried
+    - `trained` [m, k]: rho of f itself on the training images; where it is negative, minus the
+      feature is the useful one. It chooses a feature's best class without looking at test images
     """
 
     rho: PerClass
@@ -179,7 +182,7 @@ class Usefulness:
     rho_error: PerClass
     gamma_error: PerClass
     certified: bool
-    signs: PerClass
+    trained: PerClass
 
     @property
     def useful(self) -> Tensor:
@@ -188,12 +191,18 @@ class Usefulness:
 
     @property
     def robust(self) -> Tensor:
-        """Whether it is robustly useful, beyond its interval, [m, k]."""
+        """Whether it is robustly useful, beyond its interval, [m, k].
+
+        Where gamma is an upper bound, some of these a stronger adversary would turn around.
+        """
         return self.useful & (self.gamma - self.gamma_error > 0)
 
     @property
     def non_robust(self) -> Tensor:
-        """Whether it is useful and an adversary turns it around, beyond intervals, [m, k]."""
+        """Whether it is useful and an adversary turns it around, beyond intervals, [m, k].
+
+        Where gamma is a lower bound, some of these no image in [0, 1] turns around.
+        """
         return self.useful & (self.gamma + self.gamma_error < 0)
 
 
@@ -201,7 +210,7 @@ def usefulness(
     features: Features,
     train: ImageData,
     test: ImageData,
-    threat: Threat,
+    threat: Threat | str,
     *,
     steps: int = 20,
     seed: int = 0,
@@ -217,28 +226,33 @@ def usefulness(
     - `train`: images that tell each feature's sign; `test`: those that it is measured on
     - `steps`: of PGD, of length 2.5 * eps / steps
 
-    **Raises** ValueError for a threat that is not a norm, steps below 1, and where a class has no
-    image in either set, or all.
+    **Raises** ValueError for a threat that is not a norm, steps below 1, sets of other shapes or
+    classes, and where a class has no image in either set, or all.
     """
     check_count(steps, "steps")
+    threat = Threat.parse(threat) if isinstance(threat, str) else threat
+    if (train.shape, train.classes) != (test.shape, test.classes):
+        expected = f"have the shape {train.shape} and the {train.classes} classes of `train`"
+        raise bad_value("test", expected, f"{test.shape} and {test.classes}")
     for name, data in (("train", train), ("test", test)):
         counts = torch.bincount(data.labels, minlength=data.classes)
         if int(counts.min()) == 0 or int(counts.max()) == len(data):
             raise bad_value(name, "hold images of every class, and of others", counts.tolist())
-    signs = torch.where(_balanced(features(train.pixels()), train.labels)[0] >= 0, 1.0, -1.0)
-    x, y, clean = test.pixels(), test.labels, features(test.pixels())
-    low, high = _extremes(features, x, clean, threat, steps, seed, progress)
+    with plainly():
+        trained = _balanced(features(train.pixels()), train.labels)[0]
+        x, y, clean = test.pixels(), test.labels, features(test.pixels())
+        low, high = _extremes(features, x, clean, threat, steps, seed, progress)
     rho, rho_error = _balanced(clean, y)
     up, up_error = _balanced(low, y, high)  # of f itself, and of minus f
     down, down_error = _balanced(-high, y, -low)
-    positive = signs > 0
+    positive = trained >= 0
     return Usefulness(
-        rho * signs,
+        torch.where(positive, rho, -rho),
         torch.where(positive, up, down),
         rho_error,
         torch.where(positive, up_error, down_error),
         features.linear,
-        signs,
+        trained,
     )
 
 

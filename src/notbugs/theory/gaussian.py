@@ -21,7 +21,7 @@ Matrix = Float[Tensor, "d d"]
 Points = Float[Tensor, "n d"]
 Signs = Int[Tensor, " n"]
 
-SYMMETRIC = 1e-9
+SYMMETRIC = 1e-5
 """Largest asymmetry of a covariance, as a share of its largest entry."""
 PRECISION = 1e-13
 """Relative width at which the bisection for the multiplier ends."""
@@ -31,7 +31,7 @@ PRECISION = 1e-13
 class Gaussians:
     """The two classes N(mu, Sigma) and N(-mu, Sigma), or parameters that were fitted to them.
 
-    - `mean` [d]: mu; `covariance` [d, d]: Sigma; kept in float64
+    - `mean` [d]: mu; `covariance` [d, d]: Sigma; kept in float64 on the processor
 
     **Raises** ValueError for shapes that do not fit, values that are not finite, and a covariance
     that is not symmetric and positive definite.
@@ -41,7 +41,7 @@ class Gaussians:
     covariance: Matrix
 
     def __post_init__(self) -> None:
-        mean, covariance = self.mean.double(), self.covariance.double()
+        mean, covariance = self.mean.double().cpu(), self.covariance.double().cpu()
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "covariance", covariance)
         if mean.ndim != 1 or not len(mean) or not bool(mean.isfinite().all()):
@@ -50,6 +50,7 @@ class Gaussians:
             size = (len(mean), len(mean))
             raise bad_value("covariance", f"have the shape {size}", tuple(covariance.shape))
         _spectrum(covariance)
+        object.__setattr__(self, "covariance", (covariance + covariance.T) / 2)
 
     @property
     def dimension(self) -> int:
@@ -79,7 +80,7 @@ class Gaussians:
 
         **Raises** ValueError for a negative radius, and weights of another shape or all zero.
         """
-        w = self.weights if weights is None else weights.double()
+        w = self.weights if weights is None else weights.double().cpu()
         if w.shape != self.mean.shape or not bool(w.any()):
             raise bad_value("weights", f"be {self.dimension} numbers, not all 0", tuple(w.shape))
         if eps < 0 or not math.isfinite(eps):
@@ -89,7 +90,7 @@ class Gaussians:
 
     def loss(self, x: Points, y: Signs) -> Float[Tensor, " n"]:
         """The negative log-likelihood of each point, [n], without the constant d/2 log(2 pi)."""
-        off = x.double() - y[:, None] * self.mean
+        off = x.double().cpu() - y.cpu()[:, None] * self.mean
         lengths = (off * torch.linalg.solve(self.covariance, off.T).T).sum(dim=1)
         return (lengths + torch.linalg.slogdet(self.covariance).logabsdet) / 2
 
@@ -104,7 +105,7 @@ class Gaussians:
         """
         _check_multiplier(multiplier, self.covariance)
         system = multiplier * self.covariance - torch.eye(self.dimension, dtype=torch.float64)
-        return torch.linalg.solve(system, (x.double() - y[:, None] * self.mean).T).T
+        return torch.linalg.solve(system, (x.double().cpu() - y.cpu()[:, None] * self.mean).T).T
 
     def alignment(self) -> float:
         """The cosine between mu and the gradient of the classifier, Sigma^-1 mu."""
@@ -124,7 +125,7 @@ def cost_of_misalignment(covariance: Matrix, multiplier: float) -> float:
     **Raises** ValueError for a multiplier of at most 1 / the smallest eigenvalue.
     """
     _check_multiplier(multiplier, covariance)
-    eigenvalues = _spectrum(covariance.double())
+    eigenvalues = _spectrum(covariance.double().cpu())
     factors = 1 + 1 / (multiplier * eigenvalues - 1)
     return float((factors.square() - 1).sum() / 2)
 
@@ -181,7 +182,7 @@ def least_alignment(covariance: Matrix) -> float:
 
     - `covariance` [d, d]: Sigma
     """
-    eigenvalues = _spectrum(covariance.double())
+    eigenvalues = _spectrum(covariance.double().cpu())
     k = float(eigenvalues[-1] / eigenvalues[0])
     return 2 * math.sqrt(k) / (1 + k)
 
@@ -192,10 +193,15 @@ def least_aligned(covariance: Matrix, end: Literal[1, -1] = 1) -> Vector:
     Between the eigenvectors of the smallest and the largest eigenvalue, on either side.
 
     - `end`: 1 or -1, the sign of its second part
+
+    **Raises** ValueError for a covariance that is not symmetric and positive definite.
     """
-    eigenvalues, vectors = torch.linalg.eigh(covariance.double())
+    covariance = covariance.double().cpu()
+    _spectrum(covariance)
+    eigenvalues, vectors = torch.linalg.eigh(covariance)
     small, large = eigenvalues[0].sqrt(), eigenvalues[-1].sqrt()
-    mean = small * vectors[:, 0] + end * large * vectors[:, -1]
+    mean = small * vectors[:, 0]
+    mean = mean + end * large * vectors[:, -1] if len(eigenvalues) > 1 else mean
     return mean / mean.norm()
 
 
@@ -217,7 +223,7 @@ def _spectrum(covariance: Matrix) -> Vector:
 
 
 def _check_multiplier(multiplier: float, covariance: Matrix) -> None:
-    least = 1 / float(_spectrum(covariance.double())[0])
+    least = 1 / float(_spectrum(covariance.double().cpu())[0])
     if not multiplier > least or not math.isfinite(multiplier):
         remedy = "With a smaller price the loss has no largest value."
         raise bad_value("multiplier", f"lie above {least:g}", multiplier, remedy)

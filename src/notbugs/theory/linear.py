@@ -196,5 +196,5 @@ class UnusedRobustness:
         if weights.shape != (1 + self.dimension,) or not bool(weights.any()):
             expected = f"be {1 + self.dimension} numbers, not all 0"
             raise bad_value("weights", expected, tuple(weights.shape))
-        w = weights.double()
+        w = weights.double().cpu()
         return max(0.0, float(self.points[0][0] @ w / w.abs().sum()))

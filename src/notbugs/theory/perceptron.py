@@ -73,25 +73,28 @@ def turning_points(x: Points, y: Labels, means: ByClass, weights: ByClass) -> Fl
     """The eta from which a first update on D_det prefers each image's true class to the next, [n].
 
     The scores of class y and y + 1 differ by
-    1/K (eta (2 w_y - w_(y-1) - w_(y+1)) - (m_y - m_(y-1))) x; the median over images is where half
-    of them turn. Infinite where no eta is enough, 0 where none is needed.
+    1/K (eta (2 w_y - w_(y-1) - w_(y+1)) - (m_y - m_(y-1))) x; where it rises with eta for nearly
+    all images, the median over them is where half have turned. Infinite where it does not come to
+    prefer the true class as eta grows, 0 where it does from the start on.
 
     - `x` [n, d], `y` [n]: images and their classes; `means`, `weights`: as in `first_update`
 
     **Raises** ValueError for shapes that differ.
     """
     m, w = _checked(means, weights)
+    x, y = x.double().cpu(), y.cpu()
     if x.shape[1] != m.shape[1]:
         raise bad_value("x", f"have {m.shape[1]} columns, as `means`", x.shape[1])
     before, after = (y - 1) % len(m), (y + 1) % len(m)
     images = ((m[y] - m[before]) * x).sum(dim=1)
     perturbations = ((2 * w[y] - w[before] - w[after]) * x).sum(dim=1)
-    never = torch.where(images > 0, float("inf"), 0.0)
-    return torch.where(perturbations > 0, (images / perturbations).clamp(min=0), never)
+    always = (perturbations == 0) & (images <= 0)
+    flat = torch.where(always, 0.0, float("inf")).to(images)
+    return torch.where(perturbations > 0, (images / perturbations).clamp(min=0), flat)
 
 
 def _checked(means: ByClass, weights: ByClass) -> tuple[ByClass, ByClass]:
     if means.shape != weights.shape:
         expected = f"have the shape of `means`, {tuple(means.shape)}"
         raise bad_value("weights", expected, tuple(weights.shape))
-    return means.double(), weights.double()
+    return means.double().cpu(), weights.double().cpu()
