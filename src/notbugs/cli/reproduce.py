@@ -132,6 +132,9 @@ class Reproduce:
             recipes = [
                 f.name for f in fields(config) if isinstance(getattr(config, f.name), Recipe)
             ]
+            if not recipes:
+                remedy = "It trains no model."
+                raise bad_value("--epochs", "be left out with this experiment", self.epochs, remedy)
             named |= {f"{name}.epochs": self.epochs for name in recipes}
         changes = [f"{n}={v}" for n, v in named.items() if v is not None] + list(self.set)
         words = ["notbugs", "reproduce", paper.name, "--data", self.data, "--preset", self.preset]
