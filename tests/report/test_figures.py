@@ -426,3 +426,20 @@ def test_names_in_other_scripts_are_drawn_without_a_warning(drawn) -> None:
         said = {t.get_text() for t in words(figure)}
         assert "猫" not in said
     assert printable("猫 é ε") == "□ é ε"
+
+
+def test_points_of_one_kind_share_a_colour_and_missing_ones_are_left_out(drawn) -> None:
+    rows = {
+        "standard at 1": {"x": [1.0, None], "y": [2.0, 3.0]},
+        "standard at 2": {"x": [4.0, 5.0], "y": [6.0, 7.0]},
+        "robust at 1": {"x": [8.0]},
+        "robust at 2": {"x": [9.0], "y": [-1.0]},
+    }
+    figure = draw(page.Scatter("sets", "x", "y", "", zero=True), of_rows(drawn, rows), LIGHT)
+    (ax,) = figure.axes
+    standard, robust = ax.collections
+    assert standard.get_offsets().tolist() == [[1, 2], [4, 6], [5, 7]]
+    assert robust.get_offsets().tolist() == [[9, -1]]
+    assert standard.get_facecolor().tolist() != robust.get_facecolor().tolist()
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["standard", "robust"]
+    assert [line.get_ydata()[0] for line in ax.lines] == [0]

@@ -239,7 +239,7 @@ def scatter(figure: page.Scatter, drawn: Drawn, theme: Theme) -> Figure:
     plain_axes(ax, theme)
     points: dict[str, list[tuple[float, float]]] = {}
     for name, columns in drawn.numbers.tables[figure.table].items():
-        pairs = zip(columns.get(figure.x, ()), columns.get(figure.y, ()), strict=True)
+        pairs = zip(columns.get(figure.x, ()), columns.get(figure.y, ()), strict=False)
         known = [(x, y) for x, y in pairs if x is not None and y is not None]
         if known:
             points.setdefault(name.partition(" at ")[0], []).extend(known)
