@@ -57,21 +57,16 @@ class OfPair(Measurement):
 
     def read(self, work: Work) -> Pair:
         """The two classes."""
-        return read_pair(self.data, self.pair, self.components, work)
-
-
-def read_pair(data: Data, pair: tuple[int, int], components: int, work: Work) -> Pair:
-    """The two classes of a split in their principal components."""
-    parts = data.splits(work)
-    x, y = _two(parts.train, pair)
-    first, second = (x[y == sign].mean(dim=0) for sign in (1, -1))
-    middle, half = (first + second) / 2, (first - second) / 2
-    _, _, directions = torch.linalg.svd(x - middle, full_matrices=False)
-    basis = directions[:components].T
-    within = (x - middle - y[:, None] * half) @ basis
-    test_x, test_y = _two(parts.test, pair)
-    gaussians = Gaussians(half @ basis, within.T @ within / len(within))
-    return Pair(gaussians, (test_x - middle) @ basis, test_y)
+        parts = self.data.splits(work)
+        x, y = _two(parts.train, self.pair)
+        first, second = (x[y == sign].mean(dim=0) for sign in (1, -1))
+        middle, half = (first + second) / 2, (first - second) / 2
+        _, _, directions = torch.linalg.svd(x - middle, full_matrices=False)
+        basis = directions[: self.components].T
+        within = (x - middle - y[:, None] * half) @ basis
+        test_x, test_y = _two(parts.test, self.pair)
+        gaussians = Gaussians(half @ basis, within.T @ within / len(within))
+        return Pair(gaussians, (test_x - middle) @ basis, test_y)
 
 
 def _two(data: ImageData, pair: tuple[int, int]) -> tuple[Points, Signs]:

@@ -303,8 +303,8 @@ def check(config: Config, parts: Splits) -> None:
 
 EXPERIMENT = Experiment(
     name="gaussians",
-    paper="The theory of Ilyas et al. 2019 (arXiv 1905.02175), section 4, of Tsipras et al. 2018 "
-    "(arXiv 1805.12152) and of Schmidt et al. 2018 (arXiv 1804.11285)",
+    paper="Ilyas et al. 2019 (arXiv 1905.02175), section 4; Tsipras et al. 2018 "
+    "(arXiv 1805.12152); Schmidt et al. 2018 (arXiv 1804.11285)",
     question="What does robust training do where it can be computed?",
     datasets=("digits", "mnist", "fashion-mnist", "cifar10"),
     presets=("smoke", "laptop"),

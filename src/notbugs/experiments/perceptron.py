@@ -88,6 +88,7 @@ class Problem:
     """What a source, its training images and its test images come to.
 
     - `x`, `y`, `test_x`, `test_y`: images as vectors, less the mean training image, and labels
+    - `centre` [d]: the mean training image
     - `means`, `weights` [k, d]: of the classes' training images; of the source, scaled until
       w_t - w_y has a mean length of 1
     """
@@ -96,8 +97,13 @@ class Problem:
     y: Labels
     test_x: Float[Tensor, "m d"]
     test_y: Int[Tensor, " m"]
+    centre: Float[Tensor, " d"]
     means: ByClass
     weights: ByClass
+
+    def moved(self, targets: Labels, size: float) -> Points:
+        """The training images, moved towards other classes."""
+        return self.x + size * (self.weights[targets] - self.weights[self.y])
 
 
 def problem(source: Trained, work: Work, *, drawn: bool = False) -> Problem:
@@ -112,7 +118,7 @@ def problem(source: Trained, work: Work, *, drawn: bool = False) -> Problem:
         weights = random.normal(keys, weights.shape[1:], torch.float64)
     apart = (weights[:, None] - weights).norm(dim=2)
     weights = weights / (apart.sum() / (len(weights) * (len(weights) - 1)))
-    return Problem(x - centre, y, test_x - centre, parts.test.labels, means, weights)
+    return Problem(x - centre, y, test_x - centre, parts.test.labels, centre, means, weights)
 
 
 def gradients(model: Classifier) -> ByClass:
@@ -156,9 +162,8 @@ class FirstSteps(Measurement):
         p = problem(self.source, work, drawn=self.drawn)
         k, centred = len(p.means), p.weights - p.weights.mean(dim=0)
         t = choose_targets(self.targets, p.y, k, seed=self.source.data.seed)
-        x = p.x + self.size * (p.weights[t] - p.weights[p.y])
-        mean = self.source.data.splits(work).train.pixels().flatten(1).double().mean(dim=0)
-        boxed = (x + mean).clamp(0, 1) - mean
+        x = p.moved(t, self.size)
+        boxed = (x + p.centre).clamp(0, 1) - p.centre
         predicted = first_update(self.targets, p.means, p.weights, self.size)
         images = first_update(self.targets, p.means, p.weights, 0.0)
         students = {
@@ -207,8 +212,7 @@ class Turning(Measurement):
         for name, steps in (("first", 1), ("trained", self.steps)):
             shares: list[float] = []
             for factor in FACTORS:
-                x = p.x + factor * size * (p.weights[t] - p.weights[p.y])
-                scores = p.test_x @ fitted(x, t, k, steps).T
+                scores = p.test_x @ fitted(p.moved(t, factor * size), t, k, steps).T
                 own, after = (scores.gather(1, c[:, None]) for c in (p.test_y, (p.test_y + 1) % k))
                 shares.append(float((own > after).double().mean()))
             factor = crossing(FACTORS, shares)
@@ -218,8 +222,7 @@ class Turning(Measurement):
 
 
 def crossing(x: Sequence[float], shares: Sequence[float]) -> float | None:
-    """The x at which shares first reach a half, between the points linearly; None: nowhere, or
-    before the first."""
+    """Where shares first reach a half, between the points linearly; None: not between any."""
     for i, share in enumerate(shares):
         if share >= 0.5:
             if not i:
@@ -241,7 +244,7 @@ class Weights(Illustration):
         p = problem(self.source, work)
         k = len(p.means)
         t = choose_targets("other", p.y, k, seed=self.source.data.seed)
-        x = p.x + self.size * (p.weights[t] - p.weights[p.y])
+        x = p.moved(t, self.size)
         shown: Mapping[str, ByClass] = {
             "source": p.weights - p.weights.mean(dim=0),
             "predicted": first_update("other", p.means, p.weights, self.size),
@@ -453,7 +456,7 @@ SECTIONS = (
 
 EXPERIMENT = Experiment(
     name="perceptron",
-    paper="The special case of linear classifiers, after Ilyas et al. 2019 (arXiv 1905.02175)",
+    paper="Ilyas et al. 2019 (arXiv 1905.02175), section 3.2, for linear classifiers",
     question="Why does learning from adversarial perturbations with wrong labels generalise?",
     datasets=("digits", "mnist", "fashion-mnist", "cifar10"),
     presets=("smoke", "laptop"),

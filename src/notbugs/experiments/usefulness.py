@@ -343,7 +343,7 @@ def claims(config: Config) -> Sequence[Claim]:
         ),
         Claim(
             "brittle",
-            f"Of that one at most 10 % withstand {config.radii[-1]:g} (as of any half)",
+            f"That model has at most 10 % right under attacks of size {config.radii[-1]:g}",
             none,
             AtMost(cell("other half", f"under_{len(config.radii) - 1}"), 10.0),
             fixed=before,
@@ -403,7 +403,7 @@ def check(config: Config, parts: Splits) -> None:
 
 EXPERIMENT = Experiment(
     name="usefulness",
-    paper="The definitions of Ilyas et al. 2019 (arXiv 1905.02175), section 2",
+    paper="Ilyas et al. 2019 (arXiv 1905.02175), section 2",
     question="Which features of a model are useful, and which of them break?",
     datasets=("digits", "mnist", "fashion-mnist", "cifar10"),
     presets=("smoke", "laptop"),

@@ -125,7 +125,7 @@ def cost_of_misalignment(covariance: Matrix, multiplier: float) -> float:
     **Raises** ValueError for a multiplier of at most 1 / the smallest eigenvalue.
     """
     _check_multiplier(multiplier, covariance)
-    eigenvalues = _spectrum(covariance.double().cpu())
+    eigenvalues = _spectrum(covariance)
     factors = 1 + 1 / (multiplier * eigenvalues - 1)
     return float((factors.square() - 1).sum() / 2)
 
@@ -182,7 +182,7 @@ def least_alignment(covariance: Matrix) -> float:
 
     - `covariance` [d, d]: Sigma
     """
-    eigenvalues = _spectrum(covariance.double().cpu())
+    eigenvalues = _spectrum(covariance)
     k = float(eigenvalues[-1] / eigenvalues[0])
     return 2 * math.sqrt(k) / (1 + k)
 
@@ -206,11 +206,11 @@ def least_aligned(covariance: Matrix, end: Literal[1, -1] = 1) -> Vector:
 
 
 def _spectrum(covariance: Matrix) -> Vector:
-    """The eigenvalues of a covariance, rising.
+    """The eigenvalues of a covariance, rising, in float64 on the processor.
 
     **Raises** ValueError where it is not symmetric and positive definite.
     """
-    remedy = "Pass the covariance of one class."
+    covariance, remedy = covariance.double().cpu(), "Pass the covariance of one class."
     largest = float(covariance.abs().max()) if covariance.numel() else math.nan
     off = float((covariance - covariance.T).abs().max()) if covariance.numel() else math.nan
     if not math.isfinite(largest) or off > SYMMETRIC * largest:
@@ -223,7 +223,7 @@ def _spectrum(covariance: Matrix) -> Vector:
 
 
 def _check_multiplier(multiplier: float, covariance: Matrix) -> None:
-    least = 1 / float(_spectrum(covariance.double().cpu())[0])
+    least = 1 / float(_spectrum(covariance)[0])
     if not multiplier > least or not math.isfinite(multiplier):
         remedy = "With a smaller price the loss has no largest value."
         raise bad_value("multiplier", f"lie above {least:g}", multiplier, remedy)
