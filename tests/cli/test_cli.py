@@ -5,10 +5,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -728,14 +726,7 @@ def test_python_dash_m_and_kill_9_in_mid_run(finished_run, tmp_path: Path) -> No
     out = tmp_path / "a"
     command = [sys.executable, "-m", "notbugs", *ILYAS, "--preset", "smoke", "--workers", "2",
                "--out", str(out)]  # fmt: skip
-    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("store/*/*/meta.json"))) < 4:
-        assert time.monotonic() < deadline
-        assert victim.poll() is None
-        time.sleep(0.02)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    killed_once(lambda: len(list(out.glob("store/*/*/meta.json"))) >= 4, command)
     assert not (out / "results.json").exists()
     made = len(list(out.glob("store/*/*/meta.json")))
     command[command.index("--workers") + 1] = "0"  # what workers began, one process can end
@@ -761,7 +752,7 @@ def test_an_evaluation_killed_in_the_middle_ends_with_the_same_verdict(
     command += [str(path)]
     killed_once(lambda: rows_seen(cache) >= 6, command, env)
     left = rows_seen(cache)
-    assert 6 <= left < round(whole["clean"] * 0.36)  # of 36
+    assert 6 <= left < round(whole["clean_accuracy"] * 0.36)  # of 36
     assert not path.exists()
     again = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
     assert "Resuming from where this evaluation was stopped." in again.stdout

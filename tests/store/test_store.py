@@ -1,10 +1,7 @@
 """The store: the same question has the same key, results are whole, runs resume."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import makers
@@ -12,6 +9,7 @@ import pytest
 
 from notbugs.core.errors import StoreError
 from notbugs.store import SilentObserver, Stage, Store, key_of, run_stages
+from victims import killed_once
 
 HERE = str(Path(__file__).parent)
 
@@ -152,28 +150,9 @@ def slow_script(tmp_path: Path):
     return [sys.executable, str(script)], log
 
 
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
-
-
 def test_kill_9_then_the_same_command_goes_on_where_it_stood(tmp_path: Path) -> None:
     command, log = slow_script(tmp_path)
-    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while (
-        not log.exists() or len(log.read_text().splitlines()) < 3
-    ) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    worker = int(log.read_text().split()[1])
-    while alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not alive(worker), "an orphan goes on working"
+    killed_once(lambda: log.exists() and len(log.read_text().splitlines()) >= 3, command)
     before = [int(line.split()[0]) for line in log.read_text().splitlines()]
     assert before[-1] < 9
     found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
