@@ -4,9 +4,18 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from nets import linear, small_net
-from notbugs.analysis import band_pass, high_frequency_share, input_gradients, radial_spectrum
+from notbugs.analysis import (
+    band_pass,
+    fourier_heat_map,
+    high_frequency_share,
+    input_gradients,
+    radial_spectrum,
+)
+from notbugs.data import ImageData
+from notbugs.models import wrap
 
 
 def wave(k, w=16, height=0.3):
@@ -81,3 +90,27 @@ def test_bad_input() -> None:
         band_pass(torch.rand(1, 1, 4, 4), 0.2, 0.1)
     with pytest.raises(ValueError, match="`bins`"):
         radial_spectrum(torch.rand(1, 1, 4, 4), bins=0)
+
+
+def test_a_heat_map_is_the_error_under_each_wave() -> None:
+    """A model that reads one frequency fails under that wave alone, in either direction."""
+    wave = torch.cos(2 * math.pi * torch.arange(8) / 4).repeat(8, 1)  # 2 / 8 cycles a pixel
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2, bias=False))
+    with torch.no_grad():
+        net[1].weight[0] = 0
+        net[1].weight[1] = wave.flatten()
+    model = wrap(net, shape=(1, 8, 8), classes=2, embedding="0")
+    signs = torch.tensor([-1.0, 1.0]).repeat(50)
+    images = 0.5 + 0.05 * signs[:, None, None, None] * wave
+    data = ImageData(images, (signs > 0).long(), ("a", "b"), "waves")
+    heat, length = fourier_heat_map(model, data, 1.0, seed=0)
+    assert heat.shape == length.shape == (8, 8)
+    assert float(length[0, 2]) == pytest.approx(0.25)
+    hit = {(int(i), int(j)) for i, j in (heat > 0).nonzero()}
+    assert hit == {(0, 2), (0, 6)}
+    assert heat[0, 2] == heat[0, 6]
+    assert 30 < float(heat[0, 2]) < 70  # half of the signs
+    smaller, _ = fourier_heat_map(model, data, 0.1, seed=0)
+    assert float(smaller.max()) == 0
+    with pytest.raises(ValueError, match="`eps`"):
+        fourier_heat_map(model, data, 0.0)

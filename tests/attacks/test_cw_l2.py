@@ -2,15 +2,19 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import nets
 from nets import in_parts, small_net
 from notbugs.attacks.binary_search import BinarySearch
+from notbugs.attacks.cw_l0 import cw_l0
 from notbugs.attacks.cw_l2 import cw_l2
+from notbugs.attacks.cw_linf import cw_linf
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, goal, reached
 from notbugs.core import random
 from notbugs.engine.tanh import Tanh
+from notbugs.models import wrap
 
 N = 6
 EACH_FORM = pytest.mark.parametrize("form", CW_OBJECTIVES)
@@ -151,14 +155,49 @@ def test_every_objective_breaks_a_net(form) -> None:
 def test_a_row_that_no_constant_breaks_goes_on_from_where_it_is() -> None:
     model, x = linear(), grey()
     y = model.logits(x).argmax(dim=1)
-    # Steps so short that a solve comes only part of the way.
+    # Steps so short that one solve comes only part of the way, two come there.
     far = nearest(model, x, y)
-    options = {"steps": 10, "step_size": 0.004, "abort_early": False}
+    options = {"steps": 40, "step_size": 0.004, "abort_early": False}
     assert not bool(cw_l2(**options, search_steps=3)(model, x, y).success.any())
-    for search_steps in (20, 60):  # c times 10 in each: without a bound gradients overflow
+    for search_steps in (9, 60):  # c times 10 in each: without a bound gradients overflow
         on = cw_l2(**options, search_steps=search_steps)(model, x, y)
         assert bool(on.success.all())
         assert bool((on.distance >= far * (1 - 1e-4)).all())
+
+
+class Flat(nn.Module):
+    """Two logits, whose gradient is zero in images darker than 0.3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Flatten()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        light = self.body(x).mean(dim=1)
+        bright = 100 * torch.relu(light - 0.3) - 5
+        return torch.stack([torch.zeros_like(bright), bright], dim=1)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        cw_l2(steps=60, search_steps=9),
+        cw_linf(steps=60, shrink=0.8),
+        cw_l0(steps=60),
+    ],
+    ids=lambda attack: attack.name,
+)
+def test_a_row_without_a_gradient_is_broken_from_elsewhere(attack) -> None:
+    model = wrap(Flat(), shape=(1, 4, 4), classes=2, embedding="body")
+    x = 0.1 + 0.1 * random.uniform(random.row_keys(N, "dark"), (1, 4, 4))
+    found = attack(model, x, torch.zeros(N, dtype=torch.int64))
+    assert bool(found.success.all())
+    with torch.no_grad():
+        assert bool((model.logits(found.x_adv).argmax(dim=1) == 1).all())
+    again = attack(model, x[2:4], torch.zeros(2, dtype=torch.int64),
+                   keys=random.row_keys(N, 0)[2:4])  # fmt: skip
+    other = attack(model, x, torch.zeros(N, dtype=torch.int64), keys=random.row_keys(N, 0))
+    torch.testing.assert_close(again.x_adv, other.x_adv[2:4], rtol=0, atol=1e-5)
 
 
 def test_confidence_is_part_of_success() -> None:

@@ -106,6 +106,7 @@ def restricted(m, x, y):
 ON_MODEL = ("downsamplings", "lipschitz_bounds")
 # The same for those that take `ImageData`.
 ON_DATA = {
+    "fourier_heat_map": lambda m, x, y: analysis.fourier_heat_map(m, data(x, y), 0.5),
     "accuracy": lambda m, x, y: judge.accuracy(m, data(x, y)),
     "predictions": lambda m, x, y: judge.predictions(m, data(x, y)),
     "evaluate": lambda m, x, y: judge.evaluate(m, data(x, y), LINF, attacks=[PGD]),
@@ -119,6 +120,9 @@ ON_DATA = {
     ),
     "direction_control": lambda m, x, y: features.direction_control(
         m, data(x, y), "det", LINF, "span", seed=0
+    ),
+    "encoded_set": lambda m, x, y: features.encoded_set(
+        m.embed, data(x, y), Threat(L2(), 0.1), seed=0, steps=2
     ),
     "nearest_in": lambda m, x, y: features.nearest_in(m, data(x, y))(x[:3], torch.arange(3)),
     "inverted_set": inverted_set,

@@ -12,7 +12,11 @@ from notbugs.models import build, save
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
 from notbugs.models.prior_files import load_prior, save_prior
-from notbugs.training.image_priors import train_denoiser, train_generator
+from notbugs.training.image_priors import (
+    principal_components,
+    train_denoiser,
+    train_generator,
+)
 
 PARTS = split(load_source("digits"), seed=0)
 
@@ -51,6 +55,20 @@ def test_a_generator_says_images_by_few_numbers(generator) -> None:
     assert abs(float(code.mean())) < 0.2
 
 
+def test_a_plain_autoencoder_keeps_more_than_as_many_principal_components() -> None:
+    x, train = PARTS.val.pixels(), PARTS.train
+    linear = principal_components(train, codes=8)
+    assert rms(linear.decode(linear.code(x)) - linear(x)) == 0
+    values = torch.linalg.eigvalsh(train.pixels().flatten(1).double().T.cov())
+    left = (linear(train.pixels()) - train.pixels()).flatten(1).double().square().sum(dim=1).mean()
+    n = len(train)
+    torch.testing.assert_close(left, values[:-8].sum() * (n - 1) / n, rtol=1e-3, atol=0)
+    for layers in ("convolutional", "dense"):
+        net = train_generator(train, codes=8, epochs=40, width=16, layers=layers, beta=0.0, seed=0)
+        assert rms(net(x) - x) < rms(linear(x) - x)
+        assert torch.equal(net.decode(net.code(x)), net(x))
+
+
 def test_the_same_seed_gives_the_same_weights() -> None:
     few = PARTS.train.select(slice(0, 64))
     for make in (train_denoiser, train_generator):
@@ -61,11 +79,12 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 9), (3, 4, 4), (2, 13, 6)])
+@pytest.mark.parametrize("layers", ["convolutional", "dense"])
 @pytest.mark.parametrize("upsample", ["resize", "transposed", "uneven"])
-def test_any_size_goes_in_and_comes_out(shape, upsample) -> None:
+def test_any_size_goes_in_and_comes_out(shape, upsample, layers) -> None:
     x = torch.rand(2, *shape)
     assert torch.equal(Denoiser(shape, width=4, seed=0)(x), x)  # it begins as the identity
-    net = ImageGenerator(shape, codes=3, width=4, upsample=upsample, seed=0)
+    net = ImageGenerator(shape, codes=3, width=4, upsample=upsample, layers=layers, seed=0)
     made = net.decode(torch.randn(2, 3)).detach()
     assert made.shape == x.shape
     assert 0 <= float(made.min()) <= float(made.max()) <= 1
@@ -74,7 +93,8 @@ def test_any_size_goes_in_and_comes_out(shape, upsample) -> None:
 
 def test_files_keep_them(tmp_path: Path, denoiser, generator) -> None:
     x = PARTS.val.pixels()[:3]
-    for net in (denoiser, generator):
+    dense = ImageGenerator((1, 8, 8), codes=3, width=4, layers="dense", seed=0)
+    for net in (denoiser, generator, dense, principal_components(PARTS.train, codes=3)):
         save_prior(net, tmp_path / "net.safetensors")
         again = load_prior(tmp_path / "net.safetensors")
         assert type(again) is type(net)
@@ -117,6 +137,15 @@ def test_bad_settings_are_refused() -> None:
         train_denoiser(few, noise=0.0, seed=0)
     with pytest.raises(ValueError, match="`codes` must be at least 1"):
         train_generator(few, codes=0, seed=0)
+    with pytest.raises(ValueError, match="Unknown layers 'conv'"):
+        train_generator(few, layers="conv", seed=0)
+    with pytest.raises(ValueError, match="`beta` must be"):
+        train_generator(few, beta=-1.0, seed=0)
+    for codes in (0, 65):
+        with pytest.raises(ValueError, match="`codes` must be"):
+            principal_components(few, codes=codes)
+    with pytest.raises(ValueError, match="number of images, 5"):
+        principal_components(few.select(slice(0, 5)), codes=6)
     with pytest.raises(ValueError, match="Unknown upsample 'bilinear'"):
         train_generator(few, upsample="bilinear", seed=0)
     with pytest.raises(TrainingError, match=r"The loss is .* Lower `lr`"):

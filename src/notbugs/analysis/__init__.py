@@ -7,6 +7,7 @@ from notbugs.analysis.patterns import PatternResponse, as_pattern, pattern_respo
 from notbugs.analysis.spectra import (
     Spectrum,
     band_pass,
+    fourier_heat_map,
     high_frequency_share,
     input_gradients,
     radial_spectrum,
@@ -21,6 +22,7 @@ __all__ = [
     "band_pass",
     "checkerboard",
     "downsamplings",
+    "fourier_heat_map",
     "high_frequency_share",
     "input_gradients",
     "lipschitz_bounds",

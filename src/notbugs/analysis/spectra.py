@@ -8,9 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from notbugs.core.errors import bad_value, check_count, check_labels
+from notbugs.core import random
+from notbugs.core.errors import bad_value, check_count, check_labels, check_positive
 from notbugs.core.types import Images, Labels, Rows
+from notbugs.data import ImageData
 from notbugs.models import Classifier, frozen, prepared
+from notbugs.models.decision import predicted
 from notbugs.models.validation import check_gradients
 from notbugs.representations.smoothness import frequencies
 
@@ -118,6 +121,52 @@ def input_gradients(
             loss = F.cross_entropy(model.logits(x), y, reduction="sum")
             gradients.append(torch.autograd.grad(loss, x)[0])
     return torch.cat(gradients)
+
+
+@prepared()
+def fourier_heat_map(
+    model: Classifier, data: ImageData, eps: float, *, seed: int = 0, batch_size: int = 256
+) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
+    """(error under a wave of each frequency, in percent, and its frequency in cycles a pixel).
+
+    To every image a wave of one frequency is added, of L2 length `eps` in each channel, its sign
+    drawn for each image and channel; then pixels are cut to [0, 1]. Entry [i, j] is the frequency
+    of `torch.fft.fft2`: [0, 0] is the mean; `torch.fft.fftshift` puts it in the middle.
+
+    **Raises** ValueError for an eps that is not above 0 and a batch below 1.
+    **Source**: Yin et al. 2019 (arXiv 1906.08988), section 4.
+    """
+    check_positive(eps, "eps")
+    check_count(batch_size, "batch_size")
+    channels, h, w = data.shape
+    keys = random.row_keys(len(data), seed, "waves")
+    signs = torch.where(random.uniform(keys, (channels, 1, 1)) < 0.5, -eps, eps).to(model.device)
+    x, y = data.pixels().to(model.device), data.labels.to(model.device)
+    errors = torch.zeros(h, w, dtype=torch.float64)
+    with frozen(model), torch.no_grad():
+        for i in range(h):
+            for j in range(w):
+                # A real wave is that of its opposite frequency.
+                k, m = -i % h, -j % w
+                if (k, m) < (i, j):
+                    errors[i, j] = errors[k, m]
+                    continue
+                spectrum = torch.zeros(h, w, dtype=torch.complex64)
+                spectrum[i, j] += 1
+                spectrum[k, m] += 1
+                wave = torch.fft.ifft2(spectrum).real.to(x)
+                wave = wave / wave.norm()
+                wrong = sum(
+                    int((predicted(model.logits((a + b * wave).clamp(0, 1))) != c).sum())
+                    for a, b, c in zip(
+                        x.split(batch_size),
+                        signs.split(batch_size),
+                        y.split(batch_size),
+                        strict=True,
+                    )
+                )
+                errors[i, j] = 100 * wrong / len(x)
+    return errors, frequencies(data.pixels(slice(0, 1))).double()
 
 
 def _energy(images: Images) -> Tensor:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from notbugs.attacks.attack import AbstractAttack, AttackInputs, Requirements, Victim
 from notbugs.attacks.cw_objectives import CW_OBJECTIVES, goal, reached
-from notbugs.core import rows
+from notbugs.core import random, rows
 from notbugs.core.errors import bad_value, check_count, check_positive, unknown_name
-from notbugs.core.types import Images, Mask, Rows, RowTree
+from notbugs.core.types import Images, Keys, Mask, Rows, RowTree
 from notbugs.engine import (
     AbstractSize,
     AbstractStop,
@@ -32,6 +32,8 @@ PATIENCE, LEAST_PATIENCE = 0.1, 20
 """Iterations without progress after which a row stops: share of a search step's, and minimum."""
 LARGEST_C, LEAST_GROWTH = 1e30, 1.001
 """Bounds of constants that grow, so that a search ends."""
+TRIES = 12
+"""Solves of a row that none of them breaks, the first two from the image."""
 PROGRESS = 1e-3
 """Relative decrease of the objective that counts as progress."""
 
@@ -86,7 +88,8 @@ class Search(NamedTuple):
 class Narrowing(AbstractAttack):
     """Successive solves with ever tighter constraints, until a solve fails.
 
-    When a solve fails, the constant grows by `growth`, up to `largest_c`.
+    When a solve fails, the constant grows by `growth`, up to `largest_c`. A row that was never
+    broken goes on from where it is, and after that from images of uniform noise, `TRIES` in all.
     """
 
     solver: Solver
@@ -113,6 +116,11 @@ class Narrowing(AbstractAttack):
             part, kept = rows.select(search, active), without_cost(best, active)
             solution, part = self.solve_once(victim, inputs.select(active), part, kept, k)
             best = resumed(best, solution, active)
+            if k:  # a second solve from where it was did not break it either
+                stuck, keys = ~best.success[active], inputs.keys[active]
+                x = rows.where(stuck, any_images(part.x, keys, k), part.x)
+                done = torch.where(stuck, torch.full_like(stuck, k + 1 >= TRIES), part.done)
+                part = part._replace(x=x, c=part.c.clamp(max=self.largest_c), done=done)
             search, k = rows.scatter(search, active, part), k + 1
         return best
 
@@ -125,6 +133,11 @@ class Narrowing(AbstractAttack):
         self, victim: Victim, inputs: AttackInputs, search: Search, kept: Solution, k: int
     ) -> tuple[Solution, Search]:
         """(the better of `kept` and the result of solve number `k`, the next search state)."""
+
+
+def any_images(x: Images, keys: Keys, k: int) -> Images:
+    """Images of uniform noise like `x`, for a new start of rows that nothing broke."""
+    return random.uniform(random.fold(keys, "another-start", k), x.shape[1:]).to(x)
 
 
 def without_cost(best: Solution, index: Int[Tensor, " m"]) -> Solution:

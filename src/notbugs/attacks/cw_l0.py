@@ -66,10 +66,13 @@ class CarliniWagnerL0(Narrowing):
         self, victim: Victim, inputs: AttackInputs, solution: Solution, search: Search
     ) -> Search:
         """The next state: fewer free pixels after a success, else a larger constant, else done."""
+        success, last = solution.success, solution.x
         fewer = search.bound & ~self._to_fix(victim, inputs, solution, search)
-        free = rows.where(solution.success, fewer, search.bound)
-        x = rows.where(solution.success, torch.where(fewer, solution.x, inputs.x), search.x)
-        c = torch.where(solution.success, search.c, search.c * self.growth)
+        free = rows.where(success, fewer, search.bound)
+        # With all pixels free a row was never broken, and goes on from where it is.
+        move = success | rows.flatten(search.bound).all(dim=1)
+        x = rows.where(move, torch.where(free, last, inputs.x), search.x)
+        c = torch.where(success, search.c, search.c * self.growth)
         no_pixel = ~rows.flatten(free).any(dim=1)
         return Search(c, free, x, no_pixel | (c > self.largest_c))
 
@@ -116,9 +119,10 @@ def cw_l0(
 
         minimise ||x' - x||_2^2 + c * f(x')   subject to x' = x outside S
 
-    from the row's last point, until f's goal is reached; then the pixels of S with the
-    smallest |gradient of f| * |change| are removed from S. If the goal is not reached, c
-    grows; beyond `largest_c` the search returns the success that changes the fewest pixels.
+    from the row's last point (if it was never broken, after two solves from uniform noise), until
+    f's goal is reached; then the pixels of S with the smallest |gradient of f| * |change| are
+    removed from S. If the goal is not reached, c grows; beyond `largest_c` the search returns the
+    success that changes the fewest pixels.
 
     - `steps`: Adam steps at most per S and c; `step_size`: Adam's, in w (see `cw_l2`)
     - `initial_c`, `largest_c`, `growth`: the constants tried, c times `growth` on failure

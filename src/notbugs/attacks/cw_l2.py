@@ -6,6 +6,7 @@ from notbugs.attacks.attack import AttackInputs, Victim
 from notbugs.attacks.binary_search import BinarySearch
 from notbugs.attacks.cw_common import (
     ConstantSearch,
+    any_images,
     check_numbers,
     check_objective,
     context,
@@ -16,6 +17,7 @@ from notbugs.attacks.cw_common import (
 from notbugs.attacks.cw_objectives import SquaredDistancePlus
 from notbugs.core import rows
 from notbugs.core.errors import check_count, unknown_name
+from notbugs.core.types import Mask
 from notbugs.engine import (
     L2,
     AbstractSize,
@@ -48,6 +50,7 @@ class CarliniWagnerL2(ConstantSearch):
             victim.true_logits, self.objective, self.confidence, self.clipped
         )
         search, best, start = BinarySearch.around(self.initial_c, inputs.x), None, inputs.x
+        late: Mask | None = None  # the rows that no constant of the first half broke
         for k in range(self.search_steps):
             if k and k == self.search_steps - 1 and self.search_steps >= REPEAT_LAST:
                 search = search.last()
@@ -62,8 +65,12 @@ class CarliniWagnerL2(ConstantSearch):
             solution = valued_by_loss(solution, inputs.x, search.c)
             solution = replace(solution, x=solution.x.clamp(0, 1)) if self.clipped else solution
             best = solution if best is None else nearest(best, solution, inputs.x, L2())
-            if k >= self.search_steps // 2:
-                start = rows.where(best.success, inputs.x, solution.x)
+            if k == self.search_steps // 2:
+                late = ~best.success
+                start = rows.where(late, solution.x, inputs.x)
+            elif late is not None:
+                noise = any_images(start, inputs.keys, k)
+                start = rows.where(late, rows.where(best.success, best.x, noise), inputs.x)
             search = search.narrowed(solution.success)
         if best is None:
             raise RuntimeError("A search needs at least one step.")
@@ -88,10 +95,11 @@ def cw_l2(
 
         minimise over w   ||x' - x||_2^2 + c * f(x'),   x' = (tanh(w) + 1) / 2
 
-    by `steps` steps of Adam from the image itself. c grows tenfold until the row is broken,
-    then the interval between the largest c that failed and the smallest that succeeded is
-    halved. From the middle of the search on, a row that no c broke goes on from the best point
-    of the last solve. Of all points visited, the success nearest to the image is returned.
+    by `steps` steps of Adam from the image itself. c grows tenfold until the row is broken, then
+    the interval between the largest c that failed and the smallest that succeeded is halved. From
+    the middle of the search on, a row that no c broke goes on from the best point of the last
+    solve, then from images of uniform noise, and once broken from its success. Of all points
+    visited, the success nearest to the image is returned.
 
     - `steps`: gradient steps at one constant; `search_steps`: constants tried. At most
       steps * search_steps backward passes per row, fewer with `abort_early`
@@ -109,11 +117,11 @@ def cw_l2(
     **Source**: Carlini & Wagner 2016 (arXiv 1608.04644), section VI-A, the ways to keep the box in
     V-B; search and early abort as in the authors' code, which looks for a decrease of 0.01 %. From
     10 search steps on, the last repeats the best c.
-    **Differs from the paper**: a step of 0.1 for 200 steps (the code: 0.01 for up to
-    10,000) and an inset of 1e-3 (1e-6), without which black pixels hardly move in 200
-    steps (where most are black, 0.2 comes nearer still); rows that no c breaks go on from where
-    they are; early abort for each row separately; an image that needs no change is returned
-    unchanged.
+    **Differs from the paper**: a step of 0.1 for
+    200 steps (the code: 0.01 for up to 10,000) and an inset of 1e-3 (1e-6), without which black
+    pixels hardly move in 200 steps (where most are black, 0.2 comes nearer still); rows that no c
+    breaks start elsewhere (the paper: near the image); early abort for each row separately; an
+    image that needs no change is returned unchanged.
 
     **Raises** ValueError for counts, steps or constants that are not above 0, an unknown
     objective or box, and a confidence that is negative or that the objective cannot reach.

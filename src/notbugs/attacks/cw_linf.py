@@ -85,11 +85,12 @@ class CarliniWagnerLinf(Narrowing):
             smaller = ((size * self.levels).round() - 1) / self.levels
             limit = (limit * self.levels + ROUNDING * self.levels).floor() / self.levels
             limit = torch.minimum(limit, smaller)
-        c = torch.where(success, search.c, search.c * self.growth)
+        # The first limit is no constraint: without a success too a row goes on from its point, with
+        # the same constant.
+        move = success | (search.bound >= FIRST_LIMIT)
+        c = torch.where(move, search.c, search.c * self.growth)
         limit = torch.where(success, limit, search.bound)
         done = (c > self.largest_c) | (limit < self.least)
-        # The first limit is no constraint: a row continues from its point without a success too.
-        move = success | (search.bound >= FIRST_LIMIT)
         return Search(c, limit, rows.where(move, solution.x, search.x), done)
 
 
@@ -113,9 +114,10 @@ def cw_linf(
 
         minimise c * f(x') + sum over pixels of (|x' - x| - tau)+,   x' = (tanh(w) + 1) / 2
 
-    from the row's last point, until f's goal is reached within tau; then tau becomes
-    `shrink` times the largest change. If it is not reached, c grows; beyond `largest_c`, or
-    below a tau of 1e-4, the search returns the last success.
+    from the row's last point (if it was never broken, after two solves from uniform noise), until
+    f's goal is reached within tau; then tau becomes `shrink` times the largest change. If it is not
+    reached, c grows; beyond `largest_c`, or below a tau of 1e-4, the search returns the last
+    success.
 
     - `steps`: Adam steps at most per tau and c
     - `step_size`: Adam's, in w (see `cw_l2`); None: 0.02, or 1 / `steps` below 50 steps, so

@@ -4,14 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from notbugs.experiments import (
+    autoencoders,
     carlini2016,
+    discussion2019,
     engstrom2019,
     gaussians,
     goodfellow2014,
     ilyas2019,
     kurakin2016,
     perceptron,
+    sparse_codes,
+    superposition,
     szegedy2013,
+    transferability,
     usefulness,
 )
 from notbugs.experiments.experiment import Experiment
@@ -28,5 +33,10 @@ PAPERS: Mapping[str, Experiment[Any]] = {
         perceptron.EXPERIMENT,
         usefulness.EXPERIMENT,
         gaussians.EXPERIMENT,
+        autoencoders.EXPERIMENT,
+        sparse_codes.EXPERIMENT,
+        superposition.EXPERIMENT,
+        transferability.EXPERIMENT,
+        discussion2019.EXPERIMENT,
     )
 }

@@ -21,6 +21,7 @@ from notbugs.models import Classifier, frozen
 from notbugs.models.decision import predicted
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
+from notbugs.models.principal import PrincipalComponents
 from notbugs.models.prior_files import load_prior, save_prior
 from notbugs.perception import lpips, ssim
 from notbugs.representations import (
@@ -149,7 +150,9 @@ class Prior(Stage[Denoiser | ImageGenerator]):
         )
 
     def load(self, folder: Path, work: Work) -> Denoiser | ImageGenerator:
-        return load_prior(folder / PRIOR).to(work.device)
+        net = load_prior(folder / PRIOR)
+        assert not isinstance(net, PrincipalComponents)
+        return net.to(work.device)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,6 +16,7 @@ from notbugs.experiments.constructed import Constructed, Pushes
 from notbugs.experiments.experiment import DAMAGED, Measurement, Stage, Work
 from notbugs.experiments.numbers import Columns, mean
 from notbugs.experiments.page import Column
+from notbugs.experiments.readouts import read
 from notbugs.experiments.shared import Trained
 from notbugs.features import Observer, nearest_image, nearest_in, nearest_mean, observed, turned
 from notbugs.models import Classifier
@@ -149,20 +148,15 @@ def _shares(masks: Mapping[str, Tensor]) -> Columns:
 
 def _probed(model: Classifier, data: ImageData, test: ImageData) -> float:
     """Test accuracy of a linear classifier on a model's embedding, learnt from a set; percent."""
-    from sklearn.linear_model import LogisticRegression  # slow to import
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    scaled = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-    scaled.fit(_embedded(model, data), data.labels.numpy())
-    return 100 * float(scaled.score(_embedded(model, test), test.labels.numpy()))
+    learnt, tested = _embedded(model, data), _embedded(model, test)
+    return read(learnt, data.labels, tested, test.labels)
 
 
 @torch.no_grad()
-def _embedded(model: Classifier, data: ImageData) -> npt.NDArray[np.float64]:
+def _embedded(model: Classifier, data: ImageData) -> Tensor:
     parts = torch.arange(len(data)).split(256)
     found = [model.embed(data.pixels(rows).to(model.device)).cpu() for rows in parts]
-    return torch.cat(found).double().numpy()
+    return torch.cat(found)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from notbugs.features.controls import (
     shuffled_labels,
     without_class_means,
 )
+from notbugs.features.encoded import encoded_set
 from notbugs.features.observers import (
     Observer,
     nearest_image,
@@ -20,6 +21,7 @@ from notbugs.features.observers import (
     turned,
 )
 from notbugs.features.size import Sized, to_size
+from notbugs.features.sparse import SparseAutoencoder, matched, train_sparse_autoencoder
 from notbugs.features.targets import TARGET_KINDS, choose_targets
 from notbugs.features.usefulness import (
     Features,
@@ -37,13 +39,16 @@ __all__ = [
     "InversionSettings",
     "Observer",
     "Sized",
+    "SparseAutoencoder",
     "Usefulness",
     "choose_targets",
     "class_patterns",
     "direction_control",
+    "encoded_set",
     "features_of",
     "inverted_set",
     "leakage_control",
+    "matched",
     "nearest_image",
     "nearest_in",
     "nearest_mean",
@@ -56,6 +61,7 @@ __all__ = [
     "shuffled_labels",
     "targeted_set",
     "to_size",
+    "train_sparse_autoencoder",
     "turned",
     "usefulness",
     "without_class_means",

@@ -77,11 +77,11 @@ class Features:
         """m."""
         return len(self.directions)
 
-    @torch.no_grad()
     def __call__(self, x: Images) -> Values:
         """The features of images, [n, m], on the processor."""
         like = self.directions
-        parts = [self.read(part.to(like)) @ like.T for part in x.split(ROWS)]
+        with plainly(), torch.no_grad():
+            parts = [self.read(part.to(like)) @ like.T for part in x.split(ROWS)]
         return ((torch.cat(parts) - self.mean) / self.deviation).cpu()
 
     def select(self, rows: Tensor) -> "Features":
@@ -267,9 +267,15 @@ def _balanced(own: Values, y: Labels, other: Values | None = None) -> tuple[PerC
     for k in range(int(y.max()) + 1):
         a, b = own[y == k].double(), other[y != k].double()
         means.append((a.mean(dim=0) - b.mean(dim=0)) / 2)
-        variance = a.var(dim=0) / len(a) + b.var(dim=0) / len(b)
-        errors.append(SURE * variance.nan_to_num(math.inf).sqrt() / 2)
+        errors.append(SURE * (_of_mean(a) + _of_mean(b)).sqrt() / 2)
     return torch.stack(means, dim=1), torch.stack(errors, dim=1)
+
+
+def _of_mean(values: Values) -> Tensor:
+    """The variance of a mean of rows, [m]; of one row it is not known: infinite."""
+    if len(values) < 2:
+        return torch.full_like(values[0], math.inf)
+    return values.var(dim=0) / len(values)
 
 
 def _extremes(

@@ -37,7 +37,7 @@ def prepared(
       made in inference mode;
     - images are refused if they do not lie in [0, 1] or have a higher precision than the
       model; those of lower precision are converted to the model's, which changes no value;
-    - `ImageData` is refused if it does not fit the model;
+    - `ImageData` is refused if it does not fit the `Classifier`;
     - arguments annotated as `ImageData` or `Threat` are refused if they are not; a threat may
       be given as text, `"l2:0.5"`;
     - tensors made in inference mode are copied, as torch cannot save them for a gradient.
@@ -97,7 +97,7 @@ def _prepare(arguments: dict[str, Any], images: tuple[str, ...], name: str, kind
         owner = _owner(value)
         if isinstance(owner, nn.Module):
             check_precision(owner, argument)
-        elif isinstance(value, ImageData):
+        elif isinstance(value, ImageData) and kind is Classifier:
             check_fits(arguments[name], value, argument)
         elif isinstance(value, Tensor) and value.is_inference():
             arguments[argument] = value.clone()

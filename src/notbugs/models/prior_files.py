@@ -1,8 +1,9 @@
-"""Denoisers and generators as safetensors files."""
+"""Denoisers, generators and principal components as safetensors files."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from notbugs.core.errors import DataError
 from notbugs.core.schema import fit
@@ -10,17 +11,31 @@ from notbugs.core.strict_json import parse_json, to_json
 from notbugs.data import safefile
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
+from notbugs.models.principal import PrincipalComponents
 from notbugs.models.state import put_state
 
 FORMAT = "notbugs-prior"
 
 
 @dataclass(frozen=True)
-class DenoiserFacts:
-    """The arguments of a denoiser."""
+class Facts:
+    """The arguments of any of them."""
 
     shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class DenoiserFacts(Facts):
+    """The arguments of a denoiser."""
+
     width: int
+
+
+@dataclass(frozen=True)
+class PrincipalFacts(Facts):
+    """The arguments of principal components."""
+
+    codes: int
 
 
 @dataclass(frozen=True)
@@ -29,25 +44,28 @@ class GeneratorFacts(DenoiserFacts):
 
     codes: int
     upsample: str
+    layers: str = "convolutional"
 
 
-KINDS: Mapping[str, tuple[type[Denoiser | ImageGenerator], type[DenoiserFacts]]] = {
+Prior: TypeAlias = Denoiser | ImageGenerator | PrincipalComponents
+KINDS: Mapping[str, tuple[type[Prior], type[Facts]]] = {
     "denoiser": (Denoiser, DenoiserFacts),
     "generator": (ImageGenerator, GeneratorFacts),
+    "principal": (PrincipalComponents, PrincipalFacts),
 }
 
 
-def save_prior(net: Denoiser | ImageGenerator, path: Path) -> None:
+def save_prior(net: Prior, path: Path) -> None:
     """Writes a trained net, with the arguments to make it again.
 
     **Raises** StoreError where the file cannot be written; an older file is kept.
     """
-    kind = "denoiser" if isinstance(net, Denoiser) else "generator"
+    kind = next(name for name, (made, _) in KINDS.items() if isinstance(net, made))
     facts = {"format": FORMAT, "kind": kind, "facts": to_json(net.facts)}
     safefile.write_tensors(path, net.state_dict(), facts)
 
 
-def load_prior(path: Path) -> Denoiser | ImageGenerator:
+def load_prior(path: Path) -> Prior:
     """The net that `save_prior` wrote, on the CPU, in eval mode, without parameter gradients.
 
     **Raises** DataError where the file is missing, damaged or of another kind.

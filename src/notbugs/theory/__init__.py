@@ -9,18 +9,23 @@ from notbugs.theory.gaussian import (
 )
 from notbugs.theory.linear import AccuracyAtOdds, SampleComplexity, UnusedRobustness
 from notbugs.theory.perceptron import TARGETS, first_update, target_chances, turning_points
+from notbugs.theory.superposition import Toys, attacked, predicted, train_toys
 
 __all__ = [
     "TARGETS",
     "AccuracyAtOdds",
     "Gaussians",
     "SampleComplexity",
+    "Toys",
     "UnusedRobustness",
+    "attacked",
     "cost_of_misalignment",
     "first_update",
     "least_aligned",
     "least_alignment",
+    "predicted",
     "robust_fit",
     "target_chances",
+    "train_toys",
     "turning_points",
 ]

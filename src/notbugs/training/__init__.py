@@ -11,7 +11,11 @@ from notbugs.training.awp import Awp
 from notbugs.training.batch import Batch
 from notbugs.training.free import Free
 from notbugs.training.hidden import HiddenLayer
-from notbugs.training.image_priors import train_denoiser, train_generator
+from notbugs.training.image_priors import (
+    principal_components,
+    train_denoiser,
+    train_generator,
+)
 from notbugs.training.logistic import WorstCaseLogistic
 from notbugs.training.loop import Trained, estimate, train
 from notbugs.training.mart import Mart
@@ -58,6 +62,7 @@ __all__ = [
     "with_temperature",
     "named",
     "pretrain",
+    "principal_components",
     "recipe_as_json",
     "recipe_from_json",
     "soft_labels",

@@ -1,0 +1,420 @@
+"""Stages of the discussion of Ilyas et al.: bands, bugs, poison, mistakes, foreign labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from notbugs.analysis import band_pass, fourier_heat_map
+from notbugs.attacks.latent import code_distance
+from notbugs.attacks.losses import Targeted, column, cross_entropy
+from notbugs.attacks.result import percent
+from notbugs.core import random
+from notbugs.core.types import Images, Labels, RowTree
+from notbugs.data import ImageData, batches
+from notbugs.engine import (
+    APGD,
+    AbstractObjective,
+    Draw,
+    Evaluation,
+    Last,
+    LowestValue,
+    Solver,
+    Steepest,
+    Threat,
+    UniformIn,
+)
+from notbugs.experiments.constructed import Constructed
+from notbugs.experiments.experiment import (
+    Illustration,
+    Measurement,
+    Measurements,
+    Pictures,
+    Work,
+)
+from notbugs.experiments.numbers import Columns, Tables
+from notbugs.experiments.shared import Data, Trained
+from notbugs.features import noise_images
+from notbugs.features.build import only_reached
+from notbugs.features.size import to_size
+from notbugs.judge import accuracy, predictions
+from notbugs.models import Classifier, frozen
+from notbugs.models.decision import predicted
+from notbugs.models.initial import seeded
+from notbugs.representations.reading import Read, layer_of
+
+BATCH = 256
+
+
+def filtered(data: ImageData, low: float, high: float) -> ImageData:
+    """A set with the frequencies in [low, high) alone, around mid grey where the mean is gone."""
+    ground = 0.5 if low else 0.0
+    images = (ground + band_pass(data.pixels(), low, high)).clamp(0, 1)
+    return replace(data, images=images, name=f"{data.name}, {low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class Filtered(Constructed):
+    """The training images with frequencies of at least `cutoff` alone (`high`), or below it."""
+
+    data: Data
+    cutoff: float
+    high: bool
+
+    @property
+    def title(self) -> str:
+        return f"{'high' if self.high else 'low'} pass {self.cutoff:g}"
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        return filtered(train, *self.band)
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """The frequencies that are kept, cycles a pixel."""
+        return (self.cutoff, 9.0) if self.high else (0.0, self.cutoff)
+
+
+@dataclass(frozen=True)
+class OnFiltered(Measurement):
+    """Accuracies of a model on test images in the band of its training, and on whole ones."""
+
+    model: Trained
+    on: Filtered
+
+    def measure(self, work: Work) -> Columns:
+        net, test = work.load(self.model), self.model.data.splits(work).test
+        same = filtered(test, *self.on.band)
+        return {"in_band": accuracy(net, same), "clean": accuracy(net, test)}
+
+
+@dataclass(frozen=True)
+class HeatMap(Measurements):
+    """Errors of a model under waves of each frequency, of one L2 size: `fourier_heat_map`.
+
+    **Source**: Yin et al. 2019 (arXiv 1906.08988), section 4.
+    """
+
+    name: str
+    model: Trained
+    eps: float
+    count: int
+
+    def measure(self, work: Work) -> Tables:
+        heat, length = self.heat(work)
+        low, high = heat[length < 0.25].mean(), heat[length >= 0.25].mean()
+        return {"waves": {self.name: {"low": float(low), "high": float(high)}}}
+
+    def heat(self, work: Work) -> tuple[Tensor, Tensor]:
+        """(error of each wave, its frequency), [h, w] each, percent and cycles a pixel."""
+        test = self.model.data.splits(work).test.select(slice(0, self.count))
+        return fourier_heat_map(work.load(self.model), test, self.eps, seed=self.model.data.seed)
+
+
+@dataclass(frozen=True)
+class HeatPictures(Illustration):
+    """The heat maps as pictures, frequency 0 in the middle: white is an error of 100 %."""
+
+    maps: tuple[HeatMap, ...]
+
+    def draw(self, work: Work) -> Pictures:
+        return {
+            f"heat.{one.name}": torch.fft.fftshift(one.heat(work)[0])[None, None].float() / 100
+            for one in self.maps
+        }
+
+
+@final
+@dataclass(frozen=True)
+class Kept(AbstractObjective):
+    """Minimise the cross-entropy at `y` of the context: the class is to stay."""
+
+    logits: Callable[[Images], Tensor]
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        return Evaluation(cross_entropy(self.logits(x), column(context, "y")))
+
+
+@dataclass(frozen=True)
+class Bugs(Constructed):
+    """Images that a source takes for the next class and an ensemble still has right; labelled so.
+
+    x' = argmin over the threat of CE(source, t) + the mean over the ensemble of CE(f_i, y), t the
+    class after y: adversarial examples that do not transfer. Every change is brought to size eps.
+
+    **Source**: Nakkiran 2019, "Adversarial examples are just bugs, too" (Distill).
+    """
+
+    source: Trained
+    ensemble: tuple[Trained, ...]
+    threat: Threat
+    steps: int
+
+    @property
+    def title(self) -> str:
+        return "just bugs"
+
+    @property
+    def cost(self) -> float:
+        passes = 3.0 * (1 + len(self.ensemble)) * self.steps
+        return passes * (self.source.data.train_size or 1400)
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        x_adv, t = self.pushed(train, work)
+        sized = to_size(train.pixels(), x_adv, self.threat.as_norm("bugs"), self.threat.eps)
+        columns = {
+            "true_labels": train.labels,
+            "source_rows": torch.arange(len(train)),
+            "distance": sized.distance,
+        }
+        made = replace(
+            train, images=sized.x, labels=t, columns=columns, name="bugs",
+            provenance={"recipe": "bugs", "eps": self.threat.eps},
+        )  # fmt: skip
+        return only_reached(made, sized.reached, self.threat)
+
+    def pushed(self, data: ImageData, work: Work) -> tuple[Images, Labels]:
+        """(the changed images of a set, the classes that they are to be taken for)."""
+        source, others = work.load(self.source), [work.load(one) for one in self.ensemble]
+        objective: AbstractObjective = Targeted(source.logits)
+        for other in others:
+            objective = objective + (1 / len(others)) * Kept(other.logits)
+        norm = self.threat.as_norm("bugs")
+        rule = Steepest(norm, 2.5 * self.threat.eps / self.steps)
+        solver = Solver(self.threat.within(), rule, self.steps, keep=Last())
+        t = (data.labels + 1) % data.classes
+        parts: list[Images] = []
+        for i in torch.arange(len(data)).split(BATCH):
+            x = data.pixels(i).to(source.device)
+            labels = {"targets": t[i].to(x.device), "y": data.labels[i].to(x.device)}
+            keys = random.row_keys(len(i), self.source.data.seed, "bugs").to(x.device)
+            parts.append(solver.minimise(objective, x, labels, keys=keys).x.cpu())
+            work.progress(float(i[-1] + 1) / len(data))
+        return torch.cat(parts), t
+
+
+@dataclass(frozen=True)
+class BugTransfer(Measurement):
+    """How many test images fool the source, and another net that no attack has seen, in percent.
+
+    "fooled": taken for the next class by the source; "transfer": by the other net; both of the
+    images that both have right.
+    """
+
+    bugs: Bugs
+    fresh: Trained
+
+    def measure(self, work: Work) -> Columns:
+        test = self.bugs.source.data.splits(work).test
+        x_adv, t = self.bugs.pushed(test, work)
+        nets = [work.load(net) for net in (self.bugs.source, self.fresh)]
+        right = [says(net, test.pixels()) == test.labels for net in nets]
+        both = right[0] & right[1]
+        named = [percent((says(net, x_adv) == t)[both]) for net in nets]
+        return {"fooled": named[0], "transfer": named[1]}
+
+
+@torch.no_grad()
+def says(model: Classifier, x: Images) -> Labels:
+    """The classes that a model predicts, on the processor."""
+    with frozen(model):
+        parts = [predicted(model.logits(part.to(model.device))).cpu() for part in x.split(BATCH)]
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class TrueLabels(Constructed):
+    """A targeted set with the true labels of its images: poison that no label gives away.
+
+    **Source**: Nakkiran 2019, the same comment: perturbations towards the next class.
+    """
+
+    on: Constructed
+
+    @property
+    def title(self) -> str:
+        return "poison"
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        made = work.load(self.on)
+        return made.with_labels(made.columns["true_labels"])
+
+
+@dataclass(frozen=True)
+class Before(Measurement):
+    """How often a model says a class for test images of the next one, in percent."""
+
+    model: Trained
+
+    def measure(self, work: Work) -> Columns:
+        test = self.model.data.splits(work).test
+        return {"before": accuracy(work.load(self.model), test, (test.labels - 1) % test.classes)}
+
+
+@dataclass(frozen=True)
+class Mistakes(Constructed):
+    """The training images that a model has wrong, labelled as it takes them: no label is true.
+
+    - `shuffled`: those labels dealt out again among these images, none the true one: a control
+
+    **Source**: Wallace 2019, "Learning from incorrectly labeled data" (Distill), section 2.
+    """
+
+    model: Trained
+    shuffled: bool = False
+
+    @property
+    def title(self) -> str:
+        return "mistakes" + "/shuffled" * self.shuffled
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        named = predictions(work.load(self.model), train)
+        wrong = train.select((named != train.labels).nonzero()[:, 0])
+        labels = named[named != train.labels]
+        if self.shuffled:
+            keys = random.row_keys(len(wrong), self.model.data.seed, "mistakes")
+            labels = (wrong.labels + 1 + random.integers(keys, train.classes - 1)) % train.classes
+        columns = {"true_labels": wrong.labels}
+        return replace(wrong.with_labels(labels), columns=columns, name=self.title)
+
+
+@dataclass(frozen=True)
+class Foreign(Constructed):
+    """Images of uniform noise, labelled as a model takes them: none of its own data.
+
+    - `trained`: False takes the model before training: a control
+
+    **Source**: Wallace 2019, section 4, where the images are those of another dataset.
+    """
+
+    model: Trained
+    trained: bool = True
+
+    @property
+    def title(self) -> str:
+        return "foreign" + "/untrained" * (not self.trained)
+
+    def build(self, train: ImageData, work: Work) -> ImageData:
+        net = work.load(self.model) if self.trained else self.model.untrained(work)
+        drawn = noise_images(train, seed=random.seed_of(self.model.data.seed, "foreign"))
+        return replace(drawn.with_labels(says(net, drawn.pixels())), columns={}, name=self.title)
+
+
+@final
+@dataclass(frozen=True)
+class Away(AbstractObjective):
+    """-||read(x) - clean||_2 of each row; context: `clean`, the readings of the clean images."""
+
+    read: Read
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        return Evaluation(-code_distance(self.read(x).flatten(1), column(context, "clean")))
+
+
+@dataclass(frozen=True)
+class Layers(Measurements):
+    """R(f) of layers: how far an attack moves a reading, over how far readings of images lie apart.
+
+    R(f) = E max ||f(x') - f(x)|| / E ||f(x1) - f(x2)||, the maximum over the threat; 1 moves an
+    image's reading as far as to another image's.
+
+    **Source**: Nakano 2019, "Adversarially robust neural style transfer" (Distill).
+    """
+
+    name: str
+    model: Trained
+    layers: tuple[str, ...]
+    threat: Threat
+    steps: int
+    count: int
+
+    def measure(self, work: Work) -> Tables:
+        model, data = work.load(self.model), self.model.data
+        x = data.splits(work).test.pixels(slice(0, self.count)).to(work.device)
+        norm = self.threat.as_norm("R(f)")
+        rule = APGD(norm, self.threat.eps)
+        solver = Solver(self.threat.within(), rule, self.steps, keep=LowestValue())
+        row: dict[str, float | None] = {}
+        with frozen(model):
+            for layer in self.layers:
+                read = layer_of(model, None if layer == "embedding" else layer)
+                with torch.no_grad():
+                    clean = read(x).flatten(1)
+                keys = random.row_keys(len(x), data.seed, "layers").to(x.device)
+                found = solver.minimise(
+                    Away(read), x, {"clean": clean}, keys=keys, start=UniformIn()
+                )
+                apart = torch.pdist(clean.double().cpu()).mean()
+                row[f"moved_{layer}"] = float(-found.value.mean()) / float(apart)
+        return {"layers": {self.name: row}}
+
+
+@dataclass(frozen=True)
+class Squares(Measurements):
+    """A net that overfits labels of which some are wrong, on points that tell classes apart easily.
+
+    Points of `dimensions` entries y + U[-0.1, 0.1], labels y = +-1 of which `flipped` are turned:
+    a linear rule tolerates changes of 0.9 in every entry. A net of one hidden layer is trained
+    until it fits all labels, or for one epoch. "flips": percent of test points that FGSM of
+    `eps` in Linf turns; "right": test points that are right.
+
+    **Source**: Nakkiran 2019, the same comment, "squares".
+    """
+
+    seed: int
+    dimensions: int = 100
+    points: int = 1000
+    flipped: float = 0.1
+    eps: tuple[float, ...] = (0.01, 0.05, 0.1, 0.3)
+
+    def measure(self, work: Work) -> Tables:
+        table: dict[str, Columns] = {}
+        drawn = random.generator(self.seed, "squares")
+        x, y = self.draw(drawn)
+        labels = torch.where(torch.rand(len(y), generator=drawn) < self.flipped, -y, y)
+        test_x, test_y = self.draw(drawn)
+        for name, epochs, on in (
+            ("all labels fitted", 2000, labels),
+            ("one epoch", 1, labels),
+            ("no wrong labels", 2000, y),
+        ):
+            net = self.fitted(x, on, epochs)
+            leaf = test_x.clone().requires_grad_()
+            (slope,) = torch.autograd.grad((net(leaf)[:, 0] * test_y).sum(), leaf)
+            with torch.no_grad():
+                right = net(test_x)[:, 0].sign() == test_y
+                row: dict[str, float | None] = {
+                    "fitted": percent(net(x)[:, 0].sign() == on),
+                    "right": percent(right),
+                }
+                for eps in self.eps:
+                    moved = net(test_x - eps * slope.sign())[:, 0].sign() != test_y
+                    row[f"flips_{eps:g}"] = percent(moved[right])
+            table[name] = row
+        return {"squares": table}
+
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Points and their classes, +1 or -1."""
+        y = torch.rand(self.points, generator=generator).sub(0.5).sign()
+        noise = 0.2 * torch.rand(self.points, self.dimensions, generator=generator) - 0.1
+        return y[:, None] + noise, y
+
+    def fitted(self, x: Tensor, y: Tensor, epochs: int) -> torch.nn.Module:
+        """A net of 1,000 hidden units, by SGD on the logistic loss until it fits all labels."""
+        with seeded(self.seed, "squares-net"):
+            net = torch.nn.Sequential(
+                torch.nn.Linear(self.dimensions, 1000), torch.nn.ReLU(), torch.nn.Linear(1000, 1)
+            )
+        adam = torch.optim.Adam(net.parameters(), lr=1e-3)
+        for epoch in range(epochs):
+            for index in batches(len(x), 100, seed=self.seed, epoch=epoch):
+                loss = F.softplus(-y[index] * net(x[index])[:, 0]).mean()
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+            with torch.no_grad():
+                if bool((net(x)[:, 0].sign() == y).all()):
+                    break
+        return net
