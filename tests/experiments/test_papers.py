@@ -107,7 +107,7 @@ def test_claims_have_sources_and_names_of_their_own(paper: Experiment[Any]) -> N
     for i, claim in enumerate(claims):
         assert {need for need in claim.needs if isinstance(need, str)} <= set(ids[:i])
         assert all(need.text for need in claim.needs if isinstance(need, Given))
-        place = r"table \d|section \d|figure \d|not published"
+        place = r"table \d|section [\d\"]|figure \d|comment of [A-Z]|not published"
         assert re.search(place, claim.published), claim.id
         if re.search(r"[<>]= [\d.]", claim.rule.text):
             assert claim.fixed, f"{claim.id} does not say from what its bound was fixed"

@@ -24,6 +24,7 @@ from notbugs.experiments.experiment import (
     Stage,
     Work,
 )
+from notbugs.experiments.first_order import named_by
 from notbugs.experiments.numbers import Columns, Tables
 from notbugs.experiments.page import Column
 from notbugs.experiments.readouts import linear_readout
@@ -32,8 +33,7 @@ from notbugs.features import choose_targets, encoded_set, features_of, usefulnes
 from notbugs.features.encoded import device_of, of_classes
 from notbugs.features.size import along
 from notbugs.judge import accuracy
-from notbugs.models import Classifier, frozen, wrap
-from notbugs.models.decision import predicted
+from notbugs.models import Classifier, wrap
 from notbugs.models.denoiser import Denoiser
 from notbugs.models.generator import ImageGenerator
 from notbugs.models.principal import PrincipalComponents
@@ -58,7 +58,7 @@ COLUMNS = {
     "explained": Column("Explained", "of the pixels' variance, by reconstructions", unit="%"),
     "readout": Column("Readout", "right from the code alone, by a linear classifier", unit="%"),
     "kept": Column("Kept", "reconstructions that the judge has right", unit="%"),
-    "images": Column("Images", "whose reconstruction the judge has right", 0),
+    "pairs": Column("Pairs", "of images whose reconstructions the judge has right", 0),
     "eps": Column("L2", "size of the change", 2),
     "image": Column("Image", "the judge sees the other class in the image", unit="%"),
     "unchanged": Column("Own", "the judge sees the own class in it", unit="%"),
@@ -239,19 +239,12 @@ class Held(Measurement):
         with torch.no_grad():
             again = net(x)
         spread = (x - train.pixels().mean(dim=0).to(x)).square().mean()
-        kept = says(work.load(self.judge), again) == parts.test.labels.to(x.device)
+        kept = named_by(work.load(self.judge), again.clamp(0, 1)) == parts.test.labels.to(x.device)
         return {
             "explained": 100 * float(1 - (again - x).square().mean() / spread),
             "readout": accuracy(readout(net, train), parts.test),
             "kept": percent(kept),
         }
-
-
-@torch.no_grad()
-def says(model: Classifier, x: Images) -> Tensor:
-    """The classes that a model sees in images, which are cut to [0, 1]."""
-    with frozen(model):
-        return predicted(model.logits(x.clamp(0, 1)))
 
 
 @dataclass(frozen=True)
@@ -281,7 +274,7 @@ class Moves(Measurement):
         net, judge = work.load(self.encoder), work.load(self.judge)
         read = readout(net, self.encoder.data.train(work))
         x, z, y, t = self.pairs(net, judge, work)
-        columns: dict[str, float | None] = {"images": float(len(x)), "eps": self.threat.eps}
+        columns: dict[str, float | None] = {"pairs": float(len(x)), "eps": self.threat.eps}
         if not len(x):
             return columns
         of = net.code if self.aim == "code" else net
@@ -294,9 +287,9 @@ class Moves(Measurement):
                 left = (of(image) - goal).flatten(1).norm(dim=1) / before
                 again = net(image)
             columns[f"closed{end}"] = 100 * float((1 - left).mean())
-            columns[f"named{end}"] = percent(says(read, image) == t)
-            columns[f"decoded{end}"] = percent(says(judge, again) == t)
-        seen = says(judge, moved[""])
+            columns[f"named{end}"] = percent(named_by(read, image) == t)
+            columns[f"decoded{end}"] = percent(named_by(judge, again.clamp(0, 1)) == t)
+        seen = named_by(judge, moved[""])
         return columns | {"image": percent(seen == t), "unchanged": percent(seen == y)}
 
     def pairs(self, net: AutoencoderNet, judge: Classifier, work: Work) -> tuple[Tensor, ...]:
@@ -308,7 +301,8 @@ class Moves(Measurement):
         pictures = [data.pixels().to(work.device) for data in (test, z)]
         labels = [labels.to(work.device) for labels in (test.labels, t)]
         with torch.no_grad():
-            right = [says(judge, net(x)) == y for x, y in zip(pictures, labels, strict=True)]
+            again = [net(x).clamp(0, 1) for x in pictures]
+        right = [named_by(judge, x) == y for x, y in zip(again, labels, strict=True)]
         kept = right[0] & right[1]
         x, other, y, t = (part[kept] for part in (*pictures, *labels))
         return x, other, y, t

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.engine import Threat
-from notbugs.engine.threat import radius
 from notbugs.experiments import constructed, visibility
 from notbugs.experiments.autoencoder_stages import COLUMNS as OURS
 from notbugs.experiments.autoencoder_stages import (
@@ -30,8 +28,17 @@ from notbugs.experiments.autoencoder_stages import (
     name_of,
 )
 from notbugs.experiments.config import config_for as main_config
-from notbugs.experiments.constructed import Constructed, Leakage, Learnt, Moved, Pushes, Targeted
-from notbugs.experiments.experiment import Experiment, PaperConfig, Row, Rows
+from notbugs.experiments.constructed import Constructed, Leakage, Learnt
+from notbugs.experiments.experiment import Experiment, Row, Rows
+from notbugs.experiments.main_models import (
+    ROBUST,
+    ModelsConfig,
+    at_random,
+    model,
+    models_config,
+    pushes,
+    targeted,
+)
 from notbugs.experiments.model_training import Net
 from notbugs.experiments.numbers import Cell
 from notbugs.experiments.page import Bars, Lines, PictureRows, Scatter, Section, Table
@@ -39,13 +46,13 @@ from notbugs.experiments.rules import AllOf, Claim, Exceeds
 from notbugs.experiments.shared import Data, Trained
 from notbugs.experiments.visibility import Observers, Seen
 from notbugs.store import AnyStage
-from notbugs.training import Recipe
 
 AIMS = ("code", "reconstruction")
+JUDGE = "judge"
 
 
 @dataclass(frozen=True)
-class Config(PaperConfig):
+class Config(ModelsConfig):
     """The settings of a run.
 
     - `codes`: numbers in a code; `epochs`, `width`: of the autoencoders (`train_generator`)
@@ -58,43 +65,30 @@ class Config(PaperConfig):
     codes: int = 16
     epochs: int = 60
     width: int = 32
-    norm: str = "l2"
-    eps: float = 1.0
     radii: tuple[float, ...] = (0.25, 0.5, 1.0)
-    steps: int = 40
     count: int = 200
     blur: float | None = None
-    net: Net = Net("cnn")  # noqa: RUF009 (frozen)
     students: tuple[Net, ...] = (Net("mlp"),)
-    standard: Recipe = Recipe()  # noqa: RUF009 (frozen)
-    robust: Recipe = Recipe()  # noqa: RUF009 (frozen)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("codes", "epochs", "width", "steps", "count"):
+        for name in ("codes", "epochs", "width", "count"):
             check_count(getattr(self, name), name)
-        check_positive(self.eps, "eps")
         for eps in self.radii:
             check_positive(eps, "radii")
         if list(self.radii) != sorted(set(self.radii)):
             raise bad_value("radii", "rise", self.radii)
-        self.threat(self.eps).as_norm("this paper")
-
-    def threat(self, eps: float) -> Threat:
-        """Changes of at most eps."""
-        return Threat.parse(f"{self.norm}:{radius(self.norm, eps)}")
 
 
 def config_for(data: str, preset: str) -> Config:
     """The settings of a dataset at a preset: models as in the main experiment."""
-    main = main_config(data, "smoke" if preset == "smoke" else "laptop")
-    config = Config(data, preset, seeds=5, train_size=main.train_size, test_size=main.test_size)
-    config = replace(config, net=main.net, blur=main.blur)
-    config = replace(config, standard=main.standard, robust=main.robust)
+    config = models_config(Config, data, preset)
+    blur = main_config(data, "smoke" if preset == "smoke" else "laptop").blur
+    config = replace(config, blur=blur)
     if data != "digits":
-        config = replace(config, seeds=3, codes=32, epochs=20)
+        config = replace(config, codes=32, epochs=20)
     if preset == "smoke":
-        config = replace(config, seeds=1, epochs=40, width=8, codes=12, steps=2, count=60)
+        config = replace(config, epochs=40, width=8, codes=12, count=60)
         config = replace(config, radii=(0.5, 1.0))
     return config
 
@@ -111,23 +105,16 @@ def encoders(config: Config, seed: int) -> Sequence[Autoencoder]:
     return [*trained, *(encoder(config, seed, kind, trained=False) for kind in KINDS)]
 
 
-def judge(config: Config, seed: int, role: str = "judge") -> Trained:
-    """A classifier that judges what others make, or one that is robust."""
-    recipe = config.robust if role == "robust" else config.standard
-    return Trained(Data.of(config, seed), config.net, recipe, role)
-
-
 def sets(config: Config, seed: int) -> Iterable[tuple[str, Constructed]]:
     """The sets of a seed by their rows: of encoders, of readouts, and controls."""
-    data, at = Data.of(config, seed), config.threat(config.eps)
-    pushes = Pushes(config.steps, None, 256)
+    data, at, judge = Data.of(config, seed), config.threat, model(config, seed, JUDGE)
     for one in encoders(config, seed):
         yield name_of(one), Encoded(data, one, at, config.steps)
     yield PIXELS, Encoded(data, None, at, config.steps)
     for kind in KINDS:
-        yield f"{kind}, readout", ByReadout(data, encoder(config, seed, kind), at, pushes)
-    yield "classifier", Targeted(judge(config, seed), "other", at, pushes)
-    yield "any/random", Moved(judge(config, seed), "other", at, "random", 256)
+        yield f"{kind}, readout", ByReadout(data, encoder(config, seed, kind), at, pushes(config))
+    yield "classifier", targeted(config, judge, "other")
+    yield "any/random", at_random(config, judge, "other")
     yield "any/class pattern", Leakage(data, "other", at)
 
 
@@ -140,21 +127,21 @@ def learnt(config: Config, on: Constructed) -> Learnt:
 
 def moves(config: Config, one: Autoencoder, aim: str, eps: float) -> Moves:
     """How far an attack moves a code or a reconstruction."""
-    of = judge(config, one.data.seed)
-    return Moves(one, of, aim, config.threat(eps), config.steps, config.count)
+    of = model(config, one.data.seed, JUDGE)
+    return Moves(one, of, aim, config.threat_of(eps), config.steps, config.count)
 
 
 def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
     """The rows of all tables for one seed."""
-    observers = Observers(judge(config, seed, "apart"), judge(config, seed, "robust"), config.blur)
+    observers = Observers(model(config, seed, "apart"), model(config, seed, ROBUST), config.blur)
     for one in encoders(config, seed):
         name = name_of(one)
         if one.trained:
-            yield Row("held", name, seed, Held(one, judge(config, seed)))
+            yield Row("held", name, seed, Held(one, model(config, seed, JUDGE)))
             for aim in AIMS:
                 for eps in config.radii:
                     yield Row(aim, f"{name} at {eps:g}", seed, moves(config, one, aim, eps))
-        yield Rows(seed, Amplified(one, config.threat(config.eps), config.steps // 2, config.count))
+        yield Rows(seed, Amplified(one, config.threat, config.steps // 2, config.count))
     for name, made in sets(config, seed):
         yield Row("sets", name, seed, learnt(config, made))
         yield Row("sets", name, seed, Seen(made, observers))
@@ -194,7 +181,8 @@ def claims(config: Config) -> Sequence[Claim]:
         statements += [
             Claim(
                 f"linear_{kind}",
-                f"They teach more than those of principal components do ({kind})",
+                f"Perturbations of the {kind} encoder teach every student more than those of "
+                "principal components",
                 none,
                 above(kind, PRINCIPAL),
             ),

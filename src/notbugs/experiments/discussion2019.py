@@ -13,12 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.engine import Threat
-from notbugs.engine.threat import radius
-from notbugs.experiments.config import config_for as main_config
 from notbugs.experiments.constructed import COLUMNS as OF_SETS
-from notbugs.experiments.constructed import Constructed, Leakage, Learnt, Moved, Pushes, Targeted
+from notbugs.experiments.constructed import Constructed, Leakage, Learnt
 from notbugs.experiments.discussion_stages import (
+    SQUARE_EPS,
     Before,
     Bugs,
     BugTransfer,
@@ -32,8 +30,8 @@ from notbugs.experiments.discussion_stages import (
     Squares,
     TrueLabels,
 )
-from notbugs.experiments.experiment import Experiment, PaperConfig, Row, Rows
-from notbugs.experiments.model_training import Net
+from notbugs.experiments.experiment import Experiment, Row, Rows
+from notbugs.experiments.main_models import ModelsConfig, at_random, model, models_config, targeted
 from notbugs.experiments.numbers import Cell
 from notbugs.experiments.page import Bars, Column, Lines, PictureRows, Section, Table
 from notbugs.experiments.rules import AllOf, AtLeast, AtMost, Below, Claim, Exceeds
@@ -41,71 +39,54 @@ from notbugs.experiments.shared import Data, Trained
 from notbugs.experiments.visibility import COLUMNS as OF_OBSERVERS
 from notbugs.experiments.visibility import Observers, Seen
 from notbugs.store import AnyStage
-from notbugs.training import Recipe
 
 MODELS = ("standard", "robust")
 LAYERS = ("embedding", "logits")
 
 
 @dataclass(frozen=True)
-class Config(PaperConfig):
+class Config(ModelsConfig):
     """The settings of a run.
 
     - `cutoffs`: frequencies, cycles a pixel, at which images are split, rising
     - `wave`: L2 size of a wave of the heat maps; `count`: test images for them and for layers
-    - `norm`, `eps`: of the sets; `steps`: of PGD; `ensemble`: nets that bugs are not to fool
-    - `few`: epochs of the model whose mistakes are learnt
-    - `net`, `standard`, `robust`: the models
+    - `ensemble`: nets that bugs are not to fool
+    - `few`: epochs of the model whose mistakes are learnt; `squares`: at most, of the nets there
     """
 
     cutoffs: tuple[float, ...] = (0.15, 0.25)
     wave: float = 2.0
     count: int = 200
-    norm: str = "l2"
-    eps: float = 1.0
-    steps: int = 40
     ensemble: int = 5
     few: int = 2
-    net: Net = Net("cnn")  # noqa: RUF009 (frozen)
-    standard: Recipe = Recipe()  # noqa: RUF009 (frozen)
-    robust: Recipe = Recipe()  # noqa: RUF009 (frozen)
+    squares: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("count", "steps", "ensemble", "few"):
+        for name in ("count", "ensemble", "few", "squares"):
             check_count(getattr(self, name), name)
-        for name in ("wave", "eps"):
-            check_positive(getattr(self, name), name)
+        check_positive(self.wave, "wave")
         if not self.cutoffs or list(self.cutoffs) != sorted(set(self.cutoffs)):
             raise bad_value("cutoffs", "rise", self.cutoffs)
         if not 0 < self.cutoffs[0] <= self.cutoffs[-1] < 0.7:
             raise bad_value("cutoffs", "lie above 0 and below 0.7", self.cutoffs)
-        self.threat.as_norm("this paper")
-
-    @property
-    def threat(self) -> Threat:
-        """That of the sets."""
-        return Threat.parse(f"{self.norm}:{radius(self.norm, self.eps)}")
 
 
 def config_for(data: str, preset: str) -> Config:
     """The settings of a dataset at a preset: models as in the main experiment."""
-    main = main_config(data, "smoke" if preset == "smoke" else "laptop")
-    config = Config(data, preset, seeds=5, train_size=main.train_size, test_size=main.test_size)
-    config = replace(config, net=main.net, standard=main.standard, robust=main.robust)
+    config = models_config(Config, data, preset)
     if data != "digits":
-        config = replace(config, seeds=3, cutoffs=(0.05, 0.1, 0.2, 0.3), wave=4.0, few=1)
+        config = replace(config, cutoffs=(0.05, 0.1, 0.2, 0.3), wave=4.0, few=1)
     if preset == "smoke":
-        config = replace(config, seeds=1, steps=3, count=40, ensemble=1, few=1, cutoffs=(0.25,))
+        config = replace(config, count=40, ensemble=1, few=1, cutoffs=(0.25,))
+        config = replace(config, squares=2)
     return config
 
 
-def model(config: Config, seed: int, role: str) -> Trained:
-    """A model that was trained on images: a robust one, or standard ones by any other name."""
-    recipe = config.robust if role == "robust" else config.standard
-    if role == "few":
-        recipe = replace(recipe, epochs=config.few, warmup=0.0)
-    return Trained(Data.of(config, seed), config.net, recipe, role)
+def hasty(config: Config, seed: int) -> Trained:
+    """A model that was trained for a few epochs."""
+    recipe = replace(config.standard, epochs=config.few, warmup=0.0)
+    return Trained(Data.of(config, seed), config.net, recipe, "hasty")
 
 
 def student(config: Config, on: Constructed) -> Trained:
@@ -127,7 +108,6 @@ def heat(config: Config, seed: int, role: str) -> HeatMap:
 def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
     """The rows of all tables for one seed."""
     data, standard = Data.of(config, seed), model(config, seed, "standard")
-    pushes = Pushes(config.steps, None, 256)
     for cutoff in config.cutoffs:
         for name, high in (("high", True), ("low", False)):
             on = Filtered(data, cutoff, high)
@@ -141,7 +121,7 @@ def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
     observers = Observers(model(config, seed, "apart"), model(config, seed, "robust"), None)
     for kind in ("rand", "det", "other"):
         for name, on in (
-            (f"D_{kind}", Targeted(standard, kind, config.threat, pushes)),
+            (f"D_{kind}", targeted(config, standard, kind)),
             (f"leak:D_{kind}", Leakage(data, kind, config.threat)),
         ):
             yield Row("leakage", name, seed, Learnt((("", student(config, on)),)))
@@ -152,15 +132,15 @@ def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
     ):
         yield Row("bugs", name, seed, BugTransfer(on, model(config, seed, "fresh")))
         yield Row("bugs", name, seed, Learnt((("", student(config, on)),)))
-    det = Targeted(standard, "det", config.threat, pushes)
+    det = targeted(config, standard, "det")
     for name, made in (
         ("poison", det),
-        ("poison/random", Moved(standard, "det", config.threat, "random", 256)),
+        ("poison/random", at_random(config, standard, "det")),
     ):
         of = student(config, TrueLabels(made))
         yield Row("poison", name, seed, Learnt((("", of),)))
         yield Row("poison", name, seed, Before(of))
-    few = model(config, seed, "few")
+    few = hasty(config, seed)
     for name, on in (
         ("mistakes", Mistakes(few)),
         ("mistakes/shuffled", Mistakes(few, shuffled=True)),
@@ -168,7 +148,7 @@ def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
         ("noise images/untrained", Foreign(standard, trained=False)),
     ):
         yield Row("mistakes", name, seed, Learnt((("", student(config, on)),)))
-    yield Rows(seed, Squares(seed))
+    yield Rows(seed, Squares(seed, config.squares))
 
 
 def pictures(config: Config) -> Sequence[AnyStage]:
@@ -189,21 +169,21 @@ def claims(config: Config) -> Sequence[Claim]:
             "bands",
             f"Frequencies above {last} alone, of which people see little, give more than half of "
             "the test images",
-            "table 1, high-pass ImageNet: over 50 %",
+            "comment of Gilmer and Hendrycks: over 50 %, ImageNet",
             AtLeast(cell("bands", f"high at {last}", "in_band"), 50.0),
             fixed=before,
         ),
         Claim(
             "waves",
             "A robust model loses less to high frequencies than a standard one",
-            "figure 3, a picture",
+            "comment of Gilmer and Hendrycks, in pictures",
             Below(cell("waves", "robust", "high"), cell("waves", "standard", "high")),
         ),
         Claim(
             "leakage",
             "Robust features give away more of D_rand than of D_det, and little of D_other (at "
             "most 20 %)",
-            "section 2: 23.5 against 6.8 %",
+            "comment of Goh: 23.5 against 6.81 %, CIFAR-10",
             AllOf(
                 (
                     Exceeds(
@@ -219,7 +199,7 @@ def claims(config: Config) -> Sequence[Claim]:
             "layers",
             "An attack moves a robust model's embedding less than a standard model's, beside the "
             "distances of images",
-            "figure 4, a picture",
+            "comment of Nakano, in pictures",
             Below(
                 cell("layers", "robust", "moved_embedding"),
                 cell("layers", "standard", "moved_embedding"),
@@ -229,7 +209,7 @@ def claims(config: Config) -> Sequence[Claim]:
             "untransferred",
             "Examples that fool the source and not an ensemble exist: of test images at least "
             "80 %, and a net apart takes at most 10 % of them for the class",
-            "section 3: 98.6 and 0.8 % (linf 8/255)",
+            "comment of Nakkiran: 98.6 and 0.8 %, CIFAR-10, Linf 8/255",
             AllOf(
                 (
                     AtLeast(cell("bugs", "just bugs", "fooled"), 80.0),
@@ -241,7 +221,7 @@ def claims(config: Config) -> Sequence[Claim]:
         Claim(
             "bugs",
             "They teach a student fewer true labels than ordinary ones do",
-            "section 3: 2.5 against 23.7 %",
+            "comment of Nakkiran: 2.5 against 23.7 %",
             Below(cell("bugs", "just bugs", "clean"), cell("bugs", "ordinary", "clean")),
         ),
         Claim(
@@ -258,7 +238,7 @@ def claims(config: Config) -> Sequence[Claim]:
             "mistakes",
             "From a model's mistakes alone, all labelled wrongly, a student learns 20 points more "
             "than from drawn wrong labels",
-            "section 2: 49.7 %, CIFAR-10",
+            "comment of Wallace: 49.7 %, CIFAR-10",
             Exceeds(
                 cell("mistakes", "mistakes", "clean"),
                 cell("mistakes", "mistakes/shuffled", "clean"),
@@ -270,7 +250,7 @@ def claims(config: Config) -> Sequence[Claim]:
             "foreign",
             "From noise that a model labels, a student learns 20 points more of real images than "
             "from noise that an untrained one labels",
-            "section 4: 91.0 %, MNIST from Fashion-MNIST's images",
+            "comment of Wallace: 91.0 %, MNIST from images of Fashion-MNIST",
             Exceeds(
                 cell("mistakes", "noise images", "clean"),
                 cell("mistakes", "noise images/untrained", "clean"),
@@ -282,7 +262,7 @@ def claims(config: Config) -> Sequence[Claim]:
             "squares",
             "A net that fits wrong labels is turned by changes of 0.05 more often than one that "
             "has none to fit",
-            "section 4, a picture",
+            "comment of Nakkiran, in a picture",
             Exceeds(
                 cell("squares", "all labels fitted", "flips_0.05"),
                 cell("squares", "no wrong labels", "flips_0.05"),
@@ -304,7 +284,7 @@ COLUMNS = OF_SETS | OF_OBSERVERS | {
     f"moved_{layer}": Column(f"R({layer})", "1: as far as to another image", 3) for layer in LAYERS
 } | {
     f"flips_{eps:g}": Column(f"Linf {eps:g}", "right points that are turned", unit="%")
-    for eps in Squares(0).eps
+    for eps in SQUARE_EPS
 }  # fmt: skip
 
 SECTIONS = (

@@ -35,18 +35,20 @@ from notbugs.experiments.experiment import (
     Pictures,
     Work,
 )
+from notbugs.experiments.first_order import named_by
 from notbugs.experiments.numbers import Columns, Tables
 from notbugs.experiments.shared import Data, Trained
 from notbugs.features import noise_images
 from notbugs.features.build import only_reached
 from notbugs.features.size import to_size
 from notbugs.judge import accuracy, predictions
-from notbugs.models import Classifier, frozen
-from notbugs.models.decision import predicted
+from notbugs.models import frozen
 from notbugs.models.initial import seeded
 from notbugs.representations.reading import Read, layer_of
 
 BATCH = 256
+SQUARE_EPS = (0.01, 0.05, 0.1, 0.3)
+"""Linf sizes at which `Squares` attacks."""
 
 
 def filtered(data: ImageData, low: float, high: float) -> ImageData:
@@ -210,18 +212,10 @@ class BugTransfer(Measurement):
         test = self.bugs.source.data.splits(work).test
         x_adv, t = self.bugs.pushed(test, work)
         nets = [work.load(net) for net in (self.bugs.source, self.fresh)]
-        right = [says(net, test.pixels()) == test.labels for net in nets]
+        right = [named_by(net, test.pixels()) == test.labels for net in nets]
         both = right[0] & right[1]
-        named = [percent((says(net, x_adv) == t)[both]) for net in nets]
+        named = [percent((named_by(net, x_adv) == t)[both]) for net in nets]
         return {"fooled": named[0], "transfer": named[1]}
-
-
-@torch.no_grad()
-def says(model: Classifier, x: Images) -> Labels:
-    """The classes that a model predicts, on the processor."""
-    with frozen(model):
-        parts = [predicted(model.logits(part.to(model.device))).cpu() for part in x.split(BATCH)]
-    return torch.cat(parts)
 
 
 @dataclass(frozen=True)
@@ -259,7 +253,7 @@ class Mistakes(Constructed):
 
     - `shuffled`: those labels dealt out again among these images, none the true one: a control
 
-    **Source**: Wallace 2019, "Learning from incorrectly labeled data" (Distill), section 2.
+    **Source**: Wallace 2019, "Learning from incorrectly labeled data" (Distill).
     """
 
     model: Trained
@@ -286,7 +280,7 @@ class Foreign(Constructed):
 
     - `trained`: False takes the model before training: a control
 
-    **Source**: Wallace 2019, section 4, where the images are those of another dataset.
+    **Source**: Wallace 2019, the same comment, where the images are those of another dataset.
     """
 
     model: Trained
@@ -299,7 +293,9 @@ class Foreign(Constructed):
     def build(self, train: ImageData, work: Work) -> ImageData:
         net = work.load(self.model) if self.trained else self.model.untrained(work)
         drawn = noise_images(train, seed=random.seed_of(self.model.data.seed, "foreign"))
-        return replace(drawn.with_labels(says(net, drawn.pixels())), columns={}, name=self.title)
+        return replace(
+            drawn.with_labels(named_by(net, drawn.pixels())), columns={}, name=self.title
+        )
 
 
 @final
@@ -355,19 +351,24 @@ class Layers(Measurements):
 class Squares(Measurements):
     """A net that overfits labels of which some are wrong, on points that tell classes apart easily.
 
-    Points of `dimensions` entries y + U[-0.1, 0.1], labels y = +-1 of which `flipped` are turned:
-    a linear rule tolerates changes of 0.9 in every entry. A net of one hidden layer is trained
-    until it fits all labels, or for one epoch. "flips": percent of test points that FGSM of
-    `eps` in Linf turns; "right": test points that are right.
+    Points of `dimensions` entries y + U[-0.1, 0.1], labels y = +-1 of which `flipped` are turned: a
+    linear rule tolerates changes of 0.9 in every entry. A net of one hidden layer is trained until
+    it fits all labels (`epochs` at most), or for one epoch. "flips": percent of test points that
+    FGSM of `eps` in Linf turns; "right": test points that are right.
 
     **Source**: Nakkiran 2019, the same comment, "squares".
     """
 
     seed: int
+    epochs: int
     dimensions: int = 100
     points: int = 1000
     flipped: float = 0.1
-    eps: tuple[float, ...] = (0.01, 0.05, 0.1, 0.3)
+    eps: tuple[float, ...] = SQUARE_EPS
+
+    @property
+    def cost(self) -> float:
+        return 1e3 * self.epochs
 
     def measure(self, work: Work) -> Tables:
         table: dict[str, Columns] = {}
@@ -376,9 +377,9 @@ class Squares(Measurements):
         labels = torch.where(torch.rand(len(y), generator=drawn) < self.flipped, -y, y)
         test_x, test_y = self.draw(drawn)
         for name, epochs, on in (
-            ("all labels fitted", 2000, labels),
+            ("all labels fitted", self.epochs, labels),
             ("one epoch", 1, labels),
-            ("no wrong labels", 2000, y),
+            ("no wrong labels", self.epochs, y),
         ):
             net = self.fitted(x, on, epochs)
             leaf = test_x.clone().requires_grad_()

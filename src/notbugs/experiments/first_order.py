@@ -93,6 +93,11 @@ def logits_of(net: Classifier, x: Images) -> Logits:
         return torch.cat([net.logits(x[rows]) for rows in _chunks(len(x))])
 
 
+def named_by(net: Classifier, x: Images) -> Labels:
+    """The classes [n] that a net predicts for any number of images, where these are."""
+    return predicted(logits_of(net, x.to(net.device))).to(x.device)
+
+
 def step(net: Classifier, x: Images, y: Labels, eps: float, seed: int) -> Images:
     """The images after one step of FGSM."""
     return moved_by(fgsm(Linf(), eps), net, x, y, seed)

@@ -7,9 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from notbugs.core.types import Labels
+from notbugs.data import ImageData
+from notbugs.models import Classifier, frozen
 
 Codes = Float[Tensor, "n d"]
-ITERATIONS = 300
+ITERATIONS, BATCH = 300, 256
 
 
 def linear_readout(codes: Codes, labels: Labels) -> nn.Linear:
@@ -41,3 +43,11 @@ def read(
     """Percent of test labels that a readout of the codes has right."""
     named = linear_readout(codes, labels)(test_codes.double()).argmax(dim=1)
     return 100 * float((named == test_labels).double().mean())
+
+
+@torch.no_grad()
+def embedded(model: Classifier, data: ImageData) -> Codes:
+    """A model's embeddings of a set's images, [n, d], on the processor."""
+    with frozen(model):
+        parts = torch.arange(len(data)).split(BATCH)
+        return torch.cat([model.embed(data.pixels(i).to(model.device)).cpu() for i in parts])

@@ -1,5 +1,6 @@
 """Stages about sparse codes: vectors, dictionaries of them, and what codes leave and tell."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from notbugs.experiments.shared import Data
 
 ATOMS, FILE = "atoms", "atoms.safetensors"
 SHOWN = 8
+PASSES = 20
+"""Over the vectors that a dictionary is learnt from."""
 
 
 class Sample(NamedTuple):
@@ -96,15 +99,19 @@ class Dictionary(Stage[Tensor]):
 
     def make(self, work: Work) -> None:
         from sklearn.decomposition import MiniBatchDictionaryLearning  # slow to import
+        from sklearn.exceptions import ConvergenceWarning
 
         options: dict[str, Any] = {
             "alpha": self.penalty,
             "batch_size": 64,
-            "max_iter": 40,
+            "max_iter": PASSES,
+            "fit_algorithm": "cd",
             "random_state": random.seed_of(self.vectors.data.seed, "dictionary") % 2**32,
         }
         learner: Any = MiniBatchDictionaryLearning(self.atoms, **options)
-        atoms = learner.fit(self.vectors.of(work).learnt.numpy()).components_
+        with warnings.catch_warnings():  # of codes that miss the optimum by less than 1e-3
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            atoms = learner.fit(self.vectors.of(work).learnt.numpy()).components_
         tensor = torch.from_numpy(atoms).double()
         tensor = tensor / tensor.norm(dim=1, keepdim=True).clamp(min=1e-12)
         safefile.write_tensors(work.folder / FILE, {ATOMS: tensor}, {})

@@ -13,21 +13,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.engine import Threat
-from notbugs.engine.threat import radius
-from notbugs.experiments.config import config_for as main_config
-from notbugs.experiments.constructed import Moved, Pushes, Targeted
 from notbugs.experiments.experiment import (
     Experiment,
-    PaperConfig,
     Row,
     Rows,
 )
-from notbugs.experiments.model_training import Net
+from notbugs.experiments.main_models import (
+    ROBUST,
+    STANDARD,
+    ModelsConfig,
+    at_random,
+    model,
+    models_config,
+    targeted,
+)
 from notbugs.experiments.numbers import Cell
 from notbugs.experiments.page import Bars, Column, Lines, Matrix, PictureRows, Section, Table
 from notbugs.experiments.rules import AllOf, AtLeast, AtMost, Below, Claim, Exceeds
-from notbugs.experiments.shared import Data, Trained
+from notbugs.experiments.shared import Data
 from notbugs.experiments.sparse_code_stages import (
     AtomPictures,
     Crossed,
@@ -37,41 +40,30 @@ from notbugs.experiments.sparse_code_stages import (
     Vectors,
 )
 from notbugs.store import AnyStage
-from notbugs.training import Recipe
 
-IMAGES, STANDARD, ROBUST, UNTRAINED = "images", "standard", "robust", "untrained"
-RANDOM, LIKE_STANDARD, LIKE_IMAGES = "random", "standard/Gaussian", "images/Gaussian"
+IMAGES, UNTRAINED, RANDOM = "images", "untrained", "random"
+LIKE_STANDARD, LIKE_IMAGES = "standard/Gaussian", "images/Gaussian"
 KINDS = (IMAGES, STANDARD, ROBUST, UNTRAINED, RANDOM, LIKE_STANDARD, LIKE_IMAGES)
 """What is coded: images, perturbations, random directions, and Gaussians of equal covariance."""
 
 
 @dataclass(frozen=True)
-class Config(PaperConfig):
+class Config(ModelsConfig):
     """The settings of a run.
 
     - `atoms`: of each dictionary; `penalty`: of the L1 norm, on vectors of length 1, in learning it
     - `counts`: of atoms in a code, rising; `crossed`: of these, for codes in others' dictionaries
-    - `norm`, `eps`: of the perturbations; `steps`: of PGD towards a drawn other class
-    - `net`, `standard`, `robust`: the models
     """
 
     atoms: int = 100
     penalty: float = 0.1
     counts: tuple[int, ...] = (1, 2, 4, 8, 16)
     crossed: int = 8
-    norm: str = "l2"
-    eps: float = 1.0
-    steps: int = 40
-    net: Net = Net("cnn")  # noqa: RUF009 (frozen)
-    standard: Recipe = Recipe()  # noqa: RUF009 (frozen)
-    robust: Recipe = Recipe()  # noqa: RUF009 (frozen)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("atoms", "steps"):
-            check_count(getattr(self, name), name)
-        for name in ("penalty", "eps"):
-            check_positive(getattr(self, name), name)
+        check_count(self.atoms, "atoms")
+        check_positive(self.penalty, "penalty")
         for count in self.counts:
             check_count(count, "counts")
         if not self.counts or list(self.counts) != sorted(set(self.counts)):
@@ -80,41 +72,27 @@ class Config(PaperConfig):
             raise bad_value("counts", f"be at most the number of atoms, {self.atoms}", self.counts)
         if self.crossed not in self.counts:
             raise bad_value("crossed", f"be one of `counts`, {self.counts}", self.crossed)
-        self.threat.as_norm("this paper")
-
-    @property
-    def threat(self) -> Threat:
-        """That of the perturbations."""
-        return Threat.parse(f"{self.norm}:{radius(self.norm, self.eps)}")
 
 
 def config_for(data: str, preset: str) -> Config:
     """The settings of a dataset at a preset: models as in the main experiment."""
-    main = main_config(data, "smoke" if preset == "smoke" else "laptop")
-    config = Config(data, preset, seeds=5, train_size=main.train_size, test_size=main.test_size)
-    config = replace(config, net=main.net, standard=main.standard, robust=main.robust)
+    config = models_config(Config, data, preset)
     if data != "digits":
-        config = replace(config, seeds=3, atoms=200, counts=(1, 2, 4, 8, 16, 32))
+        config = replace(config, atoms=200, counts=(1, 2, 4, 8, 16, 32))
     if preset == "smoke":
-        config = replace(config, seeds=1, atoms=12, counts=(1, 3, 4), crossed=4, steps=3)
+        config = replace(config, atoms=12, counts=(1, 3, 4), crossed=4)
     return config
-
-
-def model(config: Config, seed: int, role: str) -> Trained:
-    """The standard or the robust model of a seed."""
-    recipe = config.robust if role == ROBUST else config.standard
-    return Trained(Data.of(config, seed), config.net, recipe, role)
 
 
 def vectors(config: Config, seed: int, kind: str) -> Vectors:
     """Where the vectors of a kind come from."""
-    data, at, pushes = Data.of(config, seed), config.threat, Pushes(config.steps, None, 256)
+    data = Data.of(config, seed)
     if kind in (IMAGES, LIKE_IMAGES):
         return Vectors(data, None, kind == LIKE_IMAGES)
-    if kind == RANDOM:
-        return Vectors(data, Moved(model(config, seed, STANDARD), "other", at, "random", 256))
     of = model(config, seed, ROBUST if kind == ROBUST else STANDARD)
-    made = Targeted(of, "other", at, pushes, trained=kind != UNTRAINED)
+    if kind == RANDOM:
+        return Vectors(data, at_random(config, of, "other"))
+    made = targeted(config, of, "other", trained=kind != UNTRAINED)
     return Vectors(data, made, kind == LIKE_STANDARD)
 
 

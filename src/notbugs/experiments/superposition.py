@@ -5,7 +5,7 @@ whether W^T W predicts it. Then sparse autoencoders of the embeddings of a stand
 model, at equal sparsity, beside Gaussians of the same covariance; and which of a model's features
 are found again in models that were trained on its constructed sets.
 
-**Source**: Elhage et al. 2022 (arXiv 2209.10652), sections 2 and 7, for the toy models; the sets
+**Source**: Elhage et al. 2022 (arXiv 2209.10652), for the toy models; the sets
 are those of Ilyas et al. 2019 (arXiv 1905.02175), section 3.
 """
 
@@ -13,36 +13,40 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.engine import Threat
-from notbugs.engine.threat import radius
 from notbugs.experiments.config import config_for as main_config
-from notbugs.experiments.constructed import Constructed, Inverted, Pushes, Targeted
-from notbugs.experiments.experiment import Experiment, PaperConfig, Row, Rows
-from notbugs.experiments.model_training import Net
+from notbugs.experiments.constructed import Constructed, Inverted
+from notbugs.experiments.experiment import Experiment, Row, Rows
+from notbugs.experiments.main_models import (
+    BATCH,
+    ROBUST,
+    STANDARD,
+    ModelsConfig,
+    model,
+    models_config,
+    targeted,
+)
 from notbugs.experiments.numbers import Cell
 from notbugs.experiments.page import Bars, Column, Lines, Section, Table
 from notbugs.experiments.rules import AllOf, AtLeast, Below, Claim, Exceeds
 from notbugs.experiments.shared import Data, Trained
 from notbugs.experiments.superposition_stages import Left, Robustness, Shared, Sparse, ToyModels
 from notbugs.features import InversionSettings
-from notbugs.training import Recipe
 
-STANDARD, ROBUST, AGAIN = "standard", "robust", "standard again"
+AGAIN = "standard again"
 SETS = ("D_R", "D_NR", "D_det", "D_other")
 """The sets on which further models are trained."""
 
 
 @dataclass(frozen=True)
-class Config(PaperConfig):
+class Config(ModelsConfig):
     """The settings of a run.
 
     - `sparsity`: of the toy models' inputs, rising; `features`, `dimensions`, `toy_steps`: theirs
     - `toy_eps`: of their attacks, L2; `toy_count`: inputs
     - `units`: of the sparse autoencoders; `active`: how many are on, rising; `shared`: of these,
       for the comparison of models; `epochs`: of their training
-    - `norm`, `eps`: of the targeted sets, and of the attacks on features; `steps`: of PGD;
-      `count`: test images for these attacks
-    - `net`, `standard`, `robust`, `inversion`: the models, and D_R and D_NR
+    - `count`: test images for attacks on features, of the size of the sets' perturbations
+    - `inversion`: of D_R and D_NR
     """
 
     sparsity: tuple[float, ...] = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
@@ -55,23 +59,15 @@ class Config(PaperConfig):
     active: tuple[int, ...] = (1, 2, 4, 8, 16)
     shared: int = 8
     epochs: int = 100
-    norm: str = "l2"
-    eps: float = 1.0
-    steps: int = 40
     count: int = 100
-    net: Net = Net("cnn")  # noqa: RUF009 (frozen)
-    standard: Recipe = Recipe()  # noqa: RUF009 (frozen)
-    robust: Recipe = Recipe()  # noqa: RUF009 (frozen)
     inversion: InversionSettings = InversionSettings()  # noqa: RUF009 (frozen)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("features", "dimensions", "toy_steps", "toy_count", "units", "epochs"):
+        names = "features", "dimensions", "toy_steps", "toy_count", "units", "epochs", "count"
+        for name in names:
             check_count(getattr(self, name), name)
-        for name in ("steps", "count"):
-            check_count(getattr(self, name), name)
-        for name in ("toy_eps", "eps"):
-            check_positive(getattr(self, name), name)
+        check_positive(self.toy_eps, "toy_eps")
         for name in ("sparsity", "active"):
             values = getattr(self, name)
             if len(values) < 2 or list(values) != sorted(set(values)):
@@ -86,42 +82,28 @@ class Config(PaperConfig):
             raise bad_value(
                 "dimensions", f"be at most {self.features} (`features`)", self.dimensions
             )
-        self.threat.as_norm("this paper")
-
-    @property
-    def threat(self) -> Threat:
-        """That of the sets and of the attacks on features."""
-        return Threat.parse(f"{self.norm}:{radius(self.norm, self.eps)}")
 
 
 def config_for(data: str, preset: str) -> Config:
     """The settings of a dataset at a preset: models as in the main experiment."""
-    main = main_config(data, "smoke" if preset == "smoke" else "laptop")
-    config = Config(data, preset, seeds=5, train_size=main.train_size, test_size=main.test_size)
-    config = replace(config, net=main.net, standard=main.standard, robust=main.robust)
-    config = replace(config, inversion=main.inversion, steps=main.push_steps)
+    config = models_config(Config, data, preset)
+    inversion = main_config(data, "smoke" if preset == "smoke" else "laptop").inversion
+    config = replace(config, inversion=inversion)
     if data != "digits":
-        config = replace(config, seeds=3, units=256)
+        config = replace(config, units=256)
     if preset == "smoke":
-        config = replace(config, seeds=1, sparsity=(0.0, 0.9), features=12, dimensions=4)
+        config = replace(config, sparsity=(0.0, 0.9), features=12, dimensions=4)
         config = replace(config, toy_steps=30, toy_count=20, units=16, active=(1, 3, 4), shared=4)
-        config = replace(config, epochs=2, count=40, steps=3)
+        config = replace(config, epochs=2, count=40)
     return config
-
-
-def model(config: Config, seed: int, role: str) -> Trained:
-    """A model that was trained on images."""
-    recipe = config.robust if role == ROBUST else config.standard
-    return Trained(Data.of(config, seed), config.net, recipe, role)
 
 
 def made(config: Config, seed: int, name: str) -> Constructed:
     """A constructed set of a seed."""
     if name in ("D_R", "D_NR"):
         of = model(config, seed, ROBUST if name == "D_R" else STANDARD)
-        return Inverted(of, name, config.inversion, 256)
-    pushes = Pushes(config.steps, None, 256)
-    return Targeted(model(config, seed, STANDARD), name[2:], config.threat, pushes)
+        return Inverted(of, name, config.inversion, BATCH)
+    return targeted(config, model(config, seed, STANDARD), name[2:])
 
 
 def sparse(config: Config, of: Trained, active: int, **options: bool) -> Sparse:
@@ -156,7 +138,7 @@ def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
 
 def claims(config: Config) -> Sequence[Claim]:
     """What superposition leads to expect."""
-    elhage, none = "Elhage et al. 2022, section 7, a figure", "not published"
+    elhage, none = 'section "Relationship to Adversarial Robustness", a curve', "not published"
     low, high = (f"toys at {config.sparsity[i]:g}" for i in (0, -1))
     k, before = config.shared, "before any run"
 
@@ -302,7 +284,7 @@ SECTIONS = (
 
 EXPERIMENT = Experiment(
     name="superposition",
-    paper="Elhage et al. 2022 (arXiv 2209.10652), sections 2 and 7",
+    paper="Elhage et al. 2022, Toy models of superposition (arXiv 2209.10652)",
     question="Are perturbations the price of storing more features than there are dimensions?",
     datasets=("digits", "mnist", "fashion-mnist"),
     presets=("smoke", "laptop"),

@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 from notbugs.core import random
 from notbugs.core.schema import read_json_file
-from notbugs.data import ImageData, safefile
+from notbugs.data import safefile
 from notbugs.data.writing import write_json
 from notbugs.engine import Threat
 from notbugs.experiments.experiment import DAMAGED, Measurement, Measurements, Stage, Work
 from notbugs.experiments.numbers import Columns, Tables
+from notbugs.experiments.readouts import embedded
 from notbugs.experiments.shared import Trained
 from notbugs.features import (
     SparseAutoencoder,
@@ -22,7 +23,7 @@ from notbugs.features import (
     train_sparse_autoencoder,
     usefulness,
 )
-from notbugs.models import Classifier, frozen
+from notbugs.models import Classifier
 from notbugs.theory import attacked, predicted, train_toys
 
 BATCH = 256
@@ -84,14 +85,6 @@ class ToyModels(Measurements):
             row["times"] = row["attack"] / max(row["random"], 1e-12)
             table[f"toys at {sparsity:g}"] = row
         return {"toys": table}
-
-
-@torch.no_grad()
-def embedded(model: Classifier, data: ImageData) -> Tensor:
-    """The embeddings of a set's images, [n, d], on the processor."""
-    with frozen(model):
-        parts = torch.arange(len(data)).split(BATCH)
-        return torch.cat([model.embed(data.pixels(i).to(model.device)).cpu() for i in parts])
 
 
 @dataclass(frozen=True)

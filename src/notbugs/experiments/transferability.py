@@ -13,19 +13,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from notbugs.attacks import pgd
 from notbugs.attacks.result import percent
 from notbugs.core import random
-from notbugs.core.errors import bad_value, check_count, check_positive
+from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images
 from notbugs.engine import Threat
-from notbugs.engine.threat import radius
 from notbugs.experiments.config import config_for as main_config
-from notbugs.experiments.constructed import Learnt, Pushes, Targeted
-from notbugs.experiments.experiment import Experiment, Measurement, PaperConfig, Row, Work
+from notbugs.experiments.constructed import Learnt
+from notbugs.experiments.experiment import Experiment, Measurement, Row, Work
+from notbugs.experiments.first_order import named_by
+from notbugs.experiments.main_models import SetsConfig, targeted
 from notbugs.experiments.model_training import Net
 from notbugs.experiments.numbers import Cell, Columns
 from notbugs.experiments.page import Column, Lines, Matrix, Scatter, Section, Table
@@ -34,8 +34,7 @@ from notbugs.experiments.shared import Data, Trained
 from notbugs.features import choose_targets
 from notbugs.features.size import along
 from notbugs.judge import accuracy
-from notbugs.models import Classifier, frozen
-from notbugs.models.decision import predicted
+from notbugs.models import Classifier
 from notbugs.training import Adversary, Recipe
 
 NETS = (
@@ -51,20 +50,17 @@ NETS = (
 
 
 @dataclass(frozen=True)
-class Config(PaperConfig):
+class Config(SetsConfig):
     """The settings of a run.
 
     - `nets`: the architectures; the first is the source of D_other, and of the trained radii
-    - `norm`, `eps`: of all perturbations; `steps`: of PGD; `count`: test images that are attacked
+    - `count`: test images that are attacked
     - `radii`: at which the source is trained adversarially, rising from 0 (standard)
     - `standard`: the training of all models, students too; `inner_steps`: of PGD in that of robust
       sources, which is otherwise the same
     """
 
     nets: tuple[Net, ...] = NETS
-    norm: str = "l2"
-    eps: float = 1.0
-    steps: int = 40
     count: int = 400
     radii: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5, 1.0)
     standard: Recipe = Recipe()  # noqa: RUF009 (frozen)
@@ -72,20 +68,13 @@ class Config(PaperConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("steps", "count", "inner_steps"):
+        for name in ("count", "inner_steps"):
             check_count(getattr(self, name), name)
-        check_positive(self.eps, "eps")
         if len(self.radii) < 2 or list(self.radii) != sorted({0.0, *self.radii}):
             raise bad_value("radii", "rise from 0", self.radii)
         names = [net.architecture for net in self.nets]
         if len(names) < 4 or len(set(names)) < len(names):
             raise bad_value("nets", "be four architectures or more, each once", ", ".join(names))
-        self.threat.as_norm("this paper")
-
-    @property
-    def threat(self) -> Threat:
-        """That of all perturbations."""
-        return Threat.parse(f"{self.norm}:{radius(self.norm, self.eps)}")
 
 
 def config_for(data: str, preset: str) -> Config:
@@ -95,7 +84,7 @@ def config_for(data: str, preset: str) -> Config:
     # A lower rate than the main experiment's: one at which all architectures learn.
     config = replace(config, standard=replace(main.standard, lr=0.05))
     if data != "digits":
-        config = replace(config, seeds=3, eps=main.eps_eval, radii=(0.0, 0.1, 0.25, 0.5, 1.0))
+        config = replace(config, seeds=3, eps=main.eps_eval)
     if preset == "smoke":
         small = (Net("resnet18", (("width", 2),)), *NETS[5:], Net("linear"))
         config = replace(config, seeds=1, nets=small, steps=3, count=60, radii=(0.0, 0.5))
@@ -135,11 +124,11 @@ class Attacked(Measurement):
         x, y = test.pixels().to(work.device), test.labels.to(work.device)
         aims = choose_targets("other", test.labels, test.classes, seed=data.seed).to(y.device)
         moved = self.changed(source, x, y, aims if self.targeted else None)
-        right = named(source, x) == y
+        right = named_by(source, x) == y
 
         def fooled(model: Classifier) -> float:
-            kept = right & (named(model, x) == y)
-            now = named(model, moved)
+            kept = right & (named_by(model, x) == y)
+            now = named_by(model, moved)
             return percent((now == aims if self.targeted else now != y)[kept])
 
         row: dict[str, float | None] = {"own": fooled(source)}
@@ -160,13 +149,6 @@ class Attacked(Measurement):
             return along(x, drawn, norm, eps).x
         attack = pgd(norm, eps, steps=self.steps, random_start=False)
         return attack(model, x, y, targets=aims, seed=seed, fast=False).x_adv
-
-
-@torch.no_grad()
-def named(model: Classifier, x: Images) -> Tensor:
-    """The classes that a model predicts."""
-    with frozen(model):
-        return predicted(model.logits(x))
 
 
 @dataclass(frozen=True)
@@ -221,8 +203,9 @@ def model(config: Config, seed: int, net: Net, trained_at: float = 0.0) -> Train
     """A model of an architecture; of a source that is trained at a radius, a robust one."""
     recipe = config.standard
     if trained_at:
-        threat = f"{config.norm}:{radius(config.norm, trained_at)}"
-        adversary = Adversary(threat, steps=config.inner_steps, eps_warmup=0.4)
+        adversary = Adversary(
+            str(config.threat_of(trained_at)), steps=config.inner_steps, eps_warmup=0.4
+        )
         recipe = replace(recipe, adversary=adversary)
     return Trained(Data.of(config, seed), net, recipe, "robust" if trained_at else "standard")
 
@@ -236,7 +219,7 @@ def attacked(config: Config, source: Trained, **options: bool) -> Attacked:
 def rows(config: Config, seed: int) -> Iterable[Row]:
     """The rows of all tables for one seed."""
     source = model(config, seed, config.nets[0])
-    made = Targeted(source, "other", config.threat, Pushes(config.steps, None, 256))
+    made = targeted(config, source, "other")
     aimed = attacked(config, source, targeted=True)
     learnt: list[Learnt] = []
     for i, net in enumerate(config.nets):

@@ -16,7 +16,7 @@ from notbugs.experiments.constructed import Constructed, Pushes
 from notbugs.experiments.experiment import DAMAGED, Measurement, Stage, Work
 from notbugs.experiments.numbers import Columns, mean
 from notbugs.experiments.page import Column
-from notbugs.experiments.readouts import read
+from notbugs.experiments.readouts import embedded, read
 from notbugs.experiments.shared import Trained
 from notbugs.features import Observer, nearest_image, nearest_in, nearest_mean, observed, turned
 from notbugs.models import Classifier
@@ -148,15 +148,8 @@ def _shares(masks: Mapping[str, Tensor]) -> Columns:
 
 def _probed(model: Classifier, data: ImageData, test: ImageData) -> float:
     """Test accuracy of a linear classifier on a model's embedding, learnt from a set; percent."""
-    learnt, tested = _embedded(model, data), _embedded(model, test)
+    learnt, tested = embedded(model, data), embedded(model, test)
     return read(learnt, data.labels, tested, test.labels)
-
-
-@torch.no_grad()
-def _embedded(model: Classifier, data: ImageData) -> Tensor:
-    parts = torch.arange(len(data)).split(256)
-    found = [model.embed(data.pixels(rows).to(model.device)).cpu() for rows in parts]
-    return torch.cat(found)
 
 
 @dataclass(frozen=True)

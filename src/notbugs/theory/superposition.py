@@ -4,7 +4,8 @@ Inputs x in R^n are sparse: each entry is 0 with probability S, else uniform on 
 x' = ReLU(W^T W x + b), with W of m < n rows, learns to give them back. Sparse features share
 dimensions, and each disturbs the others: an adversary moves x along what they share.
 
-**Source**: Elhage et al. 2022, "Toy models of superposition" (arXiv 2209.10652), sections 2 and 7.
+**Source**: Elhage et al. 2022, "Toy models of superposition" (arXiv 2209.10652), "Relationship to
+Adversarial Robustness".
 """
 
 from dataclasses import dataclass
