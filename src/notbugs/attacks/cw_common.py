@@ -136,8 +136,17 @@ class Narrowing(AbstractAttack):
 
 
 def any_images(x: Images, keys: Keys, k: int) -> Images:
-    """Images of uniform noise like `x`, for a new start of rows that nothing broke."""
-    return random.uniform(random.fold(keys, "another-start", k), x.shape[1:]).to(x)
+    """Images of uniform noise like `x`, for start number `k` of rows that nothing broke.
+
+    For odd `k` it is in a drawn share of the pixels alone, mostly a small one, and the rest black.
+    """
+    keys = random.fold(keys, "another-start", k)
+    noise = random.uniform(keys, x.shape[1:]).to(x)
+    if k % 2 == 0:
+        return noise
+    there = random.uniform(random.fold(keys, "there"), (1, *x.shape[2:])).to(x)
+    share = random.scalar(random.fold(keys, "share")).to(x).square()
+    return noise * (there < rows.expand(share, there))
 
 
 def without_cost(best: Solution, index: Int[Tensor, " m"]) -> Solution:

@@ -1,0 +1,136 @@
+"""The sets of the discussion hold what they say, and squares are broken by their labels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from notbugs.analysis import high_frequency_share
+from notbugs.data import load_source
+from notbugs.experiments import discussion2019
+from notbugs.experiments.discussion_stages import (
+    Before,
+    BugTransfer,
+    Filtered,
+    Foreign,
+    Mistakes,
+    Squares,
+    TrueLabels,
+)
+from notbugs.experiments.experiment import Work
+from notbugs.experiments.first_order import named_by
+from notbugs.experiments.main_models import model, targeted
+from notbugs.experiments.readouts import linear_readout, read
+from notbugs.experiments.shared import Data, digest_of
+from notbugs.judge import predictions
+from notbugs.store import SilentObserver, Store, run_stages
+
+CONFIG = replace(
+    discussion2019.EXPERIMENT.settings("digits", "smoke"),
+    digest=digest_of(load_source("digits")),
+    steps=15,
+    eps=1.5,
+)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    folder: Path = tmp_path_factory.mktemp("discussion")
+    return Work(folder, Store(folder / "store"))
+
+
+def computed(stage, work: Work):
+    run_stages([stage], work.store, workers=0, observer=SilentObserver(), settings={})
+    return work.load(stage)
+
+
+def test_bands_have_their_frequencies_alone(work: Work) -> None:
+    high, low = (computed(Filtered(Data.of(CONFIG, 0), 0.25, h), work) for h in (True, False))
+    # What is cut to [0, 1] bends them a little.
+    assert float(high_frequency_share(high.pixels()).mean()) > 0.9
+    assert float(high_frequency_share(low.pixels()).mean()) < 0.1
+    train = Data.of(CONFIG, 0).train(work)
+    assert torch.equal(high.labels, train.labels)
+
+
+def test_bugs_fool_the_source_and_not_the_ensemble(work: Work) -> None:
+    shielded = discussion2019.bugs(CONFIG, 0, 2)
+    plain = discussion2019.bugs(CONFIG, 0, 0)
+    member = shielded.ensemble[0]
+    made = {name: computed(one, work) for name, one in (("bugs", shielded), ("plain", plain))}
+    fooled = {
+        (name, role): float((named_by(work.load(net), data.pixels()) == data.labels).float().mean())
+        for name, data in made.items()
+        for role, net in (("source", shielded.source), ("member", member))
+    }
+    assert fooled["plain", "source"] > 0.8
+    assert fooled["bugs", "source"] > 0.5
+    assert fooled["bugs", "member"] < 0.1
+    assert fooled["plain", "member"] > 2 * fooled["bugs", "member"]
+    for data in made.values():
+        assert torch.equal(data.labels, (data.columns["true_labels"] + 1) % 10)
+        assert bool(((data.columns["distance"] - 1.5).abs() <= 0.015).all())
+    fresh = model(CONFIG, 0, "fresh")
+    row = computed(BugTransfer(shielded, fresh), work)
+    assert row["fooled"] > row["transfer"]
+
+
+def test_poison_has_true_labels(work: Work) -> None:
+    det = targeted(CONFIG, model(CONFIG, 0, "standard"), "det")
+    poison = computed(TrueLabels(det), work)
+    made = work.load(det)
+    assert torch.equal(poison.labels, made.columns["true_labels"])
+    assert torch.equal(poison.pixels(), made.pixels())
+    student = discussion2019.student(CONFIG, TrueLabels(det))
+    row = computed(Before(student), work)
+    test = Data.of(CONFIG, 0).splits(work).test
+    said = predictions(work.load(student), test)
+    assert row["before"] == pytest.approx(
+        100 * float((said == (test.labels - 1) % 10).double().mean())
+    )
+
+
+def test_mistakes_are_all_wrong_and_the_models_own(work: Work) -> None:
+    hasty, train = discussion2019.hasty(CONFIG, 0), Data.of(CONFIG, 0).train(work)
+    mistakes, shuffled = (computed(Mistakes(hasty, s), work) for s in (False, True))
+    said = predictions(work.load(hasty), train)
+    assert len(mistakes) == len(shuffled) == int((said != train.labels).sum()) > 0
+    assert torch.equal(mistakes.labels, said[said != train.labels])
+    for data in (mistakes, shuffled):
+        assert torch.equal(data.columns["true_labels"], train.labels[said != train.labels])
+        assert not bool((data.labels == data.columns["true_labels"]).any())
+    assert not torch.equal(mistakes.labels, shuffled.labels)
+
+
+def test_foreign_images_are_noise_that_a_model_labels(work: Work) -> None:
+    standard = model(CONFIG, 0, "standard")
+    made = computed(Foreign(standard), work)
+    assert torch.equal(made.labels, named_by(work.load(standard), made.pixels()))
+    assert float(made.pixels().std()) == pytest.approx(12**-0.5, abs=0.01)
+
+
+def test_squares_are_turned_by_small_changes_where_labels_are_wrong() -> None:
+    stage = Squares(0, 60, dimensions=60, points=300)
+    table = stage.measure(None)["squares"]  # pyright: ignore[reportArgumentType]
+    fitted, clean = table["all labels fitted"], table["no wrong labels"]
+    assert fitted["fitted"] > 99
+    assert clean["right"] > 99
+    assert fitted["flips_0.3"] > 20 > clean["flips_0.3"]
+
+
+def test_a_readout_is_scikit_learns(work: Work) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    train, test = Data.of(CONFIG, 0).train(work), Data.of(CONFIG, 0).splits(work).test
+    x, test_x = (data.pixels().flatten(1) for data in (train, test))
+    wanted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+    wanted.fit(x.double().numpy(), train.labels.numpy())
+    layer = linear_readout(x, train.labels)
+    with torch.no_grad():
+        said = layer(test_x.double()).argmax(dim=1)
+    assert torch.equal(said, torch.from_numpy(wanted.predict(test_x.double().numpy())))
+    score = read(x, train.labels, test_x, test.labels)
+    assert score == pytest.approx(100 * wanted.score(test_x.double().numpy(), test.labels.numpy()))
