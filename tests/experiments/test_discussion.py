@@ -110,13 +110,17 @@ def test_foreign_images_are_noise_that_a_model_labels(work: Work) -> None:
     assert float(made.pixels().std()) == pytest.approx(12**-0.5, abs=0.01)
 
 
-def test_squares_are_turned_by_small_changes_where_labels_are_wrong() -> None:
-    stage = Squares(0, 60, dimensions=60, points=300)
-    table = stage.measure(None)["squares"]  # pyright: ignore[reportArgumentType]
-    fitted, clean = table["all labels fitted"], table["no wrong labels"]
-    assert fitted["fitted"] > 99
-    assert clean["right"] > 99
-    assert fitted["flips_0.3"] > 20 > clean["flips_0.3"]
+def test_squares_are_turned_by_small_changes_where_labels_are_wrong(work: Work) -> None:
+    stage = Squares(0, dimensions=400, points=120)
+    table = computed(stage, work)["squares"]
+    fitted, step, clean = (
+        table[name] for name in ("all labels fitted", "one step", "no wrong labels")
+    )
+    assert fitted["fitted"] == clean["fitted"] == 100
+    assert 80 < step["fitted"] < 100  # the wrong labels are not
+    assert step["right"] == clean["right"] == 100
+    assert fitted["flips_0.01"] > 50
+    assert step["flips_0.8"] == clean["flips_0.8"] == 0
 
 
 def test_a_readout_is_scikit_learns(work: Work) -> None:
