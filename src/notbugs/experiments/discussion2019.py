@@ -259,7 +259,7 @@ def claims(config: Config) -> Sequence[Claim]:
         Claim(
             "squares",
             "A linear classifier that fits all labels, a tenth of them wrong, is turned by changes "
-            "of 0.01 in half of the points that it has right; after one step, by 0.8 in at most 5 %",
+            "of 0.01 in half of its right points; one after one step by 0.8 in at most 5 %",
             "comment of Nakkiran, in a picture",
             AllOf(
                 (
