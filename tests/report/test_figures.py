@@ -443,3 +443,11 @@ def test_points_of_one_kind_share_a_colour_and_missing_ones_are_left_out(drawn) 
     assert standard.get_facecolor().tolist() != robust.get_facecolor().tolist()
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["standard", "robust"]
     assert [line.get_ydata()[0] for line in ax.lines] == [0]
+
+
+def test_many_lines_look_different(drawn) -> None:
+    rows = {f"line {i}th at {x}": {"y": [float(i)]} for i in range(9) for x in (1, 2)}
+    figure = draw(page.Lines("sets", ("y",), "", "y", "x"), of_rows(drawn, rows), LIGHT)
+    (ax,) = figure.axes
+    looks = {(h.lines[0].get_color(), h.lines[0].get_marker()) for h in ax.containers}
+    assert len(looks) == 9

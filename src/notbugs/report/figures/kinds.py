@@ -37,6 +37,8 @@ DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (1, 1.5)))
 """Of lines that share their colours."""
 LEAST = 1e-12
 """The smallest number that a logarithmic axis shows."""
+MARKERS = "osD^vp*hX"
+"""Of lines and points: with four colours, 36 looks before one comes again."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def lines(figure: page.Lines, drawn: Drawn, theme: Theme) -> Figure:
                 color=_inks(theme)[several % 4],
                 linewidth=1.5 if control else 2.2,
                 linestyle=(0, (4, 2)) if control else dashes,
-                marker="osD^"[several % 4],
+                marker=MARKERS[several % len(MARKERS)],
                 markersize=4.5,
                 markerfacecolor=theme.paper if control else None,
                 capsize=2,
@@ -244,7 +246,7 @@ def scatter(figure: page.Scatter, drawn: Drawn, theme: Theme) -> Figure:
         if known:
             points.setdefault(name.partition(" at ")[0], []).extend(known)
     for i, (name, of) in enumerate(points.items()):
-        marker, ink = "os^Dvp*hX"[i % 9], _inks(theme)[i % 4]
+        marker, ink = MARKERS[i % len(MARKERS)], _inks(theme)[i % 4]
         label = fitted(name, 2.0, SMALL)[0]
         ax.scatter(*zip(*of, strict=True), color=ink, marker=marker, s=26, label=label)
     if figure.zero:
