@@ -71,7 +71,10 @@ def test_rows_that_never_fall_keep_their_best_try() -> None:
     y = torch.zeros(N, dtype=torch.int64)
     found = cw_linf(steps=3, largest_c=0.5)(model, x, y)
     assert not bool(found.success.any())
-    assert bool(found.loss.isfinite().all())
+    with torch.no_grad():
+        at_start = goal("f6", model.logits(x), y, None, 0.0)
+        torch.testing.assert_close(found.loss, goal("f6", model.logits(found.x_adv), y, None, 0.0))
+    assert bool((found.loss < at_start).all())
     assert bool((found.steps > 0).all())
     assert found.backwards <= 3 * TRIES * N
 

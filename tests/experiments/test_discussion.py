@@ -74,6 +74,8 @@ def test_bugs_fool_the_source_and_not_the_ensemble(work: Work) -> None:
     fresh = model(CONFIG, 0, "fresh")
     row = computed(BugTransfer(shielded, fresh), work)
     assert row["fooled"] > row["transfer"]
+    assert row["kept"] > 80
+    assert computed(BugTransfer(plain, fresh), work)["kept"] is None
 
 
 def test_poison_has_true_labels(work: Work) -> None:
@@ -132,9 +134,24 @@ def test_a_readout_is_scikit_learns(work: Work) -> None:
     x, test_x = (data.pixels().flatten(1) for data in (train, test))
     wanted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
     wanted.fit(x.double().numpy(), train.labels.numpy())
-    layer = linear_readout(x, train.labels)
+    layer = linear_readout(x, train.labels, 10)
     with torch.no_grad():
         said = layer(test_x.double()).argmax(dim=1)
     assert torch.equal(said, torch.from_numpy(wanted.predict(test_x.double().numpy())))
     score = read(x, train.labels, test_x, test.labels)
     assert score == pytest.approx(100 * wanted.score(test_x.double().numpy(), test.labels.numpy()))
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 2], [1, 3, 4]])
+def test_a_readout_tells_two_classes_and_those_that_are_there(labels) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    y = torch.tensor(labels)[torch.randint(len(labels), (300,), generator=drawn)]
+    x = torch.randn(300, 6, generator=drawn) + 4 * torch.eye(6)[y]
+    layer = linear_readout(x[:200], y[:200], 5)
+    with torch.no_grad():
+        said = layer(x[200:].double()).argmax(dim=1)
+    assert float((said == y[200:]).float().mean()) > 0.95
+    assert set(said.tolist()) <= set(labels)
+    assert read(x[:200], y[:200], x[200:], y[200:]) > 95
+    with pytest.raises(ValueError, match="`labels`"):
+        linear_readout(x, torch.zeros(300, dtype=torch.int64), 5)

@@ -71,3 +71,12 @@ def test_what_cannot_be_made_is_refused() -> None:
     grey = replace(few, images=torch.full_like(few.pixels(), 0.5))
     with pytest.raises(ValueError, match="no image"):
         encoded_set(nn.Flatten(), grey, Threat(Linf(), 0.1), seed=0)
+
+
+def test_the_mode_of_an_encoder_does_not_matter() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 8))
+    few = DATA.select(slice(0, 60))
+    before = net[1].running_mean.clone()
+    one, other = (encoded_set(net.train(mode), few, L2_HALF, seed=0) for mode in (True, False))
+    assert torch.equal(one.pixels(), other.pixels())
+    assert torch.equal(net[1].running_mean, before)

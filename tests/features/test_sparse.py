@@ -74,5 +74,12 @@ def test_matches_are_correlations_and_dead_units_have_none() -> None:
 def test_impossible_settings_are_refused(options, named) -> None:
     with pytest.raises(ValueError, match=named):
         train_sparse_autoencoder(torch.randn(10, 3), seed=0, **options)
+    with pytest.raises(ValueError, match="batch_size"):
+        train_sparse_autoencoder(torch.randn(9, 3), units=4, active=1, seed=0, batch_size=0)
+    with pytest.raises(ValueError, match="rows of `a`"):
+        matched(torch.ones(3, 2), torch.ones(4, 2))
+    for odd in (torch.ones(3), torch.full((4, 2), torch.nan)):
+        with pytest.raises(ValueError, match="finite numbers"):
+            train_sparse_autoencoder(odd, units=4, active=1, seed=0)
     with pytest.raises(ValueError, match="embeddings"):
         train_sparse_autoencoder(torch.ones(10, 3), units=4, active=1, seed=0)

@@ -45,9 +45,12 @@ def test_an_attack_beats_random_changes_and_the_predicted_one(toys: Toys) -> Non
     for _ in range(20):
         change = eps * F.normalize(torch.randn(x.shape, generator=generator), dim=2)
         assert bool((found >= toys.losses(x, x + change) - 1e-6).double().mean() > 0.99)
-    for sign in (1, -1):
-        assert bool((found >= toys.losses(x, x + sign * eps * guess) - 1e-6).all())
+    beaten = found >= toys.losses(x, x + eps * guess) - 1e-6  # which it does not begin from
+    assert bool(beaten.double().mean() > 0.95)
     assert bool((found >= clean).all())
+    each = attacked(toys, x, torch.tensor([0.1, 0.2])[:, None, None])
+    torch.testing.assert_close(each[0], worst[0])
+    assert float(each[1].norm(dim=1).max()) == pytest.approx(0.2, abs=1e-5)
 
 
 def test_the_prediction_is_exact_where_all_is_linear() -> None:

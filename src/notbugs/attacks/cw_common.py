@@ -89,7 +89,8 @@ class Narrowing(AbstractAttack):
     """Successive solves with ever tighter constraints, until a solve fails.
 
     When a solve fails, the constant grows by `growth`, up to `largest_c`. A row that was never
-    broken goes on from where it is, and after that from images of uniform noise, `TRIES` in all.
+    broken goes on from where it is, and after that from images of noise (`any_images`), `TRIES` in
+    all.
     """
 
     solver: Solver
@@ -105,7 +106,7 @@ class Narrowing(AbstractAttack):
 
     @property
     def passes(self) -> int:
-        return 10 * self.solver.max_steps
+        return TRIES * self.solver.max_steps
 
     def find(self, victim: Victim, inputs: AttackInputs) -> Solution:
         """The success with the smallest change."""
@@ -116,11 +117,11 @@ class Narrowing(AbstractAttack):
             part, kept = rows.select(search, active), without_cost(best, active)
             solution, part = self.solve_once(victim, inputs.select(active), part, kept, k)
             best = resumed(best, solution, active)
+            stuck, keys = ~best.success[active], inputs.keys[active]
+            done = torch.where(stuck, torch.full_like(stuck, k + 1 >= TRIES), part.done)
+            part = part._replace(c=part.c.clamp(max=self.largest_c), done=done)
             if k:  # a second solve from where it was did not break it either
-                stuck, keys = ~best.success[active], inputs.keys[active]
-                x = rows.where(stuck, any_images(part.x, keys, k), part.x)
-                done = torch.where(stuck, torch.full_like(stuck, k + 1 >= TRIES), part.done)
-                part = part._replace(x=x, c=part.c.clamp(max=self.largest_c), done=done)
+                part = part._replace(x=rows.where(stuck, any_images(part.x, keys, k), part.x))
             search, k = rows.scatter(search, active, part), k + 1
         return best
 

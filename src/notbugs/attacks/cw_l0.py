@@ -119,7 +119,7 @@ def cw_l0(
 
         minimise ||x' - x||_2^2 + c * f(x')   subject to x' = x outside S
 
-    from the row's last point (if it was never broken, after two solves from uniform noise), until
+    from the row's last point (if it was never broken, after two solves from images of noise), until
     f's goal is reached; then the pixels of S with the smallest |gradient of f| * |change| are
     removed from S. If the goal is not reached, c grows; beyond `largest_c` the search returns the
     success that changes the fewest pixels.

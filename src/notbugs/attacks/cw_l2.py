@@ -98,8 +98,8 @@ def cw_l2(
     by `steps` steps of Adam from the image itself. c grows tenfold until the row is broken, then
     the interval between the largest c that failed and the smallest that succeeded is halved. From
     the middle of the search on, a row that no c broke goes on from the best point of the last
-    solve, then from images of uniform noise, and once broken from its success. Of all points
-    visited, the success nearest to the image is returned.
+    solve, then from images of noise, dense and sparse by turns, and once broken from its success.
+    Of all points visited, the success nearest to the image is returned.
 
     - `steps`: gradient steps at one constant; `search_steps`: constants tried. At most
       steps * search_steps backward passes per row, fewer with `abort_early`

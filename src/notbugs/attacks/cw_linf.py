@@ -73,7 +73,9 @@ class CarliniWagnerLinf(Narrowing):
         beyond = excess(solution.x, inputs.x, search.bound) / search.c
         valid = cut(solution.x, inputs.x, search.bound, self.levels)
         solution = replace(solution, x=valid, value=solution.value - beyond)
-        use, names = solution.success | ~kept.success, ("x", "value", "success")
+        # Of tries that all failed the best is kept: they begin in places that are far apart.
+        better = ~kept.success & (solution.value < kept.value)
+        use, names = solution.success | better, ("x", "value", "success")
         best = {n: rows.where(use, getattr(solution, n), getattr(kept, n)) for n in names}
         return replace(solution, **best), self._next(solution, inputs.x, search)
 
@@ -114,7 +116,7 @@ def cw_linf(
 
         minimise c * f(x') + sum over pixels of (|x' - x| - tau)+,   x' = (tanh(w) + 1) / 2
 
-    from the row's last point (if it was never broken, after two solves from uniform noise), until
+    from the row's last point (if it was never broken, after two solves from images of noise), until
     f's goal is reached within tau; then tau becomes `shrink` times the largest change. If it is not
     reached, c grows; beyond `largest_c`, or below a tau of 1e-4, the search returns the last
     success.

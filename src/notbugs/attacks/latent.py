@@ -137,7 +137,7 @@ def latent(
         keep=LowestValue(),
     )
     target = target.detach().to(x)
-    with _frozen(encoder):
+    with frozen_encoder(encoder):
         before = code_distance(_checked(encoder, x, target), target)
         solution = _nearest(encoder, x, target, solver, restarts, keys.to(x.device))
         with torch.no_grad():
@@ -196,10 +196,11 @@ def _checked(encoder: Encoder, x: Images, target: Tensor) -> Tensor:
 
 
 def _decoded(decoder: Callable[[Tensor], Tensor], code: Tensor) -> Tensor:
-    with _frozen(decoder):
+    with frozen_encoder(decoder):
         return decoder(code)
 
 
-def _frozen(function: object) -> AbstractContextManager[object]:
+def frozen_encoder(function: object) -> AbstractContextManager[object]:
+    """Freezes the module that is a function, or whose method it is, in eval mode."""
     owner = getattr(function, "__self__", function)  # of a method such as model.embed
     return frozen(owner) if isinstance(owner, nn.Module) else nullcontext()

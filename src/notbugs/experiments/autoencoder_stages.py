@@ -158,7 +158,7 @@ class Autoencoder(Stage[AutoencoderNet]):
 
 def readout(net: AutoencoderNet, train: ImageData) -> Classifier:
     """A linear classifier of codes, fitted by logistic regression, on a frozen encoder."""
-    head = linear_readout(coded(net, train), train.labels).float()
+    head = linear_readout(coded(net, train), train.labels, train.classes).float()
     module = nn.Sequential(Codes(net), head.to(device_of(net.code)))
     return wrap(module.eval(), shape=train.shape, classes=train.classes, embedding="0")
 
@@ -273,7 +273,7 @@ class Moves(Measurement):
     def measure(self, work: Work) -> Columns:
         net, judge = work.load(self.encoder), work.load(self.judge)
         read = readout(net, self.encoder.data.train(work))
-        x, z, y, t = self.pairs(net, judge, work)
+        x, z, y, t, noise = self.pairs(net, judge, work)
         columns: dict[str, float | None] = {"pairs": float(len(x)), "eps": self.threat.eps}
         if not len(x):
             return columns
@@ -281,7 +281,7 @@ class Moves(Measurement):
         with torch.no_grad():
             goal = of(z)
             before = (of(x) - goal).flatten(1).norm(dim=1)
-        moved = self.moved(of, x, z, goal)
+        moved = self.moved(of, x, z, goal, noise)
         for end, image in moved.items():
             with torch.no_grad():
                 left = (of(image) - goal).flatten(1).norm(dim=1) / before
@@ -293,7 +293,7 @@ class Moves(Measurement):
         return columns | {"image": percent(seen == t), "unchanged": percent(seen == y)}
 
     def pairs(self, net: AutoencoderNet, judge: Classifier, work: Work) -> tuple[Tensor, ...]:
-        """(images, others, their classes y, those of the others), all of them well coded."""
+        """(images, others, their classes y, those of the others, noise), all of them well coded."""
         test, seed = self.encoder.data.splits(work).test, self.encoder.data.seed
         test = test.select(slice(0, self.count))
         t = choose_targets("other", test.labels, test.classes, seed=seed)
@@ -304,14 +304,16 @@ class Moves(Measurement):
             again = [net(x).clamp(0, 1) for x in pictures]
         right = [named_by(judge, x) == y for x, y in zip(again, labels, strict=True)]
         kept = right[0] & right[1]
-        x, other, y, t = (part[kept] for part in (*pictures, *labels))
-        return x, other, y, t
+        drawn = random.row_keys(len(test), seed, "moves")
+        noise = random.normal(drawn, test.shape).to(pictures[0])
+        return tuple(part[kept] for part in (*pictures, *labels, noise))
 
-    def moved(self, of: Encoder, x: Images, z: Images, goal: Tensor) -> Mapping[str, Images]:
+    def moved(
+        self, of: Encoder, x: Images, z: Images, goal: Tensor, noise: Tensor
+    ) -> Mapping[str, Images]:
         """The changed images, by the ends of their columns."""
         norm, eps = self.threat.as_norm("a change of a code"), self.threat.eps
         seed = self.encoder.data.seed
-        noise = random.normal(random.row_keys(len(x), seed, "moves"), x.shape[1:]).to(x)
         found = latent(of, x, goal, norm, eps, steps=self.steps, seed=seed)
         ends = found.x_adv, along(x, noise, norm, eps).x, along(x, z - x, norm, eps).x
         return dict(zip(MOVES, ends, strict=True))
@@ -327,11 +329,12 @@ class MovePictures(Illustration):
     def draw(self, work: Work) -> Pictures:
         of = self.moves
         net = work.load(of.encoder)
-        x, z, _, _ = (part[: self.shown] for part in of.pairs(net, work.load(of.judge), work))
+        pairs = of.pairs(net, work.load(of.judge), work)
+        x, z, _, _, noise = (part[: self.shown] for part in pairs)
         if not len(x):
             return {}
         with torch.no_grad():
-            changed = of.moved(net.code, x, z, net.code(z))[""]
+            changed = of.moved(net.code, x, z, net.code(z), noise)[""]
             rows = {"image": x, "again": net(x), "changed": changed, "fooled": net(changed)}
             rows |= {"other": z, "goal": net(z)}
         return {

@@ -12,6 +12,7 @@ from notbugs.attacks.latent import code_distance
 from notbugs.attacks.losses import Targeted, column, cross_entropy
 from notbugs.attacks.result import percent
 from notbugs.core import random
+from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Labels, RowTree
 from notbugs.data import ImageData
 from notbugs.engine import (
@@ -104,13 +105,18 @@ class HeatMap(Measurements):
 
     def measure(self, work: Work) -> Tables:
         heat, length = self.heat(work)
-        low, high = heat[length < 0.25].mean(), heat[length >= 0.25].mean()
-        return {"waves": {self.name: {"low": float(low), "high": float(high)}}}
+        low, high = (float(heat[of].mean()) for of in (length < 0.25, length >= 0.25))
+        clean = 100 - accuracy(work.load(self.model), self.images(work))
+        return {"waves": {self.name: {"low": low, "high": high, "high_lost": high - clean}}}
+
+    def images(self, work: Work) -> ImageData:
+        """The images that waves are added to."""
+        return self.model.data.splits(work).test.select(slice(0, self.count))
 
     def heat(self, work: Work) -> tuple[Tensor, Tensor]:
         """(error of each wave, its frequency), [h, w] each, percent and cycles a pixel."""
-        test = self.model.data.splits(work).test.select(slice(0, self.count))
-        return fourier_heat_map(work.load(self.model), test, self.eps, seed=self.model.data.seed)
+        net, seed = work.load(self.model), self.model.data.seed
+        return fourier_heat_map(net, self.images(work), self.eps, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -182,6 +188,7 @@ class Bugs(Constructed):
         for other in others:
             objective = objective + (1 / len(others)) * Kept(other.logits)
         norm = self.threat.as_norm("bugs")
+        keys = random.row_keys(len(data), self.source.data.seed, "bugs")
         rule = Steepest(norm, 2.5 * self.threat.eps / self.steps)
         solver = Solver(self.threat.within(), rule, self.steps, keep=Last())
         t = (data.labels + 1) % data.classes
@@ -189,8 +196,8 @@ class Bugs(Constructed):
         for i in torch.arange(len(data)).split(BATCH):
             x = data.pixels(i).to(source.device)
             labels = {"targets": t[i].to(x.device), "y": data.labels[i].to(x.device)}
-            keys = random.row_keys(len(i), self.source.data.seed, "bugs").to(x.device)
-            parts.append(solver.minimise(objective, x, labels, keys=keys).x.cpu())
+            found = solver.minimise(objective, x, labels, keys=keys[i].to(x.device))
+            parts.append(found.x.cpu())
             work.progress(float(i[-1] + 1) / len(data))
         return torch.cat(parts), t
 
@@ -200,7 +207,8 @@ class BugTransfer(Measurement):
     """How many test images fool the source, and another net that no attack has seen, in percent.
 
     "fooled": taken for the next class by the source; "transfer": by the other net; both of the
-    images that both have right.
+    images that both have right. "kept": those of them that every net of the ensemble has right, of
+    those that it had.
     """
 
     bugs: Bugs
@@ -213,7 +221,12 @@ class BugTransfer(Measurement):
         right = [named_by(net, test.pixels()) == test.labels for net in nets]
         both = right[0] & right[1]
         named = [percent((named_by(net, x_adv) == t)[both]) for net in nets]
-        return {"fooled": named[0], "transfer": named[1]}
+        before, after = both, both
+        for member in map(work.load, self.bugs.ensemble):
+            before = before & (named_by(member, test.pixels()) == test.labels)
+            after = after & (named_by(member, x_adv) == test.labels)
+        kept = percent(after[before]) if self.bugs.ensemble else None
+        return {"fooled": named[0], "transfer": named[1], "kept": kept}
 
 
 @dataclass(frozen=True)
@@ -249,7 +262,7 @@ class Before(Measurement):
 class Mistakes(Constructed):
     """The training images that a model has wrong, labelled as it takes them: no label is true.
 
-    - `shuffled`: those labels dealt out again among these images, none the true one: a control
+    - `shuffled`: wrong labels that are drawn in their place: a control
 
     **Source**: Wallace 2019, "Learning from incorrectly labeled data" (Distill).
     """
@@ -263,6 +276,8 @@ class Mistakes(Constructed):
 
     def build(self, train: ImageData, work: Work) -> ImageData:
         named = predictions(work.load(self.model), train)
+        if not bool((named != train.labels).any()):
+            raise bad_value("few", "leave the model some mistakes", "none", "Train it for less.")
         wrong = train.select((named != train.labels).nonzero()[:, 0])
         labels = named[named != train.labels]
         if self.shuffled:

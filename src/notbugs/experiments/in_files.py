@@ -44,7 +44,7 @@ class Aimed(ExamplesStage):
     - `goal`: one of `GOALS`
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     net: Trained
     method: Method

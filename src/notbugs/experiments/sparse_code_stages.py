@@ -31,7 +31,10 @@ PASSES = 20
 
 
 class Sample(NamedTuple):
-    """Vectors of length 1 to learn a dictionary from, others to code, and these ones' classes.
+    """Vectors to learn a dictionary from, others to code, and these ones' classes.
+
+    Their mean squared length is 1; each keeps its share, so that Gaussians of the same covariance
+    are not made more even than they are.
 
     - `targets`, `true`: the class that each aims at, and that of its image; None: it has none
     """
@@ -68,13 +71,13 @@ class Vectors:
         return sample if self.gaussian else sample._replace(targets=halves[0], true=halves[1])
 
     def _halves(self, x: Tensor) -> Sample:
+        x = x / x.square().sum(dim=1).mean().sqrt().clamp(min=1e-12)
         half = len(x) // 2
         if self.gaussian:
             keys = random.row_keys(len(x), self.data.seed, "gaussian")
             values, vectors = torch.linalg.eigh(x[:half].T.cov())
             drawn = random.normal(keys, (x.shape[1],), torch.float64)
             x = x[:half].mean(dim=0) + (drawn * values.clamp(min=0).sqrt()) @ vectors.T
-        x = x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
         return Sample(x[:half], x[half:])
 
 
@@ -132,7 +135,7 @@ def coded(x: Tensor, atoms: Tensor, count: int) -> Tensor:
 class Errors(Measurements):
     """What sparse codes of vectors leave of them in their own dictionary, by number of atoms.
 
-    Percent of the squared length, the mean over vectors that no dictionary was learnt on.
+    Percent of the squared lengths, of vectors that no dictionary was learnt on.
     """
 
     name: str
@@ -150,9 +153,9 @@ class Errors(Measurements):
 
 
 def left(x: Tensor, atoms: Tensor, count: int) -> float:
-    """Percent of the squared length of unit vectors that their codes leave."""
+    """Percent of the squared lengths of vectors, in all, that their codes leave."""
     rest = x - coded(x, atoms, count) @ atoms
-    return 100 * float(rest.square().sum(dim=1).mean())
+    return 100 * float(rest.square().sum() / x.square().sum())
 
 
 @dataclass(frozen=True)

@@ -135,10 +135,10 @@ def claims(config: Config) -> Sequence[Claim]:
     return [
         Claim(
             "structure",
-            f"{config.crossed} atoms leave less of a standard model's perturbations than of random "
-            "directions",
+            f"{config.crossed} atoms leave less of a standard model's perturbations than of an "
+            "untrained model's",
             none,
-            Below(own(STANDARD), own(RANDOM)),
+            Below(own(STANDARD), own(UNTRAINED)),
         ),
         Claim(
             "beyond",
@@ -194,8 +194,8 @@ COLUMNS = {
 SECTIONS = (
     Section(
         "How sparse perturbations are",
-        "Perturbations of {norm} {eps} towards a class that is drawn from the others, scaled to "
-        "length 1, are coded by the few of {atoms} atoms that serve best; on vectors that no "
+        "Perturbations of {norm} {eps} towards a class that is drawn from the others, "
+        "are coded by the few of {atoms} atoms that serve best; on vectors that no "
         "dictionary was learnt on. /Gaussian: normal draws with the same covariance, which are all "
         "that second moments say.",
         figures=(

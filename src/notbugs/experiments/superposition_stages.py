@@ -36,9 +36,11 @@ ALIKE = 0.7
 class ToyModels(Measurements):
     """Features per dimension, losses and attacks of toy models, by the sparsity of their inputs.
 
-    On inputs with at least one entry above 0. "attack": what changes of L2 length eps add to the
-    loss, at worst; "random": random ones; "cosine": of the worst change with the one that W^T W
-    predicts; "cosine_random": with random ones.
+    On inputs with at least one entry above 0, of changes whose L2 length is `eps` times the mean
+    length of these inputs. "attack": what they add to the loss at worst, over what they add to that
+    of a model that stores as many features as dimensions and nothing else, which is the square of
+    their length; "random": random ones, over the same; "cosine": of the worst change with the one
+    that W^T W predicts; "cosine_random": with random ones.
     """
 
     seed: int
@@ -66,23 +68,24 @@ class ToyModels(Measurements):
             seed=self.seed,
         )
         x = toys.draw(self.count, seed=self.seed)
-        worst, guess = attacked(toys, x, self.eps), predicted(toys, x)
+        there = (x > 0).any(dim=2)
+        lengths = (x.norm(dim=2) * there).sum(dim=1) / there.sum(dim=1)
+        eps = (self.eps * lengths)[:, None, None]
+        worst, guess = attacked(toys, x, eps, seed=self.seed), predicted(toys, x)
         drawn = torch.randn(x.shape, generator=random.generator(self.seed, "changes"))
         drawn = F.normalize(drawn, dim=2)
         clean = toys.losses(x, x)
         numbers = {
             "loss": clean,
-            "attack": toys.losses(x, x + worst) - clean,
-            "random": toys.losses(x, x + self.eps * drawn) - clean,
-            "cosine": F.cosine_similarity(worst, guess, dim=2).abs(),
-            "cosine_random": F.cosine_similarity(worst, drawn, dim=2).abs(),
+            "attack": (toys.losses(x, x + worst) - clean) / eps[..., 0].square(),
+            "random": (toys.losses(x, x + eps * drawn) - clean) / eps[..., 0].square(),
+            "cosine": F.cosine_similarity(worst, guess, dim=2),
+            "cosine_random": F.cosine_similarity(worst, drawn, dim=2),
         }
-        there = (x > 0).any(dim=2)
         table: dict[str, Columns] = {}
         for i, sparsity in enumerate(self.sparsity):
             row = {name: float(values[i][there[i]].mean()) for name, values in numbers.items()}
             row["per_dimension"] = float(toys.per_dimension[i])
-            row["times"] = row["attack"] / max(row["random"], 1e-12)
             table[f"toys at {sparsity:g}"] = row
         return {"toys": table}
 
@@ -146,14 +149,23 @@ class Sparse(Stage[SparseAutoencoder]):
 
 @dataclass(frozen=True)
 class Left(Measurement):
-    """What a sparse autoencoder leaves of the variance of embeddings of test images, in percent."""
+    """What a sparse autoencoder leaves of the variance of embeddings of test images, in percent.
+
+    - `gaussian`: the one of normal draws with the same covariance; "beside": over what that leaves
+    """
 
     on: Sparse
+    gaussian: Sparse | None = None
 
     def measure(self, work: Work) -> Columns:
         net, test = work.load(self.on), self.on.embeddings(work)[1]
         alive = (net.code(test) > 0).any(dim=0)
-        return {"left": 100 * net.left(test), "alive": 100 * float(alive.float().mean())}
+        left, shown = net.left(test), 100 * float(alive.float().mean())
+        row: dict[str, float | None] = {"left": 100 * left, "alive": shown}
+        if self.gaussian is not None:
+            other = work.load(self.gaussian).left(self.gaussian.embeddings(work)[1])
+            row["beside"] = left / other if other else None
+        return row
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Distances(Measurement):
     DeepFool has no targets: its distance is the best case alone.
     """
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     net: Trained
     method: Method
@@ -135,7 +135,7 @@ class AtTemperatures(Measurement):
     - `method`: beside JSMA-F, the attack by which distillation was thought to protect
     """
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     net: Trained
     method: Method
@@ -183,7 +183,7 @@ class Confident(Measurement):
     Beside them the same under Gaussian noise of the same sizes, "NAME, noise".
     """
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     net: Trained
     others: tuple[tuple[str, Trained], ...]
@@ -223,7 +223,7 @@ class Grid(Illustration):
     - `methods`: by the name of their grid; row i are the images that began as class i
     """
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     net: Trained
     methods: tuple[tuple[str, Method], ...]

@@ -6,7 +6,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from notbugs.attacks.latent import Encoder, latent
+from notbugs.attacks.latent import Encoder, frozen_encoder, latent
 from notbugs.core import processes, random
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Labels
@@ -28,6 +28,7 @@ def encoded_set(
     name: str = "D_code",
     steps: int = 40,
     batch_size: int = 256,
+    device: torch.device | str | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> ImageData:
     """A set of images whose codes are moved towards those of images of a wrong class, its label.
@@ -39,6 +40,7 @@ def encoded_set(
 
     - `encoder`: differentiable, images [n, c, h, w] to codes [n, ...], e.g. `autoencoder.code`
     - `steps`: of Auto-PGD
+    - `device`: where it computes; None: where the weights of a module, or of a method's, are
     - columns: `true_labels`, `source_rows`, `target_rows` (of z), `distance`, `closed` (the share
       of the codes' distance that the change closes)
 
@@ -53,7 +55,7 @@ def encoded_set(
     targets = choose_targets("other", data.labels, data.classes, seed=seed)
     partners = of_classes(data, targets, seed=seed)
     keys = random.row_keys(len(data), seed, "encoded-set")
-    device = device_of(encoder)
+    device = device_of(encoder) if device is None else device
 
     def moved(index: Tensor) -> tuple[Tensor, ...]:
         x = data.pixels(index).to(device)
@@ -66,7 +68,8 @@ def encoded_set(
         left = (after - code).flatten(1).norm(dim=1) / found.before.clamp(min=1e-12)
         return sized.x.cpu().float(), sized.reached.cpu(), (1 - left).cpu()
 
-    images, reached, closed = processes.in_batches(len(data), batch_size, moved, progress)
+    with frozen_encoder(encoder):
+        images, reached, closed = processes.in_batches(len(data), batch_size, moved, progress)
     columns = {
         "true_labels": data.labels,
         "source_rows": torch.arange(len(data)),

@@ -13,7 +13,7 @@ from notbugs.models.initial import seeded
 
 
 class SparseAutoencoder(nn.Module):
-    """e' = D topk(ReLU(E (e - b))) + b, of standardised embeddings e; columns of D have length 1.
+    """e' = D topk(ReLU(E e + b)), of standardised embeddings e; columns of D have length 1.
 
     - `dimensions`: of an embedding; `units`: features; `active`: k, how many are on at once
 
@@ -77,7 +77,10 @@ def train_sparse_autoencoder(
     **Raises** ValueError for counts and rates out of range, and embeddings that do not vary.
     """
     check_count(epochs, "epochs")
+    check_count(batch_size, "batch_size")
     check_positive(lr, "lr")
+    if embeddings.ndim != 2 or not bool(embeddings.isfinite().all()):
+        raise bad_value("embeddings", "be finite numbers [n, d]", tuple(embeddings.shape))
     net = SparseAutoencoder(embeddings.shape[1], units, active, seed=seed).to(embeddings)
     center = embeddings.mean(dim=0)
     scale = (embeddings - center).square().sum(dim=1).mean().sqrt()
@@ -104,7 +107,11 @@ def matched(a: Tensor, b: Tensor) -> Tensor:
     """For each unit of a code [n, units] its largest correlation with a unit of another, [units].
 
     Units that are never on have none: NaN.
+
+    **Raises** ValueError for codes of other numbers of rows.
     """
+    if len(a) != len(b):
+        raise bad_value("b", f"have the {len(a)} rows of `a`", len(b))
     first, second = (_standard(code) for code in (a, b))
     best = (first.T @ second / len(a)).nan_to_num(-1).amax(dim=1)
     return torch.where(first.isnan().any(dim=0), torch.nan, best)

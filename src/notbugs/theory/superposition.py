@@ -92,8 +92,7 @@ def train_toys(
     for step in range(steps):
         toys = Toys(share, weights, bias)
         x = toys.draw(batch, seed=seed, part=step + 1)
-        # Sparse inputs have small losses: each model's is scaled by its share of entries.
-        loss = (toys.losses(x, x).mean(dim=1) / (1 - share)).sum()
+        loss = toys.losses(x, x).mean(dim=1).sum()
         adam.zero_grad()
         loss.backward()  # pyright: ignore[reportUnknownMemberType]
         adam.step()
@@ -101,19 +100,24 @@ def train_toys(
     return Toys(share, weights.detach(), bias.detach())
 
 
-def attacked(toys: Toys, x: Inputs, eps: float, *, steps: int = 30) -> Inputs:
+def attacked(
+    toys: Toys, x: Inputs, eps: float | Tensor, *, steps: int = 30, seed: int = 0
+) -> Inputs:
     """Changes of L2 length eps that raise the loss most, by steepest ascent, [s, b, n].
 
-    Of several starts (the gradient, the predicted direction and its reverse) the best.
+    Of several starts (the gradient, random directions) the best; zero where none raises it.
+
+    - `eps`: a number, or one for each model, [s, 1, 1]
 
     **Raises** ValueError for numbers that are not above 0.
     """
-    check_positive(eps, "eps")
+    eps = torch.as_tensor(eps, dtype=x.dtype)
+    check_positive(float(eps.min()), "eps")
     check_count(steps, "steps")
-    guess = predicted(toys, x)
-    best = torch.zeros_like(x)
-    value = toys.losses(x, x)
-    for start in (_gradient(toys, x, best), guess, -guess):
+    drawn = random.generator(seed, "starts")
+    best, value = torch.zeros_like(x), toys.losses(x, x)
+    starts = [_gradient(toys, x, best), *(torch.randn(x.shape, generator=drawn) for _ in range(3))]
+    for start in starts:
         delta = _of_length(start, eps)
         for step in range(steps + 1):
             found = toys.losses(x, x + delta)
@@ -149,5 +153,5 @@ def _gradient(toys: Toys, x: Inputs, delta: Inputs) -> Inputs:
         return torch.autograd.grad(toys.losses(x, changed).sum(), changed)[0]
 
 
-def _of_length(delta: Inputs, eps: float) -> Inputs:
+def _of_length(delta: Inputs, eps: Tensor) -> Inputs:
     return eps * functional.normalize(delta, dim=2)

@@ -135,8 +135,9 @@ def principal_components(data: ImageData, *, codes: int = 16) -> PrincipalCompon
     **Raises** ValueError for fewer than one, and for more.
     """
     net = PrincipalComponents(data.shape, codes=codes)
-    if codes > len(data):
-        raise bad_value("codes", f"be at most the number of images, {len(data)}", codes)
+    if codes > len(data) or len(data) < 2:
+        most = f"be at most the number of images, {len(data)}, which are at least two"
+        raise bad_value("codes", most, codes)
     x = data.pixels().flatten(1).double()
     net.center.copy_(x.mean(dim=0))
     # The last eigenvectors are those of the largest eigenvalues.
