@@ -199,6 +199,7 @@ def claims(config: Config) -> Sequence[Claim]:
                     for rule in (AtMost(beside(role), 1.0), Below(beside(role), beside(UNTRAINED)))
                 )
             ),
+            fixed="1 is what Gaussians leave",
         ),
         Claim(
             "robust",
