@@ -220,10 +220,7 @@ class ByReadout(Constructed):
 
     def build(self, train: ImageData, work: Work) -> ImageData:
         model = readout(work.load(self.encoder), train)
-        at_chance = not self.encoder.trained
-        return self.pushes.pushed(
-            model, train, "other", self.threat, self.data.seed, work, at_chance=at_chance
-        )
+        return self.pushes.pushed(model, train, "other", self.threat, self.data.seed, work)
 
 
 @dataclass(frozen=True)

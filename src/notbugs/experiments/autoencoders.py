@@ -37,13 +37,14 @@ from notbugs.experiments.main_models import (
     model,
     models_config,
     pushes,
+    student,
     targeted,
 )
 from notbugs.experiments.model_training import Net
 from notbugs.experiments.numbers import Cell
 from notbugs.experiments.page import Bars, Lines, PictureRows, Scatter, Section, Table
 from notbugs.experiments.rules import AllOf, AtMost, Below, Claim, Exceeds, Given
-from notbugs.experiments.shared import Data, Trained
+from notbugs.experiments.shared import Data
 from notbugs.experiments.visibility import LIMIT, Observers, Seen
 from notbugs.store import AnyStage
 
@@ -121,7 +122,7 @@ def sets(config: Config, seed: int) -> Iterable[tuple[str, Constructed]]:
 
 def learnt(config: Config, on: Constructed) -> Learnt:
     """What students of a set know of test images."""
-    first = Trained(on.original, config.net, config.standard, "student", on)
+    first = student(config, on)
     others = [(f"_{net.architecture}", replace(first, net=net)) for net in config.students]
     return Learnt((("", first), *others))
 

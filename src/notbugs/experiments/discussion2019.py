@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.experiments.constructed import COLUMNS as OF_SETS
-from notbugs.experiments.constructed import Constructed, Leakage, Learnt
+from notbugs.experiments.constructed import Leakage, Learnt
 from notbugs.experiments.discussion_stages import (
     SQUARE_EPS,
     Before,
@@ -23,7 +23,6 @@ from notbugs.experiments.discussion_stages import (
     Filtered,
     Foreign,
     HeatMap,
-    HeatPictures,
     Layers,
     Mistakes,
     OnFiltered,
@@ -31,7 +30,14 @@ from notbugs.experiments.discussion_stages import (
     TrueLabels,
 )
 from notbugs.experiments.experiment import Experiment, Row, Rows
-from notbugs.experiments.main_models import ModelsConfig, at_random, model, models_config, targeted
+from notbugs.experiments.main_models import (
+    ModelsConfig,
+    at_random,
+    model,
+    models_config,
+    student,
+    targeted,
+)
 from notbugs.experiments.numbers import Cell
 from notbugs.experiments.page import Bars, Column, Lines, PictureRows, Section, Table
 from notbugs.experiments.rules import AllOf, AtLeast, AtMost, Below, Claim, Exceeds
@@ -85,11 +91,6 @@ def hasty(config: Config, seed: int) -> Trained:
     """A model that was trained for a few epochs."""
     recipe = replace(config.standard, epochs=config.few, warmup=0.0)
     return Trained(Data.of(config, seed), config.net, recipe, "hasty")
-
-
-def student(config: Config, on: Constructed) -> Trained:
-    """A fresh model of a set."""
-    return Trained(on.original, config.net, config.standard, "student", on)
 
 
 def bugs(config: Config, seed: int, count: int) -> Bugs:
@@ -151,7 +152,7 @@ def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
 
 def pictures(config: Config) -> Sequence[AnyStage]:
     """Heat maps of seed 0."""
-    return [HeatPictures(tuple(heat(config, 0, role) for role in MODELS))]
+    return [heat(config, 0, role) for role in MODELS]
 
 
 def claims(config: Config) -> Sequence[Claim]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from notbugs.analysis import band_pass, fourier_heat_map
-from notbugs.attacks.latent import code_distance
+from notbugs.attacks.latent import CodeDistance
 from notbugs.attacks.losses import Targeted, column, cross_entropy
 from notbugs.attacks.result import percent
 from notbugs.core import random
@@ -28,13 +28,7 @@ from notbugs.engine import (
     UniformIn,
 )
 from notbugs.experiments.constructed import Constructed
-from notbugs.experiments.experiment import (
-    Illustration,
-    Measurement,
-    Measurements,
-    Pictures,
-    Work,
-)
+from notbugs.experiments.experiment import Measurement, Measurements, Work, save_pictures
 from notbugs.experiments.first_order import named_by
 from notbugs.experiments.numbers import Columns, Tables
 from notbugs.experiments.shared import Data, Trained
@@ -43,7 +37,7 @@ from notbugs.features.build import only_reached
 from notbugs.features.size import to_size
 from notbugs.judge import accuracy, predictions
 from notbugs.models import frozen
-from notbugs.representations.reading import Read, layer_of
+from notbugs.representations.reading import layer_of
 
 BATCH = 256
 SQUARE_EPS = (0.01, 0.1, 0.8)
@@ -95,6 +89,8 @@ class OnFiltered(Measurement):
 class HeatMap(Measurements):
     """Errors of a model under waves of each frequency, of one L2 size: `fourier_heat_map`.
 
+    Its picture has frequency 0 in the middle; white is an error of 100 %.
+
     **Source**: Yin et al. 2019 (arXiv 1906.08988), section 4.
     """
 
@@ -104,32 +100,14 @@ class HeatMap(Measurements):
     count: int
 
     def measure(self, work: Work) -> Tables:
-        heat, length = self.heat(work)
-        low, high = (float(heat[of].mean()) for of in (length < 0.25, length >= 0.25))
-        clean = 100 - accuracy(work.load(self.model), self.images(work))
-        return {"waves": {self.name: {"low": low, "high": high, "high_lost": high - clean}}}
-
-    def images(self, work: Work) -> ImageData:
-        """The images that waves are added to."""
-        return self.model.data.splits(work).test.select(slice(0, self.count))
-
-    def heat(self, work: Work) -> tuple[Tensor, Tensor]:
-        """(error of each wave, its frequency), [h, w] each, percent and cycles a pixel."""
+        test = self.model.data.splits(work).test.select(slice(0, self.count))
         net, seed = work.load(self.model), self.model.data.seed
-        return fourier_heat_map(net, self.images(work), self.eps, seed=seed)
-
-
-@dataclass(frozen=True)
-class HeatPictures(Illustration):
-    """The heat maps as pictures, frequency 0 in the middle: white is an error of 100 %."""
-
-    maps: tuple[HeatMap, ...]
-
-    def draw(self, work: Work) -> Pictures:
-        return {
-            f"heat.{one.name}": torch.fft.fftshift(one.heat(work)[0])[None, None].float() / 100
-            for one in self.maps
-        }
+        heat, length = fourier_heat_map(net, test, self.eps, seed=seed)
+        picture = torch.fft.fftshift(heat)[None, None].float() / 100
+        save_pictures({f"heat.{self.name}": picture}, work)
+        low, high = (float(heat[of].mean()) for of in (length < 0.25, length >= 0.25))
+        row = {"low": low, "high": high, "high_lost": high - (100 - accuracy(net, test))}
+        return {"waves": {self.name: row}}
 
 
 @final
@@ -311,17 +289,6 @@ class Foreign(Constructed):
         )
 
 
-@final
-@dataclass(frozen=True)
-class Away(AbstractObjective):
-    """-||read(x) - clean||_2 of each row; context: `clean`, the readings of the clean images."""
-
-    read: Read
-
-    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
-        return Evaluation(-code_distance(self.read(x).flatten(1), column(context, "clean")))
-
-
 @dataclass(frozen=True)
 class Layers(Measurements):
     """R(f) of layers: how far an attack moves a reading, over how far readings of images lie apart.
@@ -352,9 +319,8 @@ class Layers(Measurements):
                 with torch.no_grad():
                     clean = read(x).flatten(1)
                 keys = random.row_keys(len(x), data.seed, "layers").to(x.device)
-                found = solver.minimise(
-                    Away(read), x, {"clean": clean}, keys=keys, start=UniformIn()
-                )
+                away = -1.0 * CodeDistance(read)
+                found = solver.minimise(away, x, {"code": clean}, keys=keys, start=UniformIn())
                 apart = torch.pdist(clean.double().cpu()).mean()
                 row[f"moved_{layer}"] = float(-found.value.mean()) / float(apart)
         return {"layers": {self.name: row}}

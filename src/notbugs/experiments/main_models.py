@@ -7,7 +7,7 @@ from notbugs.core.errors import check_count, check_positive
 from notbugs.engine import Threat
 from notbugs.engine.threat import radius
 from notbugs.experiments.config import config_for
-from notbugs.experiments.constructed import Moved, Pushes, Targeted
+from notbugs.experiments.constructed import Constructed, Moved, Pushes, Targeted
 from notbugs.experiments.experiment import PaperConfig
 from notbugs.experiments.model_training import Net
 from notbugs.experiments.shared import Data, Trained
@@ -82,6 +82,11 @@ def model(config: ModelsConfig, seed: int, role: str) -> Trained:
     """A model that was trained on images: the robust one, or by any other name a standard one."""
     recipe = config.robust if role == ROBUST else config.standard
     return Trained(Data.of(config, seed), config.net, recipe, role)
+
+
+def student(config: ModelsConfig, on: Constructed) -> Trained:
+    """A fresh model of a set."""
+    return Trained(on.original, config.net, config.standard, "student", on)
 
 
 def pushes(config: SetsConfig) -> Pushes:

@@ -24,6 +24,7 @@ from notbugs.experiments.main_models import (
     at_random,
     model,
     models_config,
+    student,
     targeted,
 )
 from notbugs.experiments.numbers import Cell
@@ -105,11 +106,6 @@ def made(config: Config, seed: int, name: str) -> Constructed:
         of = model(config, seed, ROBUST if name == "D_R" else STANDARD)
         return Inverted(of, name, config.inversion, BATCH)
     return targeted(config, model(config, seed, STANDARD), name[2:])
-
-
-def student(config: Config, on: Constructed) -> Trained:
-    """A fresh model of a set."""
-    return Trained(on.original, config.net, config.standard, "student", on)
 
 
 def sparse(config: Config, of: Trained, active: int, **options: bool) -> Sparse:
