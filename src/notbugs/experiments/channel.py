@@ -1,7 +1,7 @@
 """Stages about what remains of adversarial images after a change that nobody optimised for."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -20,9 +20,15 @@ from notbugs.core.types import Images, Keys, Labels, Logits, Mask
 from notbugs.data import safefile
 from notbugs.engine import Last, Linf
 from notbugs.experiments.examples import TENSORS, ExamplesStage
-from notbugs.experiments.experiment import Illustration, Measurement, Pictures, Work
+from notbugs.experiments.experiment import (
+    Illustration,
+    Measurement,
+    Measurements,
+    Pictures,
+    Work,
+)
 from notbugs.experiments.first_order import attacked, logits_of, signs
-from notbugs.experiments.numbers import Columns
+from notbugs.experiments.numbers import Columns, Tables
 from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Trained
 from notbugs.models.decision import predicted
@@ -193,53 +199,54 @@ def destruction(
 
 
 @dataclass(frozen=True)
-class Destroyed(Measurement):
-    """The destruction rates of a transformation by an amount, and accuracies after it.
+class Destroyed(Measurements):
+    """The destruction rates of a transformation by some amounts, accuracies after it, and means.
+
+    A mean over amounts is None where one of them has no number.
 
     - `name`: one of `TRANSFORMATIONS`
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     examples: Crafted
     name: str
-    amount: float
+    amounts: tuple[float, ...]
 
     @property
     def cost(self) -> float:
-        return 3e4 * self.examples.count
+        return 2e4 * self.examples.count * len(self.amounts)
 
-    def measure(self, work: Work) -> Columns:
+    def measure(self, work: Work) -> Tables:
         found, net = work.load(self.examples), work.load(self.examples.net)
         keys = random.row_keys(len(found.x), self.examples.net.data.seed, self.name)
         before, adversarial = (logits_of(net, x) for x in (found.x, found.x_adv))
-        after, kept = (
-            logits_of(net, TRANSFORMATIONS[self.name](x, self.amount, keys))
-            for x in (found.x_adv, found.x)
-        )
         counted = in_top(before, found.y, 1) & ~in_top(adversarial, found.y, 1)
-        return {
-            "destroyed": destruction(before, adversarial, after, found.y, 1),
-            "destroyed_5": destruction(before, adversarial, after, found.y, 5),
-            "kept": percent(in_top(kept, found.y, 1)),
-            "changed": percent(in_top(after, found.y, 1)),
-            "counted": float(counted.sum()),
-        }
+        title = f"{self.examples.method}, {self.name}"
+        each: dict[str, Columns] = {}
+        for i, amount in enumerate(self.amounts):
+            after, kept = (
+                logits_of(net, TRANSFORMATIONS[self.name](x, amount, keys))
+                for x in (found.x_adv, found.x)
+            )
+            each[f"{title} at {amount:g}"] = {
+                "destroyed": destruction(before, adversarial, after, found.y, 1),
+                "destroyed_5": destruction(before, adversarial, after, found.y, 5),
+                "kept": percent(in_top(kept, found.y, 1)),
+                "changed": percent(in_top(after, found.y, 1)),
+                "counted": float(counted.sum()),
+            }
+            work.progress((i + 1) / len(self.amounts))
+        return {"transformations": each, "kinds": {title: means(list(each.values()))}}
 
 
-@dataclass(frozen=True)
-class Means(Measurement):
-    """The means of the columns of several measurements; None where one has no number."""
-
-    of: tuple[Destroyed, ...]
-
-    def measure(self, work: Work) -> Columns:
-        each = [work.load(one) for one in self.of]
-        columns = {name: [numbers[name] for numbers in each] for name in each[0]}
-        return {
-            name: None if None in values else sum(v or 0.0 for v in values) / len(values)
-            for name, values in columns.items()
-        }
+def means(rows: Sequence[Columns]) -> Columns:
+    """The means of columns over rows; None where one has no number."""
+    columns = {name: [numbers[name] for numbers in rows] for name in rows[0]}
+    return {
+        name: None if None in values else sum(v or 0.0 for v in values) / len(values)
+        for name, values in columns.items()
+    }
 
 
 @dataclass(frozen=True)

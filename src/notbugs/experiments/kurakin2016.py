@@ -24,9 +24,8 @@ from notbugs.experiments.channel import (
     Crafted,
     CraftedPictures,
     Destroyed,
-    Means,
 )
-from notbugs.experiments.experiment import Experiment, PaperConfig, Row
+from notbugs.experiments.experiment import Experiment, PaperConfig, Row, Rows
 from notbugs.experiments.kurakin2016_page import CONTROL, ROBUST, SECTIONS, THREE
 from notbugs.experiments.model_training import Net
 from notbugs.experiments.numbers import Cell
@@ -139,7 +138,7 @@ def printed(config: Config, made: Crafted, **camera: float) -> Printed:
     return Printed(made, seen, config.angle, config.cell_mm, config.dpi)
 
 
-def rows(config: Config, seed: int) -> Iterable[Row]:
+def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
     """The rows of all tables for one seed."""
     for method in THREE:
         further = config.fast_levels if method == "fast" else ()
@@ -151,11 +150,7 @@ def rows(config: Config, seed: int) -> Iterable[Row]:
     for method in METHODS:
         made = crafted(config, seed, method, config.transformed)
         for kind in TRANSFORMATIONS:
-            every = tuple(Destroyed(made, kind, amount) for amount in AMOUNTS[kind])
-            for one in every:
-                name = f"{method}, {kind} at {one.amount:g}"
-                yield Row("transformations", name, seed, one)
-            yield Row("kinds", f"{method}, {kind}", seed, Means(every))
+            yield Rows(seed, Destroyed(made, kind, AMOUNTS[kind]))
         seen = printed(config, made)
         yield Row("robust", method, seed, Photographed(seen))
         for other in config.others:

@@ -25,6 +25,14 @@ from notbugs.representations.manipulate import (
 from notbugs.representations.priors import Denoised, Generator, Priors, latent_solver
 from notbugs.representations.reading import first_images, layer_of
 from notbugs.representations.smoothness import FrequencyPenalty, TotalVariation
+from notbugs.representations.style import (
+    StyleResult,
+    gram,
+    style_distance,
+    style_layers,
+    style_transfer,
+    styles,
+)
 from notbugs.representations.visualise import (
     Visualisation,
     default_visualisation_solver,
@@ -71,6 +79,12 @@ __all__ = [
     "path_of",
     "lbfgs_inversion",
     "relative_error",
+    "StyleResult",
+    "gram",
+    "style_distance",
+    "style_layers",
+    "style_transfer",
+    "styles",
     "visualise",
     "visualise_directions",
     "visualise_layer",

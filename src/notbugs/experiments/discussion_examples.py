@@ -1,0 +1,205 @@
+"""Stages of the discussion that build an example: features, styles, points in the plane."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from notbugs.attacks import pgd
+from notbugs.attacks.result import percent
+from notbugs.core import random
+from notbugs.core.errors import bad_value
+from notbugs.core.types import Images
+from notbugs.data import ImageData
+from notbugs.engine import Linf, Threat
+from notbugs.experiments.experiment import Measurements, Work, save_pictures
+from notbugs.experiments.first_order import named_by
+from notbugs.experiments.model_training import Net, new_model
+from notbugs.experiments.numbers import Columns, Tables
+from notbugs.experiments.representation_stages import of_another_class
+from notbugs.experiments.shared import Data, Trained
+from notbugs.features import pixel_features, usefulness
+from notbugs.models import Classifier
+from notbugs.representations import style_distance, style_layers, style_transfer, styles
+from notbugs.training import Recipe, train
+
+PICTURED = 6
+"""Pairs of content and style that are shown."""
+
+
+@dataclass(frozen=True)
+class MadeFeatures(Measurements):
+    """Useful non-robust features that are put together of others, for a pair of classes.
+
+    Standardised features of the pixels, all chosen on training images: "most robust", the principal
+    component with the largest gamma; "useless, summed", those components whose |rho| is below
+    `useless`, added with the signs of their rho, and "random signs", a control; "useless, at best",
+    the most useful one of these in training; "robust and useless": the first and the component of
+    least variance.
+
+    - `pair`: the classes
+
+    **Source**: Goh 2019, "Two examples of useful, non-robust features" (Distill): ensembles and
+    containment.
+    """
+
+    data: Data
+    pair: tuple[int, int]
+    threat: Threat
+    useless: float = 0.15
+
+    def measure(self, work: Work) -> Tables:
+        parts = self.data.splits(work)
+        train, test = (two_classes(part, self.pair) for part in (parts.train, parts.test))
+        spread = torch.linalg.matrix_rank(train.pixels().flatten(1).double().T.cov())
+        components = pixel_features(train, components=int(spread))
+        found = usefulness(components, train, train, self.threat)
+        rho, gamma = found.trained[:, 1], found.gamma[:, 1]
+        scaled = components.directions / components.deviation[:, None]
+        weak = rho.abs() < self.useless
+        if not bool(weak.any()):
+            raise bad_value("useless", f"be above {float(rho.abs().min()):.3g}", self.useless)
+        drawn = torch.randn(len(rho), generator=random.generator(self.data.seed, "signs")).sign()
+        robust, at_best = gamma.argmax(), (rho.abs() * weak).argmax()
+        weights = {
+            "most robust": one_of(robust, rho),
+            "useless, at best": one_of(at_best, rho),
+            "useless, summed": weak * rho.sign(),
+            "random signs": weak * drawn,
+            "robust and useless": one_of(robust, rho) + one_of(torch.tensor(len(rho) - 1), rho),
+        }
+        directions = torch.stack(list(weights.values())) @ scaled
+        made = pixel_features(train, directions=directions)
+        judged = usefulness(made, train, test, self.threat)
+        table: dict[str, Columns] = {}
+        for i, (name, weight) in enumerate(weights.items()):
+            table[name] = {
+                "features": float((weight != 0).sum()),
+                "rho": float(judged.rho[i, 1]),
+                "gamma": float(judged.gamma[i, 1]),
+            }
+        return {"made": table}
+
+
+def two_classes(data: ImageData, pair: tuple[int, int]) -> ImageData:
+    """The images of two classes alone, labelled 0 and 1.
+
+    **Raises** ValueError for classes that the set does not have, or twice the same.
+    """
+    if len(set(pair)) < 2 or not all(0 <= k < data.classes for k in pair):
+        raise bad_value("pair", f"be two classes below {data.classes}", pair)
+    some = data.select(torch.isin(data.labels, torch.tensor(pair)).nonzero()[:, 0])
+    names = tuple(data.class_names[k] for k in pair)
+    return replace(some, labels=(some.labels == pair[1]).long(), class_names=names)
+
+
+def one_of(place: Tensor, rho: Tensor) -> Tensor:
+    """The weights [m] that take one feature, with the sign that makes it useful."""
+    weights = torch.zeros_like(rho)
+    weights[place] = torch.where(rho[place] < 0, -1.0, 1.0)
+    return weights
+
+
+@dataclass(frozen=True)
+class Styles(Measurements):
+    """Style transfer by several models, and how much of it another one sees.
+
+    Each test image is given the style of the next of another class (`style_transfer`). "closed": of
+    the distance in style to that image, by the model's own layers, in percent; "seen": the same by
+    `apart`; "kept": images that `apart` still takes for the class of their content, of those that
+    it has right.
+
+    - `models`: a row's name, a model, and whether it is trained
+
+    **Source**: Nakano 2019, "Adversarially robust neural style transfer" (Distill), which compares
+    pictures.
+    """
+
+    apart: Trained
+    models: tuple[tuple[str, Trained, bool], ...]
+    count: int
+    weight: float = 10.0
+
+    @property
+    def cost(self) -> float:
+        return 300.0 * self.count * len(self.models)
+
+    def measure(self, work: Work) -> Tables:
+        test = self.apart.data.splits(work).test.select(slice(0, self.count))
+        x, judge = test.pixels().to(work.device), work.load(self.apart)
+        style, right = of_another_class(x, test.labels), named_by(judge, x).cpu() == test.labels
+        pictures, table = {"content": x[:PICTURED], "style": style[:PICTURED]}, {}
+        for name, of, trained in self.models:
+            net = work.load(of) if trained else of.untrained(work)
+            found = style_transfer(net, x, style, weight=self.weight)
+            named = named_by(judge, found.x).cpu()
+            table[name] = {
+                "closed": 100 * (1 - float(found.style_error.mean())),
+                "seen": 100 * float(closed(judge, x, style, found.x).mean()),
+                "kept": percent((named == test.labels)[right]),
+            }
+            pictures[name] = found.x[:PICTURED]
+        save_pictures({f"style.{name}": images for name, images in pictures.items()}, work)
+        return {"styles": table}
+
+
+def closed(model: Classifier, content: Images, style: Images, x: Images) -> Tensor:
+    """What share of the distance in style from `content` to `style` a model sees gone in x, [n]."""
+    goal, layers = styles(model, style), style_layers(model)
+    before, after = (style_distance(styles(model, of, layers), goal) for of in (content, x))
+    return 1 - after / before.clamp(min=1e-12)
+
+
+@dataclass(frozen=True)
+class Points(Measurements):
+    """A net learns random classes of points in the plane, another from adversarial points alone.
+
+    The second is trained on points that the first takes for their other class, labelled so, and
+    judged on the first points: none of its labels was true of them. "random": the same with random
+    changes of equal size, a control. "fitted": points that the first has right; "reached": that it
+    takes for the other class.
+
+    - `eps`: of changes in Linf, in a plane of [0, 1]^2
+
+    **Source**: Wallace 2019, "Learning from incorrectly labeled data" (Distill): 32 points, changes
+    of 0.12.
+    **Differs from the source**: its code is not published; the net here is an MLP of two layers.
+    """
+
+    seed: int
+    points: int = 32
+    eps: float = 0.12
+    epochs: int = 300
+    steps: int = 50
+
+    @property
+    def cost(self) -> float:
+        return 200.0 * self.epochs
+
+    def measure(self, work: Work) -> Tables:
+        drawn = random.generator(self.seed, "points")
+        x = torch.rand(self.points, 1, 1, 2, generator=drawn)
+        y = torch.arange(self.points) % 2
+        data = ImageData(x, y, ("first", "second"), "points")
+        first = self.learnt(data, "first")
+        target, attack = 1 - y, pgd(Linf(), self.eps, steps=self.steps)
+        keys = random.row_keys(len(x), self.seed, "points")
+        x_adv = attack(first, x, targets=target, keys=keys, fast=False).x_adv
+        signs = torch.randint(0, 2, x.shape, generator=drawn) * 2.0 - 1
+        x_random = (x + self.eps * signs).clamp(0, 1)
+        table: dict[str, Columns] = {}
+        for name, moved in (("adversarial", x_adv), ("random", x_random)):
+            student = self.learnt(replace(data, images=moved, labels=target), "second")
+            table[name] = {
+                "right": percent(named_by(student, x) == y),
+                "fitted": percent(named_by(first, x) == y),
+                "reached": percent(named_by(first, moved) == target),
+            }
+        return {"points": table}
+
+    def learnt(self, data: ImageData, role: str) -> Classifier:
+        """A net that was trained on points."""
+        net, seed = Net("mlp"), random.seed_of(self.seed, role)
+        model = new_model(net, data, seed)
+        recipe = Recipe(epochs=self.epochs, batch_size=self.points, lr=0.05)
+        return train(model, data, recipe, seed=seed).model

@@ -1,0 +1,193 @@
+"""Style transfer: an image with the content of one and the style of another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from notbugs.core import rows
+from notbugs.core.errors import bad_value, check_positive
+from notbugs.core.types import Images, Rows, RowTree
+from notbugs.engine import AbstractObjective, Draw, Evaluation, Solution, Solver
+from notbugs.models import Classifier, capture, frozen, prepared
+from notbugs.representations.batches import solve
+from notbugs.representations.inverted import lbfgs_inversion
+
+ROWS = 256
+"""Images that are read at once."""
+
+
+@dataclass(frozen=True)
+class StyleResult:
+    """The result of a style transfer of n images.
+
+    - `x` [n, c, h, w]: the images found
+    - `style_error` [n]: how far their style is from the one asked for, as a share of how far the
+      content image's is
+    - `content_error` [n]: ||a(x) - a(content)|| / ||a(content)|| in the content layer
+    - `solution`: as the solver returned it
+    """
+
+    x: Images
+    style_error: Rows
+    content_error: Rows
+    solution: Solution
+
+
+def gram(activations: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c c"]:
+    """The products of channels, averaged over positions: A A^T / (h w) of each row.
+
+    **Source**: Gatys et al. 2015 (arXiv 1508.06576), equation 3, without the mean.
+    """
+    flat = activations.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+
+def style_layers(model: Classifier) -> list[str]:
+    """The convolutions of a model, whose outputs `style_transfer` reads by default."""
+    return [name for name, layer in model.body.named_modules() if isinstance(layer, nn.Conv2d)]
+
+
+@prepared("x")
+def styles(
+    model: Classifier, x: Images, layers: Sequence[str] | None = None
+) -> dict[str, Float[Tensor, "n c c"]]:
+    """The Gram matrices of images by layer (None: `style_layers`).
+
+    **Raises** ValueError for an unknown layer, one without channels and positions, and a model
+    without convolutions.
+    """
+    names = _checked(model, layers)
+    return {name: gram(output) for name, output in _read_all(model, names, x).items()}
+
+
+def style_distance(
+    a: Mapping[str, Float[Tensor, "n c c"]], b: Mapping[str, Float[Tensor, "n c c"]]
+) -> Rows:
+    """How far styles lie apart, [n]: the root mean square over layers of ||A - B|| / ||B||."""
+    return torch.linalg.vector_norm(_relative(a, b), dim=1) / len(b) ** 0.5
+
+
+@prepared("content", "style")
+def style_transfer(
+    model: Classifier,
+    content: Images,
+    style: Images,
+    *,
+    layers: Sequence[str] | None = None,
+    content_layer: str | None = None,
+    weight: float = 1.0,
+    solver: Solver | None = None,
+    seed: int = 0,
+    batch_size: int = 128,
+) -> StyleResult:
+    """Images in [0, 1] whose Gram matrices are those of `style`, with activations of `content`.
+
+    Minimises the square root of
+
+        ||a(x) - a(content)||^2 / ||a(content)||^2 + weight * mean over layers of
+        ||G(x) - G(style)||^2 / ||G(style)||^2,
+
+    from `content` on.
+
+    - `content`, `style` [n, c, h, w]: a pair a row
+    - `layers`: whose Gram matrices G are matched; None: `style_layers`; `content_layer`: whose
+      activations a are kept; None: the last of the layers
+    - `solver`: by default `lbfgs_inversion()`
+
+    **Raises** ValueError for batches of other shapes, a weight that is not positive, an unknown
+    layer or one without channels and positions, and a model without convolutions.
+    **Source**: Gatys et al. 2015 (arXiv 1508.06576), equations 1 to 7; Nakano 2019,
+    "Adversarially robust neural style transfer" (Distill).
+    **Differs from the source**: every term is relative to its target, so that the weight means the
+    same for all models.
+    """
+    if content.shape != style.shape:
+        raise bad_value("style", f"have the shape {tuple(content.shape)}", tuple(style.shape))
+    check_positive(weight, "weight")
+    names = _checked(model, layers)
+    kept = names[-1] if content_layer is None else _checked(model, [content_layer])[0]
+    goal = styles(model, style, names)
+    base = _read_all(model, [kept], content)
+    objective = _Style(model, tuple(names), kept, weight)
+    context = {"content": base[kept], **{f"style {name}": matrix for name, matrix in goal.items()}}
+    solution = solve(
+        model,
+        objective,
+        content,
+        context,
+        solver or lbfgs_inversion(),
+        seed=seed,
+        batch_size=batch_size,
+    )
+    before = style_distance(styles(model, content, names), goal)
+    after = style_distance(styles(model, solution.x, names), goal)
+    ends = _read_all(model, [kept], solution.x)
+    moved = torch.linalg.vector_norm(_relative(ends, base), dim=1)
+    left = torch.where(before > 0, after / before, 0.0)
+    return StyleResult(solution.x, left, moved, solution)
+
+
+@final
+@dataclass(frozen=True)
+class _Style(AbstractObjective):
+    """The objective of `style_transfer`. Context: "content", and "style NAME" of every layer."""
+
+    model: Classifier
+    layers: tuple[str, ...]
+    content_layer: str
+    weight: float
+
+    def __call__(self, x: Images, context: RowTree | None, draw: Draw) -> Evaluation:
+        assert context is not None
+        outputs = _read(self.model, [*self.layers, self.content_layer], x)
+        made = {name: gram(outputs[name]) for name in self.layers}
+        apart = _relative(made, {name: context[f"style {name}"] for name in self.layers})
+        moved = _relative({"": outputs[self.content_layer]}, {"": context["content"]})
+        both = torch.cat([moved, (self.weight / len(self.layers)) ** 0.5 * apart], dim=1)
+        return Evaluation(torch.linalg.vector_norm(both, dim=1))
+
+
+def _relative(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
+    """(a - b) / ||b|| of each row and name, flattened, side by side."""
+    parts: list[Tensor] = []
+    for name, target in b.items():
+        target = rows.flatten(target)
+        size = torch.linalg.vector_norm(target, dim=1, keepdim=True).clamp(min=1e-12)
+        parts.append((rows.flatten(a[name]) - target) / size)
+    return torch.cat(parts, dim=1)
+
+
+def _read(model: Classifier, names: Sequence[str], x: Images) -> dict[str, Tensor]:
+    with capture(model.body, list(dict.fromkeys(names))) as outputs:
+        model(x)
+    return outputs
+
+
+def _read_all(model: Classifier, names: Sequence[str], x: Images) -> dict[str, Tensor]:
+    with frozen(model), torch.no_grad():
+        parts = [_read(model, names, part) for part in x.split(ROWS)]
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+
+def _checked(model: Classifier, layers: Sequence[str] | None) -> list[str]:
+    """The names of the layers, which must exist and have outputs [n, c, h, w]."""
+    names = style_layers(model) if layers is None else list(layers)
+    if not names:
+        raise bad_value("layers", "name at least one layer", "none that is a convolution")
+    with frozen(model), torch.no_grad():
+        outputs = _read(model, names, torch.zeros(1, *model.shape).to(model.mean))
+    for name in names:
+        output = outputs.get(name)
+        if output is None or output.ndim != 4:
+            what = "does not run" if output is None else f"of shape {tuple(output.shape)}"
+            raise bad_value(
+                "layers",
+                "have outputs [n, c, h, w]",
+                f"'{name}', {what}",
+                "See `layer_names(model.body)`.",
+            )
+    return names

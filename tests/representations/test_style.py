@@ -1,0 +1,64 @@
+"""Style transfer reaches the style it is asked for, and refuses what has none."""
+
+import pytest
+import torch
+
+from notbugs.models import build
+from notbugs.representations import gram, style_distance, style_layers, style_transfer, styles
+
+
+@pytest.fixture
+def net():
+    return build("cnn", shape=(1, 8, 8), classes=3, seed=0, options={"width": 4, "hidden": 8})
+
+
+def test_gram_is_the_mean_product_of_channels() -> None:
+    a = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]]])
+    assert torch.equal(gram(a), torch.tensor([[[2.5, 1.5], [1.5, 4.5]]]))
+
+
+def test_style_does_not_hang_on_where_things_are(net) -> None:
+    x = torch.zeros(1, 1, 8, 8)
+    x[..., 2:4, 2:4] = 1
+    moved = x.roll((2, 2), dims=(2, 3))
+    other = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    first = style_layers(net)[:1]
+    a, b, c = (styles(net, image, first) for image in (x, moved, other))
+    assert float(style_distance(a, b)) < 1e-5 < float(style_distance(a, c))
+
+
+def test_the_style_comes_nearer_by_the_weight_and_content_goes(net) -> None:
+    content, style = torch.rand(2, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    little, much = (style_transfer(net, content, style, weight=weight) for weight in (0.01, 100.0))
+    assert bool((much.style_error < 0.5).all())
+    assert float(much.style_error.mean()) < float(little.style_error.mean()) < 1
+    assert float(much.content_error.mean()) > float(little.content_error.mean())
+    assert float(much.x.min()) >= 0 <= 1 >= float(much.x.max())
+    goal = styles(net, style)
+    share = style_distance(styles(net, much.x), goal) / style_distance(styles(net, content), goal)
+    assert torch.allclose(share, much.style_error)
+
+
+def test_an_image_in_its_own_style_stays(net) -> None:
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = style_transfer(net, x, x)
+    assert torch.equal(found.x, x)
+    assert float(found.style_error.max()) == 0 == float(found.content_error.max())
+
+
+def test_what_has_no_style_is_refused(net) -> None:
+    x = torch.rand(2, 1, 8, 8)
+    for change, message in (
+        ({"layers": ["head"]}, "'head', of shape"),
+        ({"layers": ["trunk.9"]}, "trunk.9"),
+        ({"layers": []}, "at least one layer"),
+        ({"content_layer": "head"}, "'head'"),
+        ({"weight": 0.0}, "weight"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            style_transfer(net, x, x, **change)
+    with pytest.raises(ValueError, match="'style'|`style`|style must"):
+        style_transfer(net, x, x[:1])
+    linear = build("linear", shape=(1, 8, 8), classes=3, seed=0)
+    with pytest.raises(ValueError, match="none that is a convolution"):
+        style_transfer(linear, x, x)
