@@ -87,6 +87,10 @@ ON_IMAGES = {
     ),
     "visualise_layer": lambda m, x, y: representations.visualise_layer(m, x, solver=FEW),
     "most_activating": lambda m, x, y: representations.most_activating(m, x, count=2),
+    "styles": lambda m, x, y: representations.styles(m, x, ["1"])["1"],
+    "style_transfer": lambda m, x, y: representations.style_transfer(
+        m, x[:2], x[2:4], layers=["1"], solver=FEW
+    ),
     "add_feature": lambda m, x, y: representations.add_feature(m, x, 0, 1.0, solver=FEW),
     "find_attribute": lambda m, x, y: representations.find_attribute(m, x[:9], x[9:]),
     "pattern_response": lambda m, x, y: analysis.pattern_response(

@@ -8,7 +8,14 @@ import torch
 
 from notbugs.analysis import high_frequency_share
 from notbugs.data import load_source
+from notbugs.engine import Threat
 from notbugs.experiments import discussion2019
+from notbugs.experiments.discussion_examples import (
+    MadeFeatures,
+    Points,
+    closed,
+    two_classes,
+)
 from notbugs.experiments.discussion_stages import (
     Before,
     BugTransfer,
@@ -26,6 +33,7 @@ from notbugs.experiments.shared import Data, digest_of
 from notbugs.judge import predictions
 from notbugs.store import SilentObserver, Store, run_stages
 
+SOME = torch.tensor((3, 8))
 CONFIG = replace(
     discussion2019.EXPERIMENT.settings("digits", "smoke"),
     digest=digest_of(load_source("digits")),
@@ -155,3 +163,56 @@ def test_a_readout_tells_two_classes_and_those_that_are_there(labels) -> None:
     assert read(x[:200], y[:200], x[200:], y[200:]) > 95
     with pytest.raises(ValueError, match="`labels`"):
         linear_readout(x, torch.zeros(300, dtype=torch.int64), 5)
+
+
+def test_made_features_are_as_useful_as_they_say(work: Work) -> None:
+    whole = Data("digits", CONFIG.digest, 100)
+    made = computed(MadeFeatures(whole, (3, 8), Threat.parse("l2:0.6")), work)["made"]
+    assert made["most robust"]["gamma"] > 0 > made["weak, summed"]["gamma"]
+    assert made["robust and useless"]["gamma"] < -1
+    # Where they do not correlate, the sum of two features has the mean of their rho times sqrt(2).
+    assert 0.5 < made["robust and useless"]["rho"] / made["most robust"]["rho"] < 0.9
+    assert made["weak, at best"]["rho"] < 0.4
+    assert made["drawn signs"]["rho"] < made["weak, summed"]["rho"] < 1
+    assert made["drawn signs"]["features"] == made["weak, summed"]["features"] > 10
+
+
+def test_pairs_are_two_classes_of_the_set(work: Work) -> None:
+    train = Data.of(CONFIG, 0).train(work)
+    some = two_classes(train, (8, 3))
+    assert torch.equal(some.labels == 1, train.labels[torch.isin(train.labels, SOME)] == 3)
+    assert some.class_names == ("8", "3")
+    for pair in ((3, 3), (3, 10), (-1, 2)):
+        with pytest.raises(ValueError, match="pair"):
+            two_classes(train, pair)
+
+
+def test_another_model_sees_part_of_a_style(work: Work) -> None:
+    stage = discussion2019.restyled(CONFIG, 0)
+    rows = computed(stage, work)["styles"]
+    assert list(rows) == ["standard", "robust", "untrained"]
+    assert all(row["closed"] > max(20, row["seen"]) for row in rows.values())
+    assert all(0 <= row["content"] <= 100 for row in rows.values())
+    apart = work.load(stage.apart)
+    x = stage.apart.data.splits(work).test.pixels(slice(0, 3))
+    style = x.roll(1, 0)
+    assert torch.equal(closed(apart, x, style, x), torch.zeros(3))
+    assert torch.equal(closed(apart, x, style, style), torch.ones(3))
+
+
+def test_points_are_learnt_from_adversarial_ones(work: Work) -> None:
+    rows = [computed(Points(seed, epochs=150), work)["points"] for seed in (0, 1)]
+    mean = {
+        name: sum(row[name]["learnt"] for row in rows) / 2 for name in ("adversarial", "random")
+    }
+    assert mean["adversarial"] > mean["random"] + 15
+    assert all(row["adversarial"]["reached"] > row["random"]["reached"] for row in rows)
+
+
+def test_images_of_another_set_must_have_the_shape(work: Work) -> None:
+    named = Foreign(model(CONFIG, 0, "standard"), other="digits")
+    train = named.original.train(work)
+    data = named.build(train, work)
+    assert torch.equal(data.pixels(), load_source("digits").train.pixels(slice(0, len(train))))
+    with pytest.raises(ValueError, match="'photographs'"):
+        replace(named, other="photographs").build(train, work)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from notbugs.models import build
-from notbugs.representations import gram, style_distance, style_layers, style_transfer, styles
+from notbugs.representations import gram, style_distance, style_transfer, styles
 
 
 @pytest.fixture
@@ -15,6 +15,7 @@ def net():
 def test_gram_is_the_mean_product_of_channels() -> None:
     a = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]]])
     assert torch.equal(gram(a), torch.tensor([[[2.5, 1.5], [1.5, 4.5]]]))
+    assert torch.equal(gram(torch.tensor([[1.0, 2.0]])), torch.tensor([[[1.0, 2.0], [2.0, 4.0]]]))
 
 
 def test_style_does_not_hang_on_where_things_are(net) -> None:
@@ -22,7 +23,7 @@ def test_style_does_not_hang_on_where_things_are(net) -> None:
     x[..., 2:4, 2:4] = 1
     moved = x.roll((2, 2), dims=(2, 3))
     other = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    first = style_layers(net)[:1]
+    first = ["trunk.0"]
     a, b, c = (styles(net, image, first) for image in (x, moved, other))
     assert float(style_distance(a, b)) < 1e-5 < float(style_distance(a, c))
 
@@ -49,15 +50,14 @@ def test_an_image_in_its_own_style_stays(net) -> None:
 def test_what_has_no_style_is_refused(net) -> None:
     x = torch.rand(2, 1, 8, 8)
     for change, message in (
-        ({"layers": ["head"]}, "'head', of shape"),
         ({"layers": ["trunk.9"]}, "trunk.9"),
         ({"layers": []}, "at least one layer"),
-        ({"content_layer": "head"}, "'head'"),
+        ({"content_layer": "tail"}, "'tail'"),
         ({"weight": 0.0}, "weight"),
     ):
         with pytest.raises(ValueError, match=message):
             style_transfer(net, x, x, **change)
-    with pytest.raises(ValueError, match="'style'|`style`|style must"):
+    with pytest.raises(ValueError, match="style"):
         style_transfer(net, x, x[:1])
     linear = build("linear", shape=(1, 8, 8), classes=3, seed=0)
     with pytest.raises(ValueError, match="none that is a convolution"):

@@ -121,6 +121,10 @@ class Accuracies(Measurement):
     examples: Crafted
     judge: Trained | None = None
 
+    @property
+    def cost(self) -> float:
+        return 1.5e4 * self.examples.count
+
     def measure(self, work: Work) -> Columns:
         found, net = work.load(self.examples), work.load(self.judge or self.examples.net)
         noise = signs(found.x, self.examples.net.data.seed, "signs")

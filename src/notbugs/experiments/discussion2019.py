@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.experiments.constructed import COLUMNS as OF_SETS
-from notbugs.experiments.constructed import Leakage, Learnt
+from notbugs.experiments.constructed import Constructed, Leakage, Learnt
+from notbugs.experiments.discussion2019_page import COLUMNS, LAYERS, MODELS, SECTIONS
+from notbugs.experiments.discussion_examples import MadeFeatures, Points, Styles
 from notbugs.experiments.discussion_stages import (
-    SQUARE_EPS,
     Before,
     Bugs,
     BugTransfer,
@@ -39,15 +39,13 @@ from notbugs.experiments.main_models import (
     targeted,
 )
 from notbugs.experiments.numbers import Cell
-from notbugs.experiments.page import Bars, Column, Lines, PictureRows, Section, Table
 from notbugs.experiments.rules import AllOf, AtLeast, AtMost, Below, Claim, Exceeds
 from notbugs.experiments.shared import Data, Trained
-from notbugs.experiments.visibility import COLUMNS as OF_OBSERVERS
 from notbugs.experiments.visibility import Observers, Seen
 from notbugs.store import AnyStage
 
-MODELS = ("standard", "robust")
-LAYERS = ("embedding", "logits")
+OTHER = {"mnist": "fashion-mnist", "fashion-mnist": "mnist"}
+"""Datasets whose images are of the same shape."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,9 @@ class Config(ModelsConfig):
     - `wave`: L2 size of a wave of the heat maps; `count`: test images for them and for layers
     - `ensemble`: nets that bugs are not to fool
     - `few`: epochs of the model whose mistakes are learnt
+    - `pair`: classes of which useful non-robust features are made
+    - `styled`: test images that are given another style
+    - `other`: a dataset whose images the model labels; "": noise alone
     """
 
     cutoffs: tuple[float, ...] = (0.15, 0.25)
@@ -65,10 +66,13 @@ class Config(ModelsConfig):
     count: int = 200
     ensemble: int = 5
     few: int = 2
+    pair: tuple[int, int] = (3, 8)
+    styled: int = 50
+    other: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("count", "ensemble", "few"):
+        for name in ("count", "ensemble", "few", "styled"):
             check_count(getattr(self, name), name)
         check_positive(self.wave, "wave")
         if not self.cutoffs or list(self.cutoffs) != sorted(set(self.cutoffs)):
@@ -82,8 +86,9 @@ def config_for(data: str, preset: str) -> Config:
     config = models_config(Config, data, preset)
     if data != "digits":
         config = replace(config, cutoffs=(0.05, 0.1, 0.2, 0.3), wave=4.0, few=1)
+        config = replace(config, other=OTHER[data])
     if preset == "smoke":
-        config = replace(config, count=40, ensemble=1, few=1, cutoffs=(0.25,))
+        config = replace(config, count=40, ensemble=1, few=1, cutoffs=(0.25,), styled=4, other="")
     return config
 
 
@@ -102,6 +107,14 @@ def bugs(config: Config, seed: int, count: int) -> Bugs:
 def heat(config: Config, seed: int, role: str) -> HeatMap:
     """Errors of a model under waves."""
     return HeatMap(role, model(config, seed, role), config.wave, config.count)
+
+
+def restyled(config: Config, seed: int) -> Styles:
+    """Style transfer by both models, and by one before training."""
+    of = {role: model(config, seed, role) for role in MODELS}
+    named = [(role, net, True) for role, net in of.items()]
+    untrained = ("untrained", of["standard"], False)
+    return Styles(model(config, seed, "apart"), (*named, untrained), config.styled)
 
 
 def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
@@ -140,19 +153,25 @@ def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
         yield Row("poison", name, seed, Learnt((("", of),)))
         yield Row("poison", name, seed, Before(of))
     few = hasty(config, seed)
-    for name, on in (
+    sets: list[tuple[str, Constructed]] = [
         ("mistakes", Mistakes(few)),
         ("mistakes/shuffled", Mistakes(few, shuffled=True)),
-        ("noise images", Foreign(standard)),
-        ("noise images/untrained", Foreign(standard, trained=False)),
-    ):
+    ]
+    for other in ("", config.other) if config.other else ("",):
+        title = f"{other or 'noise'} images"
+        sets.append((title, Foreign(standard, True, other)))
+        sets.append((f"{title}/untrained", Foreign(standard, False, other)))
+    for name, on in sets:
         yield Row("mistakes", name, seed, Learnt((("", student(config, on)),)))
     yield Rows(seed, Squares(seed))
+    yield Rows(seed, MadeFeatures(data, config.pair, config.threat))
+    yield Rows(seed, restyled(config, seed))
+    yield Rows(seed, Points(seed))
 
 
 def pictures(config: Config) -> Sequence[AnyStage]:
-    """Heat maps of seed 0."""
-    return [heat(config, 0, role) for role in MODELS]
+    """Heat maps and styles of seed 0."""
+    return [*(heat(config, 0, role) for role in MODELS), restyled(config, 0)]
 
 
 def claims(config: Config) -> Sequence[Claim]:
@@ -202,6 +221,43 @@ def claims(config: Config) -> Sequence[Claim]:
                 cell("layers", "robust", "moved_embedding"),
                 cell("layers", "standard", "moved_embedding"),
             ),
+        ),
+        Claim(
+            "ensembles",
+            "Features that are weak alone (rho below 0.3) add up to one more useful than the best "
+            "of them, and than with drawn signs, and an adversary turns it around",
+            "comment of Goh: in figures, trucks and frogs of CIFAR-10",
+            AllOf(
+                (
+                    *(
+                        Exceeds(cell("made", "weak, summed", "rho"), cell("made", row, "rho"))
+                        for row in ("weak, at best", "drawn signs")
+                    ),
+                    AtMost(cell("made", "weak, summed", "gamma"), 0.0),
+                )
+            ),
+            fixed="0: before any run; 0.3: after a trial on seeds that no run has",
+        ),
+        Claim(
+            "containment",
+            "A robust feature with a useless one added is useful still, and an adversary turns it "
+            "around",
+            "comment of Goh: in figures, trucks and frogs of CIFAR-10",
+            AllOf(
+                (
+                    AtLeast(cell("made", "most robust", "gamma"), 0.0),
+                    AtLeast(cell("made", "robust and useless", "rho"), 0.3),
+                    AtMost(cell("made", "robust and useless", "gamma"), 0.0),
+                )
+            ),
+            fixed=before,
+        ),
+        Claim(
+            "styles",
+            "Of the style that a robust model gives an image another model sees more than of that "
+            "of a standard one",
+            "comment of Nakano: in pictures, ResNet-50",
+            Exceeds(cell("styles", "robust", "seen"), cell("styles", "standard", "seen")),
         ),
         Claim(
             "untransferred",
@@ -258,6 +314,31 @@ def claims(config: Config) -> Sequence[Claim]:
             ),
             fixed=before,
         ),
+        *(
+            [
+                Claim(
+                    "dataset",
+                    f"From images of {config.other} that a model labels, a student learns 20 "
+                    "points more of the model's own data than from labels of an untrained one",
+                    "comment of Wallace: 91.0 %, MNIST from images of Fashion-MNIST",
+                    Exceeds(
+                        cell("mistakes", f"{config.other} images", "clean"),
+                        cell("mistakes", f"{config.other} images/untrained", "clean"),
+                        20.0,
+                    ),
+                    fixed=before,
+                )
+            ]
+            if config.other
+            else []
+        ),
+        Claim(
+            "plane",
+            "From adversarial points alone, all labelled wrongly, a net learns more of the first "
+            "points than from points that were moved at random",
+            "comment of Wallace: 23 of 32 points",
+            Exceeds(cell("points", "adversarial", "learnt"), cell("points", "random", "learnt")),
+        ),
         Claim(
             "squares",
             "A linear classifier that fits all labels, a tenth of them wrong, is turned by changes "
@@ -275,90 +356,6 @@ def claims(config: Config) -> Sequence[Claim]:
         ),
     ]
 
-
-COLUMNS = OF_SETS | OF_OBSERVERS | {
-    "in_band": Column("In band", "test images with these frequencies alone, right", unit="%"),
-    "low": Column("Low", "error under waves below 0.25 cycles a pixel", unit="%"),
-    "high": Column("High", "error under waves from 0.25 on", unit="%"),
-    "kept": Column("Kept", "that the whole ensemble has right", unit="%"),
-    "high_lost": Column("High, lost", "less the error without waves", unit="%"),
-    "fooled": Column("Fooled", "test images that the source takes for the next class", unit="%"),
-    "transfer": Column("Transfer", "that a net apart takes for it", unit="%"),
-    "before": Column("Before", "test images taken for the class before theirs", unit="%"),
-    "fitted": Column("Fitted", "labels of training points", unit="%"),
-    "right": Column("Right", "test points", unit="%"),
-} | {
-    f"moved_{layer}": Column(f"R({layer})", "1: as far as to another image", 3) for layer in LAYERS
-} | {
-    f"flips_{eps:g}": Column(f"Linf {eps:g}", "right points that are turned", unit="%")
-    for eps in SQUARE_EPS
-}  # fmt: skip
-
-SECTIONS = (
-    Section(
-        "Frequencies (Gilmer and Hendrycks)",
-        "Nets trained and tested on some frequencies alone. Heat maps: the error of a model when a "
-        "wave of one frequency, L2 {wave}, is added to every image.",
-        figures=(
-            Lines(
-                "bands",
-                ("in_band",),
-                "Trained and tested in a band.",
-                "right, %",
-                "cutoff, cycles a pixel",
-            ),
-            PictureRows(
-                tuple(f"heat.{role}" for role in MODELS),
-                MODELS,
-                "Errors under waves, white is 100 %; frequency 0 in the middle. Seed 0.",
-            ),
-        ),
-        tables=(Table("bands", "Frequencies alone."), Table("waves", "Under waves.")),
-    ),
-    Section(
-        "Leakage through robust features (Goh)",
-        "What a linear classifier of a robust net's embedding learns of the true labels from a set "
-        "whose labels are wrong, beside what a whole net learns.",
-        tables=(
-            Table(
-                "leakage",
-                "True labels of test images.",
-                ("clean", "shifted", "robust_probe", "true_labels"),
-            ),
-        ),
-    ),
-    Section(
-        "Layers (Nakano)",
-        "R(f): how far an attack moves a layer's output, in units of the mean distance of two "
-        "images' outputs.",
-        tables=(Table("layers", "Attacks of half the radius of the sets."),),
-    ),
-    Section(
-        "Just bugs, poison, squares (Nakkiran)",
-        "Bugs are adversarial for the source while {ensemble} other nets stay right; students "
-        "learn from them as from D_det. Poison: perturbations towards the next class, true labels.",
-        figures=(
-            Bars(
-                "bugs", ("clean", "shifted"), "What students of each learn.", "%", chance="chance"
-            ),
-        ),
-        tables=(
-            Table(
-                "bugs",
-                "Towards the next class.",
-                ("fooled", "kept", "transfer", "clean", "shifted"),
-            ),
-            Table("poison", "True labels, moved images.", ("clean", "before", "true_labels")),
-            Table("squares", "Points that a linear rule tells apart within Linf 0.9."),
-        ),
-    ),
-    Section(
-        "Mistakes and noise (Wallace)",
-        "The training images that a model of {few} epochs has wrong, labelled as it takes them; "
-        "and images of uniform noise, labelled by a model of real ones.",
-        tables=(Table("mistakes", "Students on test images.", ("clean", "images", "true_labels")),),
-    ),
-)
 
 EXPERIMENT = Experiment(
     name="discussion2019",

@@ -14,7 +14,7 @@ from notbugs.attacks.result import percent
 from notbugs.core import random
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images, Labels, RowTree
-from notbugs.data import ImageData
+from notbugs.data import ImageData, load_source
 from notbugs.engine import (
     APGD,
     AbstractObjective,
@@ -267,26 +267,37 @@ class Mistakes(Constructed):
 
 @dataclass(frozen=True)
 class Foreign(Constructed):
-    """Images of uniform noise, labelled as a model takes them: none of its own data.
+    """Images that are none of a model's own data, labelled as it takes them.
 
     - `trained`: False takes the model before training: a control
+    - `other`: the dataset whose first training images these are; "": uniform noise
 
-    **Source**: Wallace 2019, the same comment, where the images are those of another dataset.
+    **Source**: Wallace 2019, the same comment: images of Fashion-MNIST, a model of MNIST.
     """
 
     model: Trained
     trained: bool = True
+    other: str = ""
 
     @property
     def title(self) -> str:
-        return "foreign" + "/untrained" * (not self.trained)
+        return (self.other or "noise") + "/untrained" * (not self.trained)
 
     def build(self, train: ImageData, work: Work) -> ImageData:
         net = work.load(self.model) if self.trained else self.model.untrained(work)
-        drawn = noise_images(train, seed=random.seed_of(self.model.data.seed, "foreign"))
-        return replace(
-            drawn.with_labels(named_by(net, drawn.pixels())), columns={}, name=self.title
-        )
+        x = self.images(train, work)
+        labels = named_by(net, x)
+        return replace(train, images=x, labels=labels, columns={}, name=self.title)
+
+    def images(self, train: ImageData, work: Work) -> Images:
+        """As many as `train` has at most, of its shape."""
+        if not self.other:
+            seed = random.seed_of(self.model.data.seed, "foreign")
+            return noise_images(train, seed=seed).pixels()
+        found = load_source(self.other, work.data_dir).train
+        if found.shape != train.shape:
+            raise bad_value("other", f"be a set of images {train.shape}", f"'{self.other}'")
+        return found.pixels(slice(0, len(train)))
 
 
 @dataclass(frozen=True)

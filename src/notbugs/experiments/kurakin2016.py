@@ -300,6 +300,6 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns={**channel.COLUMNS, **prints.COLUMNS},
     sections=SECTIONS,
-    takes={"photographs": 30},
+    takes={"photographs": 20},
     check=check,
 )

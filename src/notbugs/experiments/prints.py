@@ -140,6 +140,10 @@ class Photographed(Measurement):
     printed: Printed
     judge: Trained | None = None
 
+    @property
+    def cost(self) -> float:
+        return 2e4 * self.printed.examples.count
+
     def measure(self, work: Work) -> Columns:
         made = self.printed.examples
         net = work.load(self.judge or made.net)

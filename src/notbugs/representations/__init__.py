@@ -29,7 +29,6 @@ from notbugs.representations.style import (
     StyleResult,
     gram,
     style_distance,
-    style_layers,
     style_transfer,
     styles,
 )
@@ -82,7 +81,6 @@ __all__ = [
     "StyleResult",
     "gram",
     "style_distance",
-    "style_layers",
     "style_transfer",
     "styles",
     "visualise",

@@ -37,16 +37,18 @@ class StyleResult:
     solution: Solution
 
 
-def gram(activations: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c c"]:
+def gram(activations: Float[Tensor, "n c *positions"]) -> Float[Tensor, "n c c"]:
     """The products of channels, averaged over positions: A A^T / (h w) of each row.
+
+    Of dense layers, [n, c], each unit is a channel with one position.
 
     **Source**: Gatys et al. 2015 (arXiv 1508.06576), equation 3, without the mean.
     """
-    flat = activations.flatten(2)
+    flat = activations[..., None].flatten(2)
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
-def style_layers(model: Classifier) -> list[str]:
+def convolutions(model: Classifier) -> list[str]:
     """The convolutions of a model, whose outputs `style_transfer` reads by default."""
     return [name for name, layer in model.body.named_modules() if isinstance(layer, nn.Conv2d)]
 
@@ -55,9 +57,9 @@ def style_layers(model: Classifier) -> list[str]:
 def styles(
     model: Classifier, x: Images, layers: Sequence[str] | None = None
 ) -> dict[str, Float[Tensor, "n c c"]]:
-    """The Gram matrices of images by layer (None: `style_layers`).
+    """The Gram matrices of images by layer (None: the convolutions).
 
-    **Raises** ValueError for an unknown layer, one without channels and positions, and a model
+    **Raises** ValueError for an unknown layer, one whose output has no channels, and a model
     without convolutions.
     """
     names = _checked(model, layers)
@@ -94,12 +96,12 @@ def style_transfer(
     from `content` on.
 
     - `content`, `style` [n, c, h, w]: a pair a row
-    - `layers`: whose Gram matrices G are matched; None: `style_layers`; `content_layer`: whose
+    - `layers`: whose Gram matrices G are matched; None: the convolutions; `content_layer`: whose
       activations a are kept; None: the last of the layers
     - `solver`: by default `lbfgs_inversion()`
 
     **Raises** ValueError for batches of other shapes, a weight that is not positive, an unknown
-    layer or one without channels and positions, and a model without convolutions.
+    layer or one whose output has no channels, and, without `layers`, a model without convolutions.
     **Source**: Gatys et al. 2015 (arXiv 1508.06576), equations 1 to 7; Nakano 2019,
     "Adversarially robust neural style transfer" (Distill).
     **Differs from the source**: every term is relative to its target, so that the weight means the
@@ -174,19 +176,19 @@ def _read_all(model: Classifier, names: Sequence[str], x: Images) -> dict[str, T
 
 
 def _checked(model: Classifier, layers: Sequence[str] | None) -> list[str]:
-    """The names of the layers, which must exist and have outputs [n, c, h, w]."""
-    names = style_layers(model) if layers is None else list(layers)
+    """The names of the layers, which must exist and have channels."""
+    names = convolutions(model) if layers is None else list(layers)
     if not names:
         raise bad_value("layers", "name at least one layer", "none that is a convolution")
     with frozen(model), torch.no_grad():
         outputs = _read(model, names, torch.zeros(1, *model.shape).to(model.mean))
     for name in names:
         output = outputs.get(name)
-        if output is None or output.ndim != 4:
+        if output is None or output.ndim < 2:
             what = "does not run" if output is None else f"of shape {tuple(output.shape)}"
             raise bad_value(
                 "layers",
-                "have outputs [n, c, h, w]",
+                "have outputs [n, c, ...]",
                 f"'{name}', {what}",
                 "See `layer_names(model.body)`.",
             )
