@@ -211,6 +211,7 @@ def test_points_are_learnt_from_adversarial_ones(work: Work) -> None:
 
 def test_images_of_another_set_must_have_the_shape(work: Work) -> None:
     named = Foreign(model(CONFIG, 0, "standard"), other="digits")
+    computed(named.model, work)
     train = named.original.train(work)
     data = named.build(train, work)
     assert torch.equal(data.pixels(), load_source("digits").train.pixels(slice(0, len(train))))
