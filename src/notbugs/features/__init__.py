@@ -11,6 +11,7 @@ from notbugs.features.controls import (
     without_class_means,
 )
 from notbugs.features.encoded import encoded_set
+from notbugs.features.families import cosine_features, cosine_frequencies, kernel_features
 from notbugs.features.observers import (
     Observer,
     nearest_image,
@@ -44,9 +45,12 @@ __all__ = [
     "choose_targets",
     "class_patterns",
     "direction_control",
+    "cosine_features",
+    "cosine_frequencies",
     "encoded_set",
     "features_of",
     "inverted_set",
+    "kernel_features",
     "leakage_control",
     "matched",
     "nearest_image",

@@ -125,25 +125,29 @@ def features_of(
     there are, both of these, and where no feature is left.
     """
     read = _Reading(model, layer_of(model, layer))
-    return _standardised(read, False, model.mean, data, directions, components)
+    return standardised(read, False, model.mean, data, directions, components)
 
 
 def pixel_features(
     data: ImageData, *, directions: Directions | None = None, components: int | None = None
 ) -> Features:
     """Linear features of the pixels, as `features_of` makes them of a layer."""
-    return _standardised(pixels, True, torch.zeros(()), data, directions, components)
+    return standardised(pixels, True, torch.zeros(()), data, directions, components)
 
 
 @torch.no_grad()
-def _standardised(
+def standardised(
     read: Read,
     linear: bool,
     like: Tensor,
     data: ImageData,
     directions: Directions | None,
-    components: int | None,
+    components: int | None = None,
 ) -> Features:
+    """The features of a reading, fitted to data: see `features_of`.
+
+    - `like`: of the dtype and device that images are read at; `linear`: see `Features`
+    """
     if directions is not None and components is not None:
         raise bad_value("components", "be left out with `directions`", components)
     readings = torch.cat([read(part.to(like)) for part in data.pixels().split(ROWS)])

@@ -7,6 +7,7 @@ from notbugs.theory.gaussian import (
     least_alignment,
     robust_fit,
 )
+from notbugs.theory.kernel import tangent_kernel
 from notbugs.theory.linear import AccuracyAtOdds, SampleComplexity, UnusedRobustness
 from notbugs.theory.perceptron import TARGETS, first_update, target_chances, turning_points
 from notbugs.theory.superposition import Toys, attacked, predicted, train_toys
@@ -25,6 +26,7 @@ __all__ = [
     "least_alignment",
     "predicted",
     "robust_fit",
+    "tangent_kernel",
     "target_chances",
     "train_toys",
     "turning_points",
