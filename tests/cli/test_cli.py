@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from experiments import tiny_paper
+from notbugs import cli
 from notbugs.cli import main
 from notbugs.cli.methods import METHODS, attack_named
 from notbugs.cli.progress import StageDisplay
@@ -26,7 +27,7 @@ from notbugs.models import load as load_model
 from victims import killed_once
 
 ILYAS = ("reproduce", "ilyas2019")
-COMMANDS = ["reproduce", "report", "train", "attack", "evaluate", "build", "data", "photo"]
+COMMANDS = [*cli.COMMANDS]
 
 
 def call(*arguments) -> None:

@@ -43,6 +43,7 @@ COMMANDS = [
     "attack {model} --threat l2:1 --steps 1 --data {set} --plot {out}.png --radii 1",
     "evaluate {model} --threat l2:1 --method pgd --steps 1 --data {set} --json {out}.json",
     "look {model} --invert --steps 1 --image 1 --data {set} --out {out}.png",
+    "features {model} --steps 1 --data {set} --out {out}.png",
     "build rand {model} --threat l2:1 --steps 1 --data {set} --out {out}.safetensors",
     "data show {set}",
     "data export {set} --to {out}",

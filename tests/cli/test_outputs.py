@@ -80,6 +80,9 @@ def writers(model, out):
     yield "look --out", (*look, "--out"), out / "a.png"
     yield "look --json", (*look, "--out", out / "b.png", "--json"), out / "a.json"
     yield "look --save", (*look, "--out", out / "b.png", "--save"), out / "a.safetensors"
+    plane = ("features", model, "--steps", 1, "--count", 60)
+    yield "features --out", (*plane, "--out"), out / "a.png"
+    yield "features --json", (*plane, "--out", out / "b.png", "--json"), out / "a.json"
     yield "data export npz", ("data", "export", "digits", "--to"), out / "a.npz"
     yield "data export set", ("data", "export", "digits", "--to"), out / "a.safetensors"
     for name in ("metrics.jsonl", "training.png", "checkpoint.safetensors"):

@@ -1,5 +1,5 @@
-"""The command line: `notbugs reproduce | report | train | attack | evaluate | look | build | data |
-photo`.
+"""The command line: `notbugs reproduce | report | train | attack | evaluate | look | features |
+build | data | photo`.
 
 `notbugs.report`, and with it matplotlib, is imported only where something is drawn: that takes a
 second.
@@ -22,6 +22,7 @@ from notbugs.cli import distributed
 from notbugs.cli.attack import AttackCommand
 from notbugs.cli.console import PlainConsole
 from notbugs.cli.evaluate import Evaluate
+from notbugs.cli.features import FeaturesCommand
 from notbugs.cli.look import Look
 from notbugs.cli.photo import Photo
 from notbugs.cli.report import Report
@@ -39,13 +40,25 @@ Command = (
     | Annotated[AttackCommand, tyro.conf.subcommand("attack")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Look, tyro.conf.subcommand("look")]
+    | Annotated[FeaturesCommand, tyro.conf.subcommand("features")]
     | Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Photo, tyro.conf.subcommand("photo")]
 )
 
 
-COMMANDS = ("reproduce", "report", "train", "attack", "evaluate", "look", "build", "data", "photo")
+COMMANDS = (
+    "reproduce",
+    "report",
+    "train",
+    "attack",
+    "evaluate",
+    "look",
+    "features",
+    "build",
+    "data",
+    "photo",
+)
 ACTIONS = {"data": ("list", "show", "export"), "photo": ("sheet", "read", "watch")}
 USER_ERRORS = (NotbugsError, ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)
 """Errors that a user can fix: printed without a traceback."""

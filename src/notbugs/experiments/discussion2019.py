@@ -1,9 +1,9 @@
 """The discussion of "Adversarial Examples Are Not Bugs, They Are Features" on Distill, 2019.
 
-Of the six comments these have an experiment here, at our scale and with controls: frequencies
-(Gilmer and Hendrycks), leakage through robust features (Goh), layers (Nakano), examples that are
-just bugs, squares and poison (Nakkiran), learning from mistakes alone and from a model of nothing
-natural (Wallace).
+All six comments have an experiment here, at our scale and with controls: frequencies (Gilmer and
+Hendrycks), leakage through robust features and two examples of useful non-robust ones (Goh), layers
+and style (Nakano), examples that are just bugs, squares and poison (Nakkiran), learning from
+mistakes alone, from a model of other images, and points of the plane (Wallace).
 
 **Source**: Engstrom et al. 2019, "A discussion of 'Adversarial Examples Are Not Bugs, They Are
 Features'", Distill. The published numbers are for CIFAR-10 or ImageNet.

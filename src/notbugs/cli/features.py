@@ -1,0 +1,233 @@
+"""`notbugs features`: how useful the features of a model or a dataset are, and which break."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from notbugs.cli.common import images_for, moved, open_model
+from notbugs.cli.kinds import PICTURE, USEFULNESS
+from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
+from notbugs.cli.progress import bar
+from notbugs.core.errors import bad_value, check_count
+from notbugs.data import ImageData
+from notbugs.data.files import SUFFIX
+from notbugs.data.writing import write_file
+from notbugs.engine import Threat
+from notbugs.features import (
+    Features,
+    Usefulness,
+    cosine_features,
+    features_of,
+    kernel_features,
+    pixel_features,
+    usefulness,
+)
+from notbugs.judge import check_fits
+
+LISTED = 8
+"""Features in the table on the terminal."""
+
+
+@dataclass(frozen=True)
+class FeaturesCommand:
+    """Place every feature on the plane of usefulness (rho) and what an adversary leaves (gamma).
+
+    Of a model the units of a layer, or its principal components; of a dataset the pixels, their
+    components, cosines, or the eigenfeatures of a wide net's kernel. Each is judged for the class
+    that it is most useful for on training images. Writes a picture, and all numbers with --json.
+
+    Try:
+      notbugs features model.safetensors --threat l2:0.5
+      notbugs features model.safetensors --layer logits
+      notbugs features digits --cosines --threat l2:0.5 --json cosines.json
+    """
+
+    subject: Annotated[str, tyro.conf.Positional]
+    """Weights (.safetensors, or the folder that train wrote), or the name of a dataset."""
+    threat: str = "l2:0.5"
+    """The adversary, as norm:radius."""
+    layer: str | None = None
+    """Of a model: a layer by its dotted name, or "logits"; the embedding without it."""
+    components: int | None = None
+    """So many principal components in place of units or pixels; with --kernel eigenfeatures, 30."""
+    cosines: bool = False
+    """Of a dataset: the waves of the discrete cosine transform, linear like pixels."""
+    kernel: bool = False
+    """Of a dataset: eigenfeatures of the tangent kernel of an infinitely wide net."""
+    count: int = 200
+    """Test images that features are judged on, the first ones."""
+    steps: int = 20
+    """Steps of PGD on each feature that is not linear."""
+    out: Path = Path("features.png")
+    """The picture, a .png file."""
+    json: Path | None = None
+    """Write the numbers of every feature to this file."""
+    overwrite: bool = False
+    """Replace files of those names that notbugs did not write."""
+    data: str | None = None
+    """With a model: another dataset, than the weights name."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie."""
+    model: str | None = None
+    """Your own model: path/to/file.py:factory."""
+    embedding: str | None = None
+    """With --model: the layer whose output is the embedding."""
+    seed: int = 0
+    """Seed of the attacks' random starts."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    @property
+    def of_model(self) -> bool:
+        """Whether the subject is weights, not the name of a dataset."""
+        return self.subject.endswith(SUFFIX) or Path(self.subject).exists()
+
+    def run(self, console: Console) -> None:
+        """Measures, draws and prints."""
+        self._check()
+        features, train, test = self._features()
+        with bar(console, "Features") as progress:
+            found = usefulness(
+                features,
+                train,
+                test,
+                Threat.parse(self.threat),
+                steps=self.steps,
+                seed=self.seed,
+                progress=progress,
+            )
+        points = _points(features, found, train)
+        self._draw(points)
+        bound = "a lower bound, exact within the norm" if found.certified else "an upper bound"
+        console.print(
+            f"{len(points)} features, {len(test)} test images, {self.threat}: gamma is {bound}."
+        )
+        console.print(_table(points))
+        kinds = [point["kind"] for point in points]
+        console.print(
+            f"Useful beyond the interval: {len(kinds) - kinds.count('useless')}; of these robust "
+            f"{kinds.count('robust')}, non-robust {kinds.count('non-robust')}, not decided "
+            f"{kinds.count('undecided')}."
+        )
+        console.print(f"Picture: {self.out}", soft_wrap=True)
+        if self.json is not None:
+            write_numbers(
+                self.json,
+                {"threat": self.threat, "certified": found.certified, "features": points},
+            )
+            console.print(f"Numbers: {self.json}", soft_wrap=True)
+
+    def _check(self) -> None:
+        """Validates the options before any work."""
+        Threat.parse(self.threat).as_norm("features")
+        check_count(self.count, "--count")
+        check_count(self.steps, "--steps")
+        if self.components is not None:
+            check_count(self.components, "--components")
+        idle = {
+            "--cosines": self.cosines and (self.of_model or self.kernel or bool(self.components)),
+            "--kernel": self.kernel and self.of_model,
+            "--layer": self.layer is not None and not self.of_model,
+            "--data": self.data is not None and not self.of_model,
+            "--model": self.model is not None and not self.of_model,
+        }
+        for flag, wrong in idle.items():
+            if wrong:
+                raise bad_value(
+                    flag, "fit the subject and the other options", f"'{self.subject}'",
+                    "See `notbugs features --help`.",
+                )  # fmt: skip
+        if self.out.suffix != ".png":
+            raise bad_value("--out", "end in .png", f"'{self.out}'", "Add .png.")
+        outputs = {"--out": Output(self.out, PICTURE)}
+        if self.json is not None:
+            outputs["--json"] = Output(self.json, USEFULNESS)
+        inputs = inputs_of(
+            weights=Path(self.subject) if self.of_model else None,
+            model=self.model,
+            data=self.data if self.of_model else self.subject,
+            data_dir=self.data_dir,
+        )
+        check_outputs(outputs, inputs, overwrite=self.overwrite)
+
+    def _features(self) -> tuple[Features, ImageData, ImageData]:
+        """The features, the images that they are standardised on, and those they are judged on."""
+        if not self.of_model:
+            train, test = self._images({}, self.subject)
+            if self.cosines:
+                return cosine_features(train), train, test
+            if self.kernel:
+                return kernel_features(train, components=self.components or 30), train, test
+            return pixel_features(train, components=self.components), train, test
+        model, facts = open_model(
+            Path(self.subject), self.model, self.embedding, self.data, self.data_dir
+        )
+        train, test = self._images(facts, self.data)
+        check_fits(model, train)
+        model = moved(model, self.device)
+        made = features_of(model, train, layer=self.layer, components=self.components)
+        return made, train, test
+
+    def _images(self, facts: dict[str, Any], data: str | None) -> tuple[ImageData, ImageData]:
+        place = (facts, data, self.data_dir, None)
+        return images_for("train", *place, None), images_for("test", *place, self.count)
+
+    def _draw(self, points: list[dict[str, Any]]) -> None:
+        from notbugs.experiments.numbers import Numbers
+        from notbugs.experiments.page import Column, Scatter
+        from notbugs.report.figures import LIGHT, png
+        from notbugs.report.figures.kinds import Drawn, draw
+
+        rows = {
+            f"{point['kind']} at {point['feature']}": {
+                name: (float(point[name]),) for name in ("rho", "gamma")
+            }
+            for point in sorted(points, key=lambda point: point["kind"])
+        }
+        columns = {
+            "rho": Column("rho, usefulness", ""),
+            "gamma": Column(f"gamma, under {self.threat}", ""),
+        }
+        drawn = Drawn(Numbers({"points": rows}), {}, columns)
+        picture = png(draw(Scatter("points", "rho", "gamma", "", zero=True), drawn, LIGHT))
+        write_file(self.out, lambda file: file.write(picture))
+
+
+def _points(features: Features, found: Usefulness, data: ImageData) -> list[dict[str, Any]]:
+    """The numbers of each feature for the class that it is most useful for in training."""
+    best = found.trained.abs().argmax(dim=1)
+    rows = torch.arange(len(best))
+    points: list[dict[str, Any]] = []
+    for row, label in zip(rows.tolist(), best.tolist(), strict=True):
+        kind = "undecided" if bool(found.useful[row, label]) else "useless"
+        kind = "robust" if bool(found.robust[row, label]) else kind
+        kind = "non-robust" if bool(found.non_robust[row, label]) else kind
+        numbers = {
+            name: float(getattr(found, name)[row, label])
+            for name in ("rho", "gamma", "rho_error", "gamma_error")
+        }
+        points.append(
+            {
+                "feature": int(features.numbers[row]),
+                "class": data.class_names[label],
+                "kind": kind,
+                **numbers,
+            }
+        )
+    return points
+
+
+def _table(points: list[dict[str, Any]]) -> Table:
+    """The most useful features."""
+    table = Table(title="The most useful features")
+    for head in ("Feature", "Class", "rho", "gamma", "Kind"):
+        table.add_column(head, justify="left" if head in ("Class", "Kind") else "right")
+    for point in sorted(points, key=lambda point: -point["rho"])[:LISTED]:
+        rho, gamma = (f"{point[n]:.2f} ±{point[n + '_error']:.2f}" for n in ("rho", "gamma"))
+        table.add_row(str(point["feature"]), point["class"], rho, gamma, point["kind"])
+    return table
