@@ -1,65 +1,43 @@
 """Useful, robust and non-robust features of a standard and a robust model.
 
-Each unit of the embedding, each principal component of it and of the pixels is a feature: how
-useful it is for a class (rho), and what an adversary leaves of it (gamma). Then models that see
-only some of the units: the robust half, the other half, and halves that are drawn.
+Each unit of the embedding, each principal component of it and of the pixels, each cosine wave and
+each eigenfeature of a wide net's kernel is a feature: how useful it is for a class (rho), and what
+an adversary leaves of it (gamma). Then models that see only some of the units: the robust half, the
+other half, and halves that are drawn.
 
-**Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 2, whose definitions these are.
+**Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 2, whose definitions these are; Tsilivis
+and Kempe 2022 (arXiv 2210.05577) for eigenfeatures.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from notbugs.attacks.result import percent
-from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.core.types import Images
-from notbugs.data import Splits, safefile
+from notbugs.data import Splits
 from notbugs.engine import Threat
 from notbugs.experiments.config import config_for as main_config
-from notbugs.experiments.experiment import (
-    Experiment,
-    Illustration,
-    Measurement,
-    Measurements,
-    PaperConfig,
-    Pictures,
-    Row,
-    Rows,
-    Stage,
-    Work,
-)
+from notbugs.experiments.experiment import Experiment, PaperConfig, Row, Rows
 from notbugs.experiments.model_training import Net
-from notbugs.experiments.numbers import Cell, Columns, Tables
-from notbugs.experiments.page import Column, PictureRows, Scatter, Section, Table
-from notbugs.experiments.rules import AtLeast, AtMost, Claim, Exceeds
+from notbugs.experiments.numbers import Cell
+from notbugs.experiments.rules import AtLeast, AtMost, Below, Claim, Exceeds
 from notbugs.experiments.shared import Data, Trained
-from notbugs.features import (
-    Features,
-    Usefulness,
-    features_of,
-    pixel_features,
-    restricted,
-    usefulness,
+from notbugs.experiments.usefulness_page import COLUMNS, ROLES, SECTIONS
+from notbugs.experiments.usefulness_stages import (
+    HALVES,
+    PARTS,
+    Judged,
+    Points,
+    Restricted,
+    Shares,
+    UnitPictures,
 )
-from notbugs.judge import accuracy, evaluate
-from notbugs.judge.standard import evaluation_pgd
-from notbugs.representations import visualise
 from notbugs.store import AnyStage
 from notbugs.training import Recipe
 
-ROLES = ("standard", "robust")
-FAMILIES = ("units", "components", "pixels")
-"""Units of the embedding, its principal components, and those of the pixels."""
-HALVES = ("all units", "robust half", "other half", "drawn half")
-NUMBERS = ("rho", "gamma", "rho_error", "gamma_error", "trained")
-TENSORS = "usefulness.safetensors"
-SHOWN = 8
-"""Units that are pictured: the most robust and the least."""
+OF_MODELS = ("units", "components")
+"""Units of the embedding, and its principal components."""
+OF_DATA = ("pixels", "cosines", "kernel")
+"""Principal components of the pixels, cosines, and eigenfeatures of a wide net's kernel."""
 
 
 @dataclass(frozen=True)
@@ -108,171 +86,6 @@ def config_for(data: str, preset: str) -> Config:
     return config
 
 
-@dataclass(frozen=True)
-class Judged(Stage[Usefulness]):
-    """The usefulness of a model's features."""
-
-    model: Trained
-    family: str
-    threat: str
-    count: int
-    components: int
-    steps: int
-
-    @property
-    def label(self) -> str:
-        return f"features of {self.model.role}, {self.family} · seed {self.model.data.seed}"
-
-    @property
-    def cost(self) -> float:
-        features = 0 if self.family == "pixels" else 64
-        return 4.0 * self.count * self.steps * features
-
-    def features(self, work: Work) -> Features:
-        """The features themselves."""
-        train = self.model.data.train(work)
-        if self.family == "pixels":
-            return pixel_features(train, components=self.components)
-        count = self.components if self.family == "components" else None
-        return features_of(work.load(self.model), train, components=count)
-
-    def make(self, work: Work) -> None:
-        parts = self.model.data.splits(work)
-        some = parts.test.select(slice(0, self.count))
-        found = usefulness(
-            self.features(work),
-            parts.train,
-            some,
-            Threat.parse(self.threat),
-            steps=self.steps,
-            seed=random.seed_of(self.model.data.seed, "usefulness"),
-            progress=work.progress,
-        )
-        tensors = {name: getattr(found, name).contiguous() for name in NUMBERS}
-        certified = {"certified": repr(found.certified)}
-        safefile.write_tensors(work.folder / TENSORS, tensors, certified)
-
-    def load(self, folder: Path, work: Work) -> Usefulness:
-        tensors, facts = safefile.read_tensors(folder / TENSORS, what="data")
-        return Usefulness(**tensors, certified=facts["certified"] == "True")
-
-
-def at_best(found: Usefulness) -> dict[str, Tensor]:
-    """Numbers of each feature for the class that it is most useful for in training, [m] each."""
-    best = found.trained.abs().argmax(dim=1, keepdim=True)
-    columns = {name: getattr(found, name) for name in ("rho", "gamma", "useful", "robust")}
-    columns["non_robust"] = found.non_robust
-    return {name: column.gather(1, best)[:, 0] for name, column in columns.items()}
-
-
-@dataclass(frozen=True)
-class Shares(Measurement):
-    """What share of features is useful, robust or not, each for its best class."""
-
-    judged: Judged
-
-    def measure(self, work: Work) -> Columns:
-        found = work.load(self.judged)
-        best = at_best(found)
-        useful = best["useful"]
-        return {
-            "features": float(len(useful)),
-            "useful": percent(useful),
-            "robust": percent(best["robust"][useful]) if bool(useful.any()) else None,
-            "non_robust": percent(best["non_robust"][useful]) if bool(useful.any()) else None,
-            "rho": float(best["rho"].mean()),
-            "gamma": float(best["gamma"].mean()),
-        }
-
-
-@dataclass(frozen=True)
-class Points(Measurements):
-    """rho and gamma of each feature, by its number."""
-
-    judged: Judged
-
-    def measure(self, work: Work) -> Tables:
-        best, role = at_best(work.load(self.judged)), self.judged.model.role
-        numbers = self.judged.features(work).numbers.tolist()
-        points = zip(numbers, best["rho"].tolist(), best["gamma"].tolist(), strict=True)
-        return {"points": {f"{role} at {i}": {"rho": a, "gamma": b} for i, a, b in points}}
-
-
-def half_of(judged: Judged, half: str, work: Work) -> Tensor:
-    """The numbers of the units of one of `HALVES`: by gamma for the best class, or drawn."""
-    gamma = at_best(work.load(judged))["gamma"]
-    numbers, order = judged.features(work).numbers, gamma.argsort(descending=True)
-    middle = len(order) // 2
-    if half == "drawn half":
-        order = torch.randperm(
-            len(order), generator=random.generator(judged.model.data.seed, "half")
-        )
-    chosen = {"all units": order, "other half": order[middle:]}.get(half, order[:middle])
-    return numbers[chosen.sort().values]
-
-
-@dataclass(frozen=True)
-class Restricted(Measurement):
-    """Accuracies of a model that sees some units alone, clean and under attack.
-
-    On the test images that its units were not judged on.
-    """
-
-    judged: Judged
-    half: str
-    radii: tuple[float, ...]
-
-    @property
-    def cost(self) -> float:
-        return 60.0 * (self.judged.model.data.test_size or 400) * len(self.radii)
-
-    def measure(self, work: Work) -> Columns:
-        of = self.judged.model
-        parts, units = of.data.splits(work), half_of(self.judged, self.half, work)
-        model = restricted(work.load(of), parts.train, units)
-        test = parts.test.select(slice(self.judged.count, None))
-        norm = Threat.parse(self.judged.threat).norm
-        columns: dict[str, float | None] = {
-            "features": float(len(units)),
-            "clean": accuracy(model, test),
-        }
-        for i, eps in enumerate(self.radii):
-            threat = Threat(norm, eps)
-            verdict = evaluate(
-                model,
-                test,
-                threat,
-                attacks=[evaluation_pgd(threat)],
-                seed=random.seed_of(of.data.seed, "measure"),
-                fast=False,
-            )
-            columns[f"under_{i}"] = verdict.robust_accuracy
-        return columns
-
-
-@dataclass(frozen=True)
-class UnitPictures(Illustration):
-    """What the most robust units of a model and the least look for: images that excite them."""
-
-    judged: Judged
-
-    def draw(self, work: Work) -> Pictures:
-        gamma, model = at_best(work.load(self.judged))["gamma"], work.load(self.judged.model)
-        features, order = self.judged.features(work), gamma.argsort(descending=True)
-        role, test = self.judged.model.role, self.judged.model.data.splits(work).test
-        strongest = features(test.pixels()).argmax(dim=0)
-
-        def excited(rows: Tensor) -> Images:
-            # From the image that excites a unit most: others may leave it without a gradient.
-            start = test.pixels(strongest[rows]).to(model.device)
-            return visualise(model, features.numbers[rows], start=start).x
-
-        return {
-            f"{role}.robust": excited(order[:SHOWN]),
-            f"{role}.other": excited(order[-SHOWN:]),
-        }
-
-
 def model(config: Config, seed: int, role: str) -> Trained:
     """The standard or the robust model of a seed."""
     recipe = config.robust if role == "robust" else config.standard
@@ -287,10 +100,16 @@ def judged(config: Config, seed: int, role: str, family: str) -> Judged:
 
 def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
     """The rows of all tables for one seed."""
-    for family in FAMILIES:
-        for role in ROLES[:1] if family == "pixels" else ROLES:
-            name = family if family == "pixels" else f"{role}, {family}"
-            yield Row("shares", name, seed, Shares(judged(config, seed, role, family)))
+    for family in OF_MODELS:
+        for role in ROLES:
+            yield Row(
+                "shares", f"{role}, {family}", seed, Shares(judged(config, seed, role, family))
+            )
+    for family in OF_DATA:
+        of = judged(config, seed, ROLES[0], family)
+        yield Row("shares", family, seed, Shares(of))
+        for part in PARTS if family != "pixels" else ():
+            yield Row("shares", f"{family}, {part}", seed, Shares(of, part))
     for role in ROLES:
         units = judged(config, seed, role, "units")
         if not seed:
@@ -307,6 +126,7 @@ def pictures(config: Config) -> Sequence[AnyStage]:
 def claims(config: Config) -> Sequence[Claim]:
     """What the definitions lead to expect."""
     before, none = "before the first run", "not published"
+    first, second = PARTS
 
     def share(row: str, column: str) -> Cell:
         return Cell("shares", row, column)
@@ -326,6 +146,19 @@ def claims(config: Config) -> Sequence[Claim]:
             "An adversary leaves less of a standard model's units than of a robust model's",
             none,
             Exceeds(share("robust, units", "gamma"), share("standard, units", "gamma")),
+        ),
+        Claim(
+            "cosines",
+            "An adversary takes less from cosines of low frequencies than from those of high ones",
+            none,
+            Below(share(f"cosines, {first}", "taken"), share(f"cosines, {second}", "taken")),
+        ),
+        Claim(
+            "eigenfeatures",
+            "An adversary takes less from the first eigenfeatures of a wide net's kernel than from "
+            "the later ones",
+            "Tsilivis and Kempe 2022, in figures, not published as this number",
+            Below(share(f"kernel, {first}", "taken"), share(f"kernel, {second}", "taken")),
         ),
         Claim(
             "restricted",
@@ -349,48 +182,6 @@ def claims(config: Config) -> Sequence[Claim]:
             fixed=before,
         ),
     ]
-
-
-COLUMNS = {
-    "features": Column("Features", "", 0),
-    "useful": Column("Useful", "for their best class, beyond the interval", unit="%"),
-    "robust": Column("Robust", "of the useful, beyond the interval", unit="%"),
-    "non_robust": Column("Non-robust", "of the useful: turned around, beyond it", unit="%"),
-    "rho": Column("rho", "usefulness, mean over features", 3),
-    "gamma": Column("gamma", "robust usefulness, mean over features", 3),
-    "clean": Column("Clean", "test images", unit="%"),
-    "under_0": Column("Small", "robust accuracy at the smallest radius", unit="%"),
-    "under_1": Column("Middle", "at the second", unit="%"),
-    "under_2": Column("Large", "at the third", unit="%"),
-}
-
-SECTIONS = (
-    Section(
-        "Useful, robust and non-robust features",
-        "A feature is a number for each image, with mean 0 and variance 1. Its usefulness rho for "
-        "a class is its mean over images of the class less that over others, halved; gamma is the "
-        "same where an adversary of {threat} changes each image against it. Below 0 it is turned "
-        "around: useful, and not robust. Units and components are attacked one by one, so their "
-        "gamma is an upper bound; for the pixels it is exact, but for the limits of an image.",
-        figures=(
-            Scatter("points", "rho", "gamma", "Each unit for its best class, seed 0.", zero=True),
-            PictureRows(
-                tuple(f"{role}.{which}" for role in ROLES for which in ("robust", "other")),
-                tuple(f"{role}: {which}" for role in ROLES for which in ("most", "least robust")),
-                "Units that an adversary turns around least, and most: the test image that excites "
-                "each most, changed until it does more so.",
-            ),
-        ),
-        tables=(Table("shares", "Families of features; judged on {count} test images."),),
-    ),
-    Section(
-        "Models that see some units alone",
-        "The head is fitted again, by logistic regression, to half of the units: those with the "
-        "largest gamma, the others, or a half that is drawn. Judged on the other test images. "
-        "Radii: {radii}.",
-        tables=(Table("restricted", "Accuracies under PGD-20 (upper bounds)."),),
-    ),
-)
 
 
 def check(config: Config, parts: Splits) -> None:

@@ -1,0 +1,48 @@
+"""The page of usefulness: columns, sections and figures."""
+
+from notbugs.experiments.page import Column, PictureRows, Scatter, Section, Table
+
+ROLES = ("standard", "robust")
+
+COLUMNS = {
+    "features": Column("Features", "", 0),
+    "useful": Column("Useful", "for their best class, beyond the interval", unit="%"),
+    "robust": Column("Robust", "of the useful, beyond the interval", unit="%"),
+    "non_robust": Column("Non-robust", "of the useful: turned around, beyond it", unit="%"),
+    "rho": Column("rho", "usefulness, mean over features", 3),
+    "gamma": Column("gamma", "robust usefulness, mean over features", 3),
+    "taken": Column("Taken", "rho less gamma, mean", 3),
+    "clean": Column("Clean", "test images", unit="%"),
+    "under_0": Column("Small", "robust accuracy at the smallest radius", unit="%"),
+    "under_1": Column("Middle", "at the second", unit="%"),
+    "under_2": Column("Large", "at the third", unit="%"),
+}
+
+SECTIONS = (
+    Section(
+        "Useful, robust and non-robust features",
+        "A feature is a number for each image, with mean 0 and variance 1. Its usefulness rho for "
+        "a class is its mean over images of the class less that over others, halved; gamma is the "
+        "same where an adversary of {threat} changes each image against it. Below 0 it is turned "
+        "around: useful, and not robust. Units, components and eigenfeatures of the tangent kernel "
+        "of an infinitely wide net are attacked one by one, so their gamma is an upper bound; for "
+        "the pixels and cosines it is exact, but for the limits of an image.",
+        figures=(
+            Scatter("points", "rho", "gamma", "Each unit for its best class, seed 0.", zero=True),
+            PictureRows(
+                tuple(f"{role}.{which}" for role in ROLES for which in ("robust", "other")),
+                tuple(f"{role}: {which}" for role in ROLES for which in ("most", "least robust")),
+                "Units that an adversary turns around least, and most: the test image that excites "
+                "each most, changed until it does more so.",
+            ),
+        ),
+        tables=(Table("shares", "Families of features; judged on {count} test images."),),
+    ),
+    Section(
+        "Models that see some units alone",
+        "The head is fitted again, by logistic regression, to half of the units: those with the "
+        "largest gamma, the others, or a half that is drawn. Judged on the other test images. "
+        "Radii: {radii}.",
+        tables=(Table("restricted", "Accuracies under PGD-20 (upper bounds)."),),
+    ),
+)
