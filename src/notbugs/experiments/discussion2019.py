@@ -369,4 +369,5 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns=COLUMNS,
     sections=SECTIONS,
+    takes={"digits": 4},
 )

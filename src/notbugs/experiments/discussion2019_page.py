@@ -76,7 +76,7 @@ SECTIONS = (
         "ones have a rho below 0.3 and are turned around; summed by their rho they say more, of "
         "which an adversary leaves nothing. And a useless component of little variance, added to a "
         "robust feature, takes its robustness away.",
-        figures=(Bars("made", ("rho", "gamma"), "Useful, and turned around.", ""),),
+        figures=(Bars("made", ("rho",), "How useful each is; gamma stands in the table.", ""),),
         tables=(Table("made", "Classes {pair}."),),
     ),
     Section(
@@ -84,7 +84,8 @@ SECTIONS = (
         "R(f): how far an attack moves a layer's output, in units of the mean distance of two "
         "images' outputs. Style transfer: each image is changed until the products of a model's "
         "channels are those of another image (its style), while its last convolution stays. "
-        "Another standard model then tells how much of the way it sees.",
+        "Another standard model then tells how much of the way it sees. Where a net averages over "
+        "positions, as a small CNN does, the style of an image tells its class as well.",
         figures=(
             PictureRows(
                 tuple(f"style.{row}" for row in STYLED),
