@@ -310,4 +310,5 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns=constructed.COLUMNS | visibility.COLUMNS | OURS,
     sections=SECTIONS,
+    takes={"digits": 6},
 )
