@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.experiments.constructed import Constructed, Leakage, Learnt
+from notbugs.experiments.data_views import TwoClasses
 from notbugs.experiments.discussion2019_page import COLUMNS, LAYERS, MODELS, SECTIONS
 from notbugs.experiments.discussion_examples import MadeFeatures, Points, Styles
 from notbugs.experiments.discussion_stages import (
@@ -75,6 +76,8 @@ class Config(ModelsConfig):
         for name in ("count", "ensemble", "few", "styled"):
             check_count(getattr(self, name), name)
         check_positive(self.wave, "wave")
+        if len(set(self.pair)) < 2 or min(self.pair) < 0:
+            raise bad_value("pair", "be the numbers of two classes", self.pair)
         if not self.cutoffs or list(self.cutoffs) != sorted(set(self.cutoffs)):
             raise bad_value("cutoffs", "rise", self.cutoffs)
         if not 0 < self.cutoffs[0] <= self.cutoffs[-1] < 0.7:
@@ -164,7 +167,8 @@ def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
     for name, on in sets:
         yield Row("mistakes", name, seed, Learnt((("", student(config, on)),)))
     yield Rows(seed, Squares(seed))
-    yield Rows(seed, MadeFeatures(data, config.pair, config.threat))
+    sizes = config.data, config.digest, seed, config.train_size, config.test_size
+    yield Rows(seed, MadeFeatures(TwoClasses(*sizes, pair=config.pair), config.threat))
     yield Rows(seed, restyled(config, seed))
     yield Rows(seed, Points(seed))
 

@@ -13,12 +13,13 @@ from notbugs.core.types import Images
 from notbugs.data import ImageData
 from notbugs.engine import Linf, Threat
 from notbugs.experiments.channel import means
+from notbugs.experiments.data_views import TwoClasses
 from notbugs.experiments.experiment import Measurements, Work, save_pictures
 from notbugs.experiments.first_order import named_by
 from notbugs.experiments.model_training import Net, new_model
 from notbugs.experiments.numbers import Columns, Tables
 from notbugs.experiments.representation_stages import of_another_class
-from notbugs.experiments.shared import Data, Trained
+from notbugs.experiments.shared import Trained
 from notbugs.features import pixel_features, usefulness
 from notbugs.models import Classifier
 from notbugs.representations import style_distance, style_transfer, styles
@@ -33,7 +34,7 @@ DRAWS = 20
 
 @dataclass(frozen=True)
 class MadeFeatures(Measurements):
-    """Useful non-robust features that are put together of others, for a pair of classes.
+    """Useful non-robust features that are put together of others, for two classes.
 
     Standardised features of the pixels, all chosen on training images: "most robust", the principal
     component with the largest gamma; "weak, summed", those components that an adversary turns
@@ -43,20 +44,18 @@ class MadeFeatures(Measurements):
     the first and the component of least variance. Components whose deviation is below `LEAST` of
     the largest are left out.
 
-    - `pair`: the classes
+    - `weak`: the rho below which a component is weak
 
     **Source**: Goh 2019, "Two examples of useful, non-robust features" (Distill): ensembles and
     containment.
     """
 
-    data: Data
-    pair: tuple[int, int]
+    data: TwoClasses
     threat: Threat
     weak: float = 0.3
 
     def measure(self, work: Work) -> Tables:
-        parts = self.data.splits(work)
-        train, test = (two_classes(part, self.pair) for part in (parts.train, parts.test))
+        train, test = self.data.train(work), self.data.splits(work).test
         spread = torch.linalg.eigvalsh(train.pixels().flatten(1).double().T.cov()).clamp(min=0)
         varying = int((spread.sqrt() >= LEAST * spread.max().sqrt()).sum())
         components = pixel_features(train, components=varying)
@@ -91,18 +90,6 @@ class MadeFeatures(Measurements):
             }
         drawn = [table.pop(f"drawn {i}") for i in range(DRAWS)]
         return {"made": {**table, "drawn signs": means(drawn)}}
-
-
-def two_classes(data: ImageData, pair: tuple[int, int]) -> ImageData:
-    """The images of two classes alone, labelled 0 and 1.
-
-    **Raises** ValueError for classes that the set does not have, or twice the same.
-    """
-    if len(set(pair)) < 2 or not all(0 <= k < data.classes for k in pair):
-        raise bad_value("pair", f"be two classes below {data.classes}", pair)
-    some = data.select(torch.isin(data.labels, torch.tensor(pair)).nonzero()[:, 0])
-    names = tuple(data.class_names[k] for k in pair)
-    return replace(some, labels=(some.labels == pair[1]).long(), class_names=names)
 
 
 @dataclass(frozen=True)
