@@ -366,4 +366,5 @@ EXPERIMENT = Experiment(
     claims=claims,
     columns=COLUMNS,
     sections=SECTIONS,
+    takes={"digits": 10},
 )
