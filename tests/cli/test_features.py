@@ -42,10 +42,10 @@ def test_cosines_of_a_dataset_are_those_of_the_library(
     for name in ("rho", "gamma", "rho_error"):
         numbers = torch.tensor([point[name] for point in found["features"]])
         assert torch.allclose(numbers, getattr(wanted, name).gather(1, best)[:, 0].float())
-    assert found["certified"]
+    assert found["bound"] == "exact"
     assert [p["feature"] for p in found["features"]] == made.numbers.tolist()
     said = capsys.readouterr().out
-    assert "gamma is a lower bound" in said
+    assert "gamma is exact within the norm" in said
     useful = sum(point["kind"] != "useless" for point in found["features"])
     assert f"Useful beyond the interval: {useful};" in said
 
@@ -53,9 +53,14 @@ def test_cosines_of_a_dataset_are_those_of_the_library(
 def test_units_and_components_of_a_model(tmp_path, model) -> None:
     common = (model, "--count", 60, "--steps", 1)
     units = features(tmp_path, *common)
-    assert not units["certified"]
+    assert units["bound"] == "upper"
     assert len(units["features"]) <= 6
     assert len(features(tmp_path, *common, "--components", 2)["features"]) == 2
+    sure = features(tmp_path, *common, "--certify")
+    assert sure["bound"] == "lower"
+    pairs = zip(sure["features"], units["features"], strict=True)
+    assert all(a["gamma"] <= b["gamma"] + 1e-4 for a, b in pairs)
+    assert all(point["kind"] != "non-robust" for point in sure["features"])
     logits = features(tmp_path, *common, "--layer", "logits")
     assert len(logits["features"]) == 10
     kinds = {point["kind"] for point in logits["features"]}
@@ -76,6 +81,7 @@ def test_eigenfeatures_of_a_dataset(tmp_path) -> None:
         (("digits", "--components", 65), "components"),
         (("digits", "--threat", "l3:1"), "l3"),
         (("digits", "--count", 0), "--count"),
+        (("digits", "--certify"), "--certify"),
         (("digits", "--data", "mnist"), "--data"),
         (("digitz",), "Did you mean 'digits'"),
         (("m.safetensors",), "m.safetensors"),

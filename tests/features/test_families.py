@@ -37,7 +37,7 @@ def test_cosines_are_orthonormal_waves_of_their_frequency(parts) -> None:
 def test_low_frequencies_of_digits_are_robust_and_high_ones_not(parts) -> None:
     features = cosine_features(parts.train)
     found = usefulness(features, parts.train, parts.test, Threat.parse("l2:0.5"))
-    assert found.certified
+    assert found.bound == "exact"
     best = found.trained.abs().argmax(dim=1, keepdim=True)
     gamma = found.gamma.gather(1, best)[:, 0]
     low = cosine_frequencies((1, 8, 8))[features.numbers] < 0.2
@@ -91,7 +91,7 @@ def test_eigenfeatures_do_not_correlate_and_the_first_are_robust(parts) -> None:
     torch.testing.assert_close(between, torch.eye(40), atol=0.02, rtol=0)
     some = features.select(torch.tensor([0, 1, 2, 37, 38, 39]))
     found = usefulness(some, train, test, Threat.parse("l2:0.3"), steps=5)
-    assert not found.certified
+    assert found.bound == "upper"
     lost = (found.rho - found.gamma).mean(dim=1)
     assert float(lost[:3].max()) < float(lost[3:].min())
     with pytest.raises(ValueError, match="components"):

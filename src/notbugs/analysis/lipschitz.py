@@ -1,9 +1,7 @@
 """Upper bounds of each layer's gain, and how much layers amplify given changes."""
 
 import math
-from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images
 from notbugs.models import Classifier, capture, frozen, prepared
+from notbugs.models.chain import chain_of
 
 ONE = (nn.ReLU, nn.Tanh, nn.Identity, nn.Flatten, nn.Dropout)
 """Layers whose outputs are never farther apart than their inputs."""
@@ -45,7 +44,7 @@ def lipschitz_bounds(model: Classifier) -> dict[str, float]:
     **Source**: Szegedy et al. 2013 (arXiv 1312.6199), section 4.3, whose bound of a convolution has
     circular edges.
     """
-    shapes = _chain(model)
+    shapes = chain_of(model)
     modules = dict(model.body.named_modules())
     bounds = {"normalise": float((1 / model.std.abs()).max())}
     for name, size in shapes.items():
@@ -63,7 +62,7 @@ def amplification(model: Classifier, x: Images, moved: Tensor) -> dict[str, Tens
     """
     if moved.shape != x.shape:
         raise bad_value("moved", f"have the shape of `x`, {tuple(x.shape)}", tuple(moved.shape))
-    names = list(_chain(model))
+    names = list(chain_of(model))
     with frozen(model), torch.no_grad(), capture(model.body, names) as outputs:
         model(x)
         before = {name: outputs[name].flatten(1) for name in names}
@@ -75,44 +74,6 @@ def amplification(model: Classifier, x: Images, moved: Tensor) -> dict[str, Tens
     lengths += [(after[name] - before[name]).norm(dim=1) for name in names]
     ratios = [torch.where(a > 0, b / a, 0.0) for a, b in pairwise(lengths)]
     return dict(zip(("normalise", *names), ratios, strict=True))
-
-
-def _chain(model: Classifier) -> Mapping[str, tuple[int, ...]]:
-    """The leaf layers in the order they run, with the shapes of their inputs.
-
-    **Raises** ValueError where a layer's input is not the output of the one before, untouched.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    start = torch.zeros(1, *model.shape).to(model.mean)
-    last: list[tuple[Tensor, int]] = [(start, start._version)]
-
-    def check(x: object, what: str) -> None:
-        # A tensor's version rises when it is changed in place.
-        if x is not last[-1][0] or last[-1][0]._version != last[-1][1]:
-            raise bad_value("model", "be a chain of layers", what, "Bound its parts.")
-
-    def before(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def entered(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            check(None if name in shapes else inputs[0], f"another way into '{name}'")
-            shapes[name] = tuple(inputs[0].shape[1:])
-
-        return entered
-
-    def left(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        last.append((output, output._version))
-
-    handles: list[Any] = []
-    for name, module in model.body.named_modules():
-        if not list(module.children()):
-            handles += [module.register_forward_pre_hook(before(name))]
-            handles += [module.register_forward_hook(left)]
-    try:
-        with frozen(model), torch.no_grad():
-            check(model.body(start), "an output that is not the last layer's")
-    finally:
-        for handle in handles:
-            handle.remove()
-    return shapes
 
 
 def _bound(layer: nn.Module, name: str, size: tuple[int, ...]) -> float:

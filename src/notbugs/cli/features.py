@@ -31,6 +31,12 @@ from notbugs.judge import check_fits
 
 LISTED = 8
 """Features in the table on the terminal."""
+BOUNDS = {
+    "exact": "exact within the norm, a lower bound for images in [0, 1]",
+    "lower": "a lower bound, against every adversary",
+    "upper": "an upper bound",
+}
+"""What gamma is."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class FeaturesCommand:
     Try:
       notbugs features model.safetensors --threat l2:0.5
       notbugs features model.safetensors --layer logits
+      notbugs features model.safetensors --threat linf:0.01 --certify
       notbugs features digits --cosines --threat l2:0.5 --json cosines.json
     """
 
@@ -63,6 +70,8 @@ class FeaturesCommand:
     """Test images that features are judged on, the first ones."""
     steps: int = 20
     """Steps of PGD on each feature that is not linear."""
+    certify: bool = False
+    """Of a model of ReLUs and affine layers: bound gamma from below instead of attacking."""
     out: Path = Path("features.png")
     """The picture, a .png file."""
     json: Path | None = None
@@ -98,14 +107,15 @@ class FeaturesCommand:
                 test,
                 Threat.parse(self.threat),
                 steps=self.steps,
+                certify=self.certify,
                 seed=self.seed,
                 progress=progress,
             )
         points = _points(features, found, train)
         self._draw(points)
-        bound = "a lower bound, exact within the norm" if found.certified else "an upper bound"
         console.print(
-            f"{len(points)} features, {len(test)} test images, {self.threat}: gamma is {bound}."
+            f"{len(points)} features, {len(test)} test images, {self.threat}: "
+            f"gamma is {BOUNDS[found.bound]}."
         )
         console.print(_table(points))
         kinds = [point["kind"] for point in points]
@@ -118,7 +128,7 @@ class FeaturesCommand:
         if self.json is not None:
             write_numbers(
                 self.json,
-                {"threat": self.threat, "certified": found.certified, "features": points},
+                {"threat": self.threat, "bound": found.bound, "features": points},
             )
             console.print(f"Numbers: {self.json}", soft_wrap=True)
 
@@ -132,6 +142,7 @@ class FeaturesCommand:
         idle = {
             "--cosines": self.cosines and (self.of_model or self.kernel or bool(self.components)),
             "--kernel": self.kernel and self.of_model,
+            "--certify": self.certify and not self.of_model,
             "--layer": self.layer is not None and not self.of_model,
             "--data": self.data is not None and not self.of_model,
             "--model": self.model is not None and not self.of_model,

@@ -109,7 +109,7 @@ LOOK_NUMBERS = Kind(
     "numbers of `notbugs look`",
     _numbers("layer images", "inversion interpolation visualisation manipulation"),
 )
-USEFULNESS = Kind("numbers of `notbugs features`", _numbers("threat certified features"))
+USEFULNESS = Kind("numbers of `notbugs features`", _numbers("threat bound features"))
 PHOTOGRAPHED = Kind(
     "numbers of `notbugs photo read`", _numbers("sheet photographs clean adversarial")
 )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ from notbugs.features import (
     restricted,
     usefulness,
 )
+from notbugs.features.usefulness import Bound
 from notbugs.judge import accuracy, evaluate
 from notbugs.judge.standard import evaluation_pgd
 from notbugs.representations import visualise
@@ -48,6 +50,8 @@ SHOWN = 8
 @dataclass(frozen=True)
 class Judged(Stage[Usefulness]):
     """The usefulness of a model's features."""
+
+    VERSION: ClassVar[int] = 2
 
     model: Trained
     family: str
@@ -90,12 +94,11 @@ class Judged(Stage[Usefulness]):
             progress=work.progress,
         )
         tensors = {name: getattr(found, name).contiguous() for name in NUMBERS}
-        certified = {"certified": repr(found.certified)}
-        safefile.write_tensors(work.folder / TENSORS, tensors, certified)
+        safefile.write_tensors(work.folder / TENSORS, tensors, {"bound": found.bound})
 
     def load(self, folder: Path, work: Work) -> Usefulness:
         tensors, facts = safefile.read_tensors(folder / TENSORS, what="data")
-        return Usefulness(**tensors, certified=facts["certified"] == "True")
+        return Usefulness(**tensors, bound=cast(Bound, facts["bound"]))
 
 
 def at_best(found: Usefulness) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +27,7 @@ from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels
 from notbugs.data import ImageData
 from notbugs.engine import FromImages, LowestValue, Solver, Steepest, Threat, UniformIn
+from notbugs.features.certified import certified_bounds
 from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.prepared import plainly
 from notbugs.representations.activations import Direction
@@ -36,6 +37,7 @@ Values = Float[Tensor, "n m"]
 Directions = Float[Tensor, "m d"]
 PerClass = Float[Tensor, "m k"]
 Progress = Callable[[float], None]
+Bound = Literal["exact", "lower", "upper"]
 
 SURE = 1.96
 """Standard errors to each side of a 95 % interval."""
@@ -43,6 +45,8 @@ SAME = 1e-6
 """Standard deviation of a reading, as a share of the largest, below which it is constant."""
 ROWS = 512
 """Images that are changed at once."""
+CERTIFIED = 16
+"""Images of which bounds are computed at once."""
 
 
 def _silent(fraction: float) -> None:
@@ -96,11 +100,11 @@ class _Reading:
     """Reads a model's layer in eval mode, flattened, whatever mode the model is in."""
 
     model: Classifier
-    read: Read
+    layer: str | None
 
     def __call__(self, x: Images) -> Float[Tensor, "n d"]:
         with frozen(self.model):
-            return self.read(x.to(self.model.mean)).flatten(1)
+            return layer_of(self.model, self.layer)(x.to(self.model.mean)).flatten(1)
 
 
 @prepared()
@@ -124,8 +128,8 @@ def features_of(
     **Raises** ValueError for an unknown layer, directions of another length, more components than
     there are, both of these, and where no feature is left.
     """
-    read = _Reading(model, layer_of(model, layer))
-    return standardised(read, False, model.mean, data, directions, components)
+    layer_of(model, layer)  # an unknown one is refused here
+    return standardised(_Reading(model, layer), False, model.mean, data, directions, components)
 
 
 def pixel_features(
@@ -175,8 +179,8 @@ class Usefulness:
     """How useful m features are for k classes, on images that nothing was fitted to.
 
     - `rho`, `gamma` [m, k]; `rho_error`, `gamma_error` [m, k]: half the width of 95 % intervals
-    - `certified`: gamma is a lower bound, against every adversary; else an upper one, by the
-      adversary that was tried
+    - `bound`: what gamma is: "exact" within the norm, and below the truth for images in [0, 1];
+      "lower": below it; "upper": above it, by the adversary that was tried
     - `trained` [m, k]: rho of f itself on the training images; where it is negative, minus the
       feature is the useful one. It chooses a feature's best class without looking at test images
     """
@@ -185,7 +189,7 @@ class Usefulness:
     gamma: PerClass
     rho_error: PerClass
     gamma_error: PerClass
-    certified: bool
+    bound: Bound
     trained: PerClass
 
     @property
@@ -205,9 +209,11 @@ class Usefulness:
     def non_robust(self) -> Tensor:
         """Whether it is useful and an adversary turns it around, beyond intervals, [m, k].
 
-        Where gamma is a lower bound, some of these no image in [0, 1] turns around.
+        A lower bound of gamma shows this of none; where it is exact within the norm, some of these
+        no image in [0, 1] turns around.
         """
-        return self.useful & (self.gamma + self.gamma_error < 0)
+        turned = self.useful & (self.gamma + self.gamma_error < 0)
+        return torch.zeros_like(turned) if self.bound == "lower" else turned
 
 
 def usefulness(
@@ -217,6 +223,7 @@ def usefulness(
     threat: Threat | str,
     *,
     steps: int = 20,
+    certify: bool = False,
     seed: int = 0,
     progress: Progress = _silent,
 ) -> Usefulness:
@@ -225,13 +232,15 @@ def usefulness(
     gamma of features of the pixels is exact within the threat alone, and a lower bound for images
     in [0, 1]: y f(x) less eps times the dual norm of the direction. That of other features is an
     upper bound: each is attacked by itself, up and down, by PGD from the image and from a random
-    point.
+    point. With `certify` it is a lower bound, by linear bounds of each ReLU (`certified.py`): near
+    for a small eps, far below for a larger one or many layers.
 
     - `train`: images that tell each feature's sign; `test`: those that it is measured on
     - `steps`: of PGD, of length 2.5 * eps / steps
+    - `certify`: of a model that is a chain of ReLUs and affine layers
 
     **Raises** ValueError for a threat that is not a norm, steps below 1, sets of other shapes or
-    classes, and where a class has no image in either set, or all.
+    classes, where a class has no image in either set, or all, and `certify` for other models.
     """
     check_count(steps, "steps")
     threat = Threat.parse(threat) if isinstance(threat, str) else threat
@@ -245,7 +254,10 @@ def usefulness(
     with plainly():
         trained = _balanced(features(train.pixels()), train.labels)[0]
         x, y, clean = test.pixels(), test.labels, features(test.pixels())
-        low, high = _extremes(features, x, clean, threat, steps, seed, progress)
+        if features.linear or certify:
+            low, high = _certified(features, x, clean, threat, progress)
+        else:
+            low, high = _attacked(features, x, clean, threat, steps, seed, progress)
     rho, rho_error = _balanced(clean, y)
     up, up_error = _balanced(low, y, high)  # of f itself, and of minus f
     down, down_error = _balanced(-high, y, -low)
@@ -255,7 +267,7 @@ def usefulness(
         torch.where(positive, up, down),
         rho_error,
         torch.where(positive, up_error, down_error),
-        features.linear,
+        "exact" if features.linear else "lower" if certify else "upper",
         trained,
     )
 
@@ -282,7 +294,27 @@ def _of_mean(values: Values) -> Tensor:
     return values.var(dim=0) / len(values)
 
 
-def _extremes(
+def _certified(
+    features: Features, x: Images, clean: Values, threat: Threat, progress: Progress
+) -> tuple[Values, Values]:
+    """Below the smallest and above the largest value of each feature within the threat, [n, m]."""
+    norm, like, deviation = threat.as_norm("usefulness"), features.directions, features.deviation
+    if features.linear:
+        reach = threat.eps * norm.dual(like[:, :, None, None]) / deviation
+        return clean - reach, clean + reach
+    if not isinstance(features.read, _Reading):
+        raise bad_value("certify", "be left out for features of no model", "True")
+    bounds = certified_bounds(features.read.model, features.read.layer, norm, threat.eps)
+
+    def bounded(index: Tensor) -> tuple[Tensor, ...]:
+        some = bounds(x[index].to(like), like)
+        return tuple(((end - features.mean) / deviation).cpu() for end in some)
+
+    low, high = processes.in_batches(len(x), CERTIFIED, bounded, progress)
+    return low, high
+
+
+def _attacked(
     features: Features,
     x: Images,
     clean: Values,
@@ -291,11 +323,8 @@ def _extremes(
     seed: int,
     progress: Progress,
 ) -> tuple[Values, Values]:
-    """The smallest and the largest value of each feature within the threat, [n, m] each."""
+    """The smallest and the largest value of each feature that PGD finds, [n, m] each."""
     norm = threat.as_norm("usefulness")
-    if features.linear:
-        reach = threat.eps * norm.dual(features.directions[:, :, None, None]) / features.deviation
-        return clean - reach, clean + reach
     rule = Steepest(norm, 2.5 * threat.eps / steps)
     solver = Solver(within=threat.within(), rule=rule, max_steps=steps, keep=LowestValue())
     keys = random.row_keys(len(x), seed, "usefulness")

@@ -1,0 +1,164 @@
+"""Bounds of features that hold against every adversary, by linear bounds of each ReLU.
+
+**Source**: Zhang et al. 2018, "Efficient Neural Network Robustness Certification with General
+Activation Functions" (CROWN, arXiv 1811.00866), theorem 3.2, with the slopes of its section 3.3.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from notbugs.core.errors import bad_value
+from notbugs.core.types import Images
+from notbugs.engine import AbstractNorm
+from notbugs.models import Classifier, frozen
+from notbugs.models.blurred import Blurred
+from notbugs.models.chain import chain_of
+
+AFFINE = (
+    nn.Linear,
+    nn.Conv2d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.Flatten,
+    nn.Identity,
+    nn.Dropout,
+    Blurred,
+)
+"""Layers that are affine in eval mode."""
+ROWS = 2048
+"""Linear functions that are bounded at once."""
+
+Layer = Callable[[Tensor], Tensor]
+Bounds = tuple[Tensor, Tensor]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class CertifiedBounds:
+    """Bounds of linear functions of a layer, over all images of balls: see `certified_bounds`.
+
+    - `layers`: those up to the one that is read, the first of which normalises; None for a ReLU
+    - `shapes`: of their inputs, without the row
+    """
+
+    model: Classifier
+    layers: tuple[Layer | None, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    norm: AbstractNorm
+    eps: float
+
+    @torch.no_grad()
+    def __call__(self, x: Images, weights: Float[Tensor, "m d"]) -> Bounds:
+        """(lowest, highest) of <read(x + change), weights> over changes of size eps, [n, m] each.
+
+        The box [0, 1] is not used, and arithmetic rounds as the model's does.
+        """
+        relus: dict[int, Bounds] = {}
+        with frozen(self.model):
+            for i, layer in enumerate(self.layers):
+                if layer is None:
+                    relus[i] = self._bounds(x, i, None, relus)
+            return self._bounds(x, len(self.layers), weights, relus)
+
+    def _bounds(
+        self, x: Images, depth: int, weights: Tensor | None, relus: dict[int, Bounds]
+    ) -> Bounds:
+        """Bounds of the inputs of layer `depth` times weights [m, d]; None: of each unit."""
+        width = self.shapes[depth]
+        units = torch.Size(width).numel()
+        count = units if weights is None else len(weights)
+        low: list[Tensor] = []
+        high: list[Tensor] = []
+        for part in torch.arange(count, device=x.device).split(max(1, ROWS // len(x))):
+            some = functional.one_hot(part, units).to(x) if weights is None else weights[part]
+            some = some.reshape(1, len(part), *width).expand(len(x), -1, *width)
+            low.append(self._lowest(x, depth, some, relus))
+            high.append(-self._lowest(x, depth, -some, relus))
+        return torch.cat(low, dim=1), torch.cat(high, dim=1)
+
+    def _lowest(
+        self, x: Images, depth: int, weights: Tensor, relus: dict[int, Bounds]
+    ) -> Float[Tensor, "n m"]:
+        """The least of <input of layer `depth`, weights>: a linear function that is below it.
+
+        - `weights` [n, m, ...]
+        """
+        n, m = weights.shape[:2]
+        # Before the first ReLU the function is the same for all images.
+        w = weights.flatten(0, 1) if relus else weights[0]
+        offset = torch.zeros(len(w), 1, device=x.device, dtype=x.dtype)
+        for i in reversed(range(depth)):
+            layer = self.layers[i]
+            if layer is None:
+                slopes, shift = _below(w.reshape(n, m, -1), *relus[i])
+                w, offset = slopes.reshape(w.shape), offset + shift.reshape(-1, 1)
+            else:
+                w, more = _transposed(layer, self.shapes[i], w)
+                offset = offset + more
+        reach = self.eps * self.norm.dual(w)[:, None]
+        if relus:
+            centres = x.flatten(1).repeat_interleave(m, dim=0)
+            inner = (centres * w.flatten(1)).sum(dim=1, keepdim=True)
+            return (inner + offset - reach).reshape(n, m)
+        return x.flatten(1) @ w.flatten(1).T + (offset - reach).T
+
+
+def certified_bounds(
+    model: Classifier, layer: str | None, norm: AbstractNorm, eps: float
+) -> CertifiedBounds:
+    """Bounds over balls of a model's layer, named as in `layer_of`.
+
+    **Raises** ValueError for a model that is not a chain of ReLUs and affine layers up to there.
+    """
+    modules, inputs = dict(model.body.named_modules()), chain_of(model)
+    name = model.embedding if layer is None else layer
+    inside = [i for i, leaf in enumerate(inputs) if f"{leaf}.".startswith(f"{name}.")]
+    last = inside[-1] if inside else len(inputs) - 1  # else they are the logits
+    layers: list[Layer | None] = [model.normalise]
+    for leaf in list(inputs)[: last + 1]:
+        module = modules[leaf]
+        is_relu = type(module).forward is nn.ReLU.forward
+        if not is_relu and not any(type(module).forward is kind.forward for kind in AFFINE):
+            raise bad_value(
+                "certify",
+                "be left out for layers other than ReLU and affine ones",
+                f"'{leaf}', {type(module).__name__}",
+            )
+        layers.append(None if is_relu else module)
+    shapes = [model.shape, *list(inputs.values())[: last + 1]]
+    with frozen(model), torch.no_grad():
+        z = torch.zeros(1, *shapes[-1]).to(model.mean)
+        end = tuple(z.shape[1:]) if layers[-1] is None else tuple(layers[-1](z).shape[1:])
+    return CertifiedBounds(model, tuple(layers), (*shapes, end), norm, eps)
+
+
+def _below(w: Float[Tensor, "n m d"], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Slopes [n, m, d] and offset [n, m] of a function of z below <relu(z), w>.
+
+    - `low`, `high` [n, d]: of z. A unit that may have either sign is below the chord from low to
+      high, and above z or 0: the one that is nearer.
+    """
+    crossing = (low < 0) & (high > 0)
+    chord = torch.where(crossing, high / (high - low).clamp(min=1e-30), (low >= 0).to(w))
+    under = torch.where(crossing, (high > -low).to(w), (low >= 0).to(w))
+    negative = w.clamp(max=0)
+    upper = torch.where(crossing, -chord * low, 0.0)
+    slopes = w.clamp(min=0) * under[:, None] + negative * chord[:, None]
+    return slopes, torch.einsum("nmd,nd->nm", negative, upper)
+
+
+def _transposed(layer: Layer, shape: tuple[int, ...], w: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [m, *shape] and offsets [m, 1] with <layer(z), w> = <z, weights> + offsets."""
+    offset = layer(w.new_zeros(1, *shape))
+    with torch.enable_grad():
+        z = w.new_zeros(len(w), *shape).requires_grad_()
+        weights = torch.autograd.grad(layer(z), z, w)[0]
+    return weights, w.flatten(1) @ offset.flatten()[:, None]
