@@ -1,11 +1,15 @@
 """Usefulness against known truth: closed forms, planted features, and units that are left out."""
 
+import itertools
+
 import pytest
 import torch
+from scipy.optimize import linprog
 
 from notbugs.data import ImageData, Planted, load_source, split
-from notbugs.engine import Threat
+from notbugs.engine import L1, Threat
 from notbugs.features import Features, features_of, pixel_features, restricted, usefulness
+from notbugs.features.certified import largest_gain
 from notbugs.models import build
 from notbugs.models.layers import Body
 from notbugs.training import Recipe, train
@@ -45,23 +49,40 @@ def test_planted_features_are_found_as_what_they_are(planted) -> None:
     assert float(found.rho_error.max()) < 0.15
 
 
-def test_features_of_pixels_are_attacked_in_closed_form() -> None:
-    """PGD on grey images, where the box is far, ends at the closed form."""
+@pytest.mark.parametrize("threat", ["l2:0.4", "linf:0.1"])
+@pytest.mark.parametrize("low", [0.4, 0.0])
+def test_features_of_pixels_are_attacked_exactly(threat: str, low: float) -> None:
+    """PGD ends at the closed form, on grey images and on those at the edge of the box."""
     generator = torch.Generator().manual_seed(0)
-    x = 0.4 + 0.2 * torch.rand(60, 1, 4, 4, generator=generator)
+    x = low + (1 - 2 * low) * torch.rand(60, 1, 4, 4, generator=generator).round(decimals=1)
     data = ImageData(x, torch.arange(60) % 3, ("a", "b", "c"), "grey")
     closed = pixel_features(data, components=3)
     # The same features of a layer that only flattens: PGD has to find it.
     model = build("linear", shape=(1, 4, 4), classes=3, seed=0)
     tried = features_of(model, data, layer="trunk", directions=closed.directions)
-    for threat in ("l2:0.1", "linf:0.05"):
-        exact, found = (
-            usefulness(f, data, data, Threat.parse(threat), steps=10) for f in (closed, tried)
-        )
-        assert found.bound == "upper"
-        torch.testing.assert_close(exact.rho, found.rho, atol=1e-4, rtol=0)
-        torch.testing.assert_close(exact.gamma, found.gamma, atol=2e-3, rtol=0)
-        assert bool((found.gamma >= exact.gamma - 1e-5).all())
+    exact, found = (usefulness(f, data, data, threat, steps=300) for f in (closed, tried))
+    assert (exact.bound, found.bound) == ("exact", "upper")
+    torch.testing.assert_close(exact.rho, found.rho, atol=1e-4, rtol=0)
+    torch.testing.assert_close(exact.gamma, found.gamma, atol=4e-3, rtol=0)
+    assert bool((found.gamma >= exact.gamma - 1e-4).all())
+    certified = usefulness(tried, data, data, threat, certify=True)
+    assert certified.bound == "lower"
+    assert not bool(certified.non_robust.any())
+    assert bool((certified.gamma <= exact.gamma + 1e-4).all())
+
+
+def test_in_l1_the_largest_gain_is_that_of_the_linear_program() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(4, 6, generator=generator).round(decimals=1).double()
+    weights = torch.randn(3, 6, generator=generator).double()
+    weights[0, 2] = 0
+    for eps in (0.05, 0.7, 1.5, 10.0):
+        found = largest_gain(L1(), weights, x, eps)
+        for i, j in itertools.product(range(4), range(3)):
+            room = torch.where(weights[j] > 0, 1 - x[i], x[i])
+            bounds, size = [(0.0, float(r)) for r in room], torch.ones(1, 6).double()
+            best = linprog(-weights[j].abs().numpy(), size.numpy(), [eps], bounds=bounds)
+            assert float(found[i, j]) == pytest.approx(-best.fun, abs=1e-7)
 
 
 def test_features_are_standardised_and_constants_left_out(digits) -> None:

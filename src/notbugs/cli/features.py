@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -32,7 +31,7 @@ from notbugs.judge import check_fits
 LISTED = 8
 """Features in the table on the terminal."""
 BOUNDS = {
-    "exact": "exact within the norm, a lower bound for images in [0, 1]",
+    "exact": "exact",
     "lower": "a lower bound, against every adversary",
     "upper": "an upper bound",
 }
@@ -111,7 +110,7 @@ class FeaturesCommand:
                 seed=self.seed,
                 progress=progress,
             )
-        points = _points(features, found, train)
+        points = _points(found, train)
         self._draw(points)
         console.print(
             f"{len(points)} features, {len(test)} test images, {self.threat}: "
@@ -209,27 +208,17 @@ class FeaturesCommand:
         write_file(self.out, lambda file: file.write(picture))
 
 
-def _points(features: Features, found: Usefulness, data: ImageData) -> list[dict[str, Any]]:
+def _points(found: Usefulness, data: ImageData) -> list[dict[str, Any]]:
     """The numbers of each feature for the class that it is most useful for in training."""
-    best = found.trained.abs().argmax(dim=1)
-    rows = torch.arange(len(best))
+    best = {name: column.tolist() for name, column in found.at_best().items()}
     points: list[dict[str, Any]] = []
-    for row, label in zip(rows.tolist(), best.tolist(), strict=True):
-        kind = "undecided" if bool(found.useful[row, label]) else "useless"
-        kind = "robust" if bool(found.robust[row, label]) else kind
-        kind = "non-robust" if bool(found.non_robust[row, label]) else kind
-        numbers = {
-            name: float(getattr(found, name)[row, label])
-            for name in ("rho", "gamma", "rho_error", "gamma_error")
-        }
-        points.append(
-            {
-                "feature": int(features.numbers[row]),
-                "class": data.class_names[label],
-                "kind": kind,
-                **numbers,
-            }
-        )
+    for i, number in enumerate(found.numbers.tolist()):
+        kind = "undecided" if best["useful"][i] else "useless"
+        kind = "robust" if best["robust"][i] else kind
+        kind = "non-robust" if best["non_robust"][i] else kind
+        numbers = {name: best[name][i] for name in ("rho", "gamma", "rho_error", "gamma_error")}
+        name = data.class_names[best["class"][i]]
+        points.append({"feature": number, "class": name, "kind": kind, **numbers})
     return points
 
 

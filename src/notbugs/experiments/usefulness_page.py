@@ -9,8 +9,8 @@ COLUMNS = {
     "useful": Column("Useful", "for their best class, beyond the interval", unit="%"),
     "robust": Column("Robust", "of the useful, beyond the interval", unit="%"),
     "non_robust": Column("Non-robust", "of the useful: turned around, beyond it", unit="%"),
-    "rho": Column("rho", "usefulness, mean over features", 3),
-    "gamma": Column("gamma", "robust usefulness, mean over features", 3),
+    "rho": Column("rho", "usefulness, mean over the useful", 3),
+    "gamma": Column("gamma", "robust usefulness, mean over the useful", 3),
     "taken": Column("Taken", "rho less gamma, mean", 3),
     "clean": Column("Clean", "test images", unit="%"),
     "under_0": Column("Small", "robust accuracy at the smallest radius", unit="%"),
@@ -26,7 +26,8 @@ SECTIONS = (
         "same where an adversary of {threat} changes each image against it. Below 0 it is turned "
         "around: useful, and not robust. Units, components and eigenfeatures of the tangent kernel "
         "of an infinitely wide net are attacked one by one, so their gamma is an upper bound; for "
-        "the pixels and cosines it is exact, but for the limits of an image.",
+        "components of the pixels and cosines it is exact. Halves are by frequency, or by "
+        "eigenvalue: components of the pixels show how much of it the order of variances does.",
         figures=(
             Scatter("points", "rho", "gamma", "Each unit for its best class, seed 0.", zero=True),
             PictureRows(

@@ -21,7 +21,7 @@ from notbugs.experiments.experiment import (
     Work,
 )
 from notbugs.experiments.numbers import Columns, Tables
-from notbugs.experiments.shared import Trained
+from notbugs.experiments.shared import Data, Trained
 from notbugs.features import (
     Features,
     Usefulness,
@@ -39,9 +39,9 @@ from notbugs.judge.standard import evaluation_pgd
 from notbugs.representations import visualise
 
 PARTS = ("first half", "second half")
-"""Of cosines those of low and of high frequencies, of eigenfeatures by the eigenvalue."""
+"""Of cosines by frequency, of components and eigenfeatures by the eigenvalue, falling."""
 HALVES = ("all units", "robust half", "other half", "drawn half")
-NUMBERS = ("rho", "gamma", "rho_error", "gamma_error", "trained")
+NUMBERS = ("rho", "gamma", "rho_error", "gamma_error", "trained", "numbers")
 TENSORS = "usefulness.safetensors"
 SHOWN = 8
 """Units that are pictured: the most robust and the least."""
@@ -49,11 +49,14 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Judged(Stage[Usefulness]):
-    """The usefulness of a model's features."""
+    """The usefulness of features, of a model or of the pixels.
+
+    - `of`: the model; of families that need none the data
+    """
 
     VERSION: ClassVar[int] = 2
 
-    model: Trained
+    of: Trained | Data
     family: str
     threat: str
     count: int
@@ -61,8 +64,20 @@ class Judged(Stage[Usefulness]):
     steps: int
 
     @property
+    def data(self) -> Data:
+        """The data that features are judged on."""
+        return self.of if isinstance(self.of, Data) else self.of.data
+
+    @property
+    def model(self) -> Trained:
+        """The model, which there must be."""
+        assert isinstance(self.of, Trained)
+        return self.of
+
+    @property
     def label(self) -> str:
-        return f"features of {self.model.role}, {self.family} · seed {self.model.data.seed}"
+        name = self.data.name if isinstance(self.of, Data) else self.of.role
+        return f"features of {name}, {self.family} · seed {self.data.seed}"
 
     @property
     def cost(self) -> float:
@@ -71,7 +86,7 @@ class Judged(Stage[Usefulness]):
 
     def features(self, work: Work) -> Features:
         """The features themselves."""
-        train = self.model.data.train(work)
+        train = self.data.train(work)
         if self.family == "pixels":
             return pixel_features(train, components=self.components)
         if self.family == "cosines":
@@ -82,7 +97,7 @@ class Judged(Stage[Usefulness]):
         return features_of(work.load(self.model), train, components=count)
 
     def make(self, work: Work) -> None:
-        parts = self.model.data.splits(work)
+        parts = self.data.splits(work)
         some = parts.test.select(slice(0, self.count))
         found = usefulness(
             self.features(work),
@@ -90,7 +105,7 @@ class Judged(Stage[Usefulness]):
             some,
             Threat.parse(self.threat),
             steps=self.steps,
-            seed=random.seed_of(self.model.data.seed, "usefulness"),
+            seed=random.seed_of(self.data.seed, "usefulness"),
             progress=work.progress,
         )
         tensors = {name: getattr(found, name).contiguous() for name in NUMBERS}
@@ -101,17 +116,11 @@ class Judged(Stage[Usefulness]):
         return Usefulness(**tensors, bound=cast(Bound, facts["bound"]))
 
 
-def at_best(found: Usefulness) -> dict[str, Tensor]:
-    """Numbers of each feature for the class that it is most useful for in training, [m] each."""
-    best = found.trained.abs().argmax(dim=1, keepdim=True)
-    columns = {name: getattr(found, name) for name in ("rho", "gamma", "useful", "robust")}
-    columns["non_robust"] = found.non_robust
-    return {name: column.gather(1, best)[:, 0] for name, column in columns.items()}
-
-
 @dataclass(frozen=True)
 class Shares(Measurement):
     """What share of features is useful, robust or not, each for its best class.
+
+    "rho", "gamma" and "taken", their difference, are means over the useful.
 
     - `part`: one of `PARTS`; "": all
     """
@@ -121,29 +130,25 @@ class Shares(Measurement):
 
     def measure(self, work: Work) -> Columns:
         found = work.load(self.judged)
-        best = at_best(found)
+        best = found.at_best()
         if self.part:
-            rank = self.rank(work).argsort().argsort()
-            first = rank < (len(rank) + 1) // 2
+            order = self.values(found, work).argsort(stable=True)
+            first = order.argsort() < (len(order) + 1) // 2
             rows = first if self.part == PARTS[0] else ~first
             best = {name: column[rows] for name, column in best.items()}
         useful = best["useful"]
-        return {
-            "features": float(len(useful)),
-            "useful": percent(useful),
-            "robust": percent(best["robust"][useful]) if bool(useful.any()) else None,
-            "non_robust": percent(best["non_robust"][useful]) if bool(useful.any()) else None,
-            "rho": float(best["rho"].mean()),
-            "gamma": float(best["gamma"].mean()),
-            "taken": float((best["rho"] - best["gamma"]).mean()),
-        }
+        row: dict[str, float | None] = {"features": float(len(useful)), "useful": percent(useful)}
+        if bool(useful.any()):
+            row |= {name: percent(best[name][useful]) for name in ("robust", "non_robust")}
+            rho, gamma = (best[name][useful].mean() for name in ("rho", "gamma"))
+            row |= {"rho": float(rho), "gamma": float(gamma), "taken": float(rho - gamma)}
+        return row
 
-    def rank(self, work: Work) -> Tensor:
+    def values(self, found: Usefulness, work: Work) -> Tensor:
         """What features are ordered by, rising: frequencies, or their numbers."""
-        features = self.judged.features(work)
         if self.judged.family != "cosines":
-            return features.numbers
-        return cosine_frequencies(self.judged.model.data.train(work).shape)[features.numbers]
+            return found.numbers
+        return cosine_frequencies(self.judged.data.train(work).shape)[found.numbers]
 
 
 @dataclass(frozen=True)
@@ -153,23 +158,21 @@ class Points(Measurements):
     judged: Judged
 
     def measure(self, work: Work) -> Tables:
-        best, role = at_best(work.load(self.judged)), self.judged.model.role
-        numbers = self.judged.features(work).numbers.tolist()
-        points = zip(numbers, best["rho"].tolist(), best["gamma"].tolist(), strict=True)
+        found, role = work.load(self.judged), self.judged.model.role
+        columns = found.numbers, *(found.at_best()[name] for name in ("rho", "gamma"))
+        points = zip(*(column.tolist() for column in columns), strict=True)
         return {"points": {f"{role} at {i}": {"rho": a, "gamma": b} for i, a, b in points}}
 
 
 def half_of(judged: Judged, half: str, work: Work) -> Tensor:
     """The numbers of the units of one of `HALVES`: by gamma for the best class, or drawn."""
-    gamma = at_best(work.load(judged))["gamma"]
-    numbers, order = judged.features(work).numbers, gamma.argsort(descending=True)
+    found = work.load(judged)
+    order = found.at_best()["gamma"].argsort(descending=True, stable=True)
     middle = len(order) // 2
     if half == "drawn half":
-        order = torch.randperm(
-            len(order), generator=random.generator(judged.model.data.seed, "half")
-        )
+        order = torch.randperm(len(order), generator=random.generator(judged.data.seed, "half"))
     chosen = {"all units": order, "other half": order[middle:]}.get(half, order[:middle])
-    return numbers[chosen.sort().values]
+    return found.numbers[chosen.sort().values]
 
 
 @dataclass(frozen=True)
@@ -218,8 +221,8 @@ class UnitPictures(Illustration):
     judged: Judged
 
     def draw(self, work: Work) -> Pictures:
-        gamma, model = at_best(work.load(self.judged))["gamma"], work.load(self.judged.model)
-        features, order = self.judged.features(work), gamma.argsort(descending=True)
+        gamma, model = work.load(self.judged).at_best()["gamma"], work.load(self.judged.model)
+        features, order = self.judged.features(work), gamma.argsort(descending=True, stable=True)
         role, test = self.judged.model.role, self.judged.model.data.splits(work).test
         strongest = features(test.pixels()).argmax(dim=0)
 

@@ -1,7 +1,8 @@
-"""Bounds of features that hold against every adversary, by linear bounds of each ReLU.
+"""What an adversary does to features at most: exact for linear ones, else by bounds of each ReLU.
 
-**Source**: Zhang et al. 2018, "Efficient Neural Network Robustness Certification with General
-Activation Functions" (CROWN, arXiv 1811.00866), theorem 3.2, with the slopes of its section 3.3.
+**Source** of the bounds: Zhang et al. 2018, "Efficient Neural Network Robustness Certification with
+General Activation Functions" (CROWN, arXiv 1811.00866), theorem 3.2, with the slopes of its section
+3.3.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images
-from notbugs.engine import AbstractNorm
+from notbugs.engine import L1, L2, AbstractNorm
 from notbugs.models import Classifier, frozen
 from notbugs.models.blurred import Blurred
 from notbugs.models.chain import chain_of
@@ -38,6 +39,37 @@ ROWS = 2048
 
 Layer = Callable[[Tensor], Tensor]
 Bounds = tuple[Tensor, Tensor]
+
+
+def largest_gain(
+    norm: AbstractNorm, weights: Float[Tensor, "m d"], x: Float[Tensor, "n d"], eps: float
+) -> Float[Tensor, "n m"]:
+    """max <change, weights> over changes of size eps that leave x in [0, 1], [n, m]. Exact."""
+    slopes = weights.abs()
+    room = torch.where(weights > 0, 1 - x[:, None], x[:, None]).clamp(min=0)  # [n, m, d]
+    if isinstance(norm, L2):
+        # min(scale * slope, room), with the scale that makes it eps long. Entries without room
+        # only become more as the scale grows.
+        scale = torch.zeros_like(room[..., :1])
+        full = torch.zeros_like(room, dtype=torch.bool)
+        while True:
+            left = eps**2 - (room.square() * full).sum(dim=2, keepdim=True)
+            free = (slopes.square() * ~full).sum(dim=2, keepdim=True)
+            scale = torch.where(free > 0, (left.clamp(min=0) / free).sqrt(), torch.inf)
+            more = full | (scale * slopes >= room)
+            if bool((more == full).all()):
+                break
+            full = more
+        step = torch.where(full, room, (scale * slopes).nan_to_num(0.0))
+    elif isinstance(norm, L1):
+        order = slopes.argsort(dim=1, descending=True, stable=True).expand_as(room)
+        sorted_room = room.gather(2, order)
+        used = sorted_room.cumsum(dim=2) - sorted_room
+        filled = torch.minimum((eps - used).clamp(min=0), sorted_room)
+        step = torch.zeros_like(room).scatter(2, order, filled)
+    else:
+        step = room.clamp(max=eps)
+    return torch.einsum("nmd,md->nm", step, slopes)
 
 
 @final

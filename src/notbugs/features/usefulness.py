@@ -8,7 +8,10 @@ k it is compared with y = 1 for images of k and -1 for others, the two with equa
 with the sign of f that has a positive rho on the training images. It is rho-useful if rho > 0, and
 gamma-robustly useful if gamma > 0; useful and non-robust if rho > 0 and gamma is not.
 
-**Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 2, whose classes are two.
+**Source**: Ilyas et al. 2019 (arXiv 1905.02175), section 2.
+**Differs from the source**, whose classes are two: a class against the others. f has variance 1 on
+images as they come and y the weights of two equal classes, so rho is at most 1 for two equal
+classes, and k / (2 sqrt(k - 1)) for k: 1.67 for ten.
 """
 
 import math
@@ -19,6 +22,7 @@ from typing import Literal, final
 
 import torch
 from jaxtyping import Float, Int
+from scipy import special
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,7 +31,7 @@ from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images, Labels
 from notbugs.data import ImageData
 from notbugs.engine import FromImages, LowestValue, Solver, Steepest, Threat, UniformIn
-from notbugs.features.certified import certified_bounds
+from notbugs.features.certified import certified_bounds, largest_gain
 from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.prepared import plainly
 from notbugs.representations.activations import Direction
@@ -39,14 +43,18 @@ PerClass = Float[Tensor, "m k"]
 Progress = Callable[[float], None]
 Bound = Literal["exact", "lower", "upper"]
 
-SURE = 1.96
-"""Standard errors to each side of a 95 % interval."""
+SURE = 0.975
+"""The quantile at the upper end of a 95 % interval."""
 SAME = 1e-6
 """Standard deviation of a reading, as a share of the largest, below which it is constant."""
 ROWS = 512
 """Images that are changed at once."""
 CERTIFIED = 16
 """Images of which bounds are computed at once."""
+ENTRIES = 2**24
+"""Entries of images times features that are held at once."""
+UNITS = 4096
+"""Units of a layer that can be features, at most: more are too many to attack one by one."""
 
 
 def _silent(fraction: float) -> None:
@@ -156,6 +164,9 @@ def standardised(
         raise bad_value("components", "be left out with `directions`", components)
     readings = torch.cat([read(part.to(like)) for part in data.pixels().split(ROWS)])
     width = readings.shape[1]
+    if directions is None and width > UNITS:
+        remedy = "Name a smaller layer, or pass directions of it."
+        raise bad_value("layer", f"have at most {UNITS:,} units", f"{width:,}", remedy)
     if components is not None:
         check_count(components, "components")
         if components > min(readings.shape):
@@ -178,11 +189,13 @@ def standardised(
 class Usefulness:
     """How useful m features are for k classes, on images that nothing was fitted to.
 
-    - `rho`, `gamma` [m, k]; `rho_error`, `gamma_error` [m, k]: half the width of 95 % intervals
-    - `bound`: what gamma is: "exact" within the norm, and below the truth for images in [0, 1];
-      "lower": below it; "upper": above it, by the adversary that was tried
+    - `rho`, `gamma` [m, k]; `rho_error`, `gamma_error` [m, k]: half the width of 95 % intervals,
+      of Welch's t
+    - `bound`: what gamma is: "exact"; "lower": below the truth; "upper": above it, by the adversary
+      that was tried
     - `trained` [m, k]: rho of f itself on the training images; where it is negative, minus the
       feature is the useful one. It chooses a feature's best class without looking at test images
+    - `numbers` [m]: of the features (`Features.numbers`)
     """
 
     rho: PerClass
@@ -191,6 +204,7 @@ class Usefulness:
     gamma_error: PerClass
     bound: Bound
     trained: PerClass
+    numbers: Int[Tensor, " m"]
 
     @property
     def useful(self) -> Tensor:
@@ -209,11 +223,20 @@ class Usefulness:
     def non_robust(self) -> Tensor:
         """Whether it is useful and an adversary turns it around, beyond intervals, [m, k].
 
-        A lower bound of gamma shows this of none; where it is exact within the norm, some of these
-        no image in [0, 1] turns around.
+        A lower bound of gamma shows this of none.
         """
         turned = self.useful & (self.gamma + self.gamma_error < 0)
         return torch.zeros_like(turned) if self.bound == "lower" else turned
+
+    def at_best(self) -> dict[str, Tensor]:
+        """Numbers of each feature for the class that it is most useful for in training, [m] each.
+
+        "class", "rho", "gamma", "rho_error", "gamma_error", "useful", "robust", "non_robust".
+        """
+        best = self.trained.abs().argmax(dim=1, keepdim=True)
+        names = ("rho", "gamma", "rho_error", "gamma_error", "useful", "robust", "non_robust")
+        columns = {name: getattr(self, name).gather(1, best)[:, 0] for name in names}
+        return {"class": best[:, 0], **columns}
 
 
 def usefulness(
@@ -229,11 +252,11 @@ def usefulness(
 ) -> Usefulness:
     """rho and gamma of features for each class, measured on test images.
 
-    gamma of features of the pixels is exact within the threat alone, and a lower bound for images
-    in [0, 1]: y f(x) less eps times the dual norm of the direction. That of other features is an
-    upper bound: each is attacked by itself, up and down, by PGD from the image and from a random
-    point. With `certify` it is a lower bound, by linear bounds of each ReLU (`certified.py`): near
-    for a small eps, far below for a larger one or many layers.
+    gamma of features of the pixels is exact. That of other features is an upper bound: each is
+    attacked by itself, up and down, by PGD from the image and from a random point (a loose bound in
+    L1, whose steps change one entry each). With `certify`
+    it is a lower bound, by linear bounds of each ReLU (`certified.py`): near for a small eps, far
+    below for a larger one or many layers.
 
     - `train`: images that tell each feature's sign; `test`: those that it is measured on
     - `steps`: of PGD, of length 2.5 * eps / steps
@@ -250,7 +273,12 @@ def usefulness(
     for name, data in (("train", train), ("test", test)):
         counts = torch.bincount(data.labels, minlength=data.classes)
         if int(counts.min()) == 0 or int(counts.max()) == len(data):
-            raise bad_value(name, "hold images of every class, and of others", counts.tolist())
+            raise bad_value(
+                name,
+                "hold images of every class, and of others",
+                f"{counts.tolist()} of each",
+                "Take more images, or a set without the classes that have none.",
+            )
     with plainly():
         trained = _balanced(features(train.pixels()), train.labels)[0]
         x, y, clean = test.pixels(), test.labels, features(test.pixels())
@@ -269,6 +297,7 @@ def usefulness(
         torch.where(positive, up_error, down_error),
         "exact" if features.linear else "lower" if certify else "upper",
         trained,
+        features.numbers,
     )
 
 
@@ -283,7 +312,13 @@ def _balanced(own: Values, y: Labels, other: Values | None = None) -> tuple[PerC
     for k in range(int(y.max()) + 1):
         a, b = own[y == k].double(), other[y != k].double()
         means.append((a.mean(dim=0) - b.mean(dim=0)) / 2)
-        errors.append(SURE * (_of_mean(a) + _of_mean(b)).sqrt() / 2)
+        variances = [_of_mean(values) for values in (a, b)]
+        total = variances[0] + variances[1]
+        # Welch's degrees of freedom; those of a mean that is known without error do not matter.
+        parts = [v.square() / max(len(of) - 1, 1) for v, of in zip(variances, (a, b), strict=True)]
+        freedom = (total.square() / (parts[0] + parts[1])).nan_to_num(1.0)
+        times = torch.from_numpy(special.stdtrit(freedom.numpy(), SURE))
+        errors.append(times * total.sqrt() / 2)
     return torch.stack(means, dim=1), torch.stack(errors, dim=1)
 
 
@@ -297,20 +332,26 @@ def _of_mean(values: Values) -> Tensor:
 def _certified(
     features: Features, x: Images, clean: Values, threat: Threat, progress: Progress
 ) -> tuple[Values, Values]:
-    """Below the smallest and above the largest value of each feature within the threat, [n, m]."""
+    """At most the smallest and at least the largest value of each feature, [n, m] each."""
     norm, like, deviation = threat.as_norm("usefulness"), features.directions, features.deviation
-    if features.linear:
-        reach = threat.eps * norm.dual(like[:, :, None, None]) / deviation
-        return clean - reach, clean + reach
-    if not isinstance(features.read, _Reading):
+    read = features.read
+    if not features.linear and not isinstance(read, _Reading):
         raise bad_value("certify", "be left out for features of no model", "True")
-    bounds = certified_bounds(features.read.model, features.read.layer, norm, threat.eps)
+    bounds = (
+        certified_bounds(read.model, read.layer, norm, threat.eps)
+        if isinstance(read, _Reading)
+        else None
+    )
 
     def bounded(index: Tensor) -> tuple[Tensor, ...]:
-        some = bounds(x[index].to(like), like)
-        return tuple(((end - features.mean) / deviation).cpu() for end in some)
+        some = x[index].to(like)
+        if bounds is None:
+            lost, won = (largest_gain(norm, s * like, some.flatten(1), threat.eps) for s in (-1, 1))
+            return clean[index] - (lost / deviation).cpu(), clean[index] + (won / deviation).cpu()
+        return tuple(((end - features.mean) / deviation).cpu() for end in bounds(some, like))
 
-    low, high = processes.in_batches(len(x), CERTIFIED, bounded, progress)
+    at_once = max(1, ENTRIES // like.numel()) if bounds is None else CERTIFIED
+    low, high = processes.in_batches(len(x), at_once, bounded, progress)
     return low, high
 
 
