@@ -7,17 +7,17 @@ import torch
 from PIL import Image
 
 from notbugs.cli import main
-from notbugs.data import load_source, split
+from notbugs.data import Source, load, load_source, save, split
 from notbugs.engine import Threat
-from notbugs.features import cosine_features, usefulness
-from notbugs.models import build, save
+from notbugs.features import cosine_features, features_of, usefulness
+from notbugs.models import build, load_model, save_model
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("features") / "m.safetensors"
     net = build("cnn", shape=(1, 8, 8), classes=10, seed=0, options={"width": 4, "hidden": 6})
-    save(net, path, metadata={"dataset": "digits", "split": {"seed": 0}})
+    save_model(net, path, metadata={"dataset": "digits", "split": {"seed": 0}})
     return path
 
 
@@ -67,6 +67,25 @@ def test_units_and_components_of_a_model(tmp_path, model) -> None:
     assert kinds <= {"robust", "non-robust", "useless", "undecided"}
 
 
+def test_images_that_judge_are_not_those_that_fit(tmp_path, model) -> None:
+    """Of a saved set too, and where a folder has the name of a dataset."""
+    whole = tmp_path / "set.safetensors"
+    save(load_source("digits").train, whole)
+    found = features(tmp_path, model, "--data", whole, "--count", 400, "--steps", 1)
+    parts = split(Source(whole.name, load(whole), None), seed=0)
+    net = load_model(model)[0].eval()
+    made = features_of(net, parts.train)
+    wanted = usefulness(made, parts.train, parts.test.select(slice(0, 400)), "l2:0.5", steps=1)
+    rho = torch.tensor([point["rho"] for point in found["features"]])
+    assert torch.allclose(rho, wanted.at_best()["rho"].float(), atol=1e-5)
+
+
+def test_a_folder_of_a_name_hides_no_dataset(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert features(tmp_path, "digits", "--cosines", "--count", 60)["bound"] == "exact"
+
+
 def test_eigenfeatures_of_a_dataset(tmp_path) -> None:
     few = ("digits", "--kernel", "--components", 2, "--count", 60, "--steps", 1)
     assert len(features(tmp_path, *few)["features"]) == 2
@@ -81,6 +100,9 @@ def test_eigenfeatures_of_a_dataset(tmp_path) -> None:
         (("digits", "--components", 65), "components"),
         (("digits", "--threat", "l3:1"), "l3"),
         (("digits", "--count", 0), "--count"),
+        (("digits", "--count", 8), "`--count` must leave test images of every class"),
+        (("digits", "--device", "tpu"), "device"),
+        (("digits", "--embedding", "trunk"), "--embedding"),
         (("digits", "--certify"), "--certify"),
         (("digits", "--data", "mnist"), "--data"),
         (("digitz",), "Did you mean 'digits'"),

@@ -88,6 +88,7 @@ ON_IMAGES = {
     "visualise_layer": lambda m, x, y: representations.visualise_layer(m, x, solver=FEW),
     "most_activating": lambda m, x, y: representations.most_activating(m, x, count=2),
     "styles": lambda m, x, y: representations.styles(m, x, ["1"])["1"],
+    "style_error": lambda m, x, y: representations.style_error(m, x, x.flip(0), x, ["1"]),
     "style_transfer": lambda m, x, y: representations.style_transfer(
         m, x[:2], x[2:4], layers=["1"], solver=FEW
     ),

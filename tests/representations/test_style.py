@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from notbugs.models import build
-from notbugs.representations import gram, style_distance, style_transfer, styles
+from notbugs.representations import gram, style_distance, style_error, style_transfer, styles
 
 
 @pytest.fixture
@@ -62,3 +62,31 @@ def test_what_has_no_style_is_refused(net) -> None:
     linear = build("linear", shape=(1, 8, 8), classes=3, seed=0)
     with pytest.raises(ValueError, match="none that is a convolution"):
         style_transfer(linear, x, x)
+
+
+def test_batches_do_not_change_the_result(net) -> None:
+    content, style = torch.rand(2, 5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole, parts = (style_transfer(net, content, style, batch_size=size) for size in (5, 2))
+    # Up to rounding, which L-BFGS makes larger.
+    torch.testing.assert_close(whole.x, parts.x, atol=0.02, rtol=0)
+    torch.testing.assert_close(whole.style_error, parts.style_error, atol=1e-3, rtol=1e-2)
+    assert bool((whole.x - whole.x.roll(1, 0)).flatten(1).abs().amax(dim=1).gt(0.1).all())
+
+
+def test_the_error_of_another_model_is_by_its_own_layers(net) -> None:
+    content, style, x = torch.rand(3, 70, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    goal = styles(net, style)
+    share = style_distance(styles(net, x), goal) / style_distance(styles(net, content), goal)
+    torch.testing.assert_close(style_error(net, content, style, x), share)
+    assert torch.equal(style_error(net, content, content, x), torch.zeros(70))
+    for wrong in ((style[:1], x), (style, x[:1])):
+        with pytest.raises(ValueError, match="shape"):
+            style_error(net, content, *wrong)
+
+
+def test_distances_are_those_of_hand_computed_matrices() -> None:
+    a = {"one": torch.tensor([[[3.0, 0.0], [0.0, 4.0]]]), "two": torch.tensor([[[2.0]]])}
+    b = {"one": torch.tensor([[[0.0, 0.0], [0.0, 4.0]]]), "two": torch.tensor([[[1.0]]])}
+    # ||A - B|| / ||B|| is 3 / 4 and 1
+    wanted = (((3 / 4) ** 2 + 1) / 2) ** 0.5
+    assert float(style_distance(a, b)) == pytest.approx(wanted)

@@ -217,13 +217,24 @@ def images_for(
     """A saved set (a .safetensors file) or a part of a named dataset, cut to `count` images."""
     if count is not None:
         check_count(count, "--count")
-    if data is not None and data.endswith(".safetensors"):
+    if data is not None and data.endswith(SUFFIX):
         dataset = load(Path(data))
     else:
         dataset = getattr(splits_for(metadata, data, data_dir, seed), part)
     if count is not None and count < len(dataset):
         dataset = dataset.select(slice(0, count))
     return dataset
+
+
+def train_and_test(
+    metadata: Mapping[str, Any], data: str | None, data_dir: Path | None
+) -> tuple[ImageData, ImageData]:
+    """The training and the test part of a dataset; a saved set is split as one without parts is."""
+    if data is not None and data.endswith(SUFFIX):
+        parts = split(Source(Path(data).name, load(Path(data)), None), seed=0)
+    else:
+        parts = splits_for(metadata, data, data_dir, None)
+    return parts.train, parts.test
 
 
 def loaded(name: str, data_dir: Path | None) -> Source:

@@ -4,17 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from notbugs.cli.common import images_for, moved, open_model
+from notbugs.cli.common import device_of, moved, open_model, train_and_test
 from notbugs.cli.kinds import PICTURE, USEFULNESS
 from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
 from notbugs.cli.progress import bar
 from notbugs.core.errors import bad_value, check_count
-from notbugs.data import ImageData
+from notbugs.data import SOURCES, ImageData
 from notbugs.data.files import SUFFIX
+from notbugs.data.sources.load import FOLDER
 from notbugs.data.writing import write_file
 from notbugs.engine import Threat
 from notbugs.features import (
@@ -92,8 +94,9 @@ class FeaturesCommand:
 
     @property
     def of_model(self) -> bool:
-        """Whether the subject is weights, not the name of a dataset."""
-        return self.subject.endswith(SUFFIX) or Path(self.subject).exists()
+        """Whether the subject is weights, not a dataset: a folder of a dataset's name is none."""
+        named = self.subject in SOURCES or self.subject.startswith(FOLDER)
+        return not named and (self.subject.endswith(SUFFIX) or Path(self.subject).exists())
 
     def run(self, console: Console) -> None:
         """Measures, draws and prints."""
@@ -145,6 +148,7 @@ class FeaturesCommand:
             "--layer": self.layer is not None and not self.of_model,
             "--data": self.data is not None and not self.of_model,
             "--model": self.model is not None and not self.of_model,
+            "--embedding": self.embedding is not None and self.model is None,
         }
         for flag, wrong in idle.items():
             if wrong:
@@ -152,6 +156,7 @@ class FeaturesCommand:
                     flag, "fit the subject and the other options", f"'{self.subject}'",
                     "See `notbugs features --help`.",
                 )  # fmt: skip
+        device_of(self.device)
         if self.out.suffix != ".png":
             raise bad_value("--out", "end in .png", f"'{self.out}'", "Add .png.")
         outputs = {"--out": Output(self.out, PICTURE)}
@@ -172,7 +177,9 @@ class FeaturesCommand:
             if self.cosines:
                 return cosine_features(train), train, test
             if self.kernel:
-                return kernel_features(train, components=self.components or 30), train, test
+                device = device_of(self.device)
+                made = kernel_features(train, components=self.components or 30, device=device)
+                return made, train, test
             return pixel_features(train, components=self.components), train, test
         model, facts = open_model(
             Path(self.subject), self.model, self.embedding, self.data, self.data_dir
@@ -184,8 +191,16 @@ class FeaturesCommand:
         return made, train, test
 
     def _images(self, facts: dict[str, Any], data: str | None) -> tuple[ImageData, ImageData]:
-        place = (facts, data, self.data_dir, None)
-        return images_for("train", *place, None), images_for("test", *place, self.count)
+        train, test = train_and_test(facts, data, self.data_dir)
+        test = test.select(slice(0, self.count))
+        missing = torch.bincount(test.labels, minlength=test.classes) == 0
+        if bool(missing.any()):
+            names = ", ".join(test.class_names[k] for k in missing.nonzero()[:, 0].tolist())
+            raise bad_value(
+                "--count", "leave test images of every class", f"{len(test)}, none of {names}",
+                "Raise it.",
+            )  # fmt: skip
+        return train, test
 
     def _draw(self, points: list[dict[str, Any]]) -> None:
         from notbugs.experiments.numbers import Numbers

@@ -45,7 +45,7 @@ def _cosines(side: int) -> Tensor:
 @final
 @dataclass(frozen=True, eq=False)
 class _Kernel:
-    """Reads the kernel of images with given points, less the mean of each over these."""
+    """Reads the kernel of images with given points."""
 
     points: Float[Tensor, "m d"]
     depth: int
@@ -55,7 +55,12 @@ class _Kernel:
 
 
 def kernel_features(
-    data: ImageData, *, components: int = 30, depth: int = 2, most: int = 1000
+    data: ImageData,
+    *,
+    components: int = 30,
+    depth: int = 2,
+    most: int = 1000,
+    device: torch.device | str = "cpu",
 ) -> Features:
     """Eigenfeatures of an infinitely wide net's tangent kernel, those of large eigenvalues first.
 
@@ -63,10 +68,13 @@ def kernel_features(
     what the net learns first, and last.
 
     - `components`: how many; `depth`: hidden layers of the net, see `tangent_kernel`
-    - `most`: training images x_i, the first ones
+    - `most`: training images x_i, the first ones, which must come in no order of classes
+    - `device`: where the kernel is computed
 
     **Raises** ValueError for counts below 1, and more components than images.
     **Source**: Tsilivis & Kempe 2022 (arXiv 2210.05577), section 3.
+    **Differs from the source**: eigenvectors of the centred kernel, so that no feature is the mean;
+    and features stand alone, without the weight that labels give them in a regression.
     """
     check_count(components, "components")
     check_count(most, "most", 2)
@@ -78,4 +86,5 @@ def kernel_features(
     middle = torch.eye(count, dtype=torch.float64) - 1 / count
     vectors = torch.linalg.eigh(middle @ kernel @ middle)[1]
     directions = vectors.T.flip(0)[:components]
-    return standardised(_Kernel(points, depth), False, torch.zeros(()), data, directions)
+    like = torch.zeros((), device=device)
+    return standardised(_Kernel(points.to(device), depth), False, like, data, directions)

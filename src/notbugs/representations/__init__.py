@@ -29,6 +29,7 @@ from notbugs.representations.style import (
     StyleResult,
     gram,
     style_distance,
+    style_error,
     style_transfer,
     styles,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "StyleResult",
     "gram",
     "style_distance",
+    "style_error",
     "style_transfer",
     "styles",
     "visualise",

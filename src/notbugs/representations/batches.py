@@ -1,6 +1,6 @@
 """Runs a solver, or a model, over many images in batches."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import fields, replace
 
@@ -28,7 +28,7 @@ def solve(
     model: nn.Module,
     objective: AbstractObjective,
     start: Images,
-    context: Mapping[str, Tensor],
+    context: Mapping[str, Tensor] | Callable[[Tensor], Mapping[str, Tensor]],
     solver: Solver,
     *,
     seed: int,
@@ -41,6 +41,8 @@ def solve(
     depend on the seed and its index only, not on the batch size. With a generator the search is
     over its latent codes, starting from those of `generated`; the solution's `x` are still
     images.
+
+    - `context`: of all rows, or a function that makes that of some rows, by their numbers
     """
     check_count(batch_size, "batch_size")
     keys = random.row_keys(len(start), seed, "representations", device=start.device)
@@ -50,15 +52,21 @@ def solve(
         objective = LatentObjective(objective, generator.decode, priors.pull)
         start = first_codes(generator, len(start), seed, start)
     parts: list[Solution] = []
+
+    def part_of(rows: Tensor) -> Mapping[str, Tensor]:
+        if callable(context):
+            return context(rows)
+        return {name: tensor[rows] for name, tensor in context.items()}
+
     with ExitStack() as stack:
         for module in (model, *priors.modules):
             stack.enter_context(frozen(module))
-        check_differentiable(objective, start[:1], {n: t[:1] for n, t in context.items()}, keys[:1])
-        for rows in torch.arange(len(start), device=start.device).split(batch_size):
-            part = {name: tensor[rows] for name, tensor in context.items()}
+        every = torch.arange(len(start), device=start.device)
+        check_differentiable(objective, start[:1], part_of(every[:1]), keys[:1])
+        for rows in every.split(batch_size):
             first = start[rows]
             solution = solver.minimise(
-                objective, first, part, keys=keys[rows], start=FromImages(first)
+                objective, first, part_of(rows), keys=keys[rows], start=FromImages(first)
             )
             if generator is not None:
                 with torch.no_grad():

@@ -16,7 +16,7 @@ from notbugs.models import Classifier, capture, frozen, prepared
 from notbugs.representations.batches import solve
 from notbugs.representations.inverted import lbfgs_inversion
 
-ROWS = 256
+ROWS = 64
 """Images that are read at once."""
 
 
@@ -62,8 +62,14 @@ def styles(
     **Raises** ValueError for an unknown layer, one whose output has no channels, and a model
     without convolutions.
     """
-    names = _checked(model, layers)
-    return {name: gram(output) for name, output in _read_all(model, names, x).items()}
+    return _styles(model, x, _checked(model, layers))
+
+
+def _styles(model: Classifier, x: Images, names: Sequence[str]) -> dict[str, Tensor]:
+    """The Gram matrices: activations of a part of the images at a time, which are larger."""
+    read = (_read_frozen(model, names, part) for part in x.split(ROWS))
+    parts = [{name: gram(output) for name, output in outputs.items()} for outputs in read]
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 
 def style_distance(
@@ -105,17 +111,21 @@ def style_transfer(
     **Source**: Gatys et al. 2015 (arXiv 1508.06576), equations 1 to 7; Nakano 2019,
     "Adversarially robust neural style transfer" (Distill).
     **Differs from the source**: every term is relative to its target, so that the weight means the
-    same for all models.
+    same for all models; it starts from the content, not from noise, and reads convolutions as they
+    are, before batch norms and ReLUs, unless `layers` names those.
     """
     if content.shape != style.shape:
         raise bad_value("style", f"have the shape {tuple(content.shape)}", tuple(style.shape))
     check_positive(weight, "weight")
     names = _checked(model, layers)
     kept = names[-1] if content_layer is None else _checked(model, [content_layer])[0]
-    goal = styles(model, style, names)
-    base = _read_all(model, [kept], content)
     objective = _Style(model, tuple(names), kept, weight)
-    context = {"content": base[kept], **{f"style {name}": matrix for name, matrix in goal.items()}}
+
+    def context(index: Tensor) -> dict[str, Tensor]:
+        goal = _styles(model, style[index], names)
+        base = _read_frozen(model, [kept], content[index])[kept]
+        return {"content": base, **{f"style {name}": matrix for name, matrix in goal.items()}}
+
     solution = solve(
         model,
         objective,
@@ -125,12 +135,38 @@ def style_transfer(
         seed=seed,
         batch_size=batch_size,
     )
-    before = style_distance(styles(model, content, names), goal)
-    after = style_distance(styles(model, solution.x, names), goal)
-    ends = _read_all(model, [kept], solution.x)
-    moved = torch.linalg.vector_norm(_relative(ends, base), dim=1)
-    left = torch.where(before > 0, after / before, 0.0)
-    return StyleResult(solution.x, left, moved, solution)
+    moved: list[Tensor] = []
+    for parts in zip(solution.x.split(ROWS), content.split(ROWS), strict=True):
+        after, before = (_read_frozen(model, [kept], part) for part in parts)
+        moved.append(torch.linalg.vector_norm(_relative(after, before), dim=1))
+    left = style_error(model, content, style, solution.x, names)
+    return StyleResult(solution.x, left, torch.cat(moved), solution)
+
+
+@prepared("content", "style", "x")
+def style_error(
+    model: Classifier,
+    content: Images,
+    style: Images,
+    x: Images,
+    layers: Sequence[str] | None = None,
+) -> Rows:
+    """How far the style of x is from that of `style`, as a share of how far `content` is, [n].
+
+    By the Gram matrices of a model's layers (None: the convolutions), which need not be the model
+    that x was made with. 0 where content and style have the same.
+
+    **Raises** ValueError for batches of other shapes, and as `styles`.
+    """
+    for name, images in (("style", style), ("x", x)):
+        if images.shape != content.shape:
+            raise bad_value(name, f"have the shape {tuple(content.shape)}", tuple(images.shape))
+    names, shares = _checked(model, layers), list[Tensor]()
+    for parts in zip(*(images.split(ROWS) for images in (content, style, x)), strict=True):
+        first, goal, last = (_styles(model, part, names) for part in parts)
+        before, after = (style_distance(of, goal) for of in (first, last))
+        shares.append(torch.where(before > 0, after / before, 0.0))
+    return torch.cat(shares)
 
 
 @final
@@ -169,10 +205,9 @@ def _read(model: Classifier, names: Sequence[str], x: Images) -> dict[str, Tenso
     return outputs
 
 
-def _read_all(model: Classifier, names: Sequence[str], x: Images) -> dict[str, Tensor]:
+def _read_frozen(model: Classifier, names: Sequence[str], x: Images) -> dict[str, Tensor]:
     with frozen(model), torch.no_grad():
-        parts = [_read(model, names, part) for part in x.split(ROWS)]
-    return {name: torch.cat([part[name] for part in parts]) for name in names}
+        return _read(model, names, x)
 
 
 def _checked(model: Classifier, layers: Sequence[str] | None) -> list[str]:
@@ -180,8 +215,7 @@ def _checked(model: Classifier, layers: Sequence[str] | None) -> list[str]:
     names = convolutions(model) if layers is None else list(layers)
     if not names:
         raise bad_value("layers", "name at least one layer", "none that is a convolution")
-    with frozen(model), torch.no_grad():
-        outputs = _read(model, names, torch.zeros(1, *model.shape).to(model.mean))
+    outputs = _read_frozen(model, names, torch.zeros(1, *model.shape).to(model.mean))
     for name in names:
         output = outputs.get(name)
         if output is None or output.ndim < 2:

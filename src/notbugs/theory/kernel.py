@@ -2,13 +2,11 @@
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from notbugs.core.errors import bad_value, check_count
-
-NEAR_ONE = 1 - 1e-6
-"""The largest cosine: at 1 the slope of the arc cosine is infinite."""
 
 
 def tangent_kernel(
@@ -16,9 +14,11 @@ def tangent_kernel(
 ) -> Float[Tensor, "n m"]:
     """The neural tangent kernel of a net of `depth` hidden layers of ReLU, without biases, [n, m].
 
-    With Gaussian weights of variance 2 / (inputs of the layer), so that a layer keeps lengths, and
-    <a, b> / d at the inputs. Differentiable in both arguments. An infinitely wide net that is
-    trained by gradient descent on the squared error is a regression with this kernel.
+    In the parametrisation of Jacot et al.: weights are drawn from N(0, 1), and a layer of w inputs
+    scales its sums by sqrt(2 / w), the first by sqrt(1 / d). Differentiable in both arguments;
+    between points of one direction, where the arc cosine has no slope, as if their angle stayed. An
+    infinitely wide net that is trained by gradient descent on the squared error is a regression
+    with this kernel.
 
     **Raises** ValueError for a depth below 1, and points of other dimensions.
     **Source**: Jacot et al. 2018 (arXiv 1806.07572), theorem 1; the expectations over ReLUs are
@@ -33,9 +33,12 @@ def tangent_kernel(
     cosine = a @ b.T / d / scale
     tangent = cosine
     for _ in range(depth):
-        cosine = cosine.clamp(-NEAR_ONE, NEAR_ONE)
-        angle = cosine.arccos()
+        # Beyond this the angle is 0 (or pi) up to rounding.
+        near_one = 1 - 4 * torch.finfo(cosine.dtype).eps
+        inside = cosine.clamp(-near_one, near_one)
+        angle = torch.where(cosine.abs() < near_one, inside.arccos(), (cosine < 0) * math.pi)
         slope = (math.pi - angle) / math.pi
-        cosine = ((1 - cosine.square()).sqrt() + cosine * (math.pi - angle)) / math.pi
+        sine = torch.where(cosine.abs() < near_one, (1 - inside.square()).sqrt(), 0.0)
+        cosine = (sine + cosine.clamp(-1, 1) * (math.pi - angle)) / math.pi
         tangent = cosine + tangent * slope
     return scale * tangent
