@@ -3,13 +3,10 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from notbugs.attacks import pgd
 from notbugs.attacks.result import percent
 from notbugs.core import random
-from notbugs.core.errors import bad_value
-from notbugs.core.types import Images
 from notbugs.data import ImageData
 from notbugs.engine import Linf, Threat
 from notbugs.experiments.channel import means
@@ -22,7 +19,7 @@ from notbugs.experiments.representation_stages import of_another_class
 from notbugs.experiments.shared import Trained
 from notbugs.features import pixel_features, usefulness
 from notbugs.models import Classifier
-from notbugs.representations import style_distance, style_transfer, styles
+from notbugs.representations import style_error, style_transfer
 from notbugs.training import Recipe, train
 
 PICTURED = 6
@@ -39,10 +36,11 @@ class MadeFeatures(Measurements):
     Standardised features of the pixels, all chosen on training images: "most robust", the principal
     component with the largest gamma; "weak, summed", those components that an adversary turns
     around and whose |rho| is below `weak`, weighted by their rho (which is best where features do
-    not correlate within a class); "drawn signs", the same with signs that are drawn, the mean of
-    `DRAWS`: a control; "weak, at best", the most useful of them in training; "robust and useless":
-    the first and the component of least variance. Components whose deviation is below `LEAST` of
-    the largest are left out.
+    not correlate over all images); "drawn signs", the same with signs that are drawn, the mean of
+    `DRAWS`: a control; "weak, at best", the most useful of them in training; "useless", the
+    component of least variance; "robust and useless": the first and that. Components whose
+    deviation is below `LEAST` of the largest are left out. Without weak components there are no
+    rows of them.
 
     - `weak`: the rho below which a component is weak
 
@@ -64,18 +62,19 @@ class MadeFeatures(Measurements):
         rho, gamma = found.trained[:, 1].abs(), found.gamma[:, 1]
         signs = found.trained[:, 1].sign()
         weak = (rho < self.weak) & (gamma < 0)
-        if not bool(weak.any()):
-            raise bad_value("weak", f"be above {float(rho.min()):.3g}, the least rho", self.weak)
         generator = random.generator(self.data.seed, "signs")
         one = torch.eye(varying)
         robust, useless = one[gamma.argmax()], one[-1]
         weights = {
             "most robust": robust,
-            "weak, at best": one[(rho * weak).argmax()],
-            "weak, summed": weak * rho,
+            "useless": useless,
             "robust and useless": robust + useless,
         }
-        for i in range(DRAWS):
+        draws = DRAWS if bool(weak.any()) else 0
+        if draws:
+            weights["weak, at best"] = one[(rho * weak).argmax()]
+            weights["weak, summed"] = weak * rho
+        for i in range(draws):
             weights[f"drawn {i}"] = weak * rho * torch.randn(varying, generator=generator).sign()
         scaled = (signs / components.deviation)[:, None] * components.directions
         combined = torch.stack(list(weights.values())).to(scaled) @ scaled
@@ -88,8 +87,8 @@ class MadeFeatures(Measurements):
                 "rho": float(judged.rho[i, 1]),
                 "gamma": float(judged.gamma[i, 1]),
             }
-        drawn = [table.pop(f"drawn {i}") for i in range(DRAWS)]
-        return {"made": {**table, "drawn signs": means(drawn)}}
+        drawn = [table.pop(f"drawn {i}") for i in range(draws)]
+        return {"made": {**table, **({"drawn signs": means(drawn)} if drawn else {})}}
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class Styles(Measurements):
             named = named_by(judge, found.x).cpu()
             table[name] = {
                 "closed": 100 * (1 - float(found.style_error.mean())),
-                "seen": 100 * float(closed(judge, x, style, found.x).mean()),
+                "seen": 100 * (1 - float(style_error(judge, x, style, found.x).mean())),
                 "content": percent((named == test.labels)[right]),
             }
             pictures[name] = found.x[:PICTURED]
@@ -135,21 +134,15 @@ class Styles(Measurements):
         return {"styles": table}
 
 
-def closed(model: Classifier, content: Images, style: Images, x: Images) -> Tensor:
-    """What share of the distance in style from `content` to `style` a model sees gone in x, [n]."""
-    goal = styles(model, style)
-    before, after = (style_distance(styles(model, of), goal) for of in (content, x))
-    return 1 - after / before.clamp(min=1e-12)
-
-
 @dataclass(frozen=True)
 class Points(Measurements):
     """A net learns random classes of points in the plane, another from adversarial points alone.
 
-    The second is trained on points that the first takes for their other class, labelled so, and
-    judged on the first points ("learnt"): none of its labels was true of them. "random": the same
-    with random changes of equal size, a control. "fitted": points that the first has right;
-    "reached": moved ones that it takes for their other class.
+    The second is trained on moved points that the first takes for their other class, labelled so,
+    and judged on all first points ("learnt"): none of its labels was true of them. "random": as
+    many of the same points, after random changes of equal size, labelled so too: a control.
+    "fitted": points that the first has right; "reached": moved ones that it takes for their other
+    class. Means over `draws`.
 
     - `eps`: of changes in Linf, in a plane of [0, 1]^2
 
@@ -164,13 +157,18 @@ class Points(Measurements):
     eps: float = 0.08
     epochs: int = 300
     steps: int = 50
+    draws: int = 10
 
     @property
     def cost(self) -> float:
-        return 200.0 * self.epochs
+        return 200.0 * self.epochs * self.draws
 
     def measure(self, work: Work) -> Tables:
-        drawn = random.generator(self.seed, "points")
+        tables = [self.drawn(random.generator(self.seed, "points", i)) for i in range(self.draws)]
+        return {"points": {name: means([table[name] for table in tables]) for name in tables[0]}}
+
+    def drawn(self, drawn: torch.Generator) -> dict[str, Columns]:
+        """The rows of one draw of points."""
         x = torch.rand(self.points, 1, 1, 2, generator=drawn)
         y = torch.arange(self.points) % 2
         data = ImageData(x, y, ("first", "second"), "points")
@@ -180,19 +178,21 @@ class Points(Measurements):
         x_adv = attack(first, x, targets=target, keys=keys, fast=False).x_adv
         signs = torch.randint(0, 2, x.shape, generator=drawn) * 2.0 - 1
         x_random = (x + self.eps * signs).clamp(0, 1)
+        reached = named_by(first, x_adv) == target
         table: dict[str, Columns] = {}
         for name, moved in (("adversarial", x_adv), ("random", x_random)):
-            student = self.learnt(replace(data, images=moved, labels=target), "second")
+            taught = replace(data, images=moved, labels=target).select(reached)
+            student = self.learnt(taught, "second")
             table[name] = {
                 "learnt": percent(named_by(student, x) == y),
                 "fitted": percent(named_by(first, x) == y),
                 "reached": percent(named_by(first, moved) == target),
             }
-        return {"points": table}
+        return table
 
     def learnt(self, data: ImageData, role: str) -> Classifier:
         """A net that was trained on points."""
         net, seed = Net("mlp"), random.seed_of(self.seed, role)
         model = new_model(net, data, seed)
-        recipe = Recipe(epochs=self.epochs, batch_size=self.points, lr=0.05)
+        recipe = Recipe(epochs=self.epochs, batch_size=len(data), lr=0.05)
         return train(model, data, recipe, seed=seed).model

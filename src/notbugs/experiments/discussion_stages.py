@@ -269,24 +269,26 @@ class Mistakes(Constructed):
 class Foreign(Constructed):
     """Images that are none of a model's own data, labelled as it takes them.
 
-    - `trained`: False takes the model before training: a control
+    - `shuffled`: its labels, each to another of the images: a control
     - `other`: the dataset whose first training images these are; "": uniform noise
 
     **Source**: Wallace 2019, the same comment: images of Fashion-MNIST, a model of MNIST.
     """
 
     model: Trained
-    trained: bool = True
+    shuffled: bool = False
     other: str = ""
 
     @property
     def title(self) -> str:
-        return (self.other or "noise") + "/untrained" * (not self.trained)
+        return (self.other or "noise") + "/shuffled" * self.shuffled
 
     def build(self, train: ImageData, work: Work) -> ImageData:
-        net = work.load(self.model) if self.trained else self.model.untrained(work)
         x = self.images(train, work)
-        labels = named_by(net, x)
+        labels = named_by(work.load(self.model), x)
+        if self.shuffled:
+            generator = random.generator(self.model.data.seed, "foreign")
+            labels = labels[torch.randperm(len(labels), generator=generator)]
         return replace(train, images=x, labels=labels, columns={}, name=self.title)
 
     def images(self, train: ImageData, work: Work) -> Images:
@@ -296,7 +298,12 @@ class Foreign(Constructed):
             return noise_images(train, seed=seed).pixels()
         found = load_source(self.other, work.data_dir).train
         if found.shape != train.shape:
-            raise bad_value("other", f"be a set of images {train.shape}", f"'{self.other}'")
+            raise bad_value(
+                "other",
+                f"be a set of images {train.shape}",
+                f"'{self.other}', of {found.shape}",
+                'Name another, or "" for noise alone.',
+            )
         return found.pixels(slice(0, len(train)))
 
 
