@@ -1,7 +1,7 @@
 """Stages about what remains of adversarial images after a change that nobody optimised for."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -28,7 +28,7 @@ from notbugs.experiments.experiment import (
     Work,
 )
 from notbugs.experiments.first_order import attacked, logits_of, signs
-from notbugs.experiments.numbers import Columns, Tables
+from notbugs.experiments.numbers import Columns, Tables, means
 from notbugs.experiments.page import Column
 from notbugs.experiments.shared import Trained
 from notbugs.models.decision import predicted
@@ -242,15 +242,6 @@ class Destroyed(Measurements):
             }
             work.progress((i + 1) / len(self.amounts))
         return {"transformations": each, "kinds": {title: means(list(each.values()))}}
-
-
-def means(rows: Sequence[Columns]) -> Columns:
-    """The means of columns over rows; None where one has no number."""
-    columns = {name: [numbers[name] for numbers in rows] for name in rows[0]}
-    return {
-        name: None if None in values else sum(v or 0.0 for v in values) / len(values)
-        for name, values in columns.items()
-    }
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from notbugs.attacks.result import percent
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.engine import Linf, Threat
-from notbugs.experiments.channel import means
 from notbugs.experiments.data_views import TwoClasses
 from notbugs.experiments.experiment import Measurements, Work, save_pictures
 from notbugs.experiments.first_order import named_by
 from notbugs.experiments.model_training import Net, new_model
-from notbugs.experiments.numbers import Columns, Tables
+from notbugs.experiments.numbers import Columns, Tables, means
 from notbugs.experiments.representation_stages import of_another_class
 from notbugs.experiments.shared import Trained
 from notbugs.features import pixel_features, usefulness

@@ -30,6 +30,15 @@ def mean(values: SeedValues) -> float:
     return statistics.fmean(values)
 
 
+def means(rows: Sequence[Columns]) -> Columns:
+    """The means of columns over rows; None where one has no number."""
+    columns = {name: [numbers[name] for numbers in rows] for name in rows[0]}
+    return {
+        name: None if None in values else sum(v or 0.0 for v in values) / len(values)
+        for name, values in columns.items()
+    }
+
+
 def spread(values: SeedValues) -> float | None:
     """The standard deviation over seeds (n - 1); None for a single seed."""
     return statistics.stdev(values) if len(values) > 1 else None
