@@ -100,6 +100,23 @@ def test_every_number_that_a_claim_reads_is_there(
                 assert numbers.values(cell), f"{claim.id}: {cell}"
 
 
+def test_more_images_than_there_are_are_refused(paper: Experiment[Any], tmp_path: Path) -> None:
+    config = paper.settings("digits", "smoke")
+    if not hasattr(config, "count"):
+        pytest.skip("no setting of this name")
+    counting = Counting()
+    with pytest.raises(ValueError, match=r"`count` must be at most the \d+ test images; got 10000"):
+        run(
+            paper,
+            replace(config, count=10_000),
+            Store(tmp_path / "store"),
+            out=tmp_path,
+            machine=Machine(),
+            observer=counting,
+        )
+    assert counting.made == 0
+
+
 def test_claims_have_sources_and_names_of_their_own(paper: Experiment[Any]) -> None:
     claims = paper.claims(paper.settings("digits", "smoke"))
     ids = [claim.id for claim in claims]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from notbugs.core.errors import DataError
+from notbugs.core.errors import DataError, bad_value
 from notbugs.core.schema import read_json_file
 from notbugs.core.strict_json import to_json
 from notbugs.data import load_source
@@ -78,9 +78,11 @@ def run(
     source = load_source(config.data, folder)
     config = replace(config, digest=digest_of(source))
     work = Work(out, store, machine.device, machine.data_dir)
-    if experiment.check is not None:
-        for seed in range(config.seeds):
-            experiment.check(config, Data.of(config, seed).splits(work))
+    for seed in range(config.seeds):
+        parts = Data.of(config, seed).splits(work)
+        _check_count(config, len(parts.test))
+        if experiment.check is not None:
+            experiment.check(config, parts)
     check_files(out, [RESULTS, PICTURES, *experiment.files(config)])
 
     on_gpu = machine.device != "cpu" and machine.workers == 0
@@ -180,3 +182,15 @@ def _claim(claim: Claim, decision: Decision, seeds: int) -> Mapping[str, object]
         "why": decision.why,
         "seeds": seeds,
     }
+
+
+def _check_count(config: PaperConfig, images: int) -> None:
+    """A paper's `count` is of test images: fewer than it says would be measured."""
+    count = getattr(config, "count", 0)
+    if count > images:
+        raise bad_value(
+            "count",
+            f"be at most the {images} test images",
+            count,
+            f"Pass --set count={images}, or take more test images.",
+        )

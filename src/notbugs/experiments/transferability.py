@@ -87,7 +87,9 @@ def config_for(data: str, preset: str) -> Config:
     config = replace(config, eps=HEADLINE.get(data, main.eps_eval / 2))
     # A lower rate than the main experiment's: one at which all architectures learn.
     config = replace(config, standard=replace(main.standard, lr=0.05))
-    if data != "digits":
+    if data == "digits":
+        config = replace(config, count=397)
+    else:
         # Robust sources cost most of a run: one less, and fewer steps.
         config = replace(config, seeds=3, radii=(0.0, 0.25, 0.5, 1.0), inner_steps=3)
     if preset == "smoke":
