@@ -14,11 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
+import notbugs
 from experiments import tiny_paper
 from notbugs import cli
 from notbugs.cli import main
 from notbugs.cli.methods import METHODS, attack_named
 from notbugs.cli.progress import StageDisplay
+from notbugs.cli.running import PLACES
 from notbugs.core import random
 from notbugs.data import load_source, split
 from notbugs.engine import Threat
@@ -56,6 +58,44 @@ def test_help_is_complete_and_has_examples(command, capsys: pytest.CaptureFixtur
     assert "usage: notbugs" in said
     if command not in ("data", "photo"):
         assert f"notbugs {command}" in said.split("positional")[0].split("options ─")[0]
+
+
+def test_the_screen_of_help_needs_no_torch_and_names_every_command() -> None:
+    lines: dict[str, str] = {}
+    for word in ("--help", "-h", "help", "--version"):
+        code = (
+            f"import sys; from notbugs.cli import main\n"
+            f"try: main([{word!r}])\n"
+            "except SystemExit as stop: assert stop.code == 0\n"
+            "assert not {'torch', 'numpy', 'tyro', 'rich'} & set(sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        lines[word] = done.stdout
+    assert lines["--help"] == lines["-h"] == lines["help"]
+    assert lines["--version"] == f"{notbugs.__version__}\n"
+    screen = lines["--help"].splitlines()
+    assert len(screen) <= 24
+    assert max(map(len, screen)) <= 92
+    listed = [line.split()[0] for line in screen if line.startswith("  ")]
+    assert listed == [*cli.COMMANDS]
+    assert set(PLACES) == set(cli.COMMANDS)
+
+
+def test_without_a_command_help_is_shown_and_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+    assert "reproduce" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_shells_can_complete_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--tyro-print-completion", shell])
+    assert not caught.value.code
+    said = capsys.readouterr().out
+    assert all(command in said for command in cli.COMMANDS)
 
 
 @pytest.fixture(scope="module")

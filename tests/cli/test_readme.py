@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from notbugs.cli import _parsed
 from notbugs.cli.console import PlainConsole
+from notbugs.cli.running import parsed
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -21,5 +21,5 @@ def test_there_are_some() -> None:
 @pytest.mark.parametrize("line", LINES)
 def test_the_command_line_takes_it(line) -> None:
     words = shlex.split(line, comments=True)[1:]
-    command = _parsed(words, PlainConsole(stderr=True))
+    command = parsed(words, PlainConsole(stderr=True))
     assert type(command).__name__.lower().startswith(words[0])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from notbugs.cli import _parsed
+from notbugs.cli import running
 from notbugs.cli.console import PlainConsole
 from notbugs.cli.reproduce import Reproduce
 from notbugs.experiments.config import config_for
@@ -13,7 +13,7 @@ from notbugs.experiments.papers import PAPERS
 
 
 def parsed(words) -> Reproduce:
-    command = _parsed([str(word) for word in words], PlainConsole(stderr=True))
+    command = running.parsed([str(word) for word in words], PlainConsole(stderr=True))
     assert isinstance(command, Reproduce)
     return command
 
