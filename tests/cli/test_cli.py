@@ -18,9 +18,10 @@ import notbugs
 from experiments import tiny_paper
 from notbugs import cli
 from notbugs.cli import main
+from notbugs.cli.console import PlainConsole
 from notbugs.cli.methods import METHODS, attack_named
 from notbugs.cli.progress import StageDisplay
-from notbugs.cli.running import PLACES
+from notbugs.cli.running import PLACES, parsed
 from notbugs.core import random
 from notbugs.data import load_source, split
 from notbugs.engine import Threat
@@ -80,6 +81,21 @@ def test_the_screen_of_help_needs_no_torch_and_names_every_command() -> None:
     listed = [line.split()[0] for line in screen if line.startswith("  ")]
     assert listed == [*cli.COMMANDS]
     assert set(PLACES) == set(cli.COMMANDS)
+
+
+def test_options_that_may_be_left_out_read_well(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in cli.COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "{None}" not in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--out", "x", "--epochs", "many"])
+    assert caught.value.code == 2
+    assert "--epochs: must be a whole number; got 'many'" in capsys.readouterr().err
+    assert parsed(["train", "--out", "x", "--epochs", "none"], PlainConsole()).epochs is None
+    with pytest.raises(SystemExit):
+        main(["train", "--out", "x", "--epoch", "3"])
+    assert "--epochs INT" in capsys.readouterr().err
 
 
 def test_without_a_command_help_is_shown_and_it_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ import tyro
 
 from notbugs.cli import COMMANDS, distributed
 from notbugs.cli.console import PlainConsole
+from notbugs.cli.optional import OPTIONS
 from notbugs.core.errors import DataWarning, NotbugsError, unknown_name
 from notbugs.core.interrupts import sigterm_as_interrupt
 from notbugs.core.memory import keep_freed_memory
@@ -102,7 +103,7 @@ def parsed(arguments: Sequence[str], errors: PlainConsole) -> Any:
         kind: Any = Union[tuple(Annotated[_class_of(n), tyro.conf.subcommand(n)] for n in COMMANDS)]  # noqa: UP007
     stderr = io.StringIO()
     try:
-        with redirect_stderr(stderr):
+        with redirect_stderr(stderr), OPTIONS:
             return tyro.cli(
                 kind,  # pyright: ignore[reportArgumentType]
                 prog=prog,
