@@ -38,7 +38,13 @@ SAID = {
         r"`model` must say the same of an image whatever other images are in its batch; "
         r"got BatchNorm2d `body.norm`, which has track_running_stats=False\. .*fixed in training",
     ),
-    "a bare module": ("TypeError", r"`model` must be a notbugs Classifier; got Net\. Use wrap\("),
+    "a function": (
+        "TypeError",
+        r"`model` must be a torch module or a Classifier; got method\. Use wrap",
+    ),
+        "TypeError",
+        r"`model` must be a torch module or a Classifier; got method\. Use",
+    ),
 }
 REPORT = {"diagnose"}  # it tells of such a model instead
 LET_THROUGH = {

@@ -121,7 +121,7 @@ def test_digest_does_not_depend_on_memory_layout() -> None:
         ({"images": torch.rand(6, 4, 5)}, r"`images` must have shape \[n, channels.*unsqueeze"),
         ({"images": torch.zeros(6, 5, dtype=torch.uint8)}, "`images` must have shape"),
         ({"images": torch.full((6, 1, 2, 2), 2.0)}, r"`images` must lie in \[0, 1\]; got min=2"),
-        ({"images": torch.full((6, 1, 2, 2), -0.1)}, "Pass un-normalised images"),
+        ({"images": torch.full((6, 1, 2, 2), -0.1)}, "Pass images before normalisation"),
         ({"images": torch.full((6, 1, 2, 2), math.nan)}, "`images` must be finite.*row 0"),
         ({"labels": torch.arange(6)}, r"`labels` must lie in 0..2; got 3 in row 3"),
         ({"labels": torch.arange(6) - 1}, "got -1 in row 0"),

@@ -104,7 +104,8 @@ ON_IMAGES = {
 
 def restricted(m, x, y):
     units = features.features_of(m, data(x, y)).numbers[:2]
-    return features.restricted(m, data(x, y), units).logits(x[:3].to(m.mean))
+    made = features.restricted(m, data(x, y), units)
+    return [p.detach() for p in made.parameters()]  # autocast would round its logits
 
 
 # Of those below, the ones that take the model alone.

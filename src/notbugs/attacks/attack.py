@@ -260,7 +260,7 @@ class AbstractAttack(ABC):
         of shape (n, classes), a model of too few classes for the loss, without gradients,
         or whose logits of an image depend on the other images of the batch
         (`neighbours.check_rows`), and `observe` for a method that does not use the engine's
-        solver. TypeError for a module that is not a `Classifier`.
+        solver. TypeError for what is no module.
         The model's modes, parameters and gradients are not changed.
         """
         check_goals(len(x), model.classes, y, targets)

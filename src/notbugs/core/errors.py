@@ -125,7 +125,8 @@ def _explain_bad_pixels(x: Tensor, argument: str) -> None:
         )
     row = _first_row((x < -PIXEL_TOLERANCE) | (x > 1 + PIXEL_TOLERANCE))
     low, high = (float(v) for v in torch.aminmax(x))
-    remedy, received = "Pass un-normalised images: the model normalises.", ""
+    remedy = "Pass images before normalisation: the model normalises, by its mean and std (`wrap`)."
+    received = ""
     if low >= 0 and high > 16:
         remedy = "The range looks like 0..255: divide by 255."
     if max(-low, high - 1) < CLAMPABLE_EXCESS:

@@ -20,6 +20,7 @@ from notbugs.engine import L1, L2, AbstractNorm
 from notbugs.models import Classifier, frozen
 from notbugs.models.blurred import Blurred
 from notbugs.models.chain import chain_of
+from notbugs.models.layers import INPUT
 
 AFFINE = (
     nn.Linear,
@@ -152,8 +153,11 @@ def certified_bounds(
     """
     modules, inputs = dict(model.body.named_modules()), chain_of(model)
     name = model.embedding if layer is None else layer
-    inside = [i for i, leaf in enumerate(inputs) if f"{leaf}.".startswith(f"{name}.")]
+    place = "" if name is None else name.removesuffix(INPUT)
+    inside = [i for i, leaf in enumerate(inputs) if f"{leaf}.".startswith(f"{place}.")]
     last = inside[-1] if inside else len(inputs) - 1  # else they are the logits
+    if inside and place != name:
+        last = inside[0] - 1
     layers: list[Layer | None] = [model.normalise]
     for leaf in list(inputs)[: last + 1]:
         module = modules[leaf]

@@ -32,7 +32,7 @@ def _behind(
         _Behind(model, front, scale),
         shape=model.shape,
         classes=model.classes,
-        embedding=f"model.body.{model.embedding}",
+        embedding=model.embedding and f"model.body.{model.embedding}",
     ).to(model.mean)
 
 

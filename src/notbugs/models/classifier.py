@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.core.limits import PIXELS
 from notbugs.core.types import Embeddings, Images, Logits
-from notbugs.models.layers import Body, capture, find_layer
+from notbugs.models.layers import Body, capture, read_at
 from notbugs.models.outputs import check_classes, logits_in
 
 JSON: TypeAlias = bool | int | float | str | Sequence[Any] | Mapping[str, Any] | None
@@ -26,7 +26,8 @@ class Classifier(nn.Module):
         body: the network, fed with normalised images.
         shape: (channels, height, width) of the images it takes.
         classes: k, the number of logits.
-        embedding: dotted name, inside `body`, of the layer whose output is the embedding.
+        embedding: dotted name, inside `body`, of the layer whose output is the embedding, with
+            ".input" for its input; None without one.
         architecture: the built-in family it comes from, or None for a foreign module.
         options: the keyword options it was built with.
         mean, std: buffers [1, c, 1, 1]; the body sees (x - mean) / std.
@@ -41,7 +42,7 @@ class Classifier(nn.Module):
         *,
         shape: Shape,
         classes: int,
-        embedding: str,
+        embedding: str | None,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
         architecture: str | None = None,
@@ -58,7 +59,8 @@ class Classifier(nn.Module):
         super().__init__()
         check_shape(shape)
         check_classes(classes)
-        find_layer(body, embedding, "embedding layer")
+        if embedding is not None:
+            read_at(body, embedding, "embedding layer")
         self.body = body
         self.shape: Shape = (shape[0], shape[1], shape[2])
         self.classes = classes
@@ -91,7 +93,7 @@ class Classifier(nn.Module):
         """The embedding [n, d] of images [n, c, h, w] in [0, 1], differentiable.
 
         Raises:
-            ValueError: images of another shape than the model's.
+            ValueError: images of another shape than the model's, or no embedding.
         """
         if isinstance(self.body, Body) and self.embedding == "trunk":
             return self.body.trunk(self.normalise(x)).flatten(1)
@@ -101,8 +103,15 @@ class Classifier(nn.Module):
         """Logits [n, k] and embedding [n, d] from one forward pass.
 
         Raises:
-            ValueError: images of another shape than the model's.
+            ValueError: images of another shape than the model's, or no embedding.
         """
+        if self.embedding is None:
+            raise bad_value(
+                "model",
+                "have an embedding",
+                f"{type(self.body).__name__}, of which no layer is named",
+                "Name one: wrap(module, embedding=...).",
+            )
         images = self.normalise(x)
         if isinstance(self.body, Body) and self.embedding == "trunk":
             embedding = self.body.trunk(images)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from notbugs.core.errors import bad_type, check_images
 from notbugs.core.types import Images
 from notbugs.data import ImageData
-from notbugs.models.classifier import Classifier, check_no_finer
+from notbugs.models.classifier import Classifier, Shape, check_no_finer
 from notbugs.models.validation import check_classifier, check_fits, check_precision, dtype_of
+from notbugs.models.wrap import wrap
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,8 +34,9 @@ def prepared(
     While the function runs, inference mode and autocast are off and gradients on, so results do
     not depend on the caller's context. Before that,
 
-    - the model is refused if it is not of type `kind`, computes in half precision, or was
-      made in inference mode;
+    - a plain module in the place of a `Classifier` is taken as one of the images' shape
+      (`wrap`); the model is refused if it is not of type `kind`, computes in half precision, or
+      was made in inference mode;
     - images are refused if they do not lie in [0, 1] or have a higher precision than the
       model; those of lower precision are converted to the model's, which changes no value;
     - `ImageData` is refused if it does not fit the `Classifier`;
@@ -92,6 +94,10 @@ def without_autocast() -> Generator[None, None, None]:
 
 def _prepare(arguments: dict[str, Any], images: tuple[str, ...], name: str, kind: type) -> None:
     """Checks the arguments, and converts them in place where needed."""
+    if kind is Classifier and _is_plain(arguments[name]):
+        shape = _shape_in(arguments, images)
+        if shape is not None:
+            arguments[name] = wrap(arguments[name], shape=shape)
     _check_kind(arguments[name], name, kind)
     for argument, value in arguments.items():
         owner = _owner(value)
@@ -104,6 +110,21 @@ def _prepare(arguments: dict[str, Any], images: tuple[str, ...], name: str, kind
     for argument in images:
         if not isinstance(arguments.get(argument), str | None):
             arguments[argument] = raised(arguments[argument], arguments[name], argument)
+
+
+def _is_plain(model: object) -> bool:
+    return isinstance(model, nn.Module) and not isinstance(model, Classifier)
+
+
+def _shape_in(arguments: dict[str, Any], images: tuple[str, ...]) -> Shape | None:
+    """The shape of the images that a function is called with; None without any."""
+    for name, value in arguments.items():
+        if isinstance(value, ImageData):
+            return value.shape
+        if name in images and isinstance(value, Tensor):
+            check_images(value, name)
+            return (value.shape[1], value.shape[2], value.shape[3])
+    return None
 
 
 def _of_kind(value: object, name: str, kind: Any) -> object:

@@ -20,13 +20,10 @@ WITHOUT_GRADIENTS = (
 
 
 def check_classifier(model: object) -> None:
-    """Refuses a plain module, whose normalisation is not known."""
+    """Refuses what is no classifier; a plain module only where no images tell the rest."""
     if not isinstance(model, Classifier):
         raise bad_type(
-            "model",
-            "a notbugs Classifier",
-            model,
-            "Use wrap(module, shape=..., classes=..., embedding=..., mean=..., std=...).",
+            "model", "a torch module or a Classifier", model, "Use wrap(module, images)."
         )
 
 

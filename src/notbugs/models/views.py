@@ -41,7 +41,7 @@ def of_views(model: Classifier) -> Classifier:
         _Views(model.body),
         shape=model.shape,
         classes=model.classes,
-        embedding=f"body.{model.embedding}",
+        embedding=model.embedding and f"body.{model.embedding}",
         mean=model.mean.flatten().tolist(),
         std=model.std.flatten().tolist(),
     )

@@ -37,7 +37,7 @@ class Description(Versioned):
     options: dict[str, Any]
     shape: list[int]
     classes: int
-    embedding: str
+    embedding: str | None
     mean: list[float]
     std: list[float]
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.core import random
-from notbugs.core.errors import bad_type, bad_value
+from notbugs.core.errors import bad_type, bad_value, check_images
 from notbugs.core.types import Images
 from notbugs.models.classifier import Classifier, Shape
 from notbugs.models.decision import looks_like_probabilities
 from notbugs.models.frozen import frozen
-from notbugs.models.layers import find_layer
-from notbugs.models.outputs import logits_in, remedy_for
+from notbugs.models.layers import INPUT, recorded
+from notbugs.models.outputs import check_classes, logits_in, remedy_for
 from notbugs.models.validation import check_ordinary
 
 TRIED = 16
@@ -24,10 +24,11 @@ HIGH_CONTRAST = 1000.0
 
 def wrap(
     module: nn.Module,
+    x: Images | None = None,
     *,
-    shape: Shape,
-    classes: int,
-    embedding: str,
+    shape: Shape | None = None,
+    classes: int | None = None,
+    embedding: str | None = None,
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
 ) -> Classifier:
@@ -37,15 +38,20 @@ def wrap(
         module: maps normalised images [n, c, h, w] to logits [n, k], or to a tuple, mapping
             or object that holds them (first, or under the name `logits`). It is
             not copied; its modes and gradients are left unchanged.
+        x: images in [0, 1], which tell the shape; in its place `shape` may be given.
         shape: (channels, height, width) of the images.
-        classes: k, the number of logits.
-        embedding: dotted name of the layer that gives the embedding, for example "avgpool".
+        classes: k, the number of logits; by default what the module gives.
+        embedding: dotted name of the layer that gives the embedding, for example "avgpool", or
+            "fc.input" for what goes into a layer. By default what goes into the last linear layer
+            that runs once; without one the model has no embedding.
         mean: subtracted from the images in [0, 1]: one number, or one a channel.
         std: the images are then divided by it: one number, or one a channel.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
-        >>> model = wrap(net, shape=(1, 8, 8), classes=10, embedding="2")
+        >>> model = wrap(net, shape=(1, 8, 8))
+        >>> model.classes, model.embedding
+        (10, '3.input')
         >>> tuple(model.embed(torch.zeros(3, 1, 8, 8)).shape)
         (3, 16)
 
@@ -55,22 +61,28 @@ def wrap(
         TypeError: the embedding layer returns something other than a tensor.
     """
     check_ordinary(module, "module")
-    _check_readable(module, embedding)
-    model = Classifier(
-        module, shape=shape, classes=classes, embedding=embedding, mean=mean, std=std
-    )
-    outputs: list[object] = []
-
-    def store(layer: nn.Module, inputs: object, output: object) -> None:
-        outputs.append(output)
-
-    handle = find_layer(module, embedding).register_forward_hook(store)
-    try:
+    if x is not None:
+        check_images(x)
+        shape = (x.shape[1], x.shape[2], x.shape[3]) if shape is None else shape
+    if shape is None:
+        raise bad_value("shape", "be given, or images `x`", None, "Use wrap(module, images).")
+    if embedding is not None:
+        _check_readable(module, embedding)
+    model = Classifier(module, shape=shape, classes=2, embedding=embedding, mean=mean, std=std)
+    linear = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    names = [f"{name}{INPUT}" for name in linear if name] if embedding is None else [embedding]
+    seen: dict[str, list[object]] = {name: [] for name in names}
+    with recorded(module, names, lambda name, output: seen[name].append(output)):
         logits = _test_logits(model)
-    finally:
-        handle.remove()
+    if classes is None:
+        classes = logits.shape[1] if isinstance(logits, Tensor) and logits.ndim == 2 else 2
+    check_classes(classes)
+    model.classes = classes
     _check_logits(logits, classes)
-    _check_embedding(outputs, embedding)
+    if embedding is None:
+        model.embedding = next((n for n in reversed(names) if _fits(seen[n], n)), None)
+    else:
+        _check_embedding(seen[embedding], embedding)
     _warn_of_probabilities(model)
     return model
 
@@ -167,3 +179,11 @@ def _check_embedding(outputs: list[object], name: str) -> None:
             f"'{name}' with output of shape {tuple(output.shape)} for one image",
             "Name another layer.",
         )
+
+
+def _fits(outputs: list[object], name: str) -> bool:
+    try:
+        _check_embedding(outputs, name)
+    except (ValueError, TypeError):
+        return False
+    return True

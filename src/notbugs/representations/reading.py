@@ -12,7 +12,7 @@ from notbugs.core import random
 from notbugs.core.errors import bad_type, bad_value, check_images, unknown_name
 from notbugs.core.types import Embeddings, Images
 from notbugs.models import Classifier, capture, layer_names
-from notbugs.models.layers import find_layer
+from notbugs.models.layers import read_at
 
 Read: TypeAlias = Callable[[Images], Tensor]
 """Images [n, c, h, w] in [0, 1] -> activations [n, ...], differentiable."""
@@ -61,7 +61,7 @@ def layer_of(model: nn.Module, layer: str | None = None) -> Read:
     if layer == LOGITS and isinstance(model, Classifier) and LOGITS not in layer_names(model.body):
         return model.logits
     if layer is not None:
-        find_layer(model.body if isinstance(model, Classifier) else model, layer)
+        read_at(model.body if isinstance(model, Classifier) else model, layer)
         return Layer(model, layer)
     if isinstance(model, Classifier):
         return model.embed
@@ -69,7 +69,7 @@ def layer_of(model: nn.Module, layer: str | None = None) -> Read:
         "layer",
         "be named, for this model has no embedding",
         None,
-        "See `layer_names(model)`, or name one for good with `wrap(model, embedding=...)`.",
+        "See `layer_names(model)`, or name one for good: wrap(module, embedding=...).",
     )
 
 
