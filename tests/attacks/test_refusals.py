@@ -40,10 +40,7 @@ SAID = {
     ),
     "a function": (
         "TypeError",
-        r"`model` must be a torch module or a Classifier; got method\. Use wrap",
-    ),
-        "TypeError",
-        r"`model` must be a torch module or a Classifier; got method\. Use",
+        r"`model` must be a torch module or a Classifier; got method\. Use wrap\(",
     ),
 }
 REPORT = {"diagnose"}  # it tells of such a model instead

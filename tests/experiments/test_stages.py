@@ -12,6 +12,7 @@ import pytest
 from notbugs.experiments.experiment import Measurement, Stage, Work
 from notbugs.experiments.numbers import Columns
 from notbugs.experiments.overrides import overridden
+from notbugs.experiments.papers import PAPERS
 from notbugs.experiments.szegedy2013 import config_for
 from notbugs.store import SilentObserver, Store, run_stages
 
@@ -159,6 +160,21 @@ def test_a_field_without_a_fixed_form_is_named() -> None:
         _ = Odd(print).key
     with pytest.raises(ValueError, match=r"what.*finite"):
         _ = Odd(float("nan")).key
+
+
+def test_settings_that_depend_on_each_other_are_checked_together() -> None:
+    config = PAPERS["sparse-codes"].settings("digits", "smoke")
+    for pair in (["counts=[1, 2]", "crossed=2"], ["crossed=2", "counts=[1, 2]"]):
+        made = overridden(config, pair)
+        assert (made.counts, made.crossed) == ((1, 2), 2)
+    with pytest.raises(ValueError, match=r"--set crossed` must fit the settings; got 99"):
+        overridden(config, ["crossed=99"])
+    short = overridden(config, ["standard.epochs=3", "standard.warmup=0.0", "standard.epochs=4"])
+    assert (short.standard.epochs, short.standard.warmup) == (4, 0.0)
+    with pytest.raises(ValueError, match=r"Unknown setting 'nix'\. "):
+        overridden(config, ["nix=3"])
+    with pytest.raises(ValueError, match=r"--set counts` must be JSON; got \[1,"):
+        overridden(config, ["counts=[1,"])
 
 
 def test_settings_are_overridden_by_their_dotted_names() -> None:

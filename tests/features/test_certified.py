@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from notbugs.core.rows import flatten
+from notbugs.data import ImageData
 from notbugs.engine import Threat
+from notbugs.features import features_of, usefulness
 from notbugs.features.certified import certified_bounds
 from notbugs.models import Body, Classifier, build
 from notbugs.representations import layer_of
@@ -132,3 +134,93 @@ def test_other_models_are_refused_by_name(name: str) -> None:
     norm = Threat.parse("l2:0.2").as_norm("test")
     with pytest.raises(ValueError, match=r"(certify|chain of layers)"):
         certified_bounds(model, None, norm, 0.2)
+
+
+def net(*between: nn.Module) -> Classifier:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(2, 4, 3), *between, nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    return Classifier(body, shape=SHAPE, classes=3, embedding=str(len(between) + 1)).eval()
+
+
+def hooked() -> Classifier:
+    model = net()
+    model.body[0].register_forward_hook(lambda layer, inputs, output: torch.sin(20 * output))
+    return model
+
+
+def hooked_relu() -> Classifier:
+    model = net()
+    model.body[1].register_forward_hook(lambda layer, inputs, output: 3 * output)
+    return model
+
+
+def patched() -> Classifier:
+    model = net()
+    model.body[1].forward = lambda x: torch.sin(20 * x)
+    return model
+
+
+class Bent(nn.Conv2d):
+    def _conv_forward(self, *arguments):
+        return torch.sin(20 * super()._conv_forward(*arguments))
+
+
+class Position(nn.Module):
+    """A leaf without inputs, one that is called by name, or one that gives a pair."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.flat, self.fc = kind, nn.Flatten(), nn.Linear(128, 3)
+        self.other = nn.LSTM(128, 128, batch_first=True) if kind == "pair" else Constant()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.flat(x)
+        if self.kind == "none":
+            return self.fc(z + self.other())
+        return self.fc(input=z) if self.kind == "named" else self.fc(self.other(z)[0])
+
+
+class Constant(nn.Module):
+    def forward(self) -> torch.Tensor:
+        return torch.ones(())
+
+
+def positioned(kind: str) -> Classifier:
+    return Classifier(Position(kind), shape=SHAPE, classes=3, embedding="flat").eval()
+
+
+UNSOUND = {
+    "a hook": hooked,
+    "a hook of a ReLU": hooked_relu,
+    "a forward of its own": patched,
+    "a convolution that bends": lambda: net(Bent(4, 4, 1)),
+    "batch statistics": lambda: net(nn.BatchNorm2d(4, track_running_stats=False)),
+    "a maximum": lambda: net(nn.MaxPool2d(1)),
+    "no inputs": lambda: positioned("none"),
+    "inputs by name": lambda: positioned("named"),
+    "a pair": lambda: positioned("pair"),
+}
+
+
+@pytest.mark.parametrize("name", UNSOUND)
+def test_what_is_no_chain_of_relus_and_affine_layers_is_refused(name: str) -> None:
+    norm = Threat.parse("l2:0.2").as_norm("test")
+    with pytest.raises(ValueError, match=r"`certify`|chain of layers"):
+        certified_bounds(UNSOUND[name](), "logits", norm, 0.2)
+
+
+def test_a_change_behind_the_layers_is_noticed() -> None:
+    class Behind(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            z = self[1](self[0](x))
+            z.data.abs_()  # which no version tells
+            return self[3](self[2](z))
+
+    torch.manual_seed(0)
+    body = Behind(nn.Flatten(), nn.Linear(128, 8), nn.ReLU(), nn.Linear(8, 3))
+    model = Classifier(body, shape=SHAPE, classes=3, embedding="2").eval()
+    x = images(60)
+    data = ImageData(x, torch.arange(60) % 3, ("a", "b", "c"), "noise")
+    features = features_of(model, data)
+    with pytest.raises(ValueError, match=r"`certify` must be left out.*more than their layers"):
+        usefulness(features, data, data, "l2:0.001", certify=True)

@@ -68,7 +68,7 @@ def test_the_kernel_is_that_of_wide_nets() -> None:
     assert float(((measured - closed).abs() / sizes_of[:, None] / sizes_of).max()) < 0.1
     torch.testing.assert_close(closed, closed.T)
     assert float(torch.linalg.eigvalsh(closed)[0]) > 0
-    with pytest.raises(ValueError, match="columns"):
+    with pytest.raises(ValueError, match="columns of `a`"):
         tangent_kernel(x, x[:, :3])
 
 

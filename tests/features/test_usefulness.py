@@ -5,12 +5,20 @@ import itertools
 import pytest
 import torch
 from scipy.optimize import linprog
+from torch import nn
 
 from notbugs.data import ImageData, Planted, load_source, split
 from notbugs.engine import L1, Threat
-from notbugs.features import Features, features_of, pixel_features, restricted, usefulness
+from notbugs.features import (
+    Features,
+    features_of,
+    kernel_features,
+    pixel_features,
+    restricted,
+    usefulness,
+)
 from notbugs.features.certified import largest_gain
-from notbugs.models import build
+from notbugs.models import build, wrap
 from notbugs.models.layers import Body
 from notbugs.training import Recipe, train
 
@@ -142,7 +150,7 @@ def test_a_restricted_model_sees_its_units_alone(digits) -> None:
     ("call", "message"),
     [
         (lambda m, d: features_of(m, d, components=500), "`components` must be at most"),
-        (lambda m, d: features_of(m, d, directions=torch.ones(2, 5)), "have 16 columns"),
+        (lambda m, d: features_of(m, d, directions=torch.ones(2, 5)), r"have shape \(m, 16\)"),
         (
             lambda m, d: features_of(m, d, directions=torch.ones(1, 16), components=1),
             "`components` must be left out",
@@ -171,3 +179,35 @@ def test_a_feature_set_has_a_length(digits) -> None:
     features = features_of(model, train_set, components=4)
     assert isinstance(features, Features)
     assert len(features) == 4
+
+
+def test_a_restricted_head_may_be_parametrised(digits) -> None:
+    _, train_set, _ = digits
+    torch.manual_seed(0)
+    for normed in (nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm):
+        body = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), normed(nn.Linear(16, 10)))
+        model = wrap(body, shape=(1, 8, 8), classes=10, embedding="2").eval()
+        seen = restricted(model, train_set, features_of(model, train_set).numbers[:5].tolist())
+        x = train_set.pixels(slice(0, 20))
+        cut = seen.embed(x).detach()
+        cut[:, features_of(model, train_set).numbers[5:]] = 0
+        head = seen.body[3]
+        torch.testing.assert_close(head(cut), seen.logits(x))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, d: restricted(m, d, torch.ones(16, dtype=torch.bool)), r"numbers\[mask\]"),
+        (lambda m, d: restricted(m, d, [99]), r"`units` must be numbers of units that vary"),
+        (lambda m, d: restricted(m, d, [0], decay=-1.0), "`decay`"),
+        (lambda m, d: pixel_features(d, directions=torch.ones(0, 64)), r"`directions`.*\(m, 64\)"),
+        (lambda m, d: pixel_features(d, directions=torch.ones(2, 8, 8)), r"Flatten each to 64"),
+        (lambda m, d: pixel_features(d, directions=torch.full((1, 64), torch.nan)), "finite"),
+        (lambda m, d: usefulness(kernel_features(d), d, d, "l2:0.1", certify=True), "`certify`"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(digits, call, message: str) -> None:
+    model, train_set, _ = digits
+    with pytest.raises((ValueError, TypeError), match=message):
+        call(model, train_set)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from notbugs.models import build
+from notbugs.models import build, capture
 from notbugs.representations import gram, style_distance, style_error, style_transfer, styles
 
 
@@ -62,6 +62,23 @@ def test_what_has_no_style_is_refused(net) -> None:
     linear = build("linear", shape=(1, 8, 8), classes=3, seed=0)
     with pytest.raises(ValueError, match="none that is a convolution"):
         style_transfer(linear, x, x)
+
+
+def test_images_without_activations_are_refused(net) -> None:
+    x, black = torch.rand(2, 1, 8, 8), torch.zeros(2, 1, 8, 8)
+    for content, style, name in ((x, black, "style"), (black, x, "content")):
+        with pytest.raises(ValueError, match=rf"`{name}` must move layer 'trunk.*black images"):
+            style_transfer(net, content, style)
+
+
+def test_tokens_are_positions() -> None:
+    net = build("vit", shape=(1, 8, 8), classes=3, seed=0)
+    x = torch.rand(2, 1, 8, 8)
+    with torch.no_grad(), capture(net.body, ["trunk.0"]) as outputs:
+        net.eval()(x)
+    a = outputs["trunk.0"]
+    wanted = torch.einsum("ntc,ntd->ncd", a, a) / a.shape[1]
+    torch.testing.assert_close(styles(net, x, ["trunk.0"])["trunk.0"], wanted)
 
 
 def test_batches_do_not_change_the_result(net) -> None:

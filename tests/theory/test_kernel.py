@@ -26,6 +26,21 @@ def test_it_grows_with_the_lengths() -> None:
     torch.testing.assert_close(tangent_kernel(3 * x, 0.5 * y), 1.5 * tangent_kernel(x, y))
 
 
+def test_short_points_are_not_lost() -> None:
+    x, y = points(), points().roll(1, 1)
+    torch.testing.assert_close(tangent_kernel(1e-9 * x, y) * 1e9, tangent_kernel(x, y))
+    zero = torch.zeros(1, 5).double().requires_grad_()
+    assert torch.equal(tangent_kernel(zero, y), torch.zeros(1, 6).double())
+    (g,) = torch.autograd.grad(tangent_kernel(zero, y).sum(), zero)
+    assert bool(g.isfinite().all())
+
+
+@pytest.mark.parametrize("other", [torch.ones(2, 4).double(), torch.ones(2, 5), torch.ones(5)])
+def test_points_that_do_not_fit_are_refused(other: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"`b` must be points \(n, d\)"):
+        tangent_kernel(points(), other)
+
+
 def test_single_precision_is_near_double() -> None:
     x = points(40)
     near = tangent_kernel(x.float(), x.float(), depth=3).double()

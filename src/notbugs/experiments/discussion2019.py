@@ -377,8 +377,10 @@ def check(config: Config, parts: Splits) -> None:
     if max(config.pair) >= parts.train.classes:
         remedy = f"Take two of 0..{parts.train.classes - 1}."
         raise bad_value("pair", "be the numbers of two classes", config.pair, remedy)
-    if config.other not in ("", fits := OTHER.get(config.data, "")):
-        raise bad_value("other", f"be '' or '{fits}' for {config.data}", f"'{config.other}'")
+    fits = OTHER.get(config.data)
+    if config.other not in ("", fits):
+        known = "be left out" if fits is None else f"be '{fits}' or left out"
+        raise bad_value("other", f"{known} for {config.data}", f"'{config.other}'")
 
 
 EXPERIMENT = Experiment(

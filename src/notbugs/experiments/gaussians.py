@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import torch
+
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.data import Splits
 from notbugs.experiments.experiment import Experiment, PaperConfig, Row
@@ -292,13 +294,20 @@ def check(config: Config, parts: Splits) -> None:
     for label in config.pair:
         if not 0 <= label < parts.train.classes:
             raise bad_value("pair", f"lie in 0..{parts.train.classes - 1}", label)
-        for part in (parts.train, parts.test):
+        for what, part in (("training", parts.train), ("test", parts.test)):
             if not bool((part.labels == label).any()):
-                raise bad_value("pair", f"name classes that '{part.name}' has images of", label)
-    images = sum(int((parts.train.labels == k).sum()) for k in config.pair)
-    most = min(images - 2, parts.train.pixels(slice(0, 1)).numel())
+                raise bad_value(
+                    "pair",
+                    f"name classes that the {len(part)} {what} images have",
+                    label,
+                    "Take other classes, or more images.",
+                )
+    pair = torch.tensor(config.pair)
+    x = parts.train.pixels()[torch.isin(parts.train.labels, pair)].flatten(1).double()
+    most = min(len(x) - 2, int(torch.linalg.matrix_rank(x - x.mean(dim=0))))
     if config.components > most:
-        raise bad_value("components", f"be at most {most}", config.components)
+        remedy = f"Images of the two classes vary in no more. Use {most} or fewer."
+        raise bad_value("components", f"be at most {most}", config.components, remedy)
 
 
 EXPERIMENT = Experiment(

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from notbugs.core import random
+from notbugs.core.errors import bad_value
 from notbugs.core.schema import read_json_file
 from notbugs.data import safefile
 from notbugs.data.writing import write_json
@@ -69,6 +70,13 @@ class ToyModels(Measurements):
         )
         x = toys.draw(self.count, seed=self.seed)
         there = (x > 0).any(dim=2)
+        if not bool(there.any(dim=1).all()):
+            raise bad_value(
+                "sparsity",
+                f"leave some of {self.count} inputs of {self.features} features an entry",
+                max(self.sparsity),
+                "Lower it, or raise toy_count.",
+            )
         lengths = (x.norm(dim=2) * there).sum(dim=1) / there.sum(dim=1)
         eps = (self.eps * lengths)[:, None, None]
         worst, guess = attacked(toys, x, eps, seed=self.seed), predicted(toys, x)

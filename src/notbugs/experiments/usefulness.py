@@ -187,7 +187,17 @@ def check(config: Config, parts: Splits) -> None:
     """Refuses test parts that leave nothing to judge the restricted models on."""
     if len(parts.test) <= config.count:
         raise bad_value(
-            "count", f"be below the number of test images, {len(parts.test)}", config.count
+            "count",
+            f"be below the number of test images, {len(parts.test)}",
+            config.count,
+            "The others are for the models that see some units alone.",
+        )
+    if len(parts.test.labels[: config.count].unique()) < parts.test.classes:
+        raise bad_value(
+            "count",
+            "leave images of every class",
+            f"{config.count}, the first of which are of fewer than {parts.test.classes}",
+            "Raise it.",
         )
 
 

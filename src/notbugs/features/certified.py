@@ -7,6 +7,7 @@ General Activation Functions" (CROWN, arXiv 1811.00866), theorem 3.2, with the s
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import torch
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from notbugs.core import random
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Images
 from notbugs.engine import L1, L2, AbstractNorm
@@ -162,18 +164,40 @@ def certified_bounds(
     for leaf in list(inputs)[: last + 1]:
         module = modules[leaf]
         is_relu = type(module).forward is nn.ReLU.forward
-        if not is_relu and not any(type(module).forward is kind.forward for kind in AFFINE):
-            raise bad_value(
-                "certify",
-                "be left out for layers other than ReLU and affine ones",
-                f"'{leaf}', {type(module).__name__}",
-            )
+        known = any(type(module).forward is kind.forward for kind in AFFINE)
+        with frozen(model):
+            if not (is_relu or known) or not _does(module, inputs[leaf], is_relu, model.mean):
+                raise bad_value(
+                    "certify",
+                    "be left out for layers other than ReLU and affine ones",
+                    f"'{leaf}', {type(module).__name__}",
+                    "Hooks, and batch norms without running statistics, make others of them.",
+                )
         layers.append(None if is_relu else module)
     shapes = [model.shape, *list(inputs.values())[: last + 1]]
     with frozen(model), torch.no_grad():
         z = torch.zeros(1, *shapes[-1]).to(model.mean)
         end = tuple(z.shape[1:]) if layers[-1] is None else tuple(layers[-1](z).shape[1:])
     return CertifiedBounds(model, tuple(layers), (*shapes, end), norm, eps)
+
+
+@torch.no_grad()
+def _does(module: nn.Module, shape: tuple[int, ...], is_relu: bool, like: Tensor) -> bool:
+    """Whether a layer is a ReLU, or affine, as it seems: on inputs at random, whatever its hooks.
+
+    - `shape`: of an input, without the row
+    """
+    a, b = (random.normal(random.row_keys(4, name, "certify"), shape).to(like) for name in "ab")
+
+    def out(x: Tensor) -> Tensor:
+        return module(x.clone())  # which it may change in place
+
+    if is_relu:
+        return torch.equal(out(a), a.relu())
+    rows = torch.cat([out(row[None]) for row in a])
+    both, zero = out(a + b), out(torch.zeros_like(a))
+    close = partial(torch.allclose, rtol=1e-3, atol=1e-3 * float(both.abs().max() + 1e-6))
+    return close(out(a), rows) and close(out(a) + out(b), both + zero)
 
 
 def _below(w: Float[Tensor, "n m d"], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

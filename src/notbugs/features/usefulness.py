@@ -15,7 +15,7 @@ classes, and k / (2 sqrt(k - 1)) for k: 1.67 for ten.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Literal, final
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from notbugs.core import processes, random
-from notbugs.core.errors import bad_value, check_count
+from notbugs.core.errors import bad_type, bad_value, check_count, check_positive
 from notbugs.core.types import Images, Labels
 from notbugs.data import ImageData
 from notbugs.engine import FromImages, LowestValue, Solver, Steepest, Threat, UniformIn
@@ -174,8 +174,11 @@ def standardised(
         # The last eigenvectors are those of the largest eigenvalues.
         directions = torch.linalg.eigh(readings.T.double().cov())[1].T.flip(0)[:components]
     directions = torch.eye(width).to(like) if directions is None else directions.to(like)
-    if directions.ndim != 2 or directions.shape[1] != width:
-        raise bad_value("directions", f"have {width} columns", tuple(directions.shape))
+    if directions.ndim != 2 or directions.shape[1] != width or not len(directions):
+        remedy = f"Flatten each to {width} entries."
+        raise bad_value("directions", f"have shape (m, {width})", tuple(directions.shape), remedy)
+    if not bool(directions.isfinite().all()):
+        raise bad_value("directions", "be finite", "NaN or infinity")
     values = readings @ directions.T
     deviation = values.std(dim=0, correction=0)
     kept = (deviation > SAME * deviation.max()).nonzero()[:, 0]
@@ -266,6 +269,13 @@ def usefulness(
     classes, where a class has no image in either set, or all, and `certify` for other models.
     """
     check_count(steps, "steps")
+    if not isinstance(features, Features):  # pyright: ignore[reportUnnecessaryIsInstance]
+        remedy = "Make them by features_of(model, data), or pixel_features(data)."
+        raise bad_type("features", "Features", features, remedy)
+    for name, data in (("train", train), ("test", test)):
+        if not isinstance(data, ImageData):  # pyright: ignore[reportUnnecessaryIsInstance]
+            remedy = "Make one: ImageData(images, labels, class_names, name)."
+            raise bad_type(name, "an ImageData", data, remedy)
     threat = Threat.parse(threat) if isinstance(threat, str) else threat
     if (train.shape, train.classes) != (test.shape, test.classes):
         expected = f"have the shape {train.shape} and the {train.classes} classes of `train`"
@@ -348,7 +358,15 @@ def _certified(
         if bounds is None:
             lost, won = (largest_gain(norm, s * like, some.flatten(1), threat.eps) for s in (-1, 1))
             return clean[index] - (lost / deviation).cpu(), clean[index] + (won / deviation).cpu()
-        return tuple(((end - features.mean) / deviation).cpu() for end in bounds(some, like))
+        low, high = (((end - features.mean) / deviation).cpu() for end in bounds(some, like))
+        slack = 1e-3 * (1 + clean[index].abs())
+        if not bool(((low <= clean[index] + slack) & (high >= clean[index] - slack)).all()):
+            raise bad_value(
+                "certify",
+                "be left out for models that do more than their layers, one after the other",
+                "True",
+            )
+        return low, high
 
     at_once = max(1, ENTRIES // like.numel()) if bounds is None else CERTIFIED
     low, high = processes.in_batches(len(x), at_once, bounded, progress)
@@ -393,23 +411,29 @@ def _attacked(
 
 @prepared()
 def restricted(
-    model: Classifier, data: ImageData, units: Tensor, *, decay: float = 1e-3
+    model: Classifier, data: ImageData, units: Tensor | Sequence[int], *, decay: float = 1e-3
 ) -> Classifier:
     """A copy of a model whose head sees some units of the embedding alone.
 
     The head is a logistic regression on standardised units, by L-BFGS; units that are left out
     have weight 0. Ilyas et al.'s classifier of a set of features: the sign of b + sum of w_f f.
 
-    - `units`: their numbers; `data`: training images
+    - `units`: their numbers in the embedding (`Usefulness.numbers`); `data`: training images
     - `decay`: the penalty decay / 2 * ||weights||^2
 
     **Raises** ValueError for units that the embedding does not have or that do not vary, none, and
     a model whose logits are not one linear layer of its embedding.
     """
+    check_positive(decay, "decay")
+    units = torch.as_tensor(units).cpu()
+    if units.dtype == torch.bool or units.is_floating_point() or units.ndim != 1:
+        remedy = "Of a mask over features: features.numbers[mask]."
+        raise bad_value("units", "be whole numbers, [m]", f"{units.dtype}, [{units.ndim}d]", remedy)
     every = features_of(model, data)
-    there = torch.isin(every.numbers, units.cpu())
+    there = torch.isin(every.numbers, units)
     if not len(units) or int(there.sum()) < len(units.unique()):
-        raise bad_value("units", "be numbers of units that vary", units.tolist()[:5])
+        remedy = "Those that vary: features_of(model, data).numbers."
+        raise bad_value("units", "be numbers of units that vary", units.tolist()[:5], remedy)
     chosen = every.select(there.nonzero()[:, 0])
     values = torch.cat([chosen(data.pixels()).float(), torch.ones(len(data), 1)], dim=1)
     labels = data.labels.clone()  # one made in inference mode could not be learnt from
@@ -426,24 +450,27 @@ def restricted(
     solver.step(loss)  # pyright: ignore[reportUnknownMemberType]
     copied = deepcopy(model).eval()
     slopes = weights.detach()[:, :-1] / chosen.deviation.cpu()
-    head = _head(copied, data)
+    # A fresh layer: the weights of one that is parametrised cannot be set.
+    head = nn.Linear(int(every.directions.shape[1]), data.classes).to(model.mean)
     with torch.no_grad():
         head.weight.zero_()
         head.weight[:, chosen.numbers] = slopes.to(head.weight)
         head.bias.copy_(weights.detach()[:, -1] - slopes @ chosen.mean.cpu())
+    copied.body.set_submodule(_head(copied, data), head)
     return copied
 
 
-def _head(model: Classifier, data: ImageData) -> nn.Linear:
-    """The last linear layer, which must make the logits of the embedding."""
-    layers = [layer for layer in model.body.modules() if isinstance(layer, nn.Linear)]
-    if layers and layers[-1].bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+def _head(model: Classifier, data: ImageData) -> str:
+    """The name of the last linear layer, which must make the logits of the embedding."""
+    layers = [(n, layer) for n, layer in model.body.named_modules() if isinstance(layer, nn.Linear)]
+    if layers and layers[-1][0]:
+        name, layer = layers[-1]
         with torch.no_grad():
             x = data.pixels(slice(0, 2)).to(model.mean)
             embedded, logits = model.embed(x), model.logits(x)
-            fits = embedded.shape[1] == layers[-1].in_features
-            if fits and torch.allclose(layers[-1](embedded), logits, atol=1e-4, rtol=1e-4):
-                return layers[-1]
+            fits = embedded.shape[1] == layer.in_features
+            if fits and torch.allclose(layer(embedded), logits, atol=1e-4, rtol=1e-4):
+                return name
     raise bad_value(
         "model", "have one linear layer from embedding to logits", type(model.body).__name__
     )

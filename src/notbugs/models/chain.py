@@ -27,12 +27,16 @@ def chain_of(model: Classifier) -> Mapping[str, tuple[int, ...]]:
 
     def before(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def entered(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            check(None if name in shapes else inputs[0], f"another way into '{name}'")
+            first = inputs[0] if inputs and name not in shapes else None
+            check(first, f"another way into '{name}'")
             shapes[name] = tuple(inputs[0].shape[1:])
 
         return entered
 
-    def left(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def left(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        if not isinstance(output, Tensor):
+            kind = type(output).__name__
+            raise bad_value("model", "be a chain of layers", f"one that gives a {kind}")
         last.append((output, output._version))
 
     handles: list[Any] = []

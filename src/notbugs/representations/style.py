@@ -37,13 +37,16 @@ class StyleResult:
     solution: Solution
 
 
-def gram(activations: Float[Tensor, "n c *positions"]) -> Float[Tensor, "n c c"]:
+def gram(activations: Float[Tensor, "n ..."]) -> Float[Tensor, "n c c"]:
     """The products of channels, averaged over positions: A A^T / (h w) of each row.
 
-    Of dense layers, [n, c], each unit is a channel with one position.
+    Of dense layers, [n, c], each unit is a channel with one position; of transformers, [n, tokens,
+    c], tokens are the positions.
 
     **Source**: Gatys et al. 2015 (arXiv 1508.06576), equation 3, without the mean.
     """
+    if activations.ndim == 3:
+        activations = activations.transpose(1, 2)
     flat = activations[..., None].flatten(2)
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
@@ -107,7 +110,8 @@ def style_transfer(
     - `solver`: by default `lbfgs_inversion()`
 
     **Raises** ValueError for batches of other shapes, a weight that is not positive, an unknown
-    layer or one whose output has no channels, and, without `layers`, a model without convolutions.
+    layer or one whose output has no channels, images whose activations are all zero, and, without
+    `layers`, a model without convolutions.
     **Source**: Gatys et al. 2015 (arXiv 1508.06576), equations 1 to 7; Nakano 2019,
     "Adversarially robust neural style transfer" (Distill).
     **Differs from the source**: every term is relative to its target, so that the weight means the
@@ -124,6 +128,15 @@ def style_transfer(
     def context(index: Tensor) -> dict[str, Tensor]:
         goal = _styles(model, style[index], names)
         base = _read_frozen(model, [kept], content[index])[kept]
+        for argument, name, of in (
+            *(("style", n, g) for n, g in goal.items()),
+            ("content", kept, base),
+        ):
+            if bool((of.flatten(1) == 0).all(dim=1).any()):
+                raise bad_value(
+                    argument, f"move layer '{name}' from zero in every row", "one that does not",
+                    "Leave out black images, or name other layers.",
+                )  # fmt: skip
         return {"content": base, **{f"style {name}": matrix for name, matrix in goal.items()}}
 
     solution = solve(

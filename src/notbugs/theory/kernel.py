@@ -25,12 +25,17 @@ def tangent_kernel(
     those of Cho & Saul 2009, section 2.
     """
     check_count(depth, "depth")
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise bad_value("b", f"have the {a.shape[-1]} columns of `a`", tuple(b.shape))
-    d = a.shape[1]
-    lengths = [x.square().sum(dim=1).div(d).clamp(min=1e-12).sqrt() for x in (a, b)]
-    scale = lengths[0][:, None] * lengths[1]
-    cosine = a @ b.T / d / scale
+    for name, x in (("a", a), ("b", b)):
+        if x.ndim != 2 or not x.shape[1] or x.dtype != a.dtype or x.shape[1] != a.shape[1]:
+            wanted = (
+                f"be points (n, d), of the dtype and columns of `a`, {tuple(a.shape)} {a.dtype}"
+            )
+            raise bad_value(name, wanted, f"{tuple(x.shape)} {x.dtype}")
+    # Of points of length 1, so that no square of a short one is lost.
+    lengths = [torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (a, b)]
+    units = [x / torch.where(of > 0, of, 1.0) for x, of in zip((a, b), lengths, strict=True)]
+    scale = lengths[0] * lengths[1].T / a.shape[1]
+    cosine = units[0] @ units[1].T
     tangent = cosine
     for _ in range(depth):
         # Beyond this the angle is 0 (or pi) up to rounding.
