@@ -202,7 +202,6 @@ def test_a_restricted_head_may_be_parametrised(digits) -> None:
         (lambda m, d: restricted(m, d, [99]), r"`units` must be numbers of units that vary"),
         (lambda m, d: restricted(m, d, [0], decay=-1.0), "`decay`"),
         (lambda m, d: pixel_features(d, directions=torch.ones(0, 64)), r"`directions`.*\(m, 64\)"),
-        (lambda m, d: pixel_features(d, directions=torch.ones(2, 8, 8)), r"Flatten each to 64"),
         (lambda m, d: pixel_features(d, directions=torch.full((1, 64), torch.nan)), "finite"),
         (lambda m, d: usefulness(kernel_features(d), d, d, "l2:0.1", certify=True), "`certify`"),
     ],

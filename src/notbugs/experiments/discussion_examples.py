@@ -1,6 +1,7 @@
 """Stages of the discussion that build an example: features, styles, points in the plane."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 
@@ -46,6 +47,8 @@ class MadeFeatures(Measurements):
     **Source**: Goh 2019, "Two examples of useful, non-robust features" (Distill): ensembles and
     containment.
     """
+
+    VERSION: ClassVar[int] = 2
 
     data: TwoClasses
     threat: Threat
