@@ -442,7 +442,33 @@ def test_points_of_one_kind_share_a_colour_and_missing_ones_are_left_out(drawn) 
     assert robust.get_offsets().tolist() == [[9, -1]]
     assert standard.get_facecolor().tolist() != robust.get_facecolor().tolist()
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["standard", "robust"]
-    assert [line.get_ydata()[0] for line in ax.lines] == [0]
+    across, diagonal = ax.lines
+    assert across.get_ydata()[0] == 0
+    assert diagonal.get_slope() == 1
+
+
+def test_points_of_a_kind_apart_do_not_stretch_the_axes_and_kinds_keep_their_colours(
+    drawn,
+) -> None:
+    rows = {
+        "useful at 1": {"x": [1.0], "y": [-2.0]},
+        "useful at 2": {"x": [0.5], "y": [0.4]},
+        "useless at 3": {"x": [0.1], "y": [-90.0]},
+    }
+    kinds = ("robust", "useful", "useless")
+    first = page.Scatter("sets", "x", "y", "", kinds=kinds, apart="useless")
+    (ax,) = draw(first, of_rows(drawn, rows), LIGHT).axes
+    low, high = ax.get_ylim()
+    assert -3 < low < -2
+    assert 1 < high < 2
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["useful", "useless"]
+    more = {**rows, "robust at 4": {"x": [1.0], "y": [0.5]}}
+    (other,) = draw(first, of_rows(drawn, more), LIGHT).axes
+    colours = [
+        {c.get_label(): c.get_facecolor().tolist() for c in of.collections} for of in (ax, other)
+    ]
+    assert colours[0]["useful"] == colours[1]["useful"]
+    assert colours[0]["useless"] == colours[1]["useless"]
 
 
 def test_many_lines_look_different(drawn) -> None:

@@ -35,14 +35,23 @@ LISTED = 8
 BOUNDS = {
     "exact": "exact",
     "lower": "a lower bound, against every adversary",
-    "upper": "an upper bound",
+    "upper": "an upper bound, by the attack that was tried",
 }
 """What gamma is."""
+ROBUST = {"exact": "robust", "lower": "certified robust", "upper": "robust to this attack"}
+"""What a feature is whose gamma is above 0."""
+MANY = 300
+"""Features that take minutes to attack one by one."""
 
 
 @dataclass(frozen=True)
 class FeaturesCommand:
     """Place every feature on the plane of usefulness (rho) and what an adversary leaves (gamma).
+
+    A feature has mean 0 and variance 1 on training images. rho is its mean over images of a class
+    less that over the others, halved; gamma the same where each image is changed against it, within
+    the threat. Beyond their 95 % intervals it is useful where rho > 0; and then robust where
+    gamma > 0, non-robust where gamma < 0.
 
     Of a model the units of a layer, or its principal components; of a dataset the pixels, their
     components, cosines, or the eigenfeatures of a wide net's kernel. Each is judged for the class
@@ -72,7 +81,8 @@ class FeaturesCommand:
     steps: int = 20
     """Steps of PGD on each feature that is not linear."""
     certify: bool = False
-    """Of a model of ReLUs and affine layers: bound gamma from below instead of attacking."""
+    """Of a model of ReLUs and affine layers: bound gamma from below instead of attacking. The
+    bounds say something at small radii alone, such as L2 0.1 for digits."""
     out: Path = Path("features.png")
     """The picture, a .png file."""
     json: Path | None = None
@@ -102,6 +112,11 @@ class FeaturesCommand:
         """Measures, draws and prints."""
         self._check()
         features, train, test = self._features()
+        if len(features) > MANY and not (features.linear or self.certify):
+            console.print(
+                f"{len(features):,} features are attacked one by one, on {len(test)} images each. "
+                "Quicker: --components 30, a smaller --count, or fewer --steps."
+            )
         with bar(console, "Features") as progress:
             found = usefulness(
                 features,
@@ -114,23 +129,36 @@ class FeaturesCommand:
                 progress=progress,
             )
         points = _points(found, train)
-        self._draw(points)
+        self._draw(points, found.bound)
         console.print(
             f"{len(points)} features, {len(test)} test images, {self.threat}: "
             f"gamma is {BOUNDS[found.bound]}."
         )
-        console.print(_table(points))
+        constant = sorted({*range(int(found.numbers.max()) + 1)} - {*found.numbers.tolist()})
+        if constant:
+            console.print(f"Left out, for they do not vary: {', '.join(map(str, constant))}.")
+        console.print(_table(points, found.bound))
         kinds = [point["kind"] for point in points]
         console.print(
-            f"Useful beyond the interval: {len(kinds) - kinds.count('useless')}; of these robust "
-            f"{kinds.count('robust')}, non-robust {kinds.count('non-robust')}, not decided "
-            f"{kinds.count('undecided')}."
+            f"Useful beyond the interval: {len(kinds) - kinds.count('useless')}; of these "
+            f"{ROBUST[found.bound]} {kinds.count('robust')}, non-robust "
+            f"{kinds.count('non-robust')}, not decided {kinds.count('undecided')}."
         )
+        if found.bound == "lower" and "robust" not in kinds:
+            console.print("The bounds are too loose to certify any: try a smaller radius.")
         console.print(f"Picture: {self.out}", soft_wrap=True)
         if self.json is not None:
             write_numbers(
                 self.json,
-                {"threat": self.threat, "bound": found.bound, "features": points},
+                {
+                    "subject": self.subject,
+                    "layer": self.layer,
+                    "threat": self.threat,
+                    "count": len(test),
+                    "seed": self.seed,
+                    "bound": found.bound,
+                    "features": points,
+                },
             )
             console.print(f"Numbers: {self.json}", soft_wrap=True)
 
@@ -141,21 +169,26 @@ class FeaturesCommand:
         check_count(self.steps, "--steps")
         if self.components is not None:
             check_count(self.components, "--components")
+        of_data, of_model = "It is for datasets.", "It is for models."
         idle = {
-            "--cosines": self.cosines and (self.of_model or self.kernel or bool(self.components)),
-            "--kernel": self.kernel and self.of_model,
-            "--certify": self.certify and not self.of_model,
-            "--layer": self.layer is not None and not self.of_model,
-            "--data": self.data is not None and not self.of_model,
-            "--model": self.model is not None and not self.of_model,
-            "--embedding": self.embedding is not None and self.model is None,
+            "--cosines": (self.cosines and self.of_model, of_data),
+            "--cosines ": (
+                self.cosines and (self.kernel or bool(self.components)),
+                "Leave out --kernel and --components.",
+            ),
+            "--kernel": (self.kernel and self.of_model, of_data),
+            "--certify": (
+                self.certify and not self.of_model,
+                "Gamma of pixels and cosines is exact without; of a kernel there are no bounds.",
+            ),
+            "--layer": (self.layer is not None and not self.of_model, of_model),
+            "--data": (self.data is not None and not self.of_model, of_model),
+            "--model": (self.model is not None and not self.of_model, of_model),
+            "--embedding": (self.embedding is not None and self.model is None, "Give --model too."),
         }
-        for flag, wrong in idle.items():
+        for flag, (wrong, remedy) in idle.items():
             if wrong:
-                raise bad_value(
-                    flag, "fit the subject and the other options", f"'{self.subject}'",
-                    "See `notbugs features --help`.",
-                )  # fmt: skip
+                raise bad_value(flag.strip(), f"be left out for '{self.subject}'", "given", remedy)
         device_of(self.device)
         if self.out.suffix != ".png":
             raise bad_value("--out", "end in .png", f"'{self.out}'", "Add .png.")
@@ -202,24 +235,31 @@ class FeaturesCommand:
             )  # fmt: skip
         return train, test
 
-    def _draw(self, points: list[dict[str, Any]]) -> None:
+    def _draw(self, points: list[dict[str, Any]], bound: str) -> None:
         from notbugs.experiments.numbers import Numbers
         from notbugs.experiments.page import Column, Scatter
         from notbugs.report.figures import LIGHT, png
         from notbugs.report.figures.kinds import Drawn, draw
+        from notbugs.report.figures.style import LABEL
 
+        names = {"robust": ROBUST[bound]}
         rows = {
-            f"{point['kind']} at {point['feature']}": {
+            f"{names.get(point['kind'], point['kind'])} at {point['feature']}": {
                 name: (float(point[name]),) for name in ("rho", "gamma")
             }
-            for point in sorted(points, key=lambda point: point["kind"])
+            for point in points
         }
         columns = {
             "rho": Column("rho, usefulness", ""),
-            "gamma": Column(f"gamma, under {self.threat}", ""),
+            "gamma": Column(f"gamma under {self.threat}, {BOUNDS[bound].partition(',')[0]}", ""),
         }
-        drawn = Drawn(Numbers({"points": rows}), {}, columns)
-        picture = png(draw(Scatter("points", "rho", "gamma", "", zero=True), drawn, LIGHT))
+        kinds = (ROBUST[bound], "non-robust", "undecided", "useless")
+        figure = Scatter("points", "rho", "gamma", "", zero=True, kinds=kinds, apart="useless")
+        made = draw(figure, Drawn(Numbers({"points": rows}), {}, columns), LIGHT)
+        layer = f", {self.layer}" if self.layer else ""
+        title = f"{len(points)} features of {Path(self.subject).name}{layer}"
+        made.axes[0].set_title(title, color=LIGHT.ink, fontsize=LABEL)
+        picture = png(made)
         write_file(self.out, lambda file: file.write(picture))
 
 
@@ -237,12 +277,14 @@ def _points(found: Usefulness, data: ImageData) -> list[dict[str, Any]]:
     return points
 
 
-def _table(points: list[dict[str, Any]]) -> Table:
-    """The most useful features."""
+def _table(points: list[dict[str, Any]], bound: str) -> Table:
+    """The most useful features, beyond their intervals."""
     table = Table(title="The most useful features")
     for head in ("Feature", "Class", "rho", "gamma", "Kind"):
         table.add_column(head, justify="left" if head in ("Class", "Kind") else "right")
-    for point in sorted(points, key=lambda point: -point["rho"])[:LISTED]:
+    useful = [point for point in points if point["kind"] != "useless"]
+    for point in sorted(useful, key=lambda point: -point["rho"])[:LISTED]:
         rho, gamma = (f"{point[n]:.2f} ±{point[n + '_error']:.2f}" for n in ("rho", "gamma"))
-        table.add_row(str(point["feature"]), point["class"], rho, gamma, point["kind"])
+        kind = ROBUST[bound] if point["kind"] == "robust" else point["kind"]
+        table.add_row(str(point["feature"]), point["class"], rho, gamma, kind)
     return table

@@ -130,7 +130,9 @@ class Scatter:
 
     Rows "standard at 3" and the like are points of one kind, "standard".
 
-    - `zero`: with a line where y is 0
+    - `zero`: with lines where y is 0, and where it is x
+    - `kinds`: in the order of their colours, which they keep where others have no points
+    - `apart`: a kind that the axes do not reach out for
     """
 
     table: str
@@ -138,6 +140,8 @@ class Scatter:
     y: str
     caption: str
     zero: bool = False
+    kinds: tuple[str, ...] = ()
+    apart: str = ""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,15 @@ SECTIONS = (
         "components of the pixels and cosines it is exact. Halves are by frequency, or by "
         "eigenvalue: components of the pixels show how much of it the order of variances does.",
         figures=(
-            Scatter("points", "rho", "gamma", "Each unit for its best class, seed 0.", zero=True),
+            Scatter(
+                "points",
+                "rho",
+                "gamma",
+                "Each unit for its best class under {threat}, seed 0: below the line an adversary "
+                "turns it around, on the dotted one it takes nothing.",
+                zero=True,
+                kinds=ROLES,
+            ),
             PictureRows(
                 tuple(f"{role}.{which}" for role in ROLES for which in ("robust", "other")),
                 tuple(f"{role}: {which}" for role in ROLES for which in ("most", "least robust")),

@@ -239,18 +239,24 @@ def scatter(figure: page.Scatter, drawn: Drawn, theme: Theme) -> Figure:
     made = new_figure(6.4, 4.4, theme)
     ax = axes_of(made, 1, 1)
     plain_axes(ax, theme)
-    points: dict[str, list[tuple[float, float]]] = {}
+    points: dict[str, list[tuple[float, float]]] = {kind: [] for kind in figure.kinds}
     for name, columns in drawn.numbers.tables[figure.table].items():
         pairs = zip(columns.get(figure.x, ()), columns.get(figure.y, ()), strict=False)
         known = [(x, y) for x, y in pairs if x is not None and y is not None]
         if known:
             points.setdefault(name.partition(" at ")[0], []).extend(known)
     for i, (name, of) in enumerate(points.items()):
-        marker, ink = MARKERS[i % len(MARKERS)], _inks(theme)[i % 4]
-        label = fitted(name, 2.0, SMALL)[0]
-        ax.scatter(*zip(*of, strict=True), color=ink, marker=marker, s=26, label=label)
+        if of:
+            marker, ink = MARKERS[i % len(MARKERS)], _inks(theme)[i % 4]
+            label = fitted(name, 2.0, SMALL)[0]
+            ax.scatter(*zip(*of, strict=True), color=ink, marker=marker, s=26, label=label)
+    shown = [point for name, of in points.items() if name != figure.apart for point in of]
+    if shown and points.get(figure.apart):
+        low, high = min(0.0, *(y for _, y in shown)), max(0.0, *(v for both in shown for v in both))
+        ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     if figure.zero:
         ax.axhline(0, color=theme.ink, linewidth=0.8)
+        ax.axline((0, 0), slope=1, color=theme.ink, linewidth=0.8, linestyle=":")
     ax.set_xlabel(drawn.axis(figure.x), color=theme.ink, fontsize=LABEL)
     ax.set_ylabel(drawn.axis(figure.y), color=theme.ink, fontsize=LABEL)
     legend(ax, theme, loc="upper left", bbox_to_anchor=(1, 1))
