@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         perception as perception,
         photo as photo,
         representations as representations,
+        theory as theory,
         training as training,
     )
     from notbugs.attacks import Attack, AttackResult, fgsm, pgd
@@ -47,6 +48,7 @@ PACKAGES = (
     "perception",
     "photo",
     "representations",
+    "theory",
     "training",
 )
 """What is reached as `nb.attacks` after `import notbugs as nb`."""

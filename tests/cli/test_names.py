@@ -88,7 +88,9 @@ def test_a_file_name_that_is_not_utf8_is_shown(capsys: pytest.CaptureFixture[str
 
 def test_only_the_plain_console_prints() -> None:
     """No other console is made, nothing is printed past it, and nowhere is markup asked for."""
-    for file in [*(ROOT / "cli").glob("*.py"), *(ROOT / "report").glob("*.py")]:
+    # The screen of help is text of ours alone, and must not wait for the console's packages.
+    first = ROOT / "cli/__init__.py"
+    for file in [*({*(ROOT / "cli").glob("*.py")} - {first}), *(ROOT / "report").glob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)

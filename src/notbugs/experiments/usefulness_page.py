@@ -33,8 +33,8 @@ SECTIONS = (
                 "points",
                 "rho",
                 "gamma",
-                "Each unit for its best class under {threat}, seed 0: below the line an adversary "
-                "turns it around, on the dotted one it takes nothing.",
+                "Each useful unit for its best class under {threat}, seed 0: below the line an "
+                "adversary turns it around, on the dotted one it takes nothing.",
                 zero=True,
                 kinds=ROLES,
             ),

@@ -153,13 +153,17 @@ class Shares(Measurement):
 
 @dataclass(frozen=True)
 class Points(Measurements):
-    """rho and gamma of each feature, by its number."""
+    """rho and gamma of each useful feature, by its number."""
+
+    VERSION: ClassVar[int] = 2
 
     judged: Judged
 
     def measure(self, work: Work) -> Tables:
         found, role = work.load(self.judged), self.judged.model.role
-        columns = found.numbers, *(found.at_best()[name] for name in ("rho", "gamma"))
+        best = found.at_best()
+        useful = best["useful"]
+        columns = (of[useful] for of in (found.numbers, best["rho"], best["gamma"]))
         points = zip(*(column.tolist() for column in columns), strict=True)
         return {"points": {f"{role} at {i}": {"rho": a, "gamma": b} for i, a, b in points}}
 
