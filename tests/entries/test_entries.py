@@ -183,12 +183,15 @@ def test_a_gpu_gives_what_the_processor_gives(name, models_and_images) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ON_DATA if name not in ON_MODEL])
-def test_what_is_no_image_data_is_refused(
+def test_a_pair_is_data_and_a_number_is_not(
     name, models_and_images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, x, y = models_and_images
+    wanted = ON_DATA[name](deepcopy(models[FLOAT32]), x, y)
     monkeypatch.setattr(catalogue, "data", lambda x, y: (x, y))
-    with pytest.raises(TypeError, match=r"`data` must be an ImageData; got tuple\. Make one"):
+    assert agree(ON_DATA[name](deepcopy(models[FLOAT32]), x, y), wanted)
+    monkeypatch.setattr(catalogue, "data", lambda x, y: 3)
+    with pytest.raises(TypeError, match=r"`\w+` must be images and labels; got int\. Pass \("):
         ON_DATA[name](models[FLOAT32], x, y)
 
 

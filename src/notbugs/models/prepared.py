@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from notbugs.core.errors import bad_type, check_images
 from notbugs.core.types import Images
 from notbugs.data import ImageData
+from notbugs.data.given import Given, given
 from notbugs.models.classifier import Classifier, Shape, check_no_finer
 from notbugs.models.validation import check_classifier, check_fits, check_precision, dtype_of
 from notbugs.models.wrap import wrap
@@ -40,8 +41,8 @@ def prepared(
     - images are refused if they do not lie in [0, 1] or have a higher precision than the
       model; those of lower precision are converted to the model's, which changes no value;
     - `ImageData` is refused if it does not fit the `Classifier`;
-    - arguments annotated as `ImageData` or `Threat` are refused if they are not; a threat may
-      be given as text, `"l2:0.5"`;
+    - arguments annotated as `ImageData` may also be a pair (images, labels), a `DataLoader` or a
+      dataset (`data.given`); a `Threat` may be text, `"l2:0.5"`; what is neither is refused;
     - tensors made in inference mode are copied, as torch cannot save them for a gradient.
 
     Args:
@@ -100,6 +101,9 @@ def _prepare(arguments: dict[str, Any], images: tuple[str, ...], name: str, kind
             arguments[name] = wrap(arguments[name], shape=shape)
     _check_kind(arguments[name], name, kind)
     for argument, value in arguments.items():
+        if isinstance(value, Given):
+            arguments[argument] = value.named(getattr(arguments[name], "classes", None))
+    for argument, value in arguments.items():
         owner = _owner(value)
         if isinstance(owner, nn.Module):
             check_precision(owner, argument)
@@ -119,7 +123,7 @@ def _is_plain(model: object) -> bool:
 def _shape_in(arguments: dict[str, Any], images: tuple[str, ...]) -> Shape | None:
     """The shape of the images that a function is called with; None without any."""
     for name, value in arguments.items():
-        if isinstance(value, ImageData):
+        if isinstance(value, ImageData | Given):
             return value.shape
         if name in images and isinstance(value, Tensor):
             check_images(value, name)
@@ -128,12 +132,11 @@ def _shape_in(arguments: dict[str, Any], images: tuple[str, ...]) -> Shape | Non
 
 
 def _of_kind(value: object, name: str, kind: Any) -> object:
-    """The value, which must be of type `kind`; a threat given as text is parsed."""
+    """The value, which must be of type `kind`, or something that can be made one."""
     if isinstance(value, kind):
         return value
     if kind is ImageData:
-        remedy = "Make one: ImageData(images, labels, class_names, name)."
-        raise bad_type(name, "an ImageData", value, remedy)
+        return given(value, name)
     if isinstance(value, str):
         return kind.parse(value)
     raise bad_type(name, f"a {kind.__name__}", value, f"Make one: {kind.__name__}.parse('l2:0.5').")
