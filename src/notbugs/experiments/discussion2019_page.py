@@ -100,7 +100,7 @@ SECTIONS = (
     ),
     Section(
         "Just bugs, poison, squares (Nakkiran)",
-        "Bugs are adversarial for the source while {ensemble} other nets stay right; students "
+        "Bugs are adversarial for the source while other nets ({ensemble}) stay right; students "
         "learn from them as from D_det. Poison: perturbations towards the next class, true labels.",
         figures=(
             Bars(
@@ -119,7 +119,7 @@ SECTIONS = (
     ),
     Section(
         "Mistakes, foreign images, points (Wallace)",
-        "The training images that a model of {few} epochs has wrong, labelled as it takes them; "
+        "The training images that a model has wrong after few epochs ({few}), labelled as it takes them; "
         "images of uniform noise, or of another dataset, labelled by a model of real ones; and 32 "
         "points of the plane, of random classes, of which a second net sees adversarial points "
         "alone that fool the first, labelled as it takes them (means of ten draws a seed).",

@@ -145,7 +145,7 @@ def claims(config: Config) -> Sequence[Claim]:
             "gamma",
             "An adversary leaves less of a standard model's useful units than of a robust model's",
             none,
-            Exceeds(share("robust, units", "gamma"), share("standard, units", "gamma")),
+            Below(share("standard, units", "gamma"), share("robust, units", "gamma")),
         ),
         Claim(
             "cosines",
