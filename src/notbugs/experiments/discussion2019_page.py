@@ -119,10 +119,10 @@ SECTIONS = (
     ),
     Section(
         "Mistakes, foreign images, points (Wallace)",
-        "The training images that a model has wrong after few epochs ({few}), labelled as it takes them; "
-        "images of uniform noise, or of another dataset, labelled by a model of real ones; and 32 "
-        "points of the plane, of random classes, of which a second net sees adversarial points "
-        "alone that fool the first, labelled as it takes them (means of ten draws a seed).",
+        "The training images that a model has wrong after few epochs ({few}), labelled as it takes "
+        "them; images of uniform noise, or of another dataset, labelled by a model of real ones; "
+        "and 32 points of the plane, of random classes, of which a second net sees adversarial "
+        "points alone that fool the first, labelled as it takes them (means of ten draws a seed).",
         tables=(
             Table("mistakes", "Students on test images.", ("clean", "images", "true_labels")),
             Table("points", "Students of moved points, whose labels are all wrong."),
