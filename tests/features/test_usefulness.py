@@ -1,16 +1,20 @@
 """Usefulness against known truth: closed forms, planted features, and units that are left out."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from scipy.optimize import linprog
 from torch import nn
 
+from notbugs.attacks import pgd
 from notbugs.data import ImageData, Planted, load_source, split
-from notbugs.engine import L1, Threat
+from notbugs.engine import L1, L2, Threat
 from notbugs.features import (
     Features,
+    feature_classifier,
+    feature_weights,
     features_of,
     kernel_features,
     pixel_features,
@@ -18,9 +22,10 @@ from notbugs.features import (
     usefulness,
 )
 from notbugs.features.certified import largest_gain
+from notbugs.judge import accuracy
 from notbugs.models import build, wrap
 from notbugs.models.layers import Body
-from notbugs.training import Recipe, train
+from notbugs.training import Adversary, Recipe, train
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +215,37 @@ def test_arguments_that_do_not_fit_are_named(digits, call, message: str) -> None
     model, train_set, _ = digits
     with pytest.raises((ValueError, TypeError), match=message):
         call(model, train_set)
+
+
+def test_a_classifier_of_features_leaves_them_and_an_adversary_moves_its_weight(digits) -> None:
+    model, train_set, test = digits
+    before = [p.clone() for p in model.parameters()]
+    features = features_of(model, train_set)
+    recipe = Recipe(epochs=6, batch_size=64, lr=0.05)
+    plain = feature_classifier(features, train_set, recipe, seed=0)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+    assert len(list(plain.parameters())) == 2
+    assert accuracy(plain, test) > 85
+    torch.testing.assert_close(plain.embed(test.pixels()), features(test.pixels()))
+    shares = feature_weights(plain)
+    assert float(shares.sum()) == pytest.approx(1)
+    assert shares.shape == (len(features),)
+    adversary = Adversary("l2:0.5", steps=3)
+    robust = feature_classifier(features, train_set, replace(recipe, adversary=adversary), seed=0)
+    again = feature_classifier(features, train_set, replace(recipe, adversary=adversary), seed=0)
+    assert torch.equal(feature_weights(robust), feature_weights(again))
+    attack = pgd(L2(), 0.5, steps=10)
+    rates = [attack(m, test.pixels(), test.labels).robust_accuracy for m in (plain, robust)]
+    assert rates[1] > rates[0]
+
+
+def test_in_planted_data_adversarial_loss_keeps_the_robust_features(planted) -> None:
+    made, train_set, _ = planted
+    directions = torch.cat([made.blobs, made.patterns]).flatten(1)
+    features = pixel_features(train_set, directions=directions)
+    recipe = Recipe(epochs=10, batch_size=64, lr=0.05)
+    kinds = (recipe, replace(recipe, adversary=Adversary("l2:0.5", steps=5)))
+    made_by = [feature_classifier(features, train_set, r, seed=0) for r in kinds]
+    on_blobs = [float(feature_weights(m)[: made.classes].sum()) for m in made_by]
+    assert on_blobs[1] > on_blobs[0] + 0.1
+    assert on_blobs[1] > 0.7

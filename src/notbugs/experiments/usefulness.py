@@ -19,17 +19,19 @@ from notbugs.experiments.config import config_for as main_config
 from notbugs.experiments.experiment import Experiment, PaperConfig, Row, Rows
 from notbugs.experiments.model_training import Net
 from notbugs.experiments.numbers import Cell
-from notbugs.experiments.rules import AtLeast, Below, Claim, Exceeds
+from notbugs.experiments.rules import AllOf, AtLeast, Below, Claim, Exceeds
 from notbugs.experiments.shared import Data, Trained
 from notbugs.experiments.usefulness_page import COLUMNS, ROLES, SECTIONS
 from notbugs.experiments.usefulness_stages import (
     HALVES,
+    LOSSES,
     PARTS,
     Judged,
     Points,
     Restricted,
     Shares,
     UnitPictures,
+    Weights,
 )
 from notbugs.store import AnyStage
 from notbugs.training import Recipe
@@ -47,7 +49,7 @@ class Config(PaperConfig):
     - `threat`: under which features are judged; `count`: test images that they are judged on
     - `components`: principal components; `steps`: of PGD on each feature
     - `radii`: at which restricted models are attacked, of the threat's norm
-    - `net`, `standard`, `robust`: the models
+    - `net`, `standard`, `robust`: the models; `heads`: the training of linear classifiers of units
     """
 
     threat: str = "l2:0.5"
@@ -58,6 +60,7 @@ class Config(PaperConfig):
     net: Net = Net("cnn", (("width", 16), ("hidden", 64)))  # noqa: RUF009 (frozen)
     standard: Recipe = Recipe()  # noqa: RUF009 (frozen)
     robust: Recipe = Recipe()  # noqa: RUF009 (frozen)
+    heads: Recipe = Recipe(epochs=20, lr=0.02)  # noqa: RUF009 (frozen)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,11 +81,11 @@ def config_for(data: str, preset: str) -> Config:
     if data != "digits":
         half = main.eps_eval / 2
         config = replace(config, threat=f"{main.norm}:{half!r}", radii=(half / 2, half, 2 * half))
-        config = replace(config, seeds=3)
+        config = replace(config, seeds=3, heads=replace(config.heads, epochs=8))
     if preset == "smoke":
         net = Net("cnn", (("width", 4), ("hidden", 8)))
         config = replace(config, seeds=1, net=net, count=60, components=4, steps=2)
-        config = replace(config, test_size=120)
+        config = replace(config, test_size=120, heads=replace(config.heads, epochs=1))
     return config
 
 
@@ -114,6 +117,7 @@ def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
         units = judged(config, seed, role, "units")
         if not seed:
             yield Rows(seed, Points(units))
+        yield Rows(seed, Weights(units, config.heads))
         for half in HALVES:
             yield Row("restricted", f"{role}, {half}", seed, Restricted(units, half, config.radii))
 
@@ -133,6 +137,9 @@ def claims(config: Config) -> Sequence[Claim]:
 
     def cell(half: str, column: str) -> Cell:
         return Cell("restricted", f"standard, {half}", column)
+
+    def weights(loss: str, column: str) -> Cell:
+        return Cell("weights", f"standard, {loss}", column)
 
     return [
         Claim(
@@ -166,6 +173,18 @@ def claims(config: Config) -> Sequence[Claim]:
             f"{config.radii[0]:g} than one that sees a drawn half",
             none,
             Exceeds(cell("robust half", "under_0"), cell("drawn half", "under_0")),
+        ),
+        Claim(
+            "weights",
+            "Of a standard model's units, a linear classifier by adversarial loss withstands more "
+            "than one by empirical risk, and its weights go more with what an adversary leaves",
+            none,
+            AllOf(
+                tuple(
+                    Exceeds(weights(LOSSES[1], of), weights(LOSSES[0], of))
+                    for of in ("withstood", "with_gamma")
+                )
+            ),
         ),
         Claim(
             "accurate",

@@ -13,6 +13,9 @@ COLUMNS = {
     "gamma": Column("gamma", "robust usefulness, mean over the useful", 3),
     "taken": Column("Taken", "rho less gamma, mean", 3),
     "clean": Column("Clean", "test images", unit="%"),
+    "withstood": Column("Withstood", "robust accuracy at the radius of the features", unit="%"),
+    "with_gamma": Column("With gamma", "rank correlation of weights over units", 2),
+    "with_rho": Column("With rho", "the same", 2),
     "under_0": Column("Small", "robust accuracy at the smallest radius", unit="%"),
     "under_1": Column("Middle", "at the second", unit="%"),
     "under_2": Column("Large", "at the third", unit="%"),
@@ -53,5 +56,12 @@ SECTIONS = (
         "largest gamma, the others, or a half that is drawn. Judged on the other test images. "
         "Radii: {radii}.",
         tables=(Table("restricted", "Accuracies under PGD-20 (upper bounds)."),),
+    ),
+    Section(
+        "Which units keep their weight",
+        "A linear classifier of all units, b + sum of w f, is trained on images as they are and "
+        "against an adversary of {threat} who changes the images, not the units. The weight of a "
+        "unit is its share of all; what is kept is the second over the first.",
+        tables=(Table("weights", "Weights of units, and PGD-20 on test images."),),
     ),
 )

@@ -1,8 +1,8 @@
 """Stages of usefulness: features, the shares that are robust, models that see some units alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ from notbugs.features import (
     Usefulness,
     cosine_features,
     cosine_frequencies,
+    feature_classifier,
+    feature_weights,
     features_of,
     kernel_features,
     pixel_features,
@@ -37,10 +39,12 @@ from notbugs.features.usefulness import Bound
 from notbugs.judge import accuracy, evaluate
 from notbugs.judge.standard import evaluation_pgd
 from notbugs.representations import visualise
+from notbugs.training import Adversary, Recipe
 
 PARTS = ("first half", "second half")
 """Of cosines by frequency, of components and eigenfeatures by the eigenvalue, falling."""
 HALVES = ("all units", "robust half", "other half", "drawn half")
+LOSSES = ("empirical risk", "adversarial loss")
 NUMBERS = ("rho", "gamma", "rho_error", "gamma_error", "trained", "numbers")
 TENSORS = "usefulness.safetensors"
 SHOWN = 8
@@ -216,6 +220,52 @@ class Restricted(Measurement):
             )
             columns[f"under_{i}"] = verdict.robust_accuracy
         return columns
+
+
+@dataclass(frozen=True)
+class Weights(Measurements):
+    """Linear classifiers of a model's units by empirical risk and by adversarial loss.
+
+    "clean" and "withstood", under the threat, of test images that the units were not judged on;
+    "with_gamma", "with_rho": the rank correlation over units of a classifier's weights with what an
+    adversary leaves of a unit, and with its usefulness; "kept": the same of the weight by
+    adversarial loss over that by empirical risk.
+    """
+
+    judged: Judged
+    recipe: Recipe
+
+    @property
+    def cost(self) -> float:
+        return 10.0 * self.recipe.epochs * (self.judged.data.train_size or 1400)
+
+    def measure(self, work: Work) -> Tables:
+        from scipy.stats import spearmanr  # takes a second to import
+
+        found, of = work.load(self.judged).at_best(), self.judged.model
+        features, data = self.judged.features(work), of.data.train(work)
+        test = of.data.splits(work).test.select(slice(self.judged.count, None))
+        threat = Threat.parse(self.judged.threat)
+        attack = evaluation_pgd(threat)
+        table: dict[str, Columns] = {}
+        weights: dict[str, Tensor] = {}
+        against = Adversary(self.judged.threat, steps=5)
+        for loss, adversary in zip(LOSSES, (None, against), strict=True):
+            recipe = replace(self.recipe, adversary=adversary)
+            made = feature_classifier(features, data, recipe, seed=of.data.seed)
+            seed = random.seed_of(of.data.seed, "measure")
+            verdict = evaluate(made, test, threat, attacks=[attack], seed=seed, fast=False)
+            weights[loss] = feature_weights(made)
+            table[loss] = {"clean": verdict.clean_accuracy, "withstood": verdict.robust_accuracy}
+        table["kept"], weights["kept"] = {}, weights[LOSSES[1]] / weights[LOSSES[0]]
+        rows: dict[str, Columns] = {}
+        for name, columns in table.items():
+            ranks: dict[str, float] = {}
+            for of_what in ("rho", "gamma"):
+                result: Any = spearmanr(weights[name], found[of_what])
+                ranks[f"with_{of_what}"] = float(result.statistic)
+            rows[f"{of.role}, {name}"] = {**columns, **ranks}
+        return {"weights": rows}
 
 
 @dataclass(frozen=True)

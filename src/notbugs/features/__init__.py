@@ -1,6 +1,7 @@
 """Robust and non-robust features: constructed training sets and their controls."""
 
 from notbugs.features.build import InversionSettings, inverted_set, require_skill, targeted_set
+from notbugs.features.classifier import feature_classifier, feature_weights
 from notbugs.features.controls import (
     DIRECTIONS,
     class_patterns,
@@ -48,6 +49,8 @@ __all__ = [
     "cosine_features",
     "cosine_frequencies",
     "encoded_set",
+    "feature_classifier",
+    "feature_weights",
     "features_of",
     "inverted_set",
     "kernel_features",

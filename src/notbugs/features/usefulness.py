@@ -89,12 +89,15 @@ class Features:
         """m."""
         return len(self.directions)
 
+    def values(self, x: Images) -> Values:
+        """The features of images, [n, m], differentiable."""
+        like = self.directions
+        return (self.read(x.to(like)) @ like.T - self.mean) / self.deviation
+
     def __call__(self, x: Images) -> Values:
         """The features of images, [n, m], on the processor."""
-        like = self.directions
         with plainly(), torch.no_grad():
-            parts = [self.read(part.to(like)) @ like.T for part in x.split(ROWS)]
-        return ((torch.cat(parts) - self.mean) / self.deviation).cpu()
+            return torch.cat([self.values(part) for part in x.split(ROWS)]).cpu()
 
     def select(self, rows: Tensor) -> "Features":
         """Some of the features, by their places."""
