@@ -336,7 +336,7 @@ def test_help_names_the_threats_that_are_really_used(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         run("train", "--help")
     said = " ".join(re.sub(r"[│]", " ", capsys.readouterr().out).split())
-    told = re.search(r"Without it (.*?)\. \(default: None\)", said)[1]
+    told = re.search(r"Without it (.*?)\. \(default: none\)", said)[1]
     found = {
         name.strip(): threat
         for threat, names in re.findall(r"(l2:[\d.]+) \(([^)]+)\)", told)
