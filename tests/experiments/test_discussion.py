@@ -1,11 +1,11 @@
 """The sets of the discussion hold what they say, and squares are broken by their labels."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+from experiments.computed import computed
 from notbugs.analysis import high_frequency_share
 from notbugs.data import load_source
 from notbugs.engine import Threat
@@ -27,7 +27,6 @@ from notbugs.experiments.main_models import model, targeted
 from notbugs.experiments.readouts import linear_readout, read
 from notbugs.experiments.shared import Data, digest_of
 from notbugs.judge import predictions
-from notbugs.store import SilentObserver, Store, run_stages
 
 CONFIG = replace(
     discussion2019.EXPERIMENT.settings("digits", "smoke"),
@@ -35,17 +34,6 @@ CONFIG = replace(
     steps=15,
     eps=1.5,
 )
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
-    folder: Path = tmp_path_factory.mktemp("discussion")
-    return Work(folder, Store(folder / "store"))
-
-
-def computed(stage, work: Work):
-    run_stages([stage], work.store, workers=0, observer=SilentObserver(), settings={})
-    return work.load(stage)
 
 
 def test_bands_have_their_frequencies_alone(work: Work) -> None:

@@ -1,33 +1,21 @@
 """Stages of usefulness: parts are a partition, halves are by gamma, and rows keep their numbers."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+from experiments.computed import computed
 from notbugs.data import load_source
 from notbugs.experiments import usefulness as paper
 from notbugs.experiments.experiment import Work
 from notbugs.experiments.shared import digest_of
 from notbugs.experiments.usefulness_stages import PARTS, Shares, half_of
 from notbugs.features import cosine_frequencies
-from notbugs.store import SilentObserver, Store, run_stages
 
 CONFIG = replace(
     paper.EXPERIMENT.settings("digits", "smoke"), digest=digest_of(load_source("digits"))
 )
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
-    folder: Path = tmp_path_factory.mktemp("usefulness")
-    return Work(folder, Store(folder / "store"))
-
-
-def computed(stage, work: Work):
-    run_stages([stage], work.store, workers=0, observer=SilentObserver(), settings={})
-    return work.load(stage)
 
 
 @pytest.mark.parametrize("family", paper.OF_DATA)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.computed import computed
 from notbugs.data import load_source
 from notbugs.experiments import ilyas2019
 from notbugs.experiments.config import CONTROLS, config_for
@@ -14,7 +15,7 @@ from notbugs.experiments.experiment import Work
 from notbugs.experiments.shared import digest_of
 from notbugs.experiments.visibility import COLUMNS, LIMIT, _probed, largest_unseen
 from notbugs.features import seen, shuffled_labels
-from notbugs.store import SilentObserver, Store, run_stages
+from notbugs.store import SilentObserver, run_stages
 
 
 def columns(*shares: float) -> dict[str, float | None]:
@@ -34,20 +35,9 @@ def test_the_largest_radius_that_no_observer_sees_is_chosen() -> None:
     assert largest_unseen({2.0: shares[2.0], 1.0: shares[1.0]}) is None
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
-    folder = tmp_path_factory.mktemp("visibility")
-    return Work(folder, Store(folder / "store"))
-
-
 CONFIG = replace(
     config_for("digits", "smoke"), eps_grid=(0.1, 3.0), digest=digest_of(load_source("digits"))
 )
-
-
-def computed(stage, work: Work):
-    run_stages([stage], work.store, workers=0, observer=SilentObserver(), settings={})
-    return work.load(stage)
 
 
 def test_small_changes_are_not_seen_and_large_ones_are(work: Work) -> None:

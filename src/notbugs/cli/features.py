@@ -170,25 +170,24 @@ class FeaturesCommand:
         if self.components is not None:
             check_count(self.components, "--components")
         of_data, of_model = "It is for datasets.", "It is for models."
-        idle = {
-            "--cosines": (self.cosines and self.of_model, of_data),
-            "--cosines ": (
-                self.cosines and (self.kernel or bool(self.components)),
-                "Leave out --kernel and --components.",
-            ),
-            "--kernel": (self.kernel and self.of_model, of_data),
-            "--certify": (
+        both = self.kernel or bool(self.components)
+        idle = (
+            ("--cosines", self.cosines and self.of_model, of_data),
+            ("--cosines", self.cosines and both, "Leave out --kernel and --components."),
+            ("--kernel", self.kernel and self.of_model, of_data),
+            (
+                "--certify",
                 self.certify and not self.of_model,
                 "Gamma of pixels and cosines is exact without; of a kernel there are no bounds.",
             ),
-            "--layer": (self.layer is not None and not self.of_model, of_model),
-            "--data": (self.data is not None and not self.of_model, of_model),
-            "--model": (self.model is not None and not self.of_model, of_model),
-            "--embedding": (self.embedding is not None and self.model is None, "Give --model too."),
-        }
-        for flag, (wrong, remedy) in idle.items():
+            ("--layer", self.layer is not None and not self.of_model, of_model),
+            ("--data", self.data is not None and not self.of_model, of_model),
+            ("--model", self.model is not None and not self.of_model, of_model),
+            ("--embedding", self.embedding is not None and self.model is None, "Give --model too."),
+        )
+        for flag, wrong, remedy in idle:
             if wrong:
-                raise bad_value(flag.strip(), f"be left out for '{self.subject}'", "given", remedy)
+                raise bad_value(flag, f"be left out for '{self.subject}'", "given", remedy)
         device_of(self.device)
         if self.out.suffix != ".png":
             raise bad_value("--out", "end in .png", f"'{self.out}'", "Add .png.")

@@ -260,9 +260,8 @@ def usefulness(
 
     gamma of features of the pixels is exact. That of other features is an upper bound: each is
     attacked by itself, up and down, by PGD from the image and from a random point (a loose bound in
-    L1, whose steps change one entry each). With `certify`
-    it is a lower bound, by linear bounds of each ReLU (`certified.py`): near for a small eps, far
-    below for a larger one or many layers.
+    L1, whose steps change one entry each). With `certify` it is a lower bound, by linear bounds of
+    each ReLU (`certified.py`): near for a small eps, far below for a larger one or many layers.
 
     - `train`: images that tell each feature's sign; `test`: those that it is measured on
     - `steps`: of PGD, of length 2.5 * eps / steps
