@@ -89,7 +89,7 @@ def config_for(data: str, preset: str) -> Config:
     """The settings of a dataset at a preset: models as in the main experiment."""
     config = models_config(Config, data, preset)
     if data != "digits":
-        config = replace(config, cutoffs=(0.05, 0.1, 0.2, 0.3), wave=4.0, few=1)
+        config = replace(config, cutoffs=(0.1, 0.3), wave=4.0, ensemble=3, few=1)
         config = replace(config, other=OTHER[data])
     if preset == "smoke":
         config = replace(config, count=40, ensemble=1, few=1, cutoffs=(0.25,), styled=4, other="")
