@@ -87,7 +87,7 @@ def fit(model: Any, data: Any, epochs: int = 6) -> None:
 
 def attacks(keep: Callable[[str, dict[str, Tensor]], None]) -> None:
     """Every method of the command line in each of its norms, on each net, targeted too."""
-    from notbugs.cli.methods import METHODS, attack_named
+    from notbugs.attacks.named import METHODS, attack_named
     from notbugs.engine import Threat
 
     for net, model, data in nets():

@@ -3,7 +3,8 @@
 >>> import notbugs as nb
 >>> parts = nb.split(nb.load_source("digits"), seed=0)
 >>> model = nb.build("cnn", shape=parts.train.shape, classes=10, seed=0)
->>> attack = nb.attacks.apgd(nb.Linf(), 8 / 255)
+>>> x, y = parts.test.pixels(slice(0, 8)), parts.test.labels[:8]
+>>> result = nb.attack(model, x, y, "apgd", "linf:8/255")
 
 The names below, and the packages of `PACKAGES`, are loaded when they are first used, so that
 importing the package is quick. All attacks are in `nb.attacks`.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         training as training,
     )
     from notbugs.attacks import Attack, AttackResult, fgsm, pgd
+    from notbugs.attacks.named import attack, attack_named
     from notbugs.data import ImageData, load, load_source, save, split
     from notbugs.engine import L0, L1, L2, Linf, Solver, Threat
     from notbugs.features import inverted_set, leakage_control, targeted_set
@@ -66,6 +68,8 @@ __all__ = [
     "Recipe",
     "Solver",
     "Threat",
+    "attack",
+    "attack_named",
     "attacks",
     "build",
     "evaluate",
@@ -86,6 +90,7 @@ __all__ = [
 
 _EXPORTS = {
     "attacks": ("Attack", "AttackResult", "fgsm", "pgd"),
+    "attacks.named": ("attack", "attack_named"),
     "data": ("ImageData", "load", "load_source", "save", "split"),
     "engine": ("L0", "L1", "L2", "Linf", "Solver", "Threat"),
     "features": ("inverted_set", "leakage_control", "targeted_set"),

@@ -17,9 +17,9 @@ from PIL import Image
 import notbugs
 from experiments import tiny_paper
 from notbugs import cli
+from notbugs.attacks.named import METHODS, attack_named
 from notbugs.cli import main
 from notbugs.cli.console import PlainConsole
-from notbugs.cli.methods import METHODS, attack_named
 from notbugs.cli.progress import StageDisplay
 from notbugs.cli.running import PLACES, parsed
 from notbugs.core import random
@@ -211,7 +211,7 @@ def test_every_method_runs_by_its_name(name, trained, capsys: pytest.CaptureFixt
     said = " ".join(capsys.readouterr().out.split())
     assert "4 images" in said
     nearest = attack_named(name, Threat.parse(f"{norm}:{eps}")).threat is None
-    assert nearest or "nearest successes" not in said
+    assert nearest == ("At any distance" in said)
 
 
 def test_attack_saves_and_checks_after_rounding(
@@ -332,6 +332,43 @@ def test_plot_of_a_nearest_method_draws_its_distances(
     near = [d for d in distances["distances"] if d is not None]
     assert curve["eps"][1:] == sorted(set(near))
     assert f"median {distances['median']:.4f}" in said
+    within = sum(d <= 0.5 for d in near) / 0.4 + numbers["already_wrong"]
+    assert numbers["attack_success_rate"] == pytest.approx(within)  # the threat's, not any
+    assert f"40 images: {within:.1f} % misclassified;" in said
+    assert numbers["at_any_distance"] > within
+
+
+def test_each_of_several_methods_writes_its_own_files(
+    trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told, png = tmp_path / "told.json", tmp_path / "png"
+    both = ("attack", trained, "--threat", "l2:0.5", "--method", "PGD-3")
+    said = refused(capsys, *both, "cw", "--confidence", 1)
+    assert "`--confidence` must be an option of PGD-3" in said
+    assert "each method once; got PGD-3, PGD-3" in refused(capsys, *both, "PGD-3")
+    call("attack", trained, "--threat", "l2:0.5", "--method", "PGD-3", "hsj-1", "--count", 12,
+         "--png", png, "--json", told)  # fmt: skip
+    said = " ".join(capsys.readouterr().out.split())
+    rates = [json.loads((tmp_path / f"told-{name}.json").read_text()) for name in
+             ("PGD-3", "hsj-1")]  # fmt: skip
+    assert [r["attack"] for r in rates] == ["PGD-3", "HopSkipJump-1"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["png-PGD-3", "png-hsj-1"]
+    top = max(r["attack_success_rate"] for r in rates)
+    any_of_them = float(said.split("By any of them: ")[1].split(" %")[0])
+    assert any_of_them >= round(top, 1)
+
+
+def test_confident_successes_survive_rounding(trained, tmp_path: Path) -> None:
+    told, rows = tmp_path / "told.json", []
+    for confidence in (0, 2):
+        call("attack", trained, "--threat", "l2:1", "--method", "cw", "--steps", 60, "--count", 30,
+             "--confidence", confidence, "--png", tmp_path / f"png{confidence}", "--json",
+             told)  # fmt: skip
+        rows.append(json.loads(told.read_text()))
+    plain, confident = rows
+    assert confident["mean_distance"] > plain["mean_distance"]
+    assert confident["png"]["attack_success_rate"] >= plain["png"]["attack_success_rate"]
+    assert confident["png"]["attack_success_rate"] == confident["at_any_distance"]
 
 
 def test_plot_of_a_fixed_budget_draws_its_loss(trained, tmp_path: Path) -> None:

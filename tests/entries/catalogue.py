@@ -10,6 +10,7 @@ import torch
 
 from attacks.catalogue import ATTACKS, TARGETED_ONLY
 from notbugs import analysis, attacks, features, judge, representations, training
+from notbugs.attacks import named
 from notbugs.core import random
 from notbugs.data import ImageData
 from notbugs.engine import L2, Linf, Threat
@@ -67,6 +68,7 @@ def trained(train):
 # name -> call(model, images in any precision, labels)
 ON_IMAGES = {
     **{name: attacked(name) for name in ATTACKS},
+    "attack": lambda m, x, y: named.attack(m, x, y, "pgd-2", "linf:0.1"),
     "craft": crafted,
     "universal": lambda m, x, y: attacks.universal(m, x, L2(), 0.1, y=y, epochs=1),
     "latent": lambda m, x, y: attacks.latent(m.embed, x, to_match(x), L2(), 0.1, steps=3),

@@ -1,6 +1,6 @@
 """`notbugs attack`: adversarial examples of one model, saved, and drawn as curves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +10,12 @@ from rich.console import Console
 from torch import Tensor
 
 from notbugs.attacks import AbstractAttack
+from notbugs.attacks.named import attack_named, method_named
 from notbugs.attacks.result import percent
 from notbugs.cli.attack_run import AttackOutcome, AttackRun
 from notbugs.cli.common import images_for, moved, open_model
 from notbugs.cli.curves import MOST_RADII, curves_of, draw_curves, radii_up_to
 from notbugs.cli.kinds import ATTACKED, FOLDER, PICTURE
-from notbugs.cli.methods import attack_named
 from notbugs.cli.outputs import Output, check_outputs, inputs_of, set_at, write_numbers
 from notbugs.cli.progress import bar
 from notbugs.core.errors import bad_value, check_count
@@ -24,6 +24,7 @@ from notbugs.data.files import SUFFIX
 from notbugs.engine import Threat
 from notbugs.judge import Distances
 from notbugs.judge.fingerprint import described
+from notbugs.models import Classifier
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,18 @@ class AttackCommand:
       notbugs attack model.safetensors --threat linf:8/255 --method fgsm
       notbugs attack model.safetensors --threat l2:1 --target 3 --save adv.safetensors --png adv
       notbugs attack model.safetensors --threat l2:0.5 --method fmn --plot curves.png
+      notbugs attack model.safetensors --threat l2:0.5 --method pgd-20 cw --png adv
     """
 
     weights: Annotated[Path, tyro.conf.Positional]
     """A .safetensors file, or the folder that train wrote."""
     threat: str
     """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
-    method: str = "pgd"
-    """Within the threat: fgsm, pgd, bim, least-likely, mim, di, ti, eot, apgd, apgd-targeted, fab,
-    square. The nearest success in the threat's norm: fab-nearest, fmn, deepfool, ddn, alma, cw,
-    cw-linf, cw-l0, ead, lbfgs, hop-skip-jump."""
+    method: tuple[str, ...] = ("pgd",)
+    """One or several; pgd-20 takes 20 steps. Within the threat: fgsm, pgd, bim, least-likely, mim,
+    di, ti, eot, apgd, apgd-targeted, fab, square. The nearest success in the threat's norm:
+    fab-nearest, fmn, deepfool, ddn, alma, cw, cw-linf, cw-l0, ead, lbfgs, jsma, hop-skip-jump.
+    Of several, each writes files of its own: adv.safetensors becomes adv-pgd.safetensors."""
     target: int | None = None
     """Targeted attack: the class to reach, on all images of other classes."""
     steps: int | None = None
@@ -52,6 +55,9 @@ class AttackCommand:
     """Length of a step; the method's default without it (pgd: 2.5 * eps / steps)."""
     restarts: int | None = None
     """Random starts for each image that is not yet broken."""
+    confidence: float | None = None
+    """Of cw, cw-linf, cw-l0 and ead: the margin in logits that a success must have; a larger one
+    also holds after rounding, and transfers better."""
     count: int | None = None
     """Images to attack; all test images without it."""
     save: Path | None = None
@@ -85,10 +91,13 @@ class AttackCommand:
 
     def run(self, console: Console) -> None:
         """Attacks, prints the rates, and writes the requested files."""
+        if len(set(self.method)) < len(self.method):
+            raise bad_value("--method", "name each method once", ", ".join(self.method))
         threat = Threat.parse(self.threat)
-        attack = self._attack(threat)
-        self._check_curves(attack)
-        self._check_outputs()
+        parts = [self._alone(method) for method in self.method]
+        for part in parts:
+            part._check_curves(part._attack(threat))
+            part._check_outputs()
         model, facts = open_model(
             self.weights, self.model, self.embedding, self.data, self.data_dir
         )
@@ -96,6 +105,33 @@ class AttackCommand:
         model = moved(model, self.device)
         data, targets = self._aimed(data)
         self._check_pictures(data)
+        broken = torch.zeros(len(data), dtype=torch.bool)
+        for part in parts:
+            broken |= part._attacked(console, threat, model, data, targets)
+        if len(parts) > 1:
+            console.print(f"By any of them: {percent(broken):.1f} % {self._goal} within {threat}.")
+
+    def _alone(self, method: str) -> "AttackCommand":
+        """This command for one of its methods, with files of its own where it has several."""
+        if len(self.method) == 1:
+            return self
+        named = {
+            name: path.with_name(f"{path.stem}-{method}{path.suffix}")
+            for name in ("save", "png", "plot", "json")
+            if (path := getattr(self, name)) is not None
+        }
+        return replace(self, method=(method,), **named)
+
+    def _attacked(
+        self,
+        console: Console,
+        threat: Threat,
+        model: Classifier,
+        data: ImageData,
+        targets: Tensor | None,
+    ) -> Tensor:
+        """Attacks by one method, and writes the files; returns the successes in the threat, [n]."""
+        attack = self._attack(threat)
         run = AttackRun(attack, threat, model, data, targets, self.seed)
         with bar(console, f"{attack.name} on {len(data)} images") as progress:
             outcome = run.attack_all(progress, traced=self._curved and attack.threat is not None)
@@ -111,19 +147,23 @@ class AttackCommand:
         if self.json is not None:
             write_numbers(self.json, facts)
             console.print(f"Numbers: {self.json}", soft_wrap=True)
+        return outcome.within
 
     @property
     def _curved(self) -> bool:
         return self.plot is not None or self.radii is not None
 
     def _attack(self, threat: Threat) -> AbstractAttack:
-        return attack_named(
-            self.method,
-            threat,
-            steps=self.steps,
-            step_size=self.step_size,
-            restarts=self.restarts,
-        )
+        (method,), takes = self.method, method_named(self.method[0]).takes
+        names = ("steps", "step_size", "restarts", "confidence")
+        options = {name: getattr(self, name) for name in names}
+        for name, value in options.items():
+            if value is not None and name not in takes:
+                known = ", ".join(_flag(n) for n in takes) or "none"
+                raise bad_value(
+                    _flag(name), f"be an option of {method}", value, f"It takes: {known}."
+                )
+        return attack_named(method, threat, **options)
 
     def _check_curves(self, attack: AbstractAttack) -> None:
         if self.plot is not None and self.plot.suffix != ".png":
@@ -141,7 +181,7 @@ class AttackCommand:
         if attack.threat is None:
             raise bad_value(
                 "--radii",
-                f"be left out for {self.method}",
+                f"be left out for {self.method[0]}",
                 self.radii,
                 "Its curve is exact at every radius.",
             )
@@ -181,21 +221,18 @@ class AttackCommand:
 
     def _print(self, console: Console, outcome: AttackOutcome) -> None:
         threat, attack, n = outcome.run.threat, outcome.run.attack, len(outcome.run.data)
-        goal = "misclassified" if self.target is None else f"classified as {self.target}"
+        nearest, mean = attack.threat is None, self._mean(outcome)
         console.print(
             f"{attack.name}, {threat} (pixel units of [0, 1]), {n} images: "
-            f"{outcome.success_rate:.1f} % {goal}; "
-            f"{outcome.wrong_rate:.1f} % were already wrong; "
-            f"{self._mean(outcome)}."
+            f"{percent(outcome.within):.1f} % {self._goal}; "
+            f"{outcome.wrong_rate:.1f} % were already wrong{'' if nearest else f'; {mean}'}."
         )
-        distances = outcome.distance[outcome.broken]
-        if attack.threat is None and len(distances):
-            share = percent(outcome.success & (outcome.distance <= threat.eps))
-            console.print(
-                f"Distance of the nearest successes: {self._middle(outcome)}, largest "
-                f"{float(distances.max()):.4f}; {share:.1f} % of the images are broken within "
-                f"{threat}."
-            )
+        if nearest:
+            console.print(f"At any distance: {outcome.success_rate:.1f} %; {mean}{_far(outcome)}.")
+
+    @property
+    def _goal(self) -> str:
+        return "misclassified" if self.target is None else f"classified as {self.target}"
 
     def _mean(self, outcome: AttackOutcome) -> str:
         if outcome.mean_distance is None:
@@ -203,12 +240,6 @@ class AttackCommand:
         norm, count = outcome.run.threat.norm.name, int(outcome.broken.sum())
         broken = "the 1 broken image" if count == 1 else f"the {count} broken images"
         return f"mean {norm} distance of {broken} {outcome.mean_distance:.4f}"
-
-    def _middle(self, outcome: AttackOutcome) -> str:
-        """The median over correctly classified images; unbroken ones count as infinitely far."""
-        distances = Distances.of(outcome.run.attack, outcome.parts)
-        never = f" (infinite for {distances.unbroken} never broken)" if distances.unbroken else ""
-        return f"median {distances.median:.4f}{never}"
 
     def _set(self, outcome: AttackOutcome, images: Tensor, columns: dict[str, Tensor]) -> ImageData:
         run = outcome.run
@@ -264,3 +295,17 @@ class AttackCommand:
             draw_curves(curves, run.attack.name, self.plot)
             console.print(f"Curves: {self.plot}", soft_wrap=True)
         return curves.as_json()
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _far(outcome: AttackOutcome) -> str:
+    """The median over correctly classified images; unbroken ones count as infinitely far."""
+    if outcome.mean_distance is None:
+        return ""
+    distances = Distances.of(outcome.run.attack, outcome.parts)
+    never = f" (infinite for {distances.unbroken} never broken)" if distances.unbroken else ""
+    largest = float(outcome.distance[outcome.broken].max())
+    return f", median {distances.median:.4f}{never}, largest {largest:.4f}"

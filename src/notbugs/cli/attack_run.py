@@ -71,6 +71,12 @@ class AttackOutcome:
         return torch.cat([part.distance.cpu() for part in self.parts])
 
     @property
+    def within(self) -> Tensor:
+        """The successes within the threat; a method for the nearest finds farther ones too, [n]."""
+        inside = self.distance <= self.run.threat.eps
+        return self.success & inside if self.run.attack.threat is None else self.success
+
+    @property
     def broken(self) -> Tensor:
         """Correctly classified images on which the attack succeeded; [n] mask."""
         return self.success & ~self.wrong
@@ -82,7 +88,7 @@ class AttackOutcome:
 
     @property
     def success_rate(self) -> float:
-        """The attack's success rate in percent of all images."""
+        """The attack's success rate at any distance, in percent of all images."""
         return percent(self.success)
 
     @property
@@ -112,8 +118,9 @@ class AttackOutcome:
             "attack": self.run.attack.name,
             "threat": str(self.run.threat),
             "n": n,
-            "attack_success_rate": self.success_rate,
-            "attack_success_rate_ci95": list(wilson(int(self.success.sum()), n)),
+            "attack_success_rate": percent(self.within),
+            "attack_success_rate_ci95": list(wilson(int(self.within.sum()), n)),
+            "at_any_distance": self.success_rate,
             "already_wrong": self.wrong_rate,
             **self._unsettled(),
             "mean_distance": self.mean_distance,
