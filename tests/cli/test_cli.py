@@ -171,7 +171,7 @@ def test_samples_are_for_random_models_and_said(
         "attacked on the average of 3 passes, and evaluated by the majority vote of as many" in said
     )
     assert json.loads(path.read_text())["samples"] == 3
-    assert "`--samples` must be at least 1; got 0" in refused(
+    assert "`samples` must be at least 1; got 0" in refused(
         capsys, "evaluate", trained, "--threat", "l2:0.5", "--method", "pgd", "--samples", 0
     )
 
@@ -518,7 +518,7 @@ def test_bad_input_is_one_clear_line(
     cases = [
         (("evaluate", trained, "--threat", "linf:8"), "Write linf:8/255"),
         (("evaluate", trained, "--threat", "l2:0"), "above 0"),
-        (("evaluate", trained, "--threat", "l2:1", "--steps", 9), "come with --method pgd"),
+        (("evaluate", trained, "--threat", "l2:1", "--steps", 9), "come with another --method"),
         (
             ("evaluate", trained, "--threat", "l2:1", "--method", "pgd", "--thorough"),
             "come with --method standard",

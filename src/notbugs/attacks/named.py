@@ -193,12 +193,18 @@ def method_named(name: str) -> Method:
     return METHODS[_resolved(name)[0]]
 
 
-def _resolved(method: str) -> tuple[str, int | None]:
-    """(name in `METHODS`, steps that the name gives)."""
+def numbered(method: str) -> tuple[str, int | None]:
+    """(a name as in `METHODS`, known or not, steps that it ends with), of "PGD-20" and the like."""
     name = method.strip().lower().replace("_", "-").replace("&", "")
     name, steps = ALIASES.get(name, name), None
     if name not in METHODS and (match := _NUMBERED.fullmatch(name)) is not None:
         name, steps = ALIASES.get(match["name"], match["name"]), int(match["steps"])
+    return name, steps
+
+
+def _resolved(method: str) -> tuple[str, int | None]:
+    """(name in `METHODS`, steps that the name gives)."""
+    name, steps = numbered(method)
     if name in ("standard", "autoattack", "aa"):
         raise bad_value(
             "method",

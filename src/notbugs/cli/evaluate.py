@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from notbugs.attacks import AbstractAttack
+from notbugs.attacks.named import method_named
 from notbugs.cli.common import images_for, moved, open_model
 from notbugs.cli.kinds import EVALUATED
 from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
 from notbugs.cli.progress import bar, duration
 from notbugs.core import processes
-from notbugs.core.errors import bad_value, check_count, unknown_name
+from notbugs.core.errors import bad_value, unknown_name
 from notbugs.data import ImageData
 from notbugs.data.download import cache_folder
 from notbugs.engine import Threat
@@ -23,10 +24,10 @@ from notbugs.judge import (
     Verdict,
     estimate,
     evaluate,
-    evaluation_pgd,
+    evaluation_attacks,
     identity,
-    standard_attacks,
 )
+from notbugs.judge.standard import STANDARD
 from notbugs.models.folded_copy import CHOICES
 
 
@@ -59,12 +60,15 @@ class Evaluate:
     """Your own model: path/to/file.py:factory."""
     embedding: str | None = None
     """With --model: the layer whose output is the embedding; our own weights name it."""
-    method: str = "standard"
-    """standard (the ensemble of AutoAttack's standard version) or pgd (quick, weaker)."""
+    method: tuple[str, ...] = ("standard",)
+    """standard (or autoattack: the ensemble of its standard version), pgd (quick, weaker; pgd-50
+    takes 50 steps), or methods within the threat as attack takes them: each runs on the images
+    that those before it did not break."""
     steps: int | None = None
-    """With pgd: steps, of length eps / 5; 20 without it."""
+    """Of another method than standard; pgd takes 20, of length eps / 5, without it."""
     restarts: int | None = None
-    """With pgd: random starts for each image that is not yet broken; 1 without it."""
+    """Of pgd, apgd, mim and square: random starts for each image that is not yet broken; 1
+    without it."""
     samples: int = 1
     """For a random model: passes that attacks average, and whose majority decides."""
     thorough: bool = False
@@ -108,7 +112,7 @@ class Evaluate:
         state = _state_file(identity(model, data, threat, attacks, seed, self.samples, fast))
         if state.exists():
             console.print("Resuming from where this evaluation was stopped.")
-        with bar(console, f"{self.method} on {len(data)} images") as progress:
+        with bar(console, f"{', '.join(self.method)} on {len(data)} images") as progress:
             verdict = evaluate(
                 model,
                 data,
@@ -119,7 +123,7 @@ class Evaluate:
                 fast=fast,
                 progress=progress,
                 save_to=state,
-                diagnosis=self.method == "standard",
+                diagnosis=self._is_standard,
                 samples=self.samples,
             )
         self._print(console, data, verdict)
@@ -134,16 +138,23 @@ class Evaluate:
         options: dict[str, Any] = {
             name: value for name, value in chosen.items() if value is not None
         }
-        if self.method == "standard":
+        if self._is_standard:
             for name, value in options.items():
-                raise bad_value(f"--{name}", "come with --method pgd", value)
-            return standard_attacks(threat, samples=self.samples, thorough=self.thorough)
-        if self.thorough:
-            raise bad_value("--thorough", "come with --method standard", self.method)
-        if self.method != "pgd":
-            raise unknown_name("method", self.method, ("standard", "pgd"))
-        check_count(self.samples, "--samples")
-        return [evaluation_pgd(threat, **options).with_samples(self.samples)]
+                raise bad_value(f"--{name}", "come with another --method than standard", value)
+        elif self.thorough:
+            raise bad_value("--thorough", "come with --method standard", ", ".join(self.method))
+        for method in self.method if options else ():
+            takes = method_named(method).takes
+            for name, value in options.items():
+                if name not in takes:
+                    raise bad_value(f"--{name}", f"be an option of {method}", value)
+        return evaluation_attacks(
+            self.method, threat, samples=self.samples, thorough=self.thorough, **options
+        )
+
+    @property
+    def _is_standard(self) -> bool:
+        return any(name.lower() in STANDARD for name in self.method)
 
     def _print(self, console: Console, data: ImageData, verdict: Verdict) -> None:
         console.print(_table(data, verdict))

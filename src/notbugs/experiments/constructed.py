@@ -32,7 +32,7 @@ from notbugs.features import (
     targeted_set,
     without_class_means,
 )
-from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions
+from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions, standard_attacks
 from notbugs.models import Classifier
 from notbugs.models.decision import predicted
 
@@ -411,7 +411,10 @@ class Evaluated(Measurement):
         ]
         if self.judged:
             some = test.select(slice(0, self.judged))
-            jobs += [(f"standard_{at}", threat, None, some) for at, threat in radii.items()]
+            jobs += [
+                (f"standard_{at}", threat, standard_attacks(threat), some)
+                for at, threat in radii.items()
+            ]
         for i, (name, threat, attacks, images) in enumerate(jobs):
             verdict = evaluate(
                 model,

@@ -8,7 +8,7 @@ from notbugs.judge.evaluate import evaluate
 from notbugs.judge.fingerprint import identity
 from notbugs.judge.masking import diagnose
 from notbugs.judge.nearest import Distances, distances
-from notbugs.judge.standard import evaluation_pgd, standard_attacks
+from notbugs.judge.standard import evaluation_attacks, evaluation_pgd, standard_attacks
 from notbugs.judge.verdict import AttackRecord, Verdict, wilson
 from notbugs.models import check_fits
 
@@ -25,6 +25,7 @@ __all__ = [
     "distances",
     "estimate",
     "evaluate",
+    "evaluation_attacks",
     "evaluation_pgd",
     "identity",
     "loss_curve",

@@ -21,7 +21,7 @@ from notbugs.judge.ledger import REMEDY, BatchResult, Ledger
 from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.missed import share_checked
 from notbugs.judge.signs import Check, drifted, searched
-from notbugs.judge.standard import standard_attacks
+from notbugs.judge.standard import STANDARD, evaluation_attacks
 from notbugs.judge.usable import usable
 from notbugs.judge.verdict import Verdict
 from notbugs.models import Classifier, Fast, prepared
@@ -42,7 +42,7 @@ def evaluate(
     data: ImageData,
     threat: Threat,
     *,
-    attacks: Sequence[AbstractAttack] | None = None,
+    attacks: Sequence[AbstractAttack] | str = "standard",
     seed: int = 0,
     batch_size: int | None = None,
     fast: Fast = "auto",
@@ -55,15 +55,16 @@ def evaluate(
     """Clean and robust accuracy of `model` on `data` under `threat`.
 
     An image counts as robust if it is classified correctly when clean and under every attack
-    and restart. Each attack runs on the images not yet broken. Without `attacks`: the standard
-    evaluation (`standard_attacks`). Of the rows on which an attack gave up, a random sample is
-    attacked again with the whole budget, large enough that at most 1 % of the images are
-    missed (with 95 % confidence); if one of the sample is broken, all rows given up by any
-    attack are attacked again. Below 200 images the sample would be nearly all rows, so no
-    attack gives up. Several processes (`notbugs.core.processes`) share the batches; each
-    returns the whole verdict.
+    and restart. Each attack runs on the images not yet broken. Of the rows on which an attack gave
+    up, a random sample is attacked again with the whole budget, large enough that at most 1 % of
+    the images are missed (with 95 % confidence); if one of the sample is broken, all rows given up
+    by any attack are attacked again. Below 200 images the sample would be nearly all rows, so no
+    attack gives up. Several processes (`notbugs.core.processes`) share the batches; each returns
+    the whole verdict.
 
     - `threat`: a `Threat`, or its text form, "l2:0.5"
+    - `attacks`: "standard" (`standard_attacks`), the name of another method, "pgd-20"
+      (`evaluation_attacks`), or attacks
     - `seed`: row i of the data has its own random stream, whatever the batch size
     - `batch_size`: images per batch; None: 128 on a CPU, 1,024 on a GPU. It is 4 times as
       large for attacks without gradients, which keep no activations, and on a CPU 3 times
@@ -94,13 +95,16 @@ def evaluate(
     check_count(size, "batch_size")
     check_count(samples, "samples")
     save_to = None if save_to is None else Path(save_to)
-    chosen = standard_attacks(threat, samples=samples) if attacks is None else list(attacks)
+    if isinstance(attacks, str):
+        chosen = evaluation_attacks(attacks, threat, samples=samples)
+    else:
+        chosen = list(attacks)
     _check_attacks(chosen, threat)
     chosen = [attack.with_samples(samples) for attack in chosen]
     if thorough or share_checked(len(data)) > CHECK_MOST:
         chosen = [attack.without_giving_up() for attack in chosen]
     chosen, left_out = usable(model, data, chosen)
-    diagnosing = attacks is None if diagnosis is None else diagnosis
+    diagnosing = attacks in STANDARD if diagnosis is None else diagnosis
     if diagnosing:
         threat.as_norm("the masking diagnosis")  # raises before the attacks run
     ledger = Ledger.opened(

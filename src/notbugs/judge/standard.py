@@ -1,13 +1,20 @@
 """The standard evaluation: an ensemble of attacks that fail for different reasons."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from notbugs.attacks import AbstractAttack, pgd
 from notbugs.attacks.apgd import apgd, apgd_targeted
 from notbugs.attacks.fab import fab
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
+from notbugs.attacks.named import METHODS, attack_named, numbered
 from notbugs.attacks.square import square
-from notbugs.core.errors import check_count
+from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.engine import Threat
+
+STANDARD = ("standard", "autoattack", "aa")
+"""What the standard evaluation is called."""
 
 
 def standard_attacks(
@@ -65,3 +72,39 @@ def evaluation_pgd(
         loss=loss,
         stop_on_success=True,
     )
+
+
+def evaluation_attacks(
+    methods: str | Sequence[str],
+    threat: Threat,
+    *,
+    samples: int = 1,
+    thorough: bool = False,
+    **options: Any,
+) -> list[AbstractAttack]:
+    """The attacks that methods name, for an evaluation.
+
+    - `methods`: "standard" or "autoattack" (`standard_attacks`), "pgd" or "pgd-20"
+      (`evaluation_pgd`), or any method within a threat (`attack_named`); several run one after
+      another, each on the images not yet broken
+    - `samples`, `thorough`: as in `evaluate`; `options`: of the methods that are not "standard"
+
+    **Raises** ValueError for an unknown name, or a method without a radius.
+    """
+    check_count(samples, "samples")
+    names = (methods,) if isinstance(methods, str) else tuple(methods)
+    if not names or len(set(names)) < len(names):
+        raise bad_value("method", "name each method once, and at least one", ", ".join(names))
+    attacks = list[AbstractAttack]()
+    for name in names:
+        plain, steps = numbered(name)
+        if plain in STANDARD and steps is None:
+            attacks += standard_attacks(threat, samples=samples, thorough=thorough)
+        elif plain == "pgd":
+            given: dict[str, Any] = options if steps is None else {"steps": steps, **options}
+            attacks.append(evaluation_pgd(threat, **given).with_samples(samples))
+        elif plain not in METHODS:
+            raise unknown_name("method", name, (*STANDARD, *METHODS))
+        else:
+            attacks.append(attack_named(name, threat, **options).with_samples(samples))
+    return attacks
