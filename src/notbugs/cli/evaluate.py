@@ -27,7 +27,7 @@ from notbugs.judge import (
     evaluation_attacks,
     identity,
 )
-from notbugs.judge.standard import STANDARD
+from notbugs.judge.standard import is_standard
 from notbugs.models.folded_copy import CHOICES
 
 
@@ -154,7 +154,7 @@ class Evaluate:
 
     @property
     def _is_standard(self) -> bool:
-        return any(name.lower() in STANDARD for name in self.method)
+        return any(map(is_standard, self.method))
 
     def _print(self, console: Console, data: ImageData, verdict: Verdict) -> None:
         console.print(_table(data, verdict))

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from notbugs.attacks import Attack
 from notbugs.core import random
 from notbugs.data import ImageData, Planted, load, save
 from notbugs.engine import Threat
@@ -32,7 +33,7 @@ from notbugs.features import (
     targeted_set,
     without_class_means,
 )
-from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions, standard_attacks
+from notbugs.judge import accuracy, evaluate, evaluation_pgd, predictions
 from notbugs.models import Classifier
 from notbugs.models.decision import predicted
 
@@ -405,16 +406,13 @@ class Evaluated(Measurement):
         model, data, parts = work.load(self.model), self.model.data, self.model.data.splits(work)
         test, columns = parts.test, dict[str, float | None]()
         radii = {"half_eps": self.threat.scaled(0.5), "eps": self.threat}
-        jobs = [
+        jobs: list[tuple[str, Threat, str | list[Attack], ImageData]] = [
             (f"robust_{at}", threat, [evaluation_pgd(threat, steps=self.steps)], test)
             for at, threat in radii.items()
         ]
         if self.judged:
             some = test.select(slice(0, self.judged))
-            jobs += [
-                (f"standard_{at}", threat, standard_attacks(threat), some)
-                for at, threat in radii.items()
-            ]
+            jobs += [(f"standard_{at}", threat, "standard", some) for at, threat in radii.items()]
         for i, (name, threat, attacks, images) in enumerate(jobs):
             verdict = evaluate(
                 model,
@@ -428,7 +426,7 @@ class Evaluated(Measurement):
             )
             columns[name] = verdict.robust_accuracy
             columns[f"{name}_upper_bound"] = float(verdict.is_upper_bound)
-            if attacks is not None:
+            if attacks != "standard":
                 columns["zero_gradients"] = verdict.zero_gradients
         built = None if self.model.on is None else work.load(self.model.on)
         chance = {"chance": 100 / test.classes}

@@ -21,7 +21,7 @@ from notbugs.judge.ledger import REMEDY, BatchResult, Ledger
 from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.missed import share_checked
 from notbugs.judge.signs import Check, drifted, searched
-from notbugs.judge.standard import STANDARD, evaluation_attacks
+from notbugs.judge.standard import evaluation_attacks, is_standard
 from notbugs.judge.usable import usable
 from notbugs.judge.verdict import Verdict
 from notbugs.models import Classifier, Fast, prepared
@@ -104,7 +104,7 @@ def evaluate(
     if thorough or share_checked(len(data)) > CHECK_MOST:
         chosen = [attack.without_giving_up() for attack in chosen]
     chosen, left_out = usable(model, data, chosen)
-    diagnosing = attacks in STANDARD if diagnosis is None else diagnosis
+    diagnosing = is_standard(attacks) if diagnosis is None else diagnosis
     if diagnosing:
         threat.as_norm("the masking diagnosis")  # raises before the attacks run
     ledger = Ledger.opened(

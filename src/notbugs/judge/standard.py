@@ -74,6 +74,11 @@ def evaluation_pgd(
     )
 
 
+def is_standard(attacks: object) -> bool:
+    """Whether it is a name of the standard evaluation."""
+    return isinstance(attacks, str) and numbered(attacks)[0] in STANDARD
+
+
 def evaluation_attacks(
     methods: str | Sequence[str],
     threat: Threat,
@@ -98,7 +103,7 @@ def evaluation_attacks(
     attacks = list[AbstractAttack]()
     for name in names:
         plain, steps = numbered(name)
-        if plain in STANDARD and steps is None:
+        if is_standard(name) and steps is None:
             attacks += standard_attacks(threat, samples=samples, thorough=thorough)
         elif plain == "pgd":
             given: dict[str, Any] = options if steps is None else {"steps": steps, **options}
