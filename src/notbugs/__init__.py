@@ -29,11 +29,11 @@ if TYPE_CHECKING:
         training as training,
     )
     from notbugs.attacks import Attack, AttackResult, fgsm, pgd
-    from notbugs.attacks.named import attack, attack_named
+    from notbugs.attacks.named import attack
     from notbugs.data import ImageData, load, load_source, save, split
     from notbugs.engine import L0, L1, L2, Linf, Solver, Threat
     from notbugs.features import inverted_set, leakage_control, targeted_set
-    from notbugs.judge import evaluate
+    from notbugs.judge import compare, evaluate
     from notbugs.models import Classifier, build, load_model, save_model, wrap
     from notbugs.training import Adversary, Recipe, train
 
@@ -69,9 +69,9 @@ __all__ = [
     "Solver",
     "Threat",
     "attack",
-    "attack_named",
     "attacks",
     "build",
+    "compare",
     "evaluate",
     "fgsm",
     "inverted_set",
@@ -90,11 +90,11 @@ __all__ = [
 
 _EXPORTS = {
     "attacks": ("Attack", "AttackResult", "fgsm", "pgd"),
-    "attacks.named": ("attack", "attack_named"),
+    "attacks.named": ("attack",),
     "data": ("ImageData", "load", "load_source", "save", "split"),
     "engine": ("L0", "L1", "L2", "Linf", "Solver", "Threat"),
     "features": ("inverted_set", "leakage_control", "targeted_set"),
-    "judge": ("evaluate",),
+    "judge": ("compare", "evaluate"),
     "models": ("Classifier", "build", "load_model", "save_model", "wrap"),
     "training": ("Adversary", "Recipe", "train"),
 }

@@ -42,6 +42,7 @@ COMMANDS = [
     "attack {model} --threat l2:1 --steps 1 --data {set} --save {out}.safetensors",
     "attack {model} --threat l2:1 --steps 1 --data {set} --plot {out}.png --radii 1",
     "evaluate {model} --threat l2:1 --method pgd --steps 1 --data {set} --json {out}.json",
+    "compare {model} --threat l2:1 --method fgsm --data {set} --out {out}",
     "look {model} --invert --steps 1 --image 1 --data {set} --out {out}.png",
     "features {model} --steps 1 --data {set} --out {out}.png",
     "build rand {model} --threat l2:1 --steps 1 --data {set} --out {out}.safetensors",

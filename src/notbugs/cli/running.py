@@ -29,6 +29,7 @@ PLACES = {
     "report": ("report", "Report"),
     "train": ("train", "Train"),
     "attack": ("attack", "AttackCommand"),
+    "compare": ("compare", "Compare"),
     "evaluate": ("evaluate", "Evaluate"),
     "look": ("look", "Look"),
     "features": ("features", "FeaturesCommand"),

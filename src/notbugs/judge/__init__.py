@@ -1,6 +1,7 @@
 """The judge: how robust a model is, counted per example."""
 
 from notbugs.judge.accuracy import accuracy, predictions
+from notbugs.judge.compare import Cell, Comparison, Difference, compare
 from notbugs.judge.curves import AccuracyCurve, robust_curve
 from notbugs.judge.descent import LossCurve, LossRun, loss_curve
 from notbugs.judge.estimate import estimate
@@ -14,6 +15,9 @@ from notbugs.models import check_fits
 
 __all__ = [
     "AccuracyCurve",
+    "Cell",
+    "Comparison",
+    "Difference",
     "AttackRecord",
     "Distances",
     "LossCurve",
@@ -21,6 +25,7 @@ __all__ = [
     "Verdict",
     "accuracy",
     "check_fits",
+    "compare",
     "diagnose",
     "distances",
     "estimate",

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from jaxtyping import Int
@@ -47,6 +47,14 @@ class AccuracyCurve:
     def ci95(self) -> tuple[tuple[float, float], ...]:
         """The 95 % Wilson interval over images at each radius, in percent."""
         return tuple(wilson(count, self.n) for count in self.robust)
+
+    def up_to(self, radius: float) -> "AccuracyCurve":
+        """The part within a radius; an exact curve holds its last value up to it."""
+        kept = [i for i, eps in enumerate(self.eps) if eps <= radius]
+        eps, robust = [self.eps[i] for i in kept], [self.robust[i] for i in kept]
+        if self.exact and eps[-1] < radius:
+            eps, robust = [*eps, radius], [*robust, robust[-1]]
+        return replace(self, eps=tuple(eps), robust=tuple(robust))
 
     def as_json(self) -> Mapping[str, object]:
         """The curve as plain numbers and lists, percent from 0 to 100."""

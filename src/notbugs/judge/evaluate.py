@@ -48,6 +48,7 @@ def evaluate(
     fast: Fast = "auto",
     progress: Callable[[float], None] = lambda fraction: None,
     save_to: Path | None = None,
+    keep: bool = False,
     diagnosis: bool | None = None,
     samples: int = 1,
     thorough: bool = False,
@@ -73,8 +74,8 @@ def evaluate(
       no copy. "auto" depends on the model, the job and the processor alone. The verdict names
       the copy of each attack; every success is confirmed on the model itself
     - `progress`: called with the fraction done, 0..1
-    - `save_to`: a file for the state after every batch; the same call resumes from it, and it
-      is removed at the end
+    - `save_to`: a file for the state after every batch; the same call resumes from it. It is
+      removed at the end, or with `keep` left for the same call to read the result from
     - `diagnosis`: add the masking diagnosis (`diagnose`) to the verdict; None does so for
       the standard evaluation alone
     - `thorough`: no attack gives up on a row before its whole budget is spent
@@ -118,11 +119,9 @@ def evaluate(
     run.attack_all()
     verdict = replace(run.verdict(threat), left_out=left_out)
     if diagnosing and run.is_unchanged and bool(verdict.right.any()):
-        checks = processes.from_first(
-            lambda: diagnose(model, data, threat, seed=seed, samples=samples)
-        )
-        verdict = replace(verdict, diagnosis=tuple(checks))
-    ledger.close()  # last, so that a run interrupted in the diagnosis can be resumed
+        ledger.diagnosed(lambda: diagnose(model, data, threat, seed=seed, samples=samples))
+        verdict = replace(verdict, diagnosis=tuple(ledger.diagnosis))
+    ledger.close(keep=keep)  # last, so that a run interrupted in the diagnosis can be resumed
     return verdict
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -47,6 +47,7 @@ class Ledger:
     budget, `broken_in_check` those broken then. `within_rounding` and `non_finite` list the
     rows with such a result under some attack; later attacks still run on them. `attacked`
     counts the pairs of a row and an attack, `without_gradient` those without gradients.
+    `diagnosis`: the masking diagnosis, once it was made.
     """
 
     identity: str = ""
@@ -63,6 +64,7 @@ class Ledger:
     within_rounding: list[int] = field(default_factory=list[int])
     non_finite: list[int] = field(default_factory=list[int])
     non_finite_points: int = 0
+    diagnosis: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     path: Path | None = field(default=None, init=False)
     """The file it is saved to; in the first process only."""
 
@@ -183,9 +185,15 @@ class Ledger:
             self.broken_in_check.setdefault(str(attack), []).extend(_where(rows, success))
         self._save()
 
-    def close(self) -> None:
-        """Removes the file: the evaluation is complete."""
-        if self.path is not None:
+    def diagnosed(self, diagnose: Callable[[], Sequence[Any]]) -> None:
+        """Adds the masking diagnosis, where it is not there yet."""
+        if not self.diagnosis:
+            self.diagnosis = [dict(check) for check in processes.from_first(diagnose)]
+            self._save()
+
+    def close(self, *, keep: bool) -> None:
+        """Removes the file, unless it is to be kept: the evaluation is complete."""
+        if self.path is not None and not keep:
             self.path.unlink(missing_ok=True)
 
     def _save(self) -> None:

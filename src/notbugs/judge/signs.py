@@ -225,6 +225,11 @@ def counts(mask: Mask) -> bool:
     return int(mask.sum()) > max(FEW * len(mask), 1)
 
 
+def in_one_alone(first: Mask, second: Mask) -> tuple[int, int]:
+    """How many images one of two masks alone holds for: `first`, `second`."""
+    return int((first & ~second).sum()), int((second & ~first).sum())
+
+
 def beats(first: Mask, second: Mask) -> bool:
     """Whether `first` breaks significantly more images than `second`, by at least 5 % of all.
 
@@ -233,7 +238,7 @@ def beats(first: Mask, second: Mask) -> bool:
 
     **Source**: McNemar 1947 (Psychometrika 12), the test for paired rates, in its exact form.
     """
-    only, other = int((first & ~second).sum()), int((second & ~first).sum())
+    only, other = in_one_alone(first, second)
     significant = at_least(only, only + other, 0.5) < LEVEL
     return significant and only - other > max(FEW * len(first), 1)
 

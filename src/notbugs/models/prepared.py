@@ -98,7 +98,7 @@ def _prepare(arguments: dict[str, Any], images: tuple[str, ...], name: str, kind
     if kind is Classifier and _is_plain(arguments[name]):
         shape = _shape_in(arguments, images)
         if shape is not None:
-            arguments[name] = wrap(arguments[name], shape=shape)
+            arguments[name] = classifier_of(arguments[name], shape)
     _check_kind(arguments[name], name, kind)
     for argument, value in arguments.items():
         if isinstance(value, Given):
@@ -114,6 +114,18 @@ def _prepare(arguments: dict[str, Any], images: tuple[str, ...], name: str, kind
     for argument in images:
         if not isinstance(arguments.get(argument), str | None):
             arguments[argument] = raised(arguments[argument], arguments[name], argument)
+
+
+def classifier_of(model: nn.Module, shape: Shape) -> Classifier:
+    """The model itself, or a plain module as a classifier of images of that shape.
+
+    **Raises** TypeError for what is no module; ValueError as `wrap`.
+    """
+    if _is_plain(model):
+        return wrap(model, shape=shape)
+    check_classifier(model)
+    assert isinstance(model, Classifier)
+    return model
 
 
 def _is_plain(model: object) -> bool:

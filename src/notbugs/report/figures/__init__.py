@@ -1,5 +1,6 @@
 """The figures of pages and commands, one per file."""
 
+from notbugs.report.figures.comparison import comparison_sheet
 from notbugs.report.figures.curves import (
     accuracy_curves,
     budget_sheet,
@@ -16,6 +17,7 @@ __all__ = [
     "Theme",
     "accuracy_curves",
     "budget_sheet",
+    "comparison_sheet",
     "distance_histograms",
     "loss_curves",
     "nearest_sheet",
