@@ -550,7 +550,7 @@ def test_bad_input_is_one_clear_line(
             ("evaluate", trained, "--threat", "l2:1", "--json", tmp_path / "file" / "v.json"),
             "Cannot write",
         ),
-        (("evaluate", trained, "--threat", "l2:1", "--model", "net.py:make"), "--embedding"),
+        (("evaluate", trained, "--threat", "l2:1", "--model", "net.py:make"), "--data"),
         (
             (
                 "evaluate",
@@ -604,7 +604,7 @@ def test_bad_input_is_one_clear_line(
             (*ILYAS, "--train-size", 5000, *out, "--preset", "smoke"),
             "leave test images",
         ),
-        ((*ILYAS, "--model", "net.py:make", *out), "--embedding"),
+        ((*ILYAS, "--model", "net.py:make", *out), "`--model` must name a file"),
         (("train", "--recipe", "pdg", *out), "Did you mean 'pgd'"),
         (("train", "--architecture", "resnet19", *out), "Did you mean 'resnet18'"),
         (

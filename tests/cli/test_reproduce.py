@@ -127,6 +127,7 @@ def test_what_has_a_flag_of_its_own_is_refused_as_a_setting(flag) -> None:
         planned("ilyas2019", "--set", f"{flag}=planted")
 
 
-def test_a_model_needs_its_embedding(net) -> None:
-    with pytest.raises(ValueError, match="--embedding"):
-        planned("ilyas2019", "--model", net)
+def test_a_model_without_an_embedding_has_that_of_its_last_layer(net) -> None:
+    config, text = repeated("ilyas2019", "--model", net)
+    assert dict(config.net.options)["embedding"] == ""
+    assert text.endswith(f"--model '{net}'")

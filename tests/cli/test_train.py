@@ -162,7 +162,7 @@ def test_patience_stops_and_saves_the_best_weights(
             "`--distil` must come with a recipe that learns by cross-entropy alone; got 'trades'",
         ),
         (("--embedding", "fc"), "`--embedding` must come with --model"),
-        (("--model", "net.py:make"), "`--embedding` must be given with --model"),
+        (("--model", "net.py:make"), "`--model` must name a file"),
         (
             ("--model", "net.py:make", "--embedding", "1", "--architecture", "cnn"),
             "`--architecture` must be left out with --model",

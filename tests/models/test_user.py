@@ -86,11 +86,23 @@ def test_plain_state_dicts_fit_with_or_without_a_prefix(model_file, tmp_path: Pa
     assert torch.equal(again(x), model(x))
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_of_torch_save_is_read_without_running_it(
+    model_file, tmp_path: Path, zipped
+) -> None:
+    model = user(f"{model_file}:factory", seed=1)
+    content = {"net": model.body.state_dict(), "epoch": 3}
+    torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    again = user(f"{model_file}:factory", weights=tmp_path / "w.pt")
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(again(x), model(x))
+
+
 def test_weights_that_do_not_fit_are_refused(model_file, tmp_path: Path) -> None:
-    pickle = tmp_path / "w.pt"
-    torch.save(nn.Linear(2, 2).state_dict(), pickle)
-    with pytest.raises(DataError, match=r"is a pickle .*convert it once"):
-        user(f"{model_file}:factory", weights=pickle)
+    pickled = tmp_path / "w.pt"
+    torch.save(nn.Linear(2, 2).state_dict(), pickled)
+    with pytest.raises(DataError, match=r"does not fit the model: weight \(2, 2\) instead"):
+        user(f"{model_file}:factory", weights=pickled)
     other = tmp_path / "w.safetensors"
     save_file(dict(nn.Linear(2, 2).state_dict()), other)
     with pytest.raises(DataError, match=r"missing: 1.weight.*unexpected: weight|unexpected: bias"):

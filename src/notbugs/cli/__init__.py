@@ -7,6 +7,7 @@ import notbugs
 
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "Models": {
+        "convert": "another library's checkpoint to weights that every command takes",
         "train": "train a model, standard or robust",
         "attack": "craft adversarial examples of a model's test images",
         "compare": "several models beside each other: tables, paired tests, a picture",

@@ -118,9 +118,10 @@ def open_model(
 ) -> tuple[Classifier, dict[str, Any]]:
     """A classifier and the metadata of its weights, from a notbugs file or with a user's module.
 
-    - `weights`: a file, or the folder that `train` wrote
-    - `model`: path/to/file.py:factory; with weights that notbugs did not write, `embedding` and
-      `data` must be given
+    - `weights`: a file, or the folder that `train` wrote; for a `model` also a file of
+      `torch.save`, whose tensors alone are read
+    - `model`: path/to/file.py:factory; with weights of others `data` must be given
+    - `embedding`: None: what the weights name, else the input of the last linear layer
 
     **Raises** DataError where there is no such file, or where it needs a module.
     """
@@ -136,13 +137,8 @@ def open_model(
             )
         return load_model(weights)
     embedding = embedding or user_facts.get("embedding")
-    if embedding is None or (data is None and not user_facts):
-        raise bad_value(
-            "--embedding and --data",
-            "be given with --model",
-            f"embedding={embedding}, data={data}",
-            "Name the layer whose output is the embedding, and the dataset.",
-        )
+    if data is None and not user_facts:
+        raise bad_value("--data", "be given with --model", None, "Name the dataset.")
     shape, classes = _sizes(user_facts, data, data_dir)
     classifier = load_user_model(
         model, weights=weights, embedding=embedding, shape=shape, classes=classes

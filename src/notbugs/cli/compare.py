@@ -68,7 +68,8 @@ class Compare:
     model: str | None = None
     """The module of weights that are not of a built-in model: path/to/file.py:factory."""
     embedding: str | None = None
-    """With --model: the layer whose output is the embedding; our own weights name it."""
+    """With --model: the layer whose output is the embedding; without it what the weights
+    name, or the input of the last linear layer."""
     batch_size: int | None = None
     """Images at once; 128 on a CPU and 1,024 on a GPU without it."""
     fast: str = "auto"

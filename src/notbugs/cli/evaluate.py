@@ -59,7 +59,8 @@ class Evaluate:
     model: str | None = None
     """Your own model: path/to/file.py:factory."""
     embedding: str | None = None
-    """With --model: the layer whose output is the embedding; our own weights name it."""
+    """With --model: the layer whose output is the embedding; without it what the weights
+    name, or the input of the last linear layer."""
     method: tuple[str, ...] = ("standard",)
     """standard (or autoattack: the ensemble of its standard version), pgd (quick, weaker; pgd-50
     takes 50 steps), or methods within the threat as attack takes them: each runs on the images

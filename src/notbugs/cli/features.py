@@ -96,7 +96,8 @@ class FeaturesCommand:
     model: str | None = None
     """Your own model: path/to/file.py:factory."""
     embedding: str | None = None
-    """With --model: the layer whose output is the embedding."""
+    """With --model: the layer whose output is the embedding; without it the input of the last
+    linear layer."""
     seed: int = 0
     """Seed of the attacks' random starts."""
     device: str = "auto"

@@ -119,7 +119,8 @@ class Look:
     model: str | None = None
     """Your own model: path/to/file.py:factory."""
     embedding: str | None = None
-    """With --model: the layer whose output is the embedding; our own weights name it."""
+    """With --model: the layer whose output is the embedding; without it what the weights
+    name, or the input of the last linear layer."""
     seed: int = 0
     """Seed of the noise."""
     device: str = "auto"

@@ -78,7 +78,8 @@ class Reproduce:
     model: str | None = None
     """Your own architecture: path/to/file.py:factory."""
     embedding: str | None = None
-    """With --model: the layer whose output is the embedding."""
+    """With --model: the layer whose output is the embedding; without it the input of the last
+    linear layer."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Any setting of the paper, as robust.epochs=5; may be given again."""
     workers: int | None = None
@@ -151,9 +152,8 @@ class Reproduce:
     def _net(self) -> tuple[Net | None, list[str]]:
         """The architecture that was asked for, and its flags."""
         if self.model is not None:
-            if self.embedding is None:
-                raise bad_value("--embedding", "be given with --model", None)
-            flags = ["--model", self.model, "--embedding", self.embedding]
+            flags = ["--model", self.model]
+            flags += [] if self.embedding is None else ["--embedding", self.embedding]
             return user_net(self.model, self.embedding), flags
         if self.architecture is not None:
             return Net(self.architecture), ["--architecture", self.architecture]

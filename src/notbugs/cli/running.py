@@ -27,6 +27,7 @@ from notbugs.core.memory import keep_freed_memory
 PLACES = {
     "reproduce": ("reproduce", "Reproduce"),
     "report": ("report", "Report"),
+    "convert": ("convert", "Convert"),
     "train": ("train", "Train"),
     "attack": ("attack", "AttackCommand"),
     "compare": ("compare", "Compare"),

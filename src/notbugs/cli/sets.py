@@ -86,7 +86,8 @@ class Build:
     model: str | None = None
     """Your own model: path/to/file.py:factory."""
     embedding: str | None = None
-    """With --model: the layer whose output is the embedding; our own weights name it."""
+    """With --model: the layer whose output is the embedding; without it what the weights
+    name, or the input of the last linear layer."""
     seed: int = 0
     """Seed of targets and starts."""
     device: str = "auto"

@@ -77,7 +77,8 @@ class Train:
     model: str | None = None
     """Your own model: path/to/file.py:factory."""
     embedding: str | None = None
-    """With --model: the layer whose output is the embedding."""
+    """With --model: the layer whose output is the embedding; without it the input of the last
+    linear layer."""
     epochs: int | None = None
     """Epochs; the recipe's or the dataset's default without it."""
     batch_size: int | None = None

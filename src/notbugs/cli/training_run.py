@@ -85,7 +85,7 @@ class TrainingRun:
         net = config.net if is_default else Net(self.architecture)
         if choice.model is not None:
             _check_own(choice)
-            net = user_net(choice.model, choice.embedding or "")
+            net = user_net(choice.model, choice.embedding)
         elif choice.embedding is not None:
             raise bad_value("--embedding", "come with --model", f"'{choice.embedding}'")
         seed = random.seed_of(choice.seed, role)
@@ -201,13 +201,6 @@ class TrainingRun:
 
 
 def _check_own(choice: ModelChoice) -> None:
-    """Refuses a user's module without an embedding, or together with an architecture."""
+    """Refuses a user's module together with an architecture."""
     if choice.architecture is not None:
         raise bad_value("--architecture", "be left out with --model", choice.architecture)
-    if choice.embedding is None:
-        raise bad_value(
-            "--embedding",
-            "be given with --model",
-            None,
-            "Name the layer whose output is the embedding.",
-        )

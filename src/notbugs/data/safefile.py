@@ -23,8 +23,8 @@ DIGEST = "notbugs.digest"
 
 PICKLE_REMEDY: Mapping[What, str] = {
     "weights": (
-        "If you trust the file, convert it once: safetensors.torch.save_file("
-        "torch.load('model.pt', weights_only=True), 'model.safetensors')."
+        "Convert it, which reads its tensors alone: notbugs convert FILE --architecture NAME "
+        "--data NAME --out model.safetensors."
     ),
     "data": "Lists of tensors can be read with import_torch_lists.",
 }

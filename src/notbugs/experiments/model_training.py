@@ -39,10 +39,11 @@ class Net:
     autoencoder: int = 0
 
 
-def user_net(spec: str, embedding: str) -> Net:
+def user_net(spec: str, embedding: str | None) -> Net:
     """The user's own module, with the digest of its file.
 
-    - `spec`: path/to/file.py:factory; `embedding`: the layer whose output is the embedding
+    - `spec`: path/to/file.py:factory; `embedding`: the layer whose output is the embedding; None:
+      the input of the last linear layer
 
     **Raises** ValueError where there is no such file.
     """
@@ -50,7 +51,7 @@ def user_net(spec: str, embedding: str) -> Net:
     if not path.is_file():
         raise bad_value("--model", "name a file, as path/to/file.py:factory", f"'{spec}'")
     place = str(path.resolve()) + ":" + spec.rpartition(":")[2]
-    return Net(USER, (("spec", place), ("embedding", embedding), ("digest", _digest(place))))
+    return Net(USER, (("spec", place), ("embedding", embedding or ""), ("digest", _digest(place))))
 
 
 def _digest(spec: str) -> str:
@@ -66,7 +67,13 @@ def new_model(net: Net, data: ImageData, seed: int) -> Classifier:
         if _digest(spec) != options["digest"]:
             raise DataError(f"The file of '{spec}' changed during the run. Start it again.")
         return load_user_model(
-            spec, embedding=layer, shape=shape, classes=classes, mean=mean, std=std, seed=seed
+            spec,
+            embedding=str(layer) or None,
+            shape=shape,
+            classes=classes,
+            mean=mean,
+            std=std,
+            seed=seed,
         )
     return build(
         net.architecture,

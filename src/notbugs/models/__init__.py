@@ -1,6 +1,7 @@
 """Models: images in [0, 1] in, logits and an embedding out."""
 
 from notbugs.models.classifier import Classifier
+from notbugs.models.converted import Loaded, load_checkpoint
 from notbugs.models.ensemble import ensemble
 from notbugs.models.fast import half, prepare
 from notbugs.models.folded_copy import Fast, FoldedCopy
@@ -24,6 +25,7 @@ __all__ = [
     "Classifier",
     "Fast",
     "FoldedCopy",
+    "Loaded",
     "build",
     "capture",
     "check_fits",
@@ -33,6 +35,7 @@ __all__ = [
     "half",
     "layer_names",
     "load",
+    "load_checkpoint",
     "load_into",
     "load_model",
     "load_user_model",

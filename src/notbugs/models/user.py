@@ -13,8 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from notbugs.core.errors import bad_type, bad_value, unknown_name
+from notbugs.data.checkpoint import is_checkpoint
 from notbugs.data.safefile import read_tensors
 from notbugs.models.classifier import Classifier, Shape
+from notbugs.models.converted import load_checkpoint
 from notbugs.models.initial import seeded
 from notbugs.models.prepared import plainly
 from notbugs.models.state import put_state, state_of
@@ -29,7 +31,7 @@ def load_user_model(
     spec: str,
     *,
     weights: Path | None = None,
-    embedding: str,
+    embedding: str | None = None,
     shape: Shape,
     classes: int,
     mean: float | Sequence[float] = 0.0,
@@ -45,8 +47,9 @@ def load_user_model(
     Args:
         spec: the file and the factory's name, with a colon between them.
         weights: a safetensors file written by `save` (its mean and std are then used), or of
-            a state dict of the module. None keeps the factory's weights.
-        embedding: dotted name of the layer that gives the embedding.
+            a state dict of the module; or a file of `torch.save`, whose tensors alone are read
+            (`load_checkpoint`). None keeps the factory's weights.
+        embedding: dotted name of the layer that gives the embedding; None: as in `wrap`.
         shape: (channels, height, width) of the images.
         classes: k, the number of logits.
         mean: subtracted from the images in [0, 1]: one number, or one a channel.
@@ -57,11 +60,14 @@ def load_user_model(
         ValueError: no such file or factory, the file or factory fails, or the module does
             not meet the requirements of `wrap`.
         TypeError: the factory does not return a module.
-        DataError: the weights are missing, a pickle, corrupt, or of another model.
+        DataError: the weights are missing, corrupt, or of another model.
     """
     file, name = _split(spec)
     with seeded(seed, "init", name), _importable(file.parent):
         module = _call(_find(_import(file), file, name), spec)
+    if weights is not None and is_checkpoint(weights):
+        load_checkpoint(module, weights)
+        weights = None
     plain = None if weights is None else _plain_state(weights)
     if weights is not None and plain is not None:
         put_state(module, _without_prefix(plain, state_of(module)), weights)
