@@ -1,4 +1,4 @@
-"""Every command of the README is one that the command line takes."""
+"""Every command of the README and the docs is one that the command line takes; links lead somewhere."""
 
 import re
 import shlex
@@ -9,9 +9,14 @@ import pytest
 from notbugs.cli.console import PlainConsole
 from notbugs.cli.running import parsed
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-BLOCKS = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-LINES = [line for block in BLOCKS for line in block.splitlines() if line.startswith("notbugs ")]
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+]
+LINES = [line for block in BLOCKS for line in block.splitlines() if re.match("notbugs [a-z]", line)]
 
 
 def test_there_are_some() -> None:
@@ -23,3 +28,24 @@ def test_the_command_line_takes_it(line) -> None:
     words = shlex.split(line, comments=True)[1:]
     command = parsed(words, PlainConsole(stderr=True))
     assert type(command).__name__.lower().startswith(words[0])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
+def test_links_and_pictures_are_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    here = [link.partition("#")[0] for link in links if "://" not in link]
+    for link in here:
+        assert not link or (page.parent / link).exists(), link
+
+
+def test_the_readme_is_one_screen_and_its_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 70
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len([line for line in code.splitlines() if line]) <= 9
+    code = code.replace("slice(0, 100)", "slice(0, 6)").replace("epochs=20", "epochs=1")
+    exec(code, {})
+    said = capsys.readouterr().out
+    assert "Verdict(n=6" in said
+    assert "attack success rate" in said
+    assert "D_det" in said
