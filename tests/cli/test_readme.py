@@ -10,7 +10,7 @@ from notbugs.cli.console import PlainConsole
 from notbugs.cli.running import parsed
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
     block
     for page in PAGES
@@ -49,3 +49,12 @@ def test_the_readme_is_one_screen_and_its_python_runs(capsys: pytest.CaptureFixt
     assert "Verdict(n=6" in said
     assert "attack success rate" in said
     assert "D_det" in said
+
+
+@pytest.mark.parametrize("name", ["how-to", "start"])
+def test_the_python_of_a_page_runs(name, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / f"{name}.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) > 2
+    exec("".join(blocks), {})

@@ -1,15 +1,18 @@
 """Tables as Markdown and LaTeX."""
 
+import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
+_NUMBER = re.compile(r"[-+−≤≥<–]? ?\d|–?$")
 Table: TypeAlias = tuple[list[str], list[list[str]]]
 """A head, and rows."""
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    """A table of Markdown; columns of numbers lie to the right."""
+    numbers = [all(_NUMBER.match(row[i]) for row in rows) for i in range(len(head))]
+    lines = [head, ["---:" if number else "---" for number in numbers], *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
