@@ -94,5 +94,11 @@ def test_what_a_name_cannot_mean_is_refused(call, words) -> None:
 def test_steps_are_given_once() -> None:
     with pytest.raises(ValueError, match="given once"):
         attack_named("pgd-3", "l2:1", steps=3)
+    with pytest.raises(ValueError, match="`eps` must be left out"):
+        attack_named("pgd", "l2:1", eps=3)
+    with pytest.raises(TypeError, match="a name such as 'pgd-20'"):
+        attack_named(None, "l2:1")
+    with pytest.raises(ValueError, match="Unknown method"):
+        attack_named("pgd-99999999", "l2:1")
     with pytest.raises(TypeError, match="step"):
         attack_named("pgd", "l2:1", stepsize=3)

@@ -345,17 +345,25 @@ def test_each_of_several_methods_writes_its_own_files(
     both = ("attack", trained, "--threat", "l2:0.5", "--method", "PGD-3")
     said = refused(capsys, *both, "cw", "--confidence", 1)
     assert "`--confidence` must be an option of PGD-3" in said
-    assert "each method once; got PGD-3, PGD-3" in refused(capsys, *both, "PGD-3")
+    assert "each method once; got PGD-3, pgd_3" in refused(capsys, *both, "pgd_3")
     call("attack", trained, "--threat", "l2:0.5", "--method", "PGD-3", "hsj-1", "--count", 12,
          "--png", png, "--json", told)  # fmt: skip
     said = " ".join(capsys.readouterr().out.split())
     rates = [json.loads((tmp_path / f"told-{name}.json").read_text()) for name in
-             ("PGD-3", "hsj-1")]  # fmt: skip
+             ("pgd-3", "hop-skip-jump-1")]  # fmt: skip
     assert [r["attack"] for r in rates] == ["PGD-3", "HopSkipJump-1"]
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["png-PGD-3", "png-hsj-1"]
+    assert sorted(p.name for p in png.iterdir()) == ["hop-skip-jump-1", "pgd-3"]
+    clash = ("attack", trained, "--threat", "linf:0.1", "--method", "di-fgsm", "fgsm", "--save",
+             tmp_path / "x.safetensors", "--json", tmp_path / "x-di.json")  # fmt: skip
     top = max(r["attack_success_rate"] for r in rates)
     any_of_them = float(said.split("By any of them: ")[1].split(" %")[0])
     assert any_of_them >= round(top, 1)
+    call(*clash, "--count", 5)
+    assert json.loads((tmp_path / "x-di-fgsm.json").read_text())["attack"] == "FGSM"
+    same = ("--save", tmp_path / "y.safetensors", "--json", tmp_path / "y.json")
+    both = ("attack", trained, "--threat", "linf:0.1", "--method", "fgsm")
+    assert "must differ from" in refused(capsys, *both, "di", *same)
+    assert "Unknown method '../x'" in refused(capsys, *both, "../x", *same)
 
 
 def test_confident_successes_survive_rounding(trained, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every command of the README and the docs is one that the command line takes; links lead somewhere."""
+"""Every command and link of the README and the docs leads somewhere, and their Python runs."""
 
 import re
 import shlex

@@ -2,8 +2,8 @@
 
 import argparse
 import contextlib
-import io
 import pickle
+import resource
 import sys
 import types
 import zipfile
@@ -49,7 +49,7 @@ def tensors() -> OrderedDict:
 @ZIPPED
 def test_tensors_come_back_as_they_were(tmp_path: Path, zipped) -> None:
     content = tensors()
-    (found,) = read_checkpoint(written(tmp_path / "a.pt", content, zipped))
+    found = read_checkpoint(written(tmp_path / "a.pt", content, zipped))[""]
     assert list(found) == list(content)
     for name, tensor in content.items():
         assert found[name].dtype == tensor.dtype, name
@@ -67,8 +67,9 @@ def test_all_mappings_of_a_training_are_found(tmp_path: Path, zipped) -> None:
         "optimizer": optimiser.state_dict(), "model": net.state_dict(), "tags": ["a", ("b", None)],
     }  # fmt: skip
     found = read_checkpoint(written(tmp_path / "a.pt", content, zipped))
-    assert [set(each) for each in found] == [{"momentum_buffer"}] * 2 + [{"weight", "bias"}]
-    assert torch.equal(found[2]["weight"], net.weight)
+    kept = {f"optimizer.state.{i}": {"momentum_buffer"} for i in (0, 1)}
+    assert {k: set(v) for k, v in found.items()} == kept | {"model": {"weight", "bias"}}
+    assert torch.equal(found["model"]["weight"], net.weight)
 
 
 @ZIPPED
@@ -93,7 +94,7 @@ def test_objects_of_packages_that_are_gone_are_passed_over(tmp_path: Path, zippe
     del sys.modules["gone_package"]
     with pytest.raises((pickle.UnpicklingError, ModuleNotFoundError)):
         torch.load(tmp_path / "a.pt", weights_only=True)
-    (found,) = read_checkpoint(tmp_path / "a.pt")
+    found = read_checkpoint(tmp_path / "a.pt")["model"]
     assert found["w"].tolist() == [0, 1, 2]
     assert "gone_package" not in sys.modules
 
@@ -134,8 +135,8 @@ def test_what_would_touch_a_file_touches_none(tmp_path: Path, zipped, which, pro
     written(tmp_path / "a.pt", content, zipped, pickle_protocol=protocol)
     before = set(sys.modules)
     found = read_checkpoint(tmp_path / "a.pt")
-    assert [list(each) for each in found] == [["w"], ["v"]]
-    assert found[0]["w"].tolist() == [0, 1]
+    assert {place: list(each) for place, each in found.items()} == {"": ["w"], "in": ["v"]}
+    assert found[""]["w"].tolist() == [0, 1]
     assert not target.exists()
     assert set(sys.modules) == before
 
@@ -164,11 +165,7 @@ def test_it_would_have_touched_it(tmp_path: Path) -> None:
     ],
 )
 def test_hand_written_programs_reach_nothing(tmp_path: Path, program: bytes) -> None:
-    legacy = io.BytesIO()
-    for part in (0x1950A86A20F9469CFC6C, 1001, {}):
-        legacy.write(pickle.dumps(part, protocol=2))
-    legacy.write(program + pickle.dumps([], protocol=2))
-    (tmp_path / "a.pt").write_bytes(legacy.getvalue())
+    (tmp_path / "a.pt").write_bytes(legacy(program))
     with zipfile.ZipFile(tmp_path / "b.pt", "w") as archive:
         archive.writestr("b/data.pkl", program)
     for name in ("a.pt", "b.pt"):
@@ -190,8 +187,93 @@ def test_tensors_reach_only_into_their_storage(tmp_path: Path, offset, size, str
 
     for zipped in (True, False):
         written(tmp_path / "a.pt", {"w": Beyond()}, zipped)
-        with pytest.raises(DataError, match="Cannot read"):
+        with pytest.raises(DataError, match=r"Cannot read|holds no tensors"):
             read_checkpoint(tmp_path / "a.pt")
+
+
+@ZIPPED
+def test_one_odd_tensor_leaves_the_others(tmp_path: Path, zipped) -> None:
+    content = {"w": torch.arange(3), "expanded": torch.ones(1).expand(64), "c": torch.ones(2) * 1j}
+    found = read_checkpoint(written(tmp_path / "a.pt", content, zipped))[""]
+    assert set(found) == {"w", "c"}
+    assert torch.equal(found["c"], content["c"])
+
+
+def legacy(program: bytes, keys: object = ()) -> bytes:
+    """A file of before torch 1.6 whose content is that program."""
+    parts = [pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, 1001, {})]
+    return b"".join([*parts, program, pickle.dumps(list(keys), protocol=2)])
+
+
+STORAGE = (
+    b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x00tQ"
+)
+
+
+@pytest.mark.parametrize(
+    "state", [b"(K\x00K\x64\x85K\x01\x85t", b"}X\x03\x00\x00\x00fooX\x03\x00\x00\x00bars"]
+)
+def test_what_a_pickle_builds_changes_nothing_of_ours(tmp_path: Path, state) -> None:
+    """BUILD gives an object a state: a tensor would be set to a place beyond its storage."""
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n" + STORAGE + b"K\x00K\x00\x85K\x01\x85\x89NtR"
+    for program in (
+        b"\x80\x02}X\x01\x00\x00\x00w" + tensor + state + b"bs.",
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + state + b"b.",
+        b"\x80\x02ccollections\nOrderedDict\n)R" + state + b"b.",
+        b"\x80\x02ctorch\nFloatStorage\n" + state + b"b.",
+    ):
+        (tmp_path / "a.pt").write_bytes(legacy(program, "0") + bytes(8))
+        with contextlib.suppress(DataError):
+            found = read_checkpoint(tmp_path / "a.pt")
+            assert all(len(t) == 0 for each in found.values() for t in each.values())
+    from notbugs.data import checkpoint
+
+    assert not hasattr(checkpoint._tensor, "foo")
+    assert checkpoint._tensor.__defaults__ is None
+    assert [s.make.__name__ for s in checkpoint.STANDS.values()] == [
+        "_names", "_tensor", "_tensor", "_first", "_first", "_shape",
+    ]  # fmt: skip
+    kinds = (checkpoint._Names, checkpoint._Storage, checkpoint._Placed, checkpoint._Stand)
+    assert {kind.__setstate__ for kind in kinds} == {checkpoint._keeps_nothing}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"\x80\x02]r\x00\x00\xff\xff.",  # LONG_BINPUT at four billion
+        b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b".",  # BYTEARRAY8
+        b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b".",  # BINBYTES8
+        b"\x80\x02" + b"]" * 18_000_000 + b".",
+        b"\x80\x02" + b"(" * 20_000 + b"t" * 20_000 + b".",
+        b"\x80\x02})" + b"\x85" * 1_000_000 + b"K\x01s.",
+        b"\x80\x02}()" + b"\x85" * 1_000_000 + b"K\x01u.",
+        b"\x80\x02()" + b"\x85" * 1_000_000 + b"K\x01d.",
+        b"\x80\x04\x8f()" + b"\x85" * 1_000_000 + b"\x90.",
+        b"\x80\x04()" + b"\x85" * 1_000_000 + b"\x91.",
+    ],
+    ids=["memo", "bytearray", "bytes", "long", "deep", "key", "keys", "dict", "set", "frozen"],
+)
+def test_what_would_fill_the_memory_is_refused(tmp_path: Path, program) -> None:
+    (tmp_path / "a.pt").write_bytes(legacy(program))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=r"Cannot read|holds no tensors"):
+        read_checkpoint(tmp_path / "a.pt")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_500_000  # KiB
+
+
+def test_shared_mappings_are_visited_once(tmp_path: Path) -> None:
+    shared: dict = {"w": torch.ones(1)}
+    for _ in range(6):
+        shared = {str(i): shared for i in range(9)}
+    found = read_checkpoint(written(tmp_path / "a.pt", shared, zipped=True))
+    assert len(found) == 1
+
+
+def test_compressed_archives_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"]" * 100_000 + b".")
+    with pytest.raises(DataError, match="compressed"):
+        read_checkpoint(tmp_path / "a.pt")
 
 
 @ZIPPED
@@ -204,10 +286,10 @@ def test_damaged_files_are_refused_or_read(tmp_path_factory, zipped, data) -> No
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
-    found = []
+    found = {}
     with contextlib.suppress(DataError):  # any other error fails
         found = read_checkpoint(path)
-    assert all(isinstance(v, torch.Tensor) for each in found for v in each.values())
+    assert all(isinstance(v, torch.Tensor) for each in found.values() for v in each.values())
 
 
 @pytest.mark.parametrize(
@@ -230,6 +312,7 @@ def test_other_files_are_refused(tmp_path: Path, content, words) -> None:
 def test_what_is_a_checkpoint_by_its_first_bytes(tmp_path: Path, zipped) -> None:
     assert is_checkpoint(written(tmp_path / "a.pt", {}, zipped))
     (tmp_path / "b.safetensors").write_bytes(b"\x80\x02\x00\x00\x00\x00\x00\x00{")
+    assert not is_checkpoint(tmp_path / "b.safetensors")
     assert not is_checkpoint(tmp_path / "none.pt")
     with pytest.raises(DataError, match="holds no tensors by name"):
         read_checkpoint(tmp_path / "a.pt")

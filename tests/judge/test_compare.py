@@ -164,10 +164,25 @@ def test_a_shuffling_loader_gives_all_models_the_same_images(models, pair) -> No
 def test_upper_bounds_are_marked(models, pair) -> None:
     saturated = nn.Sequential(models["a"], nn.Softmax(dim=1))
     module = nn.Sequential(saturated, _Round())
-    found = compare({"masked": module}, pair, "linf:0.05", "fgsm")
+    both = {"masked": module, "plain": models["a"]}
+    found = compare(both, pair, "linf:0.05", "fgsm")
     assert found.cells[0].verdict.is_upper_bound
+    assert not found.cells[1].verdict.is_upper_bound
+    assert found.differences[0].is_upper_bound
+    assert found.markdown().endswith("| bound |")
     assert "| ≤ " in found.markdown()
     assert r"$\leq$" in found.latex()
+
+
+def test_a_model_without_gradients_has_no_curve(models, pair) -> None:
+    class Blind(nn.Module):
+        def forward(self, x):
+            return models["a"](x).detach()
+
+    both = {"blind": Blind(), "a": models["a"]}
+    found = compare(both, pair, "linf:0.02", "square-20", curves=True, batch_size=16)
+    assert [name for name, _ in found.curves] == ["a"]
+    assert len(found.cells) == 2
 
 
 class _Round(nn.Module):
@@ -181,7 +196,9 @@ class _Round(nn.Module):
         (({}, "l2:1"), "`models` must hold at least one"),
         (({"a": net(0)}, ["l2:1", "l2:1.0"]), "`threats` must hold at least one, each once"),
         (({"a": net(0)}, "l2:1", ["pgd", "pgd"]), "`methods` must hold at least one, each once"),
-        (({"a": net(0)}, "l2:1", "fmn"), "at any distance"),
+        (({"a": net(0)}, "l2:1", ("pgd", "fmn")), "at any distance"),
+        (({"a": net(0)}, "l2:1", ("pgd-5", "PGD_5")), "name each evaluation once"),
+        (({"a": net(0)}, "l2:1", ("pgd-20", "pgd")), "name each evaluation once"),
         (({"a": net(0)}, "l2:1", "pdg"), "Did you mean 'pgd'"),
     ],
 )
@@ -189,6 +206,28 @@ def test_what_cannot_be_compared_is_refused(pair, arguments, words) -> None:
     models, *rest = arguments
     with pytest.raises(ValueError, match=words):
         compare(models, pair, *rest)
+
+
+def test_models_are_checked_before_any_is_judged(models, pair, monkeypatch) -> None:
+    monkeypatch.setattr(sys.modules["notbugs.judge.compare"], "evaluate", None)  # never reached
+    other = nb.build("linear", shape=(1, 8, 8), classes=3, seed=0)
+    with pytest.raises(ValueError, match="shape") as error:
+        compare({**models, "other": other}, pair, "l2:1", "pgd")
+    assert "While: the model 'other'" in error.value.__notes__
+    unchecked = compare.__wrapped__  # by the tests' checker of annotations
+    with pytest.raises(TypeError, match="`models` must be a mapping"):
+        unchecked([models["a"]], pair, "l2:1")
+    with pytest.raises(TypeError, match="sequences"):
+        unchecked(models, pair, None)
+    x, y = pair
+    with pytest.raises(ValueError, match="labels as whole numbers"):
+        compare(models, (x, y + 0.5), "l2:1")
+
+
+def test_odd_names_stay_in_their_cells(pair, models) -> None:
+    found = compare({"a\n| b": models["a"]}, pair, "l2:0.1", "fgsm")
+    assert "| a \\| b |" in found.markdown()
+    assert "a | b &" in found.latex()
 
 
 def test_the_sheet_has_a_line_a_model_and_a_point_a_verdict(found, models, pair) -> None:

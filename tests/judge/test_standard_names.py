@@ -29,7 +29,10 @@ def test_names_of_evaluations(methods, like) -> None:
 def test_what_is_no_evaluation_is_refused() -> None:
     for methods, words in (
         ((), "at least one; got"),
-        (("pgd", "pgd"), "each method once"),
+        (("pgd", "PGD-20"), "each attack once"),
+        (("standard", "autoattack"), "each attack once"),
+        ("fmn", "at any distance"),
+        ("standard-5", "Unknown method"),
         ("standart", "Did you mean 'standard'"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -45,5 +48,10 @@ def test_a_method_is_named_in_a_call() -> None:
     assert torch.equal(named.robust, like.robust)
     assert [a.name for a in named.attacks] == ["PGD-7"]
     assert named.robust_accuracy < 100
+    with pytest.raises(ValueError, match="given once"):
+        evaluation_attacks("pgd-50", LINF, steps=3)
+    assert evaluation_attacks("pgd", LINF, steps=None) == [evaluation_pgd(LINF)]
+    with pytest.raises(TypeError, match="Leave it out for the standard"):
+        nb.evaluate(net, (x, y), LINF, attacks=None)
     with pytest.raises(ValueError, match="at any distance"):
         nb.evaluate(net, (x, y), "linf:0.1", attacks="fmn")

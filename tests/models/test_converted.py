@@ -139,6 +139,28 @@ def test_a_normalisation_of_the_model_itself_is_not_told_again(tmp_path: Path) -
     assert inner.mean == pytest.approx((0.3,) * 3)
 
 
+def test_two_places_that_differ_are_not_chosen_between(tmp_path: Path, theirs) -> None:
+    other = {k: v + 1 if v.is_floating_point() else v for k, v in theirs.state_dict().items()}
+    both = {"state_dict": theirs.state_dict(), "state_dict_ema": other}
+    torch.save(both, tmp_path / "a.pt")
+    torch.save({f"{n}.{k}": v for n, s in both.items() for k, v in s.items()}, tmp_path / "b.pt")
+    for name in ("a.pt", "b.pt"):
+        model = ResNet().eval()
+        with pytest.raises(DataError, match=r"'state_dict\.?', 'state_dict_ema\.?'. Name one"):
+            load_checkpoint(model, tmp_path / name)
+        found = load_checkpoint(model, tmp_path / name, part="state_dict_ema")
+        assert found.place.startswith("state_dict_ema")
+        assert torch.equal(model.conv1.weight, theirs.conv1.weight + 1)
+
+
+def test_tensors_that_the_model_lacks_are_not_passed_over(tmp_path: Path) -> None:
+    with_bias = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    without = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2, bias=False))
+    torch.save(with_bias.state_dict(), tmp_path / "a.pt")
+    with pytest.raises(DataError, match="does not fit"):
+        load_checkpoint(without, tmp_path / "a.pt")
+
+
 def test_what_does_not_fit_changes_nothing(tmp_path: Path, theirs) -> None:
     model = ours()
     before = model(X)

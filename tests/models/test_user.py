@@ -98,6 +98,21 @@ def test_a_file_of_torch_save_is_read_without_running_it(
     assert torch.equal(again(x), model(x))
 
 
+def test_the_normalisation_of_a_checkpoint_is_used_and_other_names_are_refused(
+    model_file, tmp_path: Path
+) -> None:
+    state = user(f"{model_file}:factory", seed=1).body.state_dict()
+    norm = {"norm.mean": torch.tensor([0.5]), "norm.std": torch.tensor([0.25])}
+    torch.save({f"module.{k}": v for k, v in state.items()} | norm, tmp_path / "w.pt")
+    model = user(f"{model_file}:factory", weights=tmp_path / "w.pt")
+    assert (float(model.mean), float(model.std)) == (0.5, 0.25)
+    given = user(f"{model_file}:factory", weights=tmp_path / "w.pt", mean=0.1, std=1.0)
+    assert (float(given.mean), float(given.std)) == (pytest.approx(0.1), 1.0)
+    torch.save({f"x{k}": v for k, v in state.items()}, tmp_path / "w.pt")
+    with pytest.raises(DataError, match=r"its names are others.*notbugs convert"):
+        user(f"{model_file}:factory", weights=tmp_path / "w.pt")
+
+
 def test_weights_that_do_not_fit_are_refused(model_file, tmp_path: Path) -> None:
     pickled = tmp_path / "w.pt"
     torch.save(nn.Linear(2, 2).state_dict(), pickled)

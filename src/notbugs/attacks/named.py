@@ -10,7 +10,7 @@ from torch import Tensor
 from notbugs import attacks
 from notbugs.attacks.attack import AbstractAttack
 from notbugs.attacks.result import AttackResult
-from notbugs.core.errors import bad_value, unknown_name
+from notbugs.core.errors import bad_type, bad_value, unknown_name
 from notbugs.engine import SIZES, AbstractSize, Threat
 from notbugs.models import Classifier, prepared
 
@@ -107,7 +107,7 @@ ALIASES: Mapping[str, str] = {
     "l-bfgs": "lbfgs",
 }
 """What others call the methods."""
-_NUMBERED = re.compile(r"(?P<name>.*[a-z0-2])-(?P<steps>[1-9]\d*)")
+_NUMBERED = re.compile(r"(?P<name>.*[a-z0-2])-(?P<steps>[1-9]\d{0,6})")
 
 
 def attack_named(
@@ -131,17 +131,8 @@ def attack_named(
     >>> attack_named("PGD-20", "linf:8/255").name
     'PGD-20'
     """
-    name, steps = _resolved(method)
+    name, given = with_steps(method, options)
     entry = METHODS[name]
-    given = {option: value for option, value in options.items() if value is not None}
-    if steps is not None:
-        if "steps" in given or "steps" not in entry.takes:
-            raise bad_value(
-                "steps" if "steps" in given else "method",
-                f"be given once, and to a method that takes steps, of {name}",
-                given.get("steps", f"'{method}'"),
-            )
-        given["steps"] = steps
     size, eps = _radius(_parsed(threat), name, entry)
     return entry.make(size, eps, **given)
 
@@ -188,6 +179,26 @@ def _parsed(threat: Threat | AbstractSize | str | None) -> Threat | AbstractSize
     return SIZES[alone] if alone in SIZES else Threat.parse(threat)
 
 
+def with_steps(method: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(name in `METHODS`, options that are not None, and the steps that the name gives).
+
+    **Raises** ValueError for an unknown name, and steps that are given twice or not taken.
+    """
+    name, steps = _resolved(method)
+    given = {option: value for option, value in options.items() if value is not None}
+    for twice in {"eps", "norm"} & set(given):
+        raise bad_value(twice, "be left out: the threat gives it", given[twice])
+    if steps is not None:
+        if "steps" in given or "steps" not in METHODS[name].takes:
+            raise bad_value(
+                "steps" if "steps" in given else "method",
+                f"be given once, and to a method that takes steps, of {name}",
+                given.get("steps", f"'{method}'"),
+            )
+        given["steps"] = steps
+    return name, given
+
+
 def method_named(name: str) -> Method:
     """The entry of `METHODS` that a name stands for, a number of steps in it left aside."""
     return METHODS[_resolved(name)[0]]
@@ -195,6 +206,8 @@ def method_named(name: str) -> Method:
 
 def numbered(method: str) -> tuple[str, int | None]:
     """(a name as in `METHODS`, known or not, steps that it ends with), of "PGD-20" and the like."""
+    if not isinstance(method, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise bad_type("method", "a name such as 'pgd-20'", method)
     name = method.strip().lower().replace("_", "-").replace("&", "")
     name, steps = ALIASES.get(name, name), None
     if name not in METHODS and (match := _NUMBERED.fullmatch(name)) is not None:

@@ -1,5 +1,6 @@
 """`notbugs attack`: adversarial examples of one model, saved, and drawn as curves."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from notbugs.attacks import AbstractAttack
-from notbugs.attacks.named import attack_named, method_named
+from notbugs.attacks.named import attack_named, method_named, numbered
 from notbugs.attacks.result import percent
 from notbugs.cli.attack_run import AttackOutcome, AttackRun
 from notbugs.cli.common import images_for, moved, open_model
@@ -46,7 +47,8 @@ class AttackCommand:
     """One or several; pgd-20 takes 20 steps. Within the threat: fgsm, pgd, bim, least-likely, mim,
     di, ti, eot, apgd, apgd-targeted, fab, square. The nearest success in the threat's norm:
     fab-nearest, fmn, deepfool, ddn, alma, cw, cw-linf, cw-l0, ead, lbfgs, jsma, hop-skip-jump.
-    Of several, each writes files of its own: adv.safetensors becomes adv-pgd.safetensors."""
+    Of several, each writes files of its own: adv.safetensors becomes adv-pgd.safetensors, and
+    PNGs lie in a folder for each."""
     target: int | None = None
     """Targeted attack: the class to reach, on all images of other classes."""
     steps: int | None = None
@@ -92,13 +94,16 @@ class AttackCommand:
 
     def run(self, console: Console) -> None:
         """Attacks, prints the rates, and writes the requested files."""
-        if len(set(self.method)) < len(self.method):
+        if len({numbered(method) for method in self.method}) < len(self.method):
             raise bad_value("--method", "name each method once", ", ".join(self.method))
         threat = Threat.parse(self.threat)
         parts = [self._alone(method) for method in self.method]
+        outputs = dict[str, Output]()
         for part in parts:
             part._check_curves(part._attack(threat))
-            part._check_outputs()
+            of = f" of {part.method[0]}" * (len(parts) > 1)
+            outputs |= {f"{flag}{of}": output for flag, output in part._outputs().items()}
+        self._check_outputs(outputs)
         model, facts = open_model(
             self.weights, self.model, self.embedding, self.data, self.data_dir
         )
@@ -116,12 +121,17 @@ class AttackCommand:
         """This command for one of its methods, with files of its own where it has several."""
         if len(self.method) == 1:
             return self
+        method_named(method)  # refuses what is no name
+        plain, steps = numbered(method)
+        name = plain if steps is None else f"{plain}-{steps}"
+        paths = {flag: getattr(self, flag) for flag in ("save", "plot", "json")}
         named = {
-            name: path.with_name(f"{path.stem}-{method}{path.suffix}")
-            for name in ("save", "png", "plot", "json")
-            if (path := getattr(self, name)) is not None
+            flag: path.with_name(f"{path.stem}-{name}{path.suffix}")
+            for flag, path in paths.items()
+            if path is not None
         }
-        return replace(self, method=(method,), **named)
+        folder = None if self.png is None else self.png / name
+        return replace(self, method=(method,), png=folder, **named)
 
     def _attacked(
         self,
@@ -189,8 +199,8 @@ class AttackCommand:
         if self.plot is None and self.json is None:
             raise bad_value("--radii", "come with --plot or --json", self.radii)
 
-    def _check_outputs(self) -> None:
-        """Checks the output paths before any work."""
+    def _outputs(self) -> dict[str, Output]:
+        """The files of one method, by flag."""
         if self.save is not None and self.save.suffix != SUFFIX:
             raise bad_value("--save", f"end in {SUFFIX}", f"'{self.save}'", f"Add {SUFFIX}.")
         outputs = {} if self.save is None else set_at(self.save, "--save")
@@ -201,6 +211,10 @@ class AttackCommand:
         ):
             if path is not None:
                 outputs[flag] = Output(path, kind)
+        return outputs
+
+    def _check_outputs(self, outputs: Mapping[str, Output]) -> None:
+        """Checks the output paths before any work."""
         inputs = inputs_of(
             weights=self.weights, model=self.model, data=self.data, data_dir=self.data_dir
         )

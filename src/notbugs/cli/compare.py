@@ -28,6 +28,7 @@ from notbugs.models.weights import MODEL, weights_in
 
 TEXTS = 3
 """Columns of the tables that are no numbers."""
+PICTURE = "comparison.png"
 STATES = "states"
 """The folder, inside that of the run, of what was computed."""
 
@@ -86,7 +87,11 @@ class Compare:
             raise unknown_name("--fast", self.fast, (*CHOICES, "none"))
         for threat in threats:
             evaluation_attacks(self.method, threat)  # refuses what no method is called
+        if not self.weights:
+            raise bad_value("weights", "name at least one model", "none")
         paths = [weights_in(path) for path in self.weights]
+        if self.model is not None and all(map(_is_built_in, paths)):
+            raise bad_value("--model", "be left out: all are built-in models", f"'{self.model}'")
         named = dict(zip(_names(paths), paths, strict=True))
         opened = {name: self._open(path) for name, path in named.items()}
         facts = {name: facts for name, (_, facts) in opened.items()}
@@ -114,8 +119,7 @@ class Compare:
         self._write(console, found)
 
     def _open(self, path: Path) -> tuple[Any, dict[str, Any]]:
-        built_in = facts_of(path).get("architecture") is not None
-        spec = None if built_in else self.model
+        spec = None if _is_built_in(path) else self.model
         return open_model(path, spec, self.embedding, self.data, self.data_dir)
 
     def _check_origins(self, console: Console, facts: dict[str, dict[str, Any]]) -> None:
@@ -130,7 +134,8 @@ class Compare:
                     "name the images where models are of several datasets",
                     f"{sets}{origin.get('dataset')}",
                 )
-            if origin.get("split") != first[1].get("split") and self.data is None:
+            own = self.data in (None, first[1].get("dataset"))
+            if origin.get("split") != first[1].get("split") and own:
                 console.print(
                     f"'{name}' was split otherwise than '{first[0]}', whose test images these are: "
                     "some may be among those that it was trained on.",
@@ -151,10 +156,11 @@ class Compare:
                 table.add_row(*row)
             console.print(table)
         seconds = sum(cell.verdict.seconds for cell in found.cells)
-        console.print(
-            "alone: images robust in one of the two alone; p: McNemar's exact test, corrected. "
-            f"Attacks: {duration(seconds)}."
-        )
+        if found.differences:
+            console.print(
+                "alone: images robust in one of the two alone; p: McNemar's exact test, corrected."
+            )
+        console.print(f"Attacks: {duration(seconds)}.")
         if any(cell.verdict.is_upper_bound for cell in found.cells):
             console.print(
                 "≤: an upper bound, for a masking check fires; `notbugs evaluate` names it."
@@ -170,19 +176,23 @@ class Compare:
                 size=len(content),
             )
         write_json(self.out / "comparison.json", found.as_json())
-        if self.curves:
+        (self.out / PICTURE).unlink(missing_ok=True)  # one of other models would mislead
+        if found.curves:
             from notbugs.report.figures import comparison_sheet, png
 
             picture = png(comparison_sheet(found))
-            write_file(
-                self.out / "comparison.png", lambda file: file.write(picture), size=len(picture)
-            )
+            size = len(picture)
+            write_file(self.out / PICTURE, lambda file: file.write(picture), size=size)
         console.print(f"Tables and numbers: {self.out}", soft_wrap=True)
+
+
+def _is_built_in(path: Path) -> bool:
+    return facts_of(path).get("architecture") is not None
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
     """What tells the models apart: the file's name, the folder's, or the whole path."""
-    if len(set(paths)) < len(paths):
+    if len({path.resolve() for path in paths}) < len(paths):
         raise bad_value("weights", "name each model once", ", ".join(map(str, paths)))
     short = [path.parent.resolve().name if path.name == MODEL else path.stem for path in paths]
     return short if len(set(short)) == len(short) else [str(path) for path in paths]

@@ -15,10 +15,11 @@ from notbugs.core.errors import bad_value
 from notbugs.data import split
 from notbugs.data.files import SUFFIX
 from notbugs.judge import accuracy
+from notbugs.judge.chance import at_least
 from notbugs.models import Classifier, build, load_checkpoint, load_user_model, save_model
 
-GUESSING = 2
-"""Times chance, below which the accuracy is said to be suspicious."""
+GUESSING = 1e-3
+"""Probability of as many right by guessing, above which the accuracy is said to be chance."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Convert:
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """A file of torch.save: of MadryLab's robustness, RobustBench, timm, torchvision, your own."""
+    """A file of torch.save or safetensors, of robustness, RobustBench, timm or your own."""
     data: str
     """The dataset whose classes it knows."""
     out: Path
@@ -45,6 +46,8 @@ class Convert:
     """Options of a built-in architecture, e.g. depth=34 widen=10 (wide)."""
     model: str | None = None
     """Or your own module: path/to/file.py:factory."""
+    part: str = ""
+    """Where in the file to look, where several places fit, e.g. state_dict_ema."""
     embedding: str | None = None
     """With --model: the layer whose output is the embedding; without it the input of the last
     linear layer."""
@@ -67,21 +70,22 @@ class Convert:
         self._check()
         source = loaded(self.data, self.data_dir)
         parts = split(source, seed=0)
-        model, found = self._empty(parts.train.shape, parts.train.classes), None
-        found = load_checkpoint(model.body, self.checkpoint)
+        model = self._empty(parts.train.shape, parts.train.classes)
+        found = load_checkpoint(model.body, self.checkpoint, part=self.part)
         channels = model.shape[0]
         mean = self.mean or found.mean or (0.0,) * channels
         std = self.std or found.std or (1.0,) * channels
         model = self._with(model, mean, std)
         how = "order and shape" if found.by_order else "name"
-        console.print(f"Tensors matched by {how}; mean {_listed(mean)}, std {_listed(std)}.")
+        where = f" in '{found.place}'" if found.place else ""
+        console.print(f"Tensors matched by {how}{where}; mean {_listed(mean)}, std {_listed(std)}.")
         if not self.mean and found.mean is None:
             console.print("The checkpoint holds no mean and std: it is taken to see [0, 1].")
         test = parts.test.select(slice(0, self.count))
         model = moved(model, self.device)
         right = accuracy(model, test)
         console.print(f"Accuracy on {len(test)} test images of {test.name}: {right:.1f} %.")
-        if right < GUESSING * 100 / test.classes:
+        if at_least(round(right * len(test) / 100), len(test), 1 / test.classes) > GUESSING:
             console.print(
                 "That is near chance: check --mean and --std, the order of the classes, and "
                 "whether this architecture is the checkpoint's."
@@ -142,7 +146,7 @@ def _option(text: str) -> tuple[str, Any]:
         raise bad_value("--options", "be written name=value", f"'{text}'")
     try:
         return name, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, value
 
 

@@ -57,18 +57,28 @@ def given(value: object, argument: str = "data") -> Given:
     if isinstance(value, tuple | list):
         pair = cast("Sequence[object]", value)
         if len(pair) == 2 and isinstance(pair[0], Tensor):
-            labels = torch.as_tensor(pair[1]).long()
+            labels = _whole(pair[1], argument)
             return Given(_four(pair[0], argument), labels, names)
     if isinstance(value, DataLoader):
         batches = [_pair(batch, argument) for batch in cast("Iterable[object]", value)]
         images = [_four(torch.as_tensor(x), argument) for x, _ in batches]
-        return _joined(images, [torch.as_tensor(y).long() for _, y in batches], names, argument)
+        return _joined(images, [_whole(y, argument) for _, y in batches], names, argument)
     if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, str):
         dataset = cast("Any", value)
         items = [_pair(dataset[i], argument) for i in range(len(dataset))]
         images = [_tensor(x, argument)[None] for x, _ in items]
         return _joined(images, [torch.as_tensor([int(y)]) for _, y in items], names, argument)
     raise bad_type(argument, "images and labels", value, REMEDY)
+
+
+def _whole(labels: Any, argument: str) -> Tensor:
+    """Labels as whole numbers."""
+    found = torch.as_tensor(labels)
+    if found.is_floating_point() or found.is_complex():
+        raise bad_value(
+            argument, "hold labels as whole numbers", f"labels of {found.dtype}", "Use .long()."
+        )
+    return found.long()
 
 
 def _pair(item: object, argument: str) -> tuple[Any, Any]:

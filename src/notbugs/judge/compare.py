@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from notbugs.attacks import fmn
+from notbugs.attacks import fmn, square
 from notbugs.core.digests import verify_digest, with_digest
-from notbugs.core.errors import StoreError, bad_value
+from notbugs.core.errors import StoreError, bad_type, bad_value
 from notbugs.core.schema import fit
 from notbugs.core.strict_json import parse_json
 from notbugs.data import ImageData
 from notbugs.data.given import given
 from notbugs.data.writing import write_json
-from notbugs.engine import AbstractSize, Threat
+from notbugs.engine import AbstractSize, Linf, Threat
 from notbugs.judge.chance import at_least
 from notbugs.judge.curves import AccuracyCurve
 from notbugs.judge.evaluate import evaluate
@@ -29,8 +29,9 @@ from notbugs.judge.nearest import Distances, distances
 from notbugs.judge.signs import in_one_alone
 from notbugs.judge.standard import evaluation_attacks, is_standard
 from notbugs.judge.tables import Table, latex, markdown
+from notbugs.judge.usable import usable
 from notbugs.judge.verdict import Verdict
-from notbugs.models import Classifier, Fast
+from notbugs.models import Classifier, Fast, check_fits
 from notbugs.models.prepared import classifier_of
 
 Z = 1.96
@@ -73,6 +74,7 @@ class Difference:
     - `p_value`: of McNemar's exact test that both counts come from a fair coin, two-sided;
       `p_holm`: corrected for all pairs of the comparison
     - `interval`: of the difference in robust accuracy, a less b, in percent points, 95 %
+    - `is_upper_bound`: a masking check fires for one of them, so that nothing is decided
     """
 
     threat: Threat
@@ -84,6 +86,7 @@ class Difference:
     b_only: int
     p_value: float
     p_holm: float
+    is_upper_bound: bool = False
 
     @property
     def points(self) -> float:
@@ -113,6 +116,7 @@ class Difference:
             "difference_high": high,
             "p_value": self.p_value,
             "p_holm": self.p_holm,
+            "is_upper_bound": self.is_upper_bound,
         }
 
 
@@ -203,7 +207,15 @@ class Comparison:
         values = [min(1.0, 2 * at_least(max(c), sum(c), 0.5)) for c in counts]
         return [
             Difference(
-                one.threat, one.method, one.model, other.model, one.verdict.n, *count, value, holm
+                one.threat,
+                one.method,
+                one.model,
+                other.model,
+                one.verdict.n,
+                *count,
+                value,
+                holm,
+                one.verdict.is_upper_bound or other.verdict.is_upper_bound,
             )
             for (one, other), count, value, holm in zip(
                 pairs, counts, values, _holm(values), strict=True
@@ -247,16 +259,27 @@ def compare(
     >>> print(found.markdown().splitlines()[2][:65])
     | linf:0.01 | pgd-5 | seed 0 | 100.0 | 100.0 | 72.2 – 100.0 | 9 |
     """
+    if not isinstance(models, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise bad_type("models", "a mapping", models, "Name them: {'mine': model, 'other': other}.")
     wanted = [Threat.parse(t) if isinstance(t, str) else t for t in _listed(threats)]
     names = list(_listed(methods))
     for argument, values in (("models", list(models)), ("threats", wanted), ("methods", names)):
         if not values or len({*map(str, values)}) < len(values):
             raise bad_value(argument, "hold at least one, each once", list(map(str, values)))
     chosen = [(t, m, evaluation_attacks(m, t)) for t in wanted for m in names]  # checks the names
+    made = [attacks for _, _, attacks in chosen]
+    if any(attacks in made[:i] for i, attacks in enumerate(made)):
+        raise bad_value("methods", "name each evaluation once", names)
     images = data if isinstance(data, ImageData) else given(data)
     known = {name: classifier_of(model, images.shape) for name, model in models.items()}
     if not isinstance(images, ImageData):
         images = images.named(max(model.classes for model in known.values()))
+    for name, model in known.items():
+        try:
+            check_fits(model, images, "data")
+        except ValueError as error:
+            error.add_note(f"While: the model '{name}'")
+            raise
     norms = list({threat.norm.name: threat.norm for threat in wanted}.values()) if curves else []
     done, count = 0, len(known) * (len(chosen) + len(norms))
 
@@ -286,7 +309,9 @@ def compare(
             cells.append(Cell(name, threat, method, verdict))
             done += 1
         for norm in norms:
-            nearest = _nearest(model, images, norm, seed, fast, save_to, part)
+            if usable(model, images, [fmn(norm), square(Linf(), 0.5)])[1]:
+                continue  # without gradients there is no curve
+            nearest = _nearest(model, images, norm, seed, batch_size, fast, save_to, part)
             lines.append((name, nearest.curve()))
             done += 1
     return Comparison(tuple(cells), tuple(lines))
@@ -302,11 +327,14 @@ def _tests(differences: Sequence[Difference]) -> Table:
     for found in differences:
         what = [str(found.threat), found.method, f"{found.a} − {found.b}", f"{found.points:+.1f}"]
         alone, interval = f"{found.a_only}/{found.b_only}", _interval(found.interval, "+.1f")
-        rows.append([*what, interval, alone, f"{found.p_holm:.2g}"])
+        p = "bound" if found.is_upper_bound else f"{found.p_holm:.2g}"
+        rows.append([*what, interval, alone, p])
     return ["threat", "method", "models", "points", "95 %", "alone", "p (Holm)"], rows
 
 
 def _listed(values: Any) -> Iterator[Any]:
+    if not isinstance(values, str | Threat | Iterable):
+        raise bad_type("threats, methods", "sequences", values)
     return iter((values,) if isinstance(values, str | Threat) else values)
 
 
@@ -324,6 +352,7 @@ def _holm(values: Sequence[float]) -> list[float]:
 class _Stored:
     """Distances on disk; infinite ones are null."""
 
+    identity: str
     attack: str
     norm: str
     right: list[bool]
@@ -335,28 +364,37 @@ def _nearest(
     data: ImageData,
     norm: AbstractSize,
     seed: int,
+    batch_size: int | None,
     fast: Fast,
     save_to: Path | None,
     progress: Callable[[float], None],
 ) -> Distances:
     """The distances by FMN, computed or read."""
-    attack, file = fmn(norm), None
+    attack, file, key = fmn(norm), None, ""
     if save_to is not None:
         key = identity(model, data, Threat(norm, 1.0), [attack], seed, fast=fast)
         file = Path(save_to) / f"{key[:32]}-distances.json"
         if file.exists():
-            return _read(file)
-    found = distances(attack, model, data, seed=seed, fast=fast, progress=progress)
+            return _read(file, key, len(data))
+    size = 256 if batch_size is None else batch_size
+    found = distances(attack, model, data, seed=seed, batch_size=size, fast=fast, progress=progress)
     if file is not None:
         far = [d if math.isfinite(d) else None for d in found.distance.tolist()]
-        stored = {"attack": found.attack, "norm": found.norm, "right": found.right.tolist()}
+        stored = {
+            "identity": key,
+            "attack": found.attack,
+            "norm": found.norm,
+            "right": found.right.tolist(),
+        }
         write_json(file, with_digest({**stored, "distance": far}), indent=None)
     return found
 
 
-def _read(file: Path) -> Distances:
+def _read(file: Path, key: str, n: int) -> Distances:
     try:
         stored = fit(_Stored, verify_digest(parse_json(file.read_bytes())))
+        if stored.identity != key or not len(stored.right) == len(stored.distance) == n:
+            raise ValueError("it is of another model, other images or another version")
     except (OSError, ValueError) as error:
         raise StoreError(f"'{file}' is damaged ({error}). {REMEDY}") from error
     far = [math.inf if d is None else d for d in stored.distance]

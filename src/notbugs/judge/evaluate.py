@@ -96,6 +96,8 @@ def evaluate(
     check_count(size, "batch_size")
     check_count(samples, "samples")
     save_to = None if save_to is None else Path(save_to)
+    if attacks is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise bad_type("attacks", "attacks or a name", attacks, "Leave it out for the standard.")
     if isinstance(attacks, str):
         chosen = evaluation_attacks(attacks, threat, samples=samples)
     else:

@@ -38,7 +38,7 @@ def identity(
     """
     votes = "" if samples == 1 else f" by {samples} passes"
     copy_names = copies(model, data, attacks, fast)
-    digest = hashlib.sha256(f"8{data.digest}{threat}{seed}{votes}{copy_names}".encode())
+    digest = hashlib.sha256(f"9{data.digest}{threat}{seed}{votes}{copy_names}".encode())
     digest.update(_behaviour(model, data).encode())
     for attack in attacks:
         digest.update(described(attack).encode())

@@ -1,6 +1,6 @@
 """The standard evaluation: an ensemble of attacks that fail for different reasons."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from notbugs.attacks import AbstractAttack, pgd
@@ -8,7 +8,7 @@ from notbugs.attacks.apgd import apgd, apgd_targeted
 from notbugs.attacks.fab import fab
 from notbugs.attacks.fixed import Attack
 from notbugs.attacks.losses import ValueOfLogits, cross_entropy
-from notbugs.attacks.named import METHODS, attack_named, numbered
+from notbugs.attacks.named import METHODS, attack_named, numbered, with_steps
 from notbugs.attacks.square import square
 from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.engine import Threat
@@ -76,7 +76,7 @@ def evaluation_pgd(
 
 def is_standard(attacks: object) -> bool:
     """Whether it is a name of the standard evaluation."""
-    return isinstance(attacks, str) and numbered(attacks)[0] in STANDARD
+    return isinstance(attacks, str) and numbered(attacks) in [(name, None) for name in STANDARD]
 
 
 def evaluation_attacks(
@@ -98,18 +98,32 @@ def evaluation_attacks(
     """
     check_count(samples, "samples")
     names = (methods,) if isinstance(methods, str) else tuple(methods)
-    if not names or len(set(names)) < len(names):
-        raise bad_value("method", "name each method once, and at least one", ", ".join(names))
     attacks = list[AbstractAttack]()
     for name in names:
-        plain, steps = numbered(name)
-        if is_standard(name) and steps is None:
-            attacks += standard_attacks(threat, samples=samples, thorough=thorough)
-        elif plain == "pgd":
-            given: dict[str, Any] = options if steps is None else {"steps": steps, **options}
-            attacks.append(evaluation_pgd(threat, **given).with_samples(samples))
-        elif plain not in METHODS:
-            raise unknown_name("method", name, (*STANDARD, *METHODS))
+        if is_standard(name):
+            made = standard_attacks(threat, samples=samples, thorough=thorough)
         else:
-            attacks.append(attack_named(name, threat, **options).with_samples(samples))
+            made = [_evaluating(name, threat, options).with_samples(samples)]
+        if any(attack in attacks for attack in made):
+            raise bad_value("method", "name each attack once", ", ".join(names))
+        attacks += made
+    if not attacks:
+        raise bad_value("method", "name at least one", "none")
     return attacks
+
+
+def _evaluating(name: str, threat: Threat, options: Mapping[str, Any]) -> AbstractAttack:
+    """The attack that a method names in an evaluation."""
+    if numbered(name)[0] not in METHODS:
+        raise unknown_name("method", name, (*STANDARD, *METHODS))
+    plain, given = with_steps(name, options)
+    if not METHODS[plain].bounded:
+        raise bad_value(
+            "method",
+            f"stay within {threat} in an evaluation",
+            f"'{name}', which looks for the nearest success at any distance",
+            "Measure distances: `notbugs attack`, or judge.distances.",
+        )
+    return (
+        evaluation_pgd(threat, **given) if plain == "pgd" else attack_named(plain, threat, **given)
+    )

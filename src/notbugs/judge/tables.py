@@ -13,7 +13,11 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of Markdown; columns of numbers lie to the right."""
     numbers = [all(_NUMBER.match(row[i]) for row in rows) for i in range(len(head))]
     lines = [head, ["---:" if number else "---" for number in numbers], *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def latex(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -31,4 +35,4 @@ LATEX = {
 
 
 def _escaped(text: str) -> str:
-    return "".join(LATEX.get(sign, sign) for sign in text)
+    return "".join(LATEX.get(sign, sign) for sign in " ".join(text.split()))

@@ -34,8 +34,8 @@ def load_user_model(
     embedding: str | None = None,
     shape: Shape,
     classes: int,
-    mean: float | Sequence[float] = 0.0,
-    std: float | Sequence[float] = 1.0,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     seed: int = 0,
 ) -> Classifier:
     """A classifier from "path/to/file.py:factory", in eval mode on the CPU.
@@ -52,8 +52,10 @@ def load_user_model(
         embedding: dotted name of the layer that gives the embedding; None: as in `wrap`.
         shape: (channels, height, width) of the images.
         classes: k, the number of logits.
-        mean: subtracted from the images in [0, 1]: one number, or one a channel.
-        std: the images are then divided by it: one number, or one a channel.
+        mean: subtracted from the images in [0, 1]: one number, or one a channel; None: what a file
+            of `torch.save` holds, else 0.
+        std: the images are then divided by it: one number, or one a channel; None: as for `mean`,
+            else 1.
         seed: of the factory's random initial weights; the caller's random state is kept.
 
     Raises:
@@ -66,11 +68,13 @@ def load_user_model(
     with seeded(seed, "init", name), _importable(file.parent):
         module = _call(_find(_import(file), file, name), spec)
     if weights is not None and is_checkpoint(weights):
-        load_checkpoint(module, weights)
+        found = load_checkpoint(module, weights, by_order=False)
+        mean, std = found.mean if mean is None else mean, found.std if std is None else std
         weights = None
     plain = None if weights is None else _plain_state(weights)
     if weights is not None and plain is not None:
         put_state(module, _without_prefix(plain, state_of(module)), weights)
+    mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
     model = wrap(module, shape=shape, classes=classes, embedding=embedding, mean=mean, std=std)
     if weights is not None and plain is None:
         load_into(model, weights)
