@@ -181,14 +181,18 @@ STANDS: Mapping[tuple[str, str], _Stand] = {
 """All that a name in a file can stand for, besides dtypes."""
 
 
+_PYTHONS: Any = pickle._Unpickler  # pyright: ignore
+"""Python's own reader, written in Python."""
+
+
 def _put(content: Any, key: object, value: object) -> None:
     """Sets an entry under a plain key; the hash of a deep one would overflow the stack."""
     if isinstance(key, str | int):
         content[key] = value
 
 
-class _Reader(pickle._Unpickler):  # pyright: ignore
-    """Python's own reader, in Python: its memo is a mapping, which no index makes large."""
+class _Reader(_PYTHONS):
+    """The reader in Python, whose memo is a mapping: no index makes it large."""
 
     def _load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -216,9 +220,7 @@ class _Reader(pickle._Unpickler):  # pyright: ignore
         self.append(Nothing)
 
     dispatch: ClassVar[dict[int, Any]] = {
-        code: load
-        for code, load in pickle._Unpickler.dispatch.items()  # pyright: ignore
-        if bytes([code]) not in UNSUPPORTED
+        code: load for code, load in _PYTHONS.dispatch.items() if bytes([code]) not in UNSUPPORTED
     } | {
         pickle.SETITEM[0]: _load_setitem,
         pickle.SETITEMS[0]: _load_setitems,
