@@ -38,17 +38,12 @@ def test_links_and_pictures_are_there(page: Path) -> None:
         assert not link or (page.parent / link).exists(), link
 
 
-def test_the_readme_is_one_screen_and_its_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readme_is_one_screen() -> None:
+    """That its Python runs is tested with the wheel."""
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 70
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert len([line for line in code.splitlines() if line]) <= 9
-    code = code.replace("slice(0, 100)", "slice(0, 6)").replace("epochs=20", "epochs=1")
-    exec(code, {})
-    said = capsys.readouterr().out
-    assert "Verdict(n=6" in said
-    assert "attack success rate" in said
-    assert "D_det" in said
 
 
 @pytest.mark.parametrize("name", ["how-to", "start"])
