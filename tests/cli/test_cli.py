@@ -446,7 +446,13 @@ def test_build_show_and_export(trained, tmp_path: Path, capsys: pytest.CaptureFi
         "--out",
         tmp_path / "n.safetensors",
     )
-    assert "representation error" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "representation error" in said
+    assert "D_R is of a robust model" not in said
+    call(
+        "build", "robust", trained, "--steps", 2, "--count", 9, "--out", tmp_path / "r.safetensors"
+    )
+    assert "D_R is of a robust model" in capsys.readouterr().out
     call("data", "show", det)
     assert "D_det" in capsys.readouterr().out
     call("data", "export", det, "--to", tmp_path / "det.npz")

@@ -146,6 +146,10 @@ def test_tables_for_papers(found) -> None:
     assert float(rows[3]["robust_accuracy"]) == found.records()[3]["robust_accuracy"]
     latex = found.latex()
     assert r"b \& c" in latex
+    low = min(d.interval[0] for d in found.differences)
+    assert low < 0
+    assert f"$-${-low:.1f} -- " in latex  # minus signs, no hyphens
+    assert "pgd-3" in latex
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 2
     assert all(line.endswith(r"\\") for line in latex.splitlines() if " & " in line)
     markdown = found.markdown().splitlines()

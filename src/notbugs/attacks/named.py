@@ -238,9 +238,10 @@ def _radius(
         threat = SIZES[entry.norms[0]]
     kinds = Threat if entry.bounded else (Threat, AbstractSize)
     if not isinstance(threat, kinds):
-        example = f"{entry.norms[0]}{':8/255' if entry.norms[0] == 'linf' else ':0.5'}"
         what = "a norm and a radius" if entry.bounded else "a norm"
-        raise bad_value("threat", f"give {name} {what}", threat, f"Pass threat='{example}'.")
+        radius = "" if not entry.bounded else ":8/255" if entry.norms[0] == "linf" else ":0.5"
+        remedy = " or ".join(f"'{norm}{radius}'" for norm in entry.norms[: 1 if radius else None])
+        raise bad_value("threat", f"give {name} {what}", threat, f"Pass {remedy}.")
     size, eps = (threat.norm, threat.eps) if isinstance(threat, Threat) else (threat, None)
     if size.name not in entry.norms:
         takes = f"It takes: {', '.join(entry.norms)}."

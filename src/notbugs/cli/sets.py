@@ -117,6 +117,12 @@ class Build:
         if processes.is_first():
             save(dataset, self.out)
         console.print(f"{dataset.name}: {len(dataset)} images. {_quality(dataset)}")
+        trained = (facts.get("recipe") or {}).get("adversary")
+        if self.kind == "robust" and trained is None:
+            console.print(
+                "D_R is of a robust model; nothing says that this one was trained to be. Of a "
+                "model that was not, the set is D_NR (`build nonrobust`)."
+            )
         console.print(f"Set: {self.out}", soft_wrap=True)
 
     def _built(

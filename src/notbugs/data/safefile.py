@@ -23,8 +23,8 @@ DIGEST = "notbugs.digest"
 
 PICKLE_REMEDY: Mapping[What, str] = {
     "weights": (
-        "Convert it, which reads its tensors alone: notbugs convert FILE --architecture NAME "
-        "--data NAME --out model.safetensors."
+        "Give the module of its weights, which are then read alone (--model net.py:make --data "
+        "NAME), or convert it: notbugs convert FILE --architecture NAME --data NAME --out OUT."
     ),
     "data": "Lists of tensors can be read with import_torch_lists.",
 }

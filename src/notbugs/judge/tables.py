@@ -30,9 +30,10 @@ def latex(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "≤": r"$\leq$", "−": "$-$", **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "≤": r"$\leq$", "−": "$-$", "–": "--", **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }  # fmt: skip
 
 
 def _escaped(text: str) -> str:
-    return "".join(LATEX.get(sign, sign) for sign in " ".join(text.split()))
+    escaped = "".join(LATEX.get(sign, sign) for sign in " ".join(text.split()))
+    return re.sub(r"(?<![\w$-])-(?=\d)", "$-$", escaped)

@@ -202,6 +202,9 @@ def _nearest(
         if not _alike(tensors[one], state[other]):
             shapes = f"{tuple(tensors[one].shape)} instead of {tuple(state[other].shape)}"
             return f"{one[:LONG]} {shapes} of {other}. {remedy}"
+    missing = [name for name in needed if not any(g.endswith(name) for g in given)]
+    if 0 < len(missing) <= 3 < len(needed):
+        return f"it lacks {', '.join(missing)}. {remedy}"
     if len(given) != len(needed):
         return f"it holds {len(given)} tensors, the model {len(needed)}. {remedy}"
     if not by_order:
