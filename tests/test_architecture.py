@@ -77,7 +77,7 @@ def test_every_package_has_a_layer() -> None:
 def test_nothing_unpickles_or_reseeds_the_world() -> None:
     """The one `pickle.loads` is of bytes the same function wrote, in the store's worker.
 
-    `data/checkpoint.py` reads pickles, and calls nothing that they name: `tests/data/test_checkpoint`.
+    `data/checkpoint.py` reads pickles, and calls nothing that they name (tests/data).
     """
     for file in FILES:
         text = file.read_text()
