@@ -60,7 +60,7 @@ def test_a_missing_file_is_called_what_it_should_hold(path, reader, what) -> Non
 
 @pytest.mark.parametrize(
     ("what", "remedy"),
-    [("weights", r"convert it once: .*weights_only=True"), ("data", r"import_torch_lists")],
+    [("weights", r"--model net\.py:make.*notbugs convert"), ("data", r"import_torch_lists")],
 )
 def test_the_remedy_for_a_pickle_fits_what_was_wanted(path, what, remedy) -> None:
     torch.save([torch.zeros(2)], path)
