@@ -55,6 +55,7 @@ def test_the_python_of_the_readme_runs_outside_the_repository(wheel, tmp_path: P
         r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
     )
     code = code.replace("slice(0, 100)", "slice(0, 6)").replace("epochs=20", "epochs=1")
+    code = code.replace('"l2:0.5")  #', '"l2:0.5", attacks="pgd-5")  #', 1)
     code = f"import warnings; warnings.simplefilter('ignore')\n{code}\nprint(nb.__file__)"
     said = run(python, "-c", code, cwd=tmp_path)
     assert str(site) in said

@@ -243,7 +243,7 @@ def test_what_a_pickle_builds_changes_nothing_of_ours(tmp_path: Path, state) -> 
         b"\x80\x02]r\x00\x00\xff\xff.",  # LONG_BINPUT at four billion
         b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b".",  # BYTEARRAY8
         b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b".",  # BINBYTES8
-        b"\x80\x02" + b"]" * 18_000_000 + b".",
+        b"\x80\x02" + b"]" * 4_300_000 + b".",
         b"\x80\x02" + b"(" * 20_000 + b"t" * 20_000 + b".",
         b"\x80\x02})" + b"\x85" * 1_000_000 + b"K\x01s.",
         b"\x80\x02}()" + b"\x85" * 1_000_000 + b"K\x01u.",
@@ -278,7 +278,7 @@ def test_compressed_archives_are_refused(tmp_path: Path) -> None:
 
 @ZIPPED
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_damaged_files_are_refused_or_read(tmp_path_factory, zipped, data) -> None:
     path = tmp_path_factory.mktemp("damaged") / "a.pt"
     written(path, {"model": {"w": torch.arange(6.0)}, "epoch": 3}, zipped)

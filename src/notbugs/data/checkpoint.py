@@ -39,7 +39,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 }
 DEPTH = 8
 """Levels of mappings in which tensors are looked for."""
-LONGEST = 1 << 24
+LONGEST = 1 << 22
 """Bytes of a pickle; that of a model with thousands of tensors has some hundred thousand."""
 DIMENSIONS = 16
 UNSUPPORTED = (pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER)
