@@ -26,16 +26,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("models") / "first"
-    call("train", "--out", out, "--train-size", 300, "--epochs", 12)
-    return out / "model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def other(trained, tmp_path_factory) -> Path:
+def other(trained_file, tmp_path_factory) -> Path:
     """Another model of the same images."""
-    model, facts = load(trained)
+    model, facts = load(trained_file)
     for p in model.parameters():
         p.data *= 0.8
     path = tmp_path_factory.mktemp("other") / "other.safetensors"
@@ -45,16 +38,16 @@ def other(trained, tmp_path_factory) -> Path:
 
 
 def test_two_models_beside_each_other(
-    trained, other, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_file, other, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "found"
-    call("compare", trained, other, *QUICK, "--out", out)
+    call("compare", trained_file, other, *QUICK, "--out", out)
     said = capsys.readouterr().out
     names = {f"comparison.{suffix}" for suffix in ("md", "csv", "tex", "json", "png")}
     assert {p.name for p in out.iterdir()} == names | {"states", "notbugs-run.json"}
     rows = list(csv.DictReader((out / "comparison.csv").read_text().splitlines()))
     assert len(rows) == 8
-    assert {row["model"] for row in rows} == {trained.parent.name, "other"}
+    assert {row["model"] for row in rows} == {trained_file.parent.name, "other"}
     assert "Differences in points" in said
     assert "split otherwise" not in said
     told = json.loads((out / "comparison.json").read_text())
@@ -63,13 +56,13 @@ def test_two_models_beside_each_other(
     with Image.open(out / "comparison.png") as picture:
         assert picture.width > 1.5 * picture.height > 600
     before = {p: p.stat().st_mtime_ns for p in (out / "states").iterdir()}
-    call("compare", trained, other, *QUICK, "--out", out)
+    call("compare", trained_file, other, *QUICK, "--out", out)
     assert {p: p.stat().st_mtime_ns for p in (out / "states").iterdir()} == before
     assert list(csv.DictReader((out / "comparison.csv").read_text().splitlines())) == rows
 
 
 def test_what_cannot_be_compared_is_refused_before_the_work(
-    trained, other, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+    trained_file, other, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
     monkeypatch.setattr("notbugs.cli.compare.compare", None)  # never reached
     model, facts = load(other)
@@ -78,26 +71,26 @@ def test_what_cannot_be_compared_is_refused_before_the_work(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("x")
     for arguments, words in (
-        ((trained, trained, *QUICK), "name each model once"),
-        ((trained, tmp_path / "mnist.safetensors", *QUICK), "`--data` must name the images"),
-        ((trained, tmp_path / "no.safetensors", *QUICK), "No weights file"),
-        ((trained, other, *QUICK, "--out", tmp_path / "full"), "is not empty"),
-        ((trained, other, *QUICK, "--fast", "float64"), "float32"),
-        ((trained, other, *QUICK, "--method", "pdg"), "Did you mean 'pgd'"),
-        ((trained, other, *QUICK, "--threat", "l2"), "norm:eps"),
+        ((trained_file, trained_file, *QUICK), "name each model once"),
+        ((trained_file, tmp_path / "mnist.safetensors", *QUICK), "`--data` must name the images"),
+        ((trained_file, tmp_path / "no.safetensors", *QUICK), "No weights file"),
+        ((trained_file, other, *QUICK, "--out", tmp_path / "full"), "is not empty"),
+        ((trained_file, other, *QUICK, "--fast", "float64"), "float32"),
+        ((trained_file, other, *QUICK, "--method", "pdg"), "Did you mean 'pgd'"),
+        ((trained_file, other, *QUICK, "--threat", "l2"), "norm:eps"),
     ):
         assert words in refused(capsys, *arguments), arguments
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "mnist.safetensors"]
 
 
 def test_another_split_is_said(
-    trained, other, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_file, other, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, facts = load(other)
     split = {**facts["split"], "seed": 1}
     facts = {k: v for k, v in facts.items() if k not in RESERVED}
     save(model, tmp_path / "split.safetensors", metadata={**facts, "split": split})
-    call("compare", trained, tmp_path / "split.safetensors", "--threat", "l2:0.5", "--method",
+    call("compare", trained_file, tmp_path / "split.safetensors", "--threat", "l2:0.5", "--method",
          "fgsm", "--count", 9, "--no-curves", "--out", tmp_path / "out")  # fmt: skip
     said = " ".join(capsys.readouterr().out.split())
     assert "'split' was split otherwise than" in said

@@ -15,16 +15,9 @@ def call(*arguments) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("models") / "first"
-    call("train", "--out", out, "--train-size", 300, "--epochs", 12)
-    return out / "model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(trained, tmp_path_factory) -> Path:
+def checkpoint(trained_file, tmp_path_factory) -> Path:
     """As another library would have saved it, with its normalisation inside."""
-    model, _ = load(trained)
+    model, _ = load(trained_file)
     state = {
         f"module.{k.replace('trunk', 'features')}": v for k, v in model.body.state_dict().items()
     }
@@ -35,14 +28,14 @@ def checkpoint(trained, tmp_path_factory) -> Path:
 
 
 def test_a_checkpoint_becomes_weights_for_every_command(
-    checkpoint, trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint, trained_file, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, told = tmp_path / "theirs.safetensors", tmp_path / "verdict.json"
     call("convert", checkpoint, "--architecture", "cnn", "--data", "digits", "--out", out)
     said = " ".join(capsys.readouterr().out.split())
     assert "Tensors matched by order and shape" in said
     assert "near chance" not in said
-    first, second = load_model(trained)[0], load_model(out)[0]
+    first, second = load_model(trained_file)[0], load_model(out)[0]
     x = torch.rand(4, 1, 8, 8)
     assert torch.allclose(first(x), second(x), atol=1e-5)
     call("evaluate", out, "--threat", "l2:0.5", "--method", "fgsm", "--count", 20, "--json", told)
@@ -80,7 +73,7 @@ def test_ones_own_module_needs_no_embedding(
     call("convert", theirs, "--model", spec, "--data", "digits", "--out", out)
     said = " ".join(capsys.readouterr().out.split())
     assert "The checkpoint holds no mean and std" in said
-    assert "That is near chance: check --mean and --std" in said  # it was never trained
+    assert "That is near chance: check --mean and --std" in said  # it was never trained_file
     call("evaluate", out, "--model", spec, "--threat", "l2:0.1", "--method", "fgsm", "--count", 9)
 
 

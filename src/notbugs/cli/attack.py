@@ -14,7 +14,7 @@ from notbugs.attacks import AbstractAttack
 from notbugs.attacks.named import attack_named, method_named, numbered
 from notbugs.attacks.result import percent
 from notbugs.cli.attack_run import AttackOutcome, AttackRun
-from notbugs.cli.common import images_for, moved, open_model
+from notbugs.cli.common import check_taken, images_for, moved, open_model
 from notbugs.cli.curves import MOST_RADII, curves_of, draw_curves, radii_up_to
 from notbugs.cli.kinds import ATTACKED, FOLDER, PICTURE
 from notbugs.cli.outputs import Output, check_outputs, inputs_of, set_at, write_numbers
@@ -165,15 +165,10 @@ class AttackCommand:
         return self.plot is not None or self.radii is not None
 
     def _attack(self, threat: Threat) -> AbstractAttack:
-        (method,), takes = self.method, method_named(self.method[0]).takes
+        (method,) = self.method
         names = ("steps", "step_size", "restarts", "confidence")
         options = {name: getattr(self, name) for name in names}
-        for name, value in options.items():
-            if value is not None and name not in takes:
-                known = ", ".join(_flag(n) for n in takes) or "none"
-                raise bad_value(
-                    _flag(name), f"be an option of {method}", value, f"It takes: {known}."
-                )
+        check_taken(method, options)
         return attack_named(method, threat, **options)
 
     def _check_curves(self, attack: AbstractAttack) -> None:
@@ -310,10 +305,6 @@ class AttackCommand:
             draw_curves(curves, run.attack.name, self.plot)
             console.print(f"Curves: {self.plot}", soft_wrap=True)
         return curves.as_json()
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _far(outcome: AttackOutcome) -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 import torch
 
+from notbugs.attacks.named import method_named
 from notbugs.core import processes
 from notbugs.core.errors import DataError, StoreError, bad_value, check_count
 from notbugs.core.schema import fit, read_json_file
@@ -236,6 +237,19 @@ def train_and_test(
 def loaded(name: str, data_dir: Path | None) -> Source:
     """A dataset by name; in a distributed run the first process downloads what is missing."""
     return processes.after_first(lambda: load_source(name, data_dir))
+
+
+def check_taken(method: str, options: Mapping[str, Any]) -> None:
+    """Refuses an option, given by its flag, that the method does not take; None is none.
+
+    **Raises** ValueError, also for an unknown method.
+    """
+    takes = method_named(method).takes
+    flags = {name: f"--{name.replace('_', '-')}" for name in (*options, *takes)}
+    for name, value in options.items():
+        if value is not None and name not in takes:
+            known = ", ".join(flags[n] for n in takes) or "none"
+            raise bad_value(flags[name], f"be an option of {method}", value, f"It takes: {known}.")
 
 
 def moved(model: Classifier, device: str) -> Classifier:

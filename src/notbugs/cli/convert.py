@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from notbugs.cli.common import Split, loaded, moved
+from notbugs.cli.common import loaded, moved
 from notbugs.cli.kinds import WEIGHTS
 from notbugs.cli.outputs import Output, check_outputs, inputs_of
 from notbugs.core.errors import bad_value
@@ -90,10 +90,9 @@ class Convert:
                 "That is near chance: check --mean and --std, the order of the classes, and "
                 "whether this architecture is the checkpoint's."
             )
-        recorded: Split = {"seed": 0, "train_size": None, "test_size": None}
         facts: dict[str, Any] = {
             "dataset": self.data,
-            "split": dict(recorded),
+            "split": {"seed": 0, "train_size": None, "test_size": None},
             "class_names": list(test.class_names),
             "converted_from": self.checkpoint.name,
         }

@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from notbugs.attacks import AbstractAttack
-from notbugs.attacks.named import method_named
-from notbugs.cli.common import images_for, moved, open_model
+from notbugs.cli.common import check_taken, images_for, moved, open_model
 from notbugs.cli.kinds import EVALUATED
 from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
 from notbugs.cli.progress import bar, duration
@@ -145,10 +144,7 @@ class Evaluate:
         elif self.thorough:
             raise bad_value("--thorough", "come with --method standard", ", ".join(self.method))
         for method in self.method if options else ():
-            takes = method_named(method).takes
-            for name, value in options.items():
-                if name not in takes:
-                    raise bad_value(f"--{name}", f"be an option of {method}", value)
+            check_taken(method, options)
         return evaluation_attacks(
             self.method, threat, samples=self.samples, thorough=self.thorough, **options
         )

@@ -42,8 +42,11 @@ DEPTH = 8
 LONGEST = 1 << 22
 """Bytes of a pickle; that of a model with thousands of tensors has some hundred thousand."""
 DIMENSIONS = 16
-UNSUPPORTED = (pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER)
-"""What torch does not write, and what allocates before it reads."""
+UNSUPPORTED = (
+    pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.EXT1, pickle.EXT2,
+    pickle.EXT4,
+)  # fmt: skip
+"""What torch does not write: it allocates before it reads, or takes what the process registered."""
 
 
 class _Inert(type):
@@ -62,9 +65,6 @@ class _Inert(type):
         """Keeps nothing."""
 
     def extend(cls, values: object) -> None:
-        """Keeps nothing."""
-
-    def add(cls, value: object) -> None:
         """Keeps nothing."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from notbugs.attacks import fmn, square
+from notbugs.attacks import fmn
 from notbugs.core.digests import verify_digest, with_digest
 from notbugs.core.errors import StoreError, bad_type, bad_value
 from notbugs.core.schema import fit
@@ -20,7 +20,7 @@ from notbugs.core.strict_json import parse_json
 from notbugs.data import ImageData
 from notbugs.data.given import given
 from notbugs.data.writing import write_json
-from notbugs.engine import AbstractSize, Linf, Threat
+from notbugs.engine import AbstractSize, Threat
 from notbugs.judge.chance import at_least
 from notbugs.judge.curves import AccuracyCurve
 from notbugs.judge.evaluate import evaluate
@@ -29,7 +29,7 @@ from notbugs.judge.nearest import Distances, distances
 from notbugs.judge.signs import in_one_alone
 from notbugs.judge.standard import evaluation_attacks, is_standard
 from notbugs.judge.tables import Table, latex, markdown
-from notbugs.judge.usable import usable
+from notbugs.judge.usable import has_gradients
 from notbugs.judge.verdict import Verdict
 from notbugs.models import Classifier, Fast, check_fits
 from notbugs.models.prepared import classifier_of
@@ -308,9 +308,7 @@ def compare(
             )
             cells.append(Cell(name, threat, method, verdict))
             done += 1
-        for norm in norms:
-            if usable(model, images, [fmn(norm), square(Linf(), 0.5)])[1]:
-                continue  # without gradients there is no curve
+        for norm in norms if has_gradients(model, images) else ():
             nearest = _nearest(model, images, norm, seed, batch_size, fast, save_to, part)
             lines.append((name, nearest.curve()))
             done += 1

@@ -13,6 +13,12 @@ TRIED = 16
 """Images that a model is tested on."""
 
 
+def has_gradients(model: Classifier, data: ImageData) -> bool:
+    """Whether the logits of the first image can be differentiated by it."""
+    with frozen(model):
+        return why_no_gradient(model.logits, data.pixels(slice(0, 1)).to(model.device)) is None
+
+
 def usable(
     model: Classifier, data: ImageData, attacks: Sequence[AbstractAttack]
 ) -> tuple[list[AbstractAttack], tuple[str, ...]]:
@@ -25,7 +31,7 @@ def usable(
     x = data.pixels(slice(0, TRIED)).to(model.device)
     with frozen(model):
         check_rows(model, x, clean_logits(model, x))
-        if why_no_gradient(model.logits, x[:1]) is None:
+        if has_gradients(model, data):
             return list(attacks), ()
         runnable = [attack for attack in attacks if not attack.requirements.gradients]
         if not runnable:
