@@ -162,7 +162,7 @@ def test_where_the_calibrated_one_cannot_be_had_the_remedy_is_named(
     with pytest.raises(ValueError, match=r"`net` must be one of alex, vgg, squeeze; got 'resnet'"):
         calibrated_lpips("resnet")
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(NotbugsError, match=r"`pip install lpips`, or use a model of your"):
+    with pytest.raises(NotbugsError, match=r"'notbugs\[lpips\]'`, or use a model of your"):
         calibrated_lpips()
     monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=offline))
     with pytest.raises(NotbugsError, match=r"could not load its network 'alex': .*go online once"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import pytest
 import torch
@@ -149,13 +150,11 @@ def test_what_is_no_folder_of_a_sheet_is_refused(tmp_path) -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name):
-        raise ImportError(f"No module named '{name}'")
-
     data, sheet = printed()
-    monkeypatch.setattr(packages, "import_module", missing)
-    needed = "`pip install opencv-python-headless reportlab`"
-    with pytest.raises(NotbugsError, match=f"need the package `reportlab` .*{needed}"):
+    for name in ("cv2", "reportlab.lib.utils"):
+        monkeypatch.setitem(sys.modules, name, None)
+    needed = r"`pip install 'notbugs\[photo\]'`"
+    with pytest.raises(NotbugsError, match=rf"reportlab\.lib\.utils.*{needed}"):
         pdf_of(sheet, data)
-    with pytest.raises(NotbugsError, match=f"`opencv-python-headless` .*{needed}"):
+    with pytest.raises(NotbugsError, match=rf"cv2.*{needed}"):
         packages.opencv()

@@ -14,11 +14,12 @@ from notbugs.attacks import AbstractAttack
 from notbugs.attacks.named import attack_named, method_named, numbered
 from notbugs.attacks.result import percent
 from notbugs.cli.attack_run import AttackOutcome, AttackRun
-from notbugs.cli.common import check_taken, images_for, moved, open_model
+from notbugs.cli.common import check_taken
 from notbugs.cli.curves import MOST_RADII, curves_of, draw_curves, radii_up_to
 from notbugs.cli.kinds import ATTACKED, FOLDER, PICTURE
-from notbugs.cli.outputs import Output, check_outputs, inputs_of, set_at, write_numbers
+from notbugs.cli.outputs import Output, check_outputs, set_at, write_numbers
 from notbugs.cli.progress import bar
+from notbugs.cli.subject import OfImages, SomeImages
 from notbugs.core.errors import bad_value, check_count
 from notbugs.data import ImageData, export_folder, save
 from notbugs.data.files import SUFFIX
@@ -26,6 +27,57 @@ from notbugs.engine import Threat
 from notbugs.judge import Distances
 from notbugs.judge.fingerprint import described
 from notbugs.models import Classifier
+
+
+@dataclass(frozen=True)
+class Files:
+    """Nothing is written without these."""
+
+    save: Path | None = None
+    """Write the adversarial images, lossless, to this .safetensors file."""
+    png: Path | None = None
+    """Write them as PNG into this folder: in 8 bits, success checked again; within the threat, or,
+    of a method for the nearest success, as far as it found."""
+    plot: Path | None = None
+    """Draw robust accuracy against eps to this .png file, beside the distances (of a minimum-norm
+    method) or the loss against steps (of a method within the threat)."""
+    radii: int | None = None
+    """With --plot or --json, for a method within the threat: how many radii up to 2 * eps the
+    curve has; 8 with --plot."""
+    json: Path | None = None
+    """Write the rates (percent), the mean distance over images that the attack broke, and the
+    numbers of the curves to this file."""
+    overwrite: bool = False
+    """Replace files of those names that notbugs did not write."""
+
+    @property
+    def curved(self) -> bool:
+        """Whether curves are drawn, or their numbers written."""
+        return self.plot is not None or self.radii is not None
+
+    def of(self, name: str) -> "Files":
+        """The files of one of several methods."""
+        paths = {flag: getattr(self, flag) for flag in ("save", "plot", "json")}
+        named = {
+            flag: path.with_name(f"{path.stem}-{name}{path.suffix}")
+            for flag, path in paths.items()
+            if path is not None
+        }
+        return replace(self, png=None if self.png is None else self.png / name, **named)
+
+    def outputs(self) -> dict[str, Output]:
+        """The files of one method, by flag."""
+        if self.save is not None and self.save.suffix != SUFFIX:
+            raise bad_value("--save", f"end in {SUFFIX}", f"'{self.save}'", f"Add {SUFFIX}.")
+        outputs = {} if self.save is None else set_at(self.save, "--save")
+        for flag, path, kind in (
+            ("--plot", self.plot, PICTURE),
+            ("--json", self.json, ATTACKED),
+            ("--png", self.png, FOLDER),
+        ):
+            if path is not None:
+                outputs[flag] = Output(path, kind)
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -60,37 +112,15 @@ class AttackCommand:
     confidence: float | None = None
     """Of cw, cw-linf, cw-l0 and ead: the margin in logits that a success must have; a larger one
     also holds after rounding, and transfers better."""
-    count: int | None = None
-    """Images to attack; all test images without it."""
-    save: Path | None = None
-    """Write the adversarial images, lossless, to this .safetensors file."""
-    png: Path | None = None
-    """Write them as PNG into this folder: in 8 bits, success checked again; within the threat, or,
-    of a method for the nearest success, as far as it found."""
-    plot: Path | None = None
-    """Draw robust accuracy against eps to this .png file, beside the distances (of a minimum-norm
-    method) or the loss against steps (of a method within the threat)."""
-    radii: int | None = None
-    """With --plot or --json, for a method within the threat: how many radii up to 2 * eps the
-    curve has; 8 with --plot."""
-    json: Path | None = None
-    """Write the rates (percent), the mean distance over images that the attack broke, and the
-    numbers of the curves to this file."""
-    overwrite: bool = False
-    """Replace files of those names that notbugs did not write."""
-    data: str | None = None
-    """Another dataset, or a saved set (.safetensors), than the weights name."""
-    data_dir: Path | None = None
-    """Where the dataset's files lie."""
-    model: str | None = None
-    """Your own model: path/to/file.py:factory."""
-    embedding: str | None = None
-    """With --model: the layer whose output is the embedding; without it what the weights
-    name, or the input of the last linear layer."""
     seed: int = 0
     """Seed of the random starts."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    files: Annotated[Files, tyro.conf.arg(name="file")] = Files()
+    given: OfImages = SomeImages()
+
+    @property
+    def draws(self) -> bool:
+        """Whether there will be a picture."""
+        return self.files.plot is not None
 
     def run(self, console: Console) -> None:
         """Attacks, prints the rates, and writes the requested files."""
@@ -102,13 +132,10 @@ class AttackCommand:
         for part in parts:
             part._check_curves(part._attack(threat))
             of = f" of {part.method[0]}" * (len(parts) > 1)
-            outputs |= {f"{flag}{of}": output for flag, output in part._outputs().items()}
+            outputs |= {f"{flag}{of}": output for flag, output in part.files.outputs().items()}
         self._check_outputs(outputs)
-        model, facts = open_model(
-            self.weights, self.model, self.embedding, self.data, self.data_dir
-        )
-        data = images_for("test", facts, self.data, self.data_dir, None, self.count)
-        model = moved(model, self.device)
+        model, facts = self.given.opened(self.weights)
+        data = self.given.chosen("test", facts)
         data, targets = self._aimed(data)
         self._check_pictures(data)
         broken = torch.zeros(len(data), dtype=torch.bool)
@@ -124,14 +151,7 @@ class AttackCommand:
         method_named(method)  # refuses what is no name
         plain, steps = numbered(method)
         name = plain if steps is None else f"{plain}-{steps}"
-        paths = {flag: getattr(self, flag) for flag in ("save", "plot", "json")}
-        named = {
-            flag: path.with_name(f"{path.stem}-{name}{path.suffix}")
-            for flag, path in paths.items()
-            if path is not None
-        }
-        folder = None if self.png is None else self.png / name
-        return replace(self, method=(method,), png=folder, **named)
+        return replace(self, method=(method,), files=self.files.of(name))
 
     def _attacked(
         self,
@@ -145,24 +165,22 @@ class AttackCommand:
         attack = self._attack(threat)
         run = AttackRun(attack, threat, model, data, targets, self.seed)
         with bar(console, f"{attack.name} on {len(data)} images") as progress:
-            outcome = run.attack_all(progress, traced=self._curved and attack.threat is not None)
+            outcome = run.attack_all(
+                progress, traced=self.files.curved and attack.threat is not None
+            )
         self._print(console, outcome)
         facts = outcome.as_json() | {"target": self.target}
-        if self.save is not None:
-            save(self._set(outcome, outcome.x_adv, {"distance": outcome.distance}), self.save)
-            console.print(f"Adversarial images: {self.save}", soft_wrap=True)
-        if self.png is not None:
-            facts["png"] = self._pictures(console, outcome, self.png)
-        if self._curved:
+        if self.files.save is not None:
+            save(self._set(outcome, outcome.x_adv, {"distance": outcome.distance}), self.files.save)
+            console.print(f"Adversarial images: {self.files.save}", soft_wrap=True)
+        if self.files.png is not None:
+            facts["png"] = self._pictures(console, outcome, self.files.png)
+        if self.files.curved:
             facts["curves"] = self._curves(console, outcome)
-        if self.json is not None:
-            write_numbers(self.json, facts)
-            console.print(f"Numbers: {self.json}", soft_wrap=True)
+        if self.files.json is not None:
+            write_numbers(self.files.json, facts)
+            console.print(f"Numbers: {self.files.json}", soft_wrap=True)
         return outcome.within
-
-    @property
-    def _curved(self) -> bool:
-        return self.plot is not None or self.radii is not None
 
     def _attack(self, threat: Threat) -> AbstractAttack:
         (method,) = self.method
@@ -172,51 +190,34 @@ class AttackCommand:
         return attack_named(method, threat, **options)
 
     def _check_curves(self, attack: AbstractAttack) -> None:
-        if self.plot is not None and self.plot.suffix != ".png":
-            raise bad_value("--plot", "end in .png", f"'{self.plot}'", "Add .png.")
-        if self._curved and self.target is not None:
+        if self.files.plot is not None and self.files.plot.suffix != ".png":
+            raise bad_value("--plot", "end in .png", f"'{self.files.plot}'", "Add .png.")
+        if self.files.curved and self.target is not None:
             raise bad_value(
                 "--target",
                 "be left out with --plot or --radii",
                 self.target,
                 "Robust accuracy counts any wrong class.",
             )
-        if self.radii is None:
+        if self.files.radii is None:
             return
-        check_count(self.radii, "--radii")
+        check_count(self.files.radii, "--radii")
         if attack.threat is None:
             raise bad_value(
                 "--radii",
                 f"be left out for {self.method[0]}",
-                self.radii,
+                self.files.radii,
                 "Its curve is exact at every radius.",
             )
-        if self.plot is None and self.json is None:
-            raise bad_value("--radii", "come with --plot or --json", self.radii)
-
-    def _outputs(self) -> dict[str, Output]:
-        """The files of one method, by flag."""
-        if self.save is not None and self.save.suffix != SUFFIX:
-            raise bad_value("--save", f"end in {SUFFIX}", f"'{self.save}'", f"Add {SUFFIX}.")
-        outputs = {} if self.save is None else set_at(self.save, "--save")
-        for flag, path, kind in (
-            ("--plot", self.plot, PICTURE),
-            ("--json", self.json, ATTACKED),
-            ("--png", self.png, FOLDER),
-        ):
-            if path is not None:
-                outputs[flag] = Output(path, kind)
-        return outputs
+        if self.files.plot is None and self.files.json is None:
+            raise bad_value("--radii", "come with --plot or --json", self.files.radii)
 
     def _check_outputs(self, outputs: Mapping[str, Output]) -> None:
         """Checks the output paths before any work."""
-        inputs = inputs_of(
-            weights=self.weights, model=self.model, data=self.data, data_dir=self.data_dir
-        )
-        check_outputs(outputs, inputs, overwrite=self.overwrite)
+        check_outputs(outputs, self.given.inputs(self.weights), overwrite=self.files.overwrite)
 
     def _check_pictures(self, data: ImageData) -> None:
-        if self.png is not None and data.shape[0] not in (1, 3, 4):
+        if self.files.png is not None and data.shape[0] not in (1, 3, 4):
             raise bad_value(
                 "--png", "be for images of 1, 3 or 4 channels", data.shape[0], "Use --save."
             )
@@ -287,7 +288,9 @@ class AttackCommand:
     def _curves(self, console: Console, outcome: AttackOutcome) -> dict[str, Any]:
         """Computes the curves, draws them if asked to, and returns their numbers."""
         run = outcome.run
-        radii = radii_up_to(run.threat, MOST_RADII if self.radii is None else self.radii)
+        radii = radii_up_to(
+            run.threat, MOST_RADII if self.files.radii is None else self.files.radii
+        )
         label = f"{run.attack.name} at {len(radii)} radii"
         with bar(console, label) as progress:
             curves = curves_of(
@@ -301,9 +304,9 @@ class AttackCommand:
                 seed=self.seed,
                 progress=progress,
             )
-        if self.plot is not None:
-            draw_curves(curves, run.attack.name, self.plot)
-            console.print(f"Curves: {self.plot}", soft_wrap=True)
+        if self.files.plot is not None:
+            draw_curves(curves, run.attack.name, self.files.plot)
+            console.print(f"Curves: {self.files.plot}", soft_wrap=True)
         return curves.as_json()
 
 

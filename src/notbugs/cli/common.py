@@ -9,10 +9,10 @@ import torch
 
 from notbugs.attacks.named import method_named
 from notbugs.core import processes
-from notbugs.core.errors import DataError, StoreError, bad_value, check_count
+from notbugs.core.errors import DataError, StoreError, bad_value
 from notbugs.core.schema import fit, read_json_file
 from notbugs.core.strict_json import SchemaError, to_json
-from notbugs.data import ImageData, Source, Splits, load, load_source, split
+from notbugs.data import Source, load, load_source
 from notbugs.data.files import SUFFIX
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
@@ -179,59 +179,6 @@ def origin_of(metadata: Mapping[str, Any]) -> Origin:
             f"What the weights say of their dataset is damaged: {error}. Train them again, or "
             "save them again with `notbugs.models.save`."
         ) from error
-
-
-def splits_for(
-    metadata: Mapping[str, Any], data: str | None, data_dir: Path | None, seed: int | None
-) -> Splits:
-    """The split a model was trained on, or that of the dataset the user names.
-
-    **Raises** DataError when the weights do not record a dataset and none is named.
-    """
-    origin = origin_of(metadata)
-    recorded: Split = origin.get("split") or {}
-    name = data or origin.get("dataset")
-    if name is None:
-        raise DataError("The weights do not say which dataset they belong to. Pass --data NAME.")
-    same = name == origin.get("dataset")
-    source = loaded(name, data_dir)
-    return split(
-        source,
-        seed=seed if seed is not None else recorded.get("seed", 0),
-        train_size=recorded.get("train_size") if same else None,
-        test_size=recorded.get("test_size") if same else None,
-    )
-
-
-def images_for(
-    part: str,
-    metadata: Mapping[str, Any],
-    data: str | None,
-    data_dir: Path | None,
-    seed: int | None,
-    count: int | None,
-) -> ImageData:
-    """A saved set (a .safetensors file) or a part of a named dataset, cut to `count` images."""
-    if count is not None:
-        check_count(count, "--count")
-    if data is not None and data.endswith(SUFFIX):
-        dataset = load(Path(data))
-    else:
-        dataset = getattr(splits_for(metadata, data, data_dir, seed), part)
-    if count is not None and count < len(dataset):
-        dataset = dataset.select(slice(0, count))
-    return dataset
-
-
-def train_and_test(
-    metadata: Mapping[str, Any], data: str | None, data_dir: Path | None
-) -> tuple[ImageData, ImageData]:
-    """The training and the test part of a dataset; a saved set is split as one without parts is."""
-    if data is not None and data.endswith(SUFFIX):
-        parts = split(Source(Path(data).name, load(Path(data)), None), seed=0)
-    else:
-        parts = splits_for(metadata, data, data_dir, None)
-    return parts.train, parts.test
 
 
 def loaded(name: str, data_dir: Path | None) -> Source:

@@ -1,7 +1,7 @@
 """`notbugs compare`: several models under several threats and methods, beside each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -13,12 +13,10 @@ from rich.table import Table
 from notbugs.cli.common import (
     claim_folder,
     facts_of,
-    images_for,
-    moved,
-    open_model,
     origin_of,
 )
 from notbugs.cli.progress import bar, duration
+from notbugs.cli.subject import OfImages, SomeImages
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.data.writing import write_file, write_json
 from notbugs.engine import Threat
@@ -60,25 +58,18 @@ class Compare:
     from which the command resumes."""
     curves: bool = True
     """Draw robust accuracy at every radius, by a minimum-norm attack of each norm."""
-    data: str | None = None
-    """Another dataset, or a saved set (.safetensors), than the weights name."""
-    data_dir: Path | None = None
-    """Where the dataset's files lie."""
-    count: int | None = None
-    """Images; all test images without it."""
-    model: str | None = None
-    """The module of weights that are not of a built-in model: path/to/file.py:factory."""
-    embedding: str | None = None
-    """With --model: the layer whose output is the embedding; without it what the weights
-    name, or the input of the last linear layer."""
     batch_size: int | None = None
     """Images at once; 128 on a CPU and 1,024 on a GPU without it."""
     fast: str = "auto"
     """The copy of a model that attacks work on; see notbugs evaluate --help."""
     seed: int = 0
     """Seed of the attacks' randomness."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    given: OfImages = SomeImages()
+
+    @property
+    def draws(self) -> bool:
+        """Whether there will be a picture."""
+        return self.curves
 
     def run(self, console: Console) -> None:
         """Judges, prints the tables, and writes the files."""
@@ -90,16 +81,15 @@ class Compare:
         if not self.weights:
             raise bad_value("weights", "name at least one model", "none")
         paths = [weights_in(path) for path in self.weights]
-        if self.model is not None and all(map(_is_built_in, paths)):
-            raise bad_value("--model", "be left out: all are built-in models", f"'{self.model}'")
+        own = self.given.model
+        if own is not None and all(map(_is_built_in, paths)):
+            raise bad_value("--model", "be left out: all are built-in models", f"'{own}'")
         named = dict(zip(_names(paths), paths, strict=True))
         opened = {name: self._open(path) for name, path in named.items()}
         facts = {name: facts for name, (_, facts) in opened.items()}
         self._check_origins(console, facts)
-        data = images_for(
-            "test", next(iter(facts.values())), self.data, self.data_dir, None, self.count
-        )
-        models = {name: moved(model, self.device) for name, (model, _) in opened.items()}
+        data = self.given.chosen("test", next(iter(facts.values())))
+        models = {name: model for name, (model, _) in opened.items()}
         claim_folder(self.out, {"command": "compare"})
         fast: Any = None if self.fast == "none" else self.fast
         with bar(console, f"{len(models)} models on {len(data)} images") as progress:
@@ -119,22 +109,22 @@ class Compare:
         self._write(console, found)
 
     def _open(self, path: Path) -> tuple[Any, dict[str, Any]]:
-        spec = None if _is_built_in(path) else self.model
-        return open_model(path, spec, self.embedding, self.data, self.data_dir)
+        given = replace(self.given, model=None) if _is_built_in(path) else self.given
+        return given.opened(path)
 
     def _check_origins(self, console: Console, facts: dict[str, dict[str, Any]]) -> None:
         """The images must be the same, and test images of all: as far as weights say."""
         origins = {name: origin_of(each) for name, each in facts.items()}
         first, *others = origins.items()
         for name, origin in others:
-            if origin.get("dataset") != first[1].get("dataset") and self.data is None:
+            if origin.get("dataset") != first[1].get("dataset") and self.given.data is None:
                 sets = f"'{first[0]}' of {first[1].get('dataset')}, '{name}' of "
                 raise bad_value(
                     "--data",
                     "name the images where models are of several datasets",
                     f"{sets}{origin.get('dataset')}",
                 )
-            own = self.data in (None, first[1].get("dataset"))
+            own = self.given.data in (None, first[1].get("dataset"))
             if origin.get("split") != first[1].get("split") and own:
                 console.print(
                     f"'{name}' was split otherwise than '{first[0]}', whose test images these are: "

@@ -8,7 +8,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from notbugs.core.errors import DataError, bad_value
+from notbugs.core.errors import bad_value
+from notbugs.core.packages import optional
 
 TIMEOUT = timedelta(hours=2)
 """How long processes wait for one that works alone before the job fails."""
@@ -27,7 +28,7 @@ def process_group(command: str, *, shares: bool, device: str) -> Generator[None,
     - `shares`: whether the command can share its work
     - `device`: "cpu" uses gloo; else each process takes its own GPU, if there are any
 
-    **Raises** ValueError for a command that cannot share; DataError without Accelerate.
+    **Raises** ValueError for a command that cannot share; NotbugsError without Accelerate.
     """
     several = launched_processes()
     if several == 1:
@@ -40,16 +41,11 @@ def process_group(command: str, *, shares: bool, device: str) -> Generator[None,
             several,
             "Start it without a launcher. Those that share their work: train, evaluate, build.",
         )
-    try:
-        from accelerate import PartialState
-    except ImportError as error:
-        raise DataError(
-            "Several processes need a package that is not installed. Try: pip install accelerate"
-        ) from error
+    accelerate = optional("accelerate", extra="distributed", use="Several processes")
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     # Sets and results travel by the CPU, gradients by the GPU.
     backend = None if on_cpu else "cpu:gloo,cuda:nccl"
-    PartialState(cpu=on_cpu, backend=backend, timeout=TIMEOUT)
+    accelerate.PartialState(cpu=on_cpu, backend=backend, timeout=TIMEOUT)
     yield
     dist.barrier()  # no process leaves while another still communicates
     dist.destroy_process_group()

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from notbugs.attacks import AbstractAttack
-from notbugs.cli.common import check_taken, images_for, moved, open_model
+from notbugs.cli.common import check_taken
 from notbugs.cli.kinds import EVALUATED
-from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
+from notbugs.cli.outputs import Output, check_outputs, write_numbers
 from notbugs.cli.progress import bar, duration
+from notbugs.cli.subject import OfImages, SomeImages
 from notbugs.core import processes
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.data import ImageData
@@ -51,15 +52,6 @@ class Evaluate:
     """A .safetensors file, or the folder that train wrote."""
     threat: str
     """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
-    data: str | None = None
-    """Another dataset, or a saved set (.safetensors), than the weights name."""
-    data_dir: Path | None = None
-    """Where the dataset's files lie."""
-    model: str | None = None
-    """Your own model: path/to/file.py:factory."""
-    embedding: str | None = None
-    """With --model: the layer whose output is the embedding; without it what the weights
-    name, or the input of the last linear layer."""
     method: tuple[str, ...] = ("standard",)
     """standard (or autoattack: the ensemble of its standard version), pgd (quick, weaker; pgd-50
     takes 50 steps), or methods within the threat as attack takes them: each runs on the images
@@ -78,31 +70,22 @@ class Evaluate:
     or none. Each success is confirmed by the model itself."""
     batch_size: int | None = None
     """Images at once; 128 on a CPU and 1,024 on a GPU without it."""
-    count: int | None = None
-    """Images to evaluate; all test images without it."""
     seed: int = 0
     """Seed of the attacks' randomness; the images are the split's own."""
     json: Path | None = None
     """Write the verdict to this file."""
     overwrite: bool = False
     """Replace a file of that name that notbugs did not write."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    given: OfImages = SomeImages()
 
     def run(self, console: Console) -> None:
         """Evaluates and prints the verdict."""
         threat = Threat.parse(self.threat)
         if self.json is not None:
-            inputs = inputs_of(
-                weights=self.weights, model=self.model, data=self.data, data_dir=self.data_dir
-            )
             outputs = {"--json": Output(self.json, EVALUATED)}
-            check_outputs(outputs, inputs, overwrite=self.overwrite)
-        model, facts = open_model(
-            self.weights, self.model, self.embedding, self.data, self.data_dir
-        )
-        data = images_for("test", facts, self.data, self.data_dir, None, self.count)
-        model = moved(model, self.device)
+            check_outputs(outputs, self.given.inputs(self.weights), overwrite=self.overwrite)
+        model, facts = self.given.opened(self.weights)
+        data = self.given.chosen("test", facts)
         attacks, seed = self._attacks(threat), self.seed
         if self.fast not in (*CHOICES, "none"):
             raise unknown_name("--fast", self.fast, (*CHOICES, "none"))

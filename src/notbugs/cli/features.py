@@ -1,18 +1,19 @@
 """`notbugs features`: how useful the features of a model or a dataset are, and which break."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from notbugs.cli.common import device_of, moved, open_model, train_and_test
+from notbugs.cli.common import device_of
 from notbugs.cli.kinds import PICTURE, USEFULNESS
-from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
+from notbugs.cli.outputs import Output, check_outputs, write_numbers
 from notbugs.cli.progress import bar
+from notbugs.cli.subject import OfModel, Subject
 from notbugs.core.errors import bad_value, check_count
 from notbugs.data import SOURCES, ImageData
 from notbugs.data.files import SUFFIX
@@ -64,6 +65,8 @@ class FeaturesCommand:
       notbugs features digits --cosines --threat l2:0.5 --json cosines.json
     """
 
+    draws: ClassVar[bool] = True
+
     subject: Annotated[str, tyro.conf.Positional]
     """Weights (.safetensors, or the folder that train wrote), or the name of a dataset."""
     threat: str = "l2:0.5"
@@ -89,19 +92,9 @@ class FeaturesCommand:
     """Write the numbers of every feature to this file."""
     overwrite: bool = False
     """Replace files of those names that notbugs did not write."""
-    data: str | None = None
-    """With a model: another dataset, than the weights name."""
-    data_dir: Path | None = None
-    """Where the dataset's files lie."""
-    model: str | None = None
-    """Your own model: path/to/file.py:factory."""
-    embedding: str | None = None
-    """With --model: the layer whose output is the embedding; without it the input of the last
-    linear layer."""
     seed: int = 0
     """Seed of the attacks' random starts."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    given: OfModel = Subject()
 
     @property
     def of_model(self) -> bool:
@@ -182,50 +175,51 @@ class FeaturesCommand:
                 "Gamma of pixels and cosines is exact without; of a kernel there are no bounds.",
             ),
             ("--layer", self.layer is not None and not self.of_model, of_model),
-            ("--data", self.data is not None and not self.of_model, of_model),
-            ("--model", self.model is not None and not self.of_model, of_model),
-            ("--embedding", self.embedding is not None and self.model is None, "Give --model too."),
+            ("--data", self.given.data is not None and not self.of_model, of_model),
+            ("--model", self.given.model is not None and not self.of_model, of_model),
+            (
+                "--embedding",
+                self.given.embedding is not None and self.given.model is None,
+                "Give --model too.",
+            ),
         )
         for flag, wrong, remedy in idle:
             if wrong:
                 raise bad_value(flag, f"be left out for '{self.subject}'", "given", remedy)
-        device_of(self.device)
+        device_of(self.given.device)
         if self.out.suffix != ".png":
             raise bad_value("--out", "end in .png", f"'{self.out}'", "Add .png.")
         outputs = {"--out": Output(self.out, PICTURE)}
         if self.json is not None:
             outputs["--json"] = Output(self.json, USEFULNESS)
-        inputs = inputs_of(
-            weights=Path(self.subject) if self.of_model else None,
-            model=self.model,
-            data=self.data if self.of_model else self.subject,
-            data_dir=self.data_dir,
-        )
+        inputs = self._given.inputs(Path(self.subject) if self.of_model else None)
         check_outputs(outputs, inputs, overwrite=self.overwrite)
 
     def _features(self) -> tuple[Features, ImageData, ImageData]:
         """The features, the images that they are standardised on, and those they are judged on."""
         if not self.of_model:
-            train, test = self._images({}, self.subject)
+            train, test = self._images({})
             if self.cosines:
                 return cosine_features(train), train, test
             if self.kernel:
-                device = device_of(self.device)
+                device = device_of(self.given.device)
                 made = kernel_features(train, components=self.components or 30, device=device)
                 return made, train, test
             return pixel_features(train, components=self.components), train, test
-        model, facts = open_model(
-            Path(self.subject), self.model, self.embedding, self.data, self.data_dir
-        )
-        train, test = self._images(facts, self.data)
+        model, facts = self.given.opened(Path(self.subject))
+        train, test = self._images(facts)
         check_fits(model, train)
-        model = moved(model, self.device)
         made = features_of(model, train, layer=self.layer, components=self.components)
         return made, train, test
 
-    def _images(self, facts: dict[str, Any], data: str | None) -> tuple[ImageData, ImageData]:
-        train, test = train_and_test(facts, data, self.data_dir)
-        test = test.select(slice(0, self.count))
+    @property
+    def _given(self) -> Subject:
+        """Of a dataset: it, in the place of one that weights would name."""
+        return self.given if self.of_model else replace(self.given, data=self.subject)
+
+    def _images(self, facts: dict[str, Any]) -> tuple[ImageData, ImageData]:
+        parts = self._given.splits(facts)
+        train, test = parts.train, parts.test.select(slice(0, self.count))
         missing = torch.bincount(test.labels, minlength=test.classes) == 0
         if bool(missing.any()):
             names = ", ".join(test.class_names[k] for k in missing.nonzero()[:, 0].tolist())

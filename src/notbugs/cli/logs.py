@@ -1,11 +1,13 @@
 """The logs that a training writes beside its weights: a line per epoch, and a picture."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from notbugs.core import processes
-from notbugs.core.errors import DataError
+from notbugs.core.errors import DataWarning, NotbugsError
+from notbugs.core.packages import optional
 from notbugs.core.strict_json import to_json
 from notbugs.data.writing import write_file
 
@@ -46,9 +48,14 @@ class Logs:
         if self.events is not None:
             self.events.close()
         if history:
-            from notbugs.report.figures import png, training_sheet
-
-            content = png(training_sheet(history))
+            try:
+                figures = optional(
+                    "notbugs.report.figures", extra="report", use="training.png is not drawn"
+                )
+            except NotbugsError as error:
+                warnings.warn(str(error), DataWarning, stacklevel=2)
+                return
+            content = figures.png(figures.training_sheet(history))
             write_file(self.folder / CURVES, lambda file: file.write(content))
 
 
@@ -58,10 +65,5 @@ def _lines(path: Path) -> int:
 
 
 def _events(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise DataError(
-            "--tensorboard needs a package that is not here. Try: pip install tensorboard"
-        ) from error
-    return SummaryWriter(str(folder))
+    package = optional("torch.utils.tensorboard", extra="tensorboard", use="--tensorboard")
+    return package.SummaryWriter(str(folder))

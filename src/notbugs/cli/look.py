@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import tyro
@@ -11,14 +11,10 @@ from rich.console import Console
 from torch import Tensor
 
 from notbugs.analysis import high_frequency_share
-from notbugs.cli.common import (
-    images_for,
-    moved,
-    open_model,
-)
 from notbugs.cli.kinds import FOUND, IMAGES, LOOK_NUMBERS, PICTURE
-from notbugs.cli.outputs import Output, check_outputs, inputs_of, write_numbers
+from notbugs.cli.outputs import Output, check_outputs, write_numbers
 from notbugs.cli.progress import bar
+from notbugs.cli.subject import OfModel, Subject
 from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.data import ImageData, read_picture, safefile
 from notbugs.data.files import SUFFIX
@@ -52,6 +48,41 @@ METHODS = ("invert", "interpolate", "visualise", "manipulate")
 
 
 @dataclass(frozen=True)
+class PriorOptions:
+    """With --invert and --visualise."""
+
+    total_variation: float = 0.0
+    """Weight of the total variation."""
+    frequency_penalty: float = 0.0
+    """Weight of the penalty on high frequencies."""
+    moves: bool = False
+    """The model sees the image under random transformations (jitter, scale, rotation)."""
+    denoiser: Path | None = None
+    """A denoiser's file (written by reproduce engstrom2019 and `save_prior`)."""
+    denoising: float | None = None
+    """With --denoiser: its weight; 1 without it."""
+    generator: Path | None = None
+    """A generator's file; the search is over its latent codes."""
+
+    def priors(self, model: Classifier) -> Priors:
+        """The priors for a model's images."""
+        denoise: Denoiser | None = None
+        make: ImageGenerator | None = None
+        if self.denoiser is not None:
+            denoise = _of_kind(self.denoiser, Denoiser, "--denoiser", model).to(model.device)
+        if self.generator is not None:
+            make = _of_kind(self.generator, ImageGenerator, "--generator", model).to(model.device)
+        return Priors(
+            total_variation=self.total_variation,
+            frequency_penalty=self.frequency_penalty,
+            denoiser=denoise,
+            denoising=(1.0 if self.denoising is None else self.denoising) if denoise else 0.0,
+            transform=robust_view(min(model.shape[1:])) if self.moves else None,
+            generator=make,
+        )
+
+
+@dataclass(frozen=True)
 class Look:
     """Inspect a model's representation: inversion, interpolation, visualisation, manipulation.
 
@@ -63,6 +94,8 @@ class Look:
       notbugs look model.safetensors --visualise --layer logits --total-variation 0.05
       notbugs look model.safetensors --manipulate --toward 5 --image 0 1 2
     """
+
+    draws: ClassVar[bool] = True
 
     weights: Annotated[Path, tyro.conf.Positional]
     """A .safetensors file, or the folder that train wrote."""
@@ -92,18 +125,6 @@ class Look:
     """With --interpolate: frames, the ends included."""
     steps: int = 200
     """Steps of every search."""
-    total_variation: float = 0.0
-    """Prior, as all below with --invert and --visualise: weight of the total variation."""
-    frequency_penalty: float = 0.0
-    """Prior: weight of the penalty on high frequencies."""
-    moves: bool = False
-    """Prior: the model sees the image under random transformations (jitter, scale, rotation)."""
-    denoiser: Path | None = None
-    """Prior: a denoiser's file (written by reproduce engstrom2019 and `save_prior`)."""
-    denoising: float | None = None
-    """With --denoiser: its weight; 1 without it."""
-    generator: Path | None = None
-    """Prior: a generator's file; the search is over its latent codes."""
     out: Path = Path("look.png")
     """The picture, a .png file."""
     json: Path | None = None
@@ -112,30 +133,18 @@ class Look:
     """Write the images found, lossless, to this .safetensors file."""
     overwrite: bool = False
     """Replace files of those names that notbugs did not write."""
-    data: str | None = None
-    """Another dataset, or a saved set (.safetensors), than the weights name."""
-    data_dir: Path | None = None
-    """Where the dataset's files lie."""
-    model: str | None = None
-    """Your own model: path/to/file.py:factory."""
-    embedding: str | None = None
-    """With --model: the layer whose output is the embedding; without it what the weights
-    name, or the input of the last linear layer."""
     seed: int = 0
     """Seed of the noise."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    prior: PriorOptions = PriorOptions()
+    given: OfModel = Subject()
 
     def run(self, console: Console) -> None:
         """Runs every requested method and draws the results."""
         self._check()
-        model, facts = open_model(
-            self.weights, self.model, self.embedding, self.data, self.data_dir
-        )
-        test = images_for("test", facts, self.data, self.data_dir, None, None)
+        model, facts = self.given.opened(self.weights)
+        test = self.given.images("test", facts)
         check_fits(model, test)
-        model = moved(model, self.device)
-        work = _Work(self, model, test, facts, self._priors(model), console)
+        work = _Work(self, model, test, facts, self.prior.priors(model), console)
         work.prepare()
         methods = [method for method in METHODS if getattr(self, method)]
         with bar(console, "Looking") as progress:
@@ -169,8 +178,8 @@ class Look:
                 f"--unit {self.unit}, --toward {self.toward}",
             )
         self._check_idle()
-        if self.denoising is not None and self.denoiser is None:
-            raise bad_value("--denoising", "come with --denoiser", self.denoising)
+        if self.prior.denoising is not None and self.prior.denoiser is None:
+            raise bad_value("--denoising", "come with --denoiser", self.prior.denoising)
         check_count(self.steps, "--steps")
         check_count(self.points, "--points", 3)
         if self.start not in STARTS:
@@ -183,13 +192,6 @@ class Look:
 
     def _check_idle(self) -> None:
         """Refuses flags that none of the requested methods uses."""
-        priors = (
-            self.total_variation
-            or self.frequency_penalty
-            or self.moves
-            or self.denoiser
-            or self.generator
-        )
         idle = {
             "--units": bool(self.units) and (self.all_units or not self.visualise),
             "--all-units": self.all_units and not self.visualise,
@@ -197,8 +199,8 @@ class Look:
             "--toward": self.toward is not None and not self.manipulate,
             "--points": self.points != Look.points and not self.interpolate,
             "--start": self.start != Look.start
-            and (self.generator is not None or not (self.invert or self.visualise)),
-            "a prior": bool(priors) and not (self.invert or self.visualise),
+            and (self.prior.generator is not None or not (self.invert or self.visualise)),
+            "a prior": self.prior != PriorOptions() and not (self.invert or self.visualise),
         }
         for flag, unused in idle.items():
             if unused:
@@ -216,30 +218,10 @@ class Look:
         if self.save is not None:
             outputs["--save"] = Output(self.save, FOUND)
         pictures = [Path(name) for name in self.image if not _is_number(name)]
-        inputs = inputs_of(
-            weights=self.weights,
-            model=self.model,
-            data=self.data,
-            data_dir=self.data_dir,
-            others=[self.denoiser, self.generator, *pictures],
+        inputs = self.given.inputs(
+            self.weights, [self.prior.denoiser, self.prior.generator, *pictures]
         )
         check_outputs(outputs, inputs, overwrite=self.overwrite)
-
-    def _priors(self, model: Classifier) -> Priors:
-        denoise: Denoiser | None = None
-        make: ImageGenerator | None = None
-        if self.denoiser is not None:
-            denoise = _of_kind(self.denoiser, Denoiser, "--denoiser", model).to(model.device)
-        if self.generator is not None:
-            make = _of_kind(self.generator, ImageGenerator, "--generator", model).to(model.device)
-        return Priors(
-            total_variation=self.total_variation,
-            frequency_penalty=self.frequency_penalty,
-            denoiser=denoise,
-            denoising=(1.0 if self.denoising is None else self.denoising) if denoise else 0.0,
-            transform=robust_view(min(model.shape[1:])) if self.moves else None,
-            generator=make,
-        )
 
 
 class _Work:
@@ -430,7 +412,7 @@ class _Work:
             extremes = most_activating(self.model, real, [self.asked.unit], layer=layer, count=1)
             value_range = float(extremes.highest_values[0, 0] - extremes.lowest_values[0, 0])
             return self.asked.unit, value_range / 2 or 1.0
-        train = images_for("train", self.facts, self.asked.data, self.asked.data_dir, None, 4000)
+        train = self.asked.given.images("train", self.facts).select(slice(0, 4000))
         label = self.asked.toward
         if label is None or not 0 <= label < train.classes:
             raise bad_value("--toward", f"lie in 0..{train.classes - 1}", label)

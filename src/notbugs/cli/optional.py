@@ -1,9 +1,13 @@
-"""How options that may be left out are read and shown: `--epochs INT`, not `{None}|INT`."""
+"""How options are read and shown: `--epochs INT`, not `{None}|INT`, and texts as paragraphs."""
 
-from collections.abc import Sequence
+import ast
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args
+from textwrap import dedent
+from types import MappingProxyType, NoneType
+from typing import Any, get_args, get_type_hints
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
@@ -44,3 +48,39 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         is_instance=lambda value: value is None or isinstance(value, kind),
         str_from_instance=lambda value: [NONE if value is None else str(value)],
     )
+
+
+def join_docstrings(command: type) -> None:
+    """Gives every option of a command the text below its field, without the source's line breaks.
+
+    Left to itself, tyro keeps a break before each line that does not begin with a letter, and takes
+    an indented line for one of those.
+    """
+    texts = {
+        name: text
+        for kind in reversed(command.__mro__)
+        if is_dataclass(kind)
+        for name, text in _field_docstrings(kind)
+    }
+    for option in fields(command):
+        if option.name in texts:
+            option.metadata = MappingProxyType({**option.metadata, "help": texts[option.name]})
+    for hint in get_type_hints(command).values():
+        for kind in (hint, *get_args(hint)):  # a group of options, or the actions of a command
+            if isinstance(kind, type) and is_dataclass(kind):
+                join_docstrings(kind)
+
+
+def _field_docstrings(kind: type) -> Iterator[tuple[str, str]]:
+    """The names of the fields that a class itself has, with the texts below them."""
+    (definition,) = ast.parse(dedent(inspect.getsource(kind))).body
+    assert isinstance(definition, ast.ClassDef)
+    for field, below in zip(definition.body, definition.body[1:], strict=False):
+        match field, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                yield name, " ".join(text.split())
+            case _:
+                pass

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.console import Console
@@ -20,6 +20,8 @@ class Report:
     Try:
       notbugs report runs/ilyas2019-digits-laptop
     """
+
+    draws: ClassVar[bool] = True
 
     folder: Annotated[Path, tyro.conf.Positional]
     """The folder that `notbugs reproduce` wrote."""

@@ -89,6 +89,11 @@ class Reproduce:
     device: str = "auto"
     """auto, cpu or cuda."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether there will be a page."""
+        return self.experiment is not None
+
     def run(self, console: Console) -> None:
         """Runs it, prints the tables and says where the report is."""
         if self.experiment is None:

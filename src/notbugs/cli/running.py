@@ -19,10 +19,11 @@ import tyro
 
 from notbugs.cli import COMMANDS, distributed
 from notbugs.cli.console import PlainConsole
-from notbugs.cli.optional import OPTIONS
+from notbugs.cli.optional import OPTIONS, join_docstrings
 from notbugs.core.errors import DataWarning, NotbugsError, unknown_name
 from notbugs.core.interrupts import sigterm_as_interrupt
 from notbugs.core.memory import keep_freed_memory
+from notbugs.core.packages import optional
 
 PLACES = {
     "reproduce": ("reproduce", "Reproduce"),
@@ -39,6 +40,12 @@ PLACES = {
     "photo": ("photo", "Photo"),
 }
 """The module and class of each command: only those of one that is run are imported."""
+CONFIG = (
+    tyro.conf.OmitSubcommandPrefixes,
+    tyro.conf.OmitArgPrefixes,
+    tyro.conf.FlagCreatePairsOff,
+)
+"""How options are spelt: a switch has the one flag that changes it."""
 ACTIONS = {"data": ("list", "show", "export"), "photo": ("sheet", "read", "watch")}
 USER_ERRORS = (NotbugsError, ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)
 """Errors that a user can fix: printed without a traceback."""
@@ -66,6 +73,8 @@ def run(arguments: Sequence[str]) -> None:
                 distributed.process_group(arguments[0], shares=shares, device=device),
                 _data_warnings_once(PlainConsole(quiet=True) if quiet else errors),
             ):
+                if getattr(command, "draws", False):  # before hours of work
+                    optional("notbugs.report", extra="report", use="Pages and pictures")
                 command.run(PlainConsole(quiet=True) if quiet else console)
     except KeyboardInterrupt as stop:
         errors.print(str(stop) or getattr(command, "if_stopped", STOPPED), soft_wrap=True)
@@ -110,7 +119,7 @@ def parsed(arguments: Sequence[str], errors: PlainConsole) -> Any:
                 kind,  # pyright: ignore[reportArgumentType]
                 prog=prog,
                 args=options,
-                config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+                config=CONFIG,
             )
     finally:
         for line in stderr.getvalue().splitlines():
@@ -119,7 +128,9 @@ def parsed(arguments: Sequence[str], errors: PlainConsole) -> Any:
 
 def _class_of(name: str) -> Any:
     module, kind = PLACES[name]
-    return getattr(import_module(f"notbugs.cli.{module}"), kind)
+    command = getattr(import_module(f"notbugs.cli.{module}"), kind)
+    join_docstrings(command)
+    return command
 
 
 def _print_error(errors: PlainConsole, error: BaseException, *, quiet: bool) -> None:

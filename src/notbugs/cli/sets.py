@@ -10,10 +10,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from notbugs.cli.common import images_for, moved, open_model
 from notbugs.cli.kinds import ARCHIVE, FOLDER
 from notbugs.cli.outputs import Output, check_outputs, inputs_of, set_at
 from notbugs.cli.progress import bar
+from notbugs.cli.subject import OfImages, SomeImages
 from notbugs.core import processes
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.data import (
@@ -77,21 +77,9 @@ class Build:
     """Length of a step."""
     start: str = "images"
     """For robust and nonrobust: what the search begins from, images or noise."""
-    count: int | None = None
-    """Images to use; all training images without it."""
-    data: str | None = None
-    """Another dataset, or a saved set (.safetensors), than the weights name."""
-    data_dir: Path | None = None
-    """Where the dataset's files lie."""
-    model: str | None = None
-    """Your own model: path/to/file.py:factory."""
-    embedding: str | None = None
-    """With --model: the layer whose output is the embedding; without it what the weights
-    name, or the input of the last linear layer."""
     seed: int = 0
     """Seed of targets and starts."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    given: OfImages = SomeImages()
 
     def run(self, console: Console) -> None:
         """Builds the set, saves it, and prints its quality."""
@@ -103,15 +91,11 @@ class Build:
             raise bad_value("--start", f"be left out for '{self.kind}'", self.start)
         if self.out.suffix != SUFFIX:
             raise bad_value("--out", f"end in {SUFFIX}", f"'{self.out}'", f"Add {SUFFIX}.")
-        inputs = inputs_of(
-            weights=self.weights, model=self.model, data=self.data, data_dir=self.data_dir
+        check_outputs(
+            set_at(self.out, "--out"), self.given.inputs(self.weights), overwrite=self.overwrite
         )
-        check_outputs(set_at(self.out, "--out"), inputs, overwrite=self.overwrite)
-        model, facts = open_model(
-            self.weights, self.model, self.embedding, self.data, self.data_dir
-        )
-        data = images_for("train", facts, self.data, self.data_dir, None, self.count)
-        model = moved(model, self.device)
+        model, facts = self.given.opened(self.weights)
+        data = self.given.chosen("train", facts)
         with bar(console, f"build {self.kind} from {len(data)} images") as progress:
             dataset = self._built(model, data, progress)
         if processes.is_first():

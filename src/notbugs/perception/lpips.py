@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import torch
 from torch import Tensor, nn
 
 from notbugs.core.errors import NotbugsError, bad_value
+from notbugs.core.packages import optional
 from notbugs.core.types import Images, Rows
 from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.layers import Body, capture
@@ -166,13 +166,12 @@ def calibrated_lpips(net: str = "alex") -> CalibratedLPIPS:
     """
     if net not in NETS:
         raise bad_value("net", f"be one of {', '.join(NETS)}", f"'{net}'")
-    try:
-        package: Any = import_module("lpips")
-    except ImportError as error:
-        raise NotbugsError(
-            f"The calibrated LPIPS needs the package `lpips` ({error}). Install it with "
-            "`pip install lpips`, or use a model of your own: lpips(model)."
-        ) from error
+    package = optional(
+        "lpips",
+        extra="lpips",
+        use="The calibrated LPIPS",
+        remedy="or use a model of your own: lpips(model)",
+    )
     try:
         network = package.LPIPS(net=net, verbose=False)
     except (OSError, RuntimeError) as error:  # urllib's errors are OSErrors

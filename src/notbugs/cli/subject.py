@@ -1,0 +1,133 @@
+"""What most commands are about: a model, the images it sees, and where both are computed."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import tyro
+
+from notbugs.cli.common import Split, loaded, moved, open_model, origin_of
+from notbugs.cli.outputs import Inputs, inputs_of
+from notbugs.core.errors import DataError, DataWarning, bad_value, check_count, unknown_name
+from notbugs.data import ImageData, Source, Splits, load, split
+from notbugs.data.files import SUFFIX
+from notbugs.data.sources.load import FOLDER
+from notbugs.models import Classifier
+
+PARTS = ("train", "val", "test", "all")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Images are of the dataset that the weights name, unless another is given."""
+
+    data: str | None = None
+    """Another dataset (see notbugs data list), or a saved set (.safetensors)."""
+    data_dir: Path | None = None
+    """Where the dataset's files lie (else $NOTBUGS_DATA, else downloaded)."""
+    model: str | None = None
+    """Your own model: path/to/file.py:factory."""
+    embedding: str | None = None
+    """With --model: the layer whose output is the embedding; without it what the weights name, or
+    the input of the last linear layer."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def opened(self, weights: Path) -> tuple[Classifier, dict[str, Any]]:
+        """The model on its device, and the metadata of its weights (see `open_model`)."""
+        model, facts = open_model(weights, self.model, self.embedding, self.data, self.data_dir)
+        return moved(model, self.device), facts
+
+    def inputs(self, weights: Path | None = None, others: Sequence[Path | None] = ()) -> Inputs:
+        """The files that are read, which no output may replace."""
+        return inputs_of(
+            weights=weights, model=self.model, data=self.data, data_dir=self.data_dir, others=others
+        )
+
+    def splits(self, facts: Mapping[str, Any]) -> Splits:
+        """The split that the model was trained on, or that of the dataset the user names.
+
+        A saved set is split as a dataset without parts is.
+
+        **Raises** DataError where the weights record no dataset and none is named.
+        """
+        if self.saved is not None:
+            return split(Source(self.saved.name, load(self.saved), None), seed=0)
+        return self._splits(self._source(facts), facts)
+
+    def images(self, part: str, facts: Mapping[str, Any]) -> ImageData:
+        """A saved set, or a part of a dataset: "train", "val" or "test"."""
+        return load(self.saved) if self.saved is not None else getattr(self.splits(facts), part)
+
+    @property
+    def saved(self) -> Path | None:
+        """The file of a saved set, where one was given."""
+        return None if self.data is None or not self.data.endswith(SUFFIX) else Path(self.data)
+
+    def _source(self, facts: Mapping[str, Any]) -> Source:
+        name = self.data or origin_of(facts).get("dataset")
+        if name is None:
+            raise DataError(
+                "The weights do not say which dataset they belong to. Pass --data NAME."
+            )
+        return loaded(name, self.data_dir)
+
+    def _splits(self, source: Source, facts: Mapping[str, Any]) -> Splits:
+        origin = origin_of(facts)
+        recorded: Split = origin.get("split") or {}
+        same = self.data in (None, origin.get("dataset"))
+        return split(
+            source,
+            seed=recorded.get("seed", 0),
+            train_size=recorded.get("train_size") if same else None,
+            test_size=recorded.get("test_size") if same else None,
+        )
+
+
+@dataclass(frozen=True)
+class SomeImages(Subject):
+    """Images are of the dataset that the weights name, unless another is given."""
+
+    part: str | None = None
+    """train, val, test, or all (of a set that has no parts); without it test, for build train."""
+    count: int | None = None
+    """So many images, the first ones; all without it."""
+
+    def chosen(self, part: str, facts: Mapping[str, Any]) -> ImageData:
+        """The images that were asked for; `part`: where none is named.
+
+        **Raises** ValueError for "all" of a dataset that has parts.
+        """
+        if self.count is not None:
+            check_count(self.count, "--count")
+        if self.part is not None and self.part not in PARTS:
+            raise unknown_name("--part", self.part, PARTS)
+        if self.saved is not None and self.part is not None:
+            raise bad_value("--part", "be left out for a saved set", f"'{self.part}'")
+        images = load(self.saved) if self.saved is not None else self._part(part, facts)
+        return images.select(slice(0, self.count))
+
+    def _part(self, part: str, facts: Mapping[str, Any]) -> ImageData:
+        source = self._source(facts)
+        if self.part == "all":
+            if source.test is not None:
+                has = f"'{source.name}' has parts of its own."
+                raise bad_value("--part", "be train, val or test", "'all'", has)
+            return source.train
+        images = getattr(self._splits(source, facts), self.part or part)
+        own = source.name.startswith(FOLDER)  # of a published set all know what its test part is
+        if own and self.data is not None and self.part is None and source.test is None:
+            warnings.warn(
+                f"'{source.name}' has no parts: these are the {len(images)} of its "
+                f"{len(source.train)} images that make the {part} part. --part all takes them all.",
+                DataWarning,
+                stacklevel=2,
+            )
+        return images
+
+
+OfModel: TypeAlias = Annotated[Subject, tyro.conf.arg(name="model and data")]
+OfImages: TypeAlias = Annotated[SomeImages, tyro.conf.arg(name="model and data")]
+"""The two as one box of a command's help."""
