@@ -1,12 +1,15 @@
 """What `import notbugs as nb` gives."""
 
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 import notbugs as nb
 from notbugs import attacks
+from release import ROOT, disagreements
 
 MOST_NAMES = 30
 
@@ -37,3 +40,24 @@ def test_packages_are_loaded_when_first_used() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(AttributeError, match="module 'notbugs' has no attribute 'atacks'"):
         _ = nb.atacks
+
+
+def test_a_release_names_one_version() -> None:
+    assert not disagreements("")
+    wrong = disagreements("v99.0.0")
+    assert any("The tag v99.0.0 is not v" in line for line in wrong)
+
+
+def test_every_extra_that_a_message_names_exists() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    code = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    named = set(re.findall(r'extra="(\w+)"', code))
+    assert named
+    assert named <= set(extras)
+    (everything,) = extras["all"]
+    # Their packages bind torch to one version, or are for developers.
+    assert set(everything[len("notbugs[") : -1].split(",")) == set(extras) - {
+        *("all", "dev", "docs", "lpips"),
+    }
