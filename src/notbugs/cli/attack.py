@@ -1,6 +1,5 @@
 """`notbugs attack`: adversarial examples of one model, saved, and drawn as curves."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,7 +132,8 @@ class AttackCommand:
             part._check_curves(part._attack(threat))
             of = f" of {part.method[0]}" * (len(parts) > 1)
             outputs |= {f"{flag}{of}": output for flag, output in part.files.outputs().items()}
-        self._check_outputs(outputs)
+        inputs = self.given.inputs(self.weights)
+        check_outputs(outputs, inputs, overwrite=self.files.overwrite)
         model, facts = self.given.opened(self.weights)
         data = self.given.chosen("test", facts)
         data, targets = self._aimed(data)
@@ -211,10 +211,6 @@ class AttackCommand:
             )
         if self.files.plot is None and self.files.json is None:
             raise bad_value("--radii", "come with --plot or --json", self.files.radii)
-
-    def _check_outputs(self, outputs: Mapping[str, Output]) -> None:
-        """Checks the output paths before any work."""
-        check_outputs(outputs, self.given.inputs(self.weights), overwrite=self.files.overwrite)
 
     def _check_pictures(self, data: ImageData) -> None:
         if self.files.png is not None and data.shape[0] not in (1, 3, 4):

@@ -4,13 +4,13 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from notbugs.core.errors import bad_type, bad_value, unknown_name
 from notbugs.data.checkpoint import is_checkpoint
@@ -19,11 +19,8 @@ from notbugs.models.classifier import Classifier, Shape
 from notbugs.models.converted import load_checkpoint
 from notbugs.models.initial import seeded
 from notbugs.models.prepared import plainly
-from notbugs.models.state import put_state, state_of
 from notbugs.models.weights import KEY, load_into
 from notbugs.models.wrap import wrap
-
-_PREFIXES = ("module.", "_orig_mod.")  # left by DataParallel and by torch.compile
 
 
 @plainly()
@@ -67,32 +64,20 @@ def load_user_model(
     file, name = _split(spec)
     with seeded(seed, "init", name), _importable(file.parent):
         module = _call(_find(_import(file), file, name), spec)
-    if weights is not None and is_checkpoint(weights):
+    if weights is not None and not _is_ours(weights):
         found = load_checkpoint(module, weights, by_order=False)
         mean, std = found.mean if mean is None else mean, found.std if std is None else std
         weights = None
-    plain = None if weights is None else _plain_state(weights)
-    if weights is not None and plain is not None:
-        put_state(module, _without_prefix(plain, state_of(module)), weights)
     mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
     model = wrap(module, shape=shape, classes=classes, embedding=embedding, mean=mean, std=std)
-    if weights is not None and plain is None:
+    if weights is not None:
         load_into(model, weights)
     return model.eval()
 
 
-def _plain_state(weights: Path) -> dict[str, Tensor] | None:
-    """The tensors of a file that `save` did not write, else None."""
-    tensors, header = read_tensors(weights)
-    return None if KEY in header else tensors
-
-
-def _without_prefix(tensors: dict[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _PREFIXES:
-        all_prefixed = all(name.startswith(prefix) for name in tensors)
-        if all_prefixed and not any(name.startswith(prefix) for name in state):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+def _is_ours(weights: Path) -> bool:
+    """Whether `save` wrote the file."""
+    return not is_checkpoint(weights) and KEY in read_tensors(weights)[1]
 
 
 def _split(spec: str) -> tuple[Path, str]:
