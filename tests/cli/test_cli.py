@@ -30,6 +30,8 @@ from notbugs.models import load as load_model
 from victims import killed_once
 
 ILYAS = ("reproduce", "ilyas2019")
+SMALL = (*ILYAS, "--preset", "smoke", "--set", 'sets=["R"]', "--epochs", "3")
+"""A part of the experiment: with robust models, students and pictures, and soon drawn."""
 COMMANDS = [*cli.COMMANDS]
 
 
@@ -661,7 +663,7 @@ def test_bad_input_is_one_clear_line(
 def finished_run(tmp_path_factory: pytest.TempPathFactory):
     """The folder of a run that nobody disturbed."""
     out = tmp_path_factory.mktemp("runs") / "finished"
-    call(*ILYAS, "--preset", "smoke", "--workers", 0, "--out", out)
+    call(*SMALL, "--workers", 0, "--out", out)
     return out
 
 
@@ -740,7 +742,7 @@ def test_a_paper_is_run_with_settings_and_says_its_command(
 def test_the_same_command_again_shows_the_result_at_once(
     finished_run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = (*ILYAS, "--preset", "smoke", "--workers", 0, "--out", finished_run)
+    command = (*SMALL, "--workers", 0, "--out", finished_run)
     page, results = (finished_run / name for name in ("report.html", "results.json"))
 
     def times():
@@ -768,7 +770,7 @@ def test_a_shared_store_spares_the_work(
     finished_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    call(*ILYAS, "--preset", "smoke", "--workers", 0, "--out", tmp_path / "other", "--store",
+    call(*SMALL, "--workers", 0, "--out", tmp_path / "other", "--store",
          finished_run / "store")  # fmt: skip
     assert "Compute time of this run: 0 s" in capsys.readouterr().out
     assert (tmp_path / "other" / "models" / "student-D_R-seed0.safetensors").exists()
@@ -786,7 +788,7 @@ def test_a_folder_deleted_under_a_run_is_its_own_again(
         shutil.rmtree(out, ignore_errors=True)
         planned(display, *facts)
 
-    command = (*ILYAS, "--preset", "smoke", "--workers", 0, "--out", out, "--store",
+    command = (*SMALL, "--workers", 0, "--out", out, "--store",
                finished_run / "store")  # fmt: skip
     with monkeypatch.context() as patch:
         patch.setattr(StageDisplay, "planned", delete)
@@ -802,7 +804,7 @@ def test_damage_to_a_store_is_named_in_the_output(
     shutil.copytree(finished_run / "store", tmp_path / "store")
     numbers = next((tmp_path / "store").glob("constructed-evaluated/*/numbers.json"))
     numbers.write_text(numbers.read_text().replace("clean", "cleam"))
-    call(*ILYAS, "--preset", "smoke", "--workers", 0, "--out", tmp_path / "out", "--store",
+    call(*SMALL, "--workers", 0, "--out", tmp_path / "out", "--store",
          tmp_path / "store")  # fmt: skip
     said = capsys.readouterr().out
     assert f"1 stages to do, {stages_of(finished_run) - 1} found in the store" in said
@@ -832,7 +834,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_python_dash_m_and_kill_9_in_mid_run(finished_run, tmp_path: Path) -> None:
     """A run killed at any moment ends, when repeated, with the numbers of an undisturbed one."""
     out = tmp_path / "a"
-    command = [sys.executable, "-m", "notbugs", *ILYAS, "--preset", "smoke", "--workers", "2",
+    command = [sys.executable, "-m", "notbugs", *SMALL, "--workers", "2",
                "--out", str(out)]  # fmt: skip
     killed_once(lambda: len(list(out.glob("store/*/*/meta.json"))) >= 4, command)
     assert not (out / "results.json").exists()
