@@ -77,6 +77,7 @@ def executed(notebook: NotebookNode) -> NotebookNode:
         NotebookClient(
             run,
             timeout=SECONDS,
+            coalesce_streams=True,
             kernel_name=KERNEL["name"],
             resources={"metadata": {"path": folder}},
             extra_arguments=["--log-level=40"],

@@ -54,7 +54,7 @@ def check_outputs(run: NotebookNode) -> None:
 
 
 def test_all_files_are_listed() -> None:
-    assert {path.stem for path in notebooks.FOLDER.glob("*")} == set(notebooks.NAMES)
+    assert {path.stem for path in notebooks.FOLDER.glob("*.ipynb")} == set(notebooks.NAMES)
 
 
 @pytest.mark.parametrize("name", notebooks.NAMES)
