@@ -40,7 +40,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# The documentation, in build/site: fails on a link that leads nowhere, and fetches nothing.
+# The documentation, in build/site: fails on a link that leads nowhere, and fetches nothing. Notebooks
+# are executed, unless build/notebooks holds them as this code made them.
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(READY)
 	@$(BIN)/python -c 'import material, mkdocstrings' 2>/dev/null \
@@ -48,6 +49,7 @@ docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet
 
 format: $(READY)
+	$(BIN)/python docs/notebooks.py
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

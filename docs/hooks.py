@@ -1,10 +1,11 @@
-"""Pages that the documentation's build makes: the results of every paper, and the API."""
+"""Pages that the build makes: the results of papers and benchmarks, notebooks, and the API."""
 
 import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import notebooks
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -27,11 +28,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the made pages."""
     pages = {f"results/{name}.md": _page(found) for name, found in _results().items()}
     pages["papers.md"] = _papers()
+    pages |= _benchmarks()
     pages |= {f"api/{name}.md": f"# notbugs.{name}\n\n{_api(name)}" for name in PACKAGES}
     pages["api/notbugs.md"] = "# notbugs\n\n" + _api("")
-    for path, text in pages.items():
-        files.append(File.generated(config, path, content=text))
+    for path, content in {**pages, **_notebooks()}.items():
+        files.append(File.generated(config, path, content=content))
     return files
+
+
+def _notebooks() -> dict[str, str | bytes]:
+    """The pages of the notebooks, and their pictures."""
+    made = dict[str, str | bytes]()
+    for name in notebooks.NAMES:
+        unrun = name == notebooks.LESSON
+        found = notebooks.read(name) if unrun else notebooks.cached(name, notebooks.BUILT)
+        text, pictures = notebooks.page(found, name)
+        made |= {f"notebooks/{file}": content for file, content in pictures.items()}
+        made[f"notebooks/{name}.md"] = text
+    return made
 
 
 def _results() -> dict[str, dict[str, Any]]:
@@ -72,6 +86,16 @@ def _page(results: dict[str, Any]) -> str:
     conditions = {**content.conditions(), "Command": f"`{results['command']}`"}
     lines.append(markdown(["", ""], [[k, _plain(v)] for k, v in conditions.items()]))
     return "\n\n".join(lines) + "\n"
+
+
+def _benchmarks() -> dict[str, str]:
+    """How speed and strength are measured, with every stored table."""
+    folder = ROOT / "benchmarks"
+    tables = {path.stem: path.read_text() for path in sorted(folder.glob("results/*.md"))}
+    listed = [f"- [{text.splitlines()[0].removeprefix('# ')}](benchmarks/{name}.md)"
+              for name, text in tables.items()]  # fmt: skip
+    text = "\n\n".join([(folder / "README.md").read_text(), "## All tables", "\n".join(listed)])
+    return {"benchmarks.md": text} | {f"benchmarks/{k}.md": v for k, v in tables.items()}
 
 
 def _papers() -> str:

@@ -46,7 +46,7 @@ def test_the_readme_is_one_screen() -> None:
     assert len([line for line in code.splitlines() if line]) <= 9
 
 
-@pytest.mark.parametrize("name", ["how-to", "start"])
+@pytest.mark.parametrize("name", ["add-an-attack", "how-to", "start"])
 def test_the_python_of_a_page_runs(name, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / f"{name}.md").read_text()
