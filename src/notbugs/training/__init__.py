@@ -9,6 +9,7 @@ from notbugs.training.adversary import (
 from notbugs.training.autoencoder import pretrain
 from notbugs.training.awp import Awp
 from notbugs.training.batch import Batch
+from notbugs.training.extra import SHARE
 from notbugs.training.free import Free
 from notbugs.training.hidden import HiddenLayer
 from notbugs.training.image_priors import (
@@ -32,6 +33,7 @@ from notbugs.training.written import recipe_as_json, recipe_from_json
 
 __all__ = [
     "RECIPES",
+    "SHARE",
     "AbstractAdversary",
     "AbstractImageAdversary",
     "AbstractTrainingObjective",
