@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from notbugs.cli import main
 from notbugs.cli.outputs import inputs_of
 from notbugs.core.errors import StoreError
-from notbugs.data import load_source, save, split
+from notbugs.data import export_npz, load_source, save, split
 from notbugs.experiments import ilyas2019
 from notbugs.experiments.config import config_for
 from notbugs.experiments.results import check_files, replace_files
@@ -38,6 +38,7 @@ def source_files(tmp_path_factory: pytest.TempPathFactory):
     facts = {"dataset": "digits", "split": {"seed": 0, "train_size": 400, "test_size": None}}
     save_model(model, folder / OURS, metadata=facts)
     save(load_source("digits").train.select(slice(0, 20)), folder / "set.safetensors")
+    export_npz(load_source("digits").train.select(slice(0, 20)), folder / "set.npz")
     (folder / "net.py").write_text("raise RuntimeError('never imported')\n")
     return folder
 
@@ -85,6 +86,8 @@ def writers(model, out):
     yield "features --json", (*plane, "--out", out / "b.png", "--json"), out / "a.json"
     yield "data export npz", ("data", "export", "digits", "--to"), out / "a.npz"
     yield "data export set", ("data", "export", "digits", "--to"), out / "a.safetensors"
+    archive = Path(model).parent / "set.npz"
+    yield "data import", ("data", "import", archive, "--to"), out / "a.safetensors"
     for name in ("metrics.jsonl", "training.png", "checkpoint.safetensors"):
         yield f"train, {name}", ("train", *SHORT, "--out", out), out / name
 
@@ -100,7 +103,7 @@ FOREIGN = {
 """A file of somebody else's for each suffix."""
 
 
-READERS = [n for n in NAMES if not any(word in n for word in ("recipe", "train", "export"))]
+READERS = [n for n in NAMES if not any(word in n for word in ("recipe", "train", "port"))]
 
 
 def _call(arguments, target):

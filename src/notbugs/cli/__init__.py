@@ -17,7 +17,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "features": "how useful each feature is, and what an adversary leaves of it",
         "look": "inversion, interpolation, visualisation and manipulation of features",
         "build": "sets of robust or non-robust features, from your images and a model",
-        "data": "list, show and export datasets",
+        "data": "list, show, export and import datasets",
     },
     "Papers": {
         "reproduce": "a paper's experiment: our numbers beside the published ones",

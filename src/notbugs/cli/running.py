@@ -39,7 +39,7 @@ PLACES = {
     "photo": ("photo", "Photo"),
 }
 """The module and class of each command: only those of one that is run are imported."""
-ACTIONS = {"data": ("list", "show", "export"), "photo": ("sheet", "read", "watch")}
+ACTIONS = {"data": ("list", "show", "export", "import"), "photo": ("sheet", "read", "watch")}
 USER_ERRORS = (NotbugsError, ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)
 """Errors that a user can fix: printed without a traceback."""
 STOPPED = (
