@@ -175,6 +175,7 @@ def test_the_set_and_the_module_that_are_read_are_not_written_over(
         ("data", "export", data, "--to", data),
         ("train", "--distil", copied_files / OURS, "--out", copied_files, *SHORT),
         ("train", "--distil", copied_files, "--out", copied_files, *SHORT),
+        ("train", "--start", copied_files, "--out", copied_files, *SHORT),
     ]
     for call in calls:
         assert "files that are read" in refused(capsys, *call, "--overwrite"), call

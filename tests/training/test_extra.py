@@ -13,7 +13,7 @@ from notbugs.core.errors import CheckpointError
 from notbugs.data import ImageData
 from notbugs.judge import accuracy
 from notbugs.training import saving, train
-from notbugs.training.extra import TrainingRows, extra_in
+from notbugs.training.extra import TrainingRows, check_extra, extra_in
 
 NOISE = random.uniform(random.row_keys(90, "extra"), (1, 8, 8))
 EXTRA = ImageData(
@@ -128,6 +128,14 @@ def test_what_does_not_fit_is_refused(options, message) -> None:
     with pytest.raises(ValueError, match=message):
         train(model, DATA, SHORT, seed=0, **({"extra": EXTRA} | options))
     assert equal(model, small())
+
+
+def test_a_set_of_other_images_or_classes_is_refused_without_a_model_too() -> None:
+    with pytest.raises(ValueError, match=r"hold images of shape \(1, 8, 8\); got \(1, 9, 8\)"):
+        check_extra(DATA, WIDE, 0.7, 32)
+    fewer = ImageData(EXTRA.images, EXTRA.labels % 9, EXTRA.class_names[:9], "nine")
+    with pytest.raises(ValueError, match=r"as many as the training images: 10; got 9 in 'nine'"):
+        check_extra(DATA, fewer, 0.7, 32)
 
 
 def test_numbers_stand_for_classes_without_names() -> None:

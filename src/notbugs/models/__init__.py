@@ -9,6 +9,7 @@ from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body, capture, layer_names
 from notbugs.models.predictions import predicted_clean
 from notbugs.models.prepared import prepared
+from notbugs.models.starting import load_start
 from notbugs.models.synced import synced
 from notbugs.models.user import load_user_model
 from notbugs.models.validation import check_fits
@@ -38,6 +39,7 @@ __all__ = [
     "load_checkpoint",
     "load_into",
     "load_model",
+    "load_start",
     "load_user_model",
     "of_views",
     "predicted_clean",

@@ -116,14 +116,21 @@ def extra_in(batch_size: int, share: float) -> int:
 
 
 def check_extra(data: ImageData, extra: ImageData, share: float, batch_size: int) -> None:
-    """Refuses an extra set of other classes, or of fewer images than it gives to a batch.
+    """Refuses an extra set of other images or classes, or of fewer images than a batch takes of it.
 
     Its classes have the names of the training images' in the same order, or no names but numbers
     (as in an archive that names none).
     """
+    for what, ours, theirs in (
+        ("images of shape", data.shape, extra.shape),
+        ("classes, as many as the training images:", data.classes, extra.classes),
+    ):
+        if ours != theirs:
+            remedy = "Resize its images, or name all classes (notbugs data import --names)."
+            raise bad_value("extra", f"hold {what} {ours}", f"{theirs} in '{extra.name}'", remedy)
     numbers = tuple(map(str, range(data.classes)))
     if extra.class_names not in (data.class_names, numbers):
-        pairs = zip(extra.class_names, data.class_names, strict=False)
+        pairs = zip(extra.class_names, data.class_names, strict=True)
         one, other = next(pair for pair in pairs if pair[0] != pair[1])
         raise bad_value(
             "extra",
@@ -131,10 +138,7 @@ def check_extra(data: ImageData, extra: ImageData, share: float, batch_size: int
             f"'{one[:NAME]}' in the place of '{other[:NAME]}'",
             "Order its labels as theirs are, and name its classes so.",
         )
-    if len(extra) < extra_in(batch_size, share):
-        raise bad_value(
-            "extra",
-            f"hold at least the {extra_in(batch_size, share)} images of a batch",
-            len(extra),
-            "Lower `share`, or use smaller batches.",
-        )
+    count = extra_in(batch_size, share)
+    if len(extra) < count:
+        remedy = "Lower `share`, or use smaller batches."
+        raise bad_value("extra", f"hold at least the {count} images of a batch", len(extra), remedy)
