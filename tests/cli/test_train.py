@@ -391,7 +391,7 @@ def test_extra_images_and_their_share_are_said_and_recorded(
 def two_classes(folder):
     """A set of two classes: digits of 0 and 1, as PNG images in folders."""
     data = load_source("digits").train
-    few = data.select((data.labels < 2).nonzero()[:60, 0])
+    few = data.select((data.labels < 2).nonzero()[:130, 0])
     export_folder(ImageData(few.images, few.labels, ("0", "1"), "two"), folder / "two")
     return f"folder:{folder / 'two'}"
 
