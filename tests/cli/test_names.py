@@ -46,6 +46,7 @@ COMMANDS = [
     "look {model} --invert --steps 1 --image 1 --data {set} --out {out}.png",
     "features {model} --steps 1 --data {set} --out {out}.png",
     "build rand {model} --threat l2:1 --steps 1 --data {set} --out {out}.safetensors",
+    "sparsify {model} --alpha 0.1 --out {out}.safetensors",
     "data show {set}",
     "data export {set} --to {out}",
     "data import {out}.npz --to {out}.safetensors",

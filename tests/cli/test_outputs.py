@@ -37,6 +37,8 @@ def source_files(tmp_path_factory: pytest.TempPathFactory):
     train(model, some, Recipe(epochs=4, lr=0.1), seed=0)
     facts = {"dataset": "digits", "split": {"seed": 0, "train_size": 400, "test_size": None}}
     save_model(model, folder / OURS, metadata=facts)
+    net = build("mlp", shape=(1, 8, 8), classes=10, seed=0, options={"width": 4})
+    save_model(net, folder / "deep.safetensors", metadata=facts)
     save(load_source("digits").train.select(slice(0, 20)), folder / "set.safetensors")
     export_npz(load_source("digits").train.select(slice(0, 20)), folder / "set.npz")
     (folder / "net.py").write_text("raise RuntimeError('never imported')\n")
@@ -84,6 +86,8 @@ def writers(model, out):
     plane = ("features", model, "--steps", 1, "--count", 60)
     yield "features --out", (*plane, "--out"), out / "a.png"
     yield "features --json", (*plane, "--out", out / "b.png", "--json"), out / "a.json"
+    deep = Path(model).parent / "deep.safetensors"  # a linear model has no activations
+    yield "sparsify --out", ("sparsify", deep, "--alpha", 0.1, "--out"), out / "a.safetensors"
     yield "data export npz", ("data", "export", "digits", "--to"), out / "a.npz"
     yield "data export set", ("data", "export", "digits", "--to"), out / "a.safetensors"
     archive = Path(model).parent / "set.npz"

@@ -375,7 +375,7 @@ def test_extra_images_and_their_share_are_said_and_recorded(
 ) -> None:
     extra = load_set(generated / "set.safetensors")
     run("train", "--extra", generated / "set.safetensors", "--out", tmp_path / "a", *SMALL)
-    assert f"70% of each batch from 'generated' ({len(extra)} images)" in capsys.readouterr().out
+    assert f"70 % of each batch from 'generated' ({len(extra)} images)" in capsys.readouterr().out
     facts = read_metadata(tmp_path / "a")
     assert facts["extra"] == {"name": "generated", "digest": extra.digest, "share": 0.7}
     run("train", "--extra", generated / "set.npz", "--share", 0.5, "--out", tmp_path / "b", *SMALL)

@@ -9,6 +9,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "Models": {
         "convert": "another library's checkpoint to weights that every command takes",
         "train": "train a model, standard or robust",
+        "sparsify": "set features near their mean to the mean (MeanSparse)",
         "attack": "craft adversarial examples of a model's test images",
         "compare": "several models beside each other: tables, paired tests, a picture",
         "evaluate": "clean and robust accuracy, by the worst case of several attacks",

@@ -29,6 +29,7 @@ PLACES = {
     "report": ("report", "Report"),
     "convert": ("convert", "Convert"),
     "train": ("train", "Train"),
+    "sparsify": ("sparsify", "Sparsify"),
     "attack": ("attack", "AttackCommand"),
     "compare": ("compare", "Compare"),
     "evaluate": ("evaluate", "Evaluate"),

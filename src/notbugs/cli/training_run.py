@@ -152,7 +152,7 @@ class TrainingRun:
             parts.append(f"from '{choice.start}'{anew * self.start['new_last_layer']}")
         if self.extra is not None:
             parts.append(
-                f"{self.share:.0%} of each batch from '{self.extra.name}' "
+                f"{100 * self.share:.3g} % of each batch from '{self.extra.name}' "
                 f"({len(self.extra):,} images)"
             )
         best = f"the best held-out {score} accuracy"

@@ -7,6 +7,7 @@ from notbugs.models.fast import half, prepare
 from notbugs.models.folded_copy import Fast, FoldedCopy
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body, capture, layer_names
+from notbugs.models.mean_sparse import with_gradient
 from notbugs.models.predictions import predicted_clean
 from notbugs.models.prepared import prepared
 from notbugs.models.starting import load_start
@@ -49,5 +50,6 @@ __all__ = [
     "save",
     "save_model",
     "synced",
+    "with_gradient",
     "wrap",
 ]

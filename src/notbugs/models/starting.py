@@ -42,6 +42,11 @@ def load_start(model: Classifier, path: Path | str) -> tuple[str, ...]:
             f"'{path}' holds a model of images of shape {tuple(shape)}, not {model.shape}. Start "
             "from a model of such images, or resize yours."
         )
+    if "mean_sparse" in metadata:
+        raise DataError(
+            f"'{path}' holds a model with MeanSparse, whose statistics would not follow a "
+            "training. Start from the weights before it was sparsified."
+        )
     tensors, _ = read_tensors(path)
     state = state_of(model)
     left = _rows_of_classes(state, tensors, classes, model.classes)

@@ -18,9 +18,10 @@ from notbugs.data.safefile import read_tensors
 from notbugs.models.classifier import Classifier, Shape
 from notbugs.models.converted import load_checkpoint
 from notbugs.models.initial import seeded
+from notbugs.models.mean_sparse import insert_described
 from notbugs.models.prepared import plainly
 from notbugs.models.state import put_state, state_of
-from notbugs.models.weights import KEY, load_into
+from notbugs.models.weights import KEY, load_into, read_metadata
 from notbugs.models.wrap import wrap
 
 _PREFIXES = ("module.", "_orig_mod.")  # left by DataParallel and by torch.compile
@@ -77,6 +78,7 @@ def load_user_model(
     mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
     model = wrap(module, shape=shape, classes=classes, embedding=embedding, mean=mean, std=std)
     if weights is not None and plain is None:
+        insert_described(model, read_metadata(weights))
         load_into(model, weights)
     return model.eval()
 
