@@ -42,6 +42,7 @@ RECIPES = {
     "through the gradient": replace(SHORT, adversary=ScaledGradient("l2:0.5")),
     "free": replace(SHORT, adversary=PGD, objective=Free(2)),
     "best of the held out": replace(SHORT, adversary=PGD, select="best", watch_every=1),
+    "with extra images": replace(SHORT, adversary=PGD),
 }
 THREAT = Threat.parse("l2:0.3")
 
@@ -59,7 +60,8 @@ def net(double=True):
 def trained(name):
     """(weights, history) after a training by that recipe."""
     parts, model = digits(), net()
-    done = train(model, parts.train, RECIPES[name], seed=0, val=parts.val)
+    extra = parts.test.select(slice(0, 50)) if name == "with extra images" else None
+    done = train(model, parts.train, RECIPES[name], seed=0, val=parts.val, extra=extra)
     return model.state_dict(), done.history
 
 

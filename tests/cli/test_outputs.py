@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from notbugs.cli import main
 from notbugs.cli.outputs import inputs_of
 from notbugs.core.errors import StoreError
-from notbugs.data import load_source, save, split
+from notbugs.data import export_npz, load_source, save, split
 from notbugs.experiments import ilyas2019
 from notbugs.experiments.config import config_for
 from notbugs.experiments.results import check_files, replace_files
@@ -37,7 +37,10 @@ def source_files(tmp_path_factory: pytest.TempPathFactory):
     train(model, some, Recipe(epochs=4, lr=0.1), seed=0)
     facts = {"dataset": "digits", "split": {"seed": 0, "train_size": 400, "test_size": None}}
     save_model(model, folder / OURS, metadata=facts)
+    net = build("mlp", shape=(1, 8, 8), classes=10, seed=0, options={"width": 4})
+    save_model(net, folder / "deep.safetensors", metadata=facts)
     save(load_source("digits").train.select(slice(0, 20)), folder / "set.safetensors")
+    export_npz(load_source("digits").train.select(slice(0, 20)), folder / "set.npz")
     (folder / "net.py").write_text("raise RuntimeError('never imported')\n")
     return folder
 
@@ -83,8 +86,12 @@ def writers(model, out):
     plane = ("features", model, "--steps", 1, "--count", 60)
     yield "features --out", (*plane, "--out"), out / "a.png"
     yield "features --json", (*plane, "--out", out / "b.png", "--json"), out / "a.json"
+    deep = Path(model).parent / "deep.safetensors"  # a linear model has no activations
+    yield "sparsify --out", ("sparsify", deep, "--alpha", 0.1, "--out"), out / "a.safetensors"
     yield "data export npz", ("data", "export", "digits", "--to"), out / "a.npz"
     yield "data export set", ("data", "export", "digits", "--to"), out / "a.safetensors"
+    archive = Path(model).parent / "set.npz"
+    yield "data import", ("data", "import", archive, "--to"), out / "a.safetensors"
     for name in ("metrics.jsonl", "training.png", "checkpoint.safetensors"):
         yield f"train, {name}", ("train", *SHORT, "--out", out), out / name
 
@@ -100,7 +107,7 @@ FOREIGN = {
 """A file of somebody else's for each suffix."""
 
 
-READERS = [n for n in NAMES if not any(word in n for word in ("recipe", "train", "export"))]
+READERS = [n for n in NAMES if not any(word in n for word in ("recipe", "train", "port"))]
 
 
 def _call(arguments, target):
@@ -172,6 +179,7 @@ def test_the_set_and_the_module_that_are_read_are_not_written_over(
         ("data", "export", data, "--to", data),
         ("train", "--distil", copied_files / OURS, "--out", copied_files, *SHORT),
         ("train", "--distil", copied_files, "--out", copied_files, *SHORT),
+        ("train", "--start", copied_files, "--out", copied_files, *SHORT),
     ]
     for call in calls:
         assert "files that are read" in refused(capsys, *call, "--overwrite"), call

@@ -1,19 +1,22 @@
 """`notbugs train`: every recipe by name, and what it leaves beside the weights."""
 
+import hashlib
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from notbugs.cli import main
-from notbugs.data import load_source, split
+from notbugs.data import ImageData, export_folder, export_npz, load_source, save, split
+from notbugs.data import load as load_set
 from notbugs.experiments.config import config_for
 from notbugs.judge import accuracy
+from notbugs.models import build, read_metadata, save_model
 from notbugs.models import load as load_model
-from notbugs.models import read_metadata
 from notbugs.training import AtTemperature, recipe_from_json, saving, stopping
 from notbugs.training.adversary import Adversary
 from notbugs.training.trainer import Trainer
@@ -162,6 +165,13 @@ def test_patience_stops_and_saves_the_best_weights(
             "`--distil` must come with a recipe that learns by cross-entropy alone; got 'trades'",
         ),
         (("--embedding", "fc"), "`--embedding` must come with --model"),
+        (("--share", "0.5"), "`--share` must come with --extra"),
+        (("--extra", "none.safetensors"), "No data file 'none.safetensors'"),
+        (
+            ("--extra", "x.npz", "--recipe", "distillation"),
+            "`--extra` must be left out with distillation",
+        ),
+        (("--start", "none.safetensors"), "No weights file 'none.safetensors'"),
         (("--model", "net.py:make"), "`--model` must name a file"),
         (
             ("--model", "net.py:make", "--embedding", "1", "--architecture", "cnn"),
@@ -348,3 +358,103 @@ def test_help_names_the_threats_that_are_really_used(capsys: pytest.CaptureFixtu
         assert isinstance(adversary, Adversary)
         assert float(found[name].split(":")[1]) == float(adversary.threat.split(":")[1])
     assert set(found) == set(names)
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory):
+    """Images of digits that are not among the training images, as a set and as an archive."""
+    folder = tmp_path_factory.mktemp("generated")
+    data = split(load_source("digits"), seed=0, train_size=300).test
+    save(replace(data, name="generated"), folder / "set.safetensors")
+    export_npz(replace(data, name="archived"), folder / "set.npz")
+    return folder
+
+
+def test_extra_images_and_their_share_are_said_and_recorded(
+    generated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = load_set(generated / "set.safetensors")
+    run("train", "--extra", generated / "set.safetensors", "--out", tmp_path / "a", *SMALL)
+    assert f"70 % of each batch from 'generated' ({len(extra)} images)" in capsys.readouterr().out
+    facts = read_metadata(tmp_path / "a")
+    assert facts["extra"] == {"name": "generated", "digest": extra.digest, "share": 0.7}
+    run("train", "--extra", generated / "set.npz", "--share", 0.5, "--out", tmp_path / "b", *SMALL)
+    assert read_metadata(tmp_path / "b")["extra"]["share"] == 0.5
+    first, second = (load_model(tmp_path / name)[0].state_dict() for name in "ab")
+    assert not any(torch.equal(first[k], second[k]) for k in first if k.startswith("body"))
+    said = refused(capsys, "train", "--extra", generated / "set.npz", "--share", 1, "--out",
+                   tmp_path / "c", *SMALL)  # fmt: skip
+    assert "`share` must lie between 0 and 1" in said
+    assert not (tmp_path / "c").exists()
+
+
+def two_classes(folder):
+    """A set of two classes: digits of 0 and 1, as PNG images in folders."""
+    data = load_source("digits").train
+    few = data.select((data.labels < 2).nonzero()[:130, 0])
+    export_folder(ImageData(few.images, few.labels, ("0", "1"), "two"), folder / "two")
+    return f"folder:{folder / 'two'}"
+
+
+def test_training_starts_from_weights_of_the_same_and_of_other_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, same, other = tmp_path / "old", tmp_path / "same", tmp_path / "other"
+    run("train", "--out", old, *SMALL)
+    capsys.readouterr()
+    run("train", "--start", old, "--epochs", 1, "--lr", 1e-6, *SMALL[:2], "--out", same)
+    assert f"from '{old}', weights of the last epoch" in capsys.readouterr().out
+    first, second = (load_model(folder)[0].state_dict() for folder in (old, same))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, atol=1e-3, rtol=1e-3)
+    start = read_metadata(same)["start"]
+    digest = hashlib.sha256((old / "model.safetensors").read_bytes()).hexdigest()
+    path = str(old / "model.safetensors")
+    assert start == {"weights": path, "digest": digest, "new_last_layer": False}
+    data = two_classes(tmp_path)
+    run("train", "--start", old, "--data", data, "--epochs", 1, "--lr", 1e-6, "--out", other)
+    assert f"from '{old}' with a new last layer for 2 classes" in capsys.readouterr().out
+    third = load_model(other)[0].state_dict()
+    assert third["body.head.weight"].shape == (2, 64)
+    for name, value in first.items():
+        if "head" not in name:
+            torch.testing.assert_close(third[name], value, atol=1e-3, rtol=1e-3)
+    assert read_metadata(other)["start"]["new_last_layer"]
+
+
+def test_a_start_that_does_not_fit_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large, out = tmp_path / "large.safetensors", tmp_path / "m"
+    save_model(build("cnn", shape=(1, 28, 28), classes=10, seed=0), large)
+    said = refused(capsys, "train", "--start", large, "--out", out, *SMALL)
+    assert "holds a model of images of shape (1, 28, 28), not (1, 8, 8)" in said
+    said = refused(capsys, "train", "--start", large, "--architecture", "mlp", "--out", out, *SMALL)
+    assert "`--architecture` must be left out, or be that of --start, cnn; got 'mlp'" in said
+    (tmp_path / "net.py").write_text(NET)
+    spec, mine = f"{tmp_path / 'net.py'}:make", tmp_path / "mine"
+    run("train", "--model", spec, "--out", mine, *SMALL)
+    said = refused(capsys, "train", "--start", mine, "--out", out, *SMALL)
+    assert f"holds a model of your own. Add --model {spec}." in said
+    run("train", "--start", mine, "--model", spec, "--out", out, *SMALL)
+    assert read_metadata(out)["start"]["weights"] == str(mine / "model.safetensors")
+
+
+def test_a_checkpoint_of_another_start_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, starts = tmp_path / "m", [tmp_path / f"{seed}.safetensors" for seed in (0, 1)]
+    for seed, path in enumerate(starts):
+        save_model(build("mlp", shape=(1, 8, 8), classes=10, seed=seed), path)
+    with monkeypatch.context() as patch:
+        killed_in(patch, 1, 3)
+        with pytest.raises(SystemExit, match="130"):
+            run("train", "--start", starts[0], "--out", out, *SMALL)
+    capsys.readouterr()
+    for words in ((), ("--start", starts[1])):
+        said = refused(capsys, "train", "--architecture", "mlp", *words, "--out", out, *SMALL)
+        assert "belongs to another model, dataset, recipe, seed" in said
+    run("train", "--start", starts[0], "--out", out, *SMALL)
+    run("train", "--start", starts[0], "--out", tmp_path / "whole", *SMALL)
+    both = [load_model(folder)[0].state_dict() for folder in (out, tmp_path / "whole")]
+    assert all(torch.equal(both[0][name], both[1][name]) for name in both[0])

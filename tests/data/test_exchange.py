@@ -46,9 +46,24 @@ def test_npz_of_others_without_channels_and_names(tmp_path: Path) -> None:
     assert data.labels.dtype == torch.int64
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_npz_of_generated_images_with_the_channels_last(tmp_path: Path, channels) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 5, 7, channels), dtype=np.uint8)
+    np.savez(tmp_path / "1m.npz", image=images, label=np.array([0, 1, 2, 1]))
+    data = import_npz(tmp_path / "1m.npz", class_names=["a", "b", "c", "d"])
+    assert (data.shape, data.class_names, data.name) == ((channels, 5, 7), (*"abcd",), "1m")
+    assert data.images.dtype == torch.uint8
+    assert data.images.is_contiguous()
+    assert torch.equal(data.images, torch.from_numpy(images).permute(0, 3, 1, 2))
+    assert data.labels.tolist() == [0, 1, 2, 1]
+    np.savez(tmp_path / "first.npz", image=images.transpose(0, 3, 1, 2), label=np.zeros(4, int))
+    assert import_npz(tmp_path / "first.npz").shape == (channels, 5, 7)
+
+
 @pytest.mark.parametrize(
     ("arrays", "match"),
     [
+        ({"image": np.zeros((2, 5, 5, 1))}, "lacks labels; it holds images"),
         ({"images": np.zeros((2, 5, 5))}, "lacks labels; it holds images"),
         ({"x": np.zeros(2)}, "lacks images and labels; it holds x"),
         ({"images": np.zeros((2, 9, 9, 3)), "labels": [0, 1]}, "channels seem to come last"),

@@ -9,6 +9,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "Models": {
         "convert": "another library's checkpoint to weights that every command takes",
         "train": "train a model, standard or robust",
+        "sparsify": "set features near their mean to the mean (MeanSparse)",
         "attack": "craft adversarial examples of a model's test images",
         "compare": "several models beside each other: tables, paired tests, a picture",
         "evaluate": "clean and robust accuracy, by the worst case of several attacks",
@@ -17,7 +18,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "features": "how useful each feature is, and what an adversary leaves of it",
         "look": "inversion, interpolation, visualisation and manipulation of features",
         "build": "sets of robust or non-robust features, from your images and a model",
-        "data": "list, show and export datasets",
+        "data": "list, show, export and import datasets",
     },
     "Papers": {
         "reproduce": "a paper's experiment: our numbers beside the published ones",

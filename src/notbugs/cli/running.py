@@ -30,6 +30,7 @@ PLACES = {
     "report": ("report", "Report"),
     "convert": ("convert", "Convert"),
     "train": ("train", "Train"),
+    "sparsify": ("sparsify", "Sparsify"),
     "attack": ("attack", "AttackCommand"),
     "compare": ("compare", "Compare"),
     "evaluate": ("evaluate", "Evaluate"),
@@ -46,7 +47,7 @@ CONFIG = (
     tyro.conf.FlagCreatePairsOff,
 )
 """How options are spelt: a switch has the one flag that changes it."""
-ACTIONS = {"data": ("list", "show", "export"), "photo": ("sheet", "read", "watch")}
+ACTIONS = {"data": ("list", "show", "export", "import"), "photo": ("sheet", "read", "watch")}
 USER_ERRORS = (NotbugsError, ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)
 """Errors that a user can fix: printed without a traceback."""
 STOPPED = (

@@ -18,15 +18,16 @@ from notbugs.cli.progress import duration
 from notbugs.cli.training_run import DISTILLATION, TEACHER, ModelChoice, TrainingRun
 from notbugs.core.errors import bad_value
 from notbugs.core.interrupts import Stopped
-from notbugs.data import Splits, split
+from notbugs.data import ImageData, Splits, import_npz, load, split
 from notbugs.engine import Threat
 from notbugs.experiments.config import Config
 from notbugs.experiments.defaults import training_config, training_recipe
 from notbugs.judge import check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, prepare, read_metadata
 from notbugs.models.weights import CHECKPOINT, MODEL, weights_in
-from notbugs.training import AtTemperature, Plain, Recipe, Trained, soft_labels
+from notbugs.training import SHARE, AtTemperature, Plain, Recipe, Trained, soft_labels
 from notbugs.training import estimate as cost_of
+from notbugs.training.extra import check_extra
 from notbugs.training.loop import check_compiles
 
 DEFAULT_EVALUATIONS = 10
@@ -48,6 +49,8 @@ class Train:
       notbugs train --model net.py:make --embedding avgpool --data cifar10 --out models/mine
       notbugs train --architecture timm:resnet18 --data cifar10 --out models/timm
       notbugs train --recipe distillation --temperature 50 --out models/distilled
+      notbugs train --recipe trades --extra generated.safetensors --share 0.7 --out models/more
+      notbugs train --start models/plain --recipe pgd --epochs 5 --out models/tuned
     """
 
     shares_work: ClassVar[bool] = True
@@ -96,6 +99,15 @@ class Train:
     where the recipe has a threat), which is then measured in every epoch."""
     average: float | None = None
     """Save the exponential moving average of the weights with this decay a step, e.g. 0.999."""
+    start: Path | None = None
+    """Start from these weights (.safetensors, or the folder that train wrote), also of `convert`,
+    with their architecture and normalisation. For another number of classes the last layer is
+    drawn anew."""
+    extra: Path | None = None
+    """Further training images, such as generated ones: a set (.safetensors), or an archive (.npz)
+    as `notbugs data import` reads it. An epoch still sees as many images as the dataset's."""
+    share: float | None = None
+    """With --extra: its share of every batch; 0.7 without it."""
     distil: Path | None = None
     """Learn from this teacher's probabilities (.safetensors) at --temperature, not from labels."""
     temperature: float | None = None
@@ -134,8 +146,17 @@ class Train:
         size = config.train_size if self.train_size is None else self.train_size
         source = loaded(self.data, self.data_dir)
         parts = split(source, seed=self.seed, train_size=size)
+        share = SHARE if self.share is None else self.share
         training_run = TrainingRun(
-            self._choice(size), config, recipe, parts, device, self.tensorboard, self.compile
+            self._choice(size),
+            config,
+            recipe,
+            parts,
+            device,
+            self.tensorboard,
+            self.compile,
+            self._extra(parts, share, recipe.batch_size),
+            share,
         )
         model = training_run.model(self.recipe)
         teacher = None if self.distil is None else self._teacher(console, parts, size)
@@ -166,7 +187,20 @@ class Train:
             self.model,
             self.embedding,
             None if self.distil is None else str(self.distil),
+            None if self.start is None else str(self.start),
         )
+
+    def _extra(self, parts: Splits, share: float, batch_size: int) -> ImageData | None:
+        """The extra set, which must fit the training images."""
+        if self.extra is None:
+            if self.share is not None:
+                raise bad_value("--share", "come with --extra", self.share)
+            return None
+        if self.recipe == DISTILLATION or self.distil is not None:
+            raise bad_value("--extra", "be left out with distillation", f"'{self.extra}'")
+        extra = (import_npz if self.extra.suffix == ".npz" else load)(self.extra)
+        check_extra(parts.train, extra, share, batch_size)
+        return extra
 
     @property
     def if_stopped(self) -> str:
@@ -208,8 +242,12 @@ class Train:
             for name, kind in kinds.items()
         }
         teacher = None if self.distil is None else weights_in(self.distil)
+        start = None if self.start is None else weights_in(self.start)
         inputs = inputs_of(
-            model=self.model, data=self.data, data_dir=self.data_dir, others=[teacher]
+            model=self.model,
+            data=self.data,
+            data_dir=self.data_dir,
+            others=[teacher, start, self.extra],
         )
         check_outputs(outputs, inputs, overwrite=self.overwrite)
 

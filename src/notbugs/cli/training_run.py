@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from notbugs.cli.logs import Logs
 from notbugs.cli.progress import bar
 from notbugs.core import random
 from notbugs.core.errors import DataError, bad_value
-from notbugs.data import Splits
+from notbugs.data import ImageData, Splits
 from notbugs.experiments.config import Config
 from notbugs.experiments.model_training import Net, new_model, train_in, user_net
-from notbugs.models import Classifier, prepare, read_metadata
-from notbugs.models.weights import CHECKPOINT, MODEL
+from notbugs.models import Classifier, load_start, prepare, read_metadata
+from notbugs.models.weights import CHECKPOINT, MODEL, weights_in
+from notbugs.store.digests import Digests
 from notbugs.training import (
+    SHARE,
     AtTemperature,
     Recipe,
     Trained,
@@ -39,6 +42,7 @@ class ModelChoice:
     - `recipe`: its name; `size`: images to train on, validation included (None: all)
     - `architecture`: None means the dataset's default; `model`, `embedding`: a user's module
     - `distil`: the weights file of the teacher
+    - `start`: the weights file that training starts from
     """
 
     data: str
@@ -49,11 +53,15 @@ class ModelChoice:
     model: str | None
     embedding: str | None
     distil: str | None
+    start: str | None = None
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """The models, folders and metadata of one training command."""
+    """The models, folders and metadata of one training command.
+
+    - `extra`, `share`: further training images, and their share of every batch
+    """
 
     choice: ModelChoice
     config: Config
@@ -62,6 +70,8 @@ class TrainingRun:
     device: str
     tensorboard: bool = False
     compile_mode: str | None = None
+    extra: ImageData | None = None
+    share: float = SHARE
 
     @property
     def teaches(self) -> bool:
@@ -71,7 +81,34 @@ class TrainingRun:
     @property
     def architecture(self) -> str:
         """The architecture's name, unless the model is the user's module."""
-        return self.choice.architecture or self.config.net.architecture
+        return self._net.architecture
+
+    @cached_property
+    def _net(self) -> Net:
+        """The architecture: named, that of the start, or the dataset's default.
+
+        **Raises** ValueError for options that do not go together.
+        """
+        choice, default = self.choice, self.config.net
+        if choice.model is not None:
+            _check_own(choice)
+            return user_net(choice.model, choice.embedding)
+        if choice.embedding is not None:
+            raise bad_value("--embedding", "come with --model", f"'{choice.embedding}'")
+        if choice.start is not None:
+            return _net_of(choice)
+        named = choice.architecture or default.architecture
+        return default if named == default.architecture else Net(named)
+
+    @cached_property
+    def start(self) -> dict[str, Any] | None:
+        """What is recorded of the weights that training starts from; None where it is anew."""
+        if self.choice.start is None:
+            return None
+        path = weights_in(self.choice.start)
+        classes = read_metadata(path)["classes"]
+        redrawn = classes != self.parts.train.classes
+        return {"weights": str(path), "digest": Digests().of(path), "new_last_layer": redrawn}
 
     @property
     def name(self) -> str:
@@ -80,16 +117,10 @@ class TrainingRun:
 
     def model(self, role: str) -> Classifier:
         """A new model on its device; `role` varies its initial weights."""
-        choice, config = self.choice, self.config
-        is_default = self.architecture == config.net.architecture
-        net = config.net if is_default else Net(self.architecture)
-        if choice.model is not None:
-            _check_own(choice)
-            net = user_net(choice.model, choice.embedding)
-        elif choice.embedding is not None:
-            raise bad_value("--embedding", "come with --model", f"'{choice.embedding}'")
-        seed = random.seed_of(choice.seed, role)
-        classifier = new_model(net, self.parts.train, seed)
+        seed = random.seed_of(self.choice.seed, role)
+        classifier = new_model(self._net, self.parts.train, seed)
+        if self.choice.start is not None:
+            load_start(classifier, self.choice.start)
         if isinstance(self.recipe.objective, AtTemperature):
             classifier = with_temperature(classifier, self.recipe.objective.temperature)
         return prepare(classifier, self.device)
@@ -116,6 +147,14 @@ class TrainingRun:
             parts.append(f"taught by {by} at temperature {recipe.objective.temperature:g}")
         if recipe.average:
             parts.append(f"weights averaged by {recipe.average:g} a step")
+        if self.start is not None:
+            anew = f" with a new last layer for {self.parts.train.classes} classes"
+            parts.append(f"from '{choice.start}'{anew * self.start['new_last_layer']}")
+        if self.extra is not None:
+            parts.append(
+                f"{100 * self.share:.3g} % of each batch from '{self.extra.name}' "
+                f"({len(self.extra):,} images)"
+            )
         best = f"the best held-out {score} accuracy"
         parts.append(f"weights of {best if recipe.select != 'last' else 'the last epoch'}")
         if recipe.patience:
@@ -160,7 +199,12 @@ class TrainingRun:
             "class_names": list(self.parts.train.class_names),
             "recipe": recipe_as_json(self.recipe),
         }
-        return facts if choice.model is None else facts | {"model": choice.model}
+        facts |= {} if choice.model is None else {"model": choice.model}
+        facts |= {} if self.start is None else {"start": self.start}
+        if self.extra is not None:
+            extra = {"name": self.extra.name, "digest": self.extra.digest, "share": self.share}
+            facts["extra"] = extra
+        return facts
 
     def train(
         self,
@@ -179,6 +223,8 @@ class TrainingRun:
         choice, checkpoint, facts = self.choice, folder / CHECKPOINT, self._facts()
         if soft is not None:
             facts["teacher"] = str(choice.distil or f"{TEACHER}/{MODEL}")
+        # A checkpoint is refused by a training of another seed, and so of another start.
+        start = () if self.start is None else (self.start["digest"],)
         if checkpoint.exists() and not overwrite:
             console.print(f"Resuming from {checkpoint}.", soft_wrap=True)
         logs = Logs(folder, tensorboard=self.tensorboard, resumed=checkpoint.exists())
@@ -188,16 +234,38 @@ class TrainingRun:
                 model,
                 self.parts.train,
                 self.recipe,
-                seed=random.seed_of(choice.seed, role or choice.recipe),
+                seed=random.seed_of(choice.seed, role or choice.recipe, *start),
                 metadata=facts,
                 val=self.parts.val,
                 soft=soft,
+                extra=self.extra,
+                share=self.share,
                 compile_mode=self.compile_mode,
                 restart=overwrite,
                 progress=progress,
                 on_epoch=logs.write,
                 on_end=logs.draw,
             )
+
+
+def _net_of(choice: ModelChoice) -> Net:
+    """The architecture of the weights that training starts from, with its options.
+
+    **Raises** DataError where they are of a user's module; ValueError for another `--architecture`.
+    """
+    assert choice.start is not None
+    facts = read_metadata(choice.start)
+    name = facts["architecture"]
+    if name is None:
+        module = facts.get("model", "path/to/file.py:factory")
+        raise DataError(f"'{choice.start}' holds a model of your own. Add --model {module}.")
+    if choice.architecture not in (None, name):
+        raise bad_value(
+            "--architecture",
+            f"be left out, or be that of --start, {name}",
+            f"'{choice.architecture}'",
+        )
+    return Net(name, tuple(facts["options"].items()))
 
 
 def _check_own(choice: ModelChoice) -> None:

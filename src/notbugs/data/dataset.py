@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from notbugs.core.digests import tensor_bytes
 from notbugs.core.errors import bad_type, bad_value, check_dense, check_images, check_labels
 from notbugs.core.limits import CLASSES, NAME
 
@@ -95,7 +96,7 @@ class ImageData:
         digest = hashlib.sha256()
         for tensor in (self.images, self.labels):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(tensor_bytes(tensor))
         digest.update(json.dumps(self.class_names).encode())
         return digest.hexdigest()
 

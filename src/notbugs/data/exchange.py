@@ -45,16 +45,22 @@ def export_npz(data: ImageData, path: Path | str) -> None:
     write_file(path, lambda file: np.savez_compressed(file, **arrays))
 
 
-def import_npz(path: Path | str, *, name: str | None = None) -> ImageData:
+def import_npz(
+    path: Path | str, *, name: str | None = None, class_names: Sequence[str] | None = None
+) -> ImageData:
     """A set from a NumPy archive with `images` [n, c, h, w] or [n, h, w] and `labels` [n].
 
-    Images are uint8, or floats in [0, 1] (kept as float32). `class_names` is optional.
+    Or with `image` [n, h, w, c] and `label` [n], as the generated images that Wang et al. 2023
+    (arXiv 2302.04638) published. Images are uint8, or floats in [0, 1] (kept as float32).
+
+    - `class_names`: in place of those in the archive; where there are none either, numbers up to
+      the largest label
 
     **Raises** DataError where the file is missing, corrupt, needs pickle, or holds something
     else.
     """
     path = Path(path)
-    arrays = _npz_arrays(path)
+    arrays = _plural(_npz_arrays(path))
     missing = [key for key in ("images", "labels") if key not in arrays]
     if missing:
         raise DataError(
@@ -71,7 +77,7 @@ def import_npz(path: Path | str, *, name: str | None = None) -> ImageData:
             for key, array in arrays.items()
             if key.startswith(COLUMN)
         }
-        names = arrays.get("class_names")
+        names = arrays.get("class_names") if class_names is None else class_names
         return _checked(
             path,
             torch.from_numpy(arrays["images"]),
@@ -110,6 +116,16 @@ def import_torch_lists(
         return _checked(images_path, images, labels, class_names, name, provenance, {})
     except (TypeError, ValueError) as error:
         raise DataError(f"'{images_path}' and '{labels_path}' do not match: {error}") from error
+
+
+def _plural(arrays: dict[str, Any]) -> dict[str, Any]:
+    """`image` and `label` under the names `images` and `labels`, with the channels first."""
+    if "image" in arrays and "images" not in arrays:
+        images = arrays.pop("image")
+        last = images.ndim == 4 and not images.shape[1] <= 4 < images.shape[3]
+        arrays["images"] = np.ascontiguousarray(images.transpose(0, 3, 1, 2) if last else images)
+        arrays.setdefault("labels", arrays.pop("label", None))
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def _npz_arrays(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from notbugs.core.errors import CheckpointError, DataError, bad_value
 from notbugs.data import ImageData, channel_stats
 from notbugs.models import Classifier, build, load_user_model, save
 from notbugs.models.weights import CHECKPOINT, MODEL
-from notbugs.training import Recipe, Trained, train
+from notbugs.training import SHARE, Recipe, Trained, train
 
 T = TypeVar("T")
 History: TypeAlias = Callable[[list[dict[str, float]]], None]
@@ -105,6 +105,8 @@ def train_in(
     metadata: Mapping[str, Any],
     val: ImageData | None = None,
     soft: Tensor | None = None,
+    extra: ImageData | None = None,
+    share: float = SHARE,
     compile_mode: str | None = None,
     restart: bool = False,
     progress: Callable[[float], None] = lambda fraction: None,
@@ -126,6 +128,8 @@ def train_in(
         seed=seed,
         val=val,
         soft=soft,
+        extra=extra,
+        share=share,
         checkpoint_path=path,
         compile_mode=compile_mode,
         restart=restart,

@@ -7,8 +7,10 @@ from notbugs.models.fast import half, prepare
 from notbugs.models.folded_copy import Fast, FoldedCopy
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body, capture, layer_names
+from notbugs.models.mean_sparse import with_gradient
 from notbugs.models.predictions import predicted_clean
 from notbugs.models.prepared import prepared
+from notbugs.models.starting import load_start
 from notbugs.models.synced import synced
 from notbugs.models.user import load_user_model
 from notbugs.models.validation import check_fits
@@ -38,6 +40,7 @@ __all__ = [
     "load_checkpoint",
     "load_into",
     "load_model",
+    "load_start",
     "load_user_model",
     "of_views",
     "predicted_clean",
@@ -47,5 +50,6 @@ __all__ = [
     "save",
     "save_model",
     "synced",
+    "with_gradient",
     "wrap",
 ]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from notbugs.core.errors import check_count
@@ -18,9 +17,10 @@ class _Residual(nn.Module):
         self.branch = branch
         same = before == after and stride == 1
         self.shortcut = nn.Identity() if same else _conv(before, after, 1, stride)
+        self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.branch(x) + self.shortcut(x))
+        return self.relu(self.branch(x) + self.shortcut(x))
 
 
 def resnet8(shape: tuple[int, int, int], classes: int, *, width: int = 16) -> Body:

@@ -18,8 +18,9 @@ from notbugs.data.safefile import read_tensors
 from notbugs.models.classifier import Classifier, Shape
 from notbugs.models.converted import load_checkpoint
 from notbugs.models.initial import seeded
+from notbugs.models.mean_sparse import insert_described
 from notbugs.models.prepared import plainly
-from notbugs.models.weights import KEY, load_into
+from notbugs.models.weights import KEY, load_into, read_metadata
 from notbugs.models.wrap import wrap
 
 
@@ -71,6 +72,7 @@ def load_user_model(
     mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
     model = wrap(module, shape=shape, classes=classes, embedding=embedding, mean=mean, std=std)
     if weights is not None:
+        insert_described(model, read_metadata(weights))
         load_into(model, weights)
     return model.eval()
 

@@ -12,6 +12,7 @@ from notbugs.core.schema import read_json
 from notbugs.core.strict_json import parse_json
 from notbugs.data.safefile import read_header, read_tensors, write_tensors
 from notbugs.models.classifier import JSON, Classifier
+from notbugs.models.mean_sparse import Described, described, insert_described
 from notbugs.models.prepared import plainly
 from notbugs.models.state import put_state, state_of
 from notbugs.models.wrap import wrap
@@ -30,7 +31,7 @@ class Versioned(TypedDict):
     format: int
 
 
-class Description(Versioned):
+class Description(Versioned, Described):
     """The description of the model in a weights file; other keys are the caller's metadata."""
 
     architecture: str | None
@@ -121,6 +122,7 @@ def load(path: Path | str, module: nn.Module | None = None) -> tuple[Classifier,
     tensors, _ = read_tensors(path)
     try:
         model = _rebuild(path, metadata, module)
+        insert_described(model, metadata)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"The description in '{path}' does not give a model: {error}") from error
     # The precision the model was saved in; `put_state` refuses other dtypes.
@@ -161,6 +163,7 @@ def _describe(model: Classifier) -> dict[str, JSON]:
         "embedding": model.embedding,
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
+        **described(model),
     }
 
 

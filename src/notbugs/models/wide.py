@@ -1,6 +1,5 @@
 """Wide residual networks."""
 
-import torch
 from torch import Tensor, nn
 
 from notbugs.core.errors import bad_value, check_count
@@ -14,6 +13,7 @@ class _PreActivation(nn.Module):
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(before)
+        self.relu = nn.ReLU()
         self.branch = nn.Sequential(
             nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(after),
@@ -24,7 +24,7 @@ class _PreActivation(nn.Module):
         self.shortcut = None if same else nn.Conv2d(before, after, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        active = torch.relu(self.norm(x))
+        active = self.relu(self.norm(x))
         # A shortcut that convolves starts after the activation, a plain one before it.
         shortcut = x if self.shortcut is None else self.shortcut(active)
         return shortcut + self.branch(active)

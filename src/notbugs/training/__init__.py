@@ -9,6 +9,7 @@ from notbugs.training.adversary import (
 from notbugs.training.autoencoder import pretrain
 from notbugs.training.awp import Awp
 from notbugs.training.batch import Batch
+from notbugs.training.extra import SHARE
 from notbugs.training.free import Free
 from notbugs.training.hidden import HiddenLayer
 from notbugs.training.image_priors import (
@@ -26,12 +27,14 @@ from notbugs.training.objective import AbstractTrainingObjective, Mixed, Plain
 from notbugs.training.penalty import AbstractPenalty, L1Decay, L2Decay, Lipschitz
 from notbugs.training.reactive import Rotation, ScaledGradient
 from notbugs.training.recipe import Recipe
+from notbugs.training.sparsify import largest_alpha, mean_sparse
 from notbugs.training.temperature import AtTemperature, distil, soft_labels, with_temperature
 from notbugs.training.trades import Trades
 from notbugs.training.written import recipe_as_json, recipe_from_json
 
 __all__ = [
     "RECIPES",
+    "SHARE",
     "AbstractAdversary",
     "AbstractImageAdversary",
     "AbstractTrainingObjective",
@@ -63,6 +66,8 @@ __all__ = [
     "named",
     "pretrain",
     "principal_components",
+    "largest_alpha",
+    "mean_sparse",
     "recipe_as_json",
     "recipe_from_json",
     "soft_labels",

@@ -74,6 +74,8 @@ def owner_of(
     val: ImageData | None,
     soft: Tensor | None = None,
     compile_mode: str | None = None,
+    extra: ImageData | None = None,
+    share: float = 0.0,
 ) -> str:
     """A digest of all that the trained weights depend on; `val` is None where it is not used."""
     shapes = [(k, tuple(v.shape)) for k, v in model.state_dict().items()]
@@ -82,6 +84,7 @@ def owner_of(
     if soft is not None:
         text += hashlib.sha256(soft.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
     text += "" if compile_mode is None else f"compiled: {compile_mode}"
+    text += "" if extra is None else f"extra: {extra.digest} {share}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -15,6 +15,7 @@ from notbugs.data import ImageData, batches
 from notbugs.models import Classifier, prepare, prepared
 from notbugs.models.fast import check_mode
 from notbugs.training.checkpoint import Learner, owner_of
+from notbugs.training.extra import SHARE, check_extra
 from notbugs.training.recipe import Recipe
 from notbugs.training.saving import Saver
 from notbugs.training.stopping import checks_of
@@ -61,6 +62,8 @@ def train(
     seed: int,
     val: ImageData | None = None,
     soft: Tensor | None = None,
+    extra: ImageData | None = None,
+    share: float = SHARE,
     checkpoint_path: Path | None = None,
     compile_mode: str | None = None,
     restart: bool = False,
@@ -76,6 +79,11 @@ def train(
     - `seed`: for order, augmentation and adversary of every epoch
     - `val`: held-out data to evaluate on, and to select by if the recipe's `select` is not "last"
     - `soft` [n, k]: class probabilities from a teacher, for training objectives that use them
+    - `extra`: further images, such as generated ones, of the same shape and classes; their labels
+      may be a model's predictions. Rows of every batch are taken from them (`TrainingRows`), and
+      are augmented and perturbed as the others
+    - `share`: of `extra` in every batch, between 0 and 1. An epoch sees as many images as `data`
+      holds, of both together
     - `checkpoint_path`: a safetensors file that the first process writes every few seconds, also
       within an epoch; training resumes from it and ends with the same weights
     - `compile_mode`: compile forward and backward passes in that mode of `torch.compile`. This
@@ -94,11 +102,15 @@ def train(
     `notbugs.core.interrupts.Stopped`, a KeyboardInterrupt, after such a signal.
     """
     _check(data, recipe, val, soft, compile_mode)
+    if extra is not None:
+        check_extra(data, extra, share, recipe.batch_size)
+        _check_alone(soft)
     prepare(model, model.device)
     began = time.perf_counter()
-    trainer = Trainer(model, data, recipe, seed, soft, compile_mode)
+    trainer = Trainer(model, data, recipe, seed, soft, compile_mode, extra, share)
     checks = checks_of(recipe, data, val)
-    owner = owner_of(model, data, recipe, seed, val if checks else None, soft, compile_mode)
+    watched = val if checks else None
+    owner = owner_of(model, data, recipe, seed, watched, soft, compile_mode, extra, share)
     learner = Learner(model, trainer.optimiser, trainer.average)
     saver = Saver(checkpoint_path, owner, learner, restart=restart)
     with saver.delaying_signals(), _explained(compile_mode):
@@ -132,6 +144,18 @@ def _check(
     check_compiles(recipe, mode)
     if soft is not None and soft.shape != (len(data), data.classes):
         raise bad_value("soft", f"have shape ({len(data)}, {data.classes})", tuple(soft.shape))
+
+
+def _check_alone(soft: Tensor | None) -> None:
+    """Refuses a teacher's probabilities beside an extra set, which has none."""
+    if soft is not None:
+        raise bad_value(
+            "soft",
+            "be left out with `extra`",
+            f"probabilities of {len(soft)} images",
+            "Give the extra images the classes that the teacher predicts: "
+            "extra.with_labels(notbugs.judge.predictions(teacher, extra)).",
+        )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from notbugs.core import processes, random
 from notbugs.core.global_rng import fork_global_rng, seed_global_rng
-from notbugs.data import DeviceData, ImageData, batches
+from notbugs.data import ImageData
 from notbugs.models import Classifier, half, synced
 from notbugs.models.airbench import fit_to, needs_fit
 from notbugs.models.fast import compiled
@@ -19,6 +19,7 @@ from notbugs.training.adversary import Adversary
 from notbugs.training.average import Average
 from notbugs.training.batch import Batch
 from notbugs.training.checkpoint import State
+from notbugs.training.extra import SHARE, TrainingRows
 from notbugs.training.optimiser import sgd
 from notbugs.training.recipe import Recipe
 from notbugs.training.saving import Saver
@@ -40,15 +41,19 @@ class Trainer:
         seed: int = 0,
         soft: Tensor | None = None,
         compile_mode: str | None = None,
+        extra: ImageData | None = None,
+        share: float = SHARE,
     ) -> None:
         self.model, self.recipe, self._seed = model, recipe, seed
         self.device = next(model.parameters()).device
-        self._data = DeviceData(data, self.device)
-        self._keys = random.row_keys(len(data), seed, "train", device=self.device)
+        self._rows = TrainingRows(
+            data, self.device, batch_size=recipe.batch_size, seed=seed, extra=extra, share=share
+        )
+        self._keys = random.row_keys(len(self._rows), seed, "train", device=self.device)
         self._soft = None if soft is None else soft.to(self.device)
         self.optimiser = sgd(model, recipe)
         self.average = Average(model, recipe.average) if recipe.average else None
-        self.per_epoch = len(data) // recipe.batch_size
+        self.per_epoch = self._rows.per_epoch
         self._logits = compiled(half(model, recipe.precision), compile_mode)
         with fork_global_rng(self.device, "folded copy"):
             self.folded_copy = self._new_copy(compile_mode)
@@ -65,7 +70,7 @@ class Trainer:
 
     def _first(self, images: int) -> Tensor:
         """The first training images, at most all, [n, c, h, w]."""
-        return self._data.batch(torch.arange(min(images, len(self._keys))))[0]
+        return self._rows.batch(torch.arange(min(images, self._rows.originals)))[0]
 
     def run(
         self,
@@ -116,9 +121,7 @@ class Trainer:
         # The first of several processes draws as a single one would.
         rank = () if processes.is_first() else (processes.rank(),)
         losses = torch.tensor(state.loss, device=self.device)
-        size, rows = recipe.batch_size, len(self._keys)
-        order = batches(rows, size, seed=self._seed, epoch=epoch, drop_last=True)
-        for i, index in islice(enumerate(order), state.batch, None):
+        for i, index in islice(enumerate(self._rows.batches(epoch)), state.batch, None):
             step = epoch * n + i
             rate = recipe.rate(step, steps)
             seed_global_rng(self.device, self._seed, "layers", step, *rank)
@@ -131,13 +134,14 @@ class Trainer:
                 where = f"in epoch {epoch + 1} of {recipe.epochs}, after step {i + 1} of {n}"
                 saver.save(state, where)
         mean, rate = float(losses) / n, recipe.rate(epoch * n + n - 1, steps)
-        check_finite(self.model, mean, epoch, rate, self._first(size) if last else None)
+        images = self._first(recipe.batch_size) if last else None
+        check_finite(self.model, mean, epoch, rate, images)
         return {"epoch": float(epoch + 1), "loss": mean, "lr": rate}
 
     def step(self, epoch: int, index: Tensor, rate: float) -> Tensor:
         """Updates the weights by the batch of rows `index`; returns its loss, []."""
         index = processes.part(index)
-        recipe, adversary, (x, y) = self.recipe, self.recipe.adversary, self._data.batch(index)
+        recipe, adversary, (x, y) = self.recipe, self.recipe.adversary, self._rows.batch(index)
         keys = random.fold(self._keys[index], "epoch", epoch)
         x = recipe.augment(x, self._keys[index], epoch)
         strength = 1.0 if adversary is None else adversary.strength(epoch, recipe.epochs)
