@@ -7,9 +7,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from notbugs.cli.common import moved, open_model, splits_for
 from notbugs.cli.kinds import WEIGHTS
-from notbugs.cli.outputs import Output, check_outputs, inputs_of
+from notbugs.cli.outputs import Output, check_outputs
+from notbugs.cli.subject import OfModel, Subject
 from notbugs.core.errors import bad_value
 from notbugs.data.files import SUFFIX
 from notbugs.judge import accuracy
@@ -46,33 +46,18 @@ class Sparsify:
     """Activation layers; all without it."""
     gradient: str = "own"
     """What attacks see of the operators: their own derivative, or identity."""
-    data: str | None = None
-    """Another dataset than the weights name."""
-    data_dir: Path | None = None
-    """Where the dataset's files lie."""
-    model: str | None = None
-    """Your own model: path/to/file.py:factory."""
-    embedding: str | None = None
-    """With --model: the layer whose output is the embedding; without it what the weights
-    name, or the input of the last linear layer."""
     overwrite: bool = False
     """Replace a file of that name that notbugs did not write."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    given: OfModel = Subject()
 
     def run(self, console: Console) -> None:
         """Measures the statistics, chooses the width, says what it costs, and writes."""
         if self.out.suffix != SUFFIX:
             raise bad_value("--out", f"end in {SUFFIX}", f"'{self.out}'", f"Add {SUFFIX}.")
-        inputs = inputs_of(
-            weights=self.weights, model=self.model, data=self.data, data_dir=self.data_dir
-        )
+        inputs = self.given.inputs(self.weights)
         check_outputs({"--out": Output(self.out, WEIGHTS)}, inputs, overwrite=self.overwrite)
-        original, facts = open_model(
-            self.weights, self.model, self.embedding, self.data, self.data_dir
-        )
-        parts = splits_for(facts, self.data, self.data_dir, None)
-        original = moved(original, self.device)
+        original, facts = self.given.opened(self.weights)
+        parts = self.given.splits(facts)
         sparse = mean_sparse(
             original, parts.train, 0.0, layers=self.layers or None, gradient=self.gradient
         )
@@ -93,6 +78,6 @@ class Sparsify:
             "alpha": alpha,
         }
         kept = {name: value for name, value in facts.items() if name not in RESERVED}
-        user = {} if self.model is None else {"model": self.model}
+        user = {} if self.given.model is None else {"model": self.given.model}
         save_model(sparse, self.out, metadata=kept | user | {"sparsified_from": origin})
         console.print(f"Model: {self.out}", soft_wrap=True)
