@@ -48,6 +48,11 @@ def test_a_method_is_named_in_a_call() -> None:
     assert torch.equal(named.robust, like.robust)
     assert [a.name for a in named.attacks] == ["PGD-7"]
     assert named.robust_accuracy < 100
+    several = nb.evaluate(net, (x, y), "linf:0.1", attacks=["pgd-7", "square-50"])
+    assert [a.name for a in several.attacks] == ["PGD-7", "Square-50"]
+    assert torch.equal(several.robust & named.robust, several.robust)
+    with pytest.raises(TypeError, match="made of attacks"):
+        nb.evaluate(net, (x, y), LINF, attacks=["pgd-7", evaluation_pgd(LINF)])
     with pytest.raises(ValueError, match="given once"):
         evaluation_attacks("pgd-50", LINF, steps=3)
     assert evaluation_attacks("pgd", LINF, steps=None) == [evaluation_pgd(LINF)]

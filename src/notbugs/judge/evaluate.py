@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ def evaluate(
     data: ImageData,
     threat: Threat,
     *,
-    attacks: Sequence[AbstractAttack] | str = "standard",
+    attacks: Sequence[AbstractAttack] | Sequence[str] | str = "standard",
     seed: int = 0,
     batch_size: int | None = None,
     fast: Fast = "auto",
@@ -64,8 +65,8 @@ def evaluate(
     the whole verdict.
 
     - `threat`: a `Threat`, or its text form, "l2:0.5"
-    - `attacks`: "standard" (`standard_attacks`), the name of another method, "pgd-20"
-      (`evaluation_attacks`), or attacks
+    - `attacks`: "standard" (`standard_attacks`), the name of another method, "pgd-20", several
+      names (`evaluation_attacks`), or attacks
     - `seed`: row i of the data has its own random stream, whatever the batch size
     - `batch_size`: images per batch; None: 128 on a CPU, 1,024 on a GPU. It is 4 times as
       large for attacks without gradients, which keep no activations, and on a CPU 3 times
@@ -98,16 +99,18 @@ def evaluate(
     save_to = None if save_to is None else Path(save_to)
     if attacks is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise bad_type("attacks", "attacks or a name", attacks, "Leave it out for the standard.")
-    if isinstance(attacks, str):
-        chosen = evaluation_attacks(attacks, threat, samples=samples)
+    given = (attacks,) if isinstance(attacks, str) else tuple(attacks)
+    names = [name for name in given if isinstance(name, str)]
+    if names and len(names) == len(given):
+        chosen = evaluation_attacks(names, threat, samples=samples)
     else:
-        chosen = list(attacks)
+        chosen = cast(list[AbstractAttack], list(given))  # what is none is refused
     _check_attacks(chosen, threat)
     chosen = [attack.with_samples(samples) for attack in chosen]
     if thorough or share_checked(len(data)) > CHECK_MOST:
         chosen = [attack.without_giving_up() for attack in chosen]
     chosen, left_out = usable(model, data, chosen)
-    diagnosing = is_standard(attacks) if diagnosis is None else diagnosis
+    diagnosing = any(map(is_standard, names)) if diagnosis is None else diagnosis
     if diagnosing:
         threat.as_norm("the masking diagnosis")  # raises before the attacks run
     ledger = Ledger.opened(
