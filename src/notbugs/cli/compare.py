@@ -16,7 +16,6 @@ from notbugs.cli.common import (
     images_for,
     moved,
     open_model,
-    origin_of,
 )
 from notbugs.cli.progress import bar, duration
 from notbugs.core.errors import bad_value, unknown_name
@@ -24,7 +23,9 @@ from notbugs.data.writing import write_file, write_json
 from notbugs.engine import Threat
 from notbugs.judge import Comparison, compare, evaluation_attacks
 from notbugs.models.folded_copy import CHOICES
-from notbugs.models.weights import MODEL, weights_in
+from notbugs.models.origin import origin_of
+from notbugs.models.weights import MODEL
+from notbugs.zoo.addresses import weights_at
 
 TEXTS = 3
 """Columns of the tables that are no numbers."""
@@ -89,7 +90,7 @@ class Compare:
             evaluation_attacks(self.method, threat)  # refuses what no method is called
         if not self.weights:
             raise bad_value("weights", "name at least one model", "none")
-        paths = [weights_in(path) for path in self.weights]
+        paths = [weights_at(path) for path in self.weights]
         if self.model is not None and all(map(_is_built_in, paths)):
             raise bad_value("--model", "be left out: all are built-in models", f"'{self.model}'")
         named = dict(zip(_names(paths), paths, strict=True))

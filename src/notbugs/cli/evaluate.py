@@ -17,7 +17,6 @@ from notbugs.cli.progress import bar, duration
 from notbugs.core import processes
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.data import ImageData
-from notbugs.data.download import cache_folder
 from notbugs.engine import Threat
 from notbugs.judge import (
     Verdict,
@@ -26,8 +25,11 @@ from notbugs.judge import (
     evaluation_attacks,
     identity,
 )
+from notbugs.judge.ledger import state_file
 from notbugs.judge.standard import is_standard
 from notbugs.models.folded_copy import CHOICES
+from notbugs.zoo import weights_at, written
+from notbugs.zoo.evaluation import sha256_of
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Evaluate:
         model, facts = open_model(
             self.weights, self.model, self.embedding, self.data, self.data_dir
         )
+        digest = sha256_of(weights_at(self.weights))
         data = images_for("test", facts, self.data, self.data_dir, None, self.count)
         model = moved(model, self.device)
         attacks, seed = self._attacks(threat), self.seed
@@ -109,7 +112,7 @@ class Evaluate:
         fast = None if self.fast == "none" else self.fast
         worst = estimate(model, data, attacks, fast=fast) / processes.count()
         console.print(f"At most about {duration(worst)}, if no image is broken.")
-        state = _state_file(identity(model, data, threat, attacks, seed, self.samples, fast))
+        state = state_file(identity(model, data, threat, attacks, seed, self.samples, fast))
         if state.exists():
             console.print("Resuming from where this evaluation was stopped.")
         with bar(console, f"{', '.join(self.method)} on {len(data)} images") as progress:
@@ -130,7 +133,10 @@ class Evaluate:
         for line in verdict.masking:
             console.print(f"Masking check: {line['check']}: {line['evidence']}: {line['verdict']}.")
         if self.json is not None:
-            write_numbers(self.json, verdict.as_json())
+            numbers = written(
+                verdict, weights=digest, data=data, methods=self.method, seed=self.seed
+            )
+            write_numbers(self.json, numbers)
             console.print(f"Verdict: {self.json}", soft_wrap=True)
 
     def _attacks(self, threat: Threat) -> Sequence[AbstractAttack]:
@@ -212,8 +218,3 @@ def _table(data: ImageData, verdict: Verdict) -> Table:
             unbroken -= count
             table.add_row(name, str(count), f"{100 * unbroken / verdict.n:.2f}", "")
     return table
-
-
-def _state_file(name: str) -> Path:
-    """The file in which an evaluation keeps its state, named by its identity."""
-    return cache_folder() / "evaluations" / f"{name[:32]}.json"

@@ -37,9 +37,14 @@ PLACES = {
     "build": ("sets", "Build"),
     "data": ("sets", "Data"),
     "photo": ("photo", "Photo"),
+    "zoo": ("zoo", "Zoo"),
 }
 """The module and class of each command: only those of one that is run are imported."""
-ACTIONS = {"data": ("list", "show", "export"), "photo": ("sheet", "read", "watch")}
+ACTIONS = {
+    "data": ("list", "show", "export"),
+    "photo": ("sheet", "read", "watch"),
+    "zoo": ("list", "show", "add", "verify", "push"),
+}
 USER_ERRORS = (NotbugsError, ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)
 """Errors that a user can fix: printed without a traceback."""
 STOPPED = (

@@ -62,6 +62,7 @@ class TrainingRun:
     device: str
     tensorboard: bool = False
     compile_mode: str | None = None
+    command: str = ""
 
     @property
     def teaches(self) -> bool:
@@ -176,7 +177,8 @@ class TrainingRun:
 
         - `overwrite`: restart where the folder holds a damaged checkpoint, or another's
         """
-        choice, checkpoint, facts = self.choice, folder / CHECKPOINT, self._facts()
+        choice, checkpoint = self.choice, folder / CHECKPOINT
+        facts = {**self._facts(), "command": self.command}
         if soft is not None:
             facts["teacher"] = str(choice.distil or f"{TEACHER}/{MODEL}")
         if checkpoint.exists() and not overwrite:
