@@ -169,9 +169,9 @@ def _summary(card: Card) -> str:
     n = len(card.evaluation.outcomes)
     first = f", on the first {n:,} of them," * (n < card.trained_on.test_images)
     return (
-        f"{clean}, and the robust accuracy at {card.threat} (pixel units of [0, 1]){first} {bound}"
-        f"{card.model_info.autoattack_acc} %, by the standard evaluation (95 % interval over "
-        f"images: {low:.1f} to {high:.1f})."
+        f"{clean}, and the robust accuracy at {card.threat} (pixel units of [0, 1]){first} is "
+        f"{bound}{card.model_info.autoattack_acc} %, by the standard evaluation (95 % interval "
+        f"over images: {low:.1f} to {high:.1f})."
     )
 
 
