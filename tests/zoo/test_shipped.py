@@ -1,5 +1,6 @@
 """The models that ship with the package: small, described truly, and found."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,17 @@ def test_nothing_of_the_machine_that_made_them_is_in_them() -> None:
         if path.is_file():
             content = path.read_bytes()
             assert not any(word in content for word in (b"/tmp", b"/home", b"/root"))
+
+
+def test_the_python_of_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    names: dict = {}
+    exec(code, names)
+    card = names["card"]
+    printed = f"{card.model_info.clean_acc} {card.robust} l2:0.5 notbugs train --recipe pgd"
+    assert capsys.readouterr().out.startswith(printed)
+    assert names["model"].architecture == "cnn"
 
 
 def test_they_are_in_the_package() -> None:
