@@ -11,7 +11,7 @@ from torch import Tensor
 from notbugs.core.errors import DataError
 from notbugs.data import ImageData, Source, load_source, split
 from notbugs.judge import predictions
-from notbugs.models import Classifier, build, load_model
+from notbugs.models import Classifier, build, load
 from notbugs.training import Adversary, Recipe, train
 
 SEED = 0
@@ -115,7 +115,7 @@ def cifar_resnet(quick: bool) -> Subject:
 
 def loaded(weights: Path) -> Subject:
     """A model from a file of notbugs, with the test images of the set that the file names."""
-    model, about = load_model(weights)
+    model, about = load(weights)
     parts = split(load_source(str(about["dataset"])), seed=SEED)
     return Subject(weights.stem, f"{weights.name}: {model.architecture}", model, parts.test)
 

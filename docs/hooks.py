@@ -1,4 +1,4 @@
-"""Pages that the build makes: the results of papers and benchmarks, notebooks, and the API."""
+"""Pages that the build makes: results of papers and benchmarks, cards, notebooks, and the API."""
 
 import json
 from pathlib import Path
@@ -13,11 +13,13 @@ from notbugs.experiments.page import Table as PageTable
 from notbugs.experiments.papers import PAPERS
 from notbugs.judge.tables import markdown
 from notbugs.report.content import Content
+from notbugs.zoo import Entry, page_of
+from notbugs.zoo.index import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
     "attacks", "judge", "models", "data", "training", "features", "representations", "analysis",
-    "theory", "engine",
+    "theory", "zoo", "engine",
 )  # fmt: skip
 OLD = ("engstrom2019-cifar10", "engstrom2019-mnist", "ilyas2019-cifar10", "ilyas2019-fashion-mnist",
        "ilyas2019-mnist")  # fmt: skip
@@ -29,6 +31,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {f"results/{name}.md": _page(found) for name, found in _results().items()}
     pages["papers.md"] = _papers()
     pages |= _benchmarks()
+    pages["cards.md"] = _cards()
+    pages |= {f"cards/{name}.md": page_of(entry.card) for name, entry in _shipped().items()}
     pages |= {f"api/{name}.md": f"# notbugs.{name}\n\n{_api(name)}" for name in PACKAGES}
     pages["api/notbugs.md"] = "# notbugs\n\n" + _api("")
     for path, content in {**pages, **_notebooks()}.items():
@@ -112,6 +116,28 @@ def _papers() -> str:
         rows.append([f"`{name}`", paper.question, "<br>".join(runs)])
     lines.append(markdown(["name", "question", "statements that hold"], rows))
     return "\n\n".join(lines) + "\n"
+
+
+def _shipped() -> dict[str, Entry]:
+    """The models in the package."""
+    return {folder.name: Entry(folder) for folder in sorted(SHIPPED.iterdir())}
+
+
+def _cards() -> str:
+    """The list of models, each with what was measured."""
+    rows = list[list[str]]()
+    for name, entry in _shipped().items():
+        card = entry.card
+        rows.append(
+            [f"[{name}](cards/{name}.md)", card.trained_on.dataset, card.architecture,
+             card.model_info.clean_acc, card.robust, card.threat, f"{card.bytes / 1000:.0f}"]
+        )  # fmt: skip
+    head = ["name", "dataset", "architecture", "clean %", "robust %", "threat", "KB"]
+    text = (
+        "The models that ship with the package. Robust accuracy is by the standard evaluation. "
+        "How to use and to add them: [the zoo](zoo.md)."
+    )
+    return f"# Model cards\n\n{text}\n\n{markdown(head, rows)}\n"
 
 
 def _count(results: dict[str, Any]) -> str:

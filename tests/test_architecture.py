@@ -16,7 +16,7 @@ LAYERS = [
     {"engine"},
     {"attacks", "perception", "representations"},
     {"judge"},
-    {"training", "photo"},
+    {"training", "photo", "zoo"},
     {"theory"},
     {"features", "analysis"},
     {"experiments"},

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         representations as representations,
         theory as theory,
         training as training,
+        zoo as zoo,
     )
     from notbugs.attacks import Attack, AttackResult, fgsm, pgd
     from notbugs.attacks.named import attack
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from notbugs.engine import L0, L1, L2, Linf, Solver, Threat
     from notbugs.features import inverted_set, leakage_control, targeted_set
     from notbugs.judge import compare, evaluate
-    from notbugs.models import Classifier, build, load_model, save_model, wrap
+    from notbugs.models import Classifier, build, save_model, wrap
     from notbugs.training import Adversary, Recipe, train
+    from notbugs.zoo import load_model
 
 __version__ = "0.1.0"
 
@@ -52,6 +54,7 @@ PACKAGES = (
     "representations",
     "theory",
     "training",
+    "zoo",
 )
 """What is reached as `nb.attacks` after `import notbugs as nb`."""
 
@@ -95,8 +98,9 @@ _EXPORTS = {
     "engine": ("L0", "L1", "L2", "Linf", "Solver", "Threat"),
     "features": ("inverted_set", "leakage_control", "targeted_set"),
     "judge": ("compare", "evaluate"),
-    "models": ("Classifier", "build", "load_model", "save_model", "wrap"),
+    "models": ("Classifier", "build", "save_model", "wrap"),
     "training": ("Adversary", "Recipe", "train"),
+    "zoo": ("load_model",),
 }
 _HOME = {name: package for package, names in _EXPORTS.items() for name in names}
 

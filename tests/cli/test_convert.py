@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from notbugs.cli import main
-from notbugs.models import load, load_model
+from notbugs.models import load
 
 
 def call(*arguments) -> None:
@@ -35,7 +35,7 @@ def test_a_checkpoint_becomes_weights_for_every_command(
     said = " ".join(capsys.readouterr().out.split())
     assert "Tensors matched by order and shape" in said
     assert "near chance" not in said
-    first, second = load_model(trained_file)[0], load_model(out)[0]
+    first, second = load(trained_file)[0], load(out)[0]
     x = torch.rand(4, 1, 8, 8)
     assert torch.allclose(first(x), second(x), atol=1e-5)
     call("evaluate", out, "--threat", "l2:0.5", "--method", "fgsm", "--count", 20, "--json", told)
@@ -49,7 +49,7 @@ def test_a_normalisation_can_be_given(
     call("convert", checkpoint, "--architecture", "cnn", "--data", "digits", "--out", out,
          "--mean", "0.5", "--std", "0.25")  # fmt: skip
     assert "mean 0.5, std 0.25" in " ".join(capsys.readouterr().out.split())
-    model = load_model(out)[0]
+    model = load(out)[0]
     assert (float(model.mean), float(model.std)) == (0.5, 0.25)
 
 

@@ -10,7 +10,8 @@ from notbugs.cli import main
 from notbugs.data import Source, load, load_source, save, split
 from notbugs.engine import Threat
 from notbugs.features import cosine_features, features_of, usefulness
-from notbugs.models import build, load_model, save_model
+from notbugs.models import build, save_model
+from notbugs.zoo import load_model
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_images_that_judge_are_not_those_that_fit(tmp_path, model) -> None:
     save(load_source("digits").train, whole)
     found = features(tmp_path, model, "--data", whole, "--count", 400, "--steps", 1)
     parts = split(Source(whole.name, load(whole), None), seed=0)
-    net = load_model(model)[0].eval()
+    net = load_model(model)
     made = features_of(net, parts.train)
     wanted = usefulness(made, parts.train, parts.test.select(slice(0, 400)), "l2:0.5", steps=1)
     rho = torch.tensor([point["rho"] for point in found["features"]])

@@ -89,6 +89,9 @@ def test_metrics_picture_and_recipe_lie_beside_the_weights(
     assert type(recipe.objective).__name__ == "Trades"
     assert recipe.adversary.threat == "linf:0.1"
     assert facts["history"] == rows
+    assert facts["command"] == (
+        "notbugs train --recipe trades --threat linf:0.1 --epochs 3 --train-size 300 --out model"
+    )
 
 
 def test_tensorboard_is_asked_for_before_the_work(

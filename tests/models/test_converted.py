@@ -173,3 +173,85 @@ def test_what_does_not_fit_changes_nothing(tmp_path: Path, theirs) -> None:
         with pytest.raises(DataError, match=words):
             load_checkpoint(model.body, tmp_path / "a.pt")
     assert torch.equal(model(X), before)
+
+
+class DMBlock(nn.Module):
+    """A block of DeepMind's wide nets, as their public code computes it."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.batchnorm_0 = nn.BatchNorm2d(before)
+        self.conv_0 = nn.Conv2d(before, after, 3, stride, 0, bias=False)
+        self.batchnorm_1 = nn.BatchNorm2d(after)
+        self.conv_1 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.shortcut = nn.Conv2d(before, after, 1, stride, bias=False) if before != after else None
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = nn.functional.silu(self.batchnorm_0(x))
+        if self.shortcut is not None:
+            x = self.shortcut(first)
+        zeros = (1, 1, 1, 1) if self.stride == 1 else (0, 1, 0, 1)
+        out = self.conv_0(nn.functional.pad(first, zeros))
+        return x + self.conv_1(nn.functional.silu(self.batchnorm_1(out)))
+
+
+class DMWide(nn.Module):
+    """WRN of DeepMind; `groups` and `blocks` keep the names of its layers: layer.0.block.1."""
+
+    def __init__(self, depth: int = 16, widen: int = 2) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.49, 0.48, 0.45])[:, None, None])
+        self.register_buffer("std", torch.tensor([0.2, 0.21, 0.22])[:, None, None])
+        self.init_conv = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        sizes = [16, 16 * widen, 32 * widen, 64 * widen]
+        groups = []
+        for i in range(3):
+            blocks = [DMBlock(sizes[i], sizes[i + 1], 2 if i else 1)]
+            blocks += [DMBlock(sizes[i + 1], sizes[i + 1], 1) for _ in range((depth - 10) // 6)]
+            groups.append(nn.Module())
+            groups[-1].block = nn.Sequential(*blocks)
+        self.layer = nn.ModuleList(groups)
+        self.batchnorm = nn.BatchNorm2d(sizes[3])
+        self.logits = nn.Linear(sizes[3], 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.init_conv((x - self.mean) / self.std)
+        for group in self.layer:
+            out = group.block(out)
+        out = nn.functional.avg_pool2d(nn.functional.silu(self.batchnorm(out)), 8)
+        return self.logits(out.flatten(1))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.ema."])
+def test_deepminds_wide_nets_fit_by_name(tmp_path: Path, prefix: str) -> None:
+    net = DMWide()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    shuffled = dict(reversed(prefixed(prefix, net.eval()).items()))  # the order says nothing
+    torch.save({"model_state_dict": shuffled}, tmp_path / "a.pt")
+    model = nb.build("dm_wide", shape=(3, 32, 32), classes=10, seed=0,
+                     options={"depth": 16, "widen": 2})  # fmt: skip
+    before = model.eval().body(X)
+    found = load_checkpoint(model.body, tmp_path / "a.pt")
+    assert not found.by_order
+    assert found.mean == pytest.approx((0.49, 0.48, 0.45))
+    assert found.std == pytest.approx((0.2, 0.21, 0.22))
+    with_mean = nb.Classifier(model.body, shape=(3, 32, 32), classes=10, embedding="trunk",
+                              mean=found.mean, std=found.std).eval()  # fmt: skip
+    assert torch.allclose(with_mean(X), net(X), atol=1e-4)
+    assert not torch.allclose(model.body(X), before, atol=1e-2)
+
+
+def test_plain_wide_nets_fit_deepminds_by_order_alone(tmp_path: Path) -> None:
+    """Their activations differ: only the accuracy, which `notbugs convert` measures, shows it."""
+    torch.save(DMWide(depth=10).state_dict(), tmp_path / "a.pt")
+    options = {"depth": 10, "widen": 2}
+    wide = nb.build("wide", shape=(3, 32, 32), classes=10, seed=0, options=options)
+    assert load_checkpoint(wide.body, tmp_path / "a.pt").by_order
+    with pytest.raises(DataError, match="does not fit the model"):
+        load_checkpoint(wide.body, tmp_path / "a.pt", by_order=False)

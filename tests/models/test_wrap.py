@@ -11,7 +11,7 @@ from notbugs.data import ImageData
 from notbugs.engine import Linf
 from notbugs.features import features_of
 from notbugs.judge import accuracy, evaluate
-from notbugs.models import Classifier, load_model, save_model, wrap
+from notbugs.models import Classifier, load, save_model, wrap
 from notbugs.representations import invert_images, layer_of
 
 SHAPE, CLASSES = (1, 8, 8), 3
@@ -146,6 +146,6 @@ def test_weights_remember_the_embedding(tmp_path) -> None:
     for net in (plain(), nn.Sequential(nn.Conv2d(1, CLASSES, 8), nn.Flatten())):
         model = wrap(net, images()[0])
         save_model(model, tmp_path / "m.safetensors")
-        loaded, _ = load_model(tmp_path / "m.safetensors", net)
+        loaded, _ = load(tmp_path / "m.safetensors", net)
         assert isinstance(loaded, Classifier)
         assert loaded.embedding == model.embedding

@@ -17,6 +17,7 @@ NARROW = {
     "densenet": {"depth": 10, "growth": 3},
     "inception": {"width": 6},
     "wide": {"depth": 10, "widen": 1},
+    "dm_wide": {"depth": 10, "widen": 1},
     "fc": {"hidden": "8-6", "activation": "tanh"},
     "maxout": {"units": 40},
     "rbf": {"units": 8},
@@ -135,6 +136,7 @@ def test_activations_keep_their_scale_at_the_start(name) -> None:
         ("densenet", {}, 176_122),  # 0.18 M for DenseNet-BC (L=40, k=12)
         ("inception", {}, 1_649_402 + 1_712),  # arXiv:1611.03530 table 1, plus norm scales
         ("wide", {"depth": 16, "widen": 4}, 2_748_890),  # 2.7 M in arXiv:1605.07146 table 3
+        ("dm_wide", {}, 36_479_194),  # as RobustBench's WRN-28-10 of DeepMind
         ("carlini", {"width": 64, "hidden": 256}, 1_147_978),  # table I of arXiv:1608.04644
     ],
 )
@@ -175,7 +177,7 @@ def test_unknown_option_suggests_the_nearest() -> None:
         build("cnn", shape=(1, 8, 8), classes=4, seed=0, options={"widht": 2})
 
 
-@pytest.mark.parametrize("name", ["densenet", "wide"])
+@pytest.mark.parametrize("name", ["densenet", "wide", "dm_wide"])
 @pytest.mark.parametrize("depth", [4, 11])
 def test_impossible_depths_are_refused(name, depth) -> None:
     with pytest.raises(ValueError, match=r"`depth` must be 6 \* n \+ 4"):

@@ -13,6 +13,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "attack": "craft adversarial examples of a model's test images",
         "compare": "several models beside each other: tables, paired tests, a picture",
         "evaluate": "clean and robust accuracy, by the worst case of several attacks",
+        "zoo": "models with cards: list, show, add, verify, push to a hub",
     },
     "Features": {
         "features": "how useful each feature is, and what an adversary leaves of it",

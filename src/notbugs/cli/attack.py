@@ -91,7 +91,7 @@ class AttackCommand:
     """
 
     weights: Annotated[Path, tyro.conf.Positional]
-    """A .safetensors file, or the folder that train wrote."""
+    """A .safetensors file, the folder that train wrote, zoo:NAME or hub:OWNER/REPO."""
     threat: str
     """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
     method: tuple[str, ...] = ("pgd",)

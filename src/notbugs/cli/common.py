@@ -3,38 +3,24 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 
 from notbugs.attacks.named import method_named
 from notbugs.core import processes
 from notbugs.core.errors import DataError, StoreError, bad_value
-from notbugs.core.schema import fit, read_json_file
-from notbugs.core.strict_json import SchemaError, to_json
-from notbugs.data import Source, load, load_source
+from notbugs.core.schema import read_json_file
+from notbugs.core.strict_json import to_json
+from notbugs.data import load
 from notbugs.data.files import SUFFIX
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
-from notbugs.models.weights import weights_in
+from notbugs.models.origin import loaded
 from notbugs.store import is_store
+from notbugs.zoo.addresses import weights_at
 
 MARKER = "notbugs-run.json"
-
-
-class Split(TypedDict, total=False):
-    """How a dataset was split for a training."""
-
-    seed: int
-    train_size: int | None
-    test_size: int | None
-
-
-class Origin(TypedDict, total=False):
-    """What weights record about the images they were trained on."""
-
-    dataset: str | None
-    split: Split | None
 
 
 def device_of(name: str) -> str:
@@ -119,14 +105,14 @@ def open_model(
 ) -> tuple[Classifier, dict[str, Any]]:
     """A classifier and the metadata of its weights, from a notbugs file or with a user's module.
 
-    - `weights`: a file, or the folder that `train` wrote; for a `model` also a file of
-      `torch.save`, whose tensors alone are read
+    - `weights`: a file, the folder that `train` wrote, zoo:NAME or hub:OWNER/REPO; for a `model`
+      also a file of `torch.save`, whose tensors alone are read
     - `model`: path/to/file.py:factory; with weights of others `data` must be given
     - `embedding`: None: what the weights name, else the input of the last linear layer
 
     **Raises** DataError where there is no such file, or where it needs a module.
     """
-    weights = weights_in(weights)
+    weights = weights_at(weights)
     facts = facts_of(weights)
     user_facts = facts if facts and facts["architecture"] is None else {}
     if model is None:
@@ -165,25 +151,6 @@ def _sizes(
     assert data is not None
     like = load(Path(data)) if data.endswith(SUFFIX) else loaded(data, data_dir).train
     return like.shape, like.classes
-
-
-def origin_of(metadata: Mapping[str, Any]) -> Origin:
-    """What weights record about the images they were trained on.
-
-    **Raises** DataError where that is invalid.
-    """
-    try:
-        return fit(Origin, dict(metadata))
-    except SchemaError as error:
-        raise DataError(
-            f"What the weights say of their dataset is damaged: {error}. Train them again, or "
-            "save them again with `notbugs.models.save`."
-        ) from error
-
-
-def loaded(name: str, data_dir: Path | None) -> Source:
-    """A dataset by name; in a distributed run the first process downloads what is missing."""
-    return processes.after_first(lambda: load_source(name, data_dir))
 
 
 def check_taken(method: str, options: Mapping[str, Any]) -> None:

@@ -13,7 +13,6 @@ from rich.table import Table
 from notbugs.cli.common import (
     claim_folder,
     facts_of,
-    origin_of,
 )
 from notbugs.cli.progress import bar, duration
 from notbugs.cli.subject import OfImages, SomeImages
@@ -22,7 +21,9 @@ from notbugs.data.writing import write_file, write_json
 from notbugs.engine import Threat
 from notbugs.judge import Comparison, compare, evaluation_attacks
 from notbugs.models.folded_copy import CHOICES
-from notbugs.models.weights import MODEL, weights_in
+from notbugs.models.origin import origin_of
+from notbugs.models.weights import MODEL
+from notbugs.zoo.addresses import weights_at
 
 TEXTS = 3
 """Columns of the tables that are no numbers."""
@@ -48,7 +49,7 @@ class Compare:
     )
 
     weights: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """.safetensors files, or folders that train wrote."""
+    """.safetensors files, folders that train wrote, zoo:NAME or hub:OWNER/REPO."""
     threat: tuple[str, ...]
     """One or several norm:eps, e.g. linf:8/255 l2:0.5 (pixel units of [0, 1])."""
     method: tuple[str, ...] = ("standard",)
@@ -80,7 +81,7 @@ class Compare:
             evaluation_attacks(self.method, threat)  # refuses what no method is called
         if not self.weights:
             raise bad_value("weights", "name at least one model", "none")
-        paths = [weights_in(path) for path in self.weights]
+        paths = [weights_at(path) for path in self.weights]
         own = self.given.model
         if own is not None and all(map(_is_built_in, paths)):
             raise bad_value("--model", "be left out: all are built-in models", f"'{own}'")

@@ -18,7 +18,6 @@ from notbugs.cli.subject import OfImages, SomeImages
 from notbugs.core import processes
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.data import ImageData
-from notbugs.data.download import cache_folder
 from notbugs.engine import Threat
 from notbugs.judge import (
     Verdict,
@@ -27,8 +26,11 @@ from notbugs.judge import (
     evaluation_attacks,
     identity,
 )
+from notbugs.judge.ledger import state_file
 from notbugs.judge.standard import is_standard
 from notbugs.models.folded_copy import CHOICES
+from notbugs.zoo import weights_at, written
+from notbugs.zoo.evaluation import sha256_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Evaluate:
     )
 
     weights: Annotated[Path, tyro.conf.Positional]
-    """A .safetensors file, or the folder that train wrote."""
+    """A .safetensors file, the folder that train wrote, zoo:NAME or hub:OWNER/REPO."""
     threat: str
     """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
     method: tuple[str, ...] = ("standard",)
@@ -85,6 +87,7 @@ class Evaluate:
             outputs = {"--json": Output(self.json, EVALUATED)}
             check_outputs(outputs, self.given.inputs(self.weights), overwrite=self.overwrite)
         model, facts = self.given.opened(self.weights)
+        digest = sha256_of(weights_at(self.weights))
         data = self.given.chosen("test", facts)
         attacks, seed = self._attacks(threat), self.seed
         if self.fast not in (*CHOICES, "none"):
@@ -92,7 +95,7 @@ class Evaluate:
         fast = None if self.fast == "none" else self.fast
         worst = estimate(model, data, attacks, fast=fast) / processes.count()
         console.print(f"At most about {duration(worst)}, if no image is broken.")
-        state = _state_file(identity(model, data, threat, attacks, seed, self.samples, fast))
+        state = state_file(identity(model, data, threat, attacks, seed, self.samples, fast))
         if state.exists():
             console.print("Resuming from where this evaluation was stopped.")
         with bar(console, f"{', '.join(self.method)} on {len(data)} images") as progress:
@@ -113,7 +116,10 @@ class Evaluate:
         for line in verdict.masking:
             console.print(f"Masking check: {line['check']}: {line['evidence']}: {line['verdict']}.")
         if self.json is not None:
-            write_numbers(self.json, verdict.as_json())
+            numbers = written(
+                verdict, weights=digest, data=data, methods=self.method, seed=self.seed
+            )
+            write_numbers(self.json, numbers)
             console.print(f"Verdict: {self.json}", soft_wrap=True)
 
     def _attacks(self, threat: Threat) -> Sequence[AbstractAttack]:
@@ -195,8 +201,3 @@ def _table(data: ImageData, verdict: Verdict) -> Table:
             unbroken -= count
             table.add_row(name, str(count), f"{100 * unbroken / verdict.n:.2f}", "")
     return table
-
-
-def _state_file(name: str) -> Path:
-    """The file in which an evaluation keeps its state, named by its identity."""
-    return cache_folder() / "evaluations" / f"{name[:32]}.json"

@@ -30,6 +30,7 @@ from notbugs.features import (
     usefulness,
 )
 from notbugs.judge import check_fits
+from notbugs.zoo import is_address
 
 LISTED = 8
 """Features in the table on the terminal."""
@@ -100,7 +101,8 @@ class FeaturesCommand:
     def of_model(self) -> bool:
         """Whether the subject is weights, not a dataset: a folder of a dataset's name is none."""
         named = self.subject in SOURCES or self.subject.startswith(FOLDER)
-        return not named and (self.subject.endswith(SUFFIX) or Path(self.subject).exists())
+        is_file = self.subject.endswith(SUFFIX) or Path(self.subject).exists()
+        return not named and (is_file or is_address(self.subject))
 
     def run(self, console: Console) -> None:
         """Measures, draws and prints."""

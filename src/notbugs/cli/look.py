@@ -98,7 +98,7 @@ class Look:
     draws: ClassVar[bool] = True
 
     weights: Annotated[Path, tyro.conf.Positional]
-    """A .safetensors file, or the folder that train wrote."""
+    """A .safetensors file, the folder that train wrote, zoo:NAME or hub:OWNER/REPO."""
     image: tuple[str, ...] = ()
     """Test images by their number (from 0), or picture files; the first 8 without it."""
     invert: bool = False

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from notbugs.cli.common import facts_of, origin_of
+from notbugs.cli.common import facts_of
 from notbugs.cli.kinds import RECIPE, SET, Kind
 from notbugs.core import processes
 from notbugs.core.errors import StoreError, bad_value
@@ -13,7 +13,8 @@ from notbugs.data import SOURCES
 from notbugs.data.files import SUFFIX
 from notbugs.data.sources import files_of
 from notbugs.data.writing import write_json
-from notbugs.models.weights import weights_in
+from notbugs.models.origin import origin_of
+from notbugs.zoo.addresses import weights_at
 
 IMAGE_FOLDER = SOURCES[-1].partition("PATH")[0]
 """The prefix of a dataset name that stands for a folder of the user's images."""
@@ -50,10 +51,10 @@ def inputs_of(
     **Raises** DataError where `weights` is a folder without weights.
     """
     files = [path for path in others if path is not None]
-    files += [] if weights is None else [weights_in(weights)]
+    files += [] if weights is None else [weights_at(weights)]
     files += [] if model is None else [Path(model.rpartition(":")[0])]
     if data is None and weights is not None:
-        data = origin_of(facts_of(weights_in(weights))).get("dataset")
+        data = origin_of(facts_of(weights_at(weights))).get("dataset")
     if data is None:
         return Inputs(files)
     if data.startswith(IMAGE_FOLDER):

@@ -39,6 +39,7 @@ PLACES = {
     "build": ("sets", "Build"),
     "data": ("sets", "Data"),
     "photo": ("photo", "Photo"),
+    "zoo": ("zoo", "Zoo"),
 }
 """The module and class of each command: only those of one that is run are imported."""
 CONFIG = (
@@ -47,7 +48,11 @@ CONFIG = (
     tyro.conf.FlagCreatePairsOff,
 )
 """How options are spelt: a switch has the one flag that changes it."""
-ACTIONS = {"data": ("list", "show", "export", "import"), "photo": ("sheet", "read", "watch")}
+ACTIONS = {
+    "data": ("list", "show", "export", "import"),
+    "photo": ("sheet", "read", "watch"),
+    "zoo": ("list", "show", "add", "verify", "push"),
+}
 USER_ERRORS = (NotbugsError, ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)
 """Errors that a user can fix: printed without a traceback."""
 STOPPED = (

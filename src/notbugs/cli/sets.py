@@ -65,7 +65,8 @@ class Build:
     kind: Annotated[str, tyro.conf.Positional]
     """rand, det, other, robust or nonrobust."""
     weights: Annotated[Path, tyro.conf.Positional]
-    """The source model: a .safetensors file, or the folder that train wrote."""
+    """The source model: a .safetensors file, the folder that train wrote, zoo:NAME or
+    hub:OWNER/REPO."""
     out: Path
     """The .safetensors file to write."""
     overwrite: bool = False

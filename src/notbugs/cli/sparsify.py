@@ -15,9 +15,10 @@ from notbugs.data.files import SUFFIX
 from notbugs.judge import accuracy
 from notbugs.models import save_model
 from notbugs.models.mean_sparse import set_alpha
-from notbugs.models.weights import RESERVED, weights_in
+from notbugs.models.weights import RESERVED
 from notbugs.store.digests import Digests
 from notbugs.training import largest_alpha, mean_sparse
+from notbugs.zoo.addresses import weights_at
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Sparsify:
     """
 
     weights: Annotated[Path, tyro.conf.Positional]
-    """A .safetensors file, or the folder that train wrote."""
+    """A .safetensors file, the folder that train wrote, zoo:NAME or hub:OWNER/REPO."""
     out: Path
     """The .safetensors file to write."""
     alpha: float | None = None
@@ -73,8 +74,8 @@ class Sparsify:
             soft_wrap=True,
         )
         origin = {
-            "weights": str(weights_in(self.weights)),
-            "digest": Digests().of(weights_in(self.weights)),
+            "weights": str(weights_at(self.weights)),
+            "digest": Digests().of(weights_at(self.weights)),
             "alpha": alpha,
         }
         kept = {name: value for name, value in facts.items() if name not in RESERVED}

@@ -8,13 +8,14 @@ from typing import Annotated, Any, TypeAlias
 
 import tyro
 
-from notbugs.cli.common import Split, loaded, moved, open_model, origin_of
+from notbugs.cli.common import moved, open_model
 from notbugs.cli.outputs import Inputs, inputs_of
-from notbugs.core.errors import DataError, DataWarning, bad_value, check_count, unknown_name
+from notbugs.core.errors import DataWarning, bad_value, check_count, unknown_name
 from notbugs.data import ImageData, Source, Splits, load, split
 from notbugs.data.files import SUFFIX
 from notbugs.data.sources.load import FOLDER
 from notbugs.models import Classifier
+from notbugs.models.origin import source_for, split_as, splits_for
 
 PARTS = ("train", "val", "test", "all")
 
@@ -55,7 +56,7 @@ class Subject:
         """
         if self.saved is not None:
             return split(Source(self.saved.name, load(self.saved), None), seed=0)
-        return self._splits(self._source(facts), facts)
+        return splits_for(facts, self.data, self.data_dir)
 
     def images(self, part: str, facts: Mapping[str, Any]) -> ImageData:
         """A saved set, or a part of a dataset: "train", "val" or "test"."""
@@ -65,25 +66,6 @@ class Subject:
     def saved(self) -> Path | None:
         """The file of a saved set, where one was given."""
         return None if self.data is None or not self.data.endswith(SUFFIX) else Path(self.data)
-
-    def _source(self, facts: Mapping[str, Any]) -> Source:
-        name = self.data or origin_of(facts).get("dataset")
-        if name is None:
-            raise DataError(
-                "The weights do not say which dataset they belong to. Pass --data NAME."
-            )
-        return loaded(name, self.data_dir)
-
-    def _splits(self, source: Source, facts: Mapping[str, Any]) -> Splits:
-        origin = origin_of(facts)
-        recorded: Split = origin.get("split") or {}
-        same = self.data in (None, origin.get("dataset"))
-        return split(
-            source,
-            seed=recorded.get("seed", 0),
-            train_size=recorded.get("train_size") if same else None,
-            test_size=recorded.get("test_size") if same else None,
-        )
 
 
 @dataclass(frozen=True)
@@ -110,13 +92,13 @@ class SomeImages(Subject):
         return images.select(slice(0, self.count))
 
     def _part(self, part: str, facts: Mapping[str, Any]) -> ImageData:
-        source = self._source(facts)
+        source = source_for(facts, self.data, self.data_dir)
         if self.part == "all":
             if source.test is not None:
                 has = f"'{source.name}' has parts of its own."
                 raise bad_value("--part", "be train, val or test", "'all'", has)
             return source.train
-        images = getattr(self._splits(source, facts), self.part or part)
+        images = getattr(split_as(source, facts, self.data), self.part or part)
         own = source.name.startswith(FOLDER)  # of a published set all know what its test part is
         if own and self.data is not None and self.part is None and source.test is None:
             warnings.warn(

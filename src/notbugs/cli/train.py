@@ -1,15 +1,16 @@
 """`notbugs train`: trains one model by one recipe and saves it with its settings."""
 
 import os
+import shlex
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
 from rich.console import Console
 
 from notbugs.attacks.losses import cross_entropy, margin
-from notbugs.cli.common import device_of, loaded, open_model, origin_of
+from notbugs.cli.common import device_of, loaded, open_model
 from notbugs.cli.kinds import CHECKPOINT as CHECKPOINT_KIND
 from notbugs.cli.kinds import METRICS, PICTURE, WEIGHTS
 from notbugs.cli.logs import CURVES, METRICS_FILE
@@ -24,14 +25,18 @@ from notbugs.experiments.config import Config
 from notbugs.experiments.defaults import training_config, training_recipe
 from notbugs.judge import check_fits, evaluate, evaluation_pgd
 from notbugs.models import Classifier, prepare, read_metadata
-from notbugs.models.weights import CHECKPOINT, MODEL, weights_in
+from notbugs.models.origin import origin_of
+from notbugs.models.weights import CHECKPOINT, MODEL
 from notbugs.training import SHARE, AtTemperature, Plain, Recipe, Trained, soft_labels
 from notbugs.training import estimate as cost_of
 from notbugs.training.extra import check_extra
 from notbugs.training.loop import check_compiles
+from notbugs.zoo.addresses import weights_at
 
 DEFAULT_EVALUATIONS = 10
 """How often a training measures held-out accuracy where its recipe does not say."""
+UNRECORDED = ("out", "data_dir", "device", "overwrite", "tensorboard")
+"""Options that say where a model is trained and written, not which one."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,7 @@ class Train:
             device,
             self.tensorboard,
             self.compile,
+            self.command,
             self._extra(parts, share, recipe.batch_size),
             share,
         )
@@ -176,6 +182,16 @@ class Train:
         except KeyboardInterrupt as stop:
             message = f"Stopped; the model is finished and saved: '{self.out / MODEL}'."
             raise Stopped(message, getattr(stop, "number", signal.SIGINT)) from None
+
+    @property
+    def command(self) -> str:
+        """The command that trains such a model, in the folder `model`."""
+        words = ["notbugs", "train"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in UNRECORDED and value != field.default:
+                words += [f"--{field.name.replace('_', '-')}", str(value)]
+        return shlex.join([*words, "--out", "model"])
 
     def _choice(self, size: int | None) -> ModelChoice:
         return ModelChoice(
@@ -241,8 +257,8 @@ class Train:
             for folder in folders
             for name, kind in kinds.items()
         }
-        teacher = None if self.distil is None else weights_in(self.distil)
-        start = None if self.start is None else weights_in(self.start)
+        teacher = None if self.distil is None else weights_at(self.distil)
+        start = None if self.start is None else weights_at(self.start)
         inputs = inputs_of(
             model=self.model,
             data=self.data,
@@ -287,7 +303,7 @@ class Train:
 
     def _teacher(self, console: Console, parts: Splits, size: int | None) -> Classifier:
         assert self.distil is not None
-        path = weights_in(self.distil)
+        path = weights_at(self.distil)
         foreign = path.is_file() and read_metadata(path)["architecture"] is None
         model, facts = open_model(
             path, self.model if foreign else None, None, self.data, self.data_dir

@@ -18,7 +18,7 @@ from notbugs.data import ImageData, Splits
 from notbugs.experiments.config import Config
 from notbugs.experiments.model_training import Net, new_model, train_in, user_net
 from notbugs.models import Classifier, load_start, prepare, read_metadata
-from notbugs.models.weights import CHECKPOINT, MODEL, weights_in
+from notbugs.models.weights import CHECKPOINT, MODEL
 from notbugs.store.digests import Digests
 from notbugs.training import (
     SHARE,
@@ -31,6 +31,8 @@ from notbugs.training import (
 )
 
 DISTILLATION = "distillation"
+from notbugs.zoo.addresses import weights_at
+
 TEACHER = "teacher"
 """The folder, inside the other, of the teacher that `distillation` trains first."""
 
@@ -70,6 +72,7 @@ class TrainingRun:
     device: str
     tensorboard: bool = False
     compile_mode: str | None = None
+    command: str = ""
     extra: ImageData | None = None
     share: float = SHARE
 
@@ -105,7 +108,7 @@ class TrainingRun:
         """What is recorded of the weights that training starts from; None where it is anew."""
         if self.choice.start is None:
             return None
-        path = weights_in(self.choice.start)
+        path = weights_at(self.choice.start)
         classes = read_metadata(path)["classes"]
         redrawn = classes != self.parts.train.classes
         return {"weights": str(path), "digest": Digests().of(path), "new_last_layer": redrawn}
@@ -220,7 +223,8 @@ class TrainingRun:
 
         - `overwrite`: restart where the folder holds a damaged checkpoint, or another's
         """
-        choice, checkpoint, facts = self.choice, folder / CHECKPOINT, self._facts()
+        choice, checkpoint = self.choice, folder / CHECKPOINT
+        facts = {**self._facts(), "command": self.command}
         if soft is not None:
             facts["teacher"] = str(choice.distil or f"{TEACHER}/{MODEL}")
         # A checkpoint is refused by a training of another seed, and so of another start.

@@ -12,6 +12,7 @@ from notbugs.core.digests import verify_digest, with_digest
 from notbugs.core.errors import StoreError
 from notbugs.core.schema import fit
 from notbugs.core.strict_json import parse_json
+from notbugs.data.download import cache_folder
 from notbugs.data.writing import write_json
 from notbugs.engine import Threat
 from notbugs.judge.verdict import AttackRecord, Verdict
@@ -36,6 +37,11 @@ class BatchResult(NamedTuple):
 
 
 REMEDY = "Delete it to start again, or choose another file."
+
+
+def state_file(identity: str) -> Path:
+    """The file in the cache for the state of the evaluation of that identity."""
+    return cache_folder() / "evaluations" / f"{identity[:32]}.json"
 
 
 @dataclass

@@ -16,7 +16,6 @@ from notbugs.models.user import load_user_model
 from notbugs.models.validation import check_fits
 from notbugs.models.views import of_views
 from notbugs.models.weights import load, load_into, read_metadata, save
-from notbugs.models.weights import load as load_model
 from notbugs.models.weights import save as save_model
 from notbugs.models.wrap import wrap
 from notbugs.models.zoo import ARCHITECTURES, build, default_options
@@ -39,7 +38,6 @@ __all__ = [
     "load",
     "load_checkpoint",
     "load_into",
-    "load_model",
     "load_start",
     "load_user_model",
     "of_views",

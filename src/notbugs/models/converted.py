@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from notbugs.core.errors import DataError
 from notbugs.data.checkpoint import is_checkpoint, read_checkpoint
 from notbugs.data.safefile import read_tensors
+from notbugs.models.layers import Body
 from notbugs.models.state import check_state, state_of
 
 COUNTS = "num_batches_tracked"
@@ -57,8 +59,10 @@ def load_checkpoint(
     """
     path = Path(path)
     state = state_of(module)
+    published = module.published if isinstance(module, Body) else {}
     mappings = read_checkpoint(path) if is_checkpoint(path) else {"": read_tensors(path)[0]}
-    ways = [(False, _by_name), *([(True, _by_order)] if by_order else [])]
+    by_name = [_by_name, *([partial(_by_name, published=published)] if published else [])]
+    ways = [(False, way) for way in by_name] + ([(True, _by_order)] if by_order else [])
     for ordered, fit in ways:
         fits = [f for place, tensors in mappings.items() for f in fit(place, tensors, state, part)]
         if not fits:
@@ -90,13 +94,27 @@ Fits: TypeAlias = Iterator[_Fit]
 
 
 def _by_name(
-    place: str, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], part: str
+    place: str,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    part: str,
+    published: Mapping[str, str] = {},
 ) -> Fits:
-    """The names of `state` behind a prefix, and no others behind it."""
+    """The names of `state` behind a prefix, and no others behind it; or the published names."""
+    theirs = {_renamed(name, published): name for name in state}
     for prefix, given in _groups(place, tensors, state, part):
-        names = {name.removeprefix(prefix): name for name in given}
+        short = {name.removeprefix(prefix): name for name in given}
+        names = {theirs[name]: given for name, given in short.items() if name in theirs}
         if all(_alike(tensors.get(names.get(name, "")), state[name]) for name in _needed(state)):
             yield _fit(place, prefix, tensors, state, names)
+
+
+def _renamed(name: str, published: Mapping[str, str]) -> str:
+    """The published name of a tensor of the model."""
+    for ours, theirs in published.items():
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
 
 
 def _by_order(

@@ -1,6 +1,6 @@
 """Named layers: the body of trunk and head, and activations read by temporary hooks."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,11 @@ class Body(nn.Module):
     """A network in two parts: `trunk` makes the embedding [n, d], `head` the logits [n, k].
 
     All built-in architectures have this form; an embedding then needs no pass of the head.
+    `published`: what the beginnings of its parameters' names are in public checkpoints, where
+    those have other names.
     """
+
+    published: Mapping[str, str] = {}
 
     def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
         """Takes both parts as they are, already initialised."""

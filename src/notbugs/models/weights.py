@@ -203,7 +203,7 @@ def _rebuild(path: Path, metadata: Mapping[str, Any], module: nn.Module | None) 
     if name is None and module is None:
         raise DataError(
             f"'{path}' holds a model that is not built in. Pass its module together with the "
-            "weights: load_model(path, module=...), or --model path/to/file.py:factory."
+            "weights: nb.load_model(path, module), or --model path/to/file.py:factory."
         )
     if module is not None:
         return wrap(

@@ -13,6 +13,7 @@ from notbugs.models.carlini import carlini
 from notbugs.models.classifier import JSON, Classifier, Shape, check_shape
 from notbugs.models.cnn import cnn
 from notbugs.models.densenet import densenet
+from notbugs.models.dm_wide import dm_wide
 from notbugs.models.fc import fc
 from notbugs.models.inception import inception
 from notbugs.models.initial import seeded
@@ -45,6 +46,7 @@ ARCHITECTURES: Mapping[str, Callable[..., Body]] = MappingProxyType(
         "densenet": densenet,
         "inception": inception,
         "wide": wide,
+        "dm_wide": dm_wide,
         "strided": strided,
         "carlini": carlini,
         "conv_maxout": conv_maxout,

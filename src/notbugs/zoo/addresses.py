@@ -1,0 +1,65 @@
+"""Where models are: a path, a name in the zoo, a repository of a hub."""
+
+from pathlib import Path
+
+from torch import nn
+
+from notbugs.core.errors import unknown_name
+from notbugs.models import Classifier
+from notbugs.models.weights import load, weights_in
+from notbugs.zoo.card import NAME
+from notbugs.zoo.hub import fetch
+from notbugs.zoo.index import entries, find
+
+ZOO, HUB = "zoo:", "hub:"
+"""What begins the address of a model in the zoo, and of one on a hub."""
+
+
+def weights_at(address: Path | str) -> Path:
+    """The weights file at an address: zoo:NAME, hub:OWNER/REPO[@REVISION], a file or a folder.
+
+    A folder stands for the weights that training wrote there. From a hub the file is downloaded,
+    and checked against its card.
+
+    **Raises** ValueError where there is no model of that name, or the address is malformed;
+    DataError where the folder holds no weights, or the hub's files are damaged.
+    """
+    text = str(address)
+    if text.startswith(ZOO):
+        return find(text.removeprefix(ZOO)).weights
+    if text.startswith(HUB):
+        return fetch(text.removeprefix(HUB)).weights
+    return weights_in(address)
+
+
+def is_address(text: str) -> bool:
+    """Whether it names a model in the zoo or on a hub, and is no path."""
+    return text.startswith((ZOO, HUB))
+
+
+def load_model(address: Path | str, module: nn.Module | None = None) -> Classifier:
+    """The classifier at an address, on the CPU in eval mode.
+
+    Args:
+        address: a weights file, or the folder that training wrote; the name of a model of the
+            zoo, also as zoo:NAME; or hub:OWNER/REPO[@REVISION]. A path that is there comes
+            first.
+        module: for a model that is not built in, its module; the weights are loaded into it.
+
+    Raises:
+        ValueError: neither a path nor a model of the zoo; the nearest name is suggested.
+        DataError: the file is a pickle, corrupt, needs `module`, or holds the weights of
+            another model.
+
+    Example:
+        >>> load_model("digits-linear").architecture
+        'linear'
+    """
+    text = str(address)
+    if NAME.fullmatch(text) and not Path(text).exists():
+        known = entries()
+        if text in known:
+            address = known[text].weights
+        elif not Path(text).suffix:
+            raise unknown_name("model: no such path, and none of the zoo", text, known)
+    return load(weights_at(address), module)[0]
