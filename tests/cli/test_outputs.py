@@ -107,7 +107,8 @@ FOREIGN = {
 """A file of somebody else's for each suffix."""
 
 
-READERS = [n for n in NAMES if not any(word in n for word in ("recipe", "train", "port"))]
+OTHERS = ("recipe", "train", "port", "sparsify")  # sparsify reads another model, see below
+READERS = [n for n in NAMES if not any(word in n for word in OTHERS)]
 
 
 def _call(arguments, target):
@@ -180,6 +181,8 @@ def test_the_set_and_the_module_that_are_read_are_not_written_over(
         ("train", "--distil", copied_files / OURS, "--out", copied_files, *SHORT),
         ("train", "--distil", copied_files, "--out", copied_files, *SHORT),
         ("train", "--start", copied_files, "--out", copied_files, *SHORT),
+        ("sparsify", copied_files / OURS, "--out", copied_files / OURS),
+        ("data", "import", data, "--to", data),
     ]
     for call in calls:
         assert "files that are read" in refused(capsys, *call, "--overwrite"), call

@@ -116,7 +116,7 @@ def test_weights_of_a_users_module(tmp_path: Path) -> None:
 
 
 def test_the_derivative_changes_no_value_and_not_the_model() -> None:
-    model = mean_sparse(net(), DATA, 0.5)
+    model = mean_sparse(net(), DATA, 0.5, gradient="own")
     other, x = with_gradient(model, "identity"), X.clone().requires_grad_()
     assert torch.equal(model(X), other(X))
     (own,) = torch.autograd.grad(model(x).sum(), x)

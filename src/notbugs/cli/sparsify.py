@@ -26,12 +26,12 @@ class Sparsify:
     """Set features near their channel's mean to the mean, before activations (MeanSparse).
 
     Of an adversarially trained model (Amini et al. 2024). Inside the interval the operator is
-    constant: attacks by its own gradients may miss what attacks that pass through it (--gradient
-    identity) find. Write both files, evaluate both, and believe the lower number.
+    constant: attacks by its own derivative (--gradient own) may miss what attacks that pass through
+    it find. Write both files, evaluate both, and believe the lower number.
 
     Try:
       notbugs sparsify robust --out sparse.safetensors
-      notbugs sparsify robust --alpha 0.2 --gradient identity --out adaptive.safetensors
+      notbugs sparsify robust --alpha 0.2 --gradient own --out own.safetensors
     """
 
     weights: Annotated[Path, tyro.conf.Positional]
@@ -45,8 +45,8 @@ class Sparsify:
     """Without --alpha: percentage points of held-out clean accuracy that may be lost."""
     layers: tuple[str, ...] = ()
     """Activation layers; all without it."""
-    gradient: str = "own"
-    """What attacks see of the operators: their own derivative, or identity."""
+    gradient: str = "identity"
+    """What attacks see of the operators: identity, or their own derivative."""
     overwrite: bool = False
     """Replace a file of that name that notbugs did not write."""
     given: OfModel = Subject()

@@ -29,10 +29,9 @@ from notbugs.training import (
     recipe_from_json,
     with_temperature,
 )
-
-DISTILLATION = "distillation"
 from notbugs.zoo.addresses import weights_at
 
+DISTILLATION = "distillation"
 TEACHER = "teacher"
 """The folder, inside the other, of the teacher that `distillation` trains first."""
 

@@ -13,8 +13,7 @@ from notbugs.core.types import Images, Labels
 from notbugs.data import DeviceData, ImageData, batches, streamed
 
 SHARE = 0.7
-"""The share of extra images in a batch; the best of those tried by Wang et al. 2023 with 1M
-generated images of CIFAR-10."""
+"""The share of extra images in a batch, as in Wang et al. 2023 with 1M images for CIFAR-10."""
 
 
 class TrainingRows:
@@ -32,8 +31,8 @@ class TrainingRows:
     The extra set stays where it is, as uint8 where it is uint8; its part of each batch is sent to
     the device.
 
-    **Source**: Gowal et al. 2021 (arXiv 2110.09468), section 5, and Wang et al. 2023 (arXiv
-    2302.04638), section 4, with epochs of 50,000 images for CIFAR.
+    **Source**: Gowal et al. 2021 (arXiv 2110.09468) and Wang et al. 2023 (arXiv 2302.04638), with
+    epochs of 50,000 images for CIFAR.
     **Differs from the papers**: their code draws extra images with replacement.
     """
 

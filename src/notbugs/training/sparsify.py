@@ -25,7 +25,7 @@ def mean_sparse(
     alpha: float = 0.2,
     *,
     layers: Sequence[str] | None = None,
-    gradient: str = "own",
+    gradient: str = "identity",
 ) -> Classifier:
     """A copy of a trained model with `MeanSparse` before its activations.
 
@@ -34,9 +34,9 @@ def mean_sparse(
     - `data`: training images
     - `alpha`: at least 0, in deviations; `largest_alpha` chooses it
     - `layers`: names of activation layers inside the model's body; None: all
-    - `gradient`: what attacks see of the operators: their "own" derivative, which hides where a
-      feature is near its mean, or "identity". Compare the verdicts of both (`with_gradient`):
-      robust accuracy by gradients that see nothing is no robustness
+    - `gradient`: what attacks see of the operators: "identity", or their "own" derivative, which
+      is 0 where a feature is near its mean and can mask gradients. Evaluate both
+      (`with_gradient`): an image is robust if it is under both
 
     **Source**: Amini et al. 2024 (arXiv 2406.05927), for adversarially trained models.
     **Differs from the paper**: exact statistics of all images, for its mean over batches.
