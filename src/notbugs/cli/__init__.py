@@ -16,6 +16,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "Features": {
         "features": "how useful each feature is, and what an adversary leaves of it",
         "look": "inversion, interpolation, visualisation and manipulation of features",
+        "explore": "models, attacks and features by clicks, in a browser",
         "build": "sets of robust or non-robust features, from your images and a model",
         "data": "list, show and export datasets",
     },

@@ -34,6 +34,7 @@ PLACES = {
     "evaluate": ("evaluate", "Evaluate"),
     "look": ("look", "Look"),
     "features": ("features", "FeaturesCommand"),
+    "explore": ("explore", "Explore"),
     "build": ("sets", "Build"),
     "data": ("sets", "Data"),
     "photo": ("photo", "Photo"),

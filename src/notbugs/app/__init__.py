@@ -1,0 +1,20 @@
+"""The explorer: models, attacks and features by clicks, and a page of them without a server."""
+
+from notbugs.app.crossover import Crossover, crossover
+from notbugs.app.explorer import Explorer, explored
+from notbugs.app.plane import Plane, plane
+from notbugs.app.serving import Served, serve
+from notbugs.app.subjects import Subjects, digits_subjects
+
+__all__ = [
+    "Crossover",
+    "Explorer",
+    "Plane",
+    "Served",
+    "Subjects",
+    "crossover",
+    "digits_subjects",
+    "explored",
+    "plane",
+    "serve",
+]

@@ -1,0 +1,144 @@
+"""All that the explorer's tabs need, computed once and kept in a store."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from torch import Tensor
+
+from notbugs.app.crossover import COUNT, STEPS, Crossover, crossover, radii_for
+from notbugs.app.crossover import KINDS as TARGETS
+from notbugs.app.inside import Attributes, attributes
+from notbugs.app.plane import IMAGES, MOST, Plane, plane
+from notbugs.app.plane import STEPS as PLANE_STEPS
+from notbugs.app.subjects import Pool, Subjects
+from notbugs.core.errors import bad_value
+from notbugs.data import safefile
+from notbugs.engine import Threat
+from notbugs.store import Observer, SilentObserver, Stage, StageContext, Store, run_stages
+
+FILE = "tensors.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Explorer:
+    """Models with everything that is computed once. It never changes; users share it.
+
+    - `pool`: copies of the models, for what is computed at a click
+    - `crossovers`: by (model that the images are pushed on, kind); `planes`, `attributes`: by model
+    - `threat`: of the planes
+    """
+
+    subjects: Subjects
+    pool: Pool
+    crossovers: Mapping[tuple[str, str], Crossover]
+    planes: Mapping[str, Plane]
+    attributes: Mapping[str, Attributes]
+    threat: str
+
+
+def explored(
+    subjects: Subjects,
+    store: Store,
+    *,
+    threat: str = "l2:0.5",
+    copies: int = 2,
+    count: int = COUNT,
+    steps: int = STEPS,
+    points: int = 12,
+    observer: Observer | None = None,
+) -> Explorer:
+    """The crossovers and planes of models, from the store or computed into it.
+
+    - `threat`: of the planes; `copies`: of the models, for so many requests at once
+    - `count`: test images, the first, that are pushed, by `steps` steps at each of `points` radii
+
+    **Raises** ValueError where a class has no image among the test images that are looked at.
+    """
+    threat = str(Threat.parse(threat))
+    _check_classes(subjects)
+    crossovers = {
+        pair: _crossover_stage(subjects, pair, count, steps, points)
+        for pair in product(subjects.models, TARGETS)
+    }
+    planes = {name: _plane_stage(subjects, name, threat) for name in subjects.models}
+    stages = [*crossovers.values(), *planes.values()]
+    run_stages(stages, store, workers=0, observer=observer or SilentObserver())
+    return Explorer(
+        subjects,
+        Pool(subjects, copies),
+        {
+            pair: Crossover.of(_tensors(stage, store), subjects.models)
+            for pair, stage in crossovers.items()
+        },
+        {name: Plane.of(_tensors(stage, store)) for name, stage in planes.items()},
+        {name: attributes(model, subjects.train) for name, model in subjects.models.items()},
+        threat,
+    )
+
+
+def _check_classes(subjects: Subjects) -> None:
+    test = subjects.test.select(slice(0, IMAGES))
+    for label, name in enumerate(test.class_names):
+        if not bool((test.labels == label).any()):
+            remedy = "Take more test images, or models of fewer classes."
+            expected = f"hold an image of every class among its first {IMAGES}"
+            raise bad_value("test", expected, f"none of '{name}'", remedy)
+
+
+def _crossover_stage(
+    subjects: Subjects, pair: tuple[str, str], count: int, steps: int, points: int
+) -> Stage:
+    source, kind = pair
+    radii = radii_for(subjects.test.shape, points)
+
+    def tensors(progress: Callable[[float], None]) -> Mapping[str, Tensor]:
+        data = subjects.test.select(slice(0, count))
+        return crossover(
+            subjects.models, source, subjects.train, data, kind, radii, steps=steps,
+            progress=progress,
+        ).tensors()  # fmt: skip
+
+    config = {"source": source, "kind": kind, "radii": radii, "count": count, "steps": steps}
+    label = f"push images on {source}, {kind}"
+    return _stage("explorer-crossover", label, subjects, config, tensors)
+
+
+def _plane_stage(subjects: Subjects, name: str, threat: str) -> Stage:
+    def tensors(progress: Callable[[float], None]) -> Mapping[str, Tensor]:
+        test = subjects.test.select(slice(0, IMAGES))
+        return plane(subjects.models[name], subjects.train, test, threat).tensors()
+
+    settings = {"images": IMAGES, "steps": PLANE_STEPS, "most": MOST}
+    config = {"model": name, "threat": threat, **settings}
+    return _stage("explorer-plane", f"attack each unit of {name}", subjects, config, tensors)
+
+
+def _stage(
+    kind: str,
+    label: str,
+    subjects: Subjects,
+    config: Mapping[str, object],
+    tensors: Callable[[Callable[[float], None]], Mapping[str, Tensor]],
+) -> Stage:
+    """A stored result; what computes it is in no key, for the subjects' digest is."""
+    return Stage(
+        kind,
+        label,
+        write_tensors,
+        version=1,
+        config={"subjects": subjects.digest, **config},
+        settings={"tensors": tensors},
+    )
+
+
+def write_tensors(context: StageContext) -> None:
+    """Computes what a stage stores."""
+    found = context.settings["tensors"](context.progress)
+    safefile.write_tensors(
+        context.work / FILE, {name: t.cpu().contiguous() for name, t in found.items()}, {}
+    )
+
+
+def _tensors(stage: Stage, store: Store) -> Mapping[str, Tensor]:
+    return safefile.read_tensors(store.get(stage.kind, stage.key).path / FILE, what="data")[0]
