@@ -39,7 +39,7 @@ def wheel(tmp_path_factory) -> Path:
 def test_it_holds_the_package_whole(wheel) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for file in (ROOT / "src" / "notbugs").rglob("*"):
-        if file.suffix in (".py", ".j2", ".css", ".typed"):
+        if file.suffix in (".py", ".j2", ".css", ".html", ".js", ".typed"):
             assert str(file.relative_to(ROOT / "src")) in names
     assert not any(name.startswith("tests") for name in names)
 

@@ -1,14 +1,16 @@
 """The explorer: models, attacks and features by clicks, and a page of them without a server."""
 
 from notbugs.app.crossover import Crossover, crossover
-from notbugs.app.explorer import Explorer, explored
+from notbugs.app.explorer import QUICK, Explorer, Once, explored
 from notbugs.app.plane import Plane, plane
 from notbugs.app.serving import Served, serve
 from notbugs.app.subjects import Subjects, digits_subjects
 
 __all__ = [
+    "QUICK",
     "Crossover",
     "Explorer",
+    "Once",
     "Plane",
     "Served",
     "Subjects",

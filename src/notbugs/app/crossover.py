@@ -21,8 +21,6 @@ from notbugs.models.predictions import predicted_clean
 KINDS = {"det": "D_det: the next class", "other": "D_other: a random wrong class"}
 """How the label-to-be is drawn."""
 OBSERVER = "nearest training image"
-STEPS, COUNT = 30, 100
-"""Steps of each push, and the images that are pushed."""
 Progress = Callable[[float], None]
 
 
@@ -79,7 +77,7 @@ def crossover(
     kind: str,
     radii: Sequence[float],
     *,
-    steps: int = STEPS,
+    steps: int = 30,
     seed: int = 0,
     progress: Progress = _silent,
 ) -> Crossover:

@@ -1,6 +1,6 @@
 """The explorer's figures, as inline SVG: the crossover's curves and the plane of usefulness."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from notbugs.app.crossover import Crossover
@@ -66,7 +66,25 @@ def curves_of(found: Crossover, prefix: str) -> Curves:
     return Curves(drawing(figure, alt, prefix), places, high, low)
 
 
-def plane_of(found: Plane, classes: Sequence[str], threat: str, prefix: str) -> str:
+def limits_of(planes: Iterable[Plane]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """What the axes of all planes show, rho and gamma."""
+    several = list(planes)
+
+    def limits(name: str) -> tuple[float, float]:
+        values = [float(v) for found in several for v in getattr(found, name)]
+        low, high = min(0.0, *values), max(0.0, *values)
+        return low - 0.06 * (high - low), high + 0.06 * (high - low)
+
+    return limits("rho"), limits("gamma")
+
+
+def plane_of(
+    found: Plane,
+    classes: Sequence[str],
+    threat: str,
+    prefix: str,
+    limits: tuple[tuple[float, float], tuple[float, float]],
+) -> str:
     """Every unit as a point that can be clicked: its element's id is PREFIX-unit-PLACE."""
     figure = new_figure(6.4, 4.6, LIGHT)
     ax = axes_of(figure, 1, 1)
@@ -82,6 +100,7 @@ def plane_of(found: Plane, classes: Sequence[str], threat: str, prefix: str) -> 
             ax.plot([], [], linestyle="", marker=MARKERS[kind], color=inks[kind], label=name)
     ax.axhline(0, color=LIGHT.ink, linewidth=0.8)
     ax.axline((0, 0), slope=1, color=LIGHT.ink, linewidth=0.8, linestyle=":")
+    ax.set(xlim=limits[0], ylim=limits[1])
     ax.set_xlabel("ρ, usefulness", color=LIGHT.ink, fontsize=LABEL)
     ax.set_ylabel(f"γ, what {threat} leaves of it", color=LIGHT.ink, fontsize=LABEL)
     legend(ax, LIGHT, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(KINDS))

@@ -6,11 +6,10 @@ from itertools import product
 
 from torch import Tensor
 
-from notbugs.app.crossover import COUNT, STEPS, Crossover, crossover, radii_for
 from notbugs.app.crossover import KINDS as TARGETS
+from notbugs.app.crossover import Crossover, crossover, radii_for
 from notbugs.app.inside import Attributes, attributes
-from notbugs.app.plane import IMAGES, MOST, Plane, plane
-from notbugs.app.plane import STEPS as PLANE_STEPS
+from notbugs.app.plane import MOST, Plane, plane
 from notbugs.app.subjects import Pool, Subjects
 from notbugs.core.errors import bad_value
 from notbugs.data import safefile
@@ -18,6 +17,25 @@ from notbugs.engine import Threat
 from notbugs.store import Observer, SilentObserver, Stage, StageContext, Store, run_stages
 
 FILE = "tensors.safetensors"
+
+
+@dataclass(frozen=True)
+class Once:
+    """How finely what is computed once is.
+
+    - `count`: test images, the first, that are pushed, by `steps` steps at each of `points` radii
+    - `images`: test images, the first, on which each unit is attacked, by `unit_steps` steps
+    """
+
+    count: int = 100
+    steps: int = 30
+    points: int = 12
+    images: int = 150
+    unit_steps: int = 10
+
+
+QUICK = Once(count=20, steps=4, points=4, images=80, unit_steps=2)
+"""For a first look: the curves are rough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,25 +61,21 @@ def explored(
     *,
     threat: str = "l2:0.5",
     copies: int = 2,
-    count: int = COUNT,
-    steps: int = STEPS,
-    points: int = 12,
+    once: Once = Once(),
     observer: Observer | None = None,
 ) -> Explorer:
     """The crossovers and planes of models, from the store or computed into it.
 
     - `threat`: of the planes; `copies`: of the models, for so many requests at once
-    - `count`: test images, the first, that are pushed, by `steps` steps at each of `points` radii
 
     **Raises** ValueError where a class has no image among the test images that are looked at.
     """
     threat = str(Threat.parse(threat))
-    _check_classes(subjects)
+    _check_classes(subjects, once.images)
     crossovers = {
-        pair: _crossover_stage(subjects, pair, count, steps, points)
-        for pair in product(subjects.models, TARGETS)
+        pair: _crossover_stage(subjects, pair, once) for pair in product(subjects.models, TARGETS)
     }
-    planes = {name: _plane_stage(subjects, name, threat) for name in subjects.models}
+    planes = {name: _plane_stage(subjects, name, threat, once) for name in subjects.models}
     stages = [*crossovers.values(), *planes.values()]
     run_stages(stages, store, workers=0, observer=observer or SilentObserver())
     return Explorer(
@@ -77,39 +91,40 @@ def explored(
     )
 
 
-def _check_classes(subjects: Subjects) -> None:
-    test = subjects.test.select(slice(0, IMAGES))
+def _check_classes(subjects: Subjects, images: int) -> None:
+    test = subjects.test.select(slice(0, images))
     for label, name in enumerate(test.class_names):
         if not bool((test.labels == label).any()):
             remedy = "Take more test images, or models of fewer classes."
-            expected = f"hold an image of every class among its first {IMAGES}"
+            expected = f"hold an image of every class among its first {images}"
             raise bad_value("test", expected, f"none of '{name}'", remedy)
 
 
-def _crossover_stage(
-    subjects: Subjects, pair: tuple[str, str], count: int, steps: int, points: int
-) -> Stage:
+def _crossover_stage(subjects: Subjects, pair: tuple[str, str], once: Once) -> Stage:
     source, kind = pair
-    radii = radii_for(subjects.test.shape, points)
+    radii = radii_for(subjects.test.shape, once.points)
 
     def tensors(progress: Callable[[float], None]) -> Mapping[str, Tensor]:
-        data = subjects.test.select(slice(0, count))
+        data = subjects.test.select(slice(0, once.count))
         return crossover(
-            subjects.models, source, subjects.train, data, kind, radii, steps=steps,
+            subjects.models, source, subjects.train, data, kind, radii, steps=once.steps,
             progress=progress,
         ).tensors()  # fmt: skip
 
-    config = {"source": source, "kind": kind, "radii": radii, "count": count, "steps": steps}
+    settings = {"radii": radii, "count": once.count, "steps": once.steps}
     label = f"push images on {source}, {kind}"
+    config = {"source": source, "kind": kind, **settings}
     return _stage("explorer-crossover", label, subjects, config, tensors)
 
 
-def _plane_stage(subjects: Subjects, name: str, threat: str) -> Stage:
+def _plane_stage(subjects: Subjects, name: str, threat: str, once: Once) -> Stage:
     def tensors(progress: Callable[[float], None]) -> Mapping[str, Tensor]:
-        test = subjects.test.select(slice(0, IMAGES))
-        return plane(subjects.models[name], subjects.train, test, threat).tensors()
+        model, test = subjects.models[name], subjects.test.select(slice(0, once.images))
+        return plane(
+            model, subjects.train, test, threat, steps=once.unit_steps, progress=progress
+        ).tensors()
 
-    settings = {"images": IMAGES, "steps": PLANE_STEPS, "most": MOST}
+    settings = {"images": once.images, "steps": once.unit_steps, "most": MOST}
     config = {"model": name, "threat": threat, **settings}
     return _stage("explorer-plane", f"attack each unit of {name}", subjects, config, tensors)
 

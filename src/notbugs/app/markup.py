@@ -55,6 +55,14 @@ def images(figures: Sequence[str]) -> str:
     return f'<div class="nb-images">{"".join(figures)}</div>'
 
 
+def scrolled(content: str, name: str) -> str:
+    """HTML that scrolls sideways where the screen is narrow, also by keys."""
+    return (
+        f'<div class="nb-scroll" tabindex="0" role="region" aria-label="{text(name)}">'
+        f"{content}</div>"
+    )
+
+
 def sentence(words: str, *, kind: str = "") -> str:
     """A paragraph of untrusted text; `kind`: "note", "yes" or "no"."""
     return f'<p class="nb-text {kind}">{text(words)}</p>'

@@ -1,6 +1,6 @@
 """The plane of usefulness: each unit of a model's embedding, what it shows and what it is for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -15,9 +15,14 @@ from notbugs.representations import most_activating, visualise
 
 MOST = 64
 """Units that are looked at, the first."""
-IMAGES, STEPS, EXTREMES = 150, 10, 10
-"""Test images and steps of PGD of each unit; images shown that activate it most."""
+EXTREMES = 10
+"""Images shown that activate a unit most."""
+Progress = Callable[[float], None]
 KINDS = ("robust to this attack", "non-robust", "undecided", "useless")
+
+
+def _silent(fraction: float) -> None:
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +65,9 @@ def plane(
     test: ImageData,
     threat: Threat | str,
     *,
-    steps: int = STEPS,
+    steps: int = 10,
     seed: int = 0,
+    progress: Progress = _silent,
 ) -> Plane:
     """Usefulness and robust usefulness of the embedding's first units, with their images.
 
@@ -70,7 +76,7 @@ def plane(
     features = features_of(model, train)
     if len(features) > MOST:
         features = features.select(torch.arange(MOST))
-    found = usefulness(features, train, test, threat, steps=steps, seed=seed)
+    found = usefulness(features, train, test, threat, steps=steps, seed=seed, progress=progress)
     best, units = found.at_best(), found.numbers
     kind = torch.full((len(units),), KINDS.index("useless"))
     for name, mask in ((2, "useful"), (0, "robust"), (1, "non_robust")):

@@ -1,11 +1,10 @@
 """The explorer's server: on this machine alone unless told otherwise, and offline."""
 
-import tempfile
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from notbugs.app.explorer import Explorer
 from notbugs.app.guard import Guard
@@ -19,14 +18,14 @@ WAITING = 64
 
 @dataclass(frozen=True)
 class Served:
-    """A running server: its address for a browser, and gradio's page behind it."""
+    """A running server: its address for a browser."""
 
     url: str
-    blocks: Any
 
     def wait(self) -> None:
-        """Blocks until the process is told to stop."""
-        self.blocks.block_thread()
+        """Blocks until the process is told to stop, by Ctrl-C or a signal."""
+        while True:
+            time.sleep(3600)
 
 
 @contextmanager
@@ -36,8 +35,7 @@ def serve(
     """Serves the explorer while the block runs.
 
     No file can be read or left through it: paths outside `guard.PATHS` are refused, uploaded
-    pictures are decoded in memory, and gradio's own folder for files is empty and removed at the
-    end.
+    pictures are decoded in memory, and gradio is given no file to serve.
 
     - `port`: 0 lets the system choose one from 7860 on
     - `copies`: requests that compute at once, of which the explorer's pool has so many models
@@ -46,38 +44,41 @@ def serve(
     port outside 0..65535.
     """
     check_count(copies, "copies")
-    if not 0 <= port <= 65535:
-        raise bad_value("port", "lie in 0..65535", port, "Use --port 7860.")
+    check_port(port)
     gr = gradio()
     from starlette.middleware import Middleware
 
-    with tempfile.TemporaryDirectory(prefix="notbugs-explorer-") as folder:
-        page = blocks(explorer, copies)
-        page.GRADIO_CACHE = folder
-        try:
-            _, url, _ = page.queue(default_concurrency_limit=copies, max_size=WAITING).launch(
-                server_name=host,
-                server_port=port or None,
-                prevent_thread_lock=True,
-                quiet=True,
-                share=False,
-                ssr_mode=False,
-                pwa=False,
-                mcp_server=False,
-                enable_monitoring=False,
-                show_error=False,
-                footer_links=[],
-                allowed_paths=[],
-                blocked_paths=[str(Path("/").absolute())],
-                max_file_size=1,
-                app_kwargs={"middleware": [Middleware(Guard)], "docs_url": None},
-                **styled(gr),
-            )
-        except OSError as error:
-            raise NotbugsError(
-                f"Cannot serve on {host}:{port} ({error}). Choose another --port or --host."
-            ) from error
-        try:
-            yield Served(url, page)
-        finally:
-            page.close(verbose=False)
+    page = blocks(explorer, copies)
+    try:
+        _, url, _ = page.queue(default_concurrency_limit=copies, max_size=WAITING).launch(
+            server_name=host,
+            server_port=port or None,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            show_error=False,
+            footer_links=[],
+            allowed_paths=[],
+            blocked_paths=[str(Path("/").absolute())],
+            max_file_size=1,
+            app_kwargs={"middleware": [Middleware(Guard)], "docs_url": None},
+            **styled(gr),
+        )
+    except OSError as error:
+        raise NotbugsError(
+            f"Cannot serve on {host}:{port} ({error}). Choose another --port or --host."
+        ) from error
+    try:
+        yield Served(url)
+    finally:
+        page.close(verbose=False)
+
+
+def check_port(port: int) -> None:
+    """**Raises** ValueError for a port outside 0..65535."""
+    if not 0 <= port <= 65535:
+        raise bad_value("port", "lie in 0..65535", port, "Use --port 7860.")

@@ -58,13 +58,12 @@ def answer(
     goal = "another class" if target == UNKNOWN else f"class {classes[target]}"
     words = f"{method} on {source}, {norm} {eps:.4g}, away from {classes[found.label]}: {goal} "
     words += "is reached" if found.success else "is not reached"
-    if found.success and float(eps) < found.distance:
-        words += " beyond ε"
-    words += f", at a distance of {found.distance:.4g}."
+    far = found.distance > eps * 1.001  # by a method that looks for the nearest success
+    words += f" within ε: the nearest found lies at {found.distance:.4g}." if far else "."
     return (
         markup.images(_pictures(found, classes))
         + markup.sentence(words, kind="no" if found.success else "yes")
-        + f'<div class="nb-scroll" tabindex="0">{_table(found, classes, scale)}</div>'
+        + markup.scrolled(_table(found, classes, scale), scale)
     )
 
 

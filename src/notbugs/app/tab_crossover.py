@@ -12,8 +12,8 @@ from notbugs.core.errors import bad_value, unknown_name
 
 INTRODUCTION = (
     "Test images are pushed towards a wrong class, their label-to-be, by PGD on one model. Where "
-    "the models give the new class and the nearest training image still has the true one, a "
-    "network can learn from a change that nobody sees."
+    "models already give the new class, and the nearest training image still has the true one, "
+    "the change speaks to models and not to this observer."
 )
 
 

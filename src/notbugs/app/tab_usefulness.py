@@ -5,7 +5,7 @@ from typing import Any
 
 from notbugs.app import markup
 from notbugs.app.controls import Controls
-from notbugs.app.drawings import plane_of, unit_words
+from notbugs.app.drawings import limits_of, plane_of, unit_words
 from notbugs.app.explorer import Explorer
 from notbugs.app.plane import KINDS
 from notbugs.core.errors import bad_value
@@ -20,10 +20,10 @@ element.addEventListener('click', (event) => {
 
 def drawn(explorer: Explorer) -> dict[str, str]:
     """The plane of each model as HTML; its points are elements m0-unit-0 and so on."""
-    classes = explorer.subjects.test.class_names
+    classes, limits = explorer.subjects.test.class_names, limits_of(explorer.planes.values())
     return {
         name: f"<section><h3>{markup.text(name)}</h3>"
-        + plane_of(found, classes, explorer.threat, f"m{i}")
+        + plane_of(found, classes, explorer.threat, f"m{i}", limits)
         + "</section>"
         for i, (name, found) in enumerate(explorer.planes.items())
     }

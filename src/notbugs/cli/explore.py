@@ -53,6 +53,8 @@ class Explore:
     """The port; 0 takes a free one."""
     threat: str = "l2:0.5"
     """The adversary of the plane of usefulness, as norm:radius."""
+    quick: bool = False
+    """Fewer images and steps of what is computed once: curves and planes are rough."""
     at_once: int = 2
     """Answers that are computed at once; others wait."""
     data: str | None = None
@@ -68,9 +70,11 @@ class Explore:
         """Computes what is missing, and serves until Ctrl-C."""
         Threat.parse(self.threat).as_norm("the plane")
         check_count(self.at_once, "--at-once")
-        from notbugs.app import digits_subjects, explored, serve
+        from notbugs.app import QUICK, Once, digits_subjects, explored, serve
         from notbugs.app.package import gradio
+        from notbugs.app.serving import check_port
 
+        check_port(self.port)
         gradio()
         store, display = cached_store(self.store), StageDisplay(console)
         with display.shown():
@@ -81,7 +85,12 @@ class Explore:
             )
             torch.set_num_threads(1)  # answers share the cores among them
             explorer = explored(
-                subjects, store, threat=self.threat, copies=self.at_once, observer=display
+                subjects,
+                store,
+                threat=self.threat,
+                copies=self.at_once,
+                once=QUICK if self.quick else Once(),
+                observer=display,
             )
         with serve(explorer, host=self.host, port=self.port, copies=self.at_once) as served:
             console.print(f"Open {served.url} in a browser. Ctrl-C stops it.", soft_wrap=True)
