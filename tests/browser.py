@@ -130,6 +130,14 @@ class Page:
                 clickCount=1,
             )  # fmt: skip
 
+    def click_until(self, element, condition) -> None:
+        """Clicks again until a condition holds: a page may not listen yet when it is shown."""
+        end = time.monotonic() + SECONDS
+        while not self.run(f"Boolean({condition})"):
+            assert time.monotonic() < end, f"never came: {condition}; {self.console}"
+            self.click(element)
+            time.sleep(0.5)
+
     def key(self, name, code=0, text="") -> None:
         """Presses a key."""
         both = {"key": name, "code": name, "windowsVirtualKeyCode": code}

@@ -189,11 +189,10 @@ def test_a_browser_shows_it_offline(width, url, tmp_path: Path) -> None:
     try:
         page.open(url, READY)
         assert page.run("document.documentElement.scrollWidth") <= width
-        page.click("document.querySelector('.nb-pad button')")  # clears the image
-        page.wait(
-            "document.querySelector('canvas').getContext('2d')"
-            ".getImageData(0, 0, 8, 8).data.filter((v, i) => i % 4 < 3 && v).length === 0"
-        )
+        drawn = "document.querySelector('canvas').getContext('2d').getImageData(0, 0, 8, 8).data"
+        page.wait(f"{drawn}.some((v, i) => i % 4 < 3 && v)")  # the image is there
+        empty = f"{drawn}.every((v, i) => i % 4 === 3 || v === 0)"
+        page.click_until("document.querySelector('.nb-pad button')", empty)
         before = page.run("document.querySelector('.nb-image img').src")
         page.run("document.querySelector('canvas').focus()")
         for key, code, text in (("ArrowRight", 39, ""), ("ArrowDown", 40, ""), (" ", 32, " ")):
@@ -221,10 +220,10 @@ def test_a_click_on_the_plane_shows_the_unit(url, tmp_path: Path) -> None:
     try:
         page.open(url, READY)
         tab = "[...document.querySelectorAll('[role=tab]')].filter((t) => t.offsetParent)"
-        page.click(f"{tab}.find((t) => t.textContent.trim() === 'Usefulness')")
-        page.wait("document.querySelector('#m1-unit-2')?.getBoundingClientRect().width > 0")
-        page.click("document.querySelector('#m1-unit-2')")
-        page.wait("document.querySelector('#m1-unit-2.nb-chosen')")
+        shown = "document.querySelector('#m1-unit-2')?.getBoundingClientRect().width > 0"
+        page.click_until(f"{tab}.find((t) => t.textContent.trim() === 'Usefulness')", shown)
+        chosen = "document.querySelector('#m1-unit-2.nb-chosen')"
+        page.click_until("document.querySelector('#m1-unit-2')", chosen)
         assert page.run("document.querySelectorAll('.nb-chosen').length") == 1
         assert page.console == []
     finally:

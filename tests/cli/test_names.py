@@ -48,6 +48,8 @@ COMMANDS = [
     "build rand {model} --threat l2:1 --steps 1 --data {set} --out {out}.safetensors",
     "data show {set}",
     "data export {set} --to {out}",
+    "explore {out}",
+    "lecture --out {set}",
     "photo sheet {set} {set} --out {out}",
     "photo read {out}.jpg --sheet {out} --model {model}",
     "evaluate {out} --threat l2:1",

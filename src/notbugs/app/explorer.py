@@ -1,6 +1,6 @@
 """All that the explorer's tabs need, computed once and kept in a store."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -70,25 +70,34 @@ def explored(
 
     **Raises** ValueError where a class has no image among the test images that are looked at.
     """
-    threat = str(Threat.parse(threat))
+    threat, observer = str(Threat.parse(threat)), observer or SilentObserver()
     _check_classes(subjects, once.images)
-    crossovers = {
-        pair: _crossover_stage(subjects, pair, once) for pair in product(subjects.models, TARGETS)
-    }
+    pairs = list(product(subjects.models, TARGETS))
+    crossovers = crossovers_of(subjects, store, pairs, once=once, observer=observer)
     planes = {name: _plane_stage(subjects, name, threat, once) for name in subjects.models}
-    stages = [*crossovers.values(), *planes.values()]
-    run_stages(stages, store, workers=0, observer=observer or SilentObserver())
+    run_stages(list(planes.values()), store, workers=0, observer=observer)
     return Explorer(
         subjects,
         Pool(subjects, copies),
-        {
-            pair: Crossover.of(_tensors(stage, store), subjects.models)
-            for pair, stage in crossovers.items()
-        },
+        crossovers,
         {name: Plane.of(_tensors(stage, store)) for name, stage in planes.items()},
         {name: attributes(model, subjects.train) for name, model in subjects.models.items()},
         threat,
     )
+
+
+def crossovers_of(
+    subjects: Subjects,
+    store: Store,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    once: Once = Once(),
+    observer: Observer | None = None,
+) -> dict[tuple[str, str], Crossover]:
+    """The crossovers of (model that the images are pushed on, kind), from the store or into it."""
+    stages = {pair: _crossover_stage(subjects, pair, once) for pair in pairs}
+    run_stages(list(stages.values()), store, workers=0, observer=observer or SilentObserver())
+    return {p: Crossover.of(_tensors(s, store), subjects.models) for p, s in stages.items()}
 
 
 def _check_classes(subjects: Subjects, images: int) -> None:

@@ -19,7 +19,7 @@ from notbugs.report.rendering import embedded
 COLOURS: Mapping[str, str] = asdict(LIGHT)
 STYLE = "pieces.css"
 """The file of the pieces' styles."""
-_HEAD = re.compile(r"^.*?(?=<svg)", re.DOTALL)
+_HEAD = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>", re.DOTALL)
 _IDS = re.compile(r'(?<=id=")|(?<=url\(#)|(?<=xlink:href="#)')
 
 
@@ -99,7 +99,7 @@ def drawing(figure: Figure, alt: str, prefix: str, extra: str = "") -> str:
 
     - `prefix`: of its ids, another for each drawing of a page; `extra`: SVG on top of it
     """
-    source = _HEAD.sub("", svg(figure).decode(), count=1)
+    source = _HEAD.sub("", svg(figure).decode())
     for name, colour in COLOURS.items():
         source = source.replace(colour, f"var(--nb-{name})")
     source = _IDS.sub(f"{prefix}-", source)

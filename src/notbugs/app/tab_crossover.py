@@ -61,7 +61,7 @@ def answer(
         markup.images(pictures)
         + said_of(found, k, i, classes)
         + shares_at(found, k)
-        + curves[source, kind].at(k)
+        + markup.scrolled(curves[source, kind].at(k), "curves")
     )
 
 

@@ -23,6 +23,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "Papers": {
         "reproduce": "a paper's experiment: our numbers beside the published ones",
         "report": "draw the page of a finished run again",
+        "lecture": "a page for lectures that needs no server",
         "photo": "print adversarial images, and classify photographs of them",
     },
 }

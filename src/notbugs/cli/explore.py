@@ -70,19 +70,21 @@ class Explore:
         """Computes what is missing, and serves until Ctrl-C."""
         Threat.parse(self.threat).as_norm("the plane")
         check_count(self.at_once, "--at-once")
+        _check_names(self.weights)
         from notbugs.app import QUICK, Once, digits_subjects, explored, serve
         from notbugs.app.package import gradio
         from notbugs.app.serving import check_port
 
         check_port(self.port)
+        subjects = None
+        if self.weights:
+            subjects = _subjects(self.weights, self.data, self.data_dir, self.device)
         gradio()
         store, display = cached_store(self.store), StageDisplay(console)
         with display.shown():
-            subjects = (
-                _subjects(self.weights, self.data, self.data_dir, self.device)
-                if self.weights
-                else digits_subjects(store, workers=default_workers("cpu"), observer=display)
-            )
+            if subjects is None:
+                workers = default_workers("cpu")
+                subjects = digits_subjects(store, workers=workers, observer=display)
             torch.set_num_threads(1)  # answers share the cores among them
             explorer = explored(
                 subjects,
@@ -107,11 +109,15 @@ def _subjects(
     models: Mapping[str, Classifier] = {
         _name(path): moved(model, device) for path, (model, _) in zip(weights, opened, strict=True)
     }
-    if len(models) < len(weights):
-        names = ", ".join(map(_name, weights))
-        raise bad_value("WEIGHTS", "have a name each", names, "Rename the files or folders.")
     train, test = train_and_test(opened[0][1], data, data_dir)
     return Subjects(models, train, test)
+
+
+def _check_names(weights: tuple[Path, ...]) -> None:
+    names = [_name(path) for path in weights]
+    if len({*names}) < len(names):
+        remedy = "Rename the files or folders."
+        raise bad_value("WEIGHTS", "have a name each", ", ".join(names), remedy)
 
 
 def _name(path: Path) -> str:

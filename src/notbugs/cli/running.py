@@ -37,6 +37,7 @@ PLACES = {
     "explore": ("explore", "Explore"),
     "build": ("sets", "Build"),
     "data": ("sets", "Data"),
+    "lecture": ("lecture", "Lecture"),
     "photo": ("photo", "Photo"),
 }
 """The module and class of each command: only those of one that is run are imported."""
