@@ -88,6 +88,13 @@ class Page:
             self.console.append(params["entry"]["text"])
         return told
 
+    def fresh(self, width=1280, height=900, *, dark=False) -> None:
+        """An empty page of that size, of which nothing is noted yet."""
+        self.resize(width, height)
+        self.dark(dark)
+        self.open("about:blank", "location.href === 'about:blank'")
+        self.console, self.loaded = [], []
+
     def resize(self, width, height) -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
@@ -136,7 +143,7 @@ class Page:
         while not self.run(f"Boolean({condition})"):
             assert time.monotonic() < end, f"never came: {condition}; {self.console}"
             self.click(element)
-            time.sleep(0.5)
+            time.sleep(0.2)
 
     def key(self, name, code=0, text="") -> None:
         """Presses a key."""

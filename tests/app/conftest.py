@@ -2,6 +2,7 @@
 
 import pytest
 
+from browser import Page
 from notbugs.app import QUICK, Explorer, Subjects, explored
 from notbugs.data import load_source, split
 from notbugs.models import build
@@ -27,3 +28,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="session")
 def explorer(subjects, store) -> Explorer:
     return explored(subjects, store, once=QUICK)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    """One browser for all tests."""
+    page = Page(tmp_path_factory.mktemp("profile"))
+    yield page
+    page.close()

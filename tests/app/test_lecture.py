@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from browser import Page, needs_browser
+from browser import needs_browser
 from notbugs.app import Crossover, write_lecture
 from notbugs.app.crossover import OBSERVER
 from notbugs.app.lecture import GALLERY, SHOWN, unseen
@@ -96,7 +96,7 @@ def numbers_of(mean, variances, eps):
 
 
 @needs_browser
-def test_the_script_computes_what_the_theory_does(lecture, tmp_path: Path) -> None:
+def test_the_script_computes_what_the_theory_does(lecture, browser) -> None:
     cases = [
         ([1.0, 0.5], [0.2, 2.0], 0.5),
         ([0.2, 0.0], [4.0, 4.0], 0.05),
@@ -104,51 +104,46 @@ def test_the_script_computes_what_the_theory_does(lecture, tmp_path: Path) -> No
         ([2.0, 2.0], [0.05, 0.05], 0.05),
         ([0.1, 3.0], [1.0, 0.3], 1.3),
     ]
-    page = Page(tmp_path)
-    try:
-        page.open(lecture.as_uri(), READY)
-        for mean, variances, eps in cases:
-            told = page.run(
-                f"(() => {{ const g = gaussians({mean}, {variances}, {eps}); return ["
-                "g.fit.multiplier, ...g.fit.variances, g.standard.accuracy, g.robust.accuracy, "
-                "g.standard.robust, g.robust.robust, g.standard.cosine, g.robust.cosine]; })()"
-            )
-            assert told == pytest.approx(numbers_of(mean, variances, eps), rel=1e-9, abs=1e-12)
-        for x in (-7.0, -3.1, -3.0, -0.4, 0.0, 1e-3, 2.9, 3.0, 6.0):
-            wanted = float(torch.special.ndtr(torch.tensor(x, dtype=torch.float64)))
-            assert page.run(f"normal({x})") == pytest.approx(wanted, rel=1e-9, abs=1e-13)
-    finally:
-        page.close()
+    page = browser
+    page.fresh()
+    page.open(lecture.as_uri(), READY)
+    for mean, variances, eps in cases:
+        told = page.run(
+            f"(() => {{ const g = gaussians({mean}, {variances}, {eps}); return ["
+            "g.fit.multiplier, ...g.fit.variances, g.standard.accuracy, g.robust.accuracy, "
+            "g.standard.robust, g.robust.robust, g.standard.cosine, g.robust.cosine]; })()"
+        )
+        assert told == pytest.approx(numbers_of(mean, variances, eps), rel=1e-9, abs=1e-12)
+    for x in (-7.0, -3.1, -3.0, -0.4, 0.0, 1e-3, 2.9, 3.0, 6.0):
+        wanted = float(torch.special.ndtr(torch.tensor(x, dtype=torch.float64)))
+        assert page.run(f"normal({x})") == pytest.approx(wanted, rel=1e-9, abs=1e-13)
 
 
 @needs_browser
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_and_keys_move_it(width, lecture, found, tmp_path: Path) -> None:
-    page = Page(tmp_path, width=width)
-    try:
-        page.dark(width == 390)
-        page.open(lecture.as_uri(), READY)
-        paper = page.run("getComputedStyle(document.body).backgroundColor")
-        assert paper == ("rgb(22, 27, 34)" if width == 390 else "rgb(255, 255, 255)")
-        assert page.run("document.documentElement.scrollWidth") <= width
-        page.run("document.getElementById('eps-crossover').focus()")
-        for _ in range(3):
-            page.key("ArrowRight", 39)
-        assert page.run("document.getElementById('pushed').src").endswith("images-03.png")
-        share = found.shares("standard")[1][3]
-        assert f"standard {share:.0f} %" in page.run("document.getElementById('shares').innerText")
-        before = page.run("document.getElementById('numbers').innerText")
-        page.run("document.getElementById('eps').focus()")
-        page.key("End", 35)
-        assert page.run("document.getElementById('numbers').innerText") != before
-        hidden = "getComputedStyle(document.querySelector('.gallery .true')).visibility"
-        assert page.run(hidden) == "hidden"
-        page.run("document.getElementById('reveal').focus()")
-        page.key(" ", 32, " ")
-        assert page.run(hidden) == "visible"
-        page.wait("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
-        folder = lecture.parent.as_uri()
-        assert [u for u in page.loaded if not u.startswith((folder, "data:"))] == []
-        assert page.console == []
-    finally:
-        page.close()
+def test_a_browser_shows_it_and_keys_move_it(width, lecture, found, browser) -> None:
+    page = browser
+    page.fresh(width, dark=width == 390)
+    page.open(lecture.as_uri(), READY)
+    paper = page.run("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(22, 27, 34)" if width == 390 else "rgb(255, 255, 255)")
+    assert page.run("document.documentElement.scrollWidth") <= width
+    page.run("document.getElementById('eps-crossover').focus()")
+    for _ in range(3):
+        page.key("ArrowRight", 39)
+    assert page.run("document.getElementById('pushed').src").endswith("images-03.png")
+    share = found.shares("standard")[1][3]
+    assert f"standard {share:.0f} %" in page.run("document.getElementById('shares').innerText")
+    before = page.run("document.getElementById('numbers').innerText")
+    page.run("document.getElementById('eps').focus()")
+    page.key("End", 35)
+    assert page.run("document.getElementById('numbers').innerText") != before
+    hidden = "getComputedStyle(document.querySelector('.gallery .true')).visibility"
+    assert page.run(hidden) == "hidden"
+    page.run("document.getElementById('reveal').focus()")
+    page.key(" ", 32, " ")
+    assert page.run(hidden) == "visible"
+    page.wait("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
+    folder = lecture.parent.as_uri()
+    assert [u for u in page.loaded if not u.startswith((folder, "data:"))] == []
+    assert page.console == []

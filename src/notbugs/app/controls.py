@@ -3,11 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from html import escape
 from typing import Any
 
 from notbugs.app import markup
 from notbugs.core.errors import NotbugsError, bad_value
+from notbugs.core.visible import visible
 
+LOOK_UPS = 4
+"""Answers that are looked up at once."""
 ERRORS = (NotbugsError, ValueError, TypeError)
 """Those whose text is shown; of others gradio shows that there was one."""
 
@@ -29,10 +33,13 @@ class Controls:
         inputs: Any,
         outputs: Any,
         name: str | None,
+        *,
+        computes: bool = False,
     ) -> None:
         """Answers events by a function; of events that come meanwhile only the last counts.
 
         - `name`: of the endpoint; None: it is left out of the API's list
+        - `computes`: it runs models; others do not wait for those that do
         """
         self.gr.on(
             list(triggers),
@@ -43,8 +50,8 @@ class Controls:
             api_visibility="public" if name else "private",
             trigger_mode="always_last",
             show_progress="hidden",
-            concurrency_limit=self.copies,
-            concurrency_id="answers",
+            concurrency_limit=self.copies if computes else LOOK_UPS,
+            concurrency_id="computed" if computes else "looked up",
         )
 
     def html(self, value: str = "", **options: Any) -> Any:
@@ -64,7 +71,7 @@ class Controls:
             try:
                 return function(*given)
             except ERRORS as error:
-                words = markup.text(error)
+                words = escape(visible(str(error)), quote=False)
                 raise self.gr.Error(words, print_exception=False, title="Not possible") from error
 
         return call

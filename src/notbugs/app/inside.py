@@ -19,7 +19,7 @@ from notbugs.representations import (
 )
 
 MODES = ("Invert", "Interpolate", "Add a feature")
-STEPS, FRAMES = 60, 7
+STEPS, FRAMES = 40, 7
 """Steps of each search, and frames of an interpolation."""
 SHARES = (0.5, 1.0, 2.0)
 """Of the difference between a class and the others, by which its feature is raised."""

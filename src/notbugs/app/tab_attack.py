@@ -170,4 +170,5 @@ def build(ui: Controls, explorer: Explorer) -> None:
     ui.on([pad.input], lambda: UNKNOWN, None, true, None)
     ui.on([norm.change], of_norm, norm, eps, None)
     inputs = [pad, true, source, method, norm, eps, target, scale]
-    ui.on([part.change for part in inputs], partial(answer, explorer), inputs, result, "attack")
+    triggers, work = [part.change for part in inputs], partial(answer, explorer)
+    ui.on(triggers, work, inputs, result, "attack", computes=True)

@@ -47,4 +47,5 @@ def build(ui: Controls, explorer: Explorer) -> None:
         with gr.Column(scale=2, min_width=300):
             result = ui.html(ui.start(lambda: answer(explorer, MODES[0], 0, 1, 0)))
     inputs = [mode, image, other, added]
-    ui.on([part.change for part in inputs], partial(answer, explorer), inputs, result, "inside")
+    triggers, work = [part.change for part in inputs], partial(answer, explorer)
+    ui.on(triggers, work, inputs, result, "inside", computes=True)
