@@ -39,7 +39,8 @@ def wheel(tmp_path_factory) -> Path:
 def test_it_holds_the_package_whole(wheel) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for file in (ROOT / "src" / "notbugs").rglob("*"):
-        if file.suffix in (".py", ".j2", ".css", ".typed", ".json", ".md", ".safetensors"):
+        kinds = (".py", ".j2", ".css", ".html", ".js", ".typed", ".json", ".md", ".safetensors")
+        if file.suffix in kinds:
             assert str(file.relative_to(ROOT / "src")) in names
     assert not any(name.startswith("tests") for name in names)
 

@@ -50,6 +50,8 @@ COMMANDS = [
     "data show {set}",
     "data export {set} --to {out}",
     "data import {out}.npz --to {out}.safetensors",
+    "explore {out}",
+    "lecture --out {set}",
     "photo sheet {set} {set} --out {out}",
     "zoo add {model} --name {out} --threat l2:1",
     "zoo show {out}",

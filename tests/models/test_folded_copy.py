@@ -1,5 +1,7 @@
 """Stand-ins: cheaper copies that agree with the model, chosen by rule."""
 
+from threading import Event, Thread
+
 import pytest
 import torch
 from torch import nn
@@ -216,3 +218,29 @@ def test_a_copy_that_is_asked_for_is_taken_for_short_jobs_too(fast) -> None:
         attack(model, IMAGES, y, fast="bf17")
     with pytest.raises(TypeError, match=r"`fast` must be one of auto, float32, bf16, or None"):
         folded_copy.check_fast(torch.bfloat16)
+
+
+def test_operations_are_counted_while_another_thread_differentiates() -> None:
+    """torch's own counter puts hooks on the modules of all threads."""
+    net, x = build("cnn", shape=(1, 8, 8), classes=3, seed=0), torch.rand(2, 1, 8, 8)
+    failures: list[RuntimeError] = []
+    done = Event()
+
+    def differentiate() -> None:
+        while not done.is_set():
+            leaf = x.clone().requires_grad_()
+            try:
+                torch.autograd.grad(net.logits(leaf).sum(), leaf)
+            except RuntimeError as error:
+                failures.append(error)
+
+    other = Thread(target=differentiate)
+    other.start()
+    try:
+        for seed in range(30):
+            linear = build("linear", shape=(1, 8, 8), classes=5, seed=seed)
+            assert folded_copy.work(linear, x) == 2 * 64 * 5
+    finally:
+        done.set()
+        other.join()
+    assert failures == []

@@ -18,12 +18,14 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "Features": {
         "features": "how useful each feature is, and what an adversary leaves of it",
         "look": "inversion, interpolation, visualisation and manipulation of features",
+        "explore": "models, attacks and features by clicks, in a browser",
         "build": "sets of robust or non-robust features, from your images and a model",
         "data": "list, show, export and import datasets",
     },
     "Papers": {
         "reproduce": "a paper's experiment: our numbers beside the published ones",
         "report": "draw the page of a finished run again",
+        "lecture": "a page for lectures that needs no server",
         "photo": "print adversarial images, and classify photographs of them",
     },
 }

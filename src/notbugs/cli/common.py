@@ -1,7 +1,7 @@
 """Shared by several commands: devices, data, models and output folders."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from notbugs.data.files import SUFFIX
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
 from notbugs.models.origin import loaded
+from notbugs.models.weights import MODEL
 from notbugs.store import is_store
 from notbugs.zoo.addresses import weights_at
 
@@ -169,3 +170,11 @@ def check_taken(method: str, options: Mapping[str, Any]) -> None:
 def moved(model: Classifier, device: str) -> Classifier:
     """The model on the requested device."""
     return prepare(model, device_of(device))
+
+
+def model_names(paths: Sequence[Path]) -> list[str]:
+    """What tells the models apart: the file's name, the folder's, or the whole path."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise bad_value("weights", "name each model once", ", ".join(map(str, paths)))
+    short = [path.parent.resolve().name if path.name == MODEL else path.stem for path in paths]
+    return short if len(set(short)) == len(short) else [str(path) for path in paths]

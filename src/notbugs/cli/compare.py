@@ -1,6 +1,5 @@
 """`notbugs compare`: several models under several threats and methods, beside each other."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -13,6 +12,7 @@ from rich.table import Table
 from notbugs.cli.common import (
     claim_folder,
     facts_of,
+    model_names,
 )
 from notbugs.cli.progress import bar, duration
 from notbugs.cli.subject import OfImages, SomeImages
@@ -22,7 +22,6 @@ from notbugs.engine import Threat
 from notbugs.judge import Comparison, compare, evaluation_attacks
 from notbugs.models.folded_copy import CHOICES
 from notbugs.models.origin import origin_of
-from notbugs.models.weights import MODEL
 from notbugs.zoo.addresses import weights_at
 
 TEXTS = 3
@@ -85,7 +84,7 @@ class Compare:
         own = self.given.model
         if own is not None and all(map(_is_built_in, paths)):
             raise bad_value("--model", "be left out: all are built-in models", f"'{own}'")
-        named = dict(zip(_names(paths), paths, strict=True))
+        named = dict(zip(model_names(paths), paths, strict=True))
         opened = {name: self._open(path) for name, path in named.items()}
         facts = {name: facts for name, (_, facts) in opened.items()}
         self._check_origins(console, facts)
@@ -179,11 +178,3 @@ class Compare:
 
 def _is_built_in(path: Path) -> bool:
     return facts_of(path).get("architecture") is not None
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """What tells the models apart: the file's name, the folder's, or the whole path."""
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise bad_value("weights", "name each model once", ", ".join(map(str, paths)))
-    short = [path.parent.resolve().name if path.name == MODEL else path.stem for path in paths]
-    return short if len(set(short)) == len(short) else [str(path) for path in paths]

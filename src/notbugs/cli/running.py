@@ -36,8 +36,10 @@ PLACES = {
     "evaluate": ("evaluate", "Evaluate"),
     "look": ("look", "Look"),
     "features": ("features", "FeaturesCommand"),
+    "explore": ("explore", "Explore"),
     "build": ("sets", "Build"),
     "data": ("sets", "Data"),
+    "lecture": ("lecture", "Lecture"),
     "photo": ("photo", "Photo"),
     "zoo": ("zoo", "Zoo"),
 }

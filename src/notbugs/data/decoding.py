@@ -70,16 +70,18 @@ def common_mode(kinds: Collection[Kind]) -> str:
     return "RGBA" if all(kind.alpha for kind in kinds) else "RGB"
 
 
-def decoded(path: Path, content: bytes, mode: str = "") -> tuple[Tensor, list[str]]:
+def decoded(
+    path: Path, content: bytes, mode: str = "", *, most: int = PIXELS
+) -> tuple[Tensor, list[str]]:
     """Decodes a picture file to an upright image, uint8 [c, h, w], and a list of conversions.
 
     A conversion completes a sentence with "was": "converted from CMYK to RGB". Of several
     frames the first is used. `path` is for error messages; without a `mode` the image keeps the
-    file's mode.
+    file's mode. `most`: pixels (height times width) of the largest picture that is read.
 
     **Raises** DataError where the file is damaged, has no known format, or is too large.
     """
-    with _opened(path, io.BytesIO(content)) as picture:
+    with _opened(path, io.BytesIO(content), most) as picture:
         kind = _kind(path, picture)
         mode, done = mode or common_mode([kind]), list[str]()
         if getattr(picture, "is_animated", False):
@@ -97,7 +99,9 @@ def decoded(path: Path, content: bytes, mode: str = "") -> tuple[Tensor, list[st
 
 
 @contextmanager
-def _opened(path: Path, file: io.BytesIO | io.BufferedReader) -> Generator[Image.Image, None, None]:
+def _opened(
+    path: Path, file: io.BytesIO | io.BufferedReader, most: int = PIXELS
+) -> Generator[Image.Image, None, None]:
     """Opens the picture in a file; errors in the block become a `DataError` that names `path`."""
     try:
         if not file.read(1):
@@ -105,14 +109,14 @@ def _opened(path: Path, file: io.BytesIO | io.BufferedReader) -> Generator[Image
         file.seek(0)
         # Pillow warns of odd metadata and of large pictures; the limit here is our own.
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as picture:
-            if picture.width * picture.height > PIXELS:
+            if picture.width * picture.height > most:
                 raise Image.DecompressionBombError(f"{picture.width} x {picture.height} pixels")
             yield picture
     except DataError:
         raise
     except Image.DecompressionBombError as error:
         raise DataError(
-            f"'{path}' is too large ({error}): pictures of at most {PIXELS:,} pixels are read. "
+            f"'{path}' is too large ({error}): pictures of at most {most:,} pixels are read. "
             "Make it smaller."
         ) from error
     except Exception as error:  # decoders raise nearly anything for a broken file

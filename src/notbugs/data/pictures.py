@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from notbugs.core.errors import DataError, bad_value
+from notbugs.core.limits import PIXELS
 from notbugs.data.dataset import ImageData
 from notbugs.data.decoding import decoded
 from notbugs.data.writing import new_folder
@@ -61,9 +62,7 @@ def export_folder(data: ImageData, folder: Path | str) -> ExportSummary:
             file = f"{names[label]}/{i:0{digits}d}.png"
             (part / names[label]).mkdir(exist_ok=True)
             # To memory first: Pillow tidies up on its own terms when the disk is full.
-            png = io.BytesIO()
-            _picture(rounded[i]).save(png, format="PNG")
-            (part / file).write_bytes(png.getvalue())
+            (part / file).write_bytes(_png(rounded[i]))
             values = [_number(column[i]) for column in columns.values()]
             rows.append((file, str(label), data.class_names[label], *values))
         with (part / "labels.csv").open("w", newline="", encoding="utf-8") as file:
@@ -83,6 +82,22 @@ def _folder_names(class_names: Sequence[str]) -> list[str]:
     return [f"{i:0{digits}d}-{name}" for i, name in enumerate(safe)]
 
 
+def picture_png(image: Tensor) -> bytes:
+    """An image [c, h, w] in [0, 1] as a PNG file, rounded to 8 bits.
+
+    **Raises** ValueError where it does not have 1, 3 or 4 channels.
+    """
+    if image.ndim != 3 or len(image) not in PICTURE_MODES:
+        raise bad_value("image", "have 1, 3 or 4 channels", f"shape {tuple(image.shape)}")
+    return _png((image.cpu() * 255).round().to(torch.uint8))
+
+
+def _png(image: Tensor) -> bytes:
+    png = io.BytesIO()
+    _picture(image).save(png, format="PNG")
+    return png.getvalue()
+
+
 def _picture(image: Tensor) -> Image.Image:
     array = image.permute(1, 2, 0).numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
@@ -91,26 +106,39 @@ def _picture(image: Tensor) -> Image.Image:
 def read_picture(path: Path | str, shape: tuple[int, int, int]) -> tuple[Tensor, list[str]]:
     """A picture file as an image [1, c, h, w] in [0, 1], and sentences on its conversions.
 
+    See `picture_from`.
+
+    **Raises** as that, and DataError where the file is missing.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"Cannot read the picture '{path}': {error.strerror}.") from error
+    return picture_from(str(path), content, shape)
+
+
+def picture_from(
+    name: str, content: bytes, shape: tuple[int, int, int], *, most: int = PIXELS
+) -> tuple[Tensor, list[str]]:
+    """The content of a picture file as an image [1, c, h, w] in [0, 1], and what was converted.
+
     Grey for one channel, RGB for three, RGBA for four; turned upright as its EXIF orientation says;
     what is transparent is laid on white where the model sees no transparency. A picture of another
     size is resampled (Lanczos, antialiased), its proportions given up. Each change is a sentence.
 
-    **Raises** ValueError where `shape` has another number of channels; DataError where the file
-    is missing, too large, or no sound picture of a known format.
+    - `name`: for messages; `most`: pixels of the largest picture that is read
+
+    **Raises** ValueError where `shape` has another number of channels; DataError where it is too
+    large, or no sound picture of a known format.
     """
     channels, height, width = shape
     if channels not in PICTURE_MODES:
         raise bad_value("shape", "have 1, 3 or 4 channels", channels)
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"Cannot read the picture '{path}': {error.strerror}.") from error
-    image, changes = decoded(path, content, PICTURE_MODES[channels])
-    picture, done = _picture(image), [f"'{path}' was {change}." for change in changes]
+    image, changes = decoded(Path(name), content, PICTURE_MODES[channels], most=most)
+    picture, done = _picture(image), [f"'{name}' was {change}." for change in changes]
     if picture.size != (width, height):
         before = f"{picture.height} x {picture.width}"
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-        done.append(f"'{path}' was resampled from {before} to {height} x {width} pixels.")
+        done.append(f"'{name}' was resampled from {before} to {height} x {width} pixels.")
     array = np.array(picture).reshape(height, width, channels)
     return torch.from_numpy(array).permute(2, 0, 1)[None].float().div(255), done

@@ -241,10 +241,25 @@ def agree(logits: Logits, other: LogitsOf, x: Images, precision: str) -> bool:
 def work(model: Classifier, x: Images) -> float:
     """Floating-point operations of a forward pass of one image, counted once per model."""
     if model not in _FLOPS:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        counter = FlopCounterMode(display=False)
+        # Its own tracker puts hooks on every module of the process, also of other threads.
+        counter.mod_tracker = _AllModules()  # pyright: ignore[reportAttributeAccessIssue]
+        with torch.no_grad(), counter:
             model.logits(x[:1])
         _FLOPS[model] = float(counter.get_total_flops())
     return _FLOPS[model]
+
+
+class _AllModules:
+    """Counts operations for the whole, without asking whose they are."""
+
+    parents = frozenset(("Global",))
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *error: object) -> None:
+        return None
 
 
 def has_bf16(device: torch.device) -> bool:
