@@ -14,7 +14,7 @@ import notbugs as nb
 from notbugs import cli
 from notbugs.cli import main
 from notbugs.cli.console import PlainConsole
-from notbugs.cli.running import PLACES, parsed
+from notbugs.cli.running import PLACES, device_of, parsed
 from notbugs.data import ImageData, export_folder, load_source
 
 
@@ -147,3 +147,27 @@ def test_the_weights_need_not_name_a_dataset(of_two, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         call("attack", of_two, "--threat", "l2:1")
     assert "do not say which dataset" in capsys.readouterr().err
+
+
+def test_commands_that_share_work_say_their_device() -> None:
+    """Each process of a distributed run takes its GPU by it (`running.run`)."""
+    given = {"train": ["--out", "m"], "build": ["det", "a", "--out", "b"]}
+    shared = 0
+    for name, (module, kind) in PLACES.items():
+        if getattr(getattr(import_module(f"notbugs.cli.{module}"), kind), "shares_work", False):
+            words = given.get(name, ["a", "--threat", "l2:1"])
+            command = parsed([name, *words, "--device", "cuda:1"], PlainConsole())
+            assert device_of(command) == "cuda:1"
+            shared += 1
+    assert shared >= 3
+
+
+def test_the_first_of_all_images_of_a_folder_are_of_every_class(photos, of_two) -> None:
+    command = parsed(
+        ["attack", str(of_two), "--threat", "l2:1", "--data", photos, "--part", "all",
+         "--count", "10"],
+        PlainConsole(),
+    )  # fmt: skip
+    images = command.given.chosen("test", {})
+    assert len(images) == 10
+    assert images.labels.unique().tolist() == [0, 1]

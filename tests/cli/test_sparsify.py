@@ -1,7 +1,6 @@
-"""`notbugs sparsify`: the width that it chooses, what it says and records, and what follows it."""
+"""`notbugs sparsify`: what it says and records, and what follows it."""
 
 import hashlib
-import re
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,12 @@ import torch
 
 from notbugs.cli import main
 from notbugs.data import load_source, split
+from notbugs.judge import accuracy
 from notbugs.models import build, load, read_metadata, save
 from notbugs.models.mean_sparse import operators
 from notbugs.training import Recipe, recipe_as_json, train
+
+VAL = split(load_source("digits"), seed=0, train_size=500).val
 
 
 def run(*words) -> None:
@@ -35,17 +37,16 @@ def alphas(path):
     return {round(float(one.alpha), 4) for one in operators(load(path)[0]).values()}
 
 
-def test_the_width_is_chosen_on_held_out_images_and_the_file_is_evaluated_by_name(
+def test_the_cost_is_said_and_the_file_is_evaluated_by_name(
     trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "sparse.safetensors"
-    run("sparsify", trained, "--most", 2, "--out", out)
+    run("sparsify", trained, "--out", out)
     said = " ".join(capsys.readouterr().out.split())
-    match = re.search(r"alpha ([\d.]+), the largest that costs at most 2 points", said)
-    before, after = map(float, re.findall(r"([\d.]+) % (?:before|after)", said))
-    assert before - after <= 2
-    assert "on 50 held-out training images" in said
-    assert alphas(out) == {float(match[1])}
+    assert "MeanSparse at alpha 0.2. Clean accuracy on 50 held-out training images" in said
+    before, after = (accuracy(load(path)[0], VAL) for path in (trained, out))
+    assert f"{before:.1f} % before, {after:.1f} % after" in said
+    assert alphas(out) == {0.2}
     facts, old = read_metadata(out), read_metadata(trained)
     digest = hashlib.sha256((trained / "model.safetensors").read_bytes()).hexdigest()
     assert facts["sparsified_from"]["digest"] == digest
@@ -53,7 +54,10 @@ def test_the_width_is_chosen_on_held_out_images_and_the_file_is_evaluated_by_nam
         k: old[k] for k in ("dataset", "split", "recipe")
     }
     run("evaluate", out, "--threat", "l2:0.5", "--method", "pgd", "--count", 20)
-    assert "20 images" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "20 images" in said
+    assert "one derivative of MeanSparse" in said
+    assert "Robust accuracy at most" in said
 
 
 def test_both_derivatives_give_the_same_logits(trained, tmp_path: Path) -> None:
@@ -71,8 +75,7 @@ def test_both_derivatives_give_the_same_logits(trained, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--alpha", -1), "`alpha` must be a finite number above 0"),
-        (("--most", -1), "`most` must lie in 0..100"),
+        (("--alpha", -1), "`--alpha` must be a finite number above 0"),
         (("--layers", "trunk.0"), "Unknown activation layer 'trunk.0'"),
         (("--gradient", "idendity"), "Unknown gradient 'idendity'. Did you mean 'identity'?"),
     ],

@@ -406,14 +406,15 @@ def test_training_starts_from_weights_of_the_same_and_of_other_classes(
     run("train", "--out", old, *SMALL)
     capsys.readouterr()
     run("train", "--start", old, "--epochs", 1, "--lr", 1e-6, *SMALL[:2], "--out", same)
-    assert f"from '{old}', weights of the last epoch" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"from '{old}', weights of the last epoch" in said
+    assert "trained on other images" not in said
     first, second = (load_model(folder)[0].state_dict() for folder in (old, same))
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, atol=1e-3, rtol=1e-3)
     start = read_metadata(same)["start"]
     digest = hashlib.sha256((old / "model.safetensors").read_bytes()).hexdigest()
-    path = str(old / "model.safetensors")
-    assert start == {"weights": path, "digest": digest, "new_last_layer": False}
+    assert start == {"weights": "old", "digest": digest, "new_last_layer": False}
     data = two_classes(tmp_path)
     run("train", "--start", old, "--data", data, "--epochs", 1, "--lr", 1e-6, "--out", other)
     assert f"from '{old}' with a new last layer for 2 classes" in capsys.readouterr().out
@@ -440,7 +441,28 @@ def test_a_start_that_does_not_fit_is_refused(
     said = refused(capsys, "train", "--start", mine, "--out", out, *SMALL)
     assert f"holds a model of your own. Add --model {spec}." in said
     run("train", "--start", mine, "--model", spec, "--out", out, *SMALL)
-    assert read_metadata(out)["start"]["weights"] == str(mine / "model.safetensors")
+    assert read_metadata(out)["start"]["weights"] == "mine"
+
+
+def test_a_start_of_the_zoo_and_one_that_saw_other_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("train", "--start", "zoo:digits-linear", "--epochs", 1, "--train-size", 300)
+    run(*given, "--seed", 1, "--out", tmp_path / "m")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The weights of --start were trained on other images" in said
+    assert "linear on digits" in said
+    assert read_metadata(tmp_path / "m")["start"]["weights"] == "zoo:digits-linear"
+
+
+def test_a_teacher_of_another_start_is_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, given = tmp_path / "m", ("train", "--recipe", "distillation", *SMALL)
+    run(*given, "--architecture", "linear", "--start", "zoo:digits-linear", "--out", out)
+    (out / "model.safetensors").unlink()
+    said = refused(capsys, *given, "--architecture", "linear", "--out", out)
+    assert "belongs to another training" in said
 
 
 def test_a_checkpoint_of_another_start_is_refused(

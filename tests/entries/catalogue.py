@@ -143,8 +143,5 @@ ON_DATA = {
         lambda m, d: training.train(m, d, training.Recipe(epochs=1, batch_size=8), seed=0)
     ),
     "mean_sparse": lambda m, x, y: list(training.mean_sparse(m, data(x, y), 0.5).buffers()),
-    "largest_alpha": lambda m, x, y: training.largest_alpha(
-        training.mean_sparse(m, data(x, y)), data(x, y), alphas=[0.1]
-    ),
     "soft_labels": lambda m, x, y: training.soft_labels(m, data(x, y), 2.0),
 }

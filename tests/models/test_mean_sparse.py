@@ -10,12 +10,12 @@ from notbugs.core import random
 from notbugs.core.errors import DataError
 from notbugs.core.strict_json import parse_json, to_json
 from notbugs.data import ImageData, safefile
-from notbugs.judge import accuracy
+from notbugs.judge import evaluate
 from notbugs.models import build, load, load_user_model, save, with_gradient, wrap
 from notbugs.models.folded_copy import FoldedCopy
 from notbugs.models.mean_sparse import MeanSparse, insert_operators, operators, set_alpha
 from notbugs.models.weights import KEY
-from notbugs.training import largest_alpha, mean_sparse
+from notbugs.training import Recipe, mean_sparse, train
 
 SHAPE = (1, 8, 8)
 X = random.uniform(random.row_keys(24, "sparse"), SHAPE)
@@ -125,26 +125,6 @@ def test_the_derivative_changes_no_value_and_not_the_model() -> None:
     assert {one.gradient for one in operators(model).values()} == {"own"}
 
 
-def test_the_largest_width_is_the_last_before_accuracy_falls() -> None:
-    model = net()
-    with torch.no_grad():
-        model.body.head.bias -= model(X).mean(dim=0)  # so that it names all classes
-    data = DATA.with_labels(model(X).argmax(dim=1))  # 100 % at alpha 0
-    sparse = mean_sparse(model, data, 0.7)
-    accuracies = {}
-    for alpha in (0.2, 0.5, 1.0, 2.0, 5.0):
-        set_alpha(sparse, alpha)
-        accuracies[alpha] = accuracy(sparse, data)
-    set_alpha(sparse, 0.7)
-    assert accuracies[5.0] < 100  # at 5 deviations nothing is left of an image
-    for most in (0.0, 10.0, 100.0):
-        chosen = largest_alpha(sparse, data, most=most, alphas=[5.0, 0.2, 0.5, 1.0, 2.0])
-        good = [100 - value <= most for value in accuracies.values()]
-        first_bad = good.index(False) if False in good else len(good)
-        assert chosen == [0.0, *accuracies][first_bad]
-    assert all(torch.allclose(o.alpha, torch.tensor(0.7)) for o in operators(sparse).values())
-
-
 class Twice(nn.Module):
     """Uses one activation for two layers, and a function for a third."""
 
@@ -179,15 +159,25 @@ def test_what_cannot_be_sparsified_is_refused(module, options, message) -> None:
     assert not operators(model)
 
 
+def test_it_is_not_trained_and_a_verdict_by_one_derivative_is_an_upper_bound() -> None:
+    sparse = mean_sparse(net(), DATA, 0.3)
+    with pytest.raises(ValueError, match=r"Train first, then `mean_sparse`"):
+        train(sparse, DATA, Recipe(epochs=1, batch_size=8), seed=0)
+    verdict = evaluate(sparse, DATA, "l2:0.1", attacks="pgd-2")
+    (check,) = [c for c in verdict.masking if c["check"] == "one derivative of MeanSparse"]
+    assert check["evidence"] == "identity alone"
+    assert verdict.is_upper_bound
+    plain = evaluate(net(), DATA, "l2:0.1", attacks="pgd-2")
+    assert "one derivative" not in str(plain.masking)
+
+
 def test_operators_are_put_in_once_and_needed() -> None:
     model = net()
     with pytest.raises(ValueError, match=r"`model` must have MeanSparse operators; got none"):
-        largest_alpha(model, DATA)
+        set_alpha(model, 0.2)
     insert_operators(model)
     with pytest.raises(ValueError, match=r"`model` must have no MeanSparse yet"):
         mean_sparse(model, DATA)
-    with pytest.raises(ValueError, match=r"`most` must lie in 0..100"):
-        largest_alpha(model, DATA, most=-1)
 
 
 @pytest.mark.parametrize(

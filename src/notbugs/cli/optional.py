@@ -73,7 +73,11 @@ def join_docstrings(command: type) -> None:
 
 def _field_docstrings(kind: type) -> Iterator[tuple[str, str]]:
     """The names of the fields that a class itself has, with the texts below them."""
-    (definition,) = ast.parse(dedent(inspect.getsource(kind))).body
+    try:
+        source = dedent(inspect.getsource(kind))
+    except OSError:  # there are no source files: help has fewer words
+        return
+    (definition,) = ast.parse(source).body
     assert isinstance(definition, ast.ClassDef)
     for field, below in zip(definition.body, definition.body[1:], strict=False):
         match field, below:

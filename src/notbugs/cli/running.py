@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> None:
         with _signals():
             command = parsed(arguments, errors)
             shares = getattr(command, "shares_work", False)
-            device = getattr(command, "device", "cpu")
+            device = device_of(command)
             with (
                 distributed.process_group(arguments[0], shares=shares, device=device),
                 _data_warnings_once(PlainConsole(quiet=True) if quiet else errors),
@@ -91,6 +91,11 @@ def run(arguments: Sequence[str]) -> None:
         if not isinstance(error, USER_ERRORS) and not _is_out_of_memory(error):
             raise
         _print_error(errors, error, quiet=quiet)
+
+
+def device_of(command: Any) -> str:
+    """The device that a command names, by itself or with its model and data; "cpu" if none."""
+    return getattr(getattr(command, "given", command), "device", "cpu")
 
 
 @contextmanager

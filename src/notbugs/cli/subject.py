@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
+import torch
 import tyro
 
 from notbugs.cli.common import moved, open_model
 from notbugs.cli.outputs import Inputs, inputs_of
+from notbugs.core import random
 from notbugs.core.errors import DataWarning, bad_value, check_count, unknown_name
 from notbugs.data import ImageData, Source, Splits, load, split
 from notbugs.data.files import SUFFIX
@@ -97,7 +99,9 @@ class SomeImages(Subject):
             if source.test is not None:
                 has = f"'{source.name}' has parts of its own."
                 raise bad_value("--part", "be train, val or test", "'all'", has)
-            return source.train
+            # Folders are sorted by class; --count takes the first.
+            order = torch.randperm(len(source.train), generator=random.generator(0, "all"))
+            return source.train.select(order)
         images = getattr(split_as(source, facts, self.data), self.part or part)
         own = source.name.startswith(FOLDER)  # of a published set all know what its test part is
         if own and self.data is not None and self.part is None and source.test is None:

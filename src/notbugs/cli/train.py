@@ -3,9 +3,10 @@
 import os
 import shlex
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.console import Console
 
@@ -105,9 +106,9 @@ class Train:
     average: float | None = None
     """Save the exponential moving average of the weights with this decay a step, e.g. 0.999."""
     start: Path | None = None
-    """Start from these weights (.safetensors, or the folder that train wrote), also of `convert`,
-    with their architecture and normalisation. For another number of classes the last layer is
-    drawn anew."""
+    """Start from these weights (.safetensors, also of `convert`, the folder that train wrote,
+    zoo:NAME or hub:OWNER/REPO), with their architecture and normalisation. For another number of
+    classes the last layer is drawn anew."""
     extra: Path | None = None
     """Further training images, such as generated ones: a set (.safetensors), or an archive (.npz)
     as `notbugs data import` reads it. An epoch still sees as many images as the dataset's."""
@@ -165,6 +166,9 @@ class Train:
             share,
         )
         model = training_run.model(self.recipe)
+        if self.start is not None:
+            facts = read_metadata(weights_at(self.start))
+            self._say_if_others(console, "The weights of --start were", facts, size)
         teacher = None if self.distil is None else self._teacher(console, parts, size)
         cost = duration(cost_of(model, parts.train, recipe) * (1 + training_run.teaches))
         plain = " where nothing is compiled" if self.compile else ""
@@ -309,16 +313,24 @@ class Train:
             path, self.model if foreign else None, None, self.data, self.data_dir
         )
         check_fits(model, parts.train, "--distil")
+        self._say_if_others(console, "The teacher was", facts, size)
+        return prepare(model, device_of(self.device))
+
+    def _say_if_others(
+        self, console: Console, which: str, facts: Mapping[str, Any], size: int | None
+    ) -> None:
+        """Says that weights were trained on other images of this dataset, or on unknown ones."""
         origin = origin_of(facts)
-        expected = {"dataset": self.data, "seed": self.seed, "train_size": size}
-        recorded = {"dataset": origin.get("dataset"), **(origin.get("split") or {})}
-        if any(recorded.get(name) != value for name, value in expected.items()):
+        expected = {"seed": self.seed, "train_size": size}
+        recorded: Mapping[str, Any] = origin.get("split") or {}
+        others = any(recorded.get(name) != value for name, value in expected.items())
+        same = origin.get("dataset") in (None, self.data)
+        if same and (others or "converted_from" in facts):
             console.print(
-                "The teacher was trained on other images: some of them may be held-out or test "
-                "images here.",
+                f"{which} trained on other images: some of them may be held-out or test images "
+                "here.",
                 soft_wrap=True,
             )
-        return prepare(model, device_of(self.device))
 
     def _print(self, console: Console, training_run: TrainingRun, trained: Trained) -> None:
         recipe, config = training_run.recipe, training_run.config

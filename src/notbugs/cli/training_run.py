@@ -110,7 +110,11 @@ class TrainingRun:
         path = weights_at(self.choice.start)
         classes = read_metadata(path)["classes"]
         redrawn = classes != self.parts.train.classes
-        return {"weights": str(path), "digest": Digests().of(path), "new_last_layer": redrawn}
+        return {
+            "weights": Path(self.choice.start).name,
+            "digest": Digests().of(path),
+            "new_last_layer": redrawn,
+        }
 
     @property
     def name(self) -> str:
@@ -122,7 +126,7 @@ class TrainingRun:
         seed = random.seed_of(self.choice.seed, role)
         classifier = new_model(self._net, self.parts.train, seed)
         if self.choice.start is not None:
-            load_start(classifier, self.choice.start)
+            load_start(classifier, weights_at(self.choice.start))
         if isinstance(self.recipe.objective, AtTemperature):
             classifier = with_temperature(classifier, self.recipe.objective.temperature)
         return prepare(classifier, self.device)
@@ -180,6 +184,7 @@ class TrainingRun:
     def _is_mine(self, path: Path, *, overwrite: bool) -> bool:
         saved, is_user_module = read_metadata(path), self.choice.model is not None
         expected = self._facts() | {"architecture": None if is_user_module else self.architecture}
+        expected = {"start": None, "extra": None} | expected
         recipe = saved.get("recipe")
         if isinstance(recipe, Mapping):  # an older version lacks newer fields
             saved = {**saved, "recipe": recipe_as_json(recipe_from_json(recipe))}
@@ -257,7 +262,7 @@ def _net_of(choice: ModelChoice) -> Net:
     **Raises** DataError where they are of a user's module; ValueError for another `--architecture`.
     """
     assert choice.start is not None
-    facts = read_metadata(choice.start)
+    facts = read_metadata(weights_at(choice.start))
     name = facts["architecture"]
     if name is None:
         module = facts.get("model", "path/to/file.py:factory")

@@ -21,7 +21,7 @@ from notbugs.judge.fingerprint import copies, identity
 from notbugs.judge.ledger import REMEDY, BatchResult, Ledger
 from notbugs.judge.masking import diagnose, repeats
 from notbugs.judge.missed import share_checked
-from notbugs.judge.signs import Check, drifted, searched
+from notbugs.judge.signs import Check, drifted, one_derivative, searched
 from notbugs.judge.standard import evaluation_attacks, is_standard
 from notbugs.judge.usable import usable
 from notbugs.judge.verdict import Verdict
@@ -122,7 +122,7 @@ def evaluate(
     run = _Run(model, data, chosen, seed, size, fast, progress, ledger, samples)
     run.begin(save_to)
     run.attack_all()
-    verdict = replace(run.verdict(threat), left_out=left_out)
+    verdict = replace(run.verdict(threat), left_out=left_out, derivative=one_derivative(model))
     if diagnosing and run.is_unchanged and bool(verdict.right.any()):
         ledger.diagnosed(lambda: diagnose(model, data, threat, seed=seed, samples=samples))
         verdict = replace(verdict, diagnosis=tuple(ledger.diagnosis))

@@ -8,6 +8,8 @@ from notbugs.core.types import Mask, Rows
 from notbugs.judge.chance import at_least, noticed
 from notbugs.judge.measurements import MANY, PASSES, QUERIES, Measurements
 from notbugs.judge.verdict import Verdict
+from notbugs.models import Classifier
+from notbugs.models.mean_sparse import operators
 
 FEW = 0.05
 """Share of the images above which a sign counts: models without masking show it in a few too."""
@@ -117,6 +119,17 @@ def searched(verdict: Verdict, follows_gradients: Sequence[bool]) -> Check | Non
     broken = sum(attack.broken for attack in verdict.attacks[last + 1 :])
     unbroken = int(verdict.robust.sum()) + broken
     return _entry("search after gradients", *after_gradients(broken, unbroken))
+
+
+def one_derivative(model: Classifier) -> Check | None:
+    """Suspicious for a model with MeanSparse: attacks by its other derivative may break more.
+
+    An image is robust if it is under attacks by both (`notbugs.models.with_gradient`).
+    """
+    given = {operator.gradient for operator in operators(model).values()}
+    if not given:
+        return None
+    return _entry("one derivative of MeanSparse", f"{', '.join(sorted(given))} alone", True)
 
 
 def unbounded(measured: Measurements) -> Check:

@@ -51,6 +51,7 @@ class Verdict:
     - `repeats`: the check "two passes agree", as in the diagnosis
     - `search_check`: the check on images broken by black-box after gradient attacks
     - `left_out`: attacks that did not run because the model has no gradients
+    - `derivative`: the check on a model that has another derivative as well (MeanSparse)
     """
 
     threat: Threat
@@ -69,6 +70,7 @@ class Verdict:
     repeats: Mapping[str, str] | None = None
     search_check: Mapping[str, str] | None = None
     left_out: tuple[str, ...] = ()
+    derivative: Mapping[str, str] | None = None
 
     def __repr__(self) -> str:
         most, (low, high) = "at most " * self.is_upper_bound, self.ci95
@@ -133,9 +135,8 @@ class Verdict:
             checks = [
                 self.repeats if check and check["check"] == name else check for check in checks
             ]
-        return [
-            check for check in (*checks, self.search_check, self._finite()) if check is not None
-        ]
+        checks += [self.search_check, self.derivative, self._finite()]
+        return [check for check in checks if check is not None]
 
     @property
     def is_upper_bound(self) -> bool:

@@ -72,7 +72,7 @@ def load_checkpoint(
             if not all(torch.equal(first.tensors[n], other.tensors[n]) for n in first.needed):
                 raise DataError(
                     f"'{path}' fits in several places, which differ: '{first.place}', "
-                    f"'{other.place}'. Name one: part='{first.place}', or --part."
+                    f"'{other.place}'. Name one: part='{first.place}' (notbugs convert --part)."
                 )
         check_state(state, first.tensors, path)
         module.load_state_dict(first.tensors)

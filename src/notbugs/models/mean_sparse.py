@@ -60,7 +60,7 @@ class MeanSparse(nn.Module):
     deviation: Tensor
     alpha: Tensor
 
-    def __init__(self, activation: nn.Module, features: Tensor, gradient: str = "own") -> None:
+    def __init__(self, activation: nn.Module, features: Tensor, gradient: str) -> None:
         """Takes the activation, and features that it is given, for their shape; alpha is 0."""
         super().__init__()
         self.activation, self.gradient = activation, gradient
@@ -83,7 +83,7 @@ def operators(model: Classifier) -> dict[str, MeanSparse]:
 
 
 def insert_operators(
-    model: Classifier, layers: Sequence[str] | None = None, gradient: str = "own"
+    model: Classifier, layers: Sequence[str] | None = None, gradient: str = "identity"
 ) -> None:
     """Puts an operator before activations of `model`, in place; at alpha 0 it changes nothing.
 
@@ -101,6 +101,9 @@ def insert_operators(
     if operators(model):
         raise bad_value("model", "have no MeanSparse yet", "one with it", "Take it from before.")
     inputs = _inputs(model, list(found) if layers is None else layers)
+    for name in layers or ():
+        if name not in inputs:
+            raise bad_value("layers", "name activations that run", f"'{name}'", "Leave it out.")
     if not inputs:
         remedy = "Activations that are functions in `forward` are not found: make them modules."
         raise bad_value("model", "have activation layers", "none that runs", remedy)

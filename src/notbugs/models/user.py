@@ -14,7 +14,7 @@ from torch import nn
 
 from notbugs.core.errors import bad_type, bad_value, unknown_name
 from notbugs.data.checkpoint import is_checkpoint
-from notbugs.data.safefile import read_tensors
+from notbugs.data.safefile import read_header
 from notbugs.models.classifier import Classifier, Shape
 from notbugs.models.converted import load_checkpoint
 from notbugs.models.initial import seeded
@@ -79,7 +79,7 @@ def load_user_model(
 
 def _is_ours(weights: Path) -> bool:
     """Whether `save` wrote the file."""
-    return not is_checkpoint(weights) and KEY in read_tensors(weights)[1]
+    return not is_checkpoint(weights) and KEY in read_header(weights)
 
 
 def _split(spec: str) -> tuple[Path, str]:

@@ -27,7 +27,7 @@ from notbugs.training.objective import AbstractTrainingObjective, Mixed, Plain
 from notbugs.training.penalty import AbstractPenalty, L1Decay, L2Decay, Lipschitz
 from notbugs.training.reactive import Rotation, ScaledGradient
 from notbugs.training.recipe import Recipe
-from notbugs.training.sparsify import largest_alpha, mean_sparse
+from notbugs.training.sparsify import mean_sparse
 from notbugs.training.temperature import AtTemperature, distil, soft_labels, with_temperature
 from notbugs.training.trades import Trades
 from notbugs.training.written import recipe_as_json, recipe_from_json
@@ -66,7 +66,6 @@ __all__ = [
     "named",
     "pretrain",
     "principal_components",
-    "largest_alpha",
     "mean_sparse",
     "recipe_as_json",
     "recipe_from_json",

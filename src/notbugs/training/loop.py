@@ -14,6 +14,7 @@ from notbugs.core.global_rng import fork_global_rng
 from notbugs.data import ImageData, batches
 from notbugs.models import Classifier, prepare, prepared
 from notbugs.models.fast import check_mode
+from notbugs.models.mean_sparse import operators
 from notbugs.training.checkpoint import Learner, owner_of
 from notbugs.training.extra import SHARE, check_extra
 from notbugs.training.recipe import Recipe
@@ -101,6 +102,10 @@ def train(
     compiling fails; CheckpointError for a damaged checkpoint or another's, unless `restart`;
     `notbugs.core.interrupts.Stopped`, a KeyboardInterrupt, after such a signal.
     """
+    if operators(model):
+        raise bad_value(
+            "model", "have no MeanSparse yet", "one with it", "Train first, then `mean_sparse`."
+        )
     _check(data, recipe, val, soft, compile_mode)
     if extra is not None:
         check_extra(data, extra, share, recipe.batch_size)

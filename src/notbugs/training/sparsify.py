@@ -1,4 +1,4 @@
-"""MeanSparse after training: statistics on training images, and the choice of its width."""
+"""MeanSparse after training: its statistics are of training images."""
 
 import copy
 from collections.abc import Sequence
@@ -6,16 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from notbugs.core.errors import bad_value
 from notbugs.data import DeviceData, ImageData
-from notbugs.judge import accuracy
 from notbugs.models import Classifier, frozen, prepared
 from notbugs.models.layers import INPUT, recorded
 from notbugs.models.mean_sparse import insert_operators, operators, set_alpha
 
 CHUNK = 512
-ALPHAS = tuple(step / 20 for step in range(1, 21))
-"""The widths to choose from."""
 
 
 @prepared()
@@ -32,7 +28,8 @@ def mean_sparse(
     The threshold of a channel is alpha times its deviation over the images `data` and positions.
 
     - `data`: training images
-    - `alpha`: at least 0, in deviations; `largest_alpha` chooses it
+    - `alpha`: at least 0, in deviations. Clean accuracy is no guide to it: choose it by robust
+      accuracy under both derivatives, on held-out images
     - `layers`: names of activation layers inside the model's body; None: all
     - `gradient`: what attacks see of the operators: "identity", or their "own" derivative, which
       is 0 where a feature is near its mean and can mask gradients. Evaluate both
@@ -75,37 +72,3 @@ def _moments(model: Classifier, data: ImageData) -> dict[str, tuple[int, Tensor,
         for index in torch.arange(len(data)).split(CHUNK):
             model(device_data.batch(index)[0].to(model.mean.dtype))
     return sums
-
-
-@prepared()
-def largest_alpha(
-    model: Classifier,
-    data: ImageData,
-    *,
-    most: float = 0.5,
-    alphas: Sequence[float] = ALPHAS,
-) -> float:
-    """The largest alpha up to which clean accuracy falls by at most `most` points; 0: none.
-
-    - `model`: with operators (`mean_sparse`); it is left as it was
-    - `data`: held-out training images, never test images
-    - `most`: percentage points of accuracy that may be lost
-    - `alphas`: tried in ascending order, until one costs more
-
-    **Source**: Amini et al. 2024 (arXiv 2406.05927), where clean accuracy hardly changes over a
-    range of widths. **Differs from the paper**: the code published with it searches for the width
-    of highest robust accuracy; here no attack takes part in the choice.
-
-    **Raises** ValueError for a model without operators, and a negative `most`.
-    """
-    if not 0 <= most <= 100:
-        raise bad_value("most", "lie in 0..100, in percentage points", most)
-    trial, chosen = copy.deepcopy(model), 0.0
-    set_alpha(trial, 0)
-    least = accuracy(trial, data) - most
-    for alpha in sorted(alphas):
-        set_alpha(trial, alpha)
-        if accuracy(trial, data) < least:
-            break
-        chosen = alpha
-    return chosen
