@@ -77,6 +77,8 @@ def test_its_text_quotes_no_result_and_its_links_lead_somewhere(name) -> None:
         assert (notebooks.FOLDER / link).exists(), link
 
 
+# `.ci/run` executes all of them, in `make docs`, before the tests.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
 def test_it_runs_and_makes_a_page(name) -> None:
     run = notebooks.cached(name, notebooks.BUILT)  # as `make docs` executed this very code, if so
@@ -107,6 +109,7 @@ def answers(cell: NotebookNode) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_solutions_pass_the_checks_and_wrong_ones_do_not() -> None:
     """One kernel: before each solution the wrong ones, each with a check that must fail."""
     solved = notebooks.read(SOLVED)
