@@ -18,7 +18,7 @@ from notbugs.models.mean_sparse import set_alpha
 from notbugs.models.weights import RESERVED
 from notbugs.store.digests import Digests
 from notbugs.training import largest_alpha, mean_sparse
-from notbugs.zoo.addresses import weights_at
+from notbugs.zoo.addresses import public_name, weights_at
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Sparsify:
             soft_wrap=True,
         )
         origin = {
-            "weights": str(weights_at(self.weights)),
+            "weights": public_name(self.weights),
             "digest": Digests().of(weights_at(self.weights)),
             "alpha": alpha,
         }

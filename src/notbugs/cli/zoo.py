@@ -218,21 +218,27 @@ class VerifyModel:
 class PushModel:
     """Put a model and its card into a repository of a Hugging Face hub.
 
-    Needs the package huggingface_hub, and that you are logged in (hf auth login). Others then name
-    the model hub:OWNER/REPO in every command.
+    Needs the package huggingface_hub, and that you are logged in (hf auth login). A new repository
+    is private unless --public is given; those who may read it name the model hub:OWNER/REPO in
+    every command.
 
     Try:
       notbugs zoo push digits-mine --to somebody/digits-mine
+      notbugs zoo push digits-mine --to somebody/digits-mine --public
     """
 
     name: Annotated[str, tyro.conf.Positional]
     """A model's name."""
     to: str
     """OWNER/REPO, or a folder in place of a hub: file:FOLDER/OWNER/REPO."""
+    public: bool = False
+    """Make a new repository one that everybody can read; one that is there stays as it is."""
+    anyway: bool = False
+    """Also where the card or the weights' metadata name paths of this machine."""
 
     def run(self, console: Console) -> None:
         """Uploads it."""
-        push(find(self.name), self.to)
+        push(find(self.name), self.to, public=self.public, anyway=self.anyway)
         console.print(f"{self.name}: hub:{self.to}", soft_wrap=True)
 
 
