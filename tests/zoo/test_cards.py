@@ -22,6 +22,7 @@ ROBUSTBENCH = {
     "architecture", "eps", "clean_acc", "reported", "autoattack_acc", "footnote", "unreliable",
 }  # fmt: skip
 """The fields of RobustBench's model_info/cifar10/L2/Wang2023Better_WRN-28-10.json."""
+SUSPICIOUS = {"check": "zero gradients", "evidence": "in 90.0%", "verdict": "suspicious"}
 
 
 def changed(entry: nb.zoo.Entry, **changes) -> nb.zoo.Entry:
@@ -109,8 +110,7 @@ def test_conditions_are_on_the_page(mine: nb.zoo.Entry) -> None:
 
 
 def test_an_upper_bound_is_said_wherever_robust_accuracy_is(mine: nb.zoo.Entry) -> None:
-    check = {"check": "zero gradients", "evidence": "in 90.0%", "verdict": "suspicious"}
-    entry = changed(mine, evaluation={"masking": [check]}, model_info={"unreliable": True})
+    entry = changed(mine, evaluation={"masking": [SUSPICIOUS]}, model_info={"unreliable": True})
     robust = entry.card.model_info.autoattack_acc
     assert entry.row[4] == f"≤ {robust}"
     assert f"is at most {robust} %" in nb.zoo.page_of(entry.card)
@@ -178,6 +178,8 @@ def test_nothing_in_a_card_is_read_as_markup(mine: nb.zoo.Entry) -> None:
         ({"model_info": {"architecture": "cnn"}}, "`model_info/architecture` must be linear"),
         ({"threat": "l2:2.0"}, "`threat` must be written l2:2; got 'l2:2.0'"),
         ({"trained_on": {"train_digest": "abc"}}, "`digest` must be 64 hexadecimal digits"),
+        ({"evaluation": {"masking": [SUSPICIOUS]}}, "`model_info/unreliable` must be True"),
+        ({"evaluation": {"masking": [{}]}}, "/evaluation/masking/0/check: expected text"),
         ({"evaluation": {"outcomes": "R" * 41}}, "the first of 40 images; got 41"),
         ({"evaluation": {"outcomes": "x" * 40}}, "`outcomes` must be letters R, W, U"),
         ({"more": 1}, "/more: expected no such key"),

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import notbugs as nb
 from notbugs.cli import main
@@ -187,7 +188,7 @@ def forged(entry: nb.zoo.Entry, change: dict) -> None:
     path = entry.folder / CARD
     card = json.loads(path.read_text())
     for name, value in change.items():
-        card[name] = card[name] | value if isinstance(value, dict) else value
+        card[name] = (card[name] or {}) | value if isinstance(value, dict) else value
     path.write_text(json.dumps(card))
     (entry.folder / PAGE).write_text(nb.zoo.page_of(nb.zoo.Entry(entry.folder).card))
 
@@ -238,18 +239,28 @@ def test_false_outcomes_are_found_out(
         assert f"(image 0: {word}, broken by APGD-100)" in shown
 
 
-def test_images_whose_logits_become_nan_are_not_robust(
-    mine: nb.zoo.Entry, monkeypatch: pytest.MonkeyPatch
+def test_images_that_are_neither_broken_nor_robust_do_not_pass_as_robust(
+    mine: nb.zoo.Entry, weights: Path, facts, tmp_path: Path
 ) -> None:
-    """A card that calls them robust is found out."""
-    assert mine.card.evaluation is not None
-    outcomes = "R" * len(mine.card.evaluation.outcomes)
-    info = {"autoattack_acc": "100.00", "clean_acc": mine.card.model_info.clean_acc}
-    forged(mine, {"evaluation": {"outcomes": outcomes}, "model_info": info})
-    monkeypatch.setattr("notbugs.zoo.verifying.outcomes_of", lambda verdict: "U" * verdict.n)
-    (check,) = [c for c in nb.zoo.verify(nb.zoo.Entry(mine.folder), count=3) if not c.same]
-    assert check.card == "3 robust"
-    assert str(check.measured).startswith("3 neither (image 0: robust, neither")
+    """A model whose logits overflow under attacks: pixels that are black in all images count."""
+    model = nb.load_model(weights)
+    black = nb.load_source("digits").train.pixels(slice(0, None)).flatten(1).amax(dim=0) == 0
+    assert black.any()
+    weight = model.get_parameter("body.head.weight")
+    with torch.no_grad():
+        weight[:, black] = 3e38
+    nb.save_model(model, tmp_path / "w.safetensors", metadata=facts)
+    entry = nb.zoo.add(tmp_path / "w.safetensors", "overflows", "l2:0.5")
+    stated = json.loads((mine.folder / CARD).read_text())["evaluation"]
+    for outcomes, robust, differs in (
+        ("UU", "0.00", []),
+        ("RR", "100.00", [("2 robust", "2 neither")]),
+    ):
+        evaluation, info = {**stated, "outcomes": outcomes}, {"autoattack_acc": robust}
+        forged(entry, {"evaluation": evaluation, "model_info": info})
+        checks = nb.zoo.verify(nb.zoo.Entry(entry.folder), count=2, attacks=1)
+        differ = [(c.card, str(c.measured).partition(" (image")[0]) for c in checks if not c.same]
+        assert differ == differs
 
 
 def test_other_weights_are_found_out(
