@@ -14,7 +14,7 @@ from notbugs.experiments.papers import PAPERS
 from notbugs.judge.tables import markdown
 from notbugs.report.content import Content
 from notbugs.zoo import Entry, page_of
-from notbugs.zoo.index import SHIPPED
+from notbugs.zoo.index import COLUMNS, SHIPPED
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
@@ -125,19 +125,13 @@ def _shipped() -> dict[str, Entry]:
 
 def _cards() -> str:
     """The list of models, each with what was measured."""
-    rows = list[list[str]]()
-    for name, entry in _shipped().items():
-        card = entry.card
-        rows.append(
-            [f"[{name}](cards/{name}.md)", card.trained_on.dataset, card.architecture,
-             card.model_info.clean_acc, card.robust, card.threat, f"{card.bytes / 1000:.0f}"]
-        )  # fmt: skip
-    head = ["name", "dataset", "architecture", "clean %", "robust %", "threat", "KB"]
+    rows = [[f"[{name}](cards/{name}.md)", *map(_plain, entry.row[1:])]
+            for name, entry in _shipped().items()]  # fmt: skip
     text = (
         "The models that ship with the package. Robust accuracy is by the standard evaluation. "
         "How to use and to add them: [the zoo](zoo.md)."
     )
-    return f"# Model cards\n\n{text}\n\n{markdown(head, rows)}\n"
+    return f"# Model cards\n\n{text}\n\n{markdown(COLUMNS, rows)}\n"
 
 
 def _count(results: dict[str, Any]) -> str:

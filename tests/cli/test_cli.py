@@ -148,8 +148,10 @@ def test_evaluate_writes_its_verdict(
     assert verdict["clean_accuracy"] > 60
     assert set(verdict) == {
         "threat", "n", "clean_accuracy", "robust_accuracy", "ci95", "attacks", "masking", "seconds",
-        "forwards_per_image", "robust_accuracy_is_upper_bound",
+        "forwards_per_image", "robust_accuracy_is_upper_bound", "samples", "method", "seed",
+        "weights_sha256", "images_digest", "outcomes", "versions",
     }  # fmt: skip
+    assert len(verdict["outcomes"]) == 100
     low, high = verdict["ci95"]
     assert 0 <= low <= verdict["robust_accuracy"] <= high <= 100
     (attack,) = verdict["attacks"]

@@ -115,31 +115,33 @@ def test_parts_that_are_not_there_are_refused(
 def test_without_packages_that_draw_nothing_else_is_missed(of_two, photos, tmp_path: Path) -> None:
     """What draws says so before it works; what does not works, and a training leaves its picture
     out."""
+    attack = ["attack", str(of_two), "--threat", "l2:1", "--data", photos, "--method", "fgsm"]
+    calls = [
+        ["look", str(of_two), "--data", photos, "--invert"],
+        [*attack, "--plot", "curves.png"],
+        [*attack, "--json", "a.json"],
+        ["train", "--out", "m", "--epochs", "1", "--train-size", "100"],
+    ]
     script = tmp_path / "without.py"
     script.write_text(
         "import sys\n"
         "sys.modules['matplotlib'] = sys.modules['jinja2'] = None\n"
         "from notbugs.cli import main\n"
-        "main(sys.argv[1:])\n"
+        f"for words in {calls!r}:\n"
+        "    try:\n"
+        "        main(words)\n"
+        "    except SystemExit as end:\n"
+        "        print('exit', words[0], end.code, file=sys.stderr)\n"
     )
-
-    def run(*arguments):
-        words = [sys.executable, script, *map(str, arguments)]
-        return subprocess.run(words, cwd=tmp_path, text=True, capture_output=True, check=False)
-
-    needed = "`pip install 'notbugs[report]'`"
-    look = run("look", of_two, "--data", photos, "--invert")
-    assert look.returncode == 2
-    assert needed in look.stderr
-    attack = ("attack", of_two, "--threat", "l2:1", "--data", photos, "--method", "fgsm")
-    assert run(*attack, "--json", "a.json").returncode == 0
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, text=True, capture_output=True, check=True
+    )
+    ends = [line for line in done.stderr.splitlines() if line.startswith("exit")]
+    assert ends == ["exit look 2", "exit attack 2"]
+    assert done.stderr.count("`pip install 'notbugs[report]'`") == 3
+    assert not (tmp_path / "curves.png").exists()
     assert json.loads((tmp_path / "a.json").read_text())
-    drawn = run(*attack, "--plot", "curves.png")
-    assert drawn.returncode == 2
-    assert needed in drawn.stderr
-    train = run("train", "--out", "m", "--epochs", 1, "--train-size", 100)
-    assert train.returncode == 0, train.stderr
-    assert "training.png is not drawn" in train.stderr
+    assert "training.png is not drawn" in done.stderr
     assert (tmp_path / "m" / "model.safetensors").exists()
 
 

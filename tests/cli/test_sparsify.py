@@ -49,7 +49,8 @@ def test_the_cost_is_said_and_the_file_is_evaluated_by_name(
     assert alphas(out) == {0.2}
     facts, old = read_metadata(out), read_metadata(trained)
     digest = hashlib.sha256((trained / "model.safetensors").read_bytes()).hexdigest()
-    assert facts["sparsified_from"]["digest"] == digest
+    origin = facts["sparsified_from"]
+    assert (origin["weights"], origin["digest"]) == (trained.name, digest)
     assert {k: facts[k] for k in ("dataset", "split", "recipe")} == {
         k: old[k] for k in ("dataset", "split", "recipe")
     }

@@ -24,6 +24,10 @@ from notbugs.report.figures.kinds import Drawn
 from notbugs.report.reading import read_pictures, read_results
 from notbugs.store import AnyStage, SilentObserver, Store
 
+LONG = ("autoencoders", "carlini2016", "discussion2019", "engstrom2019", "ilyas2019", "kurakin2016",
+        "sparse-codes", "szegedy2013", "transferability")  # fmt: skip
+"""Papers whose second smoke run takes many seconds."""
+
 
 class Counting(SilentObserver):
     """Counts the stages that are made, and stops the run before one of them."""
@@ -69,13 +73,29 @@ def finished(
     return folder, smoke(paper, folder, counting), made + counting.made
 
 
-def test_stopped_runs_end_with_the_numbers_of_one_that_was_not(
-    paper: Experiment[Any], finished: tuple[Path, dict[str, Any], int], tmp_path: Path
+def check_stopped(
+    paper: Experiment[Any], finished: tuple[Path, dict[str, Any], int], folder: Path
 ) -> None:
     _, result, made = finished
     counting = Counting()
-    assert numbers_of(smoke(paper, tmp_path, counting)) == numbers_of(result)
+    assert numbers_of(smoke(paper, folder, counting)) == numbers_of(result)
     assert counting.made == made
+
+
+def test_stopped_runs_end_with_the_numbers_of_one_that_was_not(
+    paper: Experiment[Any], finished: tuple[Path, dict[str, Any], int], tmp_path: Path
+) -> None:
+    if paper.name in LONG:
+        pytest.skip("runs at length: make slow")
+    check_stopped(paper, finished, tmp_path)
+
+
+@pytest.mark.slow
+def test_stopped_runs_of_long_papers_do_as_well(
+    paper: Experiment[Any], finished: tuple[Path, dict[str, Any], int], tmp_path: Path
+) -> None:
+    if paper.name in LONG:
+        check_stopped(paper, finished, tmp_path)
 
 
 def test_a_second_run_makes_nothing(

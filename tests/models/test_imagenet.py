@@ -1,5 +1,7 @@
 """The nets of ImageNet and the photographs, where their packages are installed."""
 
+import sys
+
 import pytest
 import torch
 
@@ -40,10 +42,10 @@ def test_an_unknown_net_is_refused() -> None:
 
 
 def test_missing_packages_are_named_with_the_remedy(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(module, "import_module", lambda name: __import__("no_such_package"))
-    with pytest.raises(NotbugsError, match=r"lite-pytorch .* 'notbugs\[imagenet"):
-        imagenet()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+        with pytest.raises(NotbugsError, match=r"efficientnet_lite_pytorch.* 'notbugs\[imagenet"):
+            imagenet()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setitem(module.DIGESTS, "efficientnet-lite0", "0" * 64)
     with pytest.raises(DataError, match="is not the file that was published"):

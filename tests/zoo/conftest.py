@@ -1,6 +1,7 @@
 """Weights of a small model, and an empty zoo."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,12 @@ FACTS = {
     "command": "notbugs train --out model",
     "recipe": {"epochs": 4},
 }
+
+
+@pytest.fixture
+def facts() -> dict[str, Any]:
+    """What those weights record."""
+    return dict(FACTS)
 
 
 @pytest.fixture(scope="session")

@@ -63,8 +63,8 @@ def test_every_command_takes_a_name(
         "look zoo:mine --invert --steps 1 --image 0 --out l.png",
     ):
         main(command.split())
-    found = json.loads(Path("e.json").read_text())
-    assert (found["weights_sha256"], found["n"]) == (mine.card.sha256, 20)
+    verdict = json.loads(Path("e.json").read_text())
+    assert (verdict["weights_sha256"], verdict["n"]) == (mine.card.sha256, 20)
     compared = Path("comparison", "comparison.md").read_text()
     assert "mine" in compared
     assert "digits-linear" in compared

@@ -1,7 +1,8 @@
 """Cards: what they say, and that damaged ones are refused."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ ROBUSTBENCH = {
     "architecture", "eps", "clean_acc", "reported", "autoattack_acc", "footnote", "unreliable",
 }  # fmt: skip
 """The fields of RobustBench's model_info/cifar10/L2/Wang2023Better_WRN-28-10.json."""
+SUSPICIOUS = {"check": "zero gradients", "evidence": "in 90.0%", "verdict": "suspicious"}
 
 
 def changed(entry: nb.zoo.Entry, **changes) -> nb.zoo.Entry:
@@ -66,12 +68,52 @@ def test_outcomes_count_each_image_once() -> None:
 
 
 def test_fewer_attacks_leave_more_robust() -> None:
-    found = nb.zoo.Evaluation(("A", "B", "C"), 0, "aRbWcU", False, ())
-    assert [found.by_first(n) for n in (1, 2, 3)] == ["aRRWRR", "aRbWRR", "aRbWcR"]
-    assert found.robust_accuracy == pytest.approx(100 / 6)
-    assert found.clean_accuracy == pytest.approx(500 / 6)
+    evaluation = nb.zoo.Evaluation(
+        ("A", "B", "C"),
+        ("own",) * 3,
+        (),
+        0,
+        "aRbWcU",
+        given_up=0,
+        missed=0,
+        masking=(),
+        versions={},
+    )
+    by_first = [evaluation.by_first(n) for n in (1, 2, 3, 4)]
+    assert by_first == ["aRRWRU", "aRbWRU", "aRbWcU", "aRbWcU"]
+    assert evaluation.robust_accuracy == pytest.approx(100 / 6)
     with pytest.raises(ValueError, match=r"one for each attack \(ab\); got 'abc'"):
-        nb.zoo.Evaluation(("A", "B"), 0, "abc", False, ()).check(3)
+        replace(evaluation, attacks=("A", "B"), copies=("own",) * 2, outcomes="abc").check(3)
+    with pytest.raises(ValueError, match=r"be named, each with its copy; got 3 and 2 of them"):
+        replace(evaluation, copies=("own",) * 2).check(6)
+
+
+def test_conditions_are_on_the_page(mine: nb.zoo.Entry) -> None:
+    card = mine.card
+    assert card.evaluation is not None
+    assert card.evaluation.versions["notbugs"] == nb.__version__
+    assert card.evaluation.copies == ("own",) * 4  # a linear model has no faster copy
+    assert f"Versions: notbugs {nb.__version__}, torch " in nb.zoo.page_of(card)
+    evaluation = replace(
+        card.evaluation, copies=("bf16", "own", "own", "own"), left_out=("PGD",), given_up=1200,
+        missed=3, outcomes="U" + card.evaluation.outcomes[1:],
+    )  # fmt: skip
+    info = replace(card.model_info, autoattack_acc=f"{evaluation.robust_accuracy:.2f}")
+    page = nb.zoo.page_of(replace(card, evaluation=evaluation, model_info=info))
+    for text in (
+        "each success confirmed by the model itself: APGD-100 (bf16). ",
+        "Left out, for the model has no gradients: PGD. ",
+        "gave up 1,200 times where progress was too slow: at most 3 images count as robust",
+        "1 neither broken nor robust",
+    ):
+        assert text in page
+
+
+def test_an_upper_bound_is_said_wherever_robust_accuracy_is(mine: nb.zoo.Entry) -> None:
+    entry = changed(mine, evaluation={"masking": [SUSPICIOUS]}, model_info={"unreliable": True})
+    robust = entry.card.model_info.autoattack_acc
+    assert entry.row[4] == f"≤ {robust}"
+    assert f"is at most {robust} %" in nb.zoo.page_of(entry.card)
 
 
 def test_the_page_is_made_from_the_card(mine: nb.zoo.Entry) -> None:
@@ -87,12 +129,32 @@ def test_the_page_is_made_from_the_card(mine: nb.zoo.Entry) -> None:
         "| Recipe | epochs 4 |",
     ):
         assert text in page
-    other = changed(mine, evaluation=None, command="", recipe=None, options={"a": "<b>*c*_"})
+    none = {"autoattack_acc": None}
+    other = changed(
+        mine, evaluation=None, command="", recipe=None, options={"a": "<b>*c*_"}, model_info=none
+    )
     page = nb.zoo.page_of(other.card)
     assert "No robust accuracy was measured" in page
     assert "## Trained by" not in page
     assert "| Recipe | not recorded |" in page
-    assert r"a=\<b>\*c\*\_" in page
+    assert r"a=&lt;b>\*c\*\_" in page
+
+
+def test_nothing_in_a_card_is_read_as_markup(mine: nb.zoo.Entry) -> None:
+    nasty = "` <script> | & **b** [a](b)"
+    shown = r"\` &lt;script> \| &amp; \*\*b\*\* \[a\](b)"
+    entry = changed(
+        mine,
+        command="a\n```\n# b",
+        model_info={"authors": nasty, "footnote": nasty},
+        evaluation={"attacks": ["<A>", "B", "C", "D"]},
+    )
+    page = nb.zoo.page_of(entry.card)
+    assert "\n````\na\n```\n# b\n````\n" in page
+    assert f"| Made by | {shown} |" in page
+    assert f"| Notes | {shown} |" in page
+    assert "<script>" not in page
+    assert "&lt;A>, B, C, D, each on what" in page
 
 
 @pytest.mark.parametrize(
@@ -105,6 +167,19 @@ def test_the_page_is_made_from_the_card(mine: nb.zoo.Entry) -> None:
         ({"classes": "ten"}, 'classes: expected an integer, got "ten"'),
         ({"model_info": {"clean_acc": 97.5}}, "model_info/clean_acc: expected text, got 97.5"),
         ({"model_info": {"clean": "97"}}, "no such key"),
+        ({"model_info": {"clean_acc": "<b>"}}, "`clean_acc` must be percent with two decimals"),
+        ({"model_info": {"autoattack_acc": "99.99"}}, "`model_info/autoattack_acc` must be "),
+        (
+            {"model_info": {"unreliable": True}},
+            "must be False, as the rest of the card",
+        ),
+        ({"model_info": {"eps": "8"}}, "`model_info/eps` must be 2, as the rest of the card says"),
+        ({"model_info": {"dataset": "mnist"}}, "`model_info/dataset` must be digits"),
+        ({"model_info": {"architecture": "cnn"}}, "`model_info/architecture` must be linear"),
+        ({"threat": "l2:2.0"}, "`threat` must be written l2:2; got 'l2:2.0'"),
+        ({"trained_on": {"train_digest": "abc"}}, "`digest` must be 64 hexadecimal digits"),
+        ({"evaluation": {"masking": [SUSPICIOUS]}}, "`model_info/unreliable` must be True"),
+        ({"evaluation": {"masking": [{}]}}, "/evaluation/masking/0/check: expected text"),
         ({"evaluation": {"outcomes": "R" * 41}}, "the first of 40 images; got 41"),
         ({"evaluation": {"outcomes": "x" * 40}}, "`outcomes` must be letters R, W, U"),
         ({"more": 1}, "/more: expected no such key"),
@@ -131,10 +206,24 @@ def test_without_an_evaluation_there_is_the_clean_accuracy(weights) -> None:
     card = nb.zoo.add(weights, "quick", THREAT).card
     assert (card.evaluation, card.model_info.autoattack_acc, card.robust) == (None, None, "-")
     assert float(card.model_info.clean_acc) > 60
-    about = nb.zoo.About(title="A paper", authors="Somebody", command="make it")
+    assert card.model_info.reported is None
+    about = nb.zoo.About(title="A paper", authors="Somebody", reported=56.1)
     card = nb.zoo.add(weights, "told", THREAT, about=about).card
     assert (card.model_info.name, card.model_info.authors) == ("A paper", "Somebody")
-    assert card.command == "make it"
+    assert card.model_info.reported == "56.10"
+    with pytest.raises(ValueError, match="`reported` must be percent, 0 to 100; got 101"):
+        nb.zoo.About(reported=101)
+
+
+def test_a_command_is_taken_where_the_weights_record_none(weights, facts, tmp_path) -> None:
+    about = nb.zoo.About(command="make it")
+    with pytest.raises(ValueError, match=r"`command` must be left out.*notbugs train --out model"):
+        nb.zoo.add(weights, "told", THREAT, about=about)
+    del facts["command"]
+    save_model(nb.load_model(weights), tmp_path / "w.safetensors", metadata=facts)
+    entry = nb.zoo.add(tmp_path / "w.safetensors", "told", THREAT, about=about)
+    assert entry.card.command == "make it"
+    assert all(check.same for check in nb.zoo.verify(entry, count=1))
 
 
 def test_the_first_images_can_be_evaluated_alone(mine: nb.zoo.Entry, weights) -> None:
@@ -155,6 +244,11 @@ def test_names_that_are_taken_are_refused(weights, mine: nb.zoo.Entry) -> None:
     before = (mine.folder / CARD).read_bytes()
     with pytest.raises(StoreError, match=r"mine' is already there.*--overwrite"):
         nb.zoo.add(weights, "mine", THREAT)
+    with pytest.raises(DataError, match=r"Cannot read 'v\.json'"):
+        nb.zoo.add(weights, "none", THREAT, evaluation="v.json")
+    # The tests' own check of types sees the first two calls alone.
+    with pytest.raises(TypeError, match="`evaluation` must be True, False or a path; got NoneType"):
+        nb.zoo.add(weights, "none", THREAT, evaluation=None)
     assert (mine.folder / CARD).read_bytes() == before
     entry = nb.zoo.add("zoo:mine", "mine", "linf:0.1", overwrite=True)
     assert (entry.card.threat, entry.weights.read_bytes()) == ("linf:0.1", weights.read_bytes())
@@ -164,6 +258,70 @@ def test_names_that_are_taken_are_refused(weights, mine: nb.zoo.Entry) -> None:
             nb.zoo.add(weights, name, THREAT)
     with pytest.raises(ValueError, match="differ from those of models in the package"):
         nb.zoo.add(weights, "digits-linear", THREAT, overwrite=True)
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "model.safetensors", "notes"])
+def test_a_folder_that_is_no_model_of_the_zoo_is_not_replaced(
+    file, weights, mine: nb.zoo.Entry
+) -> None:
+    folder = mine.folder
+    if file == "model.safetensors":  # nothing but weights
+        (folder / CARD).unlink()
+        (folder / PAGE).unlink()
+    else:
+        (folder / file).write_text("mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(StoreError, match="is no model of the zoo alone: it is not replaced"):
+        nb.zoo.add(weights, "mine", THREAT, overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+
+
+def test_a_model_stays_where_its_replacement_fails(
+    weights, mine: nb.zoo.Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in mine.folder.iterdir()}
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name.endswith(".new"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        with pytest.raises(StoreError, match=r"Cannot write .*mine': Input/output error"):
+            nb.zoo.add(weights, "mine", "linf:0.1", overwrite=True)
+    assert {path.name: path.read_bytes() for path in mine.folder.iterdir()} == before
+    assert [path.name for path in mine.folder.parent.iterdir()] == ["mine"]
+
+
+def test_of_a_folder_behind_a_link_the_link_alone_is_replaced(
+    weights, mine: nb.zoo.Entry, tmp_path: Path
+) -> None:
+    mine.folder.rename(tmp_path / "elsewhere")
+    mine.folder.symlink_to(tmp_path / "elsewhere")
+    entry = nb.zoo.add(weights, "mine", "linf:0.1", overwrite=True)
+    assert not entry.folder.is_symlink()
+    assert entry.card.threat == "linf:0.1"
+    assert nb.zoo.Entry(tmp_path / "elsewhere").card.threat == THREAT
+    assert [path.name for path in mine.folder.parent.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"recipe": "text"}, '/recipe: expected an object or null, got "text"'),
+        ({"command": 5}, "/command: expected text, got 5"),
+        ({"train_digest": 5}, "/train_digest: expected text or null, got 5"),
+    ],
+)
+def test_metadata_of_other_types_is_refused(change, words, weights, facts, tmp_path) -> None:
+    save_model(nb.load_model(weights), tmp_path / "w.safetensors", metadata=facts | change)
+    with pytest.raises(DataError) as caught:
+        nb.zoo.add(tmp_path / "w.safetensors", "mine", THREAT, evaluation=True)
+    assert words in str(caught.value)
+    assert "mine" not in nb.zoo.entries()
 
 
 def test_weights_that_cannot_have_a_card_are_refused(tmp_path) -> None:

@@ -1,21 +1,23 @@
 """`notbugs zoo` as a user meets it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import notbugs as nb
 from notbugs.cli import main
-from notbugs.core.errors import DataError
+from notbugs.core.errors import DataError, StoreError
 from notbugs.engine import Threat
 from notbugs.judge import evaluation_attacks, identity
 from notbugs.judge.ledger import state_file
 from notbugs.zoo.card import CARD, PAGE
-from notbugs.zoo.evaluation import read_evaluation, sha256_of
+from notbugs.zoo.evaluation import read_evaluation, sha256_of, standard_of
 
 
-def said(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
+def output_of(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
     if code:
         with pytest.raises(SystemExit) as caught:
             main(["zoo", *map(str, arguments)])
@@ -37,7 +39,8 @@ def test_models_are_listed_and_shown(
     mine: nb.zoo.Entry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     info = mine.card.model_info
-    (row,) = [line for line in said(capsys, "list").splitlines() if line.split()[:1] == ["mine"]]
+    lines = output_of(capsys, "list").splitlines()
+    (row,) = [line for line in lines if line.split()[:1] == ["mine"]]
     assert row.split() == ["mine", "digits", "linear", info.clean_acc, info.autoattack_acc,
                            "l2:2", f"{mine.card.bytes / 1000:.0f}"]  # fmt: skip
     for options, there in (
@@ -46,18 +49,18 @@ def test_models_are_listed_and_shown(
         (("--threat", "linf"), False),
         (("--dataset", "mnist"), False),
     ):
-        assert ("mine" in said(capsys, "list", *options)) == there
-    shown = said(capsys, "show", "mine")
+        assert ("mine" in output_of(capsys, "list", *options)) == there
+    shown = output_of(capsys, "show", "mine")
     assert nb.zoo.page_of(mine.card) in shown
     assert str(mine.weights) in shown
-    assert "Did you mean 'mine'?" in said(capsys, "show", "mime", code=2)
+    assert "Did you mean 'mine'?" in output_of(capsys, "show", "mime", code=2)
 
 
 def test_a_damaged_card_does_not_hide_the_others(
     mine: nb.zoo.Entry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (mine.folder / CARD).write_text("{}")
-    shown = said(capsys, "list")
+    shown = output_of(capsys, "list")
     assert "digits-linear" in shown
     assert "mine/card.json' is damaged: /" in shown
 
@@ -66,11 +69,11 @@ def test_an_evaluation_that_was_made_is_taken(
     weights: Path, verdict: Path, mine: nb.zoo.Entry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ("add", weights, "--name", "given", "--threat", "l2:2")
-    shown = said(capsys, *given, "--verdict", verdict)
+    shown = output_of(capsys, *given, "--verdict", verdict)
     card = nb.zoo.find("given").card
     assert card.evaluation == mine.card.evaluation
     assert f"clean {card.model_info.clean_acc} %, robust {card.robust} % at l2:2" in shown
-    both = said(capsys, *given, "--verdict", verdict, "--evaluate", code=2)
+    both = output_of(capsys, *given, "--verdict", verdict, "--evaluate", code=2)
     assert "`--verdict` must be left out with --evaluate" in both
 
 
@@ -82,6 +85,12 @@ def test_an_evaluation_that_was_made_is_taken(
         ({"threat": "l2:0.1"}, "threat is l2:0.1, not l2:2"),
         ({"samples": 4}, "samples is 4, not 1"),
         ({"method": ["pgd"]}, "is not of the standard evaluation"),
+        ({"method": []}, "is not of the standard evaluation"),
+        ({"method": ["standard", "pgd"]}, "is not of the standard evaluation"),
+        ({"attacks": [{"name": "FGSM", "copy": "own"}]}, "attacks APGD-100, APGD-T-100, FAB-T"),
+        ({"attacks": [{}]}, "/attacks/0/copy: expected text, got nothing"),
+        ({"left_out": ["FAB-T-100"]}, "is not of the standard evaluation"),
+        ({"masking": [{"check": "a"}]}, "/masking/0/evidence: expected text, got nothing"),
         ({"outcomes": "RRR"}, "images_digest is"),
         ({"seed": None}, "seed: expected an integer, got null"),
     ],
@@ -90,7 +99,13 @@ def test_an_evaluation_of_something_else_is_refused(
     change, words, weights: Path, verdict: Path, tmp_path: Path
 ) -> None:
     data = nb.split(nb.load_source("digits"), seed=0, test_size=40).test
-    of = {"weights": sha256_of(weights), "data": data, "threat": Threat.parse("l2:2")}
+    threat = Threat.parse("l2:2")
+    of = {
+        "weights": sha256_of(weights),
+        "data": data,
+        "threat": threat,
+        "standard": standard_of(nb.load_model(weights), data, threat),
+    }
     assert read_evaluation(verdict, **of).outcomes
     (tmp_path / "v.json").write_text(json.dumps(json.loads(verdict.read_text()) | change))
     with pytest.raises(DataError) as caught:
@@ -119,47 +134,139 @@ def test_an_interrupted_evaluation_resumes(
     assert entry.card.evaluation == mine.card.evaluation
 
 
+def test_a_finished_evaluation_is_kept_until_its_card_is_written(
+    weights: Path, mine: nb.zoo.Entry, zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = nb.split(nb.load_source("digits"), seed=0, test_size=40).test
+    threat, model = Threat.parse("l2:2"), nb.load_model(weights)
+    state = state_file(identity(model, data, threat, evaluation_attacks("standard", threat), 0))
+
+    def appear(fraction: float) -> None:
+        if fraction == 1.0 and not (zoo / "late").exists():
+            (zoo / "late").mkdir()
+            (zoo / "late" / "notes.txt").write_text("mine")
+
+    with pytest.raises(StoreError, match="late' is already there"):
+        nb.zoo.add(weights, "late", threat, evaluation=True, progress=appear)
+    assert (zoo / "late" / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in zoo.iterdir()) == ["late", "mine"]
+    assert state.exists()
+
+    def run_again(*given, **options) -> None:
+        raise AssertionError("an attack ran again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["notbugs.judge.evaluate"]._Run, "_batch", run_again)
+        entry = nb.zoo.add(weights, "later", threat, evaluation=True)
+    assert entry.card.evaluation == mine.card.evaluation
+    assert not state.exists()
+
+
+def test_what_cannot_be_written_is_found_out_before_the_evaluation(
+    weights: Path, zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluate(*given, **options) -> None:
+        raise AssertionError("it was evaluated")
+
+    monkeypatch.setattr("notbugs.zoo.adding.evaluate", evaluate)
+    zoo.write_text("a file in the folder's place")
+    with pytest.raises(StoreError, match="Cannot write"):
+        nb.zoo.add(weights, "mine", "l2:2", evaluation=True)
+
+
 def test_a_true_card_is_verified(mine: nb.zoo.Entry, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = said(capsys, "verify", "mine", "--count", "10")
-    assert "All 12 statements were measured as the card says." in shown
+    shown = output_of(capsys, "verify", "mine", "--count", "10")
+    assert "These 17 statements are as the card says. Not measured: the outcomes" in shown
     assert "first 10 images at l2:2" in shown
     assert "DIFFERS" not in shown
     with pytest.raises(ValueError, match="`count` must be at least 1"):
         nb.zoo.verify(mine, count=0)
 
 
+def forged(entry: nb.zoo.Entry, change: dict) -> None:
+    """Puts other values into a card (a dict changes a part), and makes its page again."""
+    path = entry.folder / CARD
+    card = json.loads(path.read_text())
+    for name, value in change.items():
+        card[name] = (card[name] or {}) | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(card))
+    (entry.folder / PAGE).write_text(nb.zoo.page_of(nb.zoo.Entry(entry.folder).card))
+
+
 @pytest.mark.parametrize(
-    "what", ["outcome", "clean", "robust", "digest", "images", "weights", "recipe"]
+    ("change", "name"),
+    [
+        ({"model_info": {"clean_acc": "99.99"}}, "clean accuracy"),
+        ({"sha256": "0" * 64}, "SHA-256 of the weights"),
+        ({"recipe": {"epochs": 5}}, "recipe"),
+        ({"command": "notbugs train --epochs 500"}, "command"),
+        ({"trained_on": {"test_digest": "0" * 64}}, "test digest"),
+        ({"trained_on": {"train_digest": "0" * 64}}, "train digest"),
+        ({"trained_on": {"test_images": 4000}}, "test images"),
+        ({"trained_on": {"split": {"seed": 1, "train_size": None, "test_size": 40}}}, "split"),
+        ({"trained_on": {"dataset": "mnist"}, "model_info": {"dataset": "mnist"}}, "dataset"),
+        ({"evaluation": {"left_out": ["FAB-T-100"]}}, "left out"),
+    ],
 )
 def test_a_false_card_is_found_out(
-    what, mine: nb.zoo.Entry, weights: Path, capsys: pytest.CaptureFixture[str]
+    change, name, mine: nb.zoo.Entry, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = mine.folder / CARD
-    card = json.loads(path.read_text())
-    outcomes = card["evaluation"]["outcomes"]
-    if what == "outcome":
-        card["evaluation"]["outcomes"] = "R" + outcomes[1:]
-    elif what == "clean":
-        card["model_info"]["clean_acc"] = "99.99"
-    elif what == "robust":
-        card["model_info"]["autoattack_acc"] = "99.99"
-    elif what == "digest":
-        card["sha256"] = "0" * 64
-    elif what == "images":
-        card["trained_on"]["test_digest"] = "0" * 64
-    elif what == "recipe":
-        card["recipe"] = {"epochs": 5}
-    else:  # the same architecture, other weights
-        model = nb.build("linear", shape=(1, 8, 8), classes=10, seed=1)
-        nb.save_model(model, mine.weights, metadata={"recipe": card["recipe"]})
-    path.write_text(json.dumps(card))
-    (mine.folder / PAGE).write_text(nb.zoo.page_of(nb.zoo.Entry(mine.folder).card))
-    shown = said(capsys, "verify", "mine", "--count", "5", "--attacks", "1", code=1)
-    differ = [line for line in shown.splitlines() if line.startswith("DIFFERS")]
-    names = {"outcome": "first 5 images", "clean": "clean accuracy", "robust": "robust accuracy",
-             "digest": "SHA-256 of the weights", "images": "test images",
-             "weights": "SHA-256 of the weights", "recipe": "recipe"}  # fmt: skip
-    assert any(names[what] in line for line in differ), shown
-    assert "The card and what was measured differ in" in shown
-    if what == "outcome":
-        assert "(image 0: robust, broken by APGD-100)" in shown
+    forged(mine, change)
+    shown = output_of(capsys, "verify", "mine", "--count", "5", "--attacks", "1", code=1)
+    (differs,) = [line for line in shown.splitlines() if line.startswith("DIFFERS")]
+    assert name in differs
+    assert "The card and what was measured differ in 1 of 17." in shown
+
+
+def test_other_attacks_than_the_standard_ones_are_found_out(
+    mine: nb.zoo.Entry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged(mine, {"evaluation": {"attacks": ["FGSM"], "copies": ["own"]}})
+    shown = output_of(capsys, "verify", "mine", "--count", "5", "--attacks", "1", code=1)
+    assert "DIFFERS  attacks: ('FGSM',)" in shown
+
+
+@pytest.mark.parametrize(("letter", "word"), [("R", "robust"), ("U", "neither")])
+def test_false_outcomes_are_found_out(
+    letter, word, mine: nb.zoo.Entry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mine.card.evaluation is not None
+    outcomes = letter + mine.card.evaluation.outcomes[1:]
+    robust = f"{100 * outcomes.count('R') / len(outcomes):.2f}"
+    forged(mine, {"evaluation": {"outcomes": outcomes}, "model_info": {"autoattack_acc": robust}})
+    for attacks in ((), ("--attacks", "1")):
+        shown = output_of(capsys, "verify", "mine", "--count", "5", *attacks, code=1)
+        assert f"(image 0: {word}, broken by APGD-100)" in shown
+
+
+def test_images_that_are_neither_broken_nor_robust_do_not_pass_as_robust(
+    mine: nb.zoo.Entry, weights: Path, facts, tmp_path: Path
+) -> None:
+    """A model whose logits overflow under attacks: pixels that are black in all images count."""
+    model = nb.load_model(weights)
+    black = nb.load_source("digits").train.pixels(slice(0, None)).flatten(1).amax(dim=0) == 0
+    assert black.any()
+    weight = model.get_parameter("body.head.weight")
+    with torch.no_grad():
+        weight[:, black] = 3e38
+    nb.save_model(model, tmp_path / "w.safetensors", metadata=facts)
+    entry = nb.zoo.add(tmp_path / "w.safetensors", "overflows", "l2:0.5")
+    stated = json.loads((mine.folder / CARD).read_text())["evaluation"]
+    for outcomes, robust, differs in (
+        ("UU", "0.00", []),
+        ("RR", "100.00", [("2 robust", "2 neither")]),
+    ):
+        evaluation, info = {**stated, "outcomes": outcomes}, {"autoattack_acc": robust}
+        forged(entry, {"evaluation": evaluation, "model_info": info})
+        checks = nb.zoo.verify(nb.zoo.Entry(entry.folder), count=2, attacks=1)
+        differ = [(c.card, str(c.measured).partition(" (image")[0]) for c in checks if not c.same]
+        assert differ == differs
+
+
+def test_other_weights_are_found_out(
+    mine: nb.zoo.Entry, facts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = nb.build("linear", shape=(1, 8, 8), classes=10, seed=1)
+    nb.save_model(model, mine.weights, metadata=facts)
+    shown = output_of(capsys, "verify", "mine", "--count", "5", "--attacks", "1", code=1)
+    assert "DIFFERS  SHA-256 of the weights" in shown

@@ -1,7 +1,7 @@
 """Models on a hub, with a folder or a client of the test in the place of the network."""
 
 import json
-import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,26 +10,38 @@ import torch
 
 import notbugs as nb
 from notbugs.cli import main
-from notbugs.core.errors import DataError, NotbugsError
+from notbugs.core.errors import DataError, NotbugsError, StoreError
+from notbugs.zoo.addresses import public_name
 from notbugs.zoo.card import CARD
 from notbugs.zoo.hub import Address
 
 X = torch.rand(3, 1, 8, 8, generator=torch.manual_seed(0))
 
 
-class Client(nb.zoo.FolderHub):
-    """A folder with `revision` as a part of its path, which notes what is asked of it."""
+COMMIT = "0123456789abcdef"
 
-    asked: list = []  # noqa: RUF012
 
-    def get_paths_info(self, repo_id, paths, *, revision):
-        self.asked.append((repo_id, tuple(paths), revision))
-        at = nb.zoo.FolderHub(self.root / (revision or "main"))
-        return at.get_paths_info(repo_id, paths, revision=None)
+class Client:
+    """A folder whose every revision is one commit, which notes what is asked of it."""
 
-    def snapshot_download(self, repo_id, *, revision, allow_patterns):
-        self.asked.append((repo_id, tuple(allow_patterns), revision))
-        return str(self.root / (revision or "main") / repo_id)
+    def __init__(self, root: Path) -> None:
+        self.folder, self.asked = nb.zoo.FolderHub(root), list[tuple]()
+
+    def create_repo(self, repo_id, *, exist_ok, private):
+        self.asked.append(("create", repo_id, private))
+        self.folder.create_repo(repo_id, exist_ok=exist_ok, private=private)
+
+    def upload_folder(self, **options):
+        self.folder.upload_folder(**options)
+
+    def repo_info(self, repo_id, *, revision, files_metadata):
+        self.asked.append(("info", repo_id, revision))
+        stored = self.folder.repo_info(repo_id, revision=None, files_metadata=files_metadata)
+        return replace(stored, sha=COMMIT)
+
+    def snapshot_download(self, repo_id, *, revision, allow_patterns, local_files_only):
+        self.asked.append(("local" if local_files_only else "get", *allow_patterns, revision))
+        return str(self.folder.root / repo_id)
 
 
 @pytest.fixture
@@ -58,14 +70,122 @@ def test_commands_push_and_take_such_addresses(
     assert nb.zoo.find("fetched").card.sha256 == mine.card.sha256
 
 
-def test_a_revision_is_passed_on(pushed: Path, tmp_path: Path) -> None:
-    shutil.copytree(pushed, tmp_path / "fake" / "v1.0" / "me" / "mine")
-    client = Client(tmp_path / "fake")
+def test_what_is_downloaded_is_of_the_commit_that_was_asked_for(
+    pushed: Path, tmp_path: Path
+) -> None:
+    client = Client(tmp_path / "hub")
     assert nb.zoo.fetch("me/mine@v1.0", hub=client).card.name == "mine"
-    names = (CARD, "model.safetensors")
-    assert client.asked == [("me/mine", names, "v1.0"), ("me/mine", names, "v1.0")]
-    with pytest.raises(DataError, match=r"'me/mine' holds no card\.json"):
+    get = ("get", CARD, "model.safetensors", COMMIT)
+    assert client.asked == [("info", "me/mine", "v1.0"), get]
+    with pytest.raises(DataError, match=r"'me/other' holds no card\.json"):
+        nb.zoo.fetch("me/other", hub=client)
+
+
+def test_a_command_asks_the_hub_once(
+    pushed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(tmp_path / "hub")
+    monkeypatch.setattr("notbugs.zoo.hub._huggingface", lambda: client)
+    json_file = str(tmp_path / "v.json")
+    main(["evaluate", "hub:me/mine@once", "--threat", "l2:1", "--method", "fgsm", "--count", "5",
+          "--json", json_file])  # fmt: skip
+    assert [kind for kind, *_ in client.asked] == ["info", "get"]
+
+
+def test_without_a_network_an_earlier_download_is_taken(pushed: Path, tmp_path: Path) -> None:
+    class Offline(Client):
+        def repo_info(self, repo_id, *, revision, files_metadata):
+            raise OSError("no network")
+
+    client = Offline(tmp_path / "hub")
+    assert nb.zoo.fetch("me/mine@v1.0", hub=client).card.name == "mine"
+    assert client.asked == [("local", CARD, "model.safetensors", "v1.0")]
+    (pushed / "model.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match="is not the file that its card describes"):
+        nb.zoo.fetch("me/mine@v1.0", hub=client)
+
+
+def test_an_answer_of_the_hub_is_no_lack_of_a_network(pushed: Path, tmp_path: Path) -> None:
+    class Gone(Client):
+        def repo_info(self, repo_id, *, revision, files_metadata):
+            error = OSError("404 not found")
+            error.response = "404"  # as of huggingface_hub's HfHubHTTPError
+            raise error
+
+    client = Gone(tmp_path / "hub")
+    with pytest.raises(NotbugsError, match="404 not found"):
         nb.zoo.fetch("me/mine", hub=client)
+    assert client.asked == []
+
+
+def test_a_repository_is_private_unless_it_is_asked_for(mine: nb.zoo.Entry, tmp_path: Path) -> None:
+    client = Client(tmp_path / "hub")
+    nb.zoo.push(mine, "me/mine", hub=client)
+    nb.zoo.push(mine, "me/mine", public=True, hub=client)
+    assert client.asked == [("create", "me/mine", True), ("create", "me/mine", False)]
+
+
+def test_files_of_others_are_not_replaced_by_a_push(mine: nb.zoo.Entry, tmp_path: Path) -> None:
+    folder = tmp_path / "me" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("of another project")
+    with pytest.raises(StoreError, match=r"holds files, and no card\.json"):
+        nb.zoo.push(mine, f"file:{folder}")
+    assert [path.name for path in folder.iterdir()] == ["README.md"]
+    assert (folder / "README.md").read_text() == "of another project"
+
+
+def test_the_page_that_is_pushed_is_the_cards(mine: nb.zoo.Entry, tmp_path: Path) -> None:
+    for page in ("an older page", None):
+        if page is None:
+            (mine.folder / "card.md").unlink()
+        else:
+            (mine.folder / "card.md").write_text(page)
+        nb.zoo.push(mine, f"file:{tmp_path}/hub/me/mine")
+        readme = tmp_path / "hub" / "me" / "mine" / "README.md"
+        assert readme.read_text() == nb.zoo.page_of(mine.card)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"start": {"weights": "/home/somebody/w.safetensors"}},
+        {"command": "notbugs train --start ~/w.safetensors --out model"},
+        {"command": "notbugs train '--start=/data/w.safetensors' --out model"},
+        {"sparsified_from": {"weights": ["C:\\Users\\me\\w.safetensors"]}},
+        {"note": "folder:/mnt/images"},
+    ],
+)
+def test_paths_of_this_machine_are_not_published(metadata, weights, facts, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    nb.save_model(nb.load_model(weights), path, metadata=facts | metadata)
+    entry = nb.zoo.add(path, "told", "l2:1")
+    target = f"file:{tmp_path}/hub/me/told"
+    with pytest.raises(DataError, match=r"'told' name paths of this machine, .*--anyway"):
+        nb.zoo.push(entry, target)
+    assert not (tmp_path / "hub").exists()
+    main(["zoo", "push", "told", "--to", target, "--anyway"])
+    assert nb.zoo.fetch(target).card == entry.card
+
+
+def test_what_is_no_path_is_published(weights, facts, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    told = {"command": "notbugs train --threat linf:8/255 --start hub:a/b@v1 --start w.safetensors",
+            "link": "https://arxiv.org/abs/2010.09670, or and/or 1 / 2"}  # fmt: skip
+    nb.save_model(nb.load_model(weights), path, metadata=facts | told)
+    nb.zoo.push(nb.zoo.add(path, "told", "l2:1"), f"file:{tmp_path}/hub/me/told")
+    assert (tmp_path / "hub" / "me" / "told" / CARD).is_file()
+
+
+def test_names_for_others_hold_no_folders_of_this_machine() -> None:
+    names = {
+        "/home/me/w.safetensors": "w.safetensors",
+        "runs/robust": "robust",
+        "zoo:mine": "zoo:mine",
+        "hub:me/mine@v1": "hub:me/mine@v1",
+        "hub:file:/home/me/mine": "mine",
+    }
+    assert {name: public_name(name) for name in names} == names
 
 
 @pytest.mark.parametrize(
@@ -144,7 +264,7 @@ def test_a_hub_that_fails_is_explained(mine: nb.zoo.Entry) -> None:
         raise OSError("no network")
 
     client = SimpleNamespace(
-        create_repo=fail, upload_folder=fail, get_paths_info=fail, snapshot_download=fail
+        create_repo=fail, upload_folder=fail, repo_info=fail, snapshot_download=fail
     )
     with pytest.raises(NotbugsError, match=r"with 'me/mine': no network\. Check the address"):
         nb.zoo.push(mine, "me/mine", hub=client)
@@ -162,8 +282,8 @@ def test_the_client_of_hugging_face_has_what_is_called() -> None:
     hub = pytest.importorskip("huggingface_hub")
     import inspect
 
-    for name in ("create_repo", "upload_folder", "get_paths_info", "snapshot_download"):
+    for name in ("create_repo", "upload_folder", "repo_info", "snapshot_download"):
         ours = inspect.signature(getattr(nb.zoo.Hub, name)).parameters
         theirs = inspect.signature(getattr(hub.HfApi, name)).parameters
         assert set(ours) <= set(theirs)
-    assert {"path", "size"} <= set(inspect.get_annotations(hub.hf_api.RepoFile))
+    assert {"rfilename", "size"} <= set(inspect.get_annotations(hub.hf_api.RepoSibling))

@@ -7,6 +7,7 @@ import pytest
 
 import notbugs as nb
 from notbugs.zoo.index import SHIPPED
+from notbugs.zoo.verifying import weights_checks
 
 NAMES = sorted(path.name for path in SHIPPED.iterdir())
 MNIST = "mnist-cnn-l2"
@@ -14,10 +15,10 @@ IMAGES = 50
 
 
 def test_they_are_few_small_and_of_several_kinds() -> None:
-    found = {name: nb.zoo.find(name).card for name in NAMES}
-    assert 4 <= len(found) <= 8
-    assert all(card.evaluation is not None and card.command for card in found.values())
-    assert {card.threat.partition(":")[0] for card in found.values()} >= {"l2", "linf"}
+    cards = [nb.zoo.find(name).card for name in NAMES]
+    assert 4 <= len(cards) <= 8
+    assert all(card.evaluation is not None and card.command for card in cards)
+    assert {card.threat.partition(":")[0] for card in cards} >= {"l2", "linf"}
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
     assert {path.name for path in files} == {"model.safetensors", "card.json", "card.md"}
     assert all(path.stat().st_size < 300_000 for path in files)
@@ -30,6 +31,13 @@ def test_each_card_is_what_is_measured(name, attacks) -> None:
     checks = nb.zoo.verify(nb.zoo.find(name), count=IMAGES, attacks=attacks)
     assert [check for check in checks if not check.same] == []
     assert f"first {IMAGES} images" in checks[-1].name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_card_is_of_its_weights_and_each_page_of_its_card(name) -> None:
+    checks = weights_checks(nb.zoo.find(name))
+    assert [check for check in checks if not check.same] == []
+    assert {"SHA-256 of the weights", "parameters", "card.md"} <= {check.name for check in checks}
 
 
 def test_nothing_of_the_machine_that_made_them_is_in_them() -> None:

@@ -17,7 +17,7 @@ from notbugs.models import save_model
 from notbugs.models.weights import RESERVED
 from notbugs.store.digests import Digests
 from notbugs.training import mean_sparse
-from notbugs.zoo.addresses import weights_at
+from notbugs.zoo.addresses import public_name, weights_at
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Sparsify:
             soft_wrap=True,
         )
         origin = {
-            "weights": self.weights.name,
+            "weights": public_name(self.weights),
             "digest": Digests().of(weights_at(self.weights)),
             "alpha": self.alpha,
         }

@@ -29,7 +29,7 @@ from notbugs.training import (
     recipe_from_json,
     with_temperature,
 )
-from notbugs.zoo.addresses import weights_at
+from notbugs.zoo.addresses import public_name, weights_at
 
 DISTILLATION = "distillation"
 TEACHER = "teacher"
@@ -110,11 +110,8 @@ class TrainingRun:
         path = weights_at(self.choice.start)
         classes = read_metadata(path)["classes"]
         redrawn = classes != self.parts.train.classes
-        return {
-            "weights": Path(self.choice.start).name,
-            "digest": Digests().of(path),
-            "new_last_layer": redrawn,
-        }
+        name = public_name(self.choice.start)
+        return {"weights": name, "digest": Digests().of(path), "new_last_layer": redrawn}
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 from notbugs.zoo.adding import About, add
 from notbugs.zoo.addresses import is_address, load_model, weights_at
-from notbugs.zoo.card import Card, ModelInfo, Trained, page_of, read_card
+from notbugs.zoo.card import Card, ModelInfo, TrainedOn, page_of, read_card
 from notbugs.zoo.evaluation import Evaluation, written
 from notbugs.zoo.hub import FolderHub, Hub, fetch, push
 from notbugs.zoo.index import Entry, entries, find, zoo_folder
@@ -17,7 +17,7 @@ __all__ = [
     "FolderHub",
     "Hub",
     "ModelInfo",
-    "Trained",
+    "TrainedOn",
     "add",
     "entries",
     "fetch",

@@ -1,5 +1,6 @@
 """Where models are: a path, a name in the zoo, a repository of a hub."""
 
+from functools import cache
 from pathlib import Path
 
 from torch import nn
@@ -8,7 +9,7 @@ from notbugs.core.errors import unknown_name
 from notbugs.models import Classifier
 from notbugs.models.weights import load, weights_in
 from notbugs.zoo.card import NAME
-from notbugs.zoo.hub import fetch
+from notbugs.zoo.hub import FOLDER, fetch
 from notbugs.zoo.index import entries, find
 
 ZOO, HUB = "zoo:", "hub:"
@@ -19,7 +20,7 @@ def weights_at(address: Path | str) -> Path:
     """The weights file at an address: zoo:NAME, hub:OWNER/REPO[@REVISION], a file or a folder.
 
     A folder stands for the weights that training wrote there. From a hub the file is downloaded,
-    and checked against its card.
+    and checked against its card; an address stands for one revision as long as a process runs.
 
     **Raises** ValueError where there is no model of that name, or the address is malformed;
     DataError where the folder holds no weights, or the hub's files are damaged.
@@ -28,8 +29,26 @@ def weights_at(address: Path | str) -> Path:
     if text.startswith(ZOO):
         return find(text.removeprefix(ZOO)).weights
     if text.startswith(HUB):
-        return fetch(text.removeprefix(HUB)).weights
+        return _fetched(text.removeprefix(HUB))
     return weights_in(address)
+
+
+def _fetched(text: str) -> Path:
+    """The weights at an address on a hub; those of a folder may change at any time."""
+    return fetch(text).weights if text.startswith(FOLDER) else _fetched_once(text)
+
+
+@cache
+def _fetched_once(text: str) -> Path:
+    """One revision for all of a process, also where another is pushed in the meantime."""
+    return fetch(text).weights
+
+
+def public_name(address: Path | str) -> str:
+    """An address for others to read: of a path, which is this machine's alone, the last part."""
+    text = str(address)
+    is_path = not is_address(text) or text.startswith(HUB + FOLDER)
+    return Path(text).name if is_path else text
 
 
 def is_address(text: str) -> bool:

@@ -21,6 +21,7 @@ LARGEST = 10_000_000
 REMEDY = "Make it again: notbugs zoo add."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
+PERCENT = re.compile(r"\d{1,3}\.\d{2}")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class ModelInfo:
     Accuracies are percent, written with two decimals; `clean_acc` is of all test images,
     `autoattack_acc` robust accuracy by the standard evaluation, of those it was run on, at `eps`
     in the norm of the card's threat; None where there was none.
-    `unreliable`: a check for masked gradients fires, so that it is an upper bound.
+    `unreliable`: a check for masked gradients fires, so that it is an upper bound; `reported`: the
+    robust accuracy that a paper states, None where none is given.
 
     **Source**: Croce et al. 2020 (arXiv 2010.09670), whose `model_info` files have these names.
     """
@@ -52,7 +54,7 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedOn:
     """The images a model was trained on and is evaluated on.
 
     - `dataset`, `split`: what `load_source` and `split` take
@@ -87,7 +89,7 @@ class Card:
     parameters: int
     bytes: int
     sha256: str
-    trained_on: Trained
+    trained_on: TrainedOn
     recipe: dict[str, Any] | None
     command: str
     threat: str
@@ -98,18 +100,49 @@ class Card:
         if self.format != FORMAT:
             raise bad_value("format", f"be {FORMAT}", self.format, "Update notbugs.")
         check_name(self.name)
-        Threat.parse(self.threat)
-        for digest in (self.sha256, self.trained_on.test_digest):
-            if not DIGEST.fullmatch(digest):
+        if str(Threat.parse(self.threat)) != self.threat:
+            written = f"be written {Threat.parse(self.threat)}"
+            raise bad_value("threat", written, f"'{self.threat[:80]}'")
+        trained = self.trained_on
+        for digest in (self.sha256, trained.test_digest, trained.train_digest):
+            if digest is not None and not DIGEST.fullmatch(digest):
                 raise bad_value("digest", "be 64 hexadecimal digits", f"'{digest[:80]}'")
         if self.evaluation is not None:
-            self.evaluation.check(self.trained_on.test_images)
+            self.evaluation.check(trained.test_images)
+        self._check_info()
+
+    def _check_info(self) -> None:
+        """Refuses an entry of a table that is not of this card."""
+        info = self.model_info
+        for name in ("clean_acc", "reported"):
+            value = getattr(info, name)
+            if value is not None and not PERCENT.fullmatch(value):
+                expected = "be percent with two decimals, such as 97.20"
+                raise bad_value(name, expected, f"'{value[:80]}'")
+        derived = info_of(self.threat, self.trained_on, self.architecture, self.evaluation)
+        for name, value in derived.items():
+            if getattr(info, name) != value:
+                expected = f"be {value}, as the rest of the card says"
+                raise bad_value(f"model_info/{name}", expected, f"'{getattr(info, name)}'")
 
     @property
     def robust(self) -> str:
         """Robust accuracy as text, in percent; "≤" before an upper bound, "-" without one."""
         robust = self.model_info.autoattack_acc
         return "-" if robust is None else "≤ " * self.model_info.unreliable + robust
+
+
+def info_of(
+    threat: str, trained_on: TrainedOn, architecture: str, evaluation: Evaluation | None
+) -> dict[str, Any]:
+    """The fields of `ModelInfo` that the rest of a card determines."""
+    return {
+        "dataset": trained_on.dataset,
+        "architecture": architecture,
+        "eps": threat.partition(":")[2],
+        "autoattack_acc": None if evaluation is None else f"{evaluation.robust_accuracy:.2f}",
+        "unreliable": evaluation is not None and evaluation.is_upper_bound,
+    }
 
 
 def check_name(name: str) -> None:
@@ -141,20 +174,24 @@ def page_of(card: Card) -> str:
     recipe = "not recorded" if card.recipe is None else _short(card.recipe)
     facts = {
         "Architecture": f"{card.architecture} ({options})" if options else card.architecture,
-        "Images": f"{_shape(card)}, {card.classes} classes, values in [0, 1]",
+        "Images": f"{'x'.join(map(str, card.shape))}, {card.classes} classes, values in [0, 1]",
         "Parameters": f"{card.parameters:,}; {card.bytes:,} bytes",
         "Dataset": f"{trained.dataset}, split {_short(trained.split)}",
         "Recipe": recipe,
         "Made by": info.authors or "not recorded",
         "Link": info.link or "none",
         "Notes": info.footnote or "none",
-        "SHA-256 of the weights": f"`{card.sha256}`",
-        "SHA-256 of the test images": f"`{trained.test_digest}`",
+        "Robust accuracy in the paper, %": info.reported or "none given",
     }
-    lines = [f"# {card.name}", _summary(card), *_evaluated(card)]
+    digests = [
+        ["SHA-256 of the weights", f"`{card.sha256}`"],
+        ["SHA-256 of the test images", f"`{trained.test_digest}`"],
+    ]
+    lines = [f"# {_plain(card.name)}", _summary(card), *_evaluated(card)]
     if card.command:
-        lines += ["## Trained by", f"```\n{card.command}\n```"]
-    table = markdown(["", ""], [[name, _plain(value)] for name, value in facts.items()])
+        lines += ["## Trained by", _fenced(card.command)]
+    rows = [*([name, _plain(value)] for name, value in facts.items()), *digests]
+    table = markdown(["", ""], rows)
     return "\n\n".join([*lines, "## Facts", table]) + "\n"
 
 
@@ -177,26 +214,47 @@ def _summary(card: Card) -> str:
 
 def _evaluated(card: Card) -> list[str]:
     """The attacks, the images that they broke, and the checks for masked gradients."""
-    found = card.evaluation
-    if found is None:
+    evaluation = card.evaluation
+    if evaluation is None:
         return []
+    outcomes = evaluation.outcomes
     counts = {
-        "wrong when clean": found.outcomes.count(WRONG),
+        "wrong when clean": outcomes.count(WRONG),
         **{
-            f"broken by {attack}": found.outcomes.count(letter)
-            for attack, letter in zip(found.attacks, BROKEN_BY, strict=False)
+            f"broken by {_plain(attack)}": outcomes.count(letter)
+            for attack, letter in zip(evaluation.attacks, BROKEN_BY, strict=False)
         },
-        "neither broken nor robust (rounding)": found.outcomes.count(UNDECIDED),
+        "neither broken nor robust": outcomes.count(UNDECIDED),
     }
     shown = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
-    rows = [[_plain(check.get(key, "")) for key in ("check", "evidence", "verdict")]
-            for check in found.masking]  # fmt: skip
+    rows = [[_plain(check["check"]), _plain(check["evidence"]), _plain(check["verdict"])]
+            for check in evaluation.masking]  # fmt: skip
     return [
         "## Evaluation",
-        f"{', '.join(found.attacks)}, each on what those before it did not break, seed "
-        f"{found.seed}. Of {len(found.outcomes):,} images: {shown or 'all robust'}.",
+        f"{_plain(', '.join(evaluation.attacks))}, each on what those before it did not break, "
+        f"seed {evaluation.seed}. Of {len(outcomes):,} images: {shown or 'all robust'}.",
+        _conditions(evaluation),
         markdown(["check for masked gradients", "evidence", "verdict"], rows),
     ]
+
+
+def _conditions(evaluation: Evaluation) -> str:
+    """What else the numbers depend on."""
+    pairs = zip(evaluation.attacks, evaluation.copies, strict=True)
+    folded = [f"{attack} ({copy})" for attack, copy in pairs if copy != "own"]
+    given_up = (
+        f"Attacks gave up {evaluation.given_up:,} times where progress was too slow: at most "
+        f"{evaluation.missed:,} images count as robust for that alone (95 % confidence)."
+    )
+    sentences = [
+        f"Left out, for the model has no gradients: {', '.join(evaluation.left_out)}."
+        * bool(evaluation.left_out),
+        f"On a faster copy, each success confirmed by the model itself: {', '.join(folded)}."
+        * bool(folded),
+        given_up * bool(evaluation.given_up),
+        f"Versions: {_short(evaluation.versions)}.",
+    ]
+    return _plain(" ".join(filter(None, sentences)))
 
 
 def _short(values: Mapping[str, Any]) -> str:
@@ -211,11 +269,13 @@ def _short(values: Mapping[str, Any]) -> str:
     return ", ".join(pairs)
 
 
-def _shape(card: Card) -> str:
-    return "x".join(map(str, card.shape))
+def _fenced(text: str) -> str:
+    """A block of code, between fences that are longer than any in it."""
+    fence = "`" * max(3, *(1 + len(run) for run in re.findall("`+", text)), 0)
+    return f"{fence}\n{text}\n{fence}"
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown does not read as HTML or as emphasis."""
-    shown = text if text.startswith("`") else re.sub(r"([*_<\[\]])", r"\\\1", text)
+    """Text that Markdown does not read as HTML, emphasis, a link or code."""
+    shown = re.sub(r"([\\`*_\[\]])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))
     return " ".join(shown.split())

@@ -13,6 +13,8 @@ from notbugs.zoo.card import CARD, NAME, Card, check_name, read_card
 
 SHIPPED = Path(__file__).parent / "models"
 """The folder of the models that ship with the package."""
+COLUMNS = ("name", "dataset", "architecture", "clean %", "robust %", "threat", "KB")
+"""The head of a table of models."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,20 @@ class Entry:
         """Its card; **raises** DataError where that is missing or damaged."""
         return read_card(self.folder)
 
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Its row in a table (`COLUMNS`); **raises** as `card` does."""
+        card = self.card
+        return (
+            self.name,
+            card.trained_on.dataset,
+            card.architecture,
+            card.model_info.clean_acc,
+            card.robust,
+            card.threat,
+            f"{card.bytes / 1000:.0f}",
+        )
+
 
 def zoo_folder() -> Path:
     """The user's folder of models: NOTBUGS_ZOO, else `zoo` in the cache."""
@@ -45,12 +61,12 @@ def zoo_folder() -> Path:
 
 def entries() -> Mapping[str, Entry]:
     """All models by name; of two of one name, that which ships with the package."""
-    found = dict[str, Entry]()
+    models = dict[str, Entry]()
     for root in (SHIPPED, zoo_folder()):
         for folder in sorted(root.iterdir()) if root.is_dir() else ():
             if NAME.fullmatch(folder.name) and (folder / CARD).is_file():
-                found.setdefault(folder.name, Entry(folder))
-    return found
+                models.setdefault(folder.name, Entry(folder))
+    return models
 
 
 def find(name: str) -> Entry:

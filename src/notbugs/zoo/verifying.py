@@ -1,16 +1,19 @@
 """Compares a card with what is measured again."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from notbugs.core.errors import check_count
+from notbugs.core.strict_json import finite
 from notbugs.data import ImageData
 from notbugs.engine import Threat
 from notbugs.judge import accuracy, evaluate, standard_attacks
+from notbugs.judge.usable import usable
 from notbugs.models import Classifier, load, prepare
 from notbugs.models.origin import splits_for
-from notbugs.zoo.adding import parameters_of
+from notbugs.zoo.adding import parameters_of, trained_on_of
 from notbugs.zoo.card import PAGE, Card, page_of
 from notbugs.zoo.evaluation import (
     BROKEN_BY,
@@ -18,9 +21,8 @@ from notbugs.zoo.evaluation import (
     UNDECIDED,
     WRONG,
     Evaluation,
-    evaluation_of,
+    outcomes_of,
     sha256_of,
-    written,
 )
 from notbugs.zoo.index import Entry
 
@@ -34,8 +36,8 @@ class Check:
     """One statement of a card beside what was measured."""
 
     name: str
-    card: str
-    measured: str
+    card: object
+    measured: object
 
     @property
     def same(self) -> bool:
@@ -52,40 +54,53 @@ def verify(
     device: str = "cpu",
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> list[Check]:
-    """Every statement of a model's card that can be measured, beside the measurement.
+    """Statements of a model's card, each beside the measurement.
 
-    The digests of weights and test images, the architecture, the clean accuracy on all test
-    images, and the outcome of the standard evaluation for each of the first `count` of them. An
-    image may differ on another processor or by giving up: the evaluation of all images lets an
-    attack give up on some, which is bounded by 1 % (`notbugs.judge.evaluate`).
+    What the weights say of themselves (`weights_checks`), the images that they record, the clean
+    accuracy on all test images, the names of the standard evaluation's attacks, and its outcome for
+    each of the first `count` images. Not measured: the outcomes of the other images, the checks for
+    masked gradients, and so whether the robust accuracy is an upper bound. An image may differ on
+    another processor or by giving up: the evaluation of all images lets an attack give up on some,
+    which is bounded by 1 % (`notbugs.judge.evaluate`).
 
     - `attacks`: run the first so many of the evaluation's attacks alone, which is quicker, and
       compare with what those broke; None: all
 
-    **Raises** DataError where card or weights are missing or damaged.
+    **Raises** DataError where card or weights are missing or damaged, or the weights do not say
+    which images they belong to.
     """
     check_count(count, "count")
     if attacks is not None:
         check_count(attacks, "attacks")
     card = entry.card
     model, facts = load(entry.weights)
-    origin = {"dataset": card.trained_on.dataset, "split": card.trained_on.split}
-    test = splits_for(origin, None, data_dir).test
-    checks = [
+    parts = splits_for(facts, None, data_dir)
+    model = prepare(model, device)
+    stated, recorded = asdict(card.trained_on), asdict(trained_on_of(facts, parts))
+    clean = f"{accuracy(model, parts.test):.2f}"
+    few = parts.test.select(slice(0, count))
+    return [
+        *weights_checks(entry),
+        *(Check(name.replace("_", " "), stated[name], recorded[name]) for name in stated),
+        Check("clean accuracy, %", card.model_info.clean_acc, clean),
+        *_outcomes(card, model, few, attacks, progress),
+    ]
+
+
+def weights_checks(entry: Entry) -> list[Check]:
+    """The statements of a card on the file of weights alone, and its page."""
+    card = entry.card
+    model, facts = load(entry.weights)
+    return [
         Check("name", card.name, entry.name),
         Check("SHA-256 of the weights", card.sha256, sha256_of(entry.weights)),
-        Check("bytes", str(card.bytes), str(entry.weights.stat().st_size)),
+        Check("bytes", card.bytes, entry.weights.stat().st_size),
         Check("architecture", _built(card), _built(model)),
-        Check("parameters", str(card.parameters), str(parameters_of(model))),
-        Check("recipe", str(card.recipe), str(facts.get("recipe"))),
-        Check("test images", card.trained_on.test_digest, test.digest),
+        Check("parameters", card.parameters, parameters_of(model)),
+        Check("recipe", card.recipe, facts.get("recipe")),
+        Check("command", card.command, facts.get("command", card.command)),
         Check(PAGE, page_of(card), _text(entry.folder / PAGE)),
     ]
-    model = prepare(model, device)
-    clean = accuracy(model, test)
-    checks.append(Check("clean accuracy, %", card.model_info.clean_acc, f"{clean:.2f}"))
-    few = test.select(slice(0, count))
-    return [*checks, *_outcomes(card, model, few, attacks, progress)]
 
 
 def _outcomes(
@@ -95,26 +110,27 @@ def _outcomes(
     attacks: int | None,
     progress: Callable[[float], None],
 ) -> Iterator[Check]:
-    """The numbers of the card's table against its evaluation, and that against a new one."""
+    """The attacks of the card's evaluation, and the outcome of each image."""
     stated = card.evaluation
     if stated is None:
         return
-    robust, info = f"{stated.robust_accuracy:.2f}", card.model_info
-    yield Check("robust accuracy, %, by the outcomes", str(info.autoattack_acc), robust)
     threat = Threat.parse(card.threat)
-    chosen = [a for a in standard_attacks(threat) if a.name in stated.attacks][:attacks]
     few = few.select(slice(0, len(stated.outcomes)))
-    yield Check("attacks", ", ".join(stated.attacks[:attacks]), ", ".join(a.name for a in chosen))
-    verdict = evaluate(model, few, threat, attacks=chosen, seed=stated.seed, progress=progress)
-    content = written(verdict, weights=card.sha256, data=few, methods=(), seed=stated.seed)
-    old, new = (e.by_first(attacks or len(e.attacks)) for e in (stated, evaluation_of(content)))
-    yield _compared(f"first {len(few)} images at {card.threat}", old[: len(few)], new, stated)
+    standard, left_out = usable(model, few, standard_attacks(threat))
+    yield Check("attacks", stated.attacks, tuple(attack.name for attack in standard))
+    yield Check("left out", stated.left_out, left_out)
+    verdict = evaluate(
+        model, few, threat, attacks=standard[:attacks], seed=stated.seed, progress=progress
+    )
+    old = stated.by_first(attacks or len(stated.attacks))[: len(few)]
+    yield _compared(f"first {len(few)} images at {card.threat}", old, outcomes_of(verdict), stated)
 
 
 def _compared(name: str, old: str, new: str, evaluation: Evaluation) -> Check:
     """The outcomes of images, counted, and where they differ."""
-    broken = zip(BROKEN_BY, evaluation.attacks, strict=False)
-    words = {**WORDS, **{letter: f"broken by {attack}" for letter, attack in broken}}
+    broken = {letter: f"attack {i + 1}" for i, letter in enumerate(BROKEN_BY)}
+    broken |= dict(zip(BROKEN_BY, evaluation.attacks, strict=False))
+    words = {**WORDS, **{letter: f"broken by {attack}" for letter, attack in broken.items()}}
     differ = [i for i, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]
     where = ", ".join(f"{i}: {words[old[i]]}, {words[new[i]]}" for i in differ[:SHOWN])
     more = f" and {len(differ) - SHOWN} more" * (len(differ) > SHOWN)
@@ -122,9 +138,15 @@ def _compared(name: str, old: str, new: str, evaluation: Evaluation) -> Check:
     return Check(name, card, f"{measured} (image {where}{more})" if differ else measured)
 
 
-def _built(made: Card | Classifier) -> str:
+def _built(made: Card | Classifier) -> dict[str, Any]:
     """What determines the layers of a model."""
-    return f"{made.architecture} {made.options} {tuple(made.shape)} {made.classes}"
+    shape, options = list(made.shape), finite(made.options)
+    return {
+        "architecture": made.architecture,
+        "options": options,
+        "shape": shape,
+        "classes": made.classes,
+    }
 
 
 def _counted(outcomes: str, words: Mapping[str, str]) -> str:
