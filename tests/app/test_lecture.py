@@ -1,6 +1,7 @@
 """The page for lectures: what it says, and that its script computes what Python does."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def test_it_is_a_folder_of_plain_files(lecture, found) -> None:
     assert names == {"index.html", "crossover.json", *pictures}
     text = lecture.read_text(encoding="utf-8")
     assert "<i>" not in text
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len({*ids})
     outside = text.replace("http://www.w3.org/2000/svg", "").replace("http://www.w3.org/1999", "")
     assert "://" not in outside
     numbers = json.loads((lecture.parent / "crossover.json").read_text())

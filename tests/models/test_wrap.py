@@ -12,6 +12,7 @@ from notbugs.engine import Linf
 from notbugs.features import features_of
 from notbugs.judge import accuracy, evaluate
 from notbugs.models import Classifier, load, save_model, wrap
+from notbugs.models.validation import check_classifier
 from notbugs.representations import invert_images, layer_of
 
 SHAPE, CLASSES = (1, 8, 8), 3
@@ -149,3 +150,8 @@ def test_weights_remember_the_embedding(tmp_path) -> None:
         loaded, _ = load(tmp_path / "m.safetensors", net)
         assert isinstance(loaded, Classifier)
         assert loaded.embedding == model.embedding
+
+
+def test_a_module_beside_arrays_is_told_what_to_give() -> None:
+    with pytest.raises(TypeError, match=r"Give the images as a tensor \[n, c, h, w\]"):
+        check_classifier(nn.Linear(2, 2))

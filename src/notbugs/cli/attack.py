@@ -47,7 +47,7 @@ class Files:
     """Write the rates (percent), the mean distance over images that the attack broke, and the
     numbers of the curves to this file."""
     overwrite: bool = False
-    """Replace files of those names that notbugs did not write."""
+    """Replace files of those names that notbugs did not write; never what a folder holds."""
 
     @property
     def curved(self) -> bool:
@@ -91,7 +91,8 @@ class AttackCommand:
     """
 
     weights: Annotated[Path, tyro.conf.Positional]
-    """A .safetensors file, the folder that train wrote, zoo:NAME or hub:OWNER/REPO."""
+    """A .safetensors file, the folder that train wrote, zoo:NAME or hub:OWNER/REPO; with --model
+    also a file of torch.save (.pt)."""
     threat: str
     """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
     method: tuple[str, ...] = ("pgd",)

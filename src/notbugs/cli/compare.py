@@ -48,7 +48,8 @@ class Compare:
     )
 
     weights: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """.safetensors files, folders that train wrote, zoo:NAME or hub:OWNER/REPO."""
+    """.safetensors files, folders that train wrote, zoo:NAME or hub:OWNER/REPO; with --model also
+    files of torch.save (.pt)."""
     threat: tuple[str, ...]
     """One or several norm:eps, e.g. linf:8/255 l2:0.5 (pixel units of [0, 1])."""
     method: tuple[str, ...] = ("standard",)

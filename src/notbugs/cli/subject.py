@@ -107,7 +107,8 @@ class SomeImages(Subject):
         if own and self.data is not None and self.part is None and source.test is None:
             warnings.warn(
                 f"'{source.name}' has no parts: these are the {len(images)} of its "
-                f"{len(source.train)} images that make the {part} part. --part all takes them all.",
+                f"{len(source.train)} images that make the {part} part, which a model trained "
+                "elsewhere may have seen. --part all takes them all.",
                 DataWarning,
                 stacklevel=2,
             )

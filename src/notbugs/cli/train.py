@@ -21,6 +21,7 @@ from notbugs.cli.training_run import DISTILLATION, TEACHER, ModelChoice, Trainin
 from notbugs.core.errors import bad_value
 from notbugs.core.interrupts import Stopped
 from notbugs.data import ImageData, Splits, import_npz, load, split
+from notbugs.data.files import SUFFIX
 from notbugs.engine import Threat
 from notbugs.experiments.config import Config
 from notbugs.experiments.defaults import training_config, training_recipe
@@ -144,6 +145,15 @@ class Train:
         if self._is_finished():
             console.print(f"Finished before it was started again. Model: {self.out / MODEL}")
             return
+        if self.data.endswith(SUFFIX):
+            raise bad_value(
+                "--data",
+                "name a dataset",
+                f"'{self.data}', a saved set",
+                "Train on it from Python (nb.train(model, notbugs.data.load(path), recipe, "
+                "seed=0)), or on its images: notbugs data export SET --to FOLDER, then --data "
+                "folder:FOLDER.",
+            )
         self._check_outputs()
         device = device_of(self.device)
         config = training_config(self.data, self.threat, device, self.recipe)

@@ -52,9 +52,9 @@ def fetch(urls: Sequence[str], *, checksum: str, folder: Path, progress: bool = 
         reason = _download_from(url, name, checksum, folder, progress)
         if reason is None:
             return folder / name
-        reasons.append(f"  {url}: {reason}")
+        reasons.append(f"{url}: {reason}")
     raise DownloadError(
-        f"Could not download {name}:\n" + "\n".join(reasons) + f"\nGet '{name}' another way "
+        f"Could not download {name} ({'; '.join(reasons)}). Get '{name}' another way "
         f"and put it into '{folder}', or set NOTBUGS_DATA to a folder that holds the set."
     )
 

@@ -21,6 +21,14 @@ WITHOUT_GRADIENTS = (
 
 def check_classifier(model: object) -> None:
     """Refuses what is no classifier; a plain module only where no images tell the rest."""
+    if isinstance(model, nn.Module) and not isinstance(model, Classifier):
+        raise bad_type(
+            "model",
+            "a Classifier where images are no tensors",
+            model,
+            "Give the images as a tensor [n, c, h, w] (torch.from_numpy), or use "
+            "wrap(module, images).",
+        )
     if not isinstance(model, Classifier):
         raise bad_type(
             "model", "a torch module or a Classifier", model, "Use wrap(module, images)."

@@ -6,7 +6,7 @@ const make = (name, text) => Object.assign(document.createElement(name), { textC
 /* The crossover. */
 function crossover() {
   const k = Number(at("eps-crossover").value), said = at("said");
-  at("eps-now").textContent = data.radii[k].toPrecision(3);
+  at("crossover-now").textContent = data.radii[k].toPrecision(3);
   at("pushed").src = `images-${String(k).padStart(2, "0")}.png`;
   said.replaceChildren();
   const rows = [["true class", data.true], ["label-to-be", data.labels]];
