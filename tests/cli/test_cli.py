@@ -472,20 +472,7 @@ def test_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     )
     spec = f"{tmp_path / 'net.py'}:make"
     out = tmp_path / "run"
-    call(
-        "reproduce",
-        "ilyas2019",
-        "--preset",
-        "smoke",
-        "--workers",
-        0,
-        "--model",
-        spec,
-        "--embedding",
-        2,
-        "--out",
-        out,
-    )
+    call(*SMALL, "--workers", 0, "--model", spec, "--embedding", 2, "--out", out)
     assert (out / "report.html").exists()
     weights = out / "models" / "standard-seed0.safetensors"
     capsys.readouterr()

@@ -24,6 +24,7 @@ def test_files_hold_whole_levels(channels: int) -> None:
     assert torch.equal(through_file(there), there)
 
 
+@pytest.mark.slow
 def test_photographs_are_attacked_towards_every_goal(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("skimage")

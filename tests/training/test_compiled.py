@@ -33,6 +33,7 @@ def threat_of(name):
 @pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here"
 )
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # those of the compiler itself
 def test_compiled_it_learns_the_same_up_to_rounding() -> None:
     eager, other = (small(0, "mlp", width=8) for _ in range(2))
