@@ -229,14 +229,13 @@ def test_a_click_on_the_plane_shows_the_unit(url, browser) -> None:
 def test_wrong_options_are_refused_before_any_work(
     subjects, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("one", "two"):
-        save(subjects.models["standard"], tmp_path / name / "net.safetensors", metadata={})
-    weights = [str(tmp_path / name / "net.safetensors") for name in ("one", "two")]
+    save(subjects.models["standard"], tmp_path / "net.safetensors", metadata={})
+    weights = [str(tmp_path / "net.safetensors")] * 2
     for words, said in (
         (["--port", "70000"], "`port` must lie in 0..65535; got 70000"),
         (["--threat", "l0:3"], "`threat` must have one of the norms"),
         (["--at-once", "0"], "`--at-once` must be at least 1"),
-        ([*weights, "--data", "digits"], "`WEIGHTS` must have a name each; got net, net"),
+        ([*weights, "--data", "digits"], "`weights` must name each model once"),
     ):
         with pytest.raises(SystemExit):
             main(["explore", "--store", str(tmp_path / "store"), *words])

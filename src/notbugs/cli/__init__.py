@@ -52,12 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _help() -> str:
     """The commands on one screen."""
-    lines = ["usage: notbugs COMMAND [OPTIONS]", "", f"{notbugs.__doc__}".splitlines()[0], ""]
+    lines = ["usage: notbugs COMMAND [OPTIONS]", f"{notbugs.__doc__}".splitlines()[0], ""]
     for title, commands in GROUPS.items():
         lines.append(f"{title}:")
         lines += [f"  {name:<10} {what}" for name, what in commands.items()]
     lines += [
-        "",
         "notbugs COMMAND --help lists options and examples; notbugs --version prints the version.",
         "A first look, in two minutes: notbugs reproduce ilyas2019 --preset demo",
     ]

@@ -98,7 +98,8 @@ def _subjects(weights: tuple[Path, ...], given: Subject) -> "Subjects":
     from notbugs.app import Subjects
 
     paths = [weights_at(path) for path in weights]
+    names = model_names(paths)  # refuses one that is named twice
     opened = [given.opened(path) for path in paths]
-    models = {name: model for name, (model, _) in zip(model_names(paths), opened, strict=True)}
+    models = {name: model for name, (model, _) in zip(names, opened, strict=True)}
     parts = given.splits(opened[0][1])
     return Subjects(models, parts.train, parts.test)
