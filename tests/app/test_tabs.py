@@ -133,7 +133,10 @@ def bomb():
     [
         (sent(b"%!PS-Adobe-3.0 EPSF-3.0\n"), r"'a.png' is not a sound image"),
         (sent(b""), r"'a.png' is not a sound image"),
-        (sent(picture_png(torch.linspace(0, 1, 64).reshape(1, 8, 8))[:60]), r"'a.png' is not a sound image"),
+        (
+            sent(picture_png(torch.linspace(0, 1, 64).reshape(1, 8, 8))[:60]),
+            r"'a.png' is not a sound image",
+        ),
         (sent(bomb()), r"'a.png' is too large .*at most 16,777,216 pixels"),
         (f"upload:a.png:{'A' * (UPLOAD_BYTES * 4 // 3 + 8)}", r"'a.png' is larger than 2 MiB"),
         ("upload:a.png:?", r"`upload` must be base64"),

@@ -27,6 +27,8 @@ from notbugs.store import AnyStage, SilentObserver, Store
 LONG = ("autoencoders", "carlini2016", "discussion2019", "engstrom2019", "ilyas2019", "kurakin2016",
         "sparse-codes", "szegedy2013", "transferability")  # fmt: skip
 """Papers whose second smoke run takes many seconds."""
+LONGEST = ("autoencoders", "carlini2016", "discussion2019")
+"""Papers whose first one takes half a minute; `make slow`."""
 
 
 class Counting(SilentObserver):
@@ -51,7 +53,13 @@ def numbers_of(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name not in TIMES}
 
 
-@pytest.fixture(scope="module", params=sorted({**PAPERS, tiny_paper.EXPERIMENT.name: None}))
+NAMES = sorted({**PAPERS, tiny_paper.EXPERIMENT.name: None})
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=[pytest.mark.slow] * (n in LONGEST)) for n in NAMES],
+)
 def paper(request: pytest.FixtureRequest) -> Iterator[Experiment[Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PAPERS, tiny_paper.EXPERIMENT.name, tiny_paper.EXPERIMENT)
