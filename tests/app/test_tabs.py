@@ -121,6 +121,9 @@ def test_a_picture_is_taken_in(explorer) -> None:
     assert "resampled from 16 x 16 to 8 x 8 pixels" in note
 
 
+SHADES = torch.linspace(0, 1, 64).reshape(1, 8, 8)
+
+
 def bomb():
     """A PNG of 8,000 x 8,000 pixels in a few kilobytes."""
     file = io.BytesIO()
