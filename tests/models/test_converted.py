@@ -54,16 +54,20 @@ class ResNet(nn.Module):
         return self.linear(out.mean(dim=(2, 3)))
 
 
-@pytest.fixture(scope="module")
-def theirs() -> nn.Module:
-    torch.manual_seed(3)
-    net = ResNet()
+def draw_batch_norms(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias)
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
+
+
+@pytest.fixture(scope="module")
+def theirs() -> nn.Module:
+    torch.manual_seed(3)
+    net = ResNet()
+    draw_batch_norms(net)
     return net.eval()
 
 
@@ -226,12 +230,7 @@ class DMWide(nn.Module):
 @pytest.mark.parametrize("prefix", ["", "module.", "model.ema."])
 def test_deepminds_wide_nets_fit_by_name(tmp_path: Path, prefix: str) -> None:
     net = DMWide()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias)
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
+    draw_batch_norms(net)
     shuffled = dict(reversed(prefixed(prefix, net.eval()).items()))  # the order says nothing
     torch.save({"model_state_dict": shuffled}, tmp_path / "a.pt")
     model = nb.build("dm_wide", shape=(3, 32, 32), classes=10, seed=0,

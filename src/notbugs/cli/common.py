@@ -150,8 +150,14 @@ def _sizes(
         channels, height, width = facts["shape"]
         return (channels, height, width), facts["classes"]
     assert data is not None
-    like = load(Path(data)) if data.endswith(SUFFIX) else loaded(data, data_dir).train
+    saved = saved_set(data)
+    like = loaded(data, data_dir).train if saved is None else load(saved)
     return like.shape, like.classes
+
+
+def saved_set(data: str | None) -> Path | None:
+    """The file, where `--data` names a saved set."""
+    return Path(data) if data is not None and data.endswith(SUFFIX) else None
 
 
 def check_taken(method: str, options: Mapping[str, Any]) -> None:

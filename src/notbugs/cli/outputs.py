@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from notbugs.cli.common import facts_of
+from notbugs.cli.common import facts_of, saved_set
 from notbugs.cli.kinds import RECIPE, SET, Kind
 from notbugs.core import processes
 from notbugs.core.errors import StoreError, bad_value
 from notbugs.data import SOURCES
-from notbugs.data.files import SUFFIX
 from notbugs.data.sources import files_of
 from notbugs.data.writing import write_json
 from notbugs.models.origin import origin_of
@@ -59,7 +58,8 @@ def inputs_of(
         return Inputs(files)
     if data.startswith(IMAGE_FOLDER):
         return Inputs(files, [Path(data.removeprefix(IMAGE_FOLDER)).expanduser()])
-    return Inputs([*files, *([Path(data)] if data.endswith(SUFFIX) else files_of(data, data_dir))])
+    saved = saved_set(data)
+    return Inputs([*files, *(files_of(data, data_dir) if saved is None else [saved])])
 
 
 def set_at(path: Path, flag: str) -> dict[str, Output]:

@@ -9,12 +9,11 @@ from typing import Annotated, Any, TypeAlias
 import torch
 import tyro
 
-from notbugs.cli.common import moved, open_model
+from notbugs.cli.common import moved, open_model, saved_set
 from notbugs.cli.outputs import Inputs, inputs_of
 from notbugs.core import random
 from notbugs.core.errors import DataWarning, bad_value, check_count, unknown_name
 from notbugs.data import ImageData, Source, Splits, load, split
-from notbugs.data.files import SUFFIX
 from notbugs.data.sources.load import FOLDER
 from notbugs.models import Classifier
 from notbugs.models.origin import source_for, split_as, splits_for
@@ -67,7 +66,7 @@ class Subject:
     @property
     def saved(self) -> Path | None:
         """The file of a saved set, where one was given."""
-        return None if self.data is None or not self.data.endswith(SUFFIX) else Path(self.data)
+        return saved_set(self.data)
 
 
 @dataclass(frozen=True)

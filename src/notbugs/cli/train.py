@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from notbugs.attacks.losses import cross_entropy, margin
-from notbugs.cli.common import device_of, loaded, open_model
+from notbugs.cli.common import device_of, loaded, open_model, saved_set
 from notbugs.cli.kinds import CHECKPOINT as CHECKPOINT_KIND
 from notbugs.cli.kinds import METRICS, PICTURE, WEIGHTS
 from notbugs.cli.logs import CURVES, METRICS_FILE
@@ -21,7 +21,6 @@ from notbugs.cli.training_run import DISTILLATION, TEACHER, ModelChoice, Trainin
 from notbugs.core.errors import bad_value
 from notbugs.core.interrupts import Stopped
 from notbugs.data import ImageData, Splits, import_npz, load, split
-from notbugs.data.files import SUFFIX
 from notbugs.engine import Threat
 from notbugs.experiments.config import Config
 from notbugs.experiments.defaults import training_config, training_recipe
@@ -145,7 +144,7 @@ class Train:
         if self._is_finished():
             console.print(f"Finished before it was started again. Model: {self.out / MODEL}")
             return
-        if self.data.endswith(SUFFIX):
+        if saved_set(self.data) is not None:
             raise bad_value(
                 "--data",
                 "name a dataset",
