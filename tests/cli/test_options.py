@@ -173,9 +173,3 @@ def test_the_first_of_all_images_of_a_folder_are_of_every_class(photos, of_two) 
     images = command.given.chosen("test", {})
     assert len(images) == 10
     assert images.labels.unique().tolist() == [0, 1]
-
-
-def test_train_says_how_to_train_on_a_saved_set(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        call("train", "--data", "d_det.safetensors", "--out", "m")
-    assert "notbugs.data.load(path)" in capsys.readouterr().err

@@ -273,6 +273,22 @@ def test_other_packages_architectures_are_trained_and_opened_again(
     assert f"pip install {package}" in said
 
 
+def test_a_saved_set_is_trained_on_as_a_dataset_without_parts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, out = tmp_path / "d_det.safetensors", tmp_path / "student"
+    run("build", "det", "zoo:digits-cnn", "--threat", "l2:1", "--steps", 3, "--out", made)
+    run("train", "--data", made, "--train-size", 800, "--epochs", 2, "--out", out)
+    said = capsys.readouterr().out
+    assert "made from digits. On its test images: notbugs evaluate" in said
+    facts = read_metadata(out / "model.safetensors")
+    assert (facts["dataset"], facts["split"]["train_size"]) == (str(made), 800)
+    options = ("--threat", "l2:0.3", "--method", "fgsm", "--count", 20)
+    run("evaluate", out, *options)  # on the rest of the set
+    run("evaluate", out, *options, "--data", "digits")
+    assert capsys.readouterr().out.count("20 images") == 2
+
+
 HOT = ("--recipe", "distillation", "--temperature", 20, "--train-size", 400, "--epochs", 12)
 
 

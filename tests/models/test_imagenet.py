@@ -1,15 +1,19 @@
 """The nets of ImageNet and the photographs, where their packages are installed."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from notbugs.cli import main
 from notbugs.core.errors import DataError, NotbugsError
 from notbugs.data import load_source
 from notbugs.data.sources import photographs
+from notbugs.data.sources.photographs import class_names
 from notbugs.models import imagenet as module
 from notbugs.models.imagenet import imagenet
+from notbugs.zoo import load_model
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +38,37 @@ def test_photographs_are_what_their_labels_say() -> None:
     again = imagenet()  # from the cache, as safetensors
     torch.testing.assert_close(again(some.pixels()[:2]), logits[:2])
     assert model.embed(some.pixels()[:2]).shape == (2, 1280)
+
+
+def test_the_command_line_knows_them_and_their_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdict = tmp_path / "verdict.json"
+    main(["evaluate", "imagenet:efficientnet-lite0", "--threat", "linf:1/255", "--method", "fgsm",
+          "--count", "4", "--json", str(verdict)])  # fmt: skip
+    assert "4 images" in capsys.readouterr().out
+    assert load_model("imagenet:efficientnet-lite0").classes == 1000
+    with pytest.raises(SystemExit):
+        main(["evaluate", "imagenet:efficientnet", "--threat", "linf:1/255"])
+    assert "Did you mean 'efficientnet-lite" in capsys.readouterr().err
+
+
+def test_classes_are_named_as_timm_does_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = class_names()
+    assert (len(names), names[285], names[3]) == (1000, "Egyptian cat", "class 3")
+    info = tmp_path / "timm" / "data" / "_info"
+    info.mkdir(parents=True)
+    (tmp_path / "timm" / "__init__.py").write_text("raise ImportError('not imported')")
+    (info / "imagenet_synsets.txt").write_text("n1\nn2\nn3\n")
+    lemmas = info / "imagenet_synset_to_lemma.txt"
+    lemmas.write_text("n1\ttench, Tinca tinca\nn2\tcrane\nn3\tcrane, machine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert class_names() == ("tench", "crane (n2)", "crane (n3)")
+    lemmas.unlink()
+    with pytest.raises(DataError, match="timm's names of ImageNet's classes cannot be read"):
+        class_names()
 
 
 def test_an_unknown_net_is_refused() -> None:

@@ -13,10 +13,10 @@ import torch
 
 from killed import CASES, DATA, SHORT, VAL, equal, forgetful, small
 from notbugs.core.errors import TrainingError
+from notbugs.core.pace import Pace
 from notbugs.data.safefile import read_tensors
 from notbugs.models import load_into
 from notbugs.training import checkpoint, saving, train, trainer
-from notbugs.training.saving import Pace
 from notbugs.training.trainer import Trainer
 from victims import killed_once
 

@@ -1,6 +1,6 @@
 """Runs the attack of `notbugs attack` on all images, batch by batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,13 +9,14 @@ from torch import Tensor
 
 from notbugs.attacks import AbstractAttack, AttackResult, Rounded, to_8_bit
 from notbugs.attacks.result import percent
-from notbugs.core import random
-from notbugs.data import ImageData
+from notbugs.core import mapped, random
+from notbugs.data import ImageData, rows_at_once
 from notbugs.engine import Threat, Trace
 from notbugs.judge import wilson
 from notbugs.models import Classifier
 
 BATCH = 256
+"""Images at a time, fewer of large ones."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,30 @@ class AttackRun:
     targets: Tensor | None
     seed: int
 
+    def batches(self) -> tuple[Tensor, ...]:
+        """The rows of each batch."""
+        size = rows_at_once(self.data.shape, BATCH, self.model.device)
+        return torch.arange(len(self.data)).split(size)
+
     def attack_all(self, progress: Any, *, traced: bool) -> "AttackOutcome":
         """Attacks every image; a traced attack uses the model itself, not a copy."""
         device = self.model.device
         keys = random.row_keys(len(self.data), self.seed, "attack")
+        x_adv = mapped.empty((len(self.data), *self.data.shape), self.model.mean.dtype)
         parts: list[AttackResult] = []
         traces: list[Trace] = []
-        for index in torch.arange(len(self.data)).split(BATCH):
+        for index in self.batches():
             x, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
             targets = None if self.targets is None else self.targets[index].to(device)
             trace, row_keys = Trace() if traced else None, keys[index]
             options: dict[str, Any] = {"fast": not traced, "observe": trace}
-            parts.append(self.attack(self.model, x, y, targets=targets, keys=row_keys, **options))
+            result = self.attack(self.model, x, y, targets=targets, keys=row_keys, **options)
+            rows = slice(int(index[0]), int(index[-1]) + 1)
+            x_adv[rows] = result.x_adv.cpu()
+            parts.append(replace(result, x_adv=x_adv[rows]))
             traces += [trace] if trace is not None else []
             progress((int(index[-1]) + 1) / len(self.data))
-        return AttackOutcome(self, parts, traces)
+        return AttackOutcome(self, x_adv, parts, traces)
 
 
 @dataclass(frozen=True)
@@ -51,12 +61,9 @@ class AttackOutcome:
     """The results of all batches."""
 
     run: AttackRun
+    x_adv: Tensor
     parts: list[AttackResult]
     traces: list[Trace]
-
-    @cached_property
-    def x_adv(self) -> Tensor:
-        return torch.cat([part.x_adv.cpu() for part in self.parts])
 
     @cached_property
     def success(self) -> Tensor:
@@ -105,11 +112,17 @@ class AttackOutcome:
 
     @cached_property
     def rounded(self) -> Rounded:
+        n = len(self.run.data)
+        parts = [self._rounded(index) for index in self.run.batches()]
+        images = mapped.filled(n, (part.images for part in parts))
+        rest = zip(*((p.success, p.distance, p.shrunk) for p in parts), strict=True)
+        return Rounded(images, *map(torch.cat, rest))
+
+    def _rounded(self, index: Tensor) -> Rounded:
         run = self.run
-        y = run.data.labels.cpu()
-        targets = None if run.targets is None else run.targets.cpu()
-        x = run.data.pixels().cpu()
-        return to_8_bit(run.attack, run.model, x, self.x_adv, y, targets=targets)
+        x, y = run.data.pixels(index).cpu(), run.data.labels[index].cpu()
+        targets = None if run.targets is None else run.targets[index].cpu()
+        return to_8_bit(run.attack, run.model, x, self.x_adv[index], y, targets=targets)
 
     def as_json(self) -> dict[str, Any]:
         """The rates as plain numbers, percent from 0 to 100."""

@@ -11,23 +11,25 @@ from rich.console import Console
 from rich.table import Table
 
 from notbugs.cli.kinds import ARCHIVE, FOLDER
-from notbugs.cli.outputs import Output, check_outputs, inputs_of, set_at
+from notbugs.cli.outputs import Inputs, Output, check_outputs, inputs_of, set_at
 from notbugs.cli.progress import bar
 from notbugs.cli.subject import OfImages, SomeImages
 from notbugs.core import processes
-from notbugs.core.errors import bad_value, unknown_name
+from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.data import (
     SOURCES,
     ImageData,
+    Source,
     export_folder,
     export_npz,
     import_npz,
-    load,
     load_source,
     save,
     summary,
 )
 from notbugs.data.files import SUFFIX
+from notbugs.data.sources.folder import load_folder
+from notbugs.data.sources.shards import load_shards
 from notbugs.engine import Threat
 from notbugs.features import InversionSettings, inverted_set, targeted_set
 from notbugs.models import Classifier
@@ -225,21 +227,30 @@ class ExportData:
 
 @dataclass(frozen=True)
 class ImportData:
-    """Make a set of a NumPy archive, for --data and for train's --extra.
+    """Make a set of pictures in folders or tar archives, or of a NumPy archive, for --data.
 
-    The archive holds `images` [n, channels, height, width] and `labels`; or `image` [n, height,
-    width, channels] and `label`, as those of generated images do. Nothing in it is unpickled.
+    A folder holds one subfolder for each class. Tar archives are those of WebDataset: pictures,
+    each with its class in a .cls file. A NumPy archive (.npz) holds `images` [n, channels, height,
+    width] and `labels`; or `image` [n, height, width, channels] and `label`, as those of generated
+    images do. Nothing is unpickled. The set lies on disk when it is used: it may be larger than
+    the memory.
 
     Try:
+      notbugs data import imagenet/val --side 224 --to val.safetensors
+      notbugs data import shard-00.tar shard-01.tar --side 64 --to shards.safetensors
       notbugs data import 1m.npz --to generated.safetensors
     """
 
-    archive: Annotated[Path, tyro.conf.Positional]
-    """The .npz file."""
+    sources: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """A folder, .tar files, or an .npz file."""
     to: Path
     """The .safetensors file to write."""
+    side: int | None = None
+    """Bring pictures to so many pixels a side: the middle square of 7/8 of the shorter side is
+    resampled. Without it all must have one size."""
     names: tuple[str, ...] = ()
-    """Names of the classes in the order of their labels; without it the archive's, or numbers."""
+    """Names of the classes in the order of their labels; without it the archive's, or numbers. Of
+    a folder they are its subfolders'."""
     overwrite: bool = False
     """Replace files of that name (and the .json beside it) that notbugs did not write."""
 
@@ -247,11 +258,41 @@ class ImportData:
         """Reads, checks and writes."""
         if self.to.suffix != SUFFIX:
             raise bad_value("--to", f"end in {SUFFIX}", f"'{self.to}'", f"Add {SUFFIX}.")
-        inputs = inputs_of(others=[self.archive])
+        if self.side is not None:
+            check_count(self.side, "--side")
+        folders = [path for path in self.sources if path.is_dir()]
+        inputs = Inputs([path for path in self.sources if path not in folders], folders)
         check_outputs(set_at(self.to, "--to"), inputs, overwrite=self.overwrite)
-        data = import_npz(self.archive, class_names=self.names or None)
+        data = self._read()
         save(data, self.to)
         console.print(f"{len(data)} images of {data.classes} classes: {self.to}", soft_wrap=True)
+
+    def _read(self) -> ImageData:
+        names = self.names or None
+        if self.sources and all(path.suffix == ".tar" for path in self.sources):
+            return load_shards(self.sources, side=self.side, class_names=names)
+        if len(self.sources) != 1:
+            given = ", ".join(map(str, self.sources)) or "nothing"
+            raise bad_value("sources", "be .tar files, one .npz file or one folder", given)
+        if self.sources[0].is_dir():
+            if names is not None:
+                raise bad_value("--names", "be left out for a folder", ", ".join(names))
+            return _whole(load_folder(self.sources[0], side=self.side), self.sources[0])
+        if self.side is not None:
+            raise bad_value("--side", "be left out for an .npz file", self.side)
+        return import_npz(self.sources[0], class_names=names)
+
+
+def _whole(source: Source, folder: Path) -> ImageData:
+    """The images of a folder without parts."""
+    if source.test is not None:
+        raise bad_value(
+            "sources",
+            "be a part of the set, since a file holds one",
+            f"'{folder}', with its parts",
+            f"Import them one by one, such as '{folder / 'train'}'.",
+        )
+    return source.train
 
 
 @dataclass(frozen=True)
@@ -271,7 +312,5 @@ class Data:
 
 
 def _parts(name: str, data_dir: Path | None) -> list[ImageData]:
-    if name.endswith(".safetensors"):
-        return [load(Path(name))]
     source = load_source(name, data_dir)
     return [data for data in (source.train, source.val, source.test) if data is not None]

@@ -13,7 +13,7 @@ from notbugs.cli.common import moved, open_model, saved_set
 from notbugs.cli.outputs import Inputs, inputs_of
 from notbugs.core import random
 from notbugs.core.errors import DataWarning, bad_value, check_count, unknown_name
-from notbugs.data import ImageData, Source, Splits, load, split
+from notbugs.data import ImageData, Splits, load
 from notbugs.data.sources.load import FOLDER
 from notbugs.models import Classifier
 from notbugs.models.origin import source_for, split_as, splits_for
@@ -55,8 +55,6 @@ class Subject:
 
         **Raises** DataError where the weights record no dataset and none is named.
         """
-        if self.saved is not None:
-            return split(Source(self.saved.name, load(self.saved), None), seed=0)
         return splits_for(facts, self.data, self.data_dir)
 
     def images(self, part: str, facts: Mapping[str, Any]) -> ImageData:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from notbugs.attacks.losses import cross_entropy, margin
-from notbugs.cli.common import device_of, loaded, open_model, saved_set
+from notbugs.cli.common import device_of, loaded, open_model
 from notbugs.cli.kinds import CHECKPOINT as CHECKPOINT_KIND
 from notbugs.cli.kinds import METRICS, PICTURE, WEIGHTS
 from notbugs.cli.logs import CURVES, METRICS_FILE
@@ -64,7 +64,8 @@ class Train:
     out: Path
     """Folder for model.safetensors, metrics.jsonl, training.png and, meanwhile, the checkpoint."""
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, planted, or folder:PATH."""
+    """digits, mnist, fashion-mnist, cifar10, planted, folder:PATH, or a saved set (.safetensors):
+    two thirds of it are trained on, or --train-size."""
     recipe: str = "standard"
     """standard; airbench (Jordan 2024: CIFAR-10 in 10 epochs, with a net of its own; it
     mirrors images); l1, l2, lipschitz; with a threat: pgd (Madry et al.), fgsm (mixed with clean
@@ -144,15 +145,6 @@ class Train:
         if self._is_finished():
             console.print(f"Finished before it was started again. Model: {self.out / MODEL}")
             return
-        if saved_set(self.data) is not None:
-            raise bad_value(
-                "--data",
-                "name a dataset",
-                f"'{self.data}', a saved set",
-                "Train on it from Python (nb.train(model, notbugs.data.load(path), recipe, "
-                "seed=0)), or on its images: notbugs data export SET --to FOLDER, then --data "
-                "folder:FOLDER.",
-            )
         self._check_outputs()
         device = device_of(self.device)
         config = training_config(self.data, self.threat, device, self.recipe)
@@ -361,4 +353,11 @@ class Train:
         )
         if trained.stopped:
             console.print(trained.stopped)
+        origin = training_run.parts.val.provenance.get("source")
+        if isinstance(origin, Mapping):
+            console.print(
+                f"The images and labels of {self.data} were made from {origin.get('data')}. On its "
+                f"test images: notbugs evaluate {self.out} --data {origin.get('data')}",
+                soft_wrap=True,
+            )
         console.print(f"Model: {self.out / MODEL}", soft_wrap=True)

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from notbugs.core import mapped
 from notbugs.core.errors import NotbugsError
 
 T = TypeVar("T")
@@ -127,19 +128,26 @@ def in_batches(
 ) -> tuple[Tensor, ...]:
     """Applies `work` to rows 0..rows-1 in batches shared among all processes; returns all rows.
 
+    Large results lie in a temporary file (`core/mapped.py`).
+
     - `work`: indices [m] -> tensors of m rows on the CPU
     - `progress`: called with the fraction done, 0..1
     """
     processes = count()
     size = min(batch_size, -(-rows // processes))
     batches = torch.arange(rows).split(size)
-    local: list[tuple[Tensor, ...]] = []
-    for i in range(rank(), len(batches), processes):
-        local.append(work(batches[i]))
-        progress(float(batches[i][-1] + 1) / rows)
-    gathered = all_gather(local)
-    results = [gathered[i % processes][i // processes] for i in range(len(batches))]
-    return tuple(torch.cat(column) for column in zip(*results, strict=True))
+    results: tuple[Tensor, ...] = ()
+    for first in range(0, len(batches), processes):
+        own = batches[first + rank()] if first + rank() < len(batches) else None
+        for i, parts in enumerate(all_gather(None if own is None else work(own)), first):
+            if parts is None:
+                continue
+            if not results:
+                results = tuple(mapped.empty((rows, *p.shape[1:]), p.dtype) for p in parts)
+            for whole, part in zip(results, parts, strict=True):
+                whole[batches[i]] = part
+        progress(float(batches[min(first + processes, len(batches)) - 1][-1] + 1) / rows)
+    return results
 
 
 def _is_distributed() -> bool:

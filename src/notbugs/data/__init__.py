@@ -4,7 +4,7 @@ from notbugs.data.dataset import JSON, ImageData
 from notbugs.data.download import fetch
 from notbugs.data.exchange import export_npz, import_npz, import_torch_lists
 from notbugs.data.files import load, save
-from notbugs.data.loader import Augment, DeviceData, batches, streamed
+from notbugs.data.loader import Augment, DeviceData, batches, rows_at_once, streamed
 from notbugs.data.pictures import ExportSummary, export_folder, read_picture
 from notbugs.data.planted import Planted
 from notbugs.data.sources import SOURCES, Source, load_source
@@ -31,6 +31,7 @@ __all__ = [
     "load",
     "load_source",
     "read_picture",
+    "rows_at_once",
     "save",
     "split",
     "streamed",

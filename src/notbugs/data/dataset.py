@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from notbugs.core import mapped
 from notbugs.core.digests import tensor_bytes
 from notbugs.core.errors import bad_type, bad_value, check_dense, check_images, check_labels
 from notbugs.core.limits import CLASSES, NAME
@@ -107,11 +108,14 @@ class ImageData:
     def select(self, index: Tensor | slice | Sequence[int]) -> "ImageData":
         """The rows `index` (integers, a mask or a slice), columns included.
 
+        A slice shares the images' memory; many other rows are copied into a temporary file.
+
         **Raises** ValueError where no row is left.
         """
+        rows = _on(index, self.images)
         return replace(
             self,
-            images=self.images[_on(index, self.images)],
+            images=self.images[rows] if isinstance(rows, slice) else mapped.take(self.images, rows),
             labels=self.labels[_on(index, self.labels)],
             columns={name: c[_on(index, c)] for name, c in self.columns.items()},
         )

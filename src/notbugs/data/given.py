@@ -1,6 +1,6 @@
 """Images and labels as others hold them: pairs of tensors, data loaders, datasets."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, final
 
@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from notbugs.core import mapped
 from notbugs.core.errors import bad_type, bad_value
 from notbugs.data.dataset import ImageData
 
@@ -49,7 +50,8 @@ def given(value: object, argument: str = "data") -> Given:
     """Reads all of a pair (images, labels), a `DataLoader`, or a dataset that can be indexed.
 
     Items are (image, label), or dictionaries as in Hugging Face's `datasets`; images are tensors
-    [c, h, w], arrays [h, w] or [h, w, c] in 0..255, or PIL's. All of it is held in memory.
+    [c, h, w], arrays [h, w] or [h, w, c] in 0..255, or PIL's. All of it is held in memory; images
+    of a large dataset lie in a temporary file.
 
     **Raises** TypeError for anything else; ValueError for no images, or of several sizes.
     """
@@ -65,9 +67,11 @@ def given(value: object, argument: str = "data") -> Given:
         return _joined(images, [_whole(y, argument) for _, y in batches], names, argument)
     if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, str):
         dataset = cast("Any", value)
-        items = [_pair(dataset[i], argument) for i in range(len(dataset))]
-        images = [_tensor(x, argument)[None] for x, _ in items]
-        return _joined(images, [torch.as_tensor([int(y)]) for _, y in items], names, argument)
+        labels = list[int]()
+        images = mapped.filled(len(dataset), _items(dataset, labels, argument))
+        if not labels:
+            raise _sizes(set(), argument)
+        return Given(images, torch.tensor(labels), names)
     raise bad_type(argument, "images and labels", value, REMEDY)
 
 
@@ -126,9 +130,26 @@ def _joined(
 ) -> Given:
     sizes = {tuple(x.shape[1:]) for x in images}
     if len(sizes) != 1:
-        found = "none" if not sizes else f"images of {sorted(sizes)[:3]}"
-        raise bad_value(argument, "hold images of one size", found, "Resize them alike.")
+        raise _sizes(sizes, argument)
     return Given(torch.cat(images), torch.cat(labels), names)
+
+
+def _items(dataset: Any, labels: list[int], argument: str) -> Iterator[Tensor]:
+    """Each image as [1, c, h, w]; its label goes into `labels`."""
+    sizes = set[tuple[int, ...]]()
+    for i in range(len(dataset)):
+        image, label = _pair(dataset[i], argument)
+        x = _tensor(image, argument)[None]
+        sizes.add(tuple(x.shape[1:]))
+        if len(sizes) > 1:
+            raise _sizes(sizes, argument)
+        labels.append(int(label))
+        yield x
+
+
+def _sizes(sizes: set[tuple[int, ...]], argument: str) -> ValueError:
+    received = f"images of {sorted(sizes)[:3]}" if sizes else "none"
+    return bad_value(argument, "hold images of one size", received, "Resize them alike.")
 
 
 def _names_of(value: object) -> tuple[str, ...] | None:

@@ -51,9 +51,7 @@ def export_folder(data: ImageData, folder: Path | str) -> ExportSummary:
         raise bad_value(
             "data", "have 1, 3 or 4 channels", f"{data.shape[0]}", "Use export_npz instead."
         )
-    pixels = data.pixels().cpu()
-    rounded = (pixels * 255).round().to(torch.uint8)
-    moved = (rounded.to(torch.float32).div_(255) - pixels).abs()
+    changed, largest = 0, 0.0
     names, digits = _folder_names(data.class_names), len(str(len(data) - 1))
     columns = {name: c.tolist() for name, c in data.columns.items() if c.ndim == 1}
     rows = [("file", "label", "class", *columns)]
@@ -62,12 +60,16 @@ def export_folder(data: ImageData, folder: Path | str) -> ExportSummary:
             file = f"{names[label]}/{i:0{digits}d}.png"
             (part / names[label]).mkdir(exist_ok=True)
             # To memory first: Pillow tidies up on its own terms when the disk is full.
-            (part / file).write_bytes(_png(rounded[i]))
+            pixels = data.pixels(slice(i, i + 1))[0].cpu()
+            rounded = (pixels * 255).round().to(torch.uint8)
+            moved = (rounded.to(torch.float32).div_(255) - pixels).abs()
+            changed, largest = changed + int((moved > 0).sum()), max(largest, float(moved.max()))
+            (part / file).write_bytes(_png(rounded))
             values = [_number(column[i]) for column in columns.values()]
             rows.append((file, str(label), data.class_names[label], *values))
         with (part / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
-    return ExportSummary(len(data), pixels.numel(), int((moved > 0).sum()), float(moved.max()))
+    return ExportSummary(len(data), data.images.numel(), changed, largest)
 
 
 def _number(value: float) -> str:

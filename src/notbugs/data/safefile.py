@@ -4,20 +4,37 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from notbugs.core.digests import digest_of
-from notbugs.core.errors import DataError
+from notbugs.core.digests import digest_of, tensor_bytes
+from notbugs.core.errors import DataError, bad_type
 from notbugs.data.writing import write_file
 
 What: TypeAlias = Literal["weights", "data"]
 """The expected content of a file, which determines the remedy in error messages."""
 
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}
+"""What the format calls the types of numbers."""
 DIGEST = "notbugs.digest"
 """The entry of the metadata that holds a digest of the tensors and of the other entries."""
 
@@ -35,23 +52,41 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
     The folder is created if need be.
 
-    **Raises** StoreError where the disk is full, or the folder cannot be written. No file is
-    left half written, and an older one stays as it was.
+    **Raises** StoreError where the disk is full, or the folder cannot be written; TypeError for a
+    tensor of numbers that the format does not have. No file is left half written, and an older
+    one stays as it was.
     """
-    # Copies: tied tensors share storage, and selected or channels-last ones are not contiguous.
-    copies = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
-    content = to_bytes(copies)
-    head, body = _described(content, {**metadata, DIGEST: digest_of(copies, metadata)})
-    write_file(path, lambda file: file.writelines((head, body)), size=len(head) + len(body))
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES:
+            known = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
+            raise bad_type(
+                f"tensors['{name}']", f"one of {known}", tensor, f"It is {tensor.dtype}."
+            )
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # aligns all
+    head = _header(
+        {name: tensors[name] for name in order},
+        {**metadata, DIGEST: digest_of(tensors, metadata)},
+    )
+    # One tensor at a time, without a copy of all: a set may be larger than the memory.
+    content = (tensor_bytes(tensors[name]) for name in order)
+    size = len(head) + sum(tensor.nbytes for tensor in tensors.values())
+    write_file(path, lambda file: file.writelines(chain([head], content)), size=size)
 
 
-def _described(content: bytes, metadata: Mapping[str, str]) -> tuple[bytes, memoryview]:
-    """The file's header and body with sorted metadata: safetensors writes it in random order."""
-    begin = 8 + int.from_bytes(content[:8], "little")
-    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:begin])}
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The header of a safetensors file that holds these tensors in this order.
+
+    Written here because safetensors wants all bytes at once, and writes metadata in random order.
+    """
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        kind, shape = DTYPES[tensor.dtype], list(tensor.shape)
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8 bytes
-    return len(text).to_bytes(8, "little") + text, memoryview(content)[begin:]
+    return len(text).to_bytes(8, "little") + text
 
 
 def read_header(path: Path, *, what: What = "weights") -> dict[str, str]:

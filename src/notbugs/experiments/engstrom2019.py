@@ -18,6 +18,7 @@ import torch
 
 from notbugs.core.errors import bad_value, check_count
 from notbugs.data import Splits
+from notbugs.data.sources.load import family
 from notbugs.engine import Solver
 from notbugs.experiments import artefact_stages, representation_stages
 from notbugs.experiments import config as ilyas
@@ -136,7 +137,7 @@ def config_for(data: str, preset: str) -> Config:
         config = replace(config, inversion_rule="steepest", inversion_step_size=step)
         return replace(config, inversion_steps=10_000, **_LARGE)
     # Larger images cost more a step, and more of them make up for fewer epochs.
-    large = data.split(":")[0] not in ("digits", "planted")
+    large = family(data) not in ("digits", "planted")
     return replace(config, prior_epochs=12) if large else config
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.core.schema import read_json_file
 from notbugs.data import Splits, safefile
+from notbugs.data.sources.load import family
 from notbugs.data.writing import write_json
 from notbugs.experiments.numbers import Columns, Tables
 from notbugs.experiments.page import Column, Section
@@ -345,7 +346,7 @@ class Experiment(Generic[C]):
 
         **Raises** ValueError for a dataset or a preset that the paper does not have.
         """
-        if data.split(":")[0] not in self.datasets:
+        if family(data) not in self.datasets:
             raise unknown_name("dataset", data, self.datasets)
         if preset not in self.presets:
             raise unknown_name("preset", preset, self.presets)

@@ -10,7 +10,7 @@ from notbugs.attacks import pgd, predicted
 from notbugs.core import processes, random
 from notbugs.core.errors import TrainingError, bad_value, check_count, unknown_name
 from notbugs.core.types import Images, Labels, Mask
-from notbugs.data import JSON, ImageData
+from notbugs.data import JSON, ImageData, rows_at_once
 from notbugs.engine import L2, Last, Threat
 from notbugs.features.size import to_size
 from notbugs.features.targets import choose_targets
@@ -83,6 +83,7 @@ def inverted_set(
     **Differs from the paper**: the step length may shrink (see `InversionSettings`).
     """
     check_count(batch_size, "batch_size")
+    batch_size = rows_at_once(data.shape, batch_size, model.device)
     require_skill(model, data)
     solver = inversion(settings.steps, settings.step_size, schedule=settings.schedule)
     noisy = settings.start == "noise"
@@ -175,6 +176,7 @@ def targeted_set(
     """
     check_count(steps, "steps")
     check_count(batch_size, "batch_size")
+    batch_size = rows_at_once(data.shape, batch_size, model.device)
     if not at_chance:
         require_skill(model, data)
     targets = choose_targets(kind, data.labels, data.classes, seed=seed)
@@ -270,7 +272,7 @@ def _pushed(
     with frozen(model):
         check_gradients(model, data.pixels(slice(0, 1)).to(device), "targeted_set")
         images, reached = processes.in_batches(len(data), batch_size, pushed, progress)
-    lost = ~images.flatten(1).isfinite().all(dim=1)
+    lost = torch.cat([~part.flatten(1).isfinite().all(dim=1) for part in images.split(batch_size)])
     if bool(lost.any()):
         raise TrainingError(
             f"The source model's gradients are not finite on {int(lost.sum())} of {len(data)} "
@@ -293,16 +295,18 @@ def _labelled(
     """The finished set, with the source model's success measured on what is returned."""
     device = next(model.parameters()).device
 
-    def predict(index: Tensor) -> tuple[Tensor]:
-        return (predicted(model.logits(x_adv[index].to(device))).cpu(),)
+    def measured(index: Tensor) -> tuple[Tensor, Tensor]:
+        made = x_adv[index]
+        distance = threat.norm.size(made - data.pixels(index).cpu())
+        return predicted(model.logits(made.to(device))).cpu(), distance
 
     with frozen(model), torch.no_grad():
-        predictions = processes.in_batches(len(x_adv), batch_size, predict)[0]
+        predictions, distance = processes.in_batches(len(x_adv), batch_size, measured)
     columns = {
         "true_labels": data.labels,
         "source_rows": torch.arange(len(data)),
         "success": predictions == targets,
-        "distance": threat.norm.size(x_adv - data.pixels()),
+        "distance": distance,
     }
     return ImageData(x_adv, targets, data.class_names, name, facts, columns)
 

@@ -10,7 +10,7 @@ from notbugs.attacks.universal import universal
 from notbugs.core import processes, random, rows
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.core.types import Images, Labels
-from notbugs.data import JSON, ImageData
+from notbugs.data import JSON, ImageData, rows_at_once
 from notbugs.engine import AbstractNorm, Linf, Threat
 from notbugs.features.build import only_reached, origin
 from notbugs.features.size import along
@@ -142,7 +142,9 @@ def direction_control(
             found = along(x, delta, norm, threat.eps)
             return found.x.cpu(), found.reached.cpu()
 
-        images, reached = processes.in_batches(len(data), batch_size, moved)
+        images, reached = processes.in_batches(
+            len(data), rows_at_once(data.shape, batch_size, model.device), moved
+        )
     made = _labelled(data, images, targets, threat, f"D_{kind}/{direction}", seed, model)
     return only_reached(made, reached, threat)
 

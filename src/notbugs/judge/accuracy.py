@@ -8,7 +8,7 @@ from notbugs.core import processes
 from notbugs.core.errors import check_count, check_labels
 from notbugs.core.global_rng import fork_global_rng
 from notbugs.core.types import Labels, Mask
-from notbugs.data import ImageData
+from notbugs.data import ImageData, rows_at_once
 from notbugs.models import Classifier, frozen, predicted_clean, prepared
 from notbugs.models.predictions import clean_logits
 
@@ -47,11 +47,15 @@ def correct(
 
 @prepared()
 def predictions(model: Classifier, data: ImageData, *, batch_size: int = 1024) -> Labels:
-    """The predicted class of every image, [n], on the CPU; the model is left as it was."""
+    """The predicted class of every image, [n], on the CPU; the model is left as it was.
+
+    - `batch_size`: at most so many at a time, fewer of large images
+    """
     check_count(batch_size, "batch_size")
 
     def predict(index: Tensor) -> tuple[Tensor]:
         return (predicted_clean(model, data.pixels(index).to(model.device)).cpu(),)
 
+    size = rows_at_once(data.shape, batch_size, model.device, passes=4)
     with frozen(model):
-        return processes.in_batches(len(data), batch_size, predict)[0]
+        return processes.in_batches(len(data), size, predict)[0]

@@ -11,7 +11,7 @@ from notbugs.attacks import AbstractAttack, AttackResult
 from notbugs.core import random
 from notbugs.core.errors import bad_value
 from notbugs.core.types import Mask
-from notbugs.data import ImageData
+from notbugs.data import ImageData, rows_at_once
 from notbugs.engine import Trace
 from notbugs.judge.curves import attacked, batches
 from notbugs.models import Classifier, prepared
@@ -120,7 +120,9 @@ def loss_curve(
     keys = random.row_keys(len(data), seed, "attack")
     results: list[AttackResult] = []
     traces: list[Trace] = []
-    for index, share in batches(torch.arange(len(data)), batch_size):
+    for index, share in batches(
+        torch.arange(len(data)), rows_at_once(data.shape, batch_size, model.device)
+    ):
         traces.append(Trace())
         results.append(attacked(attack, model, data, index, keys, fast=False, observe=traces[-1]))
         progress(share)

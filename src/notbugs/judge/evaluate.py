@@ -14,7 +14,7 @@ from notbugs.attacks import AbstractAttack
 from notbugs.core import processes, random
 from notbugs.core.errors import StoreError, bad_type, bad_value, check_count
 from notbugs.core.types import Mask
-from notbugs.data import ImageData
+from notbugs.data import ImageData, rows_at_once
 from notbugs.engine import Threat
 from notbugs.judge.accuracy import correct
 from notbugs.judge.fingerprint import copies, identity
@@ -68,14 +68,16 @@ def evaluate(
     - `attacks`: "standard" (`standard_attacks`), the name of another method, "pgd-20", several
       names (`evaluation_attacks`), or attacks
     - `seed`: row i of the data has its own random stream, whatever the batch size
-    - `batch_size`: images per batch; None: 128 on a CPU, 1,024 on a GPU. It is 4 times as
+    - `batch_size`: images per batch; None: 128 on a CPU, 1,024 on a GPU, fewer of large images
+      (`data.rows_at_once`). It is 4 times as
       large for attacks without gradients, which keep no activations, and on a CPU 3 times
       as large for attacks that give up early
     - `fast`: the faster copy of the model that attacks run on (`notbugs.models.Fast`); None:
       no copy. "auto" depends on the model, the job and the processor alone. The verdict names
       the copy of each attack; every success is confirmed on the model itself
     - `progress`: called with the fraction done, 0..1
-    - `save_to`: a file for the state after every batch; the same call resumes from it. It is
+    - `save_to`: a file for the state of the run (after every batch, or less often where that takes
+      a twentieth of the time); the same call resumes from it. It is
       removed at the end, or with `keep` left for the same call to read the result from
     - `diagnosis`: add the masking diagnosis (`diagnose`) to the verdict; None does so for
       the standard evaluation alone
@@ -93,8 +95,10 @@ def evaluate(
     needs them, there is no attack, or an attack has another threat; StoreError where `save_to`
     holds another evaluation.
     """
-    size = (128 if model.device.type == "cpu" else 1024) if batch_size is None else batch_size
-    check_count(size, "batch_size")
+    if batch_size is None:
+        most = 128 if model.device.type == "cpu" else 1024
+        batch_size = rows_at_once(data.shape, most, model.device)
+    check_count(batch_size, "batch_size")
     check_count(samples, "samples")
     save_to = None if save_to is None else Path(save_to)
     if attacks is None:  # pyright: ignore[reportUnnecessaryComparison]
@@ -119,9 +123,12 @@ def evaluate(
         len(chosen),
         len(data),
     )
-    run = _Run(model, data, chosen, seed, size, fast, progress, ledger, samples)
-    run.begin(save_to)
-    run.attack_all()
+    run = _Run(model, data, chosen, seed, batch_size, fast, progress, ledger, samples)
+    try:
+        run.begin(save_to)
+        run.attack_all()
+    finally:
+        ledger.flush()
     verdict = replace(run.verdict(threat), left_out=left_out, derivative=one_derivative(model))
     if diagnosing and run.is_unchanged and bool(verdict.right.any()):
         ledger.diagnosed(lambda: diagnose(model, data, threat, seed=seed, samples=samples))

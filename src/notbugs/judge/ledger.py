@@ -1,5 +1,6 @@
 """The state of an evaluation, row by row, kept on disk while it runs."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from notbugs.core import processes
 from notbugs.core.digests import verify_digest, with_digest
 from notbugs.core.errors import StoreError
+from notbugs.core.pace import Pace
 from notbugs.core.schema import fit
 from notbugs.core.strict_json import parse_json
 from notbugs.data.download import cache_folder
@@ -36,6 +38,8 @@ class BatchResult(NamedTuple):
     non_finite_points: int
 
 
+SAVE_SECONDS = 0.1
+"""The least time between two writes of the state."""
 REMEDY = "Delete it to start again, or choose another file."
 
 
@@ -73,6 +77,8 @@ class Ledger:
     diagnosis: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     path: Path | None = field(default=None, init=False)
     """The file it is saved to; in the first process only."""
+    _pace: Pace = field(default_factory=Pace, init=False)
+    _is_saved: bool = field(default=True, init=False)
 
     @classmethod
     def opened(
@@ -142,7 +148,8 @@ class Ledger:
         """Records which clean images are classified correctly, found in `passes` passes."""
         self.right, self.broken_by = right, [-1] * len(right)
         self.forwards += len(right) * passes
-        self._save()
+        self._is_saved = False
+        self.flush()
 
     def rows_to_attack(self, attack: int, stage: str = "") -> list[int]:
         """The unbroken rows that this stage of the attack has not run on."""
@@ -203,10 +210,20 @@ class Ledger:
             self.path.unlink(missing_ok=True)
 
     def _save(self) -> None:
-        if self.path is None:
+        """Saves, unless writing would then take more than a twentieth of the time."""
+        self._is_saved = False
+        if self._pace.due(SAVE_SECONDS):
+            self.flush()
+
+    def flush(self) -> None:
+        """Saves what is not saved yet."""
+        if self.path is None or self._is_saved:
             return
+        began = time.perf_counter()
         content = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         write_json(self.path, with_digest(content), indent=None)
+        self._is_saved = True
+        self._pace.written(began)
 
     def verdict(self, threat: Threat, names: Sequence[str], copies: Sequence[str]) -> Verdict:
         """The ledger as a verdict; `names` and `copies` are those of the attacks."""

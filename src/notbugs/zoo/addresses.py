@@ -1,4 +1,4 @@
-"""Where models are: a path, a name in the zoo, a repository of a hub."""
+"""Where models are: a path, a name in the zoo, a repository of a hub, a net of ImageNet."""
 
 from functools import cache
 from pathlib import Path
@@ -7,6 +7,8 @@ from torch import nn
 
 from notbugs.core.errors import unknown_name
 from notbugs.models import Classifier
+from notbugs.models.imagenet import PREFIX as IMAGENET
+from notbugs.models.imagenet import imagenet_weights
 from notbugs.models.weights import load, weights_in
 from notbugs.zoo.card import NAME
 from notbugs.zoo.hub import FOLDER, fetch
@@ -14,12 +16,14 @@ from notbugs.zoo.index import entries, find
 
 ZOO, HUB = "zoo:", "hub:"
 """What begins the address of a model in the zoo, and of one on a hub."""
+PREFIXES = (ZOO, HUB, IMAGENET)
 
 
 def weights_at(address: Path | str) -> Path:
-    """The weights file at an address: zoo:NAME, hub:OWNER/REPO[@REVISION], a file or a folder.
+    """The weights file at an address: zoo:NAME, hub:OWNER/REPO[@REVISION], imagenet:NAME, a path.
 
-    A folder stands for the weights that training wrote there. From a hub the file is downloaded,
+    A folder stands for the weights that training wrote there; imagenet:efficientnet-lite0 for a
+    net that was trained on ImageNet (`models/imagenet.py`). From a hub the file is downloaded,
     and checked against its card; an address stands for one revision as long as a process runs.
 
     **Raises** ValueError where there is no model of that name, or the address is malformed;
@@ -28,6 +32,8 @@ def weights_at(address: Path | str) -> Path:
     text = str(address)
     if text.startswith(ZOO):
         return find(text.removeprefix(ZOO)).weights
+    if text.startswith(IMAGENET):
+        return imagenet_weights(text.removeprefix(IMAGENET))
     if text.startswith(HUB):
         return _fetched(text.removeprefix(HUB))
     return weights_in(address)
@@ -52,8 +58,8 @@ def public_name(address: Path | str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Whether it names a model in the zoo or on a hub, and is no path."""
-    return text.startswith((ZOO, HUB))
+    """Whether it names a model in the zoo, on a hub or of ImageNet, and is no path."""
+    return text.startswith(PREFIXES)
 
 
 def load_model(address: Path | str, module: nn.Module | None = None) -> Classifier:
@@ -61,8 +67,8 @@ def load_model(address: Path | str, module: nn.Module | None = None) -> Classifi
 
     Args:
         address: a weights file, or the folder that training wrote; the name of a model of the
-            zoo, also as zoo:NAME; or hub:OWNER/REPO[@REVISION]. A path that is there comes
-            first.
+            zoo, also as zoo:NAME; hub:OWNER/REPO[@REVISION]; or imagenet:NAME. A path that is
+            there comes first.
         module: for a model that is not built in, its module; the weights are loaded into it.
 
     Raises:

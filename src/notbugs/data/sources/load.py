@@ -5,6 +5,7 @@ from pathlib import Path
 
 from notbugs.core.errors import bad_value, unknown_name
 from notbugs.data.download import cache_folder
+from notbugs.data.files import SUFFIX, load
 from notbugs.data.planted import Planted
 from notbugs.data.sources.cifar import CIFAR10, CIFAR100, find_cifar, load_cifar
 from notbugs.data.sources.digits import load_digits
@@ -15,7 +16,14 @@ from notbugs.data.sources.source import TITLES, Source
 
 FOLDER = "folder:"
 SOURCES = (*TITLES, f"{FOLDER}PATH")
-"""The names that `load_source` knows."""
+"""The names that `load_source` knows, besides files of sets."""
+OWN = "folder"
+"""The family of a user's own images."""
+
+
+def family(name: str) -> str:
+    """What settings of a set go by: its name, or for a user's own images "folder"."""
+    return OWN if name.endswith(SUFFIX) else name.split(":")[0]
 
 
 def load_source(
@@ -26,7 +34,8 @@ def load_source(
     - `name`: "digits", "planted" and "photographs" (in ImageNet's classes, with scikit-image) need
       no files; "mnist", "fashion-mnist", "cifar10" and
       "cifar100" are read in their publishers' formats; "folder:PATH" is a folder with one
-      subfolder of images for each class (see `sources.folder.load_folder`)
+      subfolder of images for each class (see `sources.folder.load_folder`); a path that ends in
+      .safetensors is a set that `data.save` wrote, as one without parts
     - `data_dir`: where the files are, or go; None: the environment's NOTBUGS_DATA, else the
       system's cache. Fashion-MNIST is also found in Debian's folder
     - `download`: allow the network; else missing files are an error
@@ -44,6 +53,8 @@ def load_source(
         if name == FOLDER:
             raise bad_value("name", "name a folder after 'folder:'", "nothing", "Write its path.")
         return load_folder(Path(name.removeprefix(FOLDER)))
+    if name.endswith(SUFFIX):
+        return Source(name, load(name), None)
     if name == "digits":
         return load_digits()
     if name == "planted":

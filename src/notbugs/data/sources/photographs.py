@@ -43,14 +43,12 @@ def load_photographs() -> Source:
     """
     photographs = {name: _read(name) for name in LABELLED}
     files = {name: digest for name, (_, digest) in photographs.items()}
-    titles = dict(LABELLED.values())
-    names = [titles.get(i, f"class {i}") for i in range(CLASSES)]
     labels = torch.tensor([label for label, _ in LABELLED.values()]).repeat_interleave(VIEWS)
     parts = {
         part: published(
             torch.cat([_views(photo, name, part) for name, (photo, _) in photographs.items()]),
             labels,
-            names,
+            class_names(),
             name="photographs",
             part=part,
             files=files,
@@ -58,6 +56,35 @@ def load_photographs() -> Source:
         for part in ("train", "test")
     }
     return Source("photographs", parts["train"], parts["test"])
+
+
+def class_names() -> tuple[str, ...]:
+    """Names of ImageNet-1k's classes: those of timm where it is installed, else mostly numbers.
+
+    timm's text files are read; it is not imported. Without it the classes of the photographs have
+    names, and the others are called "class 17".
+
+    **Raises** DataError where timm's files are others than expected.
+    """
+    spec = find_spec("timm")
+    if spec is None:
+        titles = dict(LABELLED.values())
+        return tuple(titles.get(i, f"class {i}") for i in range(CLASSES))
+    folder = Path(str(spec.origin)).parent / "data" / "_info"
+    try:
+        lemmas = (folder / "imagenet_synset_to_lemma.txt").read_text().splitlines()
+        synsets = (folder / "imagenet_synsets.txt").read_text().split()
+        names = dict(line.split("\t", 1) for line in lemmas if "\t" in line)
+        firsts = [names[synset].split(",")[0].strip() for synset in synsets]
+    except (OSError, KeyError) as error:
+        raise DataError(
+            f"timm's names of ImageNet's classes cannot be read ({error}). Install it again, or "
+            "remove it."
+        ) from error
+    # Two classes are called crane, and two maillot.
+    twice = {name for name in firsts if firsts.count(name) > 1}
+    pairs = zip(firsts, synsets, strict=True)
+    return tuple(f"{name} ({synset})" if name in twice else name for name, synset in pairs)
 
 
 def _read(name: str) -> tuple[Tensor, str]:

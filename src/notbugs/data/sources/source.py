@@ -42,7 +42,7 @@ class Source:
     @property
     def title(self) -> str:
         """The name for tables and reports: the note if there is one."""
-        return self.note or TITLES.get(self.name, Path(self.name.removeprefix("folder:")).name)
+        return self.note or TITLES.get(self.name, Path(self.name.removeprefix("folder:")).stem)
 
 
 def read_note(folder: Path) -> str:
