@@ -1,6 +1,6 @@
 """Runs the attack of `notbugs attack` on all images, batch by batch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -39,7 +39,7 @@ class AttackRun:
         """Attacks every image; a traced attack uses the model itself, not a copy."""
         device = self.model.device
         keys = random.row_keys(len(self.data), self.seed, "attack")
-        x_adv = mapped.empty((len(self.data), *self.data.shape), self.model.mean.dtype)
+        whole: dict[str, Tensor] = {}
         parts: list[AttackResult] = []
         traces: list[Trace] = []
         for index in self.batches():
@@ -48,12 +48,29 @@ class AttackRun:
             trace, row_keys = Trace() if traced else None, keys[index]
             options: dict[str, Any] = {"fast": not traced, "observe": trace}
             result = self.attack(self.model, x, y, targets=targets, keys=row_keys, **options)
-            rows = slice(int(index[0]), int(index[-1]) + 1)
-            x_adv[rows] = result.x_adv.cpu()
-            parts.append(replace(result, x_adv=x_adv[rows]))
+            parts.append(_within(whole, result, index, len(self.data)))
             traces += [trace] if trace is not None else []
             progress((int(index[-1]) + 1) / len(self.data))
-        return AttackOutcome(self, x_adv, parts, traces)
+        return AttackOutcome(self, whole["x_adv"], parts, traces)
+
+
+def _within(
+    whole: dict[str, Tensor], result: AttackResult, index: Tensor, count: int
+) -> AttackResult:
+    """The result of the rows `index`, as views of one tensor a field that holds all `count`.
+
+    Large ones lie in a file. Tensors that each batch leaves behind would keep its freed memory in
+    pieces too small for the next batch.
+    """
+    rows, views = slice(int(index[0]), int(index[-1]) + 1), dict[str, Tensor]()
+    for field in fields(result):
+        part = getattr(result, field.name)
+        if isinstance(part, Tensor):
+            if field.name not in whole:
+                whole[field.name] = mapped.empty((count, *part.shape[1:]), part.dtype)
+            views[field.name] = whole[field.name][rows]
+            views[field.name].copy_(part)
+    return replace(result, **views)
 
 
 @dataclass(frozen=True)
