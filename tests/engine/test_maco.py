@@ -51,17 +51,41 @@ class Bowl(AbstractObjective):
 @SHAPES
 def test_the_spectrum_is_the_mean_magnitude_of_the_images(shape) -> None:
     x = images(shape)
-    spectrum = spectrum_of(x)
+    spectrum = spectrum_of(x, periodic=False)
     waves = amplitudes(0.5 + (x - 0.5) * (1 - INSET), spectrum)
     table = spectrum.magnitudes(x)
     others = torch.ones(shape[1:]) > 0
     others[0, 0] = False
     torch.testing.assert_close(table.abs()[:, others], waves.abs().mean(dim=0)[:, others])
     torch.testing.assert_close(table[:, 0, 0], waves.real.mean(dim=0)[:, 0, 0])
-    assert spectrum == spectrum_of(x.clone())
-    assert spectrum != spectrum_of(images(shape, name="other"))
+    assert spectrum == spectrum_of(x.clone(), periodic=False)
+    assert spectrum != spectrum_of(images(shape, name="other"), periodic=False)
     assert "shape=" in repr(spectrum)
     assert "values" not in repr(spectrum)
+
+
+def test_borders_draw_no_cross_and_images_without_jumps_are_as_they_are() -> None:
+    """A ramp jumps from its right to its left border: all of its spectrum lies on one axis."""
+    ramp = torch.linspace(0.2, 0.8, 32, dtype=torch.float64).expand(1, 1, 32, 32)
+    rough, kept = (spectrum_of(ramp, periodic=p).magnitudes(ramp).abs() for p in (False, True))
+    assert float(kept[0, 0, 8:16].max()) < 0.1 * float(rough[0, 0, 8:16].min())
+    framed = F.pad(images((1, 6, 6)), (2, 2, 2, 2), value=0.3)
+    tables = [spectrum_of(framed, periodic=p).magnitudes(framed) for p in (False, True)]
+    torch.testing.assert_close(*tables)
+    turned = spectrum_of(framed.mT.contiguous()).magnitudes(framed)
+    torch.testing.assert_close(turned.mT, tables[1])
+
+
+def test_colours_are_decorrelated_within_images() -> None:
+    """Images that differ in hue and hold grey textures alone have no coloured ones."""
+    hues = images((3, 1, 1), 30, "hues") - 0.4
+    grey = images((1, 8, 8), 30, "grey").expand(-1, 3, -1, -1)
+    spectrum = spectrum_of((grey + 0.3 * hues).clamp(0, 1))
+    theta = random.normal(random.row_keys(3, "theta"), (3, 8, 8), torch.float64)
+    logits = torch.logit(MaCo(spectrum).decode(theta))
+    logits = logits - logits.mean(dim=(2, 3), keepdim=True)
+    chroma = logits - logits.mean(dim=1, keepdim=True)
+    assert float(chroma.norm() / logits.norm()) < 0.2
 
 
 @SHAPES
@@ -126,7 +150,7 @@ def test_flat_images_have_no_phase_and_spectra_have_channels() -> None:
     grey[0] = torch.rand(1, 4, 4, generator=random.generator("grey"))
     with pytest.raises(ValueError, match=r"`start` must vary from pixel to pixel.*in row 1"):
         MaCo().encode(grey)
-    with pytest.raises(ValueError, match=r"`images` must differ from pixel to pixel"):
+    with pytest.raises(ValueError, match=r"`images` must differ from pixel to pixel; got flat"):
         spectrum_of(grey[1:])
     with pytest.raises(ValueError, match=r"`spectrum` must be of 3 channels.*got 1 channels"):
         MaCo(spectrum_of(images((1, 4, 4)))).decode(torch.zeros(1, 3, 4, 4))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from notbugs.core.errors import bad_value, check_images
 from notbugs.core.types import Images, Theta
-from notbugs.engine.fourier import ColorRoot, Fourier, color_root
+from notbugs.engine.fourier import ColorRoot, Fourier, root_of
 from notbugs.engine.parameterize import AbstractParameterization
 
 INSET = 1e-2
@@ -55,25 +55,31 @@ class Spectrum:
         return table.to(like)
 
 
-def spectrum_of(images: Images) -> Spectrum:
+def spectrum_of(images: Images, *, periodic: bool = True) -> Spectrum:
     """The average magnitude spectrum of `images` [n, c, h, w] in [0, 1], a few hundred or more.
 
     At frequency 0 the coefficients themselves are averaged, which sets the mean colour; at the
     others that have no phase (the Nyquist frequencies of even sizes) the magnitudes are, with the
-    sign of the average coefficient.
+    sign of the average coefficient. Colours are decorrelated within images.
 
-    **Raises** ValueError for images outside [0, 1] and images that are all of one colour.
+    - `periodic`: without the jumps between opposite borders, which images have only for the
+      Fourier transform, and which would draw lines along both axes
+
+    **Raises** ValueError for images outside [0, 1] and images that are all flat.
+    **Source**: Moisan 2011, "Periodic plus smooth image decomposition", for the borders.
     """
     check_images(images, "images")
     images = images.detach().double().cpu()
-    colors = color_root(images) if images.shape[1] > 1 else None
-    spread = float(images.flatten(2).std(dim=2).max()) if images[0, 0].numel() > 1 else 0.0
-    if not spread > 0:
-        raise bad_value("images", "differ from pixel to pixel", "one colour only")
-    waves = Fourier(0.0, colors, INSET).encode(images)
-    real, imaginary = _parts(waves)
-    mean = real.mean(dim=0)
-    table = torch.hypot(real, imaginary).mean(dim=0)
+    logits = torch.logit(0.5 + (images - 0.5) * (1 - INSET))
+    varying = logits - logits.mean(dim=(2, 3), keepdim=True)
+    if not float(varying.abs().max()) > 1e-6:
+        raise bad_value("images", "differ from pixel to pixel", "flat images only")
+    colors = root_of(varying) if images.shape[1] > 1 else None
+    if colors is not None:
+        unmixed = torch.linalg.inv(torch.tensor(colors, dtype=logits.dtype))
+        logits = torch.einsum("dc,nchw->ndhw", unmixed, logits)
+    waves = torch.fft.fft2(_without_jumps(logits) if periodic else logits, norm="ortho")
+    mean, table = waves.real.mean(dim=0), waves.abs().mean(dim=0)
     table = torch.where(_alone(table) & (mean < 0), -table, table)
     table[:, 0, 0] = mean[:, 0, 0]
     c, h, w = table.shape
@@ -101,7 +107,8 @@ class MaCo(AbstractParameterization):
     MAgnitude Constrained Optimization", arXiv 2306.06805), section 4.
     **Differs from the paper**: phases of opposite frequencies are opposite, so that no magnitude
     changes (in the published code those of the first and last column do); r is measured from
-    logits, in place of standardising each image; the mean colour is fixed.
+    logits, of their periodic component, in place of standardising each image; the mean colour is
+    fixed.
 
     >>> theta = torch.randn(2, 3, 6, 5)
     >>> bool((MaCo().decode(theta) > 0).all())
@@ -152,6 +159,22 @@ def _parts(waves: Tensor) -> tuple[Tensor, Tensor]:
 def _mirrored(x: Tensor) -> Tensor:
     """Each frequency's entry at the opposite frequency; the last two dimensions."""
     return x.flip((-2, -1)).roll((1, 1), (-2, -1))
+
+
+def _without_jumps(x: Tensor) -> Tensor:
+    """The periodic component of images: less a smooth image with the jumps of their borders."""
+    h, w = x.shape[-2:]
+    jumps = torch.zeros_like(x)
+    down, across = x[..., -1, :] - x[..., 0, :], x[..., -1] - x[..., 0]
+    jumps[..., 0, :] += down
+    jumps[..., -1, :] -= down
+    jumps[..., 0] += across
+    jumps[..., -1] -= across
+    u, v = (torch.fft.fftfreq(n, 1 / (2 * math.pi), dtype=x.dtype).cos() for n in (h, w))
+    laplacian = 2 * (u[:, None] + v) - 4
+    laplacian[0, 0] = 1  # the jumps have no mean
+    smooth = torch.fft.ifft2(torch.fft.fft2(jumps) / laplacian).real
+    return x - smooth
 
 
 def _alone(like: Tensor) -> Tensor:
