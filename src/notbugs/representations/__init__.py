@@ -24,9 +24,16 @@ from notbugs.representations.manipulate import (
     add_feature,
     find_attribute,
 )
+from notbugs.representations.maximise import Visualisation
 from notbugs.representations.priors import Denoised, Generator, Priors, latent_solver
 from notbugs.representations.reading import first_images, layer_of
 from notbugs.representations.smoothness import FrequencyPenalty, TotalVariation
+from notbugs.representations.solvers import (
+    default_visualisation_solver,
+    fourier_solver,
+    maco_solver,
+    pixel_solver,
+)
 from notbugs.representations.style import (
     StyleResult,
     gram,
@@ -37,11 +44,6 @@ from notbugs.representations.style import (
 )
 from notbugs.representations.transparency import faded, opacity
 from notbugs.representations.visualise import (
-    Visualisation,
-    default_visualisation_solver,
-    fourier_solver,
-    maco_solver,
-    pixel_solver,
     visualise,
     visualise_directions,
     visualise_layer,

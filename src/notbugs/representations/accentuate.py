@@ -17,7 +17,7 @@ from notbugs.representations.invert import EmbeddingDistance
 from notbugs.representations.inverted import check_finite
 from notbugs.representations.priors import NO_PRIORS, Priors
 from notbugs.representations.reading import Read, flat, layer_of
-from notbugs.representations.visualise import fourier_solver
+from notbugs.representations.solvers import fourier_solver
 
 
 @final
