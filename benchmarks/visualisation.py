@@ -55,7 +55,7 @@ CANVAS_VIEWS = (0.25, 0.6)
 EMBEDDING_UNITS = 3
 TIGER = 292
 """A class that no photograph shows: the cat is accentuated towards it."""
-ANCHOR, WEIGHTS = "trunk._blocks.10", (5.0, 20.0)
+ANCHOR, WEIGHTS = "trunk._blocks.10", (0.0, 20.0)
 """The layer that accentuation keeps, about two thirds up, and the prices of leaving it."""
 
 
@@ -180,7 +180,7 @@ def of_units(work: Work, made: dict[str, Visualisation]) -> tuple[list[PictureRo
     rows.append(row("a photograph", torch.cat([work.views(c, 1) for c in work.classes])))
     numbers: dict[str, Any] = {}
     units = embedding_units(work)
-    for name in ("pixels", "Fourier, moves", "MaCo, crops"):
+    for name in ("pixels", "MaCo, crops"):
         solver, priors = chosen[name]
         found = visualise(work.model, units, solver=solver, priors=priors, batch_size=2)
         head = "" if name != "pixels" else "Units of the embedding"
@@ -214,7 +214,7 @@ def further(work: Work) -> tuple[list[PictureRow], dict[str, Any]]:
     cat, label = work.views(pair[0], 1), pair[0]
     for unit in (label, TIGER):
         line, names = [cat], ["the photograph"]
-        for weight in (0.0, *WEIGHTS):
+        for weight in WEIGHTS:
             made = accentuate(
                 work.model,
                 cat,
@@ -279,7 +279,7 @@ def written(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--quick", action="store_true", help="three steps: not a measurement")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
