@@ -352,7 +352,7 @@ class _Work:
             priors=priors,
             seed=self.asked.seed,
         )
-        shown = faded(result.x, opacity(result.attribution))
+        shown = faded(result.x, opacity(result.attribution), 0.5)
         extremes = most_activating(self.model, real, chosen, layer=self.asked.layer, count=1)
         for places in torch.arange(len(chosen)).split(MOST_UNITS):
             classes = self._taken_for(result.x[places])
