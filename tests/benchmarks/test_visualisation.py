@@ -21,7 +21,7 @@ def test_a_row_is_the_mean_of_its_images_and_is_written() -> None:
         nearest=torch.zeros(4, dtype=torch.int64),
     )
     row = visualisation.summary(found, slice(0, 2))
-    assert (row["relative"], row["known"], row["median_rank"]) == (1.0, 0.5, 1.0)
+    assert (row["relative"], row["known"], row["median_rank"]) == (1.0, 0.5, 2.5)
     assert row["each"]["rank"] == [1, 4]
     table = {
         "MaCo": row,
@@ -31,6 +31,6 @@ def test_a_row_is_the_mean_of_its_images_and_is_written() -> None:
     text = visualisation.written(
         {"conditions": at, "classes": {1: "a", 2: "b"}, "steps": 3, "views": 70, "table": table}
     )
-    assert "| MaCo | 1.00 | 50 % | 1 | 0.30 |" in text
+    assert "| MaCo | 1.00 | 50 % | 2.5 | 0.30 |" in text
     assert "| real views | 9.00 | 0 % | 7 | 0.60 |" in text
     assert "alone a real view has 0.80." in text
