@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from notbugs.cli import main
@@ -98,6 +99,25 @@ def test_priors_change_what_is_found(tmp_path: Path, trained) -> None:
         look(tmp_path, trained, *common, "--denoiser", tmp_path / "g.safetensors")
 
 
+def test_methods_write_images_in_their_own_way(tmp_path: Path, trained) -> None:
+    common = ("--visualise", "--layer", "logits", "--units", 0, 1)
+    size, pixels, plain = look(tmp_path, trained, *common)
+    found = [plain["visualised"]]
+    for method, rows in (("fourier", 3), ("maco", 4)):
+        its_size, numbers, images = look(tmp_path, trained, *common, "--method", method)
+        seen = numbers["visualisation"]
+        assert seen["method"] == method
+        assert seen["dead"] == [False, False]
+        assert seen["priors"] == (["random moves"] if method == "maco" else [])
+        assert (its_size[1] > size[1]) == (rows == 4)  # one more, of opacities
+        assert not any(images["visualised"].equal(other) for other in found)
+        found.append(images["visualised"])
+    assert pixels["visualisation"]["method"] == "pixels"
+    spectra = [torch.fft.fft2(torch.logit(x.double()), norm="ortho").abs() for x in found]
+    apart = [(a[0] - a[1]).abs().max() for a in spectra]
+    assert float(apart[2]) < 1e-3 < float(apart[1])
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -120,6 +140,13 @@ def test_priors_change_what_is_found(tmp_path: Path, trained) -> None:
         (("--invert", "--save", "x.pt"), "--save` must end in .safetensors"),
         (("--visualise", "--units", 64), "must lie in 0..63"),
         (("--invert", "--steps", 0), "--steps` must be at least 1"),
+        (("--invert", "--method", "maco"), "--method` must be left out"),
+        (("--visualise", "--method", "mako"), "Unknown method 'mako'. Did you mean 'maco'"),
+        (("--visualise", "--method", "maco", "--start", "grey"), "grey has no phases"),
+        (
+            ("--visualise", "--method", "fourier", "--generator", "g.safetensors"),
+            "--method` must be left out with --generator",
+        ),
     ],
 )
 def test_bad_input_is_named(

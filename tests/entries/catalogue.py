@@ -88,6 +88,10 @@ ON_IMAGES = {
         m, torch.eye(2, WIDTH), start=x[:2], solver=FEW
     ),
     "visualise_layer": lambda m, x, y: representations.visualise_layer(m, x, solver=FEW),
+    "accentuate": lambda m, x, y: representations.accentuate(m, x[:3], 0, 0.1, solver=FEW),
+    "assess_visualisations": lambda m, x, y: representations.assess_visualisations(
+        m, x[:2], [0, 1], x
+    ),
     "most_activating": lambda m, x, y: representations.most_activating(m, x, count=2),
     "styles": lambda m, x, y: representations.styles(m, x, ["1"])["1"],
     "style_error": lambda m, x, y: representations.style_error(m, x, x.flip(0), x, ["1"]),

@@ -18,14 +18,17 @@ from notbugs.engine import (
     Draw,
     Evaluation,
     Everywhere,
+    Fourier,
     FromImages,
     GiveUp,
     Last,
     Linf,
     LowestValue,
+    MaCo,
     Momentum,
     Never,
     OnSuccess,
+    Pixels,
     Plateau,
     Solver,
     Steepest,
@@ -35,6 +38,7 @@ from notbugs.engine import (
     UniformIn,
 )
 from notbugs.engine.either import Either
+from notbugs.engine.tanh import Tanh
 
 RULES = {
     "steepest-linf": Steepest(Linf(), 0.02),
@@ -50,6 +54,7 @@ SETS = {
     "box": Box(),
     "everywhere": Everywhere(),
 }
+VARIABLES = {"pixels": Pixels(), "tanh": Tanh(), "fourier": Fourier(), "maco": MaCo()}
 STOPS = {"never": Never(), "success": OnSuccess(), "plateau": Plateau(5), "give up": GiveUp()}
 
 
@@ -138,6 +143,26 @@ def test_same_keys_same_bits_and_inputs_untouched(rule, within, stop) -> None:
     assert torch.equal(center, before[0])
     assert torch.equal(context["goal"], before[1])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("variables", VARIABLES.values(), ids=list(VARIABLES))
+def test_variables_are_images_in_the_box_row_by_row(variables) -> None:
+    center, context, keys = problem()
+    theta = variables.encode(center)
+    steps = 5 * (1 - variables.in_pixels) * random.normal(keys, theta.shape[1:], theta.dtype)
+    x = variables.decode(theta + steps)
+    assert x.shape == center.shape
+    assert 0 <= float(x.min()) <= float(x.max()) <= 1
+    torch.testing.assert_close(variables.decode((theta + steps)[3:5]), x[3:5], rtol=0, atol=1e-12)
+    solver = Solver(Everywhere(), Adam(0.05), 20, variables, LowestValue())
+    found = solver.minimise(Bowl(), center, context, keys=keys)
+    again = solver.minimise(Bowl(), center, context, keys=keys)
+    assert torch.equal(found.x, again.x)
+    first = Bowl()(variables.decode(theta), context, None).value
+    assert bool((found.value <= first).all())
+    assert float(found.value.mean()) < float(first.mean())
+    part = solver.minimise(Bowl(), center[3:5], {"goal": context["goal"][3:5]}, keys=keys[3:5])
+    torch.testing.assert_close(part.x, found.x[3:5], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("rule", [RULES["adam"], RULES["steepest-l2-cosine"]], ids=["adam", "l2"])

@@ -1,7 +1,7 @@
 """`notbugs look`: inversion, visualisation and the like for one model, as one picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -19,7 +19,7 @@ from notbugs.core.errors import bad_value, check_count, unknown_name
 from notbugs.data import ImageData, read_picture, safefile
 from notbugs.data.files import SUFFIX
 from notbugs.data.writing import write_file
-from notbugs.engine import robust_view
+from notbugs.engine import Solver, cropped_view, robust_view, spectrum_of
 from notbugs.judge import check_fits
 from notbugs.models import Classifier, frozen
 from notbugs.models.denoiser import Denoiser
@@ -31,11 +31,15 @@ from notbugs.representations import (
     add_feature,
     default_inversion_solver,
     default_visualisation_solver,
+    faded,
     find_attribute,
+    fourier_solver,
     interpolate,
     invert_images,
     lbfgs_inversion,
+    maco_solver,
     most_activating,
+    opacity,
     visualise,
 )
 from notbugs.representations.activations import check_units
@@ -45,6 +49,9 @@ FIRST = 8
 MOST_UNITS = 12
 STRENGTHS = (-1.0, 0.5, 1.0, 2.0)
 METHODS = ("invert", "interpolate", "visualise", "manipulate")
+SEARCHES = ("pixels", "fourier", "maco")
+VIEWS = (0.5, 1.0)
+"""Shares of an image's sides that MaCo's crops show: small images have no small parts to show."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class Look:
       notbugs look model.safetensors --invert
       notbugs look model.safetensors --invert --interpolate --image 3 17
       notbugs look model.safetensors --visualise --layer logits --total-variation 0.05
+      notbugs look model.safetensors --visualise --layer logits --method maco
       notbugs look model.safetensors --manipulate --toward 5 --image 0 1 2
     """
 
@@ -116,6 +124,9 @@ class Look:
     """With --visualise: places in the flattened layer; the first 12 without it."""
     all_units: bool = False
     """With --visualise: every place of the layer, as a contact sheet."""
+    method: str = "pixels"
+    """With --visualise: what is optimised: pixels, fourier (coefficients; smooth images), or maco
+    (phases alone, with the magnitudes of the test images, seen in crops)."""
     unit: int | None = None
     """With --manipulate: the place in the flattened layer."""
     toward: int | None = None
@@ -185,6 +196,12 @@ class Look:
         check_count(self.points, "--points", 3)
         if self.start not in STARTS:
             raise unknown_name("start", self.start, STARTS)
+        if self.method not in SEARCHES:
+            raise unknown_name("method", self.method, SEARCHES)
+        if self.method != "pixels" and self.prior.generator is not None:
+            raise bad_value("--method", "be left out with --generator", self.method)
+        if self.method == "maco" and self.start == "grey":
+            raise bad_value("--start", "be noise or uniform: grey has no phases", self.start)
         if self.out.suffix != ".png":
             raise bad_value("--out", "end in .png", f"'{self.out}'", "Add .png.")
         if self.save is not None and self.save.suffix != SUFFIX:
@@ -196,6 +213,7 @@ class Look:
         idle = {
             "--units": bool(self.units) and (self.all_units or not self.visualise),
             "--all-units": self.all_units and not self.visualise,
+            "--method": self.method != Look.method and not self.visualise,
             "--unit": self.unit is not None and not self.manipulate,
             "--toward": self.toward is not None and not self.manipulate,
             "--points": self.points != Look.points and not self.interpolate,
@@ -324,17 +342,17 @@ class _Work:
 
     def visualise(self) -> None:
         chosen, real = self.units, self._real()
+        solver, priors = self._search(real)
         result = visualise(
             self.model,
             chosen,
             layer=self.asked.layer,
             start=self.asked.start,
-            solver=default_visualisation_solver(
-                self.priors, self.model.shape[1:], self.asked.steps
-            ),
-            priors=self.priors,
+            solver=solver,
+            priors=priors,
             seed=self.asked.seed,
         )
+        shown = faded(result.x, opacity(result.attribution), 0.5)
         extremes = most_activating(self.model, real, chosen, layer=self.asked.layer, count=1)
         for places in torch.arange(len(chosen)).split(MOST_UNITS):
             classes = self._taken_for(result.x[places])
@@ -345,24 +363,40 @@ class _Work:
             layer = self.asked.layer or "the embedding"
             head = f"Units of {layer}, each with what the model takes the image made for it for"
             self._row("made for the unit", result.x[places], head, named)
+            if self.asked.method == "maco":
+                self._row("where the gradient was", shown[places])
             self._row("most active image", real[extremes.highest[places, 0]])
             self._row("least active image", real[extremes.lowest[places, 0]])
         self.found["visualised"] = result.x
         high = 100 * high_frequency_share(result.x)
         self.numbers["visualisation"] = {
-            "priors": list(self.priors.names),
+            "method": self.asked.method,
+            "priors": list(priors.names),
             "units": chosen,
+            "dead": result.dead.tolist(),
             "activation": result.activation.tolist(),
             "of_best_image": extremes.highest_values[:, 0].tolist(),
             "high_frequencies": high.tolist(),
         }
-        silent = int((result.activation <= result.before).sum())
-        note = f" {silent} of them did not move from the start." if silent else ""
+        silent = int(result.dead.sum())
+        note = f" {silent} of them had no gradient and are shown as they began." if silent else ""
         self.lines.append(
             f"Visualisation: activation {_mean(result.activation)}, of the best test images "
             f"{_mean(extremes.highest_values[:, 0])}; {float(high.mean()):.0f} % of the "
             f"energy in high frequencies.{note}"
         )
+
+    def _search(self, real: Tensor) -> tuple[Solver, Priors]:
+        """The solver of the chosen variables, and the priors that belong to it."""
+        steps, size = self.asked.steps, self.model.shape[1:]
+        if self.asked.method == "fourier":
+            return fourier_solver(steps), self.priors
+        if self.asked.method == "pixels":
+            return default_visualisation_solver(self.priors, size, steps), self.priors
+        priors = self.priors
+        if priors.transform is None:
+            priors = replace(priors, transform=cropped_view((size[0], size[1]), *VIEWS))
+        return maco_solver(steps, spectrum=spectrum_of(real)), priors
 
     def manipulate(self) -> None:
         unit, unit_strength = self.unit, self.strength

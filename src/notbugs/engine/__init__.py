@@ -1,6 +1,7 @@
 """The engine: change an input, inside a set, to lower an objective. Imports core only."""
 
 from notbugs.engine.apgd import APGD
+from notbugs.engine.crops import RandomCrop, UniformNoise, cropped_view
 from notbugs.engine.distance import Distance, Paced, Perceptual, WithinDistance
 from notbugs.engine.fourier import ColorRoot, Fourier, color_root
 from notbugs.engine.give_up import GiveUp
@@ -13,6 +14,7 @@ from notbugs.engine.keep import (
     SuccessThenLowest,
 )
 from notbugs.engine.lbfgs import LBFGS
+from notbugs.engine.maco import MaCo, Spectrum, spectrum_of
 from notbugs.engine.norms import L2, AbstractNorm, AbstractSize, Linf
 from notbugs.engine.objective import AbstractObjective, Derivative, Draw, Evaluation, OfOutputs
 from notbugs.engine.parameterize import AbstractParameterization, Pixels
@@ -62,6 +64,7 @@ __all__ = [
     "Last",
     "Linf",
     "LowestValue",
+    "MaCo",
     "Momentum",
     "NORMS",
     "Never",
@@ -74,12 +77,14 @@ __all__ = [
     "Perceptual",
     "Pixels",
     "Plateau",
+    "RandomCrop",
     "Rotate",
     "SIZES",
     "Scale",
     "SmallestSuccess",
     "Solution",
     "Solver",
+    "Spectrum",
     "Steepest",
     "StepInfo",
     "SuccessThenLowest",
@@ -88,7 +93,10 @@ __all__ = [
     "Transform",
     "Transformed",
     "UniformIn",
+    "UniformNoise",
     "color_root",
+    "cropped_view",
+    "spectrum_of",
     "WithinDistance",
     "on_rows",
     "robust_view",

@@ -119,9 +119,14 @@ def color_root(images: Images) -> ColorRoot:
     **Raises** ValueError for images that are not in [0, 1], or are all of one colour.
     """
     check_images(images, "images")
-    pixels = images.detach().double().movedim(1, 0).flatten(1)
-    pixels = pixels - pixels.mean(dim=1, keepdim=True)
-    spread, axes = torch.linalg.eigh(pixels @ pixels.T / pixels.shape[1])
+    return root_of(images)
+
+
+def root_of(values: Float[Tensor, "n c h w"]) -> ColorRoot:
+    """As `color_root`, of any values [n, c, h, w]."""
+    samples = values.detach().double().movedim(1, 0).flatten(1)
+    samples = samples - samples.mean(dim=1, keepdim=True)
+    spread, axes = torch.linalg.eigh(samples @ samples.T / samples.shape[1])
     spread = spread.clamp(min=0).sqrt()
     if not float(spread[-1]) > 1e-6:
         raise bad_value("images", "differ in colour from pixel to pixel", "one colour only")

@@ -118,7 +118,8 @@ class Rotate:
 class Chain:
     """Several transformations, one after the other, then a centre crop to the first size.
 
-    So a `Pad` in front keeps pixels that would otherwise leave the frame.
+    So a `Pad` in front keeps pixels that would otherwise leave the frame. Images that became
+    smaller stay so.
 
     >>> from notbugs.core.random import row_keys
     >>> moved = Chain((Pad(2), Jitter(2), Rotate(5)))(torch.rand(2, 3, 9, 8), row_keys(2, "moved"))
@@ -128,12 +129,12 @@ class Chain:
 
     parts: tuple[Transform, ...]
 
-    def __call__(self, x: Images, keys: Keys) -> Images:
-        """Images of the same shape; each part has its own keys."""
+    def __call__(self, x: Images, keys: Keys) -> Float[Tensor, "n ..."]:
+        """Images of at most the same size; each part has its own keys."""
         moved = x
         for i, part in enumerate(self.parts):
             moved = part(moved, random.fold(keys, "part", i))
-        down, across = ((moved.shape[i] - x.shape[i]) // 2 for i in (2, 3))
+        down, across = (max(0, moved.shape[i] - x.shape[i]) // 2 for i in (2, 3))
         return moved[:, :, down : down + x.shape[2], across : across + x.shape[3]]
 
 

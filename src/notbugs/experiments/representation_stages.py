@@ -407,7 +407,7 @@ class Visualisation(OfModels):
             active = read_all(model, layer_of(model), x, 256).amax(dim=0) > 0
         units = active.nonzero()[:, 0][: self.units].cpu()
         solver = default_visualisation_solver(NO_PRIORS, model.shape[1:], self.steps)
-        result = visualise(model, units, solver=solver, seed=loaded.seed)
+        result = visualise(model, units, solver=solver, seed=loaded.seed, relaxed_steps=0)
         real = most_activating(model, x, units, count=REAL_SHOWN)
         numbers = {
             "high_frequencies": 100 * high_frequency_share(result.x),

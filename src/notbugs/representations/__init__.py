@@ -1,5 +1,6 @@
 """Analysis of representations: inversion, interpolation, visualisation, manipulation."""
 
+from notbugs.representations.accentuate import Accentuation, accentuate
 from notbugs.representations.activations import (
     ActivationNorm,
     Channel,
@@ -7,6 +8,7 @@ from notbugs.representations.activations import (
     TargetActivation,
     Unit,
 )
+from notbugs.representations.assess import Assessment, assess_visualisations
 from notbugs.representations.extremes import Extremes, most_activating
 from notbugs.representations.interpolate import Interpolation, Path, interpolate, path_of
 from notbugs.representations.invert import EmbeddingDistance, inversion, invert, relative_error
@@ -22,9 +24,16 @@ from notbugs.representations.manipulate import (
     add_feature,
     find_attribute,
 )
+from notbugs.representations.maximise import Visualisation
 from notbugs.representations.priors import Denoised, Generator, Priors, latent_solver
 from notbugs.representations.reading import first_images, layer_of
 from notbugs.representations.smoothness import FrequencyPenalty, TotalVariation
+from notbugs.representations.solvers import (
+    default_visualisation_solver,
+    fourier_solver,
+    maco_solver,
+    pixel_solver,
+)
 from notbugs.representations.style import (
     StyleResult,
     gram,
@@ -33,11 +42,8 @@ from notbugs.representations.style import (
     style_transfer,
     styles,
 )
+from notbugs.representations.transparency import faded, opacity
 from notbugs.representations.visualise import (
-    Visualisation,
-    default_visualisation_solver,
-    fourier_solver,
-    pixel_solver,
     visualise,
     visualise_directions,
     visualise_layer,
@@ -47,6 +53,13 @@ __all__ = [
     "default_inversion_solver",
     "default_visualisation_solver",
     "TotalVariation",
+    "Accentuation",
+    "Assessment",
+    "accentuate",
+    "assess_visualisations",
+    "faded",
+    "maco_solver",
+    "opacity",
     "FrequencyPenalty",
     "latent_solver",
     "Priors",

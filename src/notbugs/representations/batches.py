@@ -22,6 +22,8 @@ from notbugs.representations.priors import (
     first_codes,
 )
 from notbugs.representations.reading import Read
+from notbugs.representations.relaxed import revived
+from notbugs.representations.transparency import ROW, Attributed
 
 
 def solve(
@@ -34,6 +36,9 @@ def solve(
     seed: int,
     batch_size: int,
     priors: Priors = NO_PRIORS,
+    beside: AbstractObjective | None = None,
+    attribution: Tensor | None = None,
+    relaxed_steps: int = 0,
 ) -> Solution:
     """The solver's best points from `start` [n, c, h, w], `batch_size` rows at a time.
 
@@ -43,30 +48,47 @@ def solve(
     images.
 
     - `context`: of all rows, or a function that makes that of some rows, by their numbers
+    - `beside`: an objective of the image as it is, without the random transformations
+    - `attribution` [n, h, w]: the absolute gradients of the objective alone are added to it
+    - `relaxed_steps`: steps with open ReLUs for rows that have no gradient at the start
     """
     check_count(batch_size, "batch_size")
     keys = random.row_keys(len(start), seed, "representations", device=start.device)
-    objective, generator = priors.of(objective), priors.generator
+    seen, generator = priors.seen(objective), priors.generator
+    if attribution is not None:
+        seen = Attributed(seen, attribution)
+    objective, plain = priors.penalised(seen), priors.of(objective)
+    if beside is not None:
+        objective, plain = objective + beside, plain + beside
     if generator is not None:
         check_solver(solver)
-        objective = LatentObjective(objective, generator.decode, priors.pull)
+        objective, plain = (
+            LatentObjective(part, generator.decode, priors.pull) for part in (objective, plain)
+        )
         start = first_codes(generator, len(start), seed, start)
     parts: list[Solution] = []
 
     def part_of(rows: Tensor) -> Mapping[str, Tensor]:
         if callable(context):
             return context(rows)
-        return {name: tensor[rows] for name, tensor in context.items()}
+        return {ROW: rows} | {name: tensor[rows] for name, tensor in context.items()}
 
     with ExitStack() as stack:
         for module in (model, *priors.modules):
             stack.enter_context(frozen(module))
         every = torch.arange(len(start), device=start.device)
-        check_differentiable(objective, start[:1], part_of(every[:1]), keys[:1])
+        check_differentiable(plain, start[:1], part_of(every[:1]), keys[:1])
         for rows in every.split(batch_size):
-            first = start[rows]
+            first, part, spent = start[rows], part_of(rows), list[Solution]()
+            if relaxed_steps:
+                first, spent = revived(solver, plain, first, part, keys[rows], relaxed_steps)
             solution = solver.minimise(
-                objective, first, part_of(rows), keys=keys[rows], start=FromImages(first)
+                objective, first, part, keys=keys[rows], start=FromImages(first)
+            )
+            solution = replace(
+                solution,
+                forwards=solution.forwards + sum(each.forwards for each in spent),
+                backwards=solution.backwards + sum(each.backwards for each in spent),
             )
             if generator is not None:
                 with torch.no_grad():

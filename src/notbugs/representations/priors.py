@@ -153,8 +153,16 @@ class Priors:
 
     def of(self, objective: AbstractObjective) -> AbstractObjective:
         """The objective with all of these priors except the generator."""
-        if self.transform is not None:
-            objective = Transformed(objective, self.transform, self.samples)
+        return self.penalised(self.seen(objective))
+
+    def seen(self, objective: AbstractObjective) -> AbstractObjective:
+        """The objective of randomly transformed images."""
+        if self.transform is None:
+            return objective
+        return Transformed(objective, self.transform, self.samples)
+
+    def penalised(self, objective: AbstractObjective) -> AbstractObjective:
+        """The objective with the penalties on the image."""
         if self.total_variation:
             objective = objective + self.total_variation * TotalVariation()
         if self.frequency_penalty:
