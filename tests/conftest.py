@@ -28,3 +28,16 @@ def _checked_again(request: pytest.FixtureRequest) -> None:
 def _seeded() -> None:
     """Weights and images that a test draws without a key are the same in every run."""
     torch.manual_seed(0)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """A worker runs all tests of a file, which share fixtures; of the papers' laws, a paper's."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByPaper(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return file + nodeid.partition("[")[2] if file.endswith("test_papers.py") else file
+
+    return ByPaper(config, log)

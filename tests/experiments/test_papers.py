@@ -27,8 +27,6 @@ from notbugs.store import AnyStage, SilentObserver, Store
 LONG = ("autoencoders", "carlini2016", "discussion2019", "engstrom2019", "ilyas2019", "kurakin2016",
         "sparse-codes", "szegedy2013", "transferability")  # fmt: skip
 """Papers whose second smoke run takes many seconds."""
-LONGEST = ("autoencoders", "carlini2016", "discussion2019")
-"""Papers whose first one takes half a minute; `make slow`."""
 
 
 class Counting(SilentObserver):
@@ -58,7 +56,7 @@ NAMES = sorted({**PAPERS, tiny_paper.EXPERIMENT.name: None})
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(n, marks=[pytest.mark.slow] * (n in LONGEST)) for n in NAMES],
+    params=NAMES,
 )
 def paper(request: pytest.FixtureRequest) -> Iterator[Experiment[Any]]:
     with pytest.MonkeyPatch.context() as patch:

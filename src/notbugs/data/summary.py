@@ -56,7 +56,10 @@ def _moments(data: ImageData) -> tuple[Tensor, Tensor]:
 def _counted(images: Tensor) -> tuple[Tensor, Tensor]:
     """The same for uint8 images, exactly and fast: from how often each of 256 values occurs."""
     channels = range(images.shape[1])
-    counts = torch.stack([torch.bincount(images[:, i].flatten(), minlength=256) for i in channels])
+    counts = torch.zeros(len(channels), 256, dtype=torch.int64)
+    for part in images.split(_CHUNK):
+        own = [torch.bincount(part[:, i].flatten(), minlength=256) for i in channels]
+        counts += torch.stack(own)
     share = counts.double() / counts.sum(dim=1, keepdim=True)
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = share @ values

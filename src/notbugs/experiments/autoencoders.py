@@ -27,13 +27,13 @@ from notbugs.experiments.autoencoder_stages import (
     Moves,
     name_of,
 )
-from notbugs.experiments.config import config_for as main_config
 from notbugs.experiments.constructed import Constructed, Leakage, Learnt
 from notbugs.experiments.experiment import Experiment, Row, Rows
 from notbugs.experiments.main_models import (
     ROBUST,
     ModelsConfig,
     at_random,
+    main_settings,
     model,
     models_config,
     pushes,
@@ -85,12 +85,12 @@ class Config(ModelsConfig):
 def config_for(data: str, preset: str) -> Config:
     """The settings of a dataset at a preset: models as in the main experiment."""
     config = models_config(Config, data, preset)
-    blur = main_config(data, "smoke" if preset == "smoke" else "laptop").blur
+    blur = main_settings(data, preset).blur
     config = replace(config, blur=blur)
     if data != "digits":
         config = replace(config, codes=32, epochs=20)
     if preset == "smoke":
-        config = replace(config, epochs=40, width=8, codes=12, count=60)
+        config = replace(config, epochs=30, width=8, codes=12, count=30)
         config = replace(config, radii=(0.5, 1.0))
     return config
 

@@ -128,7 +128,7 @@ def config_for(data: str, preset: str) -> Config:
         config = replace(config, seeds=1, train_size=600, test_size=200, count=2, few=1)
         config = replace(config, many=4)
         config = replace(config, net=Net("carlini", (("width", 4), ("hidden", 16))))
-        config = replace(config, recipe=replace(config.recipe, epochs=4), steps=15, search_steps=6)
+        config = replace(config, recipe=replace(config.recipe, epochs=4), steps=12, search_steps=5)
         config = replace(config, l0_steps=4, linf_steps=4, later_steps=10, budgets=3)
         config = replace(config, temperatures=(1.0, 100.0), confidences=(0.0, 1.0))
     return config

@@ -59,7 +59,7 @@ class Config(ModelsConfig):
     - `ensemble`: nets that bugs are not to fool
     - `few`: epochs of the model whose mistakes are learnt
     - `pair`: classes of which useful non-robust features are made
-    - `styled`: test images that are given another style
+    - `styled`: test images that are given another style; `draws`: of points in the plane
     - `other`: a dataset whose images the model labels; "": noise alone
     """
 
@@ -70,11 +70,12 @@ class Config(ModelsConfig):
     few: int = 2
     pair: tuple[int, int] = (3, 8)
     styled: int = 50
+    draws: int = 10
     other: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("count", "ensemble", "few", "styled"):
+        for name in ("count", "ensemble", "few", "styled", "draws"):
             check_count(getattr(self, name), name)
         check_positive(self.wave, "wave")
         if len(set(self.pair)) < 2 or min(self.pair) < 0:
@@ -92,7 +93,8 @@ def config_for(data: str, preset: str) -> Config:
         config = replace(config, cutoffs=(0.1, 0.3), wave=4.0, ensemble=3, few=1)
         config = replace(config, other=OTHER[data])
     if preset == "smoke":
-        config = replace(config, count=40, ensemble=1, few=1, cutoffs=(0.25,), styled=4, other="")
+        config = replace(config, count=20, ensemble=1, few=1, cutoffs=(0.25,), styled=2, other="")
+        config = replace(config, draws=1)
     return config
 
 
@@ -171,7 +173,7 @@ def rows(config: Config, seed: int) -> Iterable[Row | Rows]:
     sizes = config.data, config.digest, seed, config.train_size, config.test_size
     yield Rows(seed, MadeFeatures(TwoClasses(*sizes, pair=config.pair), config.threat))
     yield Rows(seed, restyled(config, seed))
-    yield Rows(seed, Points(seed))
+    yield Rows(seed, Points(seed, draws=config.draws))
 
 
 def pictures(config: Config) -> Sequence[AnyStage]:

@@ -1,12 +1,12 @@
 """Settings and stages of papers that take the main experiment's models and sets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from notbugs.core.errors import check_count, check_positive
 from notbugs.engine import Threat
 from notbugs.engine.threat import radius
-from notbugs.experiments.config import config_for
+from notbugs.experiments.config import Config, config_for
 from notbugs.experiments.constructed import Constructed, Moved, Pushes, Targeted
 from notbugs.experiments.experiment import PaperConfig
 from notbugs.experiments.model_training import Net
@@ -61,9 +61,19 @@ class ModelsConfig(SetsConfig):
 C = TypeVar("C", bound=ModelsConfig)
 
 
+def main_settings(data: str, preset: str) -> Config:
+    """The main experiment's laptop settings; for smoke its smallest, a net that learns fast."""
+    if preset != "smoke":
+        return config_for(data, "laptop")
+    config = config_for(data, "smoke")
+    standard, robust = (replace(r, epochs=6, lr=0.05) for r in (config.standard, config.robust))
+    net = Net("strided", (("width", 8), ("hidden", 32)))
+    return replace(config, net=net, standard=standard, robust=robust)
+
+
 def models_config(kind: type[C], data: str, preset: str) -> C:
-    """The main experiment's laptop settings, or its smallest, as those of another paper."""
-    main = config_for(data, "smoke" if preset == "smoke" else "laptop")
+    """The main experiment's settings (`main_settings`) as those of another paper."""
+    main = main_settings(data, preset)
     return kind(
         data=data,
         preset=preset,

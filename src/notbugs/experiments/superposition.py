@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.experiments.config import config_for as main_config
 from notbugs.experiments.constructed import Constructed, Inverted
 from notbugs.experiments.experiment import Experiment, Row, Rows
 from notbugs.experiments.main_models import (
@@ -22,6 +21,7 @@ from notbugs.experiments.main_models import (
     STANDARD,
     ModelsConfig,
     at_random,
+    main_settings,
     model,
     models_config,
     student,
@@ -89,7 +89,7 @@ class Config(ModelsConfig):
 def config_for(data: str, preset: str) -> Config:
     """The settings of a dataset at a preset: models as in the main experiment."""
     config = models_config(Config, data, preset)
-    inversion = main_config(data, "smoke" if preset == "smoke" else "laptop").inversion
+    inversion = main_settings(data, preset).inversion
     config = replace(config, inversion=inversion)
     if data != "digits":
         config = replace(config, units=256)

@@ -23,11 +23,10 @@ from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count
 from notbugs.core.types import Images
 from notbugs.engine import Threat
-from notbugs.experiments.config import config_for as main_config
 from notbugs.experiments.constructed import Learnt
 from notbugs.experiments.experiment import Experiment, Measurement, Row, Work
 from notbugs.experiments.first_order import named_by
-from notbugs.experiments.main_models import HEADLINE, SetsConfig, targeted
+from notbugs.experiments.main_models import HEADLINE, SetsConfig, main_settings, targeted
 from notbugs.experiments.model_training import Net
 from notbugs.experiments.numbers import Cell, Columns
 from notbugs.experiments.page import Column, Lines, Matrix, Scatter, Section, Table
@@ -82,7 +81,7 @@ class Config(SetsConfig):
 
 def config_for(data: str, preset: str) -> Config:
     """The settings of a dataset at a preset: trainings as in the main experiment."""
-    main = main_config(data, "smoke" if preset == "smoke" else "laptop")
+    main = main_settings(data, preset)
     config = Config(data, preset, seeds=5, train_size=main.train_size, test_size=main.test_size)
     config = replace(config, eps=HEADLINE.get(data, main.eps_eval / 2))
     # A lower rate than the main experiment's: one at which all architectures learn.
@@ -93,7 +92,9 @@ def config_for(data: str, preset: str) -> Config:
         # Robust sources cost most of a run: two less, and fewer steps.
         config = replace(config, seeds=3, radii=(0.0, 0.25, 1.0), inner_steps=3)
     if preset == "smoke":
-        small = (Net("resnet18", (("width", 2),)), *NETS[5:], Net("linear"))
+        names = {"mlp": 64, "strided": 4}
+        small = tuple(Net(name, (("width", width),)) for name, width in names.items())
+        small = (*small, Net("fc"), Net("linear"))
         config = replace(config, seeds=1, nets=small, steps=3, count=60, radii=(0.0, 0.5))
     return config
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from notbugs.core.errors import bad_value, check_count, check_positive
 from notbugs.data import Splits
 from notbugs.engine import Threat
-from notbugs.experiments.config import config_for as main_config
 from notbugs.experiments.experiment import Experiment, PaperConfig, Row, Rows
+from notbugs.experiments.main_models import main_settings
 from notbugs.experiments.model_training import Net
 from notbugs.experiments.numbers import Cell
 from notbugs.experiments.rules import AllOf, AtLeast, Below, Claim, Exceeds
@@ -75,7 +75,7 @@ class Config(PaperConfig):
 
 def config_for(data: str, preset: str) -> Config:
     """The settings of a dataset at a preset: models as in the main experiment."""
-    main = main_config(data, "smoke" if preset == "smoke" else "laptop")
+    main = main_settings(data, preset)
     config = Config(data, preset, standard=main.standard, robust=main.robust)
     config = replace(config, train_size=main.train_size, test_size=main.test_size, seeds=5)
     if data != "digits":
