@@ -1,5 +1,12 @@
-"""Analysis of images and gradients: spectra, checkerboards, patterns, nearest images."""
+"""Analysis of images, gradients and answers: spectra, patterns, neighbours, calibration."""
 
+from notbugs.analysis.calibration import (
+    aurra,
+    detection_aupr,
+    max_softmax,
+    response_rates,
+    rms_calibration_error,
+)
 from notbugs.analysis.checkerboard import Downsampling, checkerboard, downsamplings
 from notbugs.analysis.lipschitz import amplification, lipschitz_bounds
 from notbugs.analysis.neighbours import neighbours
@@ -14,6 +21,11 @@ from notbugs.analysis.spectra import (
 )
 
 __all__ = [
+    "rms_calibration_error",
+    "response_rates",
+    "max_softmax",
+    "detection_aupr",
+    "aurra",
     "Downsampling",
     "PatternResponse",
     "Spectrum",
