@@ -8,6 +8,14 @@ from notbugs.analysis.calibration import (
     rms_calibration_error,
 )
 from notbugs.analysis.checkerboard import Downsampling, checkerboard, downsamplings
+from notbugs.analysis.cue_conflict import (
+    CueAnswers,
+    cue_conflict,
+    partners,
+    shape_bias,
+    silhouettes,
+    textures,
+)
 from notbugs.analysis.lipschitz import amplification, lipschitz_bounds
 from notbugs.analysis.neighbours import neighbours
 from notbugs.analysis.patterns import PatternResponse, as_pattern, pattern_response
@@ -21,6 +29,12 @@ from notbugs.analysis.spectra import (
 )
 
 __all__ = [
+    "textures",
+    "silhouettes",
+    "shape_bias",
+    "partners",
+    "cue_conflict",
+    "CueAnswers",
     "rms_calibration_error",
     "response_rates",
     "max_softmax",

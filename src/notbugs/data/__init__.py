@@ -9,6 +9,7 @@ from notbugs.data.pictures import ExportSummary, export_folder, read_picture
 from notbugs.data.planted import Planted
 from notbugs.data.sources import SOURCES, Source, load_source
 from notbugs.data.splits import Splits, split
+from notbugs.data.stars import StarsAndMoons
 from notbugs.data.summary import channel_stats, summary
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Planted",
     "Source",
     "Splits",
+    "StarsAndMoons",
     "batches",
     "channel_stats",
     "export_folder",

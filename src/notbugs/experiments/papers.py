@@ -9,6 +9,7 @@ from notbugs.experiments import (
     discussion2019,
     engstrom2019,
     gaussians,
+    geirhos2020,
     goodfellow2014,
     ilyas2019,
     kurakin2016,
@@ -38,5 +39,6 @@ PAPERS: Mapping[str, Experiment[Any]] = {
         superposition.EXPERIMENT,
         transferability.EXPERIMENT,
         discussion2019.EXPERIMENT,
+        geirhos2020.EXPERIMENT,
     )
 }
