@@ -11,6 +11,7 @@ from notbugs.experiments import (
     gaussians,
     geirhos2020,
     goodfellow2014,
+    hendrycks2019,
     ilyas2019,
     kurakin2016,
     perceptron,
@@ -40,5 +41,6 @@ PAPERS: Mapping[str, Experiment[Any]] = {
         transferability.EXPERIMENT,
         discussion2019.EXPERIMENT,
         geirhos2020.EXPERIMENT,
+        hendrycks2019.EXPERIMENT,
     )
 }
