@@ -17,6 +17,7 @@ from notbugs.analysis.cue_conflict import (
     textures,
 )
 from notbugs.analysis.lipschitz import amplification, lipschitz_bounds
+from notbugs.analysis.natural import Natural, confidence, natural
 from notbugs.analysis.neighbours import neighbours
 from notbugs.analysis.patterns import PatternResponse, as_pattern, pattern_response
 from notbugs.analysis.spectra import (
@@ -29,6 +30,9 @@ from notbugs.analysis.spectra import (
 )
 
 __all__ = [
+    "confidence",
+    "Natural",
+    "natural",
     "textures",
     "silhouettes",
     "shape_bias",

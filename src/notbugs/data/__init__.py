@@ -7,7 +7,13 @@ from notbugs.data.files import load, save
 from notbugs.data.loader import Augment, DeviceData, batches, streamed
 from notbugs.data.pictures import ExportSummary, export_folder, read_picture
 from notbugs.data.planted import Planted
-from notbugs.data.sources import SOURCES, Source, load_source
+from notbugs.data.sources import (
+    SOURCES,
+    Source,
+    load_source,
+    load_synset_folder,
+    read_synsets,
+)
 from notbugs.data.splits import Splits, split
 from notbugs.data.stars import StarsAndMoons
 from notbugs.data.summary import channel_stats, summary
@@ -32,7 +38,9 @@ __all__ = [
     "import_torch_lists",
     "load",
     "load_source",
+    "load_synset_folder",
     "read_picture",
+    "read_synsets",
     "save",
     "split",
     "streamed",

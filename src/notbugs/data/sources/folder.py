@@ -53,8 +53,8 @@ def load_folder(folder: Path | str) -> Source:
     if not folder.is_dir():
         raise DataError(f"No folder '{folder}'. Check the path after 'folder:'.")
     note, places = read_note(folder), _parts(folder)
-    files = {part: _class_files(place) for part, place in places.items()}
-    kinds = {kind_of(path) for own in files.values() for path in _joined(own)}
+    files = {part: class_files(place) for part, place in places.items()}
+    kinds = {kind_of(path) for own in files.values() for path in joined(own)}
     mode, changes = common_mode(kinds), Counter[str]()
     parts = {
         part: _part(place, files[part], mode, changes, name=name, part=part, note=note)
@@ -86,7 +86,11 @@ def _parts(folder: Path) -> dict[str, Path]:
     return {part: by_part[part] for part in ("train", "val", "test") if part in by_part}
 
 
-def _class_files(folder: Path) -> dict[str, list[Path]]:
+def class_files(folder: Path) -> dict[str, list[Path]]:
+    """The image files of each class folder, sorted by name.
+
+    **Raises** DataError for fewer than two class folders and an empty one.
+    """
     classes = _folders(folder)
     if not classes:
         raise DataError(
@@ -116,7 +120,7 @@ def _part(
     part: str,
     note: str,
 ) -> ImageData:
-    images, digest = _read_all(_joined(files), folder, mode, changes)
+    images, digest = _read_all(joined(files), folder, mode, changes)
     labels = torch.repeat_interleave(torch.tensor([len(own) for own in files.values()]))
     named = {f"{len(images)} images": digest}
     return published(images, labels, list(files), name=name, part=part, files=named, note=note)
@@ -136,7 +140,8 @@ def _check_same_format(parts: Mapping[str, ImageData], places: Mapping[str, Path
             )
 
 
-def _joined(files: ClassFiles) -> list[Path]:
+def joined(files: ClassFiles) -> list[Path]:
+    """All files, class by class."""
     return [path for own in files.values() for path in own]
 
 
@@ -173,7 +178,7 @@ def _read_all(
     """All images, uint8 [n, c, h, w], and the SHA-256 over their names and bytes."""
     digest = hashlib.sha256()
     images = torch.empty(0)
-    for i, (path, content) in enumerate(_contents(paths)):
+    for i, (path, content) in enumerate(contents_of(paths)):
         digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
         image, done = decoded(path, content, mode)
         changes.update(done)
@@ -197,7 +202,11 @@ def _allocate(count: int, image: Tensor, folder: Path) -> Tensor:
     return torch.empty((count, *image.shape), dtype=torch.uint8)
 
 
-def _contents(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+def contents_of(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+    """Each file with its bytes.
+
+    **Raises** DataError where one cannot be read.
+    """
     for path in paths:
         try:
             yield path, path.read_bytes()
