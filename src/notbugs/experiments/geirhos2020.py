@@ -70,11 +70,11 @@ class Config(PaperConfig):
     eps: float = 0.5
     norms: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
     middle: float = 0.5
-    agreements: tuple[float, ...] = (0.5, 0.9)
+    agreements: tuple[float, ...] = (0.9,)
     net: Net = Net("cnn", (("width", 8), ("hidden", 32)))  # noqa: RUF009 (frozen)
     training: Recipe = Recipe()  # noqa: RUF009 (frozen)
     robust_lr: float = 0.05
-    steps: int = 5
+    steps: int = 3
     crop: int = 1
     count: int = 397
     patch: int = 2
@@ -105,17 +105,16 @@ def config_for(data: str, preset: str) -> Config:
     main = main_config(data, "smoke" if preset == "smoke" else "laptop")
     seeds = 5 if data == "digits" else 3
     config = Config(data, preset, seeds, main.train_size, main.test_size)
-    config = replace(config, training=replace(main.standard, epochs=15))
+    config = replace(config, training=replace(main.standard, epochs=12))
     if data != "digits":
         eps = CONTRAST * main.eps_eval
         norms = tuple(eps * factor for factor in (0.25, 0.5, 1, 2))
         config = replace(config, eps=eps, norms=norms, middle=eps, crop=4, count=1000, patch=4)
-        config = replace(config, agreements=(0.9,))
     if preset == "smoke":
         tiny, short = Net("mlp", (("width", 16),)), replace(config.training, epochs=2)
         config = replace(config, seeds=1, dense=tiny, conv=tiny, net=tiny, training=short, steps=2)
         config = replace(config, train_size=300, test_size=80, stars=100, star_tests=40, side=12)
-        config = replace(config, norms=(config.middle,), agreements=(0.9,), count=60)
+        config = replace(config, norms=(config.middle,), count=60)
         config = replace(config, on_stars=replace(config.on_stars, epochs=2))
     return config
 

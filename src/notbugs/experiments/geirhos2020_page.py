@@ -89,12 +89,11 @@ SECTIONS = (
         "others that of another class; and for other trainings: Gaussian noise as long as the "
         "adversary's eps, and random crops, moved by up to {crop} pixels.",
         figures=(
-            Lines(
+            Bars(
                 "agreement",
-                ("ood",),
-                "Test images with the mark of another class.",
+                ("ood", "without"),
+                "By the share of training images whose mark tells the label.",
                 "right, %",
-                "share of training images whose mark tells the label",
                 chance="chance",
             ),
             Bars("remedies", ("ood", "without"), "Remedies.", "right, %"),

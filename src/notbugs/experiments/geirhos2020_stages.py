@@ -1,7 +1,6 @@
 """Stages of shortcut learning: stars and moons, planted shortcuts, shape against texture."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -174,8 +173,6 @@ class ShapeBias(Measurements):
 
     - `name`: of the rows; `trained`: False for the net at its start, which guesses
     """
-
-    VERSION: ClassVar[int] = 1
 
     name: str
     model: Trained

@@ -154,5 +154,6 @@ EXPERIMENT = Experiment(
     claims=lambda config: claims_of(config.changed),
     columns=COLUMNS,
     sections=SECTIONS,
+    takes={"digits": 2},
     check=check,
 )

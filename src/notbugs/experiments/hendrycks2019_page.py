@@ -55,6 +55,7 @@ SECTIONS = (
                 ("random", "on_standard"),
                 "Who has the standard net's mistakes right?",
                 "right, %",
+                legend=("random images of the same classes", "what the standard net has wrong"),
             ),
             Matrix(
                 "transfer",
