@@ -103,6 +103,7 @@ ON_IMAGES = {
     "pattern_response": lambda m, x, y: analysis.pattern_response(
         m, x[:2] - x[2:4], [0, 1], x, [0.1]
     ),
+    "confidence": lambda m, x, y: analysis.confidence(m, x),
     "input_gradients": lambda m, x, y: analysis.input_gradients(m, x, y),
     "amplification": lambda m, x, y: analysis.amplification(m, x, x.flip(0)),
 }
@@ -141,6 +142,7 @@ ON_DATA = {
     "require_skill": lambda m, x, y: features.require_skill(m, data(x, y)),
     "features_of": lambda m, x, y: features.features_of(m, data(x, y))(x[:3]),
     "restricted": restricted,
+    "natural": lambda m, x, y: analysis.natural(m, data(x, y)),
     "downsamplings": lambda m, x, y: analysis.downsamplings(m),
     "lipschitz_bounds": lambda m, x, y: analysis.lipschitz_bounds(m),
     "train": trained(

@@ -1,7 +1,23 @@
-"""Analysis of images and gradients: spectra, checkerboards, patterns, nearest images."""
+"""Analysis of images, gradients and answers: spectra, patterns, neighbours, calibration."""
 
+from notbugs.analysis.calibration import (
+    aurra,
+    detection_aupr,
+    max_softmax,
+    response_rates,
+    rms_calibration_error,
+)
 from notbugs.analysis.checkerboard import Downsampling, checkerboard, downsamplings
+from notbugs.analysis.cue_conflict import (
+    CueAnswers,
+    cue_conflict,
+    partners,
+    shape_bias,
+    silhouettes,
+    textures,
+)
 from notbugs.analysis.lipschitz import amplification, lipschitz_bounds
+from notbugs.analysis.natural import Natural, confidence, natural
 from notbugs.analysis.neighbours import neighbours
 from notbugs.analysis.patterns import PatternResponse, as_pattern, pattern_response
 from notbugs.analysis.spectra import (
@@ -14,6 +30,20 @@ from notbugs.analysis.spectra import (
 )
 
 __all__ = [
+    "confidence",
+    "Natural",
+    "natural",
+    "textures",
+    "silhouettes",
+    "shape_bias",
+    "partners",
+    "cue_conflict",
+    "CueAnswers",
+    "rms_calibration_error",
+    "response_rates",
+    "max_softmax",
+    "detection_aupr",
+    "aurra",
     "Downsampling",
     "PatternResponse",
     "Spectrum",

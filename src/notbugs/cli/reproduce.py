@@ -52,8 +52,9 @@ class Reproduce:
     experiment: Annotated[str | None, tyro.conf.Positional] = None
     """The paper: ilyas2019 (robust and non-robust features), engstrom2019 (representations of
     robust models), szegedy2013 (the first adversarial examples), goodfellow2014 (one step along
-    the gradient), carlini2016 (the nearest examples, distillation) or kurakin2016 (what changes
-    of the image leave of them). Without it they are listed."""
+    the gradient), carlini2016 (the nearest examples, distillation), kurakin2016 (what changes of
+    the image leave of them), hendrycks2019 (images that nets have wrong as they are) or geirhos2020
+    (shortcuts). Without it they are listed."""
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, planted, photographs, or folder:PATH."""
     preset: str = "laptop"

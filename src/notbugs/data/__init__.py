@@ -7,8 +7,15 @@ from notbugs.data.files import load, save
 from notbugs.data.loader import Augment, DeviceData, batches, rows_at_once, streamed
 from notbugs.data.pictures import ExportSummary, export_folder, read_picture
 from notbugs.data.planted import Planted
-from notbugs.data.sources import SOURCES, Source, load_source
+from notbugs.data.sources import (
+    SOURCES,
+    Source,
+    load_source,
+    load_synset_folder,
+    read_synsets,
+)
 from notbugs.data.splits import Splits, split
+from notbugs.data.stars import StarsAndMoons
 from notbugs.data.summary import channel_stats, summary
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "Planted",
     "Source",
     "Splits",
+    "StarsAndMoons",
     "batches",
     "channel_stats",
     "export_folder",
@@ -30,8 +38,10 @@ __all__ = [
     "import_torch_lists",
     "load",
     "load_source",
+    "load_synset_folder",
     "read_picture",
     "rows_at_once",
+    "read_synsets",
     "save",
     "split",
     "streamed",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from notbugs.core import random
 from notbugs.core.errors import bad_value, check_count, check_positive
-from notbugs.core.types import Images, Labels, Logits
+from notbugs.core.types import Images, Keys, Labels, Logits
 from notbugs.data.dataset import ImageData
 
 GREY = 0.5
@@ -145,9 +145,18 @@ class Planted:
     def _pointed(self, labels: Labels, accuracy: float, name: str) -> Labels:
         """The label with probability `accuracy`, else a uniformly drawn other class."""
         keys = random.row_keys(self.n, self.seed, "planted", name)
-        right = random.scalar(keys) < accuracy
-        away = 1 + random.integers(random.fold(keys, "other"), self.classes - 1)
-        return torch.where(right, labels, (labels + away) % self.classes)
+        return pointed_to(labels, keys, classes=self.classes, agreement=accuracy)
+
+
+def pointed_to(labels: Labels, keys: Keys, *, classes: int, agreement: float) -> Labels:
+    """The class that a feature of each image points to, [n]: its label, or another class.
+
+    - `labels` [n] in 0..classes-1; `keys` [n]: one a row
+    - `agreement`: the probability of the label, in [0, 1]; other classes are equally likely
+    """
+    right = random.scalar(keys) < agreement
+    away = 1 + random.integers(random.fold(keys, "other"), classes - 1)
+    return torch.where(right, labels, (labels + away) % classes)
 
 
 def _bump(axis: Tensor, centers: Tensor, width: float) -> Tensor:

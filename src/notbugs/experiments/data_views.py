@@ -12,7 +12,8 @@ from notbugs.experiments.experiment import Work
 from notbugs.experiments.shared import Data
 
 
-def _each(parts: Splits, change: Callable[[ImageData], ImageData]) -> Splits:
+def each_part(parts: Splits, change: Callable[[ImageData], ImageData]) -> Splits:
+    """A change of all three parts."""
     return Splits(change(parts.train), change(parts.val), change(parts.test))
 
 
@@ -23,7 +24,7 @@ class Resized(Data):
     side: int = 28
 
     def splits(self, work: Work) -> Splits:
-        return _each(super().splits(work), self._resized)
+        return each_part(super().splits(work), self._resized)
 
     def _resized(self, data: ImageData) -> ImageData:
         if data.shape[1:] == (self.side, self.side):
@@ -40,7 +41,7 @@ class TwoClasses(Data):
     pair: tuple[int, int] = (3, 7)
 
     def splits(self, work: Work) -> Splits:
-        return _each(super().splits(work), self._of_pair)
+        return each_part(super().splits(work), self._of_pair)
 
     def _of_pair(self, data: ImageData) -> ImageData:
         rows = (data.labels == self.pair[0]) | (data.labels == self.pair[1])

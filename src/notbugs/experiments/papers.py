@@ -9,7 +9,9 @@ from notbugs.experiments import (
     discussion2019,
     engstrom2019,
     gaussians,
+    geirhos2020,
     goodfellow2014,
+    hendrycks2019,
     ilyas2019,
     kurakin2016,
     perceptron,
@@ -38,5 +40,7 @@ PAPERS: Mapping[str, Experiment[Any]] = {
         superposition.EXPERIMENT,
         transferability.EXPERIMENT,
         discussion2019.EXPERIMENT,
+        geirhos2020.EXPERIMENT,
+        hendrycks2019.EXPERIMENT,
     )
 }

@@ -22,6 +22,7 @@ from notbugs.features.observers import (
     seen,
     turned,
 )
+from notbugs.features.shortcuts import Shortcut
 from notbugs.features.size import Sized, to_size
 from notbugs.features.sparse import SparseAutoencoder, matched, train_sparse_autoencoder
 from notbugs.features.targets import TARGET_KINDS, choose_targets
@@ -40,6 +41,7 @@ __all__ = [
     "Features",
     "InversionSettings",
     "Observer",
+    "Shortcut",
     "Sized",
     "SparseAutoencoder",
     "Usefulness",

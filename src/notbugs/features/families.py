@@ -23,7 +23,7 @@ def cosine_features(data: ImageData) -> Features:
     **Raises** ValueError where no feature varies.
     """
     channels, height, width = data.shape
-    waves = torch.kron(_cosines(height), _cosines(width))
+    waves = torch.kron(cosines(height), cosines(width))
     return pixel_features(data, directions=torch.kron(torch.eye(channels), waves))
 
 
@@ -34,8 +34,8 @@ def cosine_frequencies(shape: tuple[int, int, int]) -> Float[Tensor, " d"]:
     return (rows[:, None].square() + columns.square()).sqrt().flatten().repeat(channels)
 
 
-def _cosines(side: int) -> Tensor:
-    """The orthonormal waves of a line, [frequency, place]."""
+def cosines(side: int) -> Float[Tensor, "s s"]:
+    """The orthonormal cosine waves (DCT-II) of a line of pixels, [frequency, place]."""
     steps = torch.arange(side).double()
     waves = (math.pi / side * steps[:, None] * (steps + 0.5)).cos() * (2 / side) ** 0.5
     waves[0] /= 2**0.5

@@ -54,8 +54,8 @@ def load_folder(folder: Path | str, *, side: int | None = None) -> Source:
     if not folder.is_dir():
         raise DataError(f"No folder '{folder}'. Check the path after 'folder:'.")
     note, places = read_note(folder), _parts(folder)
-    files = {part: _class_files(place) for part, place in places.items()}
-    kinds = {kind_of(path) for own in files.values() for path in _joined(own)}
+    files = {part: class_files(place) for part, place in places.items()}
+    kinds = {kind_of(path) for own in files.values() for path in joined(own)}
     mode, changes = common_mode(kinds), Counter[str]()
     parts = {
         part: _part(place, files[part], mode, changes, side, name=name, part=part, note=note)
@@ -87,7 +87,11 @@ def _parts(folder: Path) -> dict[str, Path]:
     return {part: by_part[part] for part in ("train", "val", "test") if part in by_part}
 
 
-def _class_files(folder: Path) -> dict[str, list[Path]]:
+def class_files(folder: Path) -> dict[str, list[Path]]:
+    """The image files of each class folder, sorted by name.
+
+    **Raises** DataError for fewer than two class folders and an empty one.
+    """
     classes = _folders(folder)
     if not classes:
         raise DataError(
@@ -118,8 +122,8 @@ def _part(
     part: str,
     note: str,
 ) -> ImageData:
-    paths = _joined(files)
-    images, digest = read_all(_contents(paths), len(paths), folder, mode, changes, side)
+    paths = joined(files)
+    images, digest = read_all(contents_of(paths), len(paths), folder, mode, changes, side)
     labels = torch.repeat_interleave(torch.tensor([len(own) for own in files.values()]))
     named = {f"{len(images)} images": digest}
     return published(images, labels, list(files), name=name, part=part, files=named, note=note)
@@ -139,7 +143,8 @@ def _check_same_format(parts: Mapping[str, ImageData], places: Mapping[str, Path
             )
 
 
-def _joined(files: ClassFiles) -> list[Path]:
+def joined(files: ClassFiles) -> list[Path]:
+    """All files, class by class."""
     return [path for own in files.values() for path in own]
 
 
@@ -201,7 +206,11 @@ def read_all(
     return images, digest.hexdigest()
 
 
-def _contents(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+def contents_of(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+    """Each file with its bytes.
+
+    **Raises** DataError where one cannot be read.
+    """
     for path in paths:
         try:
             yield path, path.read_bytes()
