@@ -76,6 +76,7 @@ def test_a_radius_bounds_the_successes_of_a_nearest_method(net, x) -> None:
     ("call", "words"),
     [
         (("pdg", "l2:1"), "Unknown method 'pdg'. Did you mean 'pgd'?"),
+        (("pdg-20", "l2:1"), "Unknown method 'pdg-20'. Did you mean 'pgd'?"),
         (("pgd",), "`threat` must give pgd a norm and a radius; got None"),
         (("pgd", "l2"), "`threat` must give pgd a norm and a radius; got L2()"),
         (("fmn",), "`threat` must give fmn a norm; got None"),

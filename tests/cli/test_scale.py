@@ -51,3 +51,16 @@ def test_a_set_in_a_file_gives_the_same(
     pictures = [sorted((tmp_path / n / "png").rglob("*.png")) for n in ("usual", "file")]
     assert len(pictures[0]) == (60 if job == "attack" else 0)
     assert [p.read_bytes() for p in pictures[0]] == [p.read_bytes() for p in pictures[1]]
+
+
+@pytest.mark.parametrize("command", ["attack", "evaluate"])
+def test_labels_in_another_order_are_noticed(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, data = tmp_path / "rows.safetensors", load_source("digits").train.select(range(60))
+    for shift, count in ((0, 0), (1, 1)):
+        save(data.with_labels((data.labels + shift) % 10), rows)
+        options = ["--data", str(rows), "--threat", "l2:0.5", "--method", "fgsm"]
+        main([command, "zoo:digits-cnn", *options])
+        said = capsys.readouterr().out
+        assert said.count("of 60 images are right as they are, fewer than by guessing") == count

@@ -13,7 +13,7 @@ from notbugs.attacks import AbstractAttack
 from notbugs.attacks.named import attack_named, method_named, numbered
 from notbugs.attacks.result import percent
 from notbugs.cli.attack_run import AttackOutcome, AttackRun
-from notbugs.cli.common import check_taken
+from notbugs.cli.common import below_chance, check_taken
 from notbugs.cli.curves import MOST_RADII, curves_of, draw_curves, radii_up_to
 from notbugs.cli.kinds import ATTACKED, FOLDER, PICTURE
 from notbugs.cli.outputs import Output, check_outputs, set_at, write_numbers
@@ -230,6 +230,8 @@ class AttackCommand:
     def _print(self, console: Console, outcome: AttackOutcome) -> None:
         threat, attack, n = outcome.run.threat, outcome.run.attack, len(outcome.run.data)
         nearest, mean = attack.threat is None, self._mean(outcome)
+        if odd := below_chance(int((~outcome.wrong).sum()), n, outcome.run.data.classes):
+            console.print(odd)
         console.print(
             f"{attack.name}, {threat} (pixel units of [0, 1]), {n} images: "
             f"{percent(outcome.within):.1f} % {self._goal}; "

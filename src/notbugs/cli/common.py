@@ -14,6 +14,7 @@ from notbugs.core.schema import read_json_file
 from notbugs.core.strict_json import to_json
 from notbugs.data import load
 from notbugs.data.files import SUFFIX
+from notbugs.judge import wilson
 from notbugs.models import Classifier, load_user_model, prepare, read_metadata
 from notbugs.models import load as load_model
 from notbugs.models.origin import loaded
@@ -171,6 +172,18 @@ def check_taken(method: str, options: Mapping[str, Any]) -> None:
         if value is not None and name not in takes:
             known = ", ".join(flags[n] for n in takes) or "none"
             raise bad_value(flags[name], f"be an option of {method}", value, f"It takes: {known}.")
+
+
+def below_chance(right: int, count: int, classes: int) -> str:
+    """A sentence where fewer images are right than by guessing (95 % confidence); else empty."""
+    chance = 100 / classes
+    if wilson(right, count)[1] >= chance:
+        return ""
+    return (
+        f"Only {right} of {count} images are right as they are, fewer than by guessing "
+        f"({chance:.3g} %): the model may number its classes otherwise, or want other images "
+        "(their range, their normalisation)."
+    )
 
 
 def moved(model: Classifier, device: str) -> Classifier:

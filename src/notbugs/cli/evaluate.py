@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from notbugs.attacks import AbstractAttack
-from notbugs.cli.common import check_taken
+from notbugs.cli.common import below_chance, check_taken
 from notbugs.cli.kinds import EVALUATED
 from notbugs.cli.outputs import Output, check_outputs, write_numbers
 from notbugs.cli.progress import bar, duration
@@ -149,6 +149,8 @@ class Evaluate:
         for copy in sorted({attack.copy for attack in verdict.attacks} - {"own"}):
             names = ", ".join(attack.name for attack in verdict.attacks if attack.copy == copy)
             console.print(f"On a folded {copy} copy of the model, confirmed by itself: {names}.")
+        if odd := below_chance(int(verdict.right.sum()), verdict.n, data.classes):
+            console.print(odd)
         if verdict.left_out:
             names = ", ".join(verdict.left_out)
             console.print(f"The model has no gradients, so these were left out: {names}.")

@@ -66,7 +66,12 @@ def bad_type(argument: str, expected: str, received: object, remedy: str = "") -
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
     """A `ValueError` for an unknown name, suggesting the nearest known one."""
     names = sorted(known)
-    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    without_number = name.rstrip("0123456789").rstrip("-")  # of steps, as in "pgd-20"
+    matches = [
+        match
+        for written in (name, without_number)
+        for match in difflib.get_close_matches(written, names, n=1, cutoff=0.5)
+    ]
     hint = f" Did you mean '{matches[0]}'?" if matches else ""
     return ValueError(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(names)}.")
 
