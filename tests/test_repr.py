@@ -73,6 +73,17 @@ SHOWN = {
         replace(RESULT, success=mask(), already_wrong=mask()),
         "AttackResult(n=8, attack success rate 0.00 %, robust accuracy 100.00 %)",
     ),
+    "no gradients": (
+        replace(
+            RESULT,
+            success=mask(),
+            already_wrong=mask(),
+            zero_grads=4 + 0 * RESULT.zero_grads,
+            steps=4 + 0 * RESULT.steps,
+        ),
+        "AttackResult(n=8, attack success rate 0.00 %, robust accuracy 100.00 %,\n"
+        "             no gradient on 8 unbroken images: it says nothing of them)",
+    ),
     "data": (DATA, "ImageData('toy', n=8, 3x4x5 uint8, 2 classes, columns: success)"),
     "plain data": (
         replace(DATA, images=torch.zeros(8, 1, 2, 2), columns={}),

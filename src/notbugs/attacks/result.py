@@ -54,10 +54,12 @@ class AttackResult:
             f",\n             mean distance {far:.4g} over the {n} images "
             "that were right and are broken"
         )
+        masked = int((self.without_gradient & ~self.success).sum())
+        silent = f",\n             no gradient on {masked} unbroken images: it says nothing of them"
         return (
             f"AttackResult(n={len(self.success)}, attack success rate "
             f"{self.attack_success_rate:.2f} %, robust accuracy {self.robust_accuracy:.2f} %"
-            f"{mean if n else ''})"
+            f"{mean if n else ''}{silent if masked else ''})"
         )
 
     @property
