@@ -25,7 +25,8 @@ def rms_calibration_error(confidence: Rows, right: Mask, *, per_bin: int = PER_B
     """The root mean square over images of |accuracy - mean confidence| of their bin, in percent.
 
     Images are sorted by confidence and cut into bins of `per_bin`; the last takes the rest, so that
-    each holds at least that many, or all images.
+    each holds at least that many, or all images. Among images of equal confidence it is that of
+    their mean accuracy, whatever their order.
 
     - `confidence` [n] in [0, 1]; `right` [n]: whether the image is classified correctly
 
@@ -40,8 +41,8 @@ def rms_calibration_error(confidence: Rows, right: Mask, *, per_bin: int = PER_B
     if not bool(((confidence >= 0) & (confidence <= 1)).all()):
         low, high = (f"{float(v):.3g}" for v in torch.aminmax(confidence))
         raise bad_value("confidence", "lie in [0, 1]", f"values from {low} to {high}")
-    n, order = len(confidence), confidence.argsort(stable=True)
-    gap = right.double()[order] - confidence.double()[order]
+    n, (value, order) = len(confidence), confidence.double().sort()
+    gap = _shared(value, right.double()[order]) - value
     of_row = (torch.arange(n, device=gap.device) // per_bin).clamp(max=max(0, n // per_bin - 1))
     sums = gap.new_zeros(int(of_row[-1]) + 1).index_add_(0, of_row, gap)
     error = (sums.square() / torch.bincount(of_row)).sum() / n
@@ -55,10 +56,14 @@ def response_rates(confidence: Rows, right: Mask) -> Float[Tensor, " n"]:
     """
     _check(confidence, right)
     value, order = confidence.sort(descending=True)
+    of = _shared(value, right.double()[order])
+    return 100 * of.cumsum(0) / torch.arange(1, len(of) + 1, device=of.device)
+
+
+def _shared(value: Tensor, of: Tensor) -> Tensor:
+    """`of` [n], averaged over rows of equal `value` [n], which is sorted."""
     _, group, counts = torch.unique_consecutive(value, return_inverse=True, return_counts=True)
-    of = right.double()[order]
-    shared = of.new_zeros(len(counts)).index_add_(0, group, of) / counts
-    return 100 * shared[group].cumsum(0) / torch.arange(1, len(of) + 1, device=of.device)
+    return (of.new_zeros(len(counts)).index_add_(0, group, of) / counts)[group]
 
 
 def aurra(confidence: Rows, right: Mask) -> float:

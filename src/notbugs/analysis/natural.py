@@ -52,6 +52,8 @@ def natural(
     check_count(batch_size, "batch_size")
     present = data.labels.unique()
     of = present if classes is None else torch.tensor(sorted(set(classes)))
+    if not bool(((of >= 0) & (of < model.classes)).all()):
+        raise bad_value("classes", f"lie in 0..{model.classes - 1}", f"{of.min()} to {of.max()}")
     if not bool(torch.isin(present, of).all()):
         strange = int(present[~torch.isin(present, of)][0])
         raise bad_value("classes", "hold all classes of the images", f"none of number {strange}")

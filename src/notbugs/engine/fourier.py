@@ -126,7 +126,12 @@ def root_of(values: Float[Tensor, "n c h w"]) -> ColorRoot:
     """As `color_root`, of any values [n, c, h, w]."""
     samples = values.detach().double().movedim(1, 0).flatten(1)
     samples = samples - samples.mean(dim=1, keepdim=True)
-    spread, axes = torch.linalg.eigh(samples @ samples.T / samples.shape[1])
+    return root_of_covariance(samples @ samples.T / samples.shape[1])
+
+
+def root_of_covariance(covariance: Float[Tensor, "c c"]) -> ColorRoot:
+    """The root of the colours' covariance, of mean variance 1; raises as `color_root`."""
+    spread, axes = torch.linalg.eigh(covariance)
     spread = spread.clamp(min=0).sqrt()
     if not float(spread[-1]) > 1e-6:
         raise bad_value("images", "differ in colour from pixel to pixel", "one colour only")

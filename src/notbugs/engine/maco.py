@@ -1,6 +1,7 @@
 """Images of a fixed magnitude spectrum: only the phases of their Fourier transform are free."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import final
 
@@ -11,11 +12,13 @@ from torch import Tensor
 
 from notbugs.core.errors import bad_value, check_images
 from notbugs.core.types import Images, Theta
-from notbugs.engine.fourier import ColorRoot, Fourier, root_of
+from notbugs.engine.fourier import ColorRoot, Fourier, root_of_covariance
 from notbugs.engine.parameterize import AbstractParameterization
 
 INSET = 1e-2
 """How far logits are kept from pure black and white; see `Fourier`."""
+AT_ONCE = 16
+"""Images whose spectra are computed at a time."""
 
 
 @final
@@ -69,21 +72,32 @@ def spectrum_of(images: Images, *, periodic: bool = True) -> Spectrum:
     **Source**: Moisan 2011, "Periodic plus smooth image decomposition", for the borders.
     """
     check_images(images, "images")
-    images = images.detach().double().cpu()
-    logits = torch.logit(0.5 + (images - 0.5) * (1 - INSET))
-    varying = logits - logits.mean(dim=(2, 3), keepdim=True)
-    if not float(varying.abs().max()) > 1e-6:
+    n, c, h, w = images.shape
+    covariance = torch.zeros(c, c, dtype=torch.float64)
+    for logits in _logits_of(images):
+        varying = logits - logits.mean(dim=(2, 3), keepdim=True)
+        samples = varying.movedim(1, 0).flatten(1)
+        covariance += samples @ samples.T / (n * h * w)
+    if not float(covariance.diagonal().max()) > 1e-12:
         raise bad_value("images", "differ from pixel to pixel", "flat images only")
-    colors = root_of(varying) if images.shape[1] > 1 else None
-    if colors is not None:
-        unmixed = torch.linalg.inv(torch.tensor(colors, dtype=logits.dtype))
-        logits = torch.einsum("dc,nchw->ndhw", unmixed, logits)
-    waves = torch.fft.fft2(_without_jumps(logits) if periodic else logits, norm="ortho")
-    mean, table = waves.real.mean(dim=0), waves.abs().mean(dim=0)
+    colors = root_of_covariance(covariance) if c > 1 else None
+    mean, table = torch.zeros(2, c, h, w, dtype=torch.float64)
+    for logits in _logits_of(images):
+        if colors is not None:
+            unmixed = torch.linalg.inv(torch.tensor(colors, dtype=logits.dtype))
+            logits = torch.einsum("dc,nchw->ndhw", unmixed, logits)
+        waves = torch.fft.fft2(_without_jumps(logits) if periodic else logits, norm="ortho")
+        mean += waves.real.sum(dim=0) / n
+        table += waves.abs().sum(dim=0) / n
     table = torch.where(_alone(table) & (mean < 0), -table, table)
     table[:, 0, 0] = mean[:, 0, 0]
-    c, h, w = table.shape
     return Spectrum((c, h, w), table.contiguous().numpy().tobytes(), colors)
+
+
+def _logits_of(images: Images) -> Iterator[Tensor]:
+    """The logits of pixel values, in double precision on the CPU, some rows at a time."""
+    for part in images.detach().split(AT_ONCE):
+        yield torch.logit(0.5 + (part.double().cpu() - 0.5) * (1 - INSET))
 
 
 @final

@@ -217,6 +217,6 @@ EXPERIMENT = Experiment(
     claims=lambda config: claims_of(config.norms, config.middle, config.agreements[-1]),
     columns=COLUMNS,
     sections=SECTIONS,
-    takes={"digits": 6},
+    takes={"digits": 25},
     check=check,
 )

@@ -145,7 +145,7 @@ EXPERIMENT = Experiment(
     name="hendrycks2019",
     paper="Hendrycks, Zhao, Basart, Steinhardt, Song 2019, “Natural adversarial examples” "
     "(arXiv 1907.07174)",
-    question="Are the images that one net has wrong hard for all, robust nets included?",
+    question="Are the images that one net has wrong hard for others, robust nets included?",
     datasets=("digits", "mnist", "fashion-mnist", "cifar10"),
     presets=("smoke", "laptop"),
     config_for=config_for,
@@ -154,6 +154,6 @@ EXPERIMENT = Experiment(
     claims=lambda config: claims_of(config.changed),
     columns=COLUMNS,
     sections=SECTIONS,
-    takes={"digits": 2},
+    takes={"digits": 7},
     check=check,
 )

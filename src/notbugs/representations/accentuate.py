@@ -98,7 +98,12 @@ def accentuate(
             priors.names,
         )
     read, kept, n = layer_of(model, layer), flat(layer_of(model, anchor)), len(images)
-    units = torch.as_tensor(unit, device=images.device).expand(n)
+    units = torch.as_tensor(unit, device=images.device)
+    if units.shape not in ((), (n,)):
+        raise bad_value(
+            "unit", f"be one number or {n}, one an image", f"shape {tuple(units.shape)}"
+        )
+    units = units.expand(n)
     check_units(units, read_all(model, read, images[:1], 1).flatten(1).shape[1])
     embedding = read_all(model, kept, images, batch_size)
     check_finite(embedding, "images")
