@@ -45,7 +45,7 @@ JOBS = {
 
 def made(folder: Path, side: int, count: int) -> tuple[Path, Path]:
     """The files of a net, and of random images labelled as it classifies them."""
-    net, rows = folder / f"net-{side}.safetensors", folder / f"{count}-{side}.safetensors"
+    net, rows = folder / f"net-{count}-{side}.safetensors", folder / f"{count}-{side}.safetensors"
     if not rows.exists():
         options = {"width": 4, "hidden": 16}
         model = build("cnn", shape=(3, side, side), classes=10, seed=0, options=options).eval()
@@ -85,14 +85,12 @@ def measured(command: Sequence[str]) -> tuple[int, float]:
     **Raises** CalledProcessError where it fails.
     """
     began, most = time.perf_counter(), 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             most = max(most, anonymous(process.pid))
             time.sleep(0.02)
-        if process.returncode:
-            assert process.stderr is not None
-            error = process.stderr.read().decode()
-            raise subprocess.CalledProcessError(process.returncode, command, stderr=error)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
     return most, time.perf_counter() - began
 
 
@@ -122,7 +120,7 @@ def measure_all(folder: Path, jobs: Sequence[str], counts: Sequence[int]) -> lis
 def verdict(path: Path) -> dict[str, Any]:
     """What must not depend on how an evaluation ran."""
     content = json.loads(path.read_text())
-    return {name: content[name] for name in ("n", "clean_accuracy", "robust_accuracy")}
+    return {name: content[name] for name in ("n", "clean_accuracy", "robust_accuracy", "outcomes")}
 
 
 def check(folder: Path, count: int) -> dict[str, Any]:
@@ -135,6 +133,7 @@ def check(folder: Path, count: int) -> dict[str, Any]:
     with subprocess.Popen(killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         time.sleep(seconds / 2)
         process.send_signal(signal.SIGKILL)
+    found["states_left"] = len(list(folder.rglob("evaluations/*.json")))  # 0: it was not killed
     _, found["seconds_resumed"] = measured(killed)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
     two = [*torchrun, "notbugs", *words("evaluate", net, rows, outs["two"])]

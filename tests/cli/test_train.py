@@ -283,10 +283,11 @@ def test_a_saved_set_is_trained_on_as_a_dataset_without_parts(
     assert "made from digits. On its test images: notbugs evaluate" in said
     facts = read_metadata(out / "model.safetensors")
     assert (facts["dataset"], facts["split"]["train_size"]) == (str(made), 800)
-    options = ("--threat", "l2:0.3", "--method", "fgsm", "--count", 20)
-    run("evaluate", out, *options)  # on the rest of the set
-    run("evaluate", out, *options, "--data", "digits")
-    assert capsys.readouterr().out.count("20 images") == 2
+    numbers = tmp_path / "v.json"
+    options = ("--threat", "l2:0.3", "--method", "fgsm", "--json", numbers, "--overwrite")
+    for data, count in (((), 420), (("--data", made), 420), (("--data", "digits"), 397)):
+        run("evaluate", out, *options, *data)  # never on what was trained on
+        assert json.loads(numbers.read_text())["n"] == count
 
 
 HOT = ("--recipe", "distillation", "--temperature", 20, "--train-size", 400, "--epochs", 12)

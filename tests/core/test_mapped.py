@@ -59,5 +59,18 @@ def test_parts_follow_one_another(small: Path) -> None:
 
 
 def test_a_disk_without_room_is_an_error_and_no_crash(small: Path) -> None:
-    with pytest.raises(StoreError, match=r"1e\+06 GB .* do not fit into '.*set TMPDIR"):
+    with pytest.raises(StoreError, match=r"1e\+06 GB for images in '.*set TMPDIR"):
         mapped.empty((10**12, 1000), torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.uint8)], "be of one type and shape"),
+        ([torch.zeros(2, 3), torch.zeros(2, 4)], "be of one type and shape"),
+        ([torch.zeros(2, 3)], "must hold 4 rows; got 2"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(parts: list[Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mapped.filled(4, parts)

@@ -106,6 +106,10 @@ def test_a_module_is_judged_on_data_as_it_is() -> None:
         ([(np.zeros((4, 4)), 1)], r"arrays \[h, w\] or \[h, w, c\] in 0..255.*float64"),
         ([("a.png", 1)], "images as tensors, arrays or of PIL"),
         ([(torch.zeros(1, 4, 4), 0), (torch.zeros(1, 5, 4), 1)], "one size.*Resize"),
+        (
+            [(torch.zeros(1, 4, 4).byte(), 0), (torch.rand(1, 4, 4), 1)],
+            "one type; got torch.float32 and",
+        ),
     ],
 )
 def test_what_is_no_data_is_refused_by_name(value, message: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from notbugs.cli import main
-from notbugs.core.errors import DataError
+from notbugs.core.errors import DataError, DataWarning
 from notbugs.data import load, load_source
 from notbugs.data.sources import shards
 from notbugs.data.sources.folder import load_folder
@@ -101,7 +101,7 @@ def photos(folder: Path) -> Path:
 
 def test_pictures_of_all_sizes_become_their_middle_square(tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos")
-    with pytest.raises(DataError, match=r"mixed sizes: .* notbugs data import '.*photos' --side"):
+    with pytest.raises(DataError, match=r"mixed sizes: .* notbugs data import, with --side"):
         load_source(f"folder:{folder}")
     data = load_folder(folder, side=32).train
     assert data.shape == (3, 32, 32)
@@ -128,7 +128,7 @@ def test_the_command_makes_a_set_of_each_kind_of_source(
         (["PHOTOS", "--names", "a", "b"], "`--names` must be left out for a folder"),
         (["x.npz", "--side", "8"], "`--side` must be left out for an .npz file"),
         (["x.npz", "y.npz"], "must be .tar files, one .npz file or one folder; got x.npz, y.npz"),
-        (["PHOTOS", "--side", "0"], "`--side` must be at least 1"),
+        (["PHOTOS", "--side", "0"], "`side` must be at least 1"),
         (["PARTS"], r"must be a part of the set.*'.*parts/train'"),
     ],
 )
@@ -145,3 +145,16 @@ def test_what_cannot_be_imported_is_said(
         main(["data", "import", *words, "--to", str(tmp_path / "out.safetensors")])
     assert re.search(message, capsys.readouterr().err.replace("\n", " "))
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_what_was_done_to_pictures_is_said(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("CMYK", (4, 6)).save(file, format="JPEG")
+    files = {"0.jpg": file.getvalue(), "0.cls": b"0", "1.png": png(1), "1.cls": b"1"}
+    with pytest.warns(DataWarning, match=r"\(2 read\), 1 was converted from CMYK to RGB"):
+        load_shards([archive(tmp_path / "x.tar", files)])
+
+
+def test_names_that_are_no_text_are_read(tmp_path: Path) -> None:
+    files = {"caf\udce9.png": png(0), "caf\udce9.cls": b"1"}
+    assert load_shards([archive(tmp_path / "x.tar", files)]).labels.tolist() == [1]

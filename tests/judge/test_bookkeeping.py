@@ -1,6 +1,7 @@
 """What the judge counts, whom it shows to whom, and what it refuses."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from notbugs.data import ImageData
 from notbugs.engine import L2, Linf, Threat
 from notbugs.judge import accuracy, evaluate, evaluation_pgd, identity, predictions, wilson
 from notbugs.judge.fingerprint import described
+from notbugs.judge.ledger import Ledger
 from notbugs.models import build, wrap
 
 THREAT = Threat.parse("linf:0.05")
@@ -392,3 +394,17 @@ def test_a_model_that_writes_over_its_last_answer_is_judged_by_each() -> None:
     assert torch.equal(found.already_wrong, wanted.already_wrong)
     assert torch.equal(found.success, wanted.success)
     assert torch.equal(found.x_adv, wanted.x_adv)
+
+
+def test_a_state_that_is_kept_holds_the_diagnosis_however_slow_writing_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.json"
+    ledger = Ledger.opened(path, lambda: "one", 1, 2)
+    ledger.begin([True, False])
+    ledger._pace.took = 1e6  # writing would now wait for weeks
+    ledger.diagnosed(lambda: [{"check": "a", "verdict": "clear"}])
+    assert json.loads(path.read_text())["diagnosis"] == []
+    ledger.close(keep=True)
+    assert json.loads(path.read_text())["diagnosis"] == [{"check": "a", "verdict": "clear"}]
+    assert Ledger.opened(path, lambda: "one", 1, 2).diagnosis

@@ -10,7 +10,6 @@ from notbugs.cli import main
 from notbugs.core.errors import DataError, NotbugsError
 from notbugs.data import load_source
 from notbugs.data.sources import photographs
-from notbugs.data.sources.photographs import class_names
 from notbugs.models import imagenet as module
 from notbugs.models.imagenet import imagenet
 from notbugs.zoo import load_model
@@ -51,24 +50,6 @@ def test_the_command_line_knows_them_and_their_classes(
     with pytest.raises(SystemExit):
         main(["evaluate", "imagenet:efficientnet", "--threat", "linf:1/255"])
     assert "Did you mean 'efficientnet-lite" in capsys.readouterr().err
-
-
-def test_classes_are_named_as_timm_does_where_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = class_names()
-    assert (len(names), names[285], names[3]) == (1000, "Egyptian cat", "class 3")
-    info = tmp_path / "timm" / "data" / "_info"
-    info.mkdir(parents=True)
-    (tmp_path / "timm" / "__init__.py").write_text("raise ImportError('not imported')")
-    (info / "imagenet_synsets.txt").write_text("n1\nn2\nn3\n")
-    lemmas = info / "imagenet_synset_to_lemma.txt"
-    lemmas.write_text("n1\ttench, Tinca tinca\nn2\tcrane\nn3\tcrane, machine\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert class_names() == ("tench", "crane (n2)", "crane (n3)")
-    lemmas.unlink()
-    with pytest.raises(DataError, match="timm's names of ImageNet's classes cannot be read"):
-        class_names()
 
 
 def test_an_unknown_net_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Runs the attack of `notbugs attack` on all images, batch by batch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -130,10 +131,16 @@ class AttackOutcome:
     @cached_property
     def rounded(self) -> Rounded:
         n = len(self.run.data)
-        parts = [self._rounded(index) for index in self.run.batches()]
-        images = mapped.filled(n, (part.images for part in parts))
-        rest = zip(*((p.success, p.distance, p.shrunk) for p in parts), strict=True)
-        return Rounded(images, *map(torch.cat, rest))
+        rest: list[tuple[Tensor, Tensor, Tensor]] = []
+
+        def images() -> Iterator[Tensor]:
+            for index in self.run.batches():
+                part = self._rounded(index)
+                rest.append((part.success, part.distance, part.shrunk))
+                yield part.images
+
+        pixels = mapped.filled(n, images())
+        return Rounded(pixels, *map(torch.cat, zip(*rest, strict=True)))
 
     def _rounded(self, index: Tensor) -> Rounded:
         run = self.run

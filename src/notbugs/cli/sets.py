@@ -15,7 +15,7 @@ from notbugs.cli.outputs import Inputs, Output, check_outputs, inputs_of, set_at
 from notbugs.cli.progress import bar
 from notbugs.cli.subject import OfImages, SomeImages
 from notbugs.core import processes
-from notbugs.core.errors import bad_value, check_count, unknown_name
+from notbugs.core.errors import bad_value, unknown_name
 from notbugs.data import (
     SOURCES,
     ImageData,
@@ -258,8 +258,6 @@ class ImportData:
         """Reads, checks and writes."""
         if self.to.suffix != SUFFIX:
             raise bad_value("--to", f"end in {SUFFIX}", f"'{self.to}'", f"Add {SUFFIX}.")
-        if self.side is not None:
-            check_count(self.side, "--side")
         folders = [path for path in self.sources if path.is_dir()]
         inputs = Inputs([path for path in self.sources if path not in folders], folders)
         check_outputs(set_at(self.to, "--to"), inputs, overwrite=self.overwrite)

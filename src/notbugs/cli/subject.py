@@ -16,7 +16,7 @@ from notbugs.core.errors import DataWarning, bad_value, check_count, unknown_nam
 from notbugs.data import ImageData, Splits, load
 from notbugs.data.sources.load import FOLDER
 from notbugs.models import Classifier
-from notbugs.models.origin import source_for, split_as, splits_for
+from notbugs.models.origin import origin_of, source_for, split_as, splits_for
 
 PARTS = ("train", "val", "test", "all")
 
@@ -85,10 +85,18 @@ class SomeImages(Subject):
             check_count(self.count, "--count")
         if self.part is not None and self.part not in PARTS:
             raise unknown_name("--part", self.part, PARTS)
-        if self.saved is not None and self.part is not None:
+        if self.saved is None or self._is_recorded(facts):
+            images = self._part(part, facts)
+        elif self.part is not None:
             raise bad_value("--part", "be left out for a saved set", f"'{self.part}'")
-        images = load(self.saved) if self.saved is not None else self._part(part, facts)
+        else:
+            images = load(self.saved)
         return images.select(slice(0, self.count))
+
+    def _is_recorded(self, facts: Mapping[str, Any]) -> bool:
+        """Whether the saved set is the one that was trained on, of which a part was held out."""
+        recorded = saved_set(origin_of(facts).get("dataset"))
+        return recorded is not None and recorded.resolve() == Path(str(self.saved)).resolve()
 
     def _part(self, part: str, facts: Mapping[str, Any]) -> ImageData:
         source = source_for(facts, self.data, self.data_dir)

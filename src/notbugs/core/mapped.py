@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from notbugs.core.errors import StoreError
+from notbugs.core.errors import StoreError, bad_value
 
 IN_MEMORY = 2**28
 """Bytes up to which a tensor is held in memory."""
@@ -37,7 +37,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
             content = np.memmap(file, dtype=np.uint8, mode="r+", shape=(size,))
     except OSError as error:
         raise StoreError(
-            f"{size / 1e9:,.3g} GB for images do not fit into '{folder}': {error.strerror}. Free "
+            f"Cannot keep {size / 1e9:,.3g} GB for images in '{folder}': {error.strerror}. Free "
             "some space, or set TMPDIR to a folder of a larger disk."
         ) from error
     return torch.from_numpy(content).view(dtype).view(tuple(shape))
@@ -54,13 +54,21 @@ def take(rows: Tensor, index: Tensor) -> Tensor:
 
 
 def filled(count: int, parts: Iterable[Tensor]) -> Tensor:
-    """`count` rows from parts that follow one another (at least one), each [m, ...]."""
+    """`count` rows from parts that follow one another, each [m, ...] and of one type.
+
+    **Raises** ValueError for parts of several types or shapes, and another number of rows.
+    """
     rows, begin = torch.empty(0), 0
     for part in parts:
         if not begin:
             rows = empty((count, *part.shape[1:]), part.dtype)
+        if part.dtype != rows.dtype or part.shape[1:] != rows.shape[1:]:
+            kinds = [f"{t.dtype} of {tuple(t.shape[1:])}" for t in (rows, part)]
+            raise bad_value("parts", "be of one type and shape", " and ".join(kinds))
         rows[begin : begin + len(part)] = part
         begin += len(part)
+    if begin != count:
+        raise bad_value("parts", f"hold {count} rows", begin)
     return rows
 
 

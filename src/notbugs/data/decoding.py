@@ -16,7 +16,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from notbugs.core.errors import DataError
+from notbugs.core.errors import DataError, bad_value, check_count
 from notbugs.core.limits import PIXELS
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -39,7 +39,7 @@ READABLE_MODES = {
 }
 """Pillow's modes that can be read, and their names for messages."""
 THREADS = 16
-"""The most threads that decode; each has up to four pictures waiting."""
+"""The most threads that decode; as many decoded pictures wait."""
 MIDDLE = 0.875
 """The share of the shorter side that is kept where pictures are brought to one size."""
 LOSSLESS = frozenset(("converted from palette to RGB", "converted from 1 bit to grey"))
@@ -129,11 +129,19 @@ def in_order(
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(threads) as pool:
         for path, content in files:
             waiting.append((path, content, pool.submit(decoded, path, content, mode, side=side)))
-            if len(waiting) >= 4 * threads:
+            if len(waiting) > threads:
                 path, content, coming = waiting.popleft()
                 yield path, content, *coming.result()
         for path, content, coming in waiting:
             yield path, content, *coming.result()
+
+
+def check_side(side: int | None) -> None:
+    """Refuses a size that pictures cannot be brought to."""
+    if side is not None:
+        check_count(side, "side")
+        if side * side > PIXELS:
+            raise bad_value("side", f"give at most {PIXELS:,} pixels", side)
 
 
 def _middle(picture: Image.Image, side: int) -> Image.Image:

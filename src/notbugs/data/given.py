@@ -136,13 +136,17 @@ def _joined(
 
 def _items(dataset: Any, labels: list[int], argument: str) -> Iterator[Tensor]:
     """Each image as [1, c, h, w]; its label goes into `labels`."""
-    sizes = set[tuple[int, ...]]()
+    sizes, types = set[tuple[int, ...]](), set[torch.dtype]()
     for i in range(len(dataset)):
         image, label = _pair(dataset[i], argument)
         x = _tensor(image, argument)[None]
         sizes.add(tuple(x.shape[1:]))
+        types.add(x.dtype)
         if len(sizes) > 1:
             raise _sizes(sizes, argument)
+        if len(types) > 1:
+            received = " and ".join(sorted(map(str, types)))
+            raise bad_value(argument, "hold images of one type", received, "Convert them alike.")
         labels.append(int(label))
         yield x
 

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from notbugs.data.dataset import JSON, ImageData
 
-_CHUNK = 2048
+_CHUNK = 2**22
+"""Values at a time."""
 
 
 def channel_stats(data: ImageData) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -41,12 +42,16 @@ def summary(data: ImageData) -> dict[str, JSON]:
     }
 
 
+def _rows(images: Tensor) -> int:
+    return max(1, _CHUNK // images[0].numel())
+
+
 def _moments(data: ImageData) -> tuple[Tensor, Tensor]:
     """Mean and (population) standard deviation of each channel, float64 [c]."""
     if data.images.dtype == torch.uint8:
         return _counted(data.images.cpu())
     count = len(data) * data.shape[1] * data.shape[2]
-    chunks = data.images.cpu().split(_CHUNK)
+    chunks = data.images.cpu().split(_rows(data.images))
     mean = torch.stack([c.double().sum(dim=(0, 2, 3)) for c in chunks]).sum(dim=0) / count
     # Around the mean: a difference of large sums would lose the digits of a small variance.
     away = [(c.double() - mean[:, None, None]).square().sum(dim=(0, 2, 3)) for c in chunks]
@@ -57,7 +62,7 @@ def _counted(images: Tensor) -> tuple[Tensor, Tensor]:
     """The same for uint8 images, exactly and fast: from how often each of 256 values occurs."""
     channels = range(images.shape[1])
     counts = torch.zeros(len(channels), 256, dtype=torch.int64)
-    for part in images.split(_CHUNK):
+    for part in images.split(_rows(images)):
         own = [torch.bincount(part[:, i].flatten(), minlength=256) for i in channels]
         counts += torch.stack(own)
     share = counts.double() / counts.sum(dim=1, keepdim=True)

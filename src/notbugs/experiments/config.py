@@ -290,7 +290,7 @@ def _full(config: Config) -> Config:
 
 
 def _overnight(config: Config) -> Config:
-    """All 32x32 colour images with an MLP as source, in an hour on two cores; others: `_full`.
+    """All 32x32 colour images with an MLP as source, in hours on two cores; others: `_full`.
 
     The sets without a true label, for the source's architecture and a linear student, and from
     what number of images on they teach. In pilot runs on held-out CIFAR-10 images (seed 100, L2 1)

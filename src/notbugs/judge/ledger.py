@@ -206,6 +206,7 @@ class Ledger:
 
     def close(self, *, keep: bool) -> None:
         """Removes the file, unless it is to be kept: the evaluation is complete."""
+        self.flush()
         if self.path is not None and not keep:
             self.path.unlink(missing_ok=True)
 

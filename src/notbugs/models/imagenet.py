@@ -65,6 +65,7 @@ def imagenet_weights(name: str) -> Path:
         head = {"_fc.weight": "body.head.weight", "_fc.bias": "body.head.bias"}
         own = {head.get(key, f"body.trunk.{key}"): value for key, value in tensors.items()}
         model.load_state_dict(own | {"mean": model.mean, "std": model.std})
+        # Not what it was trained on, but what commands take where no other images are named.
         facts = {"dataset": "photographs", "class_names": list(class_names())}
         save(model.eval(), kept, metadata=facts)
     return kept

@@ -9,6 +9,7 @@ from notbugs.core.errors import DataError
 from notbugs.core.schema import fit
 from notbugs.core.strict_json import SchemaError
 from notbugs.data import Source, Splits, load_source, split
+from notbugs.data.files import SUFFIX
 
 
 class Split(TypedDict, total=False):
@@ -60,13 +61,21 @@ def split_as(source: Source, metadata: Mapping[str, Any], data: str | None) -> S
     """The dataset split as for the training, where it is the one that the weights record."""
     origin = origin_of(metadata)
     recorded: Split = origin.get("split") or {}
-    same = data in (None, origin.get("dataset"))
+    same = data is None or _is_same(data, origin.get("dataset"))
     return split(
         source,
         seed=recorded.get("seed", 0),
         train_size=recorded.get("train_size") if same else None,
         test_size=recorded.get("test_size") if same else None,
     )
+
+
+def _is_same(data: str, recorded: str | None) -> bool:
+    """Whether two names are of one dataset; those of files may be written in two ways."""
+    files = (data, recorded or "")
+    if all(file.endswith(SUFFIX) for file in files):
+        return Path(files[0]).resolve() == Path(files[1]).resolve()
+    return data == recorded
 
 
 def loaded(name: str, data_dir: Path | None) -> Source:

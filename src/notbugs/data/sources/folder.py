@@ -13,7 +13,15 @@ from torch import Tensor
 from notbugs.core import mapped
 from notbugs.core.errors import DataError, DataWarning
 from notbugs.data.dataset import ImageData
-from notbugs.data.decoding import LOSSLESS, SUFFIXES, Kind, common_mode, in_order, kind_of
+from notbugs.data.decoding import (
+    LOSSLESS,
+    SUFFIXES,
+    Kind,
+    check_side,
+    common_mode,
+    in_order,
+    kind_of,
+)
 from notbugs.data.sources.source import Source, published, read_note
 
 PARTS = {
@@ -49,6 +57,7 @@ def load_folder(folder: Path | str, *, side: int | None = None) -> Source:
     **Raises** DataError for fewer than two class folders, an empty one, parts with different
     classes, mixed sizes, or a damaged image; StoreError where a large set does not fit on disk.
     """
+    check_side(side)
     folder = Path(folder).expanduser()
     name = f"folder:{folder}"
     if not folder.is_dir():
@@ -192,15 +201,16 @@ def read_all(
     digest, first = hashlib.sha256(), Path()
     images = torch.empty(0)
     for i, (path, content, image, done) in enumerate(in_order(files, mode, side=side)):
-        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+        line = f"{path.relative_to(folder).as_posix()} {len(content)}\n"
+        digest.update(line.encode(errors="surrogateescape") + content)
         changes.update(done)
         if not i:
             images, first = mapped.empty((count, *image.shape), torch.uint8), path
         if image.shape != images.shape[1:]:
             raise DataError(
                 f"The images have mixed sizes: '{first}' is {_size(images[0])}, '{path}' is "
-                f"{_size(image)}. Bring all to one size: notbugs data import '{folder}' --side 224 "
-                "--to set.safetensors, then --data set.safetensors."
+                f"{_size(image)}. Bring all to one size: notbugs data import, with --side 224 "
+                "--to set.safetensors; then --data set.safetensors."
             )
         images[i] = image
     return images, digest.hexdigest()
@@ -223,15 +233,18 @@ def _size(image: Tensor) -> str:
     return f"{width} by {height} with {channels} channel{'s' if channels > 1 else ''}"
 
 
+def conversions(kinds: set[Kind], changes: Counter[str]) -> list[str]:
+    """What was done to pictures, where it changed some of them, for a warning."""
+    if len({kind.mode for kind in kinds}) < 2 and not changes.keys() - LOSSLESS:
+        return []
+    return [f"{n} {'was' if n == 1 else 'were'} {change}" for change, n in changes.items()]
+
+
 def _warn_of_changes(
     folder: Path, places: Iterable[Path], kinds: set[Kind], changes: Counter[str], count: int
 ) -> None:
     """Warns once about conversions of the images and images that were left out."""
-    sentences = list[str]()
-    if len({kind.mode for kind in kinds}) > 1 or changes.keys() - LOSSLESS:
-        sentences += [
-            f"{n} {'was' if n == 1 else 'were'} {change}" for change, n in changes.items()
-        ]
+    sentences = conversions(kinds, changes)
     by_ending = Counter(_ending(p) for place in places for c in _folders(place) for p in _walk(c))
     sentences += [
         f"{n} '{e}' could not be read"

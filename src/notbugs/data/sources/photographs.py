@@ -59,32 +59,9 @@ def load_photographs() -> Source:
 
 
 def class_names() -> tuple[str, ...]:
-    """Names of ImageNet-1k's classes: those of timm where it is installed, else mostly numbers.
-
-    timm's text files are read; it is not imported. Without it the classes of the photographs have
-    names, and the others are called "class 17".
-
-    **Raises** DataError where timm's files are others than expected.
-    """
-    spec = find_spec("timm")
-    if spec is None:
-        titles = dict(LABELLED.values())
-        return tuple(titles.get(i, f"class {i}") for i in range(CLASSES))
-    folder = Path(str(spec.origin)).parent / "data" / "_info"
-    try:
-        lemmas = (folder / "imagenet_synset_to_lemma.txt").read_text().splitlines()
-        synsets = (folder / "imagenet_synsets.txt").read_text().split()
-        names = dict(line.split("\t", 1) for line in lemmas if "\t" in line)
-        firsts = [names[synset].split(",")[0].strip() for synset in synsets]
-    except (OSError, KeyError) as error:
-        raise DataError(
-            f"timm's names of ImageNet's classes cannot be read ({error}). Install it again, or "
-            "remove it."
-        ) from error
-    # Two classes are called crane, and two maillot.
-    twice = {name for name in firsts if firsts.count(name) > 1}
-    pairs = zip(firsts, synsets, strict=True)
-    return tuple(f"{name} ({synset})" if name in twice else name for name, synset in pairs)
+    """Names of ImageNet-1k's classes: of those that the photographs show, else "class 17"."""
+    titles = dict(LABELLED.values())
+    return tuple(titles.get(i, f"class {i}") for i in range(CLASSES))
 
 
 def _read(name: str) -> tuple[Tensor, str]:

@@ -1,6 +1,7 @@
 """Loads pictures from tar archives, as WebDataset writes them."""
 
 import tarfile
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -9,11 +10,11 @@ from typing import cast
 
 import torch
 
-from notbugs.core.errors import DataError
+from notbugs.core.errors import DataError, DataWarning
 from notbugs.core.limits import CLASSES
 from notbugs.data.dataset import ImageData
-from notbugs.data.decoding import SUFFIXES, Kind, OpenFile, common_mode, kind_in
-from notbugs.data.sources.folder import read_all
+from notbugs.data.decoding import SUFFIXES, Kind, OpenFile, check_side, common_mode, kind_in
+from notbugs.data.sources.folder import conversions, read_all
 from notbugs.data.sources.source import published
 
 LABEL = ".cls"
@@ -37,7 +38,8 @@ def load_shards(
     **Raises** DataError where an archive cannot be read or holds no such sample, a class is no
     number, or for pictures as `load_folder` does; StoreError where they do not fit on the disk.
     """
-    labels, kinds = list[int](), set[Kind]()
+    check_side(side)
+    labels, kinds, changes = list[int](), set[Kind](), Counter[str]()
     for file, content, label in _pictures(paths):
         labels.append(label)
         kinds.add(kind_in(file, content))
@@ -46,7 +48,10 @@ def load_shards(
         raise DataError(f"No picture with its class ({LABEL}) beside it is in {names}.")
     contents = ((file, content.read()) for file, content, _ in _pictures(paths))
     mode, name = common_mode(kinds), paths[0].stem
-    images, digest = read_all(contents, len(labels), Path(), mode, Counter(), side)
+    images, digest = read_all(contents, len(labels), Path(), mode, changes, side)
+    if sentences := conversions(kinds, changes):
+        text = f"Of the pictures in '{paths[0]}' and so on ({len(labels)} read), "
+        warnings.warn(f"{text}{'; '.join(sentences)}.", DataWarning, stacklevel=2)
     names = class_names or [str(i) for i in range(max(labels) + 1)]
     files = {f"{len(labels)} images": digest}
     return published(images, torch.tensor(labels), names, name=name, part="all", files=files)
@@ -57,7 +62,7 @@ def _pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, OpenFile, int]]:
     for path in paths:
         try:
             with tarfile.open(path, "r:") as archive:
-                members = (member for member in archive if member.isfile())
+                members = (member for member in _members(archive) if member.isfile())
                 for name, files in groupby(members, key=lambda member: _split(member.name)[0]):
                     by_ending = {_split(file.name)[1]: file for file in files}
                     picture = next((f for e, f in by_ending.items() if e in SUFFIXES), None)
@@ -76,6 +81,13 @@ def _pictures(paths: Sequence[Path]) -> Iterator[tuple[Path, OpenFile, int]]:
                 f"'{path}' is not a sound .tar archive ({error}). One that is compressed must be "
                 "uncompressed."
             ) from error
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive, which does not keep them, however many there are."""
+    while (member := archive.next()) is not None:
+        archive.members = []  # pyright: ignore[reportAttributeAccessIssue]
+        yield member
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -42,7 +42,8 @@ class Source:
     @property
     def title(self) -> str:
         """The name for tables and reports: the note if there is one."""
-        return self.note or TITLES.get(self.name, Path(self.name.removeprefix("folder:")).stem)
+        file = Path(self.name.removeprefix("folder:")).name.removesuffix(".safetensors")
+        return self.note or TITLES.get(self.name, file)
 
 
 def read_note(folder: Path) -> str:
