@@ -11,8 +11,10 @@ from notbugs.experiments import (
     gaussians,
     goodfellow2014,
     ilyas2019,
+    invertibility,
     kurakin2016,
     perceptron,
+    salman2020,
     sparse_codes,
     superposition,
     szegedy2013,
@@ -38,5 +40,7 @@ PAPERS: Mapping[str, Experiment[Any]] = {
         superposition.EXPERIMENT,
         transferability.EXPERIMENT,
         discussion2019.EXPERIMENT,
+        salman2020.EXPERIMENT,
+        invertibility.EXPERIMENT,
     )
 }
