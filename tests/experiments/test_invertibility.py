@@ -56,7 +56,8 @@ def test_an_embedding_that_is_the_image_gives_it_all_away(work: Work) -> None:
     assert row["ssim"] > 0.99
     assert row["identified"] == row["in_class"] == row["perceived"] == 100
     label = FromLabel(of, study.inverted(CONFIG, 0, of).judge, CONFIG.count, 20)
-    assert computed(label, work)["identified"] < 20
+    # Of a class alone at most one image can be the nearest.
+    assert computed(label, work)["identified"] <= 100 * 10 / CONFIG.count
 
 
 def test_the_nearest_training_images_are_training_images(work: Work) -> None:

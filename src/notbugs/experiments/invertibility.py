@@ -98,7 +98,7 @@ def config_for(data: str, preset: str) -> Config:
     main = main_config(data, "smoke" if preset == "smoke" else "laptop")
     config = Config(data, preset, train_size=main.train_size, test_size=main.test_size)
     if data == "digits":
-        config = replace(config, seeds=5, standard=replace(main.standard, epochs=20))
+        config = replace(config, seeds=5, standard=replace(main.standard, epochs=15))
     else:
         config = replace(
             config,
@@ -119,7 +119,8 @@ def config_for(data: str, preset: str) -> Config:
         config = replace(
             config,
             seeds=1,
-            standard=replace(config.standard, epochs=3),
+            train_size=300,
+            standard=replace(config.standard, epochs=2),
             net=Net("mlp", (("width", 12),)),
             others=(Net("linear"),),
             embeddings=(4, 24),
