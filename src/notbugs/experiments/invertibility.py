@@ -67,11 +67,11 @@ class Config(PaperConfig):
     linf: tuple[float, ...] = (0.05, 0.1)
     eps: float = 1.0
     decays: tuple[float, ...] = (5e-3, 2e-2)
-    inner_steps: int = 4
+    inner_steps: int = 3
     eps_eval: float = 0.5
     standard: Recipe = Recipe()  # noqa: RUF009 (frozen)
     count: int = 100
-    steps: int = 100
+    steps: int = 60
     prior_epochs: int = 20
     prior_width: int = 16
 
@@ -98,7 +98,7 @@ def config_for(data: str, preset: str) -> Config:
     main = main_config(data, "smoke" if preset == "smoke" else "laptop")
     config = Config(data, preset, train_size=main.train_size, test_size=main.test_size)
     if data == "digits":
-        config = replace(config, seeds=5, standard=replace(main.standard, epochs=15))
+        config = replace(config, seeds=5, standard=replace(main.standard, epochs=12))
     else:
         config = replace(
             config,
@@ -111,7 +111,6 @@ def config_for(data: str, preset: str) -> Config:
             linf=(0.1,) if data != "cifar10" else (4 / 255,),
             eps=2.0 if data != "cifar10" else 0.5,
             decays=(5e-3,),
-            inner_steps=3,
             eps_eval=1.0 if data != "cifar10" else 0.25,
             prior_epochs=8,
         )

@@ -222,11 +222,27 @@ def as_accurate(config: Config, seed: int, eps: float) -> AsAccurate:
     return AsAccurate(standard.data, standard.net, standard.recipe, "pretrained", like=robust)
 
 
+def controls(config: Config, seed: int, table: str) -> dict[str, Transferred]:
+    """What a standard net is compared with, by fixed features or by fine-tuning."""
+    standard, where = pretrained(config, seed, 0.0), target(config, seed)
+    shuffled = replace(standard, role="shuffled", on=Shuffled(standard.data))
+    if table == "fixed":
+        return {
+            "equal accuracy": Fixed(as_accurate(config, seed, config.fixed_radius), where),
+            "shuffled labels": Fixed(shuffled, where),
+            "untrained": Fixed(standard, where, trained=False),
+            "pixels": Fixed(standard, where, pixels=True),
+        }
+    return {
+        "equal accuracy": tuned(config, as_accurate(config, seed, config.full_radius), seed),
+        "shuffled labels": tuned(config, shuffled, seed),
+        "from scratch": tuned(config, standard, seed, scratch=True),
+    }
+
+
 def rows(config: Config, seed: int) -> Iterable[Row]:
     """The rows of all tables for one seed."""
     threat, where = str(config.threat_of(config.eps)), target(config, seed)
-    standard = pretrained(config, seed, 0.0)
-    shuffled = replace(standard, role="shuffled", on=Shuffled(standard.data))
     for table, ladder in (
         ("fixed", fixed_ladder(config, seed)),
         ("full", full_ladder(config, seed)),
@@ -236,17 +252,12 @@ def rows(config: Config, seed: int) -> Iterable[Row]:
             yield Row(table, name, seed, OnSource(stage.source, threat))
             yield Row(table, name, seed, stage)
             yield Row(table, name, seed, Gain(stage, ladder[0][1]))
-    for table, eps in (("fixed", config.fixed_radius), ("full", config.full_radius)):
-        fixed = table == "fixed"
-        equal = as_accurate(config, seed, eps)
-        row: Transferred = Fixed(equal, where) if fixed else tuned(config, equal, seed)
-        yield Row(table, "standard/equal accuracy", seed, OnSource(equal, threat))
-        yield Row(table, "standard/equal accuracy", seed, row)
-        row = Fixed(shuffled, where) if fixed else tuned(config, shuffled, seed)
-        yield Row(table, "standard/shuffled labels", seed, row)
-    yield Row("fixed", "standard/untrained", seed, Fixed(standard, where, trained=False))
-    yield Row("fixed", "standard/pixels", seed, Fixed(standard, where, pixels=True))
-    yield Row("full", "standard/from scratch", seed, tuned(config, standard, seed, scratch=True))
+        plain = ladder[0][1]
+        for name, stage in controls(config, seed, table).items():
+            if isinstance(stage.source, AsAccurate):
+                yield Row(table, f"standard/{name}", seed, OnSource(stage.source, threat))
+            yield Row(table, f"standard/{name}", seed, stage)
+            yield Row(table, f"standard/{name}", seed, Gain(stage, plain))
     for times in config.widths:
         for name, eps in (("standard", 0.0), ("robust", config.fixed_radius)):
             of = pretrained(config, seed, eps, times)

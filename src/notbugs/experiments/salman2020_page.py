@@ -39,7 +39,11 @@ def _by_radius(table: str, how: str) -> Lines:
 
 def _controls(table: str, how: str) -> Bars:
     return Bars(
-        table, ("mean",), f"Accuracy on the target, {how}, with controls hatched.", "accuracy, %"
+        table,
+        ("gain",),
+        f"Accuracy on the target over that of the standard net, {how}, mean over the numbers of "
+        "images; controls are hatched.",
+        "gain over the standard net, points",
     )
 
 
