@@ -1,6 +1,6 @@
-"""Other views of a dataset's split: at another size, two of its classes alone."""
+"""Other views of a dataset's split: at another size, some of its classes alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,14 +24,34 @@ class Resized(Data):
     side: int = 28
 
     def splits(self, work: Work) -> Splits:
-        return each_part(super().splits(work), self._resized)
+        return each_part(super().splits(work), lambda data: resized(data, self.side))
 
-    def _resized(self, data: ImageData) -> ImageData:
-        if data.shape[1:] == (self.side, self.side):
-            return data
-        size = self.side, self.side
-        x = F.interpolate(data.pixels(), size, mode="bilinear", antialias=True)
-        return replace(data, images=(255 * x.clamp(0, 1)).round().to(torch.uint8))
+
+def resized(data: ImageData, side: int) -> ImageData:
+    """A set's images resampled to `side` pixels a side, in 8 bits."""
+    if data.shape[1:] == (side, side):
+        return data
+    x = F.interpolate(data.pixels(), (side, side), mode="bilinear", antialias=True)
+    return replace(data, images=(255 * x.clamp(0, 1)).round().to(torch.uint8))
+
+
+@dataclass(frozen=True)
+class Part(Resized):
+    """The images of some classes alone, as classes 0, 1, ..., resampled to `side` pixels a side.
+
+    - `classes`: those classes; none: all
+    - `detail`: the side to which images are shrunk first, and then enlarged again; 0: not
+    """
+
+    classes: tuple[int, ...] = ()
+    detail: int = 0
+
+    def splits(self, work: Work) -> Splits:
+        return each_part(Data.splits(self, work), self._seen)
+
+    def _seen(self, data: ImageData) -> ImageData:
+        some = of_classes(data, self.classes) if self.classes else data
+        return resized(resized(some, self.detail) if self.detail else some, self.side)
 
 
 @dataclass(frozen=True)
@@ -41,12 +61,18 @@ class TwoClasses(Data):
     pair: tuple[int, int] = (3, 7)
 
     def splits(self, work: Work) -> Splits:
-        return each_part(super().splits(work), self._of_pair)
+        return each_part(super().splits(work), lambda data: of_classes(data, self.pair))
 
-    def _of_pair(self, data: ImageData) -> ImageData:
-        rows = (data.labels == self.pair[0]) | (data.labels == self.pair[1])
-        if not bool(rows.any()):
-            raise DataError(f"No image is of the classes {self.pair}. Use more images.")
-        some = data.select(rows)
-        names = tuple(data.class_names[c] for c in self.pair)
-        return replace(some, labels=(some.labels == self.pair[1]).long(), class_names=names)
+
+def of_classes(data: ImageData, classes: Sequence[int]) -> ImageData:
+    """The images of some classes, as classes 0, 1, ... in that order.
+
+    **Raises** DataError where there is no such image.
+    """
+    chosen = torch.tensor(classes)
+    matches = data.labels[:, None] == chosen
+    if not bool(matches.any()):
+        raise DataError(f"No image is of the classes {tuple(classes)}. Use more images.")
+    some, names = data.select(matches.any(dim=1)), tuple(data.class_names[c] for c in classes)
+    labels = matches[matches.any(dim=1)].long().argmax(dim=1)
+    return replace(some, labels=labels, class_names=names)

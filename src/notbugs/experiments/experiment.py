@@ -301,6 +301,11 @@ class PaperConfig:
             if getattr(self, name) is not None:
                 check_count(getattr(self, name), name)
 
+    @property
+    def digested(self) -> Mapping[str, str]:
+        """The fields that a run fills with digests of files, each with the name of its dataset."""
+        return {"digest": self.data}
+
 
 C = TypeVar("C", bound=PaperConfig)
 

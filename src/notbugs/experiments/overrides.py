@@ -14,7 +14,7 @@ from notbugs.training.written import PARTS
 T = TypeVar("T")
 Override = tuple[Sequence[str], str, str]
 """(path to a field, its value in JSON or text, the whole name)."""
-FIXED = ("data", "preset", "digest")
+FIXED = ("data", "preset", "digest", "source_digest")
 """Fields that others follow from."""
 
 

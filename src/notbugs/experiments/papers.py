@@ -13,8 +13,10 @@ from notbugs.experiments import (
     goodfellow2014,
     hendrycks2019,
     ilyas2019,
+    invertibility,
     kurakin2016,
     perceptron,
+    salman2020,
     sparse_codes,
     superposition,
     szegedy2013,
@@ -42,5 +44,7 @@ PAPERS: Mapping[str, Experiment[Any]] = {
         discussion2019.EXPERIMENT,
         geirhos2020.EXPERIMENT,
         hendrycks2019.EXPERIMENT,
+        salman2020.EXPERIMENT,
+        invertibility.EXPERIMENT,
     )
 }

@@ -76,7 +76,11 @@ def run(
     """
     folder = None if machine.data_dir is None else Path(machine.data_dir)
     source = load_source(config.data, folder)
-    config = replace(config, digest=digest_of(source))
+    digests = {
+        field: digest_of(source if name == config.data else load_source(name, folder))
+        for field, name in config.digested.items()
+    }
+    config = replace(config, **digests)
     work = Work(out, store, machine.device, machine.data_dir)
     for seed in range(config.seeds):
         parts = Data.of(config, seed).splits(work)
