@@ -61,7 +61,7 @@ class Config(PaperConfig):
 
     net: Net = Net("cnn", (("width", 16), ("hidden", 32)))  # noqa: RUF009 (frozen)
     others: tuple[Net, ...] = (Net("mlp", (("width", 32),)), Net("resnet8", (("width", 8),)))
-    embeddings: tuple[int, ...] = (8, 128)
+    embeddings: tuple[int, ...] = (16, 128)
     judge: Net = Net("cnn", (("width", 32), ("hidden", 64)))  # noqa: RUF009 (frozen)
     radii: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0, 1.5)
     linf: tuple[float, ...] = (0.05, 0.1)
@@ -137,10 +137,21 @@ def config_for(data: str, preset: str) -> Config:
     return config
 
 
+def embedding_of(net: Net) -> int:
+    """The width of a net's embedding."""
+    options = default_options(net.architecture) | dict(net.options)
+    width = options[_width_option(net)]
+    assert isinstance(width, int)
+    return width
+
+
 def with_embedding(net: Net, width: int) -> Net:
     """A net with an embedding of that width."""
-    name = "hidden" if "hidden" in default_options(net.architecture) else "width"
-    return replace(net, options=tuple({**dict(net.options), name: width}.items()))
+    return replace(net, options=tuple({**dict(net.options), _width_option(net): width}.items()))
+
+
+def _width_option(net: Net) -> str:
+    return "hidden" if "hidden" in default_options(net.architecture) else "width"
 
 
 def trained(
@@ -245,13 +256,15 @@ def rows(config: Config, seed: int) -> Iterable[Row]:
         yield Row("correlation", name, seed, Correlated(tuple(pairs[n] for n in among)))
     for name, stage in ways(config, seed).items():
         yield Row("ways", name, seed, stage)
-    for width in config.embeddings:
-        for kind in ("standard", "robust"):
-            row = f"{kind}, embedding at {width}"
-            yield Row("width", f"{kind} at {width}", seed, pairs[row][1])
-        yield Row(
-            "width", f"untrained/ at {width}", seed, pairs[f"untrained/embedding at {width}"][1]
-        )
+    for width in sorted({*config.embeddings, embedding_of(config.net)}):
+        net = with_embedding(config.net, width)
+        standard = trained(config, seed, net=net)
+        for name, of in (
+            ("standard", Subject(standard)),
+            ("robust", Subject(trained(config, seed, l2(config.eps), net=net))),
+            ("standard/untrained", Subject(standard, trained=False)),
+        ):
+            yield Row("width", f"{name} at {width}", seed, inverted(config, seed, of))
 
 
 def pictures(config: Config) -> Sequence[AnyStage]:
