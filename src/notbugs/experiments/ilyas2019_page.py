@@ -15,7 +15,7 @@ from notbugs.experiments.page import (
     Section,
     Table,
 )
-from notbugs.experiments.visibility import LIMIT
+from notbugs.experiments.visibility import LIMIT, MOST_LEARNT
 
 _BOTH = ("standard", "robust")
 _CLEAN = ("clean", *(f"clean_{architecture}" for architecture in STUDENTS))
@@ -108,25 +108,29 @@ SECTIONS = (
                         "and in LPIPS, a robust network, of digits the nearest blurred class mean. "
                         "Unless it was set, the size is the largest of a grid at which each sees "
                         f"at most {LIMIT:g} % on held-out training images (next table), or the "
-                        "smallest of it. On the set itself, where observers err too: a random "
-                        "change of the same size tells how often",
-                        (*_cells("D_other", _SEEN), Cell("sets", "D_other/random", "seen_any")),
+                        "smallest of it. On the set itself, where observers err too: one fixed "
+                        "pattern per class of the same size tells how often",
+                        (*_cells("D_other", _SEEN), Cell("sets", "leak:D_other", "seen_any")),
                     ),
                     Question(
                         "Do the changes merely show, faintly, what people would see?",
-                        "In part: they point towards differences of class means. With those taken "
-                        "out of every change, and the size kept",
+                        "What points towards differences of class means is taken out of every "
+                        "change, and the size kept",
                         _all(["D_other", "D_other/projected"], _CLEAN),
                     ),
                     Question(
                         "Do robust features leak (Goh 2019)?",
                         "A linear classifier of the robust network's embedding learns from the "
-                        "same images and labels",
-                        _all(["D_det", "D_other/projected", "D_other"], ("robust_probe",)),
+                        f"first {MOST_LEARNT:,} of the same images and labels, at most. What is "
+                        "above the controls, not above guessing, leaks",
+                        _all(
+                            ["D_det", "leak:D_other", "D_other/projected", "D_other"],
+                            ("robust_probe",),
+                        ),
                     ),
                     Question(
                         "Do the changes fool the source?",
-                        "Images that it gives the new label; the others teach as well",
+                        "Images that it gives the new label",
                         _all(["D_noise", "D_other"], ("source_success",)),
                     ),
                     Question(
@@ -151,7 +155,7 @@ SECTIONS = (
                         "Why can controls be below guessing?",
                         "No image has its true label, so students learn to avoid the class that "
                         "an image shows. This works against the effect; noise has no such bias",
-                        _all(["D_other/random", "D_noise/untrained"], ("clean", "chance")),
+                        _all(["D_noise/untrained", "D_other/random"], ("clean", "chance")),
                     ),
                     Question(
                         "Do the images matter at all?",
