@@ -51,8 +51,8 @@ class Evaluate:
     )
 
     weights: Annotated[Path, tyro.conf.Positional]
-    """A .safetensors file, the folder that train wrote, zoo:NAME or hub:OWNER/REPO; with --model
-    also a file of torch.save (.pt)."""
+    """A .safetensors file, the folder that train wrote, zoo:NAME, hub:OWNER/REPO or
+    imagenet:NAME; with --model also a file of torch.save (.pt)."""
     threat: str
     """norm:eps, e.g. linf:8/255 or l2:0.5 (pixel units of [0, 1])."""
     method: tuple[str, ...] = ("standard",)

@@ -106,8 +106,8 @@ class Look:
     draws: ClassVar[bool] = True
 
     weights: Annotated[Path, tyro.conf.Positional]
-    """A .safetensors file, the folder that train wrote, zoo:NAME or hub:OWNER/REPO; with --model
-    also a file of torch.save (.pt)."""
+    """A .safetensors file, the folder that train wrote, zoo:NAME, hub:OWNER/REPO or
+    imagenet:NAME; with --model also a file of torch.save (.pt)."""
     image: tuple[str, ...] = ()
     """Test images by their number (from 0), or picture files; the first 8 without it."""
     invert: bool = False

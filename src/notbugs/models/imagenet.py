@@ -11,14 +11,13 @@ from notbugs.core.packages import optional
 from notbugs.data.download import cache_folder
 from notbugs.data.sources.photographs import class_names
 from notbugs.models.classifier import Classifier
+from notbugs.models.libraries import LITE
 from notbugs.models.state import state_of
 from notbugs.models.weights import load, save
 from notbugs.models.zoo import build
 
 PREFIX = "imagenet:"
 """What begins the name of such a net where architectures and models are named."""
-SIDES = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
-"""The pixels a side that each net was trained at."""
 DIGESTS = {
     "efficientnet-lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "efficientnet-lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
@@ -44,9 +43,9 @@ def imagenet(name: str = "efficientnet-lite0", *, side: int | None = None) -> Cl
     DataError where their file is another one.
     """
     trained = load(imagenet_weights(name))[0]
-    if side in (None, SIDES[name]):
+    if side in (None, LITE[name]):
         return trained
-    other = _untrained(name, side or SIDES[name])
+    other = _untrained(name, side or LITE[name])
     other.load_state_dict(state_of(trained))
     return other.eval()
 
@@ -56,11 +55,11 @@ def imagenet_weights(name: str) -> Path:
 
     Of that file the tensors alone are read. Raises as `imagenet` does.
     """
-    if name not in SIDES:
-        raise unknown_name("name", name, SIDES)
+    if name not in LITE:
+        raise unknown_name("name", name, LITE)
     kept = cache_folder() / "imagenet" / f"{name}-{DIGESTS[name][:8]}-1.safetensors"
     if not kept.exists():
-        model = _untrained(name, SIDES[name])
+        model = _untrained(name, LITE[name])
         tensors: dict[str, Any] = torch.load(_file(name), weights_only=True, map_location="cpu")
         head = {"_fc.weight": "body.head.weight", "_fc.bias": "body.head.bias"}
         own = {head.get(key, f"body.trunk.{key}"): value for key, value in tensors.items()}

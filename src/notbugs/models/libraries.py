@@ -17,8 +17,8 @@ from notbugs.models.classifier import Shape
 from notbugs.models.frozen import frozen
 from notbugs.models.layers import Body
 
-LITE = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
-"""The nets of efficientnet-lite-pytorch."""
+LITE = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
+"""The nets of efficientnet-lite-pytorch, and the pixels a side that each was trained at."""
 REMEDY = "Take a built-in architecture, or one of your own (path/to/file.py:factory)."
 SMALL = (
     "Images are not resized, and it may be made for larger ones. The built-in resnet18 and "
